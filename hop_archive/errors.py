@@ -1,0 +1,103 @@
+"""Every error that hop_archive raises on purpose, split by who must act.
+
+::
+
+    HopArchiveError
+     ├── ConfigurationError          the operator changes something, then runs again        exit 2
+     │    ├── MissingSettingError    a stanza, variable, secret, table or bucket is not there
+     │    └── ForbiddenError         the stanza or the credentials do not allow it
+     ├── UnavailableError            a server did not answer; the same call may succeed later exit 3
+     ├── ConflictError               another writer was first; nothing was doubled           exit 4
+     │    ├── SliceTakenError        the ledger already holds part of the slice
+     │    ├── StaleDecisionError     a message was catalogued by another writer meanwhile
+     │    └── GenerationChangedError the topic was deleted or made anew meanwhile
+     └── DataError                   a person decides                                        exit 5
+          ├── OffsetsGoneError       retention removed offsets before they were read
+          └── CorruptError           stored bytes are not what the catalog says
+
+A message says where, what was wanted, what was found and what to do. The facts are attributes too
+(``facts``), for logs and Dagster metadata. Adapters translate a client's errors by code, never by text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HopArchiveError(Exception):
+    """Base of all; never raised itself.
+
+    Attributes:
+        facts: What is known about the failure, by name; JSON-able and free of secrets.
+        remedy: What the reader can do next, one sentence; empty when the message says it.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str = "", **facts: object) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.facts = facts
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} {self.remedy}" if self.remedy else message
+
+
+class ConfigurationError(HopArchiveError):
+    """Something that the operator has to change: a file, a variable, an option, a setting of a server."""
+
+    exit_code = 2
+
+
+class MissingSettingError(ConfigurationError):
+    """A stanza, variable, secret, topic, table or bucket that is named but is not there."""
+
+
+class ForbiddenError(ConfigurationError):
+    """The stanza or the credentials do not allow what was asked."""
+
+
+class UnavailableError(HopArchiveError):
+    """A server did not answer, or answered that it cannot now. Trying again later is right."""
+
+    exit_code = 3
+    retryable = True
+
+
+class ConflictError(HopArchiveError):
+    """Another writer was first. Nothing was doubled or overwritten; plan again and go on."""
+
+    exit_code = 4
+    retryable = True
+
+
+class SliceTakenError(ConflictError):
+    """The ledger already holds some offsets of this slice, so this transaction was refused whole."""
+
+
+class StaleDecisionError(ConflictError):
+    """A UUID decided on before the commit was catalogued by another writer meanwhile."""
+
+
+class GenerationChangedError(ConflictError):
+    """The topic was deleted, or deleted and made anew, while it was being read."""
+
+
+class DataError(HopArchiveError):
+    """Data are gone or wrong; a person decides what follows."""
+
+    exit_code = 5
+
+
+class OffsetsGoneError(DataError):
+    """Kafka no longer holds the offset that was asked for.
+
+    Attributes:
+        facts: ``topic``, ``partition``, ``offset``.
+    """
+
+
+class CorruptError(DataError):
+    """Stored bytes cannot be decoded, or are not those that the catalog describes."""
