@@ -13,6 +13,7 @@
      │    └── GenerationChangedError the topic was deleted or made anew meanwhile
      └── DataError                   a person decides                                        exit 5
           ├── OffsetsGoneError       retention removed offsets before they were read
+          ├── ObjectMissingError     an object that the catalog names is not in the store
           └── CorruptError           stored bytes are not what the catalog says
 
 A message says where, what was wanted, what was found and what to do. The facts are attributes too
@@ -96,6 +97,14 @@ class OffsetsGoneError(DataError):
 
     Attributes:
         facts: ``topic``, ``partition``, ``offset``.
+    """
+
+
+class ObjectMissingError(DataError):
+    """An object that is named is not in the store.
+
+    Attributes:
+        facts: ``object_key``, ``bucket``.
     """
 
 

@@ -1,0 +1,172 @@
+"""The document: one message with its metadata and annotations as BSON. Pure.
+
+The field names are those that readers of existing Hopskotch archives know. Nothing in a document comes from
+a clock or from chance: the same message always encodes to the same bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import bson
+from bson.errors import InvalidBSON
+from bson.int64 import Int64
+
+from hop_archive.annotations import Annotations
+from hop_archive.errors import CorruptError
+from hop_archive.identity import ID_HEADER, client_uuid
+from hop_archive.message import Header, Message, TimestampType
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One message as it is archived.
+
+    Attributes:
+        message: The message, verbatim: headers are those received, without the archive's own ``_id``.
+        uuid: The UUID that it is archived under.
+        is_client_uuid: Whether the publisher gave that UUID.
+        digest: Digest of its content, 16 bytes.
+        message_crc32: CRC-32 of its value.
+        annotations: What describes it.
+    """
+
+    message: Message
+    uuid: uuid.UUID
+    is_client_uuid: bool
+    digest: bytes
+    message_crc32: int
+    annotations: Annotations = field(default_factory=Annotations)
+
+    @property
+    def stored_headers(self) -> tuple[Header, ...]:
+        """The headers as they are stored: those received, then an ``_id`` of the archive's if none was legal."""
+        if self.is_client_uuid or client_uuid(self.message.headers) is not None:
+            return self.message.headers
+        return (*self.message.headers, (ID_HEADER, self.uuid.bytes))
+
+
+def crc32(data: bytes | None) -> int:
+    """CRC-32 (ISO 3309, as in zlib) of ``data``; 0 for null and for empty."""
+    return zlib.crc32(data) if data else 0
+
+
+def encode(document: Document) -> bytes:
+    """The BSON bytes of ``document``; the same document always gives the same bytes."""
+    return bson.encode(
+        {
+            "message": document.message.value,
+            "metadata": _metadata(document),
+            "annotations": _annotations(document),
+        }
+    )
+
+
+def decode(data: bytes) -> Document:
+    """The document that ``data`` encodes.
+
+    Reads documents of other archivers too, which lack partition, offset and digest: −1, −1 and b"" stand
+    for those.
+
+    Raises:
+        CorruptError: ``data`` is not the BSON of a document.
+    """
+    try:
+        return _document(bson.decode(data))
+    except (InvalidBSON, KeyError, TypeError, ValueError) as error:
+        raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
+
+
+def object_key(topic: str, timestamp_ms: int, own: uuid.UUID) -> str:
+    """Key of a document's own object: ``{topic}/{Y}/{M}/{D}/{H}/{uuid}.bson``, UTC, numbers unpadded."""
+    year, month, day, hour = _utc_hour(timestamp_ms)
+    return f"{topic}/{year}/{month}/{day}/{hour}/{own}.bson"
+
+
+def segment_key(topic: str, generation: int, partition: int, start: int, stop: int) -> str:
+    """Key of a segment that holds the documents of offsets in ``[start, stop)``; sorts by offset."""
+    return f"segments/{topic}/{generation}/{partition}/{start:020}-{stop:020}.bson"
+
+
+def alternative_key(key: str, attempt: int) -> str:
+    """The key to take where other bytes already stand under ``key``: ``….{attempt}.bson``; attempt 0 is ``key``."""
+    return f"{key.removesuffix('.bson')}.{attempt}.bson" if attempt else key
+
+
+def _metadata(document: Document) -> dict[str, Any]:
+    message = document.message
+    return {
+        "topic": message.topic,
+        "partition": message.partition,
+        "offset": Int64(message.offset),
+        "timestamp": Int64(message.timestamp_ms),
+        "timestamp_type": int(message.timestamp_type),
+        "leader_epoch": message.leader_epoch,
+        "key": message.key,
+        "headers": [list(pair) for pair in document.stored_headers],
+    }
+
+
+def _annotations(document: Document) -> dict[str, Any]:
+    described = document.annotations
+    return {
+        "con_text_uuid": str(document.uuid),
+        "con_is_client_uuid": document.is_client_uuid,
+        "con_message_crc32": Int64(document.message_crc32),
+        "digest": document.digest,
+        "public": described.public,
+        "direct_upload": described.direct_upload,
+        "media_type": described.media_type,
+        "title": described.title,
+        "sender": described.sender,
+        "file_name": described.file_name,
+        "originator": described.originator,
+    }
+
+
+def _document(fields: dict[str, Any]) -> Document:
+    notes = fields["annotations"]
+    own = uuid.UUID(notes["con_text_uuid"])
+    is_client_uuid = bool(notes["con_is_client_uuid"])
+    return Document(
+        message=_message(fields, own, is_client_uuid),
+        uuid=own,
+        is_client_uuid=is_client_uuid,
+        digest=bytes(notes.get("digest", b"")),
+        message_crc32=int(notes["con_message_crc32"]),
+        annotations=Annotations(**{name: notes[name] for name in Annotations.__slots__ if name in notes}),
+    )
+
+
+def _message(fields: dict[str, Any], own: uuid.UUID, is_client_uuid: bool) -> Message:
+    metadata = fields["metadata"]
+    headers = tuple((name, value) for name, value in metadata["headers"])
+    if not is_client_uuid and headers and headers[-1] == (ID_HEADER, own.bytes):
+        headers = headers[:-1]
+    return Message(
+        topic=metadata["topic"],
+        partition=metadata.get("partition", -1),
+        offset=int(metadata.get("offset", -1)),
+        timestamp_ms=int(metadata["timestamp"]),
+        timestamp_type=TimestampType(metadata.get("timestamp_type", TimestampType.CREATE)),
+        key=metadata["key"],
+        value=fields["message"],
+        headers=headers,
+        leader_epoch=metadata.get("leader_epoch"),
+    )
+
+
+_CYCLE_YEARS = 400
+_CYCLE_MS = 146_097 * 86_400_000
+"""The Gregorian calendar repeats every 400 years, of 146,097 days each time."""
+
+
+def _utc_hour(timestamp_ms: int) -> tuple[int, int, int, int]:
+    """Year, month, day, hour of any int64 timestamp: datetime alone ends at the year 9999."""
+    cycles, rest_ms = divmod(timestamp_ms, _CYCLE_MS)
+    moment = datetime.datetime.fromtimestamp(rest_ms // 1000, tz=datetime.UTC)
+    return moment.year + cycles * _CYCLE_YEARS, moment.month, moment.day, moment.hour

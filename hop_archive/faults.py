@@ -1,0 +1,116 @@
+"""Failures on order: tells a source, catalog or store to fail, delay or crash at its n-th call.
+
+``Faults.wrap`` puts a layer around any implementation, mock or real. A fault strikes before the call (it
+took no effect) or after it (it took effect, and its answer was lost): the two ways in which networks and
+processes fail.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from hop_archive.errors import UnavailableError
+
+Target = TypeVar("Target")
+
+
+class CrashError(BaseException):
+    """The process died here. Not an Exception: no handler of the program's may catch it."""
+
+
+class When(enum.Enum):
+    """On which side of a call a fault strikes."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing to go wrong.
+
+    Attributes:
+        call: Which call it strikes, counted from 1 over everything that shares the ``Faults``.
+        when: Before the call takes effect, or after.
+        act: Raises, or sleeps; ``crash`` and ``fail`` are the usual ones.
+    """
+
+    call: int
+    when: When
+    act: Callable[[str], None]
+
+
+def crash(call: str) -> None:
+    """Die at this call."""
+    raise CrashError(call)
+
+
+def fail(call: str) -> None:
+    """Answer as a server does that cannot now."""
+    raise UnavailableError(f"told to fail at {call}.")
+
+
+@dataclass(slots=True)
+class Faults:
+    """A script of faults and the calls made so far.
+
+    Attributes:
+        script: What is to go wrong.
+        calls: The calls made, by name, in order: the n-th is number n.
+    """
+
+    script: tuple[Fault, ...] = ()
+    calls: list[str] = field(default_factory=list)
+
+    def wrap(self, target: Target, name: str) -> Target:
+        """``target`` with every public method counted under ``name`` and subject to the script."""
+        return cast("Target", _Faulty(target, name, self))
+
+    def strike(self, number: int, when: When) -> None:
+        """Let those faults happen that are due on this side of call ``number``."""
+        for fault in self.script:
+            if fault.call == number and fault.when is when:
+                fault.act(f"{self.calls[number - 1]} (call {number}, {when.value})")
+
+
+class _Faulty:
+    """Passes every call on, with faults around it; what comes back as a reader or iterator is wrapped too."""
+
+    def __init__(self, target: Any, name: str, faults: Faults) -> None:
+        self._target = target
+        self._name = name
+        self._faults = faults
+
+    def __getattr__(self, attribute: str) -> Any:
+        found = getattr(self._target, attribute)
+        if attribute.startswith("_") or not callable(found):
+            return found
+        return lambda *args, **kwargs: self._call(attribute, found, *args, **kwargs)
+
+    def __enter__(self) -> Any:
+        self._target.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> Any:
+        return self._target.__exit__(*details)
+
+    def _call(self, attribute: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._faults.calls.append(f"{self._name}.{attribute}")
+        number = len(self._faults.calls)
+        self._faults.strike(number, When.BEFORE)
+        result = method(*args, **kwargs)
+        self._faults.strike(number, When.AFTER)
+        if attribute == "reader":
+            return _Faulty(result, "reader", self._faults)
+        return self._iterate(attribute, result) if isinstance(result, Iterator) else result
+
+    def _iterate(self, attribute: str, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            self._faults.calls.append(f"{self._name}.{attribute} item")
+            number = len(self._faults.calls)
+            self._faults.strike(number, When.BEFORE)
+            yield item
+            self._faults.strike(number, When.AFTER)

@@ -1,0 +1,1 @@
+"""Where messages come from: Kafka, or a mock of it that obeys the same contract."""

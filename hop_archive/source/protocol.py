@@ -1,0 +1,122 @@
+"""The contract of a source. The same contract tests run over every implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
+from hop_archive.planning import Watermarks
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as the cluster describes it.
+
+    Attributes:
+        name: Kafka topic name.
+        topic_id: The id of this life of the topic (KIP-516); None where the broker gives none.
+        partitions: How many partitions it has.
+    """
+
+    name: str
+    topic_id: str | None
+    partitions: int
+
+
+class Reader(Protocol):
+    """Reads committed messages of assigned partitions, each from the offset asked for.
+
+    Guarantees: per partition, messages come in offset order, none twice, none left out; never past the last
+    stable offset; an offset that is gone is an error, never a silent jump. Use as a context manager.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def add(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Begin to read more partitions, each at its start offset; one already there starts anew from it."""
+
+    def release(self, partitions: Collection[TopicPartition]) -> None:
+        """Stop reading these; what was fetched of them but not polled is dropped. Unknown ones are ignored."""
+
+    def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
+        """The next messages of any assigned partitions, waiting up to ``timeout_s`` for the first.
+
+        An empty result means that nothing came in time, which is not the end: ask ``position``.
+
+        Raises:
+            OffsetsGoneError: An offset asked for is below the low watermark. That partition is released;
+                the others go on. ``facts`` tell topic, partition and offset.
+            GenerationChangedError: A topic that is read was deleted. Its partition is released.
+            UnavailableError: The cluster does not answer.
+        """
+
+    def position(self, partition: TopicPartition) -> int:
+        """The offset that will be read next: each one below it was polled, or is absent.
+
+        Passes over transaction markers, aborted messages and compacted offsets once they are known to be
+        absent, so it reaches the last stable offset even where no message stands before that.
+        """
+
+
+class Source(Protocol):
+    """A Kafka cluster, or a mock of one. Opening it does nothing; calls connect."""
+
+    @property
+    def name(self) -> str:
+        """The stanza's name, for messages."""
+
+    def cluster_id(self) -> str:
+        """The cluster's id.
+
+        Raises:
+            UnavailableError: No broker answered within the timeout (10 s at most).
+        """
+
+    def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
+        """The topics that exist now, of ``names`` or of all; one that does not exist is not in the result.
+
+        Raises:
+            UnavailableError: As for ``cluster_id``.
+        """
+
+    def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:
+        """Watermarks of ``partitions``, in a few requests however many there are; unknown ones are left out.
+
+        Raises:
+            UnavailableError: As for ``cluster_id``, or a partition has no leader.
+        """
+
+    def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
+        """A reader of these partitions, each from its offset. Several may be open at once."""
+
+    def publish(self, messages: Iterable[Outgoing]) -> Sequence[Receipt]:
+        """Publish messages and wait until all are acknowledged by all in-sync replicas, in the order given.
+
+        Returns:
+            Where each message stands, in the order given.
+
+        Raises:
+            ForbiddenError: The stanza is not writable; nothing was connected or sent.
+            MissingSettingError: A topic does not exist.
+            UnavailableError: Not all were acknowledged; which ones is not known.
+        """
+
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Create a topic, and wait until it can be used. One that exists is left as it is.
+
+        Raises:
+            ForbiddenError: The stanza is not writable.
+        """
+
+    def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Commit group offsets for outside monitoring. Never read back; a failure is logged, not raised."""
+
+    def close(self) -> None:
+        """Let go of connections; closing twice is harmless."""

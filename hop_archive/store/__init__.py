@@ -1,0 +1,1 @@
+"""Where objects go: any S3, or a mock of it that obeys the same contract."""

@@ -1,0 +1,97 @@
+"""The contract of a store. The same contract tests run over every implementation."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Created(enum.Enum):
+    """What became of an object that was to be created.
+
+    ``NEW``: it is there now. ``SAME``: it was there before, with the same bytes. ``OTHER``: other bytes stand
+    under its key and were left untouched.
+    """
+
+    NEW = "new"
+    SAME = "same"
+    OTHER = "other"
+
+
+class NewObject(NamedTuple):
+    """An object to create: its key within the store (without the stanza's prefix) and its bytes."""
+
+    key: str
+    body: bytes
+
+
+class ObjectInfo(NamedTuple):
+    """What a listing tells of an object."""
+
+    key: str
+    size_bytes: int
+
+
+class Extent(NamedTuple):
+    """Bytes to fetch: a whole object, or ``length`` bytes from ``position`` on."""
+
+    key: str
+    position: int | None = None
+    length: int | None = None
+
+
+class Store(Protocol):
+    """Objects by key. Nothing is ever overwritten: there is no call for it."""
+
+    @property
+    def name(self) -> str:
+        """The stanza's name, for messages."""
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, as catalog rows hold it."""
+
+    def check(self) -> None:
+        """Prove that the bucket can be reached.
+
+        Raises:
+            MissingSettingError: The bucket does not exist.
+            ForbiddenError: The credentials are missing, wrong or not allowed to list it.
+            UnavailableError: The service did not answer within 10 s.
+        """
+
+    def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
+        """Create objects, many at a time, each only if its key is free (conditional put).
+
+        On return every ``NEW`` and ``SAME`` is durable. Calling again with the same objects is harmless.
+
+        Returns:
+            What became of each object, in the order given.
+
+        Raises:
+            UnavailableError: Some object could not be written; any number of them may have been.
+            MissingSettingError, ForbiddenError: As for ``check``.
+        """
+
+    def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
+        """The bytes of each extent, in the order given, fetched ahead a bounded number at a time.
+
+        Raises:
+            ObjectMissingError: An object is not there; raised when its turn comes.
+            CorruptError: An object is shorter than the extent asked for.
+            UnavailableError: The service did not answer.
+        """
+
+    def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """Objects whose key starts with ``prefix`` and is greater than ``start_after``, in byte order of keys."""
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Delete objects; one that is not there is no error.
+
+        Raises:
+            ForbiddenError: The stanza does not allow deleting.
+        """
+
+    def close(self) -> None:
+        """Let go of connections; closing twice is harmless."""
