@@ -217,12 +217,13 @@ class Catalog(Protocol):
     def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
         """The generations of ``topics``, by ascending number; a topic without any is not in the result."""
 
-    def begin_generation(self, topic: str, cluster_id: str, topic_id: str | None, reason: str) -> Generation:
-        """Record a new generation with the next number.
+    def begin_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> Generation:
+        """Record generation ``number`` of ``topic``, or return the one that has this number already.
 
-        Calling again for the (cluster id, topic id) of the topic's latest generation returns that one, so
-        two callers at once make one generation. With ``topic_id`` None every call makes a new one, unless
-        the latest was made by a call with the same ``reason``.
+        Callers pass the number after the last one that they saw, so two of them at once make one generation;
+        the one that came second compares what it got with what it wanted.
         """
 
     def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
