@@ -1,0 +1,103 @@
+"""Which topics a policy means: names and globs, never regular expressions. Pure.
+
+A Kafka topic name holds ASCII letters, digits, ``.``, ``_`` and ``-``, and is case sensitive
+(``org.apache.kafka.common.internals.Topic``). A pattern is such a name, or one with ``*`` (any text, dots and
+none included), ``?`` (one character), ``[abc]`` or ``[!abc]``. A ``.`` is a dot and nothing else: archives have
+vetoed ``sysXheartbeat`` by accident because a list of names was read as regular expressions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from hop_archive.errors import ConfigurationError
+
+Layout = Literal["message", "segment"]
+
+PATTERN_RULE = "a topic name or glob (letters, digits, '.', '_', '-', and '*', '?', '[abc]', '[!abc]')"
+
+# Only what can match a legal name is let in, so a regular expression or an unclosed '[' is an error when the
+# configuration is read, not a pattern that silently matches nothing.
+_PATTERN = re.compile(r"(?:[A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+")
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether ``text`` is a legal topic name or a glob over such names."""
+    return _PATTERN.fullmatch(text) is not None
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether any pattern means this topic; the whole name has to match, upper and lower case differ."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _refuse_illegal(patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        if not is_pattern(pattern):
+            raise ConfigurationError(f"Wanted {PATTERN_RULE}, found {pattern!r}.", pattern=pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPolicy:
+    """What a source stanza says about topics.
+
+    Attributes:
+        topics: What is archived, less ``veto``.
+        veto: What is never archived, whatever ``topics`` says.
+        private_topics: Archived, and annotated as not public.
+        test_topics: Archived, and free to be cleaned up where cleaning is allowed.
+
+    Raises:
+        ConfigurationError: A pattern is neither a topic name nor a glob over topic names.
+    """
+
+    topics: tuple[str, ...] = ("*",)
+    veto: tuple[str, ...] = ()
+    private_topics: tuple[str, ...] = ()
+    test_topics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_illegal((*self.topics, *self.veto, *self.private_topics, *self.test_topics))
+
+    def archived(self, name: str) -> bool:
+        """Tell whether the topic is archived: wanted, and not vetoed."""
+        return matches(name, self.topics) and not self.vetoed(name)
+
+    def vetoed(self, name: str) -> bool:
+        """Tell whether the topic is vetoed, which beats being wanted."""
+        return matches(name, self.veto)
+
+    def private(self, name: str) -> bool:
+        """Tell whether the topic's messages are annotated as not public."""
+        return matches(name, self.private_topics)
+
+    def test(self, name: str) -> bool:
+        """Tell whether the topic holds test messages only."""
+        return matches(name, self.test_topics)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutPolicy:
+    """What a store stanza says about the layout of objects.
+
+    Attributes:
+        default: The layout of a topic that no pattern means.
+        by_topic: Pattern and layout; the first pattern that means the topic wins.
+
+    Raises:
+        ConfigurationError: A pattern is neither a topic name nor a glob over topic names.
+    """
+
+    default: Layout = "message"
+    by_topic: tuple[tuple[str, Layout], ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_illegal(pattern for pattern, _ in self.by_topic)
+
+    def layout_for(self, topic: str) -> Layout:
+        """Return the layout in which new objects of the topic are written."""
+        return next((layout for pattern, layout in self.by_topic if matches(topic, (pattern,))), self.default)
