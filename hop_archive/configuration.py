@@ -47,9 +47,6 @@ Security = Literal["plaintext", "tls", "sasl-plain", "sasl-scram-sha-256", "sasl
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 
-# --- values of keys: each check speaks of what was wanted; what was found is added by the reporter
-
-
 @dataclass(frozen=True, slots=True)
 class _Context:
     """What a stanza cannot know from its own table."""
@@ -71,7 +68,7 @@ def _well_formed(text: str, info: ValidationInfo) -> str:
 
 
 def _wanted(accepts: Callable[[str], object], rule: str) -> AfterValidator:
-    """Check text, once it has no variable left in it."""
+    """Check text, once it has no variable left in it. The reporter adds what was found instead."""
 
     def check(text: str, info: ValidationInfo) -> str:
         pending = credentials.has_variable(text) and not _is_resolved(info)
@@ -82,10 +79,15 @@ def _wanted(accepts: Callable[[str], object], rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _pattern_key(text: str) -> str:
-    if not is_pattern(text):
-        raise ValueError(f"wanted {PATTERN_RULE}")
-    return text
+def _wanted_at_once(accepts: Callable[[str], object], rule: str) -> AfterValidator:
+    """Check text that may hold no variable: a key of a table, or a name that stands for a value already."""
+
+    def check(text: str) -> str:
+        if not accepts(text):
+            raise ValueError(f"wanted {rule}")
+        return text
+
+    return AfterValidator(check)
 
 
 _SERVER = r"(?:[^\s,:@/\[\]]+|\[[0-9A-Fa-f:]+\]):\d{1,5}"
@@ -120,9 +122,11 @@ Text = Annotated[str, AfterValidator(_well_formed)]
 Pattern = Annotated[Text, _wanted(is_pattern, PATTERN_RULE)]
 # TOML has lists, Python has tuples that stay as they are.
 Patterns = Annotated[tuple[Pattern, ...], Field(strict=False)]
-Layouts = dict[Annotated[str, AfterValidator(_pattern_key)], Layout]
+Layouts = dict[Annotated[str, _wanted_at_once(is_pattern, PATTERN_RULE)], Layout]
 Count = Annotated[int, Field(ge=1)]
-EnvName = Annotated[str, _wanted(_ENV_NAME.fullmatch, "the name of an environment variable, in capitals")]
+EnvName = Annotated[
+    str, _wanted_at_once(_ENV_NAME.fullmatch, "the name of an environment variable, in capitals")
+]
 Servers = Annotated[Text, _wanted(_SERVERS.fullmatch, "host:port[,host:port...]")]
 Endpoint = Annotated[Text, _wanted(_ENDPOINT.fullmatch, "http://host:port or https://host:port")]
 Bucket = Annotated[Text, _wanted(_BUCKET.fullmatch, "a bucket's name")]
@@ -130,9 +134,6 @@ OptionalBucket = Annotated[Text, _wanted(lambda text: not text or _BUCKET.fullma
 Prefix = Annotated[Text, _wanted(_PREFIX.fullmatch, "a prefix with no '/' at either end")]
 Filled = Annotated[Text, _wanted(bool, "text that is not empty")]
 Url = Annotated[SecretStr, AfterValidator(_url)]
-
-
-# --- stanzas
 
 
 class Stanza(BaseModel):
@@ -647,9 +648,6 @@ def _named(kind: Kind, stanzas: Mapping[str, AnyStanza], name: str) -> AnyStanza
     )
 
 
-# --- reading
-
-
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Configuration:
     """Read the shipped stanzas, overlaid by the user's file.
 
@@ -768,9 +766,6 @@ class _Reader:
         self.problems.append(f"{self.origin}: {problem}")
 
 
-# --- what is wrong, in words
-
-
 def _made(model: type[AnyStanza], table: dict[str, object], context: _Context) -> AnyStanza | list[str]:
     """Return the stanza, or what is wrong with its table, one text a problem."""
     try:
@@ -824,7 +819,7 @@ class _Reporter:
         return f"unknown key{_suggestion(key, self._known())}"
 
     def _secret_remedy(self, key: str) -> str:
-        names = [known for known in self._known() if known.endswith("_env")]
+        names = [known for known in self._known() if known.endswith("_env") and known != "username_env"]
         if not names:
             return "this type of stanza uses none, so remove the key"
         nearest = difflib.get_close_matches(f"{key}_env", names, n=1) or names
@@ -842,9 +837,9 @@ class _Reporter:
             case "literal_error":
                 return f"wanted {facts['expected']}"
             case "greater_than_equal":
-                return f"wanted at least {facts['ge']}"
+                return f"wanted at least {facts['ge']:g}"
             case "less_than_equal":
-                return f"wanted at most {facts['le']}"
+                return f"wanted at most {facts['le']:g}"
         return f"wanted {_WANTED[details['type']]}" if details["type"] in _WANTED else details["msg"]
 
     def _found(self, key: str, value: object) -> str:
@@ -883,9 +878,6 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 def _alternatives(names: Iterable[str]) -> str:
     return " or ".join(_shown(name) for name in names)
-
-
-# --- choosing
 
 
 @dataclass(frozen=True, slots=True)
