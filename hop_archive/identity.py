@@ -8,10 +8,11 @@ one, else derived from topic, timestamp and digest: the same message always has 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from hop_archive.message import Header, Message
 
@@ -98,6 +99,18 @@ def identify(message: Message, message_crc32: int) -> Identity:
     given = client_uuid(message.headers)
     own = given or derived_uuid(message.topic, message.timestamp_ms, content)
     return Identity(own, given is not None, message.topic, message.timestamp_ms, content, message_crc32)
+
+
+def candidates(identity: Identity) -> Iterator[Identity]:
+    """The identities to try in turn for one message: its own, then with UUIDs that the archive derives.
+
+    The second is needed where a publisher's UUID is in use by other content; further ones only where
+    somebody publishes under a UUID that the archive would derive.
+    """
+    yield identity
+    for attempt in itertools.count(0 if identity.is_client_uuid else 1):
+        own = derived_uuid(identity.topic, identity.timestamp_ms, identity.digest, attempt)
+        yield replace(identity, uuid=own, is_client_uuid=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import itertools
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,13 +134,19 @@ class Batch:
     run_id: str = ""
 
     def __post_init__(self) -> None:
-        offsets = {row.offset for row in self.rows} | {d.offset for d in self.duplicates}
+        offsets = self.offsets
         if len(offsets) != len(self.rows) + len(self.duplicates):
-            raise ValueError(f"an offset twice in the batch of {self.slice}")
-        if any(offset is None or not self.slice.start <= offset < self.slice.stop for offset in offsets):
+            raise ValueError(f"an offset twice, or none, in the batch of {self.slice}")
+        if offsets and not self.slice.start <= min(offsets) <= max(offsets) < self.slice.stop:
             raise ValueError(f"an offset outside the batch of {self.slice}")
         if offsets and self.outcome is not Outcome.ARCHIVED:
             raise ValueError(f"messages in a slice that is {self.outcome.value}: {self.slice}")
+
+    @property
+    def offsets(self) -> frozenset[int]:
+        """The offsets for which Kafka delivered a message."""
+        archived = (row.offset for row in self.rows if row.offset is not None)
+        return frozenset(itertools.chain(archived, (d.offset for d in self.duplicates)))
 
     @property
     def absent(self) -> int:
@@ -234,6 +241,9 @@ class Catalog(Protocol):
 
     def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
         """The offsets dealt with, whatever their outcome, of every generation of ``topics`` (or of all)."""
+
+    def has_adopted(self, topic: str) -> bool:
+        """Whether another archiver wrote rows of ``topic``: those have no digest and no offset."""
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
         """Archived messages that any of ``identities`` might be a copy of.

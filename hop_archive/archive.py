@@ -1,0 +1,51 @@
+"""The archive as one value: where messages come from, where they go, and by which rules."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.planning import Limits
+from hop_archive.source.protocol import Source
+from hop_archive.store.protocol import Store
+from hop_archive.topics import LayoutPolicy, TopicPolicy
+
+
+def utc_now() -> datetime.datetime:
+    """The time, UTC."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What every use case takes.
+
+    Attributes:
+        source: Where messages come from.
+        catalog: Where rows go.
+        store: Where objects go.
+        topics: Which topics are archived, private, tests.
+        layouts: Which layout a topic's objects have.
+        limits: How much is held at once.
+        run_id: Noted in the ledger, for people; '' where there is no run.
+        now: The clock on the wall.
+        monotonic: A clock that never goes back, in seconds.
+    """
+
+    source: Source
+    catalog: Catalog
+    store: Store
+    topics: TopicPolicy = field(default_factory=TopicPolicy)
+    layouts: LayoutPolicy = field(default_factory=LayoutPolicy)
+    limits: Limits = field(default_factory=Limits)
+    run_id: str = ""
+    now: Callable[[], datetime.datetime] = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        for part in (self.source, self.catalog, self.store):
+            part.close()

@@ -1,0 +1,402 @@
+"""The main use case: slices of Kafka become objects, then rows, exactly once.
+
+Order of deeds for a group of readings: decide what is new, create objects (only if absent), make sure the
+topic is still the generation that was planned, commit each batch. So a crash anywhere leaves at worst objects
+that no row names. Running it again does what is left, and nothing twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
+
+from hop_archive.annotations import annotate
+from hop_archive.archive import Archive
+from hop_archive.catalog.protocol import Batch, Collision, Duplicate, Outcome, Row
+from hop_archive.deciding import Decision, decide
+from hop_archive.document import Document, alternative_key, crc32, encode, object_key, segment_key
+from hop_archive.errors import CorruptError, SliceTakenError, StaleDecisionError
+from hop_archive.identity import Identity
+from hop_archive.reading import Reading, grouped, read_slices
+from hop_archive.slices import Slice
+from hop_archive.store.protocol import Created, NewObject
+from hop_archive.surveying import OVERTAKEN
+
+_MOST_ALTERNATIVES = 100
+"""So many other-bytes objects under one name mean that something is wrong, not that runs crashed."""
+
+_MOST_STALE = 5
+"""How often in a row another writer may be first with a UUID before it is reported."""
+
+OVERLAP = 1
+"""Groups being stored while the next is read and encoded; each more holds one more group in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one reading.
+
+    Attributes:
+        slice: The offsets.
+        batches: What was committed; empty where another writer or another generation was in the way.
+        note: Why nothing was committed, for people; '' otherwise.
+        disputed: Whether another writer was first with something, so that this was decided anew or not at all.
+    """
+
+    slice: Slice
+    batches: tuple[Batch, ...] = ()
+    note: str = ""
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A reading that is decided and encoded, ready to be stored.
+
+    Attributes:
+        reading: What was read.
+        batch: What will be committed, as far as the keys of its objects are free.
+        objects: What must be durable before.
+        identities: Of the messages that are new.
+    """
+
+    reading: Reading
+    batch: Batch
+    objects: tuple[NewObject, ...]
+    identities: tuple[Identity, ...]
+
+
+def archive_slices(archive: Archive, slices: Sequence[Slice], overlap: int = OVERLAP) -> Iterator[Done]:
+    """Archive slices, reading ahead while objects and rows are being written.
+
+    Slices whose offsets turn out to be gone, taken or another generation's are left: survey and plan again.
+
+    Args:
+        archive: Where from and where to.
+        slices: Disjoint; those of one partition in order.
+        overlap: Groups that may be in the making at once; 0 does one thing after another.
+
+    Yields:
+        What became of each reading, in the order stored.
+
+    Raises:
+        UnavailableError: Source, catalog or store does not answer. What was yielded is committed, the rest
+            is work still.
+    """
+    if not slices:
+        return
+    with archive.source.reader({}) as reader:
+        readings = read_slices(reader, slices, archive.limits, archive.monotonic)
+        yield from store_groups(archive, grouped(readings, archive.limits), overlap)
+
+
+def store_groups(
+    archive: Archive, groups: Iterable[Sequence[Reading]], overlap: int = OVERLAP
+) -> Iterator[Done]:
+    """Prepare, write and commit groups of readings; up to ``overlap`` of them while the next is read.
+
+    An empty group is passed over. Raises what ``archive_slices`` raises.
+    """
+    if not overlap:
+        for group in groups:
+            yield from write_group(archive, prepare(archive, group))
+        return
+    with _Writer(archive) as writer:
+        for group in groups:
+            if group:
+                writer.submit(group)
+            yield from writer.finished(overlap)
+        yield from writer.finished(0)
+
+
+def prepare(
+    archive: Archive, readings: Sequence[Reading], expected: Iterable[Identity] = ()
+) -> list[Prepared]:
+    """Decide and encode; writes nothing. ``expected``: identities decided before, perhaps not committed yet."""
+    messages = [m for reading in readings for m in reading.messages]
+    decisions = deque(decide(messages, archive.catalog, expected)) if messages else deque()
+    return [_prepared(archive, r, [decisions.popleft() for _ in r.messages]) for r in readings]
+
+
+def write_group(archive: Archive, group: Sequence[Prepared]) -> list[Done]:
+    """Create the objects of all, then commit one batch after another.
+
+    Where another writer was first with a slice or a UUID, or a topic is another generation now, the rest is
+    decided anew, one by one: it may rest on what was not committed.
+    """
+    return commit_group(archive, write_objects(archive, group))
+
+
+def commit_group(archive: Archive, stored: Sequence[Prepared]) -> list[Done]:
+    """Commit batches whose objects are durable; the second half of ``write_group``."""
+    changed = changed_generations(archive, [p.reading.slice for p in stored])
+    if changed:
+        kept = [p.reading for p in stored if p.reading.slice not in changed]
+        return [_left(s, note) for s, note in changed.items()] + [_settle(archive, r) for r in kept]
+    return list(_commit_all(archive, stored))
+
+
+def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]:
+    """Create the objects of all prepared readings, many at a time; none is ever overwritten.
+
+    Where other bytes stand under a key (a crashed attempt left them), the next free alternative is taken.
+
+    Returns:
+        The same, with rows that name the keys really used; every object they name is durable.
+    """
+    wanted = {o.key: o for prepared in group for o in prepared.objects}
+    final = dict.fromkeys(wanted, "")
+    pending = dict(wanted)
+    for attempt in range(_MOST_ALTERNATIVES):
+        tried = [NewObject(alternative_key(key, attempt), o.body) for key, o in pending.items()]
+        outcomes = archive.store.create(tried)
+        final |= {key: o.key for key, o in zip(pending, tried, strict=True)}
+        pending = {
+            key: o
+            for (key, o), outcome in zip(pending.items(), outcomes, strict=True)
+            if outcome is Created.OTHER
+        }
+        if not pending:
+            return [_renamed(prepared, final) for prepared in group]
+    raise CorruptError(
+        f"{_MOST_ALTERNATIVES} objects with other bytes stand under the name {next(iter(pending))!r} "
+        f"in bucket {archive.store.bucket}.",
+        remedy="Find out who writes there; nothing was overwritten.",
+        object_key=next(iter(pending)),
+        bucket=archive.store.bucket,
+    )
+
+
+def changed_generations(archive: Archive, slices: Sequence[Slice]) -> dict[Slice, str]:
+    """The slices whose topic is not the generation any more that they were planned for, with what happened.
+
+    Asked after reading and before committing: topic ids never come back, so a topic that has its
+    generation's id now had it while it was read.
+    """
+    topics = sorted({s.topic for s in slices})
+    now = archive.source.topics(topics)
+    ids = {
+        (g.topic, g.number): g.topic_id
+        for found in archive.catalog.generations(topics).values()
+        for g in found
+    }
+    return {
+        s: f"{s}: the topic was deleted or made anew while it was being read"
+        for s in slices
+        if s.topic not in now or now[s.topic].topic_id != ids.get((s.topic, s.generation))
+    }
+
+
+def commit(archive: Archive, prepared: Prepared) -> Done:
+    """Commit one batch whose objects are durable.
+
+    Raises:
+        StaleDecisionError: A UUID was catalogued meanwhile: decide anew.
+        UnavailableError: The catalog does not answer; whether it was committed shows when it is tried again.
+    """
+    batches = _without_overtaken(archive, prepared.batch)
+    try:
+        for batch in batches:
+            archive.catalog.commit(batch)
+    except SliceTakenError as error:
+        return _left(prepared.reading.slice, str(error))
+    return Done(prepared.reading.slice, batches)
+
+
+def _left(wanted: Slice, note: str) -> Done:
+    return Done(wanted, note=note, disputed=True)
+
+
+def _commit_all(archive: Archive, stored: Sequence[Prepared]) -> Iterator[Done]:
+    for position, prepared in enumerate(stored):
+        try:
+            done = commit(archive, prepared)
+        except StaleDecisionError:
+            yield from (_settle(archive, p.reading) for p in stored[position:])
+            return
+        yield done
+        if done.disputed:
+            yield from (_settle(archive, p.reading) for p in stored[position + 1 :])
+            return
+
+
+def _settle(archive: Archive, reading: Reading) -> Done:
+    """Decide, write and commit one reading by itself, when what went before it is settled."""
+    for attempt in itertools.count(1):
+        stored = write_objects(archive, prepare(archive, [reading]))
+        if changed := changed_generations(archive, [reading.slice]):
+            return _left(reading.slice, changed[reading.slice])
+        try:
+            return replace(commit(archive, stored[0]), disputed=True)
+        except StaleDecisionError:
+            if attempt == _MOST_STALE:
+                raise
+    raise AssertionError("count() does not end")
+
+
+def _without_overtaken(archive: Archive, batch: Batch) -> tuple[Batch, ...]:
+    """The batch; where it starts with offsets that retention took before they were read, those apart as lost.
+
+    A reader that asks for an offset and is given a later one cannot tell absent from gone: the low watermark
+    can. Offsets counted as lost that were absent are a false alarm; the reverse would be a silent loss.
+    """
+    wanted = batch.slice
+    first = min(batch.offsets, default=wanted.stop)
+    if first == wanted.start:
+        return (batch,)
+    marks = archive.source.watermarks([wanted.topic_partition]).get(wanted.topic_partition)
+    gone_to = min(first, marks.low) if marks else wanted.start
+    if gone_to <= wanted.start:
+        return (batch,)
+    gone = Batch(wanted.within(wanted.start, gone_to), Outcome.LOST, OVERTAKEN, run_id=batch.run_id)
+    if gone_to == wanted.stop:
+        return (gone,)
+    return (gone, replace(batch, slice=wanted.within(gone_to, wanted.stop)))
+
+
+class _Writer:
+    """Writes groups in a thread of its own, in order, while the caller reads and encodes the next.
+
+    Decisions about a group may rest on the groups before it. Where one of those was disputed, the groups
+    that were decided before that was known are decided anew (``_epoch`` tells).
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="archive-writer")
+        self._pending: deque[tuple[list[Identity], Future[list[Done]]]] = deque()
+        self._epoch = 0
+        self._broken = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, readings: Sequence[Reading]) -> None:
+        expected = [identity for identities, _ in self._pending for identity in identities]
+        epoch = self._epoch
+        group = prepare(self._archive, readings, expected)
+        identities = [identity for prepared in group for identity in prepared.identities]
+        self._pending.append((identities, self._pool.submit(self._write, group, epoch)))
+
+    def finished(self, most_left: int) -> Iterator[Done]:
+        """The results of the oldest groups, until at most ``most_left`` are in the making."""
+        while len(self._pending) > most_left or (self._pending and self._pending[0][1].done()):
+            yield from self._pending.popleft()[1].result()
+
+    def _write(self, group: Sequence[Prepared], epoch: int) -> list[Done]:
+        if self._broken:
+            return []  # The failure before it is on its way to the caller; this is work for the next run.
+        try:
+            dones = self._write_in(group, epoch)
+        except BaseException:
+            self._broken = True
+            raise
+        self._epoch += any(done.disputed for done in dones)
+        return dones
+
+    def _write_in(self, group: Sequence[Prepared], epoch: int) -> list[Done]:
+        if epoch == self._epoch:
+            return write_group(self._archive, group)
+        return [_settle(self._archive, p.reading) for p in group]
+
+
+_Placed: TypeAlias = tuple[str, int | None]
+"""Key of the object that a document is in, and its position there (None: it is the whole object)."""
+
+
+def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision]) -> Prepared:
+    new = [d for d in decisions if d.duplicate_of is None]
+    documents = [_document(archive, d) for d in new]
+    bodies = [encode(document) for document in documents]
+    layout = archive.layouts.layout_for(reading.slice.topic)
+    places, objects = (_in_segment if layout == "segment" else _one_by_one)(reading.slice, documents, bodies)
+    batch = Batch(
+        reading.slice,
+        rows=[
+            _row(reading.slice.generation, archive.store.bucket, *parts)
+            for parts in zip(documents, bodies, places, strict=True)
+        ],
+        duplicates=[_duplicate(d) for d in decisions if d.duplicate_of is not None],
+        collisions=[_collision(d) for d in new if d.collided_with is not None],
+        run_id=archive.run_id,
+    )
+    return Prepared(reading, batch, tuple(objects), tuple(d.identity for d in new))
+
+
+def _document(archive: Archive, decision: Decision) -> Document:
+    message, identity = decision.message, decision.identity
+    return Document(
+        message=message,
+        uuid=identity.uuid,
+        is_client_uuid=identity.is_client_uuid,
+        digest=identity.digest,
+        message_crc32=identity.message_crc32,
+        annotations=annotate(
+            message.headers, message.value, public=not archive.topics.private(message.topic)
+        ),
+    )
+
+
+def _one_by_one(
+    _: Slice, documents: Sequence[Document], bodies: Sequence[bytes]
+) -> tuple[list[_Placed], list[NewObject]]:
+    keys = [object_key(d.message.topic, d.message.timestamp_ms, d.uuid) for d in documents]
+    return [(key, None) for key in keys], [NewObject(*pair) for pair in zip(keys, bodies, strict=True)]
+
+
+def _in_segment(
+    s: Slice, _: Sequence[Document], bodies: Sequence[bytes]
+) -> tuple[list[_Placed], list[NewObject]]:
+    if not bodies:
+        return [], []
+    key = segment_key(s.topic, s.generation, s.partition, s.start, s.stop)
+    positions = itertools.accumulate((len(body) for body in bodies[:-1]), initial=0)
+    return [(key, position) for position in positions], [NewObject(key, b"".join(bodies))]
+
+
+def _row(generation: int, bucket: str, document: Document, body: bytes, place: _Placed) -> Row:
+    message = document.message
+    return Row(
+        topic=message.topic,
+        generation=generation,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=message.timestamp_ms,
+        timestamp_type=message.timestamp_type,
+        uuid=document.uuid,
+        is_client_uuid=document.is_client_uuid,
+        digest=document.digest,
+        object_key=place[0],
+        bucket=bucket,
+        position=place[1],
+        size_bytes=len(body),
+        crc32=crc32(body),
+        message_crc32=document.message_crc32,
+        annotations=document.annotations,
+    )
+
+
+def _duplicate(decision: Decision) -> Duplicate:
+    message = decision.message
+    assert decision.duplicate_of is not None
+    return Duplicate(message.offset, message.timestamp_ms, decision.duplicate_of, decision.reason)
+
+
+def _collision(decision: Decision) -> Collision:
+    assert decision.collided_with is not None
+    return Collision(decision.message.offset, decision.collided_with, decision.identity.uuid)
+
+
+def _renamed(prepared: Prepared, final: Mapping[str, str]) -> Prepared:
+    """The same with the keys that its objects really have."""
+    if all(final[o.key] == o.key for o in prepared.objects):
+        return prepared
+    rows = [replace(row, object_key=final[row.object_key]) for row in prepared.batch.rows]
+    return replace(prepared, batch=replace(prepared.batch, rows=rows))

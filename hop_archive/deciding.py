@@ -1,0 +1,111 @@
+"""Deciding, message by message, what is archived under which UUID and what is a duplicate.
+
+The catalog says what it holds; everything else is pure. Messages are judged in the order given, so of two
+copies that come together the first is archived and the second is its duplicate.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.document import crc32
+from hop_archive.identity import Identity, Known, candidates, identify, same_message
+from hop_archive.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one message.
+
+    Attributes:
+        message: The message.
+        identity: What it was judged by; its ``uuid`` is the one it is archived under.
+        duplicate_of: The UUID that holds the same message already; None where it is archived.
+        reason: Why it is a duplicate; '' where it is archived.
+        collided_with: Its publisher's UUID, where other content holds that; None otherwise.
+    """
+
+    message: Message
+    identity: Identity
+    duplicate_of: uuid.UUID | None = None
+    reason: str = ""
+    collided_with: uuid.UUID | None = None
+
+
+class Decided:
+    """What the catalog holds, or will hold, that messages may be copies of.
+
+    Also remembers what was decided but is not committed yet, so that copies in neighbouring batches are seen.
+    """
+
+    def __init__(self) -> None:
+        self._by_uuid: dict[uuid.UUID, Known] = {}
+        self._adopted: dict[tuple[str, int, int], Known] = {}
+
+    def learn(self, known: Iterable[Known]) -> None:
+        """Take in what the catalog said."""
+        for one in known:
+            self._by_uuid[one.uuid] = one
+            if one.digest is None:
+                self._adopted[one.topic, one.timestamp_ms, one.message_crc32] = one
+
+    def expect(self, identity: Identity) -> None:
+        """Take in what will be archived."""
+        self.learn([_as_known(identity)])
+
+    def holder(self, own: uuid.UUID) -> Known | None:
+        """What holds this UUID."""
+        return self._by_uuid.get(own)
+
+    def copy_of(self, identity: Identity) -> Known | None:
+        """The message that one of this identity would be a copy of."""
+        adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32))
+        candidates = (self._by_uuid.get(identity.uuid), adopted)
+        return next((k for k in candidates if k is not None and same_message(identity, k)), None)
+
+
+def decide(
+    messages: Sequence[Message], catalog: Catalog, expected: Iterable[Identity] = ()
+) -> list[Decision]:
+    """Decide what becomes of ``messages``, in their order.
+
+    Args:
+        messages: To be archived.
+        catalog: Asked once, and once more for each round of UUIDs in use by other content.
+        expected: What was decided earlier and may not be committed yet.
+    """
+    identities = [identify(m, crc32(m.value)) for m in messages]
+    decided = Decided()
+    decided.learn(catalog.known(identities))
+    for identity in expected:
+        decided.expect(identity)
+    return [_decide(m, i, decided, catalog) for m, i in zip(messages, identities, strict=True)]
+
+
+def _decide(message: Message, identity: Identity, decided: Decided, catalog: Catalog) -> Decision:
+    for own in candidates(identity):
+        if own is not identity:
+            # Collisions are rare: a question of its own for each costs less than asking ahead for all.
+            decided.learn(catalog.known([own]))
+        if (copy := decided.copy_of(own)) is not None:
+            reason = "same UUID and digest" if copy.digest is not None else "same timestamp and CRC-32"
+            return Decision(message, own, duplicate_of=copy.uuid, reason=reason)
+        if decided.holder(own.uuid) is None:
+            break
+    decided.expect(own)
+    collided = identity.is_client_uuid and own is not identity
+    return Decision(message, own, collided_with=identity.uuid if collided else None)
+
+
+def _as_known(identity: Identity) -> Known:
+    return Known(
+        uuid=identity.uuid,
+        topic=identity.topic,
+        timestamp_ms=identity.timestamp_ms,
+        message_crc32=identity.message_crc32,
+        is_client_uuid=identity.is_client_uuid,
+        digest=identity.digest,
+    )

@@ -1,0 +1,99 @@
+"""Telling one life of a topic from the next. Pure.
+
+A topic that is deleted and made anew, moved to another cluster, or truncated starts its offsets again. To
+read such a topic as the old one would skip messages unnoticed, so each life is a generation of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hop_archive.catalog.protocol import Generation
+from hop_archive.planning import Watermarks
+from hop_archive.slices import EMPTY, Lineage, OffsetSet
+from hop_archive.source.protocol import TopicInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A topic as the source shows it now.
+
+    Attributes:
+        info: Its name, id and number of partitions.
+        cluster_id: The cluster it is on.
+        watermarks: What is held of each partition; partitions without a leader are missing.
+    """
+
+    info: TopicInfo
+    cluster_id: str
+    watermarks: Mapping[int, Watermarks]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """Which generation a topic is.
+
+    Attributes:
+        topic: Kafka topic name.
+        number: The generation's number.
+        reason: Why it is a new one; '' where the catalog has it already.
+    """
+
+    topic: str
+    number: int
+    reason: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the catalog has yet to be told."""
+        return bool(self.reason)
+
+
+def recognise(
+    seen: Sighting, generations: Sequence[Generation], coverage: Mapping[Lineage, OffsetSet]
+) -> Recognition:
+    """The generation that a topic is, judged by topic id and cluster id, then by its watermarks.
+
+    A cluster that was used before is recognised again: offsets covered then are covered still.
+
+    Args:
+        seen: The topic as it is now. Its watermarks must be read after ``coverage``.
+        generations: Those that the catalog has of the topic, by ascending number.
+        coverage: What is dealt with, at least of those generations.
+    """
+    topic = seen.info.name
+    following = generations[-1].number + 1 if generations else 1
+    same = [g for g in generations if _same_life(seen, g)]
+    if not same:
+        return Recognition(topic, following, _why_new(seen, generations))
+    if setback := _setback(seen, same[-1].number, coverage):
+        return Recognition(topic, following, setback)
+    return Recognition(topic, same[-1].number)
+
+
+def _same_life(seen: Sighting, generation: Generation) -> bool:
+    if generation.cluster_id != seen.cluster_id:
+        return False
+    return None in (generation.topic_id, seen.info.topic_id) or generation.topic_id == seen.info.topic_id
+
+
+def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
+    if not generations:
+        return "first seen"
+    last = generations[-1]
+    if last.cluster_id != seen.cluster_id:
+        return f"on cluster {seen.cluster_id}, was on {last.cluster_id}"
+    return f"made anew: topic id {seen.info.topic_id}, was {last.topic_id}"
+
+
+def _setback(seen: Sighting, number: int, coverage: Mapping[Lineage, OffsetSet]) -> str:
+    """Why the log cannot be the one that was archived: it ends before what was read of it; '' if it can."""
+    for partition, marks in sorted(seen.watermarks.items()):
+        covered = coverage.get(Lineage(seen.info.name, number, partition), EMPTY)
+        if marks.high < covered.stop:
+            return (
+                f"watermarks went backwards: partition {partition} ends at offset {marks.high}, "
+                f"but offsets up to {covered.stop} were dealt with"
+            )
+    return ""

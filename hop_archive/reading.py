@@ -1,0 +1,267 @@
+"""Cutting what a reader delivers into readings: slices with their messages, ready to become batches.
+
+A reading is complete by the reader's *position*, never by its last message: transaction markers, aborted
+messages and compaction leave offsets for which nothing comes. What is held while readings fill is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from hop_archive.errors import GenerationChangedError, OffsetsGoneError, UnavailableError
+from hop_archive.message import Message, TopicPartition
+from hop_archive.planning import Limits
+from hop_archive.slices import Lineage, Slice
+from hop_archive.source.protocol import Reader
+
+POLL_S = 0.25
+"""How long one poll waits for a first message, seconds: how soon a stop is noticed when nothing comes."""
+
+STALL_S = 30.0
+"""After how long without any progress, in seconds, reading a slice that must have an end is given up."""
+
+_MOST_POLLED = 5_000
+_FIRST_POLLED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A slice that was read whole.
+
+    Attributes:
+        slice: The offsets: each was delivered, or is absent.
+        messages: Those delivered, in order.
+    """
+
+    slice: Slice
+    messages: tuple[Message, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """What its messages weigh."""
+        return sum(m.size_bytes for m in self.messages)
+
+
+@dataclass(slots=True)
+class _Fill:
+    """A reading of one partition in the making."""
+
+    lineage: Lineage
+    start: int
+    stop: int | None
+    messages: list[Message] = field(default_factory=list)
+    held_bytes: int = 0
+    since: float = 0.0
+
+    def add(self, message: Message, now: float) -> None:
+        if not self.messages:
+            self.since = now
+        self.messages.append(message)
+        self.held_bytes += message.size_bytes
+
+    def cut(self, stop: int) -> Reading:
+        """The reading up to ``stop``; filling goes on from there."""
+        reading = Reading(Slice(*self.lineage, self.start, stop), tuple(self.messages))
+        self.start, self.messages, self.held_bytes = stop, [], 0
+        return reading
+
+
+class _Fills:
+    """The readings in the making of all partitions that one reader reads."""
+
+    def __init__(self, reader: Reader, limits: Limits, monotonic: Callable[[], float]) -> None:
+        self._reader = reader
+        self._limits = limits
+        self._monotonic = monotonic
+        self._wanted = _FIRST_POLLED
+        self.fills: dict[TopicPartition, _Fill] = {}
+
+    def open(self, lineage: Lineage, start: int, stop: int | None) -> None:
+        self.fills[TopicPartition(lineage.topic, lineage.partition)] = _Fill(lineage, start, stop)
+
+    def close(self, partition: TopicPartition) -> _Fill:
+        self._reader.release([partition])
+        return self.fills.pop(partition)
+
+    def poll(self, timeout_s: float) -> Iterator[Reading]:
+        """Take what has come; readings that are full because of it."""
+        messages = self._reader.poll(self._wanted, timeout_s)
+        self._adapt(messages)
+        now = self._monotonic()
+        for message in messages:
+            fill = self.fills.get(message.topic_partition)
+            if fill is not None and (fill.stop is None or message.offset < fill.stop):
+                fill.add(message, now)
+                if self._is_full(fill):
+                    yield fill.cut(message.offset + 1)
+        yield from self._relieve()
+
+    def position(self, partition: TopicPartition) -> int:
+        """How far the partition is read: everything below was delivered or is absent."""
+        fill = self.fills[partition]
+        reached = max(self._reader.position(partition), fill.start)
+        return reached if fill.stop is None else min(reached, fill.stop)
+
+    def _is_full(self, fill: _Fill) -> bool:
+        limits = self._limits
+        return len(fill.messages) >= limits.batch_messages or fill.held_bytes >= limits.batch_bytes
+
+    def _relieve(self) -> Iterator[Reading]:
+        """Cut the largest readings short while all together hold more than the buffer may."""
+        while sum(f.held_bytes for f in self.fills.values()) > self._limits.buffer_bytes:
+            fill = max(self.fills.values(), key=lambda f: f.held_bytes)
+            yield fill.cut(fill.messages[-1].offset + 1)
+
+    def _adapt(self, messages: Sequence[Message]) -> None:
+        """Ask for about an eighth of the buffer at a time, judged by the size of what came last."""
+        if messages:
+            mean = sum(m.size_bytes for m in messages) // len(messages) + 1
+            self._wanted = max(1, min(_MOST_POLLED, self._limits.buffer_bytes // 8 // mean, self._wanted * 4))
+
+
+def read_slices(
+    reader: Reader,
+    slices: Iterable[Slice],
+    limits: Limits,
+    monotonic: Callable[[], float],
+    stall_s: float = STALL_S,
+) -> Iterator[Reading]:
+    """Read slices to their end, many partitions at a time, each slice cut into readings within the limits.
+
+    A slice whose offsets are gone, or whose topic was deleted, is given up from there on: what was read of it
+    comes as a reading, the rest does not come, and is work for the next plan to judge.
+
+    Args:
+        reader: Without any partition assigned that the slices are of.
+        slices: Disjoint; those of one partition in order.
+        limits: Of one reading, and of all in the making together.
+        monotonic: Clock in seconds.
+        stall_s: When to give up.
+
+    Raises:
+        UnavailableError: The source does not answer, or nothing moved for ``stall_s``.
+    """
+    queues: dict[TopicPartition, deque[Slice]] = {}
+    for wanted in slices:
+        queues.setdefault(wanted.topic_partition, deque()).append(wanted)
+    fills = _Fills(reader, limits, monotonic)
+    reader.add({at: queue[0].start for at, queue in queues.items()})
+    for queue in queues.values():
+        _open(fills, queue.popleft())
+    stall = _Stall(monotonic, stall_s)
+    while fills.fills:
+        try:
+            yield from fills.poll(POLL_S)
+        except (OffsetsGoneError, GenerationChangedError) as error:
+            yield from _give_up(fills, error)
+        for at in list(fills.fills):
+            yield from _finish(reader, fills, at, queues[at])
+        stall.check({at: fills.position(at) for at in fills.fills})
+
+
+def follow(
+    reader: Reader,
+    starts: dict[Lineage, int],
+    limits: Limits,
+    monotonic: Callable[[], float],
+    stop: Callable[[], bool],
+    linger_s: float = 0.2,
+) -> Iterator[list[Reading]]:
+    """Read partitions from their starts on for as long as wanted, in readings of about ``linger_s``.
+
+    Yields what is ready together after each poll; an empty list where nothing is. Offsets for which nothing
+    came (markers) join the next reading of their partition, or come alone once they are ``linger_s`` old.
+    Ends when ``stop`` says so, after handing over what was read. A partition whose offsets are gone or whose
+    topic was deleted is given up; survey again to find what it has become.
+    """
+    fills = _Fills(reader, limits, monotonic)
+    reader.add({TopicPartition(at.topic, at.partition): start for at, start in starts.items()})
+    for lineage, start in starts.items():
+        fills.open(lineage, start, None)
+    while not stop() and fills.fills:
+        try:
+            ready = list(fills.poll(min(POLL_S, linger_s)))
+        except (OffsetsGoneError, GenerationChangedError) as error:
+            ready = list(_give_up(fills, error))
+        yield ready + list(_ripe(fills, monotonic() - linger_s))
+    yield list(_ripe(fills, monotonic()))
+
+
+def grouped(readings: Iterable[Reading], limits: Limits) -> Iterator[list[Reading]]:
+    """Join small readings into groups of up to one batch's size, so that quiet topics share their requests."""
+    group: list[Reading] = []
+    messages = held_bytes = 0
+    for reading in readings:
+        weight = reading.size_bytes
+        if group and (
+            messages + len(reading.messages) > limits.batch_messages
+            or held_bytes + weight > limits.batch_bytes
+        ):
+            yield group
+            group, messages, held_bytes = [], 0, 0
+        group.append(reading)
+        messages, held_bytes = messages + len(reading.messages), held_bytes + weight
+    if group:
+        yield group
+
+
+class _Stall:
+    """Notices when nothing moves although something must."""
+
+    def __init__(self, monotonic: Callable[[], float], stall_s: float) -> None:
+        self._monotonic = monotonic
+        self._stall_s = stall_s
+        self._moved_at = monotonic()
+        self._last: dict[TopicPartition, int] = {}
+
+    def check(self, positions: dict[TopicPartition, int]) -> None:
+        if positions != self._last:
+            self._last, self._moved_at = positions, self._monotonic()
+        elif self._monotonic() - self._moved_at > self._stall_s:
+            at, position = next(iter(positions.items()))
+            raise UnavailableError(
+                f"Reading {at} stands at offset {position} for {self._stall_s:g} s, though Kafka said that more is there.",
+                remedy="Look at the broker that leads this partition; the next run tries again.",
+                topic=at.topic,
+                partition=at.partition,
+                offset=position,
+            )
+
+
+def _open(fills: _Fills, wanted: Slice) -> None:
+    fills.open(wanted.lineage, wanted.start, wanted.stop)
+
+
+def _finish(reader: Reader, fills: _Fills, at: TopicPartition, queue: deque[Slice]) -> Iterator[Reading]:
+    """Where a slice was read to its end: its last reading, and the partition's next slice begun."""
+    fill = fills.fills[at]
+    if fill.stop is None or fills.position(at) < fill.stop:
+        return
+    if fill.start < fill.stop:
+        yield fill.cut(fill.stop)
+    if not queue:
+        fills.close(at)
+        return
+    reader.add({at: queue[0].start})
+    _open(fills, queue.popleft())
+
+
+def _give_up(fills: _Fills, error: OffsetsGoneError | GenerationChangedError) -> Iterator[Reading]:
+    """Let go of the partition that an error is about; a topic that changed takes what was read with it."""
+    topic, partition = str(error.facts["topic"]), error.facts.get("partition")
+    for at in [a for a in fills.fills if a.topic == topic and partition in (None, a.partition)]:
+        fill = fills.close(at)
+        if isinstance(error, OffsetsGoneError) and fill.messages:
+            yield fill.cut(fill.messages[-1].offset + 1)
+
+
+def _ripe(fills: _Fills, before: float) -> Iterator[Reading]:
+    """The readings whose first message came before a moment, up to the position reached."""
+    for at, fill in fills.fills.items():
+        if fill.messages and fill.since > before:
+            continue
+        reached = fills.position(at)
+        if fill.messages or reached > fill.start:
+            yield fill.cut(max(reached, fill.start))

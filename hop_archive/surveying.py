@@ -1,0 +1,181 @@
+"""What there is to do: compares what the source holds with what the catalog covers.
+
+``survey`` only reads, and is what sensors and ``status`` call; ``plan_work`` writes what a plan must settle
+first (new generations, offsets that are lost) and is what a run calls.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.protocol import Batch, Generation, Outcome
+from hop_archive.errors import GenerationChangedError, SliceTakenError
+from hop_archive.generations import Recognition, Sighting, recognise
+from hop_archive.message import TopicPartition
+from hop_archive.planning import Knowledge, Plan, Watermarks, plan, work
+from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.source.protocol import TopicInfo
+
+OVERTAKEN = "retention removed these before they were archived"
+BEFORE_FIRST_SIGHT = "already gone when the archive first saw this topic"
+OUTLIVED = "the topic was deleted or made anew before these were archived"
+ADOPTED = "before the ledger began: rows adopted from another archiver carry no offsets"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The source and the coverage, side by side.
+
+    Attributes:
+        infos: The topics that are archived and exist now.
+        recognitions: The generation of each, new ones not yet in the catalog.
+        knowledge: Watermarks and coverage of every partition that has a leader.
+        coverage: All coverage of these topics, earlier generations included.
+        generations: What the catalog has of these topics.
+        cluster_id: The cluster they are on.
+    """
+
+    infos: Mapping[str, TopicInfo]
+    recognitions: Mapping[str, Recognition]
+    knowledge: Mapping[Lineage, Knowledge]
+    coverage: Mapping[Lineage, OffsetSet]
+    generations: Mapping[str, tuple[Generation, ...]]
+    cluster_id: str
+
+    def pending(self) -> dict[str, int]:
+        """Offsets still to be read, by topic; topics without any are left out."""
+        counts: dict[str, int] = defaultdict(int)
+        for lineage, known in self.knowledge.items():
+            if size := work(known).size:
+                counts[lineage.topic] += size
+        return dict(counts)
+
+
+def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
+    """Look at the source and the catalog; changes nothing.
+
+    Args:
+        archive: What to look at.
+        topics: Only these, whether the policy wants them or not; None for all that it wants.
+
+    Raises:
+        UnavailableError: The source or the catalog does not answer.
+    """
+    infos = _topics(archive, topics)
+    # Coverage before watermarks: these only grow, so a batch that another run commits in between can never
+    # make the log look shorter than what was read of it.
+    generations = archive.catalog.generations(list(infos))
+    coverage = archive.catalog.coverage(list(infos))
+    cluster_id = archive.source.cluster_id()
+    marks = archive.source.watermarks(_partitions(infos))
+    recognitions = {
+        name: recognise(Sighting(info, cluster_id, _of(name, marks)), generations.get(name, ()), coverage)
+        for name, info in infos.items()
+    }
+    knowledge = {
+        lineage: Knowledge(marks[partition], coverage.get(lineage, EMPTY))
+        for partition in sorted(marks)
+        for lineage in [Lineage(partition.topic, recognitions[partition.topic].number, partition.partition)]
+    }
+    known = {name: tuple(found) for name, found in generations.items()}
+    return Survey(infos, recognitions, knowledge, coverage, known, cluster_id)
+
+
+def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Plan:
+    """Settle what a plan rests on, then plan: the slices to archive now.
+
+    New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
+    watermarks are remembered. Running it again records nothing twice.
+
+    Returns:
+        The plan; its ``lost`` are those newly recorded.
+    """
+    seen = survey(archive, topics)
+    _begin_generations(archive, seen)
+    archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
+    planned = plan(seen.knowledge, archive.limits)
+    return replace(planned, lost=_settle_gone(archive, seen, planned.lost))
+
+
+def _topics(archive: Archive, topics: Collection[str] | None) -> Mapping[str, TopicInfo]:
+    found = archive.source.topics(topics)
+    if topics is not None:
+        return found
+    return {name: info for name, info in found.items() if archive.topics.archived(name)}
+
+
+def _partitions(infos: Mapping[str, TopicInfo]) -> list[TopicPartition]:
+    return [TopicPartition(name, p) for name, info in infos.items() for p in range(info.partitions)]
+
+
+def _of(topic: str, marks: Mapping[TopicPartition, Watermarks]) -> dict[int, Watermarks]:
+    return {at.partition: found for at, found in marks.items() if at.topic == topic}
+
+
+def _begin_generations(archive: Archive, seen: Survey) -> None:
+    for name, recognition in seen.recognitions.items():
+        if not recognition.is_new:
+            continue
+        wanted = (seen.cluster_id, seen.infos[name].topic_id)
+        begun = archive.catalog.begin_generation(name, recognition.number, *wanted, recognition.reason)
+        if (begun.cluster_id, begun.topic_id) != wanted:
+            raise GenerationChangedError(
+                f"Topic {name} changed again while its generation {begun.number} was being recorded.",
+                remedy="The next plan sees it as it is then.",
+                topic=name,
+            )
+
+
+def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:
+    """Record what is gone, with why; the slices that this call recorded."""
+    gone = [*((s, _why_gone(archive, seen, s)) for s in lost), *_outlived(archive, seen)]
+    if not gone or not _unchanged(archive, seen, {s.topic for s, _ in gone}):
+        return ()
+    return tuple(s for s, reason in gone if _record_gone(archive, s, reason))
+
+
+def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> bool:
+    """Whether topics are still those that were seen: watermarks read later may be another generation's."""
+    now = archive.source.topics(topics)
+    return all(name in now and now[name].topic_id == seen.infos[name].topic_id for name in topics)
+
+
+def _why_gone(archive: Archive, seen: Survey, gone: Slice) -> str:
+    first_sight = gone.lineage not in seen.coverage and gone.generation == 1
+    if not first_sight:
+        return OVERTAKEN
+    return ADOPTED if archive.catalog.has_adopted(gone.topic) else BEFORE_FIRST_SIGHT
+
+
+def _outlived(archive: Archive, seen: Survey) -> list[tuple[Slice, str]]:
+    """What earlier lives on this cluster were seen to hold and nothing covers: it went with them.
+
+    What stands on another cluster may be there still, and is read when the source is that one again.
+    """
+    over = {
+        (g.topic, g.number)
+        for name, found in seen.generations.items()
+        for g in found
+        if g.cluster_id == seen.cluster_id and g.number < seen.recognitions[name].number
+    }
+    if not over:
+        return []
+    return [
+        (left, OUTLIVED)
+        for lineage, marks in archive.catalog.observed(list(seen.infos)).items()
+        if (lineage.topic, lineage.generation) in over
+        for left in lineage.slices(OffsetSet.between(0, marks.stable) - seen.coverage.get(lineage, EMPTY))
+    ]
+
+
+def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:
+    """Record that ``gone`` cannot be archived any more; False where another run has dealt with it."""
+    outcome = Outcome.SKIPPED if reason == ADOPTED else Outcome.LOST
+    try:
+        archive.catalog.commit(Batch(gone, outcome, reason, run_id=archive.run_id))
+    except SliceTakenError:
+        return False
+    return True
