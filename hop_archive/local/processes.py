@@ -1,0 +1,292 @@
+"""A server as a process of its own: started detached, awaited, found again, stopped; and what it must provide.
+
+A server outlives the process that started it, so a later process has to find it again. A pid alone would not
+do: it may have been given to another process since. The pid with the command line that was started does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypedDict
+
+import psutil
+
+from hop_archive.errors import ForbiddenError, UnavailableError
+
+READY_TIMEOUT_S = 60.0
+KILL_TIMEOUT_S = 10.0
+
+_POLL_S = 0.05
+_QUOTED_LINES = 15
+_QUOTED_BYTES = 16_384
+
+
+class NotAnswering(Exception):  # noqa: N818 - a state of affairs that passes, not yet an error
+    """A server that has been asked does not (yet) answer as it should; says why."""
+
+
+class ServerDiedError(UnavailableError):
+    """A server ended when it should be running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The system user that a server runs as, where that is not the caller."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a server.
+
+    Attributes:
+        command: Program and arguments; everyone on the machine can read them, so no secrets.
+        directory: Working directory, which `account` must be able to enter.
+        environment: Added to a bare environment. The caller's is not handed down: these servers take settings
+            and credentials from variables (`AWS_*`, `WEED_*`, `PG*`) that are meant for others.
+        account: Who it runs as; None for the caller.
+    """
+
+    command: tuple[str, ...]
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    account: Account | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMark:
+    """What finds a server's process again, from any process, as long as it runs."""
+
+    pid: int
+    command: tuple[str, ...]
+
+
+class Server(Protocol):
+    """What the stack needs to know of a kind of server. `ports` are always as many as `port_count`."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: ``kafka``, ``postgres``, ``s3``."""
+
+    @property
+    def port_count(self) -> int:
+        """How many ports it listens on."""
+
+    @property
+    def stop_signal(self) -> signal.Signals:
+        """What asks it to end at once, without waiting for its clients."""
+
+    @property
+    def grace_s(self) -> float:
+        """How long it is given to end by itself before it is killed."""
+
+    def prepare(self) -> None:
+        """Make the files that it needs; called while it is not running. Again: repairs what is missing."""
+
+    def launch(self, ports: Sequence[int]) -> Launch:
+        """Say how to start it on these ports."""
+
+    def probe(self, ports: Sequence[int]) -> None:
+        """Ask it something harmless; raise `NotAnswering` unless it answers well."""
+
+    def settle(self, ports: Sequence[int]) -> None:
+        """Create what belongs in it, and prove that it takes data; `NotAnswering` unless all is well.
+
+        Called after a start until it succeeds, so it may be called again at any point.
+        """
+
+    def tidy(self, ports: Sequence[int]) -> None:
+        """Remove what it leaves behind outside its directory; called after it ended."""
+
+
+def start(launch: Launch, log: Path) -> ProcessMark:
+    """Start a server that survives the caller and its terminal, all its output going to `log`.
+
+    The log of the run before is kept as ``….1``, so `log` always tells of this run alone.
+
+    Raises:
+        UnavailableError: The program cannot be run.
+    """
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+    with log.open("xb") as output:
+        process = _spawn(launch, output.fileno())
+    mark = ProcessMark(process.pid, launch.command)
+    # Disowned: otherwise Python complains of a child left running, which is what it is there for.
+    process.returncode = 0
+    return mark
+
+
+def _spawn(launch: Launch, output: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            launch.command,
+            cwd=launch.directory,
+            env=bare_environment(launch.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            umask=0o077,
+            **as_account(launch.account),
+        )
+    except OSError as error:
+        raise UnavailableError(f"Cannot run {launch.command[0]}: {error}.") from error
+
+
+def bare_environment(added: Mapping[str, str]) -> dict[str, str]:
+    """Return the little of the caller's environment that programs need to run at all, and `added`."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return {**kept, "LC_ALL": "C", **added}
+
+
+class _Identity(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def as_account(account: Account | None) -> _Identity:
+    """Return the arguments with which `subprocess` runs a program as `account`."""
+    if account is None:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def is_running(mark: ProcessMark | None) -> bool:
+    """Tell whether the marked process still runs; one that ended but was not yet reaped does not."""
+    return mark is not None and _find(mark) is not None
+
+
+def stop(mark: ProcessMark, stop_signal: signal.Signals, grace_s: float) -> None:
+    """End a server and its children, by asking first and by force after `grace_s` seconds.
+
+    Returns when none of them is left. One that is not running is left at that.
+
+    Raises:
+        ForbiddenError: It belongs to another user.
+        UnavailableError: It outlived even the force, for instance in a hanging disk.
+    """
+    process = _find(mark)
+    if process is None:
+        return
+    try:
+        family = [process, *process.children(recursive=True)]
+        process.send_signal(stop_signal)
+        _end(family, grace_s)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied as error:
+        raise ForbiddenError(
+            f"Process {mark.pid} ({mark.command[0]}) belongs to {_owner(process)}.",
+            remedy="Stop the stack as that user, or as root.",
+        ) from error
+
+
+def _end(family: list[psutil.Process], grace_s: float) -> None:
+    for process in _remaining(family, grace_s):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    if left := _remaining(family, KILL_TIMEOUT_S):
+        pids = ", ".join(str(process.pid) for process in left)
+        raise UnavailableError(f"Killed, yet still there after {KILL_TIMEOUT_S:.0f} s: processes {pids}.")
+
+
+def _remaining(family: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    deadline = time.monotonic() + timeout_s
+    while (
+        left := [process for process in family if not _has_ended(process)]
+    ) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return left
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    finally:
+        _reap(process.pid)
+
+
+def _reap(pid: int) -> None:
+    # Where the caller is the parent (a test that both starts and stops), nobody else would.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _find(mark: ProcessMark) -> psutil.Process | None:
+    try:
+        process = psutil.Process(mark.pid)
+        # A process that ended but was not reaped has no command line any more.
+        return process if tuple(process.cmdline()) == mark.command else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _owner(process: psutil.Process) -> str:
+    try:
+        return f"user {process.username()}"
+    except psutil.Error:
+        return "another user"
+
+
+def await_answer(
+    name: str, ask: Callable[[], None], mark: ProcessMark, log: Path, timeout_s: float = READY_TIMEOUT_S
+) -> None:
+    """Wait until `ask` no longer raises `NotAnswering`, while the server's process runs.
+
+    Raises:
+        ServerDiedError: The process ended; the message quotes the end of its log.
+        UnavailableError: It still ran, but did not answer well within `timeout_s` seconds; likewise.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (reason := _unwell(ask)) is not None:
+        if not is_running(mark):
+            raise ServerDiedError(
+                _with_log(f"{name} ended instead of serving", log), server=name, log=str(log)
+            )
+        if time.monotonic() >= deadline:
+            problem = f"{name} did not answer well within {timeout_s:.0f} s ({reason})"
+            raise UnavailableError(_with_log(problem, log), server=name, log=str(log))
+        time.sleep(_POLL_S)
+    # Somebody else's server on that port may have answered.
+    if not is_running(mark):
+        raise ServerDiedError(
+            _with_log(f"{name} ended after it had answered", log), server=name, log=str(log)
+        )
+
+
+def _unwell(ask: Callable[[], None]) -> str | None:
+    try:
+        ask()
+    except NotAnswering as reason:
+        return str(reason)
+    return None
+
+
+def _with_log(problem: str, log: Path) -> str:
+    lines = end_of(log)
+    quoted = "\n".join(f"    {line}" for line in lines) if lines else "    (it wrote nothing)"
+    return f"{problem}. The end of its log, {log}:\n{quoted}"
+
+
+def end_of(log: Path) -> list[str]:
+    """Return the last lines of a log, at most 15 of its last 16 KiB; none where there is no log."""
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _QUOTED_BYTES))
+        text = file.read().decode(errors="replace")
+    return text.splitlines()[-_QUOTED_LINES:]
