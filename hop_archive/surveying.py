@@ -84,20 +84,34 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     return Survey(infos, recognitions, knowledge, coverage, known, cluster_id)
 
 
-def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done, and what it was judged by.
+
+    Attributes:
+        plan: The slices to archive now; ``lost`` are those that planning has newly recorded.
+        survey: Source and coverage as they were seen for it.
+    """
+
+    plan: Plan
+    survey: Survey
+
+
+def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     """Settle what a plan rests on, then plan: the slices to archive now.
 
     New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
     watermarks are remembered. Running it again records nothing twice.
 
-    Returns:
-        The plan; its ``lost`` are those newly recorded.
+    Raises:
+        UnavailableError: The source or the catalog does not answer.
+        GenerationChangedError: A topic changed while it was looked at; plan again.
     """
     seen = survey(archive, topics)
     _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
     planned = plan(seen.knowledge, archive.limits)
-    return replace(planned, lost=_settle_gone(archive, seen, planned.lost))
+    return Work(replace(planned, lost=_settle_gone(archive, seen, planned.lost)), seen)
 
 
 def _topics(archive: Archive, topics: Collection[str] | None) -> Mapping[str, TopicInfo]:

@@ -1,0 +1,179 @@
+"""Archiving until caught up, and on and on: plans one after another, and following what arrives.
+
+What is caught up is judged by the ledger against the watermarks, never by what was read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from hop_archive.archive import Archive
+from hop_archive.archiving import OVERLAP, Done, archive_slices, store_groups
+from hop_archive.errors import ConflictError, UnavailableError
+from hop_archive.planning import Knowledge, work
+from hop_archive.reading import follow
+from hop_archive.slices import Lineage, Slice
+from hop_archive.surveying import Survey, plan_work
+
+log = logging.getLogger(__name__)
+
+SURVEY_EVERY_S = 10.0
+"""How often following looks for new topics, partitions, generations and holes, in seconds."""
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+_MOST_FRUITLESS = 3
+"""Plans in a row that committed nothing: other writers or changing topics are in the way each time."""
+
+
+def catch_up(
+    archive: Archive,
+    topics: Collection[str] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    overlap: int = OVERLAP,
+) -> Iterator[Done]:
+    """Archive what was there at the start: up to the watermarks seen then, and no further.
+
+    Offsets that another writer takes meanwhile count as done. Ends early, between batches, when ``stop``
+    says so. Running it again goes on where the ledger says.
+
+    Raises:
+        UnavailableError: Source, catalog or store does not answer; what was yielded is committed.
+        ConflictError: Again and again nothing could be committed; the last reason is named.
+    """
+    targets: Mapping[Lineage, int] | None = None
+    fruitless = 0
+    while fruitless < _MOST_FRUITLESS and not stop():
+        found = plan_work(archive, topics)
+        targets = _targets(found.survey) if targets is None else targets
+        slices = _below(found.plan.slices, targets)
+        if not slices:
+            return
+        fruitless += 1
+        for done in archive_slices(archive, slices, overlap):
+            fruitless = 0 if done.batches else fruitless
+            yield done
+            if stop():
+                return
+    if fruitless:
+        raise ConflictError(
+            f"{fruitless} plans in a row committed nothing: other writers, or topics that keep changing, "
+            "were in the way each time.",
+            remedy="Nothing is lost; run again.",
+        )
+
+
+def archive_continuously(
+    archive: Archive,
+    stop: Callable[[], bool],
+    sleep: Callable[[float], None],
+    topics: Collection[str] | None = None,
+    report: Callable[[UnavailableError], None] = lambda error: None,
+) -> Iterator[list[Done]]:
+    """Archive what is there and then what arrives, until ``stop`` says so. Survives outages.
+
+    A server that does not answer is reported once per attempt and tried again, with pauses that grow to half
+    a minute; what was committed before stays, what was not is done then.
+
+    Yields:
+        What was stored together; empty lists while nothing arrives, so that callers can look around.
+    """
+    pause_s = _FIRST_PAUSE_S
+    while not stop():
+        try:
+            for dones in _one_round(archive, stop, sleep, topics):
+                pause_s = _FIRST_PAUSE_S
+                yield dones
+        except UnavailableError as error:
+            report(error)
+            yield []
+            sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        except ConflictError as error:
+            log.info("Planning again: %s", error)
+
+
+def follow_for(
+    archive: Archive,
+    topics: Collection[str],
+    duration_s: float,
+    sleep: Callable[[float], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Done]]:
+    """Archive what arrives on ``topics`` for a time, after what is there.
+
+    Raises:
+        UnavailableError: As for ``catch_up``.
+    """
+    end = archive.monotonic() + duration_s
+
+    def over() -> bool:
+        return stop() or archive.monotonic() >= end
+
+    while not over():
+        try:
+            yield from _one_round(archive, over, sleep, topics)
+        except ConflictError as error:
+            log.info("Planning again: %s", error)
+
+
+def _one_round(
+    archive: Archive,
+    stop: Callable[[], bool],
+    sleep: Callable[[float], None],
+    topics: Collection[str] | None,
+) -> Iterator[list[Done]]:
+    """Do what a plan says; where little is left but the end of each log, follow those for a while."""
+    found = plan_work(archive, topics)
+    starts = _tails(found.survey.knowledge)
+    if not found.survey.knowledge:
+        yield []
+        sleep(_FIRST_PAUSE_S)
+    elif found.plan.messages > archive.limits.batch_messages or len(starts) < len(found.survey.knowledge):
+        for done in archive_slices(archive, found.plan.slices):
+            yield [done]
+            if stop():
+                return
+    else:
+        yield from _follow_tails(archive, starts, stop)
+
+
+def _follow_tails(
+    archive: Archive, starts: Mapping[Lineage, int], stop: Callable[[], bool]
+) -> Iterator[list[Done]]:
+    end = archive.monotonic() + SURVEY_EVERY_S
+    disputed = False
+
+    def over() -> bool:
+        return stop() or disputed or archive.monotonic() >= end
+
+    with archive.source.reader({}) as reader:
+        for group in follow(reader, dict(starts), archive.limits, archive.monotonic, over):
+            dones = list(store_groups(archive, [group], overlap=0))
+            disputed = any(done.disputed for done in dones)
+            yield dones
+
+
+def _tails(knowledge: Mapping[Lineage, Knowledge]) -> dict[Lineage, int]:
+    """Where to follow each partition whose only work, if any, is the end of its log."""
+    starts = {}
+    for lineage, known in knowledge.items():
+        pending = work(known).ranges
+        if not pending:
+            starts[lineage] = max(known.watermarks.stable, known.coverage.stop, known.watermarks.low)
+        elif len(pending) == 1 and pending[0].stop == known.watermarks.stable:
+            starts[lineage] = pending[0].start
+    return starts
+
+
+def _targets(seen: Survey) -> dict[Lineage, int]:
+    return {lineage: known.watermarks.stable for lineage, known in seen.knowledge.items()}
+
+
+def _below(slices: Collection[Slice], targets: Mapping[Lineage, int]) -> list[Slice]:
+    return [
+        s.within(s.start, min(s.stop, targets[s.lineage]))
+        for s in slices
+        if s.lineage in targets and s.start < targets[s.lineage]
+    ]

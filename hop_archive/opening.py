@@ -1,0 +1,118 @@
+"""From stanzas to an archive: the one place where a configuration becomes real or mock parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.configuration import (
+    Configuration,
+    DatabaseStanza,
+    KafkaSourceStanza,
+    PostgresStanza,
+    S3Stanza,
+    Selection,
+    SourceStanza,
+    StoreStanza,
+)
+from hop_archive.planning import Limits
+from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.mock import MockSource
+from hop_archive.source.protocol import Source
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import Store
+from hop_archive.store.s3 import S3Store
+
+_SECURITY_SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "plaintext": {"security.protocol": "plaintext"},
+    "tls": {"security.protocol": "ssl"},
+    "sasl-plain": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "PLAIN"},
+    "sasl-scram-sha-256": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "SCRAM-SHA-256"},
+    "sasl-scram-sha-512": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "SCRAM-SHA-512"},
+}
+
+
+def open_archive(
+    configuration: Configuration,
+    selection: Selection,
+    environ: Mapping[str, str] = os.environ,
+    limits: Limits | None = None,
+    run_id: str = "",
+) -> Archive:
+    """The archive that a selection of stanzas means. Nothing is connected yet.
+
+    Raises:
+        ConfigurationError: A stanza is not there, or a variable that it names is not set.
+    """
+    source = configuration.source(selection.source).resolved(environ)
+    store = configuration.store(selection.store).resolved(environ)
+    wanted = limits or Limits()
+    return Archive(
+        source=open_source(selection.source, source, environ),
+        catalog=open_catalog(selection.database, configuration.database(selection.database), environ),
+        store=open_store(selection.store, store, environ),
+        topics=source.policy(),
+        layouts=store.layout_policy(),
+        limits=replace(wanted, batch_bytes=min(wanted.batch_bytes, store.segment_mebibytes * 1024 * 1024)),
+        run_id=run_id,
+    )
+
+
+def open_source(name: str, stanza: SourceStanza, environ: Mapping[str, str] = os.environ) -> Source:
+    """The source that a stanza means."""
+    stanza = stanza.resolved(environ)
+    if not isinstance(stanza, KafkaSourceStanza):
+        return MockSource(name, writable=stanza.writable, directory=_directory(stanza.directory))
+    login = stanza.login(environ)
+    return KafkaSource(
+        name,
+        bootstrap_servers=stanza.bootstrap_servers,
+        writable=stanza.writable,
+        group_id=stanza.group_id,
+        settings=_SECURITY_SETTINGS[stanza.security] | ({"sasl.username": login.username} if login else {}),
+        secrets={"sasl.password": login.password} if login else {},
+        fetch_bytes=stanza.fetch_mebibytes * 1024 * 1024,
+    )
+
+
+def open_catalog(name: str, stanza: DatabaseStanza, environ: Mapping[str, str] = os.environ) -> Catalog:
+    """The catalog that a stanza means."""
+    stanza = stanza.resolved(environ)
+    if not isinstance(stanza, PostgresStanza):
+        return MockCatalog(name, directory=_directory(stanza.directory))
+    return PostgresCatalog(
+        name,
+        stanza.dsn(environ).get_secret_value(),
+        schema=stanza.schema_name,
+        pool_size=stanza.pool_size,
+    )
+
+
+def open_store(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.environ) -> Store:
+    """The store that a stanza means."""
+    stanza = stanza.resolved(environ)
+    if not isinstance(stanza, S3Stanza):
+        directory = _directory(stanza.directory)
+        return MockStore(name, directory=directory, deleting_allowed=stanza.deleting_allowed)
+    keys = stanza.access_keys(environ)
+    return S3Store(
+        name,
+        bucket=stanza.bucket,
+        endpoint=stanza.endpoint,
+        region=stanza.region,
+        prefix=stanza.prefix,
+        access_key=keys.access_key if keys else None,
+        secret_key=keys.secret_key if keys else None,
+        concurrency=stanza.put_concurrency,
+        deleting_allowed=stanza.deleting_allowed,
+    )
+
+
+def _directory(text: str) -> Path | None:
+    return Path(text) if text else None
