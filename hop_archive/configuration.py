@@ -195,8 +195,9 @@ class Stanza(BaseModel):
         return made
 
     def _table(self) -> dict[str, object]:
-        fields = type(self).model_fields
-        return {fields[name].alias or name: getattr(self, name) for name in self.model_fields_set}
+        given = self.model_fields_set  # a set: the order of messages comes from the fields instead
+        fields = type(self).model_fields.items()
+        return {info.alias or name: getattr(self, name) for name, info in fields if name in given}
 
     def describe(self) -> str:
         """Return the address for messages and events; free of secrets."""

@@ -353,6 +353,17 @@ def test_a_database_url_from_a_variable_is_checked_and_not_shown() -> None:
     assert caught.value.__cause__ is None
 
 
+def test_a_password_among_the_options_of_a_url_is_refused_wherever_it_comes_from() -> None:
+    with pytest.raises(ConfigurationError, match="wanted postgresql://") as caught:
+        database('url = "${URL}"').dsn({"URL": "postgresql://u@h/d?connect_timeout=3&password=hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_a_variable_holds_is_no_variable_again_but_a_value_to_check() -> None:
+    with pytest.raises(ConfigurationError, match="wanted a bucket's name"):
+        load(environ={}).store("s3-prod").resolved({"HOP_ARCHIVE_PROD_BUCKET": "${OTHER}", "OTHER": "abc"})
+
+
 def test_a_value_is_not_expanded_twice() -> None:
     stanza = parse(s3('region = "${A}"')).store("x")
     resolved = stanza.resolved({"A": "${B}", "B": "no"})
@@ -368,6 +379,8 @@ def test_resolving_reaches_lists_and_keeps_everything_else() -> None:
     assert not resolved.policy().archived("gcn.circulars")
     assert resolved.writable
     assert (resolved.label, resolved.stanza_name) == (stanza.label, "x")
+    with pytest.raises(MissingSettingError, match=r"\[source\.x\] topics: environment variable A is not set"):
+        stanza.resolved({})
     with pytest.raises(ConfigurationError, match=r"topics\[0\]: wanted a topic name or glob"):
         stanza.resolved({"A": "(igwn)"})
 
