@@ -45,12 +45,24 @@ class Done:
         batches: What was committed; empty where another writer or another generation was in the way.
         note: Why nothing was committed, for people; '' otherwise.
         disputed: Whether another writer was first with something, so that this was decided anew or not at all.
+        reading: What was read, for those who compare; None where only the ledger was told.
     """
 
     slice: Slice
     batches: tuple[Batch, ...] = ()
     note: str = ""
     disputed: bool = False
+    reading: Reading | None = None
+
+    @property
+    def archived(self) -> int:
+        """Messages that were archived."""
+        return sum(len(batch.rows) for batch in self.batches)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of their documents."""
+        return sum(batch.size_bytes for batch in self.batches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +216,7 @@ def commit(archive: Archive, prepared: Prepared) -> Done:
             archive.catalog.commit(batch)
     except SliceTakenError as error:
         return _left(prepared.reading.slice, str(error))
-    return Done(prepared.reading.slice, batches)
+    return Done(prepared.reading.slice, batches, reading=prepared.reading)
 
 
 def _left(wanted: Slice, note: str) -> Done:
