@@ -101,6 +101,7 @@ WRONG = {
     "store = 3": "store: wanted tables [store.NAME], found 3",
     '[sources.x]\ntype = "mock"': "[sources]: unknown table; nearest known: source",
     "[zzz]": "[zzz]: unknown table; known: source, database, store, log",
+    kafka("passwd_env = 'A'"): "[source.x] passwd_env: unknown key; nearest known: password_env",
     kafka('topics = "a"'): '[source.x] topics: wanted a list, found "a"',
     kafka("topics = [1]"): "[source.x] topics[0]: wanted text, found 1",
     kafka('security = "ssl"'): (
@@ -243,6 +244,13 @@ def test_a_stanza_of_the_user_replaces_the_shipped_one_whole(tmp_path: Path) -> 
     assert mine.stores == shipped.stores
 
 
+@pytest.mark.parametrize("kind", ["source", "database", "store", "log"])
+def test_each_kind_of_stanza_is_overlaid(kind: str) -> None:
+    type_ = "console" if kind == "log" else "mock"
+    old, new = (parse(f'[{kind}.x]\ntype = "{type_}"', origin) for origin in ("old.toml", "new.toml"))
+    assert getattr(old.overlaid(new), kind)("x").label == f"new.toml: [{kind}.x]"
+
+
 def test_the_shipped_stanzas_are_those_of_the_design() -> None:
     shipped = load(environ={})
     assert set(shipped.sources) == {"hop-prod", "hop-dev", "hop-local", "mock-hop"}
@@ -323,6 +331,17 @@ def test_a_missing_secret_is_told_with_stanza_key_and_variable() -> None:
         "stanzas.toml (shipped): [source.hop-prod] password_env: environment variable"
         " HOP_ARCHIVE_PROD_PASSWORD is not set. Set HOP_ARCHIVE_PROD_PASSWORD in the environment."
     )
+
+
+def test_an_empty_secret_is_a_missing_one() -> None:
+    stanza = database('url = "postgresql://u@h/d"\npassword_env = "PW"')
+    with pytest.raises(MissingSettingError, match="password_env: environment variable PW is empty"):
+        stanza.dsn({"PW": ""})
+
+
+def test_a_missing_url_is_told_with_its_variable() -> None:
+    with pytest.raises(MissingSettingError, match="url: environment variable HOP_ARCHIVE_LOCAL_DATABASE_URL"):
+        load(environ={}).database("local-db").resolved({})
 
 
 def test_a_login_has_the_name_and_the_hidden_password() -> None:
