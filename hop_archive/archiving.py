@@ -106,6 +106,48 @@ def archive_slices(archive: Archive, slices: Sequence[Slice], overlap: int = OVE
         yield from store_groups(archive, grouped(readings, archive.limits), overlap)
 
 
+def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
+    """Read slices and create their objects; commits nothing. The first half, where halves run as steps.
+
+    What it returns holds rows, not messages: its size is bounded by the number of offsets in ``slices``.
+
+    Raises:
+        UnavailableError: Source, catalog or store does not answer. Running it again is harmless.
+    """
+    batches: list[Batch] = []
+    expected: list[Identity] = []
+    with archive.source.reader({}) as reader:
+        readings = read_slices(reader, slices, archive.limits, archive.monotonic)
+        for group in grouped(readings, archive.limits):
+            stored = write_objects(archive, prepare(archive, group, expected))
+            batches += (prepared.batch for prepared in stored)
+            expected += (identity for prepared in stored for identity in prepared.identities)
+    return batches
+
+
+def commit_batches(archive: Archive, batches: Sequence[Batch]) -> list[Done]:
+    """Commit batches whose objects are durable. The second half, where halves run as steps.
+
+    From the first one on that another writer or another generation is in the way of, the rest is left: it may
+    rest on what was not committed. What is left is work for the next plan.
+
+    Raises:
+        UnavailableError: The catalog does not answer. Running it again is harmless.
+    """
+    dones: list[Done] = []
+    changed = changed_generations(archive, [batch.slice for batch in batches])
+    for batch in batches:
+        if batch.slice in changed:
+            return [*dones, _left(batch.slice, changed[batch.slice])]
+        try:
+            dones.append(commit(archive, batch))
+        except StaleDecisionError as error:
+            dones.append(_left(batch.slice, str(error)))
+        if dones[-1].disputed:
+            break
+    return dones
+
+
 def store_groups(
     archive: Archive, groups: Iterable[Sequence[Reading]], overlap: int = OVERLAP
 ) -> Iterator[Done]:
@@ -203,20 +245,20 @@ def changed_generations(archive: Archive, slices: Sequence[Slice]) -> dict[Slice
     }
 
 
-def commit(archive: Archive, prepared: Prepared) -> Done:
+def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Done:
     """Commit one batch whose objects are durable.
 
     Raises:
         StaleDecisionError: A UUID was catalogued meanwhile: decide anew.
         UnavailableError: The catalog does not answer; whether it was committed shows when it is tried again.
     """
-    batches = _without_overtaken(archive, prepared.batch)
+    batches = _without_overtaken(archive, batch)
     try:
-        for batch in batches:
-            archive.catalog.commit(batch)
+        for part in batches:
+            archive.catalog.commit(part)
     except SliceTakenError as error:
-        return _left(prepared.reading.slice, str(error))
-    return Done(prepared.reading.slice, batches, reading=prepared.reading)
+        return _left(batch.slice, str(error))
+    return Done(batch.slice, batches, reading=reading)
 
 
 def _left(wanted: Slice, note: str) -> Done:
@@ -226,7 +268,7 @@ def _left(wanted: Slice, note: str) -> Done:
 def _commit_all(archive: Archive, stored: Sequence[Prepared]) -> Iterator[Done]:
     for position, prepared in enumerate(stored):
         try:
-            done = commit(archive, prepared)
+            done = commit(archive, prepared.batch, prepared.reading)
         except StaleDecisionError:
             yield from (_settle(archive, p.reading) for p in stored[position:])
             return
@@ -243,7 +285,7 @@ def _settle(archive: Archive, reading: Reading) -> Done:
         if changed := changed_generations(archive, [reading.slice]):
             return _left(reading.slice, changed[reading.slice])
         try:
-            return replace(commit(archive, stored[0]), disputed=True)
+            return replace(commit(archive, stored[0].batch, reading), disputed=True)
         except StaleDecisionError:
             if attempt == _MOST_STALE:
                 raise

@@ -6,7 +6,7 @@ work, whatever made it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
@@ -131,3 +131,25 @@ def plan(known: Mapping[Lineage, Knowledge], limits: Limits) -> Plan:
     gone = [s for lineage in sorted(known) for s in lineage.slices(lost(known[lineage]))]
     total = sum(offsets.size for offsets in wanted.values())
     return Plan(tuple(slices), tuple(gone), left=total - sum(len(s) for s in slices))
+
+
+def units(slices: Iterable[Slice], most_offsets: int) -> list[tuple[Slice, ...]]:
+    """Divide slices, in order, into units of work of at most ``most_offsets`` offsets each; none is empty.
+
+    Raises:
+        ValueError: ``most_offsets`` is below 1.
+    """
+    if most_offsets < 1:
+        raise ValueError(f"a unit of {most_offsets} offsets")
+    divided: list[list[Slice]] = []
+    room = 0
+    for whole in slices:
+        start = whole.start
+        while start < whole.stop:
+            if room == 0:
+                divided.append([])
+                room = most_offsets
+            part = whole.within(start, min(whole.stop, start + room))
+            divided[-1].append(part)
+            start, room = part.stop, room - len(part)
+    return [tuple(unit) for unit in divided]
