@@ -1,0 +1,1 @@
+"""The tier that needs Apache Kafka itself: what a real broker does with transactions, retention, compaction and restarts."""
