@@ -1,0 +1,189 @@
+"""What every client of one Kafka cluster shares: its configuration, its troubles, and errors in our words."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from pydantic import SecretStr
+
+from hop_archive.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    HopArchiveError,
+    MissingSettingError,
+    UnavailableError,
+)
+
+LOGGER = logging.getLogger("hop_archive.librdkafka")
+"""Where librdkafka's own log goes, so that none of it reaches the terminal unasked."""
+
+MESSAGE_BYTES_MAX = 100 * 1024 * 1024
+"""The largest message that can be read or published."""
+
+UNKNOWN_TOPIC = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError.TOPIC_EXCEPTION,  # a name that no topic can have
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 (librdkafka's local codes begin with an underscore)
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
+)
+_AUTHENTICATION = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})  # noqa: SLF001
+_FORBIDDEN = _AUTHENTICATION | {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+}
+_CONFIGURATION = frozenset(
+    {
+        KafkaError._SSL,  # noqa: SLF001
+        KafkaError._INVALID_ARG,  # noqa: SLF001
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+# A connection that breaks during the handshake can look like a refused login, so one refusal is not believed.
+_REFUSALS = 2
+
+
+@dataclass(slots=True)
+class Deadline:
+    """A moment by which a call has to be done."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """The moment so many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until then; never below a tenth, for librdkafka refuses a timeout of 0."""
+        return max(0.1, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is over."""
+        return time.monotonic() >= self.at
+
+
+@dataclass(slots=True)
+class Troubles:
+    """What a client's ``error_cb`` reported since it last reached the cluster."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+    latest: KafkaError | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """Take down an error; librdkafka calls this from within poll, consume and flush."""
+        LOGGER.debug("%s: %s", error.name(), error.str())
+        self.counts[error.code()] = self.counts.get(error.code(), 0) + 1
+        self.latest = error
+
+    def forget(self) -> None:
+        """The cluster answered."""
+        self.counts.clear()
+        self.latest = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the login was refused, beyond doubt: waiting longer won't help."""
+        return sum(self.counts.get(code, 0) for code in _AUTHENTICATION) >= _REFUSALS
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A cluster: how to reach it, and how to talk of it in messages.
+
+    Attributes:
+        stanza: The source stanza's name.
+        bootstrap_servers: As Kafka clients take it.
+        settings: More librdkafka settings, as ``security.protocol``; our own win over them.
+        secrets: Settings that no log or message may show, as ``sasl.password``.
+        timeout_s: How long to wait for an answer.
+    """
+
+    stanza: str
+    bootstrap_servers: str
+    settings: Mapping[str, str]
+    secrets: Mapping[str, SecretStr]
+    timeout_s: float
+
+    def configuration(self, troubles: Troubles, own: Mapping[str, str | int | bool]) -> dict[str, Any]:
+        """A librdkafka configuration: ``settings`` and ``secrets`` with ``own`` on top."""
+        return {
+            "socket.connection.setup.timeout.ms": int(self.timeout_s * 1000),
+            "reconnect.backoff.max.ms": 1000,
+            "client.id": "hop_archive",
+            **self.settings,
+            **{name: secret.get_secret_value() for name, secret in self.secrets.items()},
+            "bootstrap.servers": self.bootstrap_servers,
+            "error_cb": troubles.note,
+            **own,
+        }
+
+    def failure(self, doing: str, error: KafkaError | None, troubles: Troubles) -> HopArchiveError:
+        """The error to raise when ``doing`` something failed with ``error``; sorted by code.
+
+        What the client noted before decides too: a refused login shows as nothing but a timeout otherwise.
+        """
+        cause = self._cause(error, troubles)
+        code = cause.code() if cause else None
+        kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
+        found = self._censored(f"{cause.name()}: {cause.str()}") if cause else "no answer"
+        return kind(
+            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. {found}.",
+            remedy=remedy,
+            source=self.stanza,
+            bootstrap_servers=self.bootstrap_servers,
+            kafka_error=cause.name() if cause else None,
+        )
+
+    def _cause(self, error: KafkaError | None, troubles: Troubles) -> KafkaError | None:
+        if error is not None and error.code() in _KINDS:
+            return error
+        telling = [code for code in troubles.counts if code in _KINDS]
+        return (
+            KafkaError(telling[0], "the broker refused the connection")
+            if telling
+            else error or troubles.latest
+        )
+
+    def _censored(self, text: str) -> str:
+        for secret in self.secrets.values():
+            text = text.replace(secret.get_secret_value(), "***") if secret.get_secret_value() else text
+        return text
+
+
+_UNAVAILABLE: tuple[type[HopArchiveError], str] = (
+    UnavailableError,
+    "Check that the broker runs, that bootstrap_servers is right, and that this host can reach it; then try again.",
+)
+_KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
+    **dict.fromkeys(UNKNOWN_TOPIC, (MissingSettingError, "Create the topic, or correct its name.")),
+    **dict.fromkeys(_CONFIGURATION, (ConfigurationError, "Change the settings that it names.")),
+    **dict.fromkeys(
+        _FORBIDDEN,
+        (ForbiddenError, "Check the stanza's user name, password, mechanism, and the user's ACLs."),
+    ),
+}
+
+
+def kafka_error(exception: KafkaException) -> KafkaError:
+    """The error inside a KafkaException."""
+    error = exception.args[0]
+    assert isinstance(error, KafkaError)
+    return error
