@@ -11,7 +11,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Batch, Outcome, TopicSummary
 from hop_archive.errors import UnavailableError
 from hop_archive.planning import lost
-from hop_archive.slices import OffsetSet
+from hop_archive.slices import Lineage, OffsetSet
 from hop_archive.surveying import Survey, survey
 
 WINDOWS = {"last_24_hours": datetime.timedelta(hours=24), "last_hour": datetime.timedelta(hours=1)}
@@ -157,9 +157,10 @@ def _tally(batch: Batch) -> Tally:
     )
 
 
-def holes(archive: Archive, topic: str) -> int:
-    """Offsets of ``topic``, of any generation, that lie between dealt-with ones and are not dealt with."""
-    return sum(_inner_holes(covered) for covered in archive.catalog.coverage([topic]).values())
+def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[Lineage, int]:
+    """Offsets that lie between dealt-with ones and are not dealt with, by lineage; those without are left out."""
+    coverage = archive.catalog.coverage(topics)
+    return {lineage: count for lineage, covered in coverage.items() if (count := _inner_holes(covered))}
 
 
 def _inner_holes(covered: OffsetSet) -> int:

@@ -1,0 +1,35 @@
+"""What Dagster loads. Nothing is connected and no environment is needed to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from hop_archive.orchestration.assets import archived_messages
+from hop_archive.orchestration.checks import coverage_has_no_holes, lag_within_bounds, nothing_lost
+from hop_archive.orchestration.hand_over import HandOver
+from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
+from hop_archive.orchestration.resources import ArchiveResource, Pacing
+from hop_archive.orchestration.schedules import check_often, merge_daily
+from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
+
+
+def build_definitions(**resource_overrides: object) -> dg.Definitions:
+    """The definitions, with resources replaced by name: ``archive``, ``pacing``, ``hand_over``."""
+    resources: Mapping[str, object] = {
+        "archive": ArchiveResource(),
+        "pacing": Pacing(),
+        "hand_over": HandOver(),
+    }
+    return dg.Definitions(
+        assets=[archived_messages],
+        asset_checks=[nothing_lost, coverage_has_no_holes, lag_within_bounds],
+        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger],
+        sensors=[topic_partitions, kafka_offsets],
+        schedules=[check_often, merge_daily],
+        resources={**resources, **resource_overrides},
+    )
+
+
+defs = build_definitions()

@@ -1,0 +1,60 @@
+"""Jobs: one topic, many quiet topics in one run, the checks, and the upkeep of the ledger."""
+
+import datetime
+
+import dagster as dg
+from pydantic import Field
+
+from hop_archive.archive import Archive
+from hop_archive.orchestration import ops
+from hop_archive.orchestration.assets import archived_messages
+from hop_archive.orchestration.failures import told
+
+archive_topic = dg.define_asset_job(
+    "archive_topic",
+    selection=dg.AssetSelection.assets(archived_messages).without_checks(),
+    executor_def=dg.in_process_executor,
+    description="Archives one topic: a partition of archived_messages.",
+)
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="Archives the topics of its configuration in one run: what many quiet topics cost is one run.",
+)
+def archive_quiet_topics() -> None:
+    """The same steps as of ``archived_messages``, for many topics."""
+    written = ops.plan().map(ops.write_objects)
+    ops.report(ops.follow(written.map(ops.catalog).collect()))
+
+
+check_archive = dg.define_asset_job(
+    "check_archive",
+    selection=dg.AssetSelection.checks_for_assets(archived_messages),
+    executor_def=dg.in_process_executor,
+    description="Evaluates the checks of archived_messages over all topics.",
+)
+
+
+class MergeConfig(dg.Config):
+    """Which ledger rows to merge."""
+
+    older_than_days: float = Field(
+        default=7.0, ge=0, description="Only rows that were made longer ago than this."
+    )
+
+
+@dg.op
+def merge_ledger_rows(
+    context: dg.OpExecutionContext, config: MergeConfig, archive: dg.ResourceParam[Archive]
+) -> None:
+    """Merge neighbouring old rows of the ledger, so that it stays small; what it says stays the same."""
+    with told():
+        merged = archive.catalog.merge_ledger(archive.now() - datetime.timedelta(days=config.older_than_days))
+    context.log.info(f"The ledger is shorter by {merged} rows")
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Keeps the ledger small.")
+def merge_ledger() -> None:
+    """One step."""
+    merge_ledger_rows()

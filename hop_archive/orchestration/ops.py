@@ -1,0 +1,131 @@
+"""Ops of archiving: plan → write objects (a step for each unit) → catalog (likewise) → follow → report.
+
+Each can be run again: the ledger says what is done, and objects are created only if absent.
+"""
+
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+from pydantic import Field
+
+from hop_archive.archive import Archive
+from hop_archive.archiving import Done, commit_batches, store_slices
+from hop_archive.catalog.protocol import Batch
+from hop_archive.following import follow_for
+from hop_archive.orchestration import hand_over
+from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.materializing import report_topics
+from hop_archive.planning import units
+from hop_archive.reporting import Tally, sum_tallies, tally
+from hop_archive.slices import Slice
+from hop_archive.surveying import plan_work
+
+UNIT_MESSAGES = 20_000
+"""Offsets in one unit of work: its rows pass between steps at once, some 10 MB of them."""
+
+_RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+
+
+class SliceConfig(dg.Config):
+    """Half-open offset range of one partition of one generation."""
+
+    topic: str = Field(description="Kafka topic name.")
+    generation: int = Field(description="Number of the topic's generation, as in the catalog.")
+    partition: int = Field(description="Kafka partition.")
+    start: int = Field(description="First offset.")
+    stop: int = Field(description="Offset after the last.")
+
+
+class PlanConfig(dg.Config):
+    """What to archive. Nothing need be given: the topics are then the partitions that the run is for."""
+
+    topics: list[str] = Field(default=[], description="Topics; empty: the partition keys of the run.")
+    slices: list[SliceConfig] = Field(
+        default=[], description="Just these slices; empty: all that is to be done."
+    )
+
+
+class FollowConfig(dg.Config):
+    """Whether to stay and archive what arrives."""
+
+    topics: list[str] = Field(default=[], description="Topics; empty: the partition keys of the run.")
+    follow_s: float = Field(
+        default=0.0, ge=0, description="How long to stay after catching up, in seconds; 0: not at all."
+    )
+
+
+@dg.op(out=dg.DynamicOut(io_manager_key="hand_over"), retry_policy=_RETRIES)
+def plan(
+    context: dg.OpExecutionContext, config: PlanConfig, archive: dg.ResourceParam[Archive]
+) -> Iterator[dg.DynamicOutput[tuple[Slice, ...]]]:
+    """Compare watermarks with coverage; record what is lost; divide the work into units."""
+    slices = [Slice(s.topic, s.generation, s.partition, s.start, s.stop) for s in config.slices]
+    if not slices:
+        with told():
+            found = plan_work(archive, _topics(context, config.topics)).plan
+        slices = list(found.slices)
+        for gone in found.lost:
+            context.log.warning(f"Recorded as no longer to be had: {gone}")
+    work = units(slices, UNIT_MESSAGES)
+    context.log.info(f"{sum(map(len, slices))} offsets in {len(slices)} slices, {len(work)} units")
+    for number, unit in enumerate(work):
+        yield dg.DynamicOutput(unit, mapping_key=f"unit_{number:05}")
+
+
+@dg.op(out=dg.Out(io_manager_key="hand_over"), retry_policy=_RETRIES)
+def write_objects(archive: dg.ResourceParam[Archive], unit: tuple[Slice, ...]) -> list[Batch]:
+    """Read the slices of a unit and create their objects, each only if absent."""
+    with told():
+        return store_slices(archive, unit)
+
+
+# Rows before the next unit's objects: a higher priority keeps few units in the making.
+@dg.op(out=dg.Out(io_manager_key="hand_over"), retry_policy=_RETRIES, tags={"dagster/priority": "1"})
+def catalog(
+    context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], batches: list[Batch]
+) -> dict[str, Tally]:
+    """Commit each batch with its rows in one transaction; what another run has taken is left."""
+    with told():
+        dones = commit_batches(archive, batches)
+    _log_disputes(context, dones)
+    return tally(batch for done in dones for batch in done.batches)
+
+
+@dg.op(out=dg.Out(io_manager_key="hand_over"))
+def follow(
+    context: dg.OpExecutionContext,
+    config: FollowConfig,
+    archive: dg.ResourceParam[Archive],
+    tallies: list[dict[str, Tally]],
+) -> dict[str, Tally]:
+    """Stay for a while, if asked to, and archive what arrives about a second after it was published."""
+    total = sum_tallies(tallies)
+    if not config.follow_s:
+        return total
+    with told():
+        for dones in follow_for(archive, _topics(context, config.topics), config.follow_s, time.sleep):
+            _log_disputes(context, dones)
+            total = sum_tallies([total, tally(batch for done in dones for batch in done.batches)])
+    return total
+
+
+@dg.op
+def report(
+    context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], total: dict[str, Tally]
+) -> dg.Output[None]:
+    """Say what was archived: of the partition that the run is for, or of each topic that had messages."""
+    with told():
+        metadata = report_topics(context, archive, total)
+    hand_over.discard(context.run_id)
+    return dg.Output(None, metadata=metadata)
+
+
+def _topics(context: dg.OpExecutionContext, configured: list[str]) -> list[str]:
+    return configured or list(context.partition_keys)
+
+
+def _log_disputes(context: dg.OpExecutionContext, dones: list[Done]) -> None:
+    for done in dones:
+        if done.note:
+            context.log.info(f"Left for the next plan: {done.note}")

@@ -1,0 +1,92 @@
+"""Resources: the archive of the selected stanzas, and how eager the sensor is."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from hop_archive.archive import Archive
+from hop_archive.configuration import load, select
+from hop_archive.opening import open_archive
+from hop_archive.orchestration.failures import told
+from hop_archive.planning import Limits
+
+_MOCK_DIRECTORY = "HOP_ARCHIVE_MOCK_DIR"
+
+
+class ArchiveResource(dg.ConfigurableResource[Archive]):
+    """The archive that the selected stanzas mean.
+
+    Each field that is left empty is taken from the environment (HOP_ARCHIVE_TOML, _SOURCE, _DATABASE, _STORE)
+    when the resource is made, else from the defaults, which are mocks. Nothing is connected before it is used.
+    """
+
+    toml_file: str = Field(
+        default="", description="Configuration file; empty: HOP_ARCHIVE_TOML, else ./hop_archive.toml."
+    )
+    source: str = Field(default="", description="Source stanza; empty: HOP_ARCHIVE_SOURCE, else a mock.")
+    database: str = Field(
+        default="", description="Database stanza; empty: HOP_ARCHIVE_DATABASE, else a mock."
+    )
+    store: str = Field(default="", description="Store stanza; empty: HOP_ARCHIVE_STORE, else a mock.")
+    memory_mebibytes: int = Field(
+        default=512, ge=64, description="Bound on the messages and documents that a run holds, in MiB."
+    )
+    run_messages: int = Field(default=200_000, ge=1, description="Most messages that one run takes on.")
+    batch_messages: int = Field(
+        default=10_000, ge=1, description="Most messages in one segment and one catalog transaction."
+    )
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Archive]:
+        """The archive, closed when the run or tick is over."""
+        with told():
+            archive = self._opened(context.run_id or "")
+        try:
+            yield archive
+        finally:
+            archive.close()
+
+    def _opened(self, run_id: str) -> Archive:
+        environ = _with_mock_directory(os.environ)
+        configuration = load(Path(self.toml_file) if self.toml_file else None, environ)
+        selection = select(
+            configuration, self.source or None, self.database or None, self.store or None, environ=environ
+        )
+        limits = replace(
+            Limits.within(self.memory_mebibytes * 1024 * 1024),
+            run_messages=self.run_messages,
+            batch_messages=self.batch_messages,
+        )
+        return open_archive(configuration, selection, environ, limits, run_id)
+
+
+class Pacing(dg.ConfigurableResource["Pacing"]):
+    """When the offsets sensor asks for a run."""
+
+    enough_messages: int = Field(
+        default=1_000, ge=1, description="A topic is archived at once when this many messages wait."
+    )
+    longest_wait_s: float = Field(
+        default=15.0, ge=0, description="A topic with fewer is archived after this many seconds."
+    )
+    busy_messages: int = Field(
+        default=20_000, ge=1, description="A topic with this many gets a run of its own; others share one."
+    )
+    most_own_runs: int = Field(
+        default=10, ge=1, description="Most runs of single topics asked for in one tick."
+    )
+    follow_s: float = Field(
+        default=0.0, ge=0, description="How long a shared run stays to archive what arrives, in seconds."
+    )
+
+
+def _with_mock_directory(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Sensors and runs are processes of their own: mocks that they are to share must be in a directory."""
+    directory = Path(tempfile.gettempdir()) / f"hop_archive-mock-{os.getuid()}"
+    return {_MOCK_DIRECTORY: str(directory), **environ}

@@ -1,0 +1,23 @@
+"""Schedules: the checks often, the ledger's upkeep daily."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from hop_archive.orchestration.jobs import check_archive, merge_ledger
+
+check_often = dg.ScheduleDefinition(
+    name="check_often",
+    job=check_archive,
+    cron_schedule="*/10 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Evaluates the asset checks every ten minutes.",
+)
+
+merge_daily = dg.ScheduleDefinition(
+    name="merge_daily",
+    job=merge_ledger,
+    cron_schedule="17 11 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Merges old ledger rows once a day, at a quiet hour for American observatories (UTC).",
+)
