@@ -1,0 +1,359 @@
+"""A catalog without a database: in memory, or in a directory that processes share. It keeps the whole contract."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TypeAlias
+
+from hop_archive.catalog.protocol import (
+    Batch,
+    Collision,
+    Duplicate,
+    Generation,
+    LedgerEntry,
+    Outcome,
+    Row,
+    TopicSummary,
+)
+from hop_archive.errors import SliceTakenError, StaleDecisionError
+from hop_archive.identity import Identity, Known
+from hop_archive.planning import Watermarks
+from hop_archive.shared_state import SharedState
+from hop_archive.slices import Lineage, OffsetSet
+
+AdoptedKey: TypeAlias = tuple[str, int, int]
+"""Topic, timestamp and CRC-32 of the value: what a row without a digest is known by."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Dealt:
+    """A ledger row, with the times that only summaries show."""
+
+    entry: LedgerEntry
+    first_timestamp_ms: int | None
+    last_timestamp_ms: int | None
+
+
+@dataclass(slots=True)
+class _Tables:
+    """All that a catalog holds."""
+
+    generations: dict[str, list[Generation]] = field(default_factory=dict)
+    observed: dict[Lineage, Watermarks] = field(default_factory=dict)
+    ledger: dict[Lineage, list[_Dealt]] = field(default_factory=dict)
+    rows: dict[uuid.UUID, Row] = field(default_factory=dict)
+    adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
+    duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
+    collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
+
+    def entries(self, topics: Collection[str] | None) -> Iterator[_Dealt]:
+        """The ledger rows of ``topics``, or of all, in order of their slices."""
+        for lineage in sorted(self.ledger):
+            if topics is None or lineage.topic in topics:
+                yield from sorted(self.ledger[lineage], key=lambda dealt: dealt.entry.slice.start)
+
+
+class MockCatalog:
+    """A catalog as good as the real one to everything that uses it, but for speed and for size.
+
+    Args:
+        name: The stanza's name, for messages.
+        directory: Where it is kept, for other processes to share; None keeps it in memory.
+        clock: Tells the time of commits (UTC).
+    """
+
+    def __init__(
+        self,
+        name: str = "mock-db",
+        directory: Path | None = None,
+        *,
+        clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._state = SharedState(_Tables, directory, "catalog")
+
+    @property
+    def name(self) -> str:
+        """The stanza's name, for messages."""
+        return self._name
+
+    def check(self) -> None:
+        """Nothing can be wrong with it."""
+
+    def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
+        """The generations of ``topics``, by ascending number; a topic without any is not in the result."""
+        with self._state.read() as tables:
+            return {
+                topic: tuple(tables.generations[topic]) for topic in topics if topic in tables.generations
+            }
+
+    def begin_generation(self, topic: str, cluster_id: str, topic_id: str | None, reason: str) -> Generation:
+        """Record a new generation, or return the latest where that is the one meant: see the protocol."""
+        with self._state.change() as tables:
+            so_far = tables.generations.setdefault(topic, [])
+            if so_far and so_far[-1].is_meant_by(cluster_id, topic_id, reason):
+                return so_far[-1]
+            new = Generation(topic, len(so_far) + 1, cluster_id, topic_id, self._clock(), reason)
+            so_far.append(new)
+            return new
+
+    def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
+        """Remember the watermarks last seen."""
+        with self._state.change() as tables:
+            tables.observed.update(watermarks)
+
+    def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
+        """The watermarks last remembered, of every generation of ``topics``."""
+        with self._state.read() as tables:
+            return {lineage: marks for lineage, marks in tables.observed.items() if lineage.topic in topics}
+
+    def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
+        """The offsets dealt with, of every generation of ``topics`` (or of all)."""
+        with self._state.read() as tables:
+            dealt = [d.entry.slice for d in tables.entries(topics)]
+        return {
+            lineage: OffsetSet.of((s.start, s.stop) for s in slices)
+            for lineage, slices in groupby(dealt, key=lambda s: s.lineage)
+        }
+
+    def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
+        """Archived messages that any of ``identities`` might be a copy of."""
+        with self._state.read() as tables:
+            found: dict[uuid.UUID, Known] = {}
+            for identity in identities:
+                key = (identity.topic, identity.timestamp_ms, identity.message_crc32)
+                for own in (identity.uuid, *tables.adopted.get(key, ())):
+                    if own in tables.rows:
+                        found[own] = _known(tables.rows[own])
+            return list(found.values())
+
+    def commit(self, batch: Batch) -> None:
+        """Record a batch: its rows, duplicates, collisions, ledger row and topic summary, or none of them.
+
+        Raises:
+            SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
+            StaleDecisionError: A UUID of the rows is in the catalog already; nothing was changed.
+        """
+        with self._state.change() as tables:
+            self._refuse_taken(tables, batch)
+            self._refuse_stale(tables, batch)
+            lineage = batch.slice.lineage
+            tables.ledger.setdefault(lineage, []).append(_dealt(batch, self._clock()))
+            tables.rows.update((row.uuid, row) for row in batch.rows)
+            tables.duplicates.setdefault(lineage, []).extend(batch.duplicates)
+            tables.collisions.setdefault(lineage, []).extend(batch.collisions)
+
+    def adopt(self, rows: Iterable[Row]) -> None:
+        """Add rows as another archiver left them in a catalog that was adopted: no ledger row accounts for them.
+
+        Args:
+            rows: Without generation, partition, offset, timestamp type and digest.
+        """
+        with self._state.change() as tables:
+            for row in rows:
+                tables.rows[row.uuid] = row
+                key = (row.topic, row.timestamp_ms, row.message_crc32)
+                tables.adopted.setdefault(key, []).append(row.uuid)
+
+    def summaries(
+        self, topics: Collection[str] | None = None, since: datetime.datetime | None = None
+    ) -> Sequence[TopicSummary]:
+        """One summary a topic, sorted by topic; a topic of which there is nothing to say is left out."""
+        with self._state.read() as tables:
+            dealt = list(tables.entries(topics))
+            rows = [row for row in tables.rows.values() if topics is None or row.topic in topics]
+        if since is not None:
+            dealt = [d for d in dealt if d.entry.created_at >= since]
+            return [_summary(topic, list(of_topic)) for topic, of_topic in groupby(dealt, key=_topic)]
+        by_topic: dict[str, list[Row]] = {}
+        for row in rows:
+            by_topic.setdefault(row.topic, []).append(row)
+        ledgers = {topic: list(of_topic) for topic, of_topic in groupby(dealt, key=_topic)}
+        return [
+            _with_rows(_summary(topic, ledgers.get(topic, [])), by_topic.get(topic, []))
+            for topic in sorted(ledgers.keys() | by_topic.keys())
+        ]
+
+    def ledger(self, topics: Collection[str] | None = None) -> Sequence[LedgerEntry]:
+        """The ledger's rows, sorted by slice."""
+        with self._state.read() as tables:
+            return [dealt.entry for dealt in tables.entries(topics)]
+
+    def rows(self, topic: str) -> Iterator[Row]:
+        """The rows of ``topic`` in order of generation, partition and offset; adopted rows last."""
+        with self._state.read() as tables:
+            rows = [row for row in tables.rows.values() if row.topic == topic]
+        yield from sorted(rows, key=_place)
+
+    def find(self, own: uuid.UUID) -> Row | None:
+        """The row of this UUID, if there is one."""
+        with self._state.read() as tables:
+            return tables.rows.get(own)
+
+    def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
+        """The recorded duplicates of ``topic`` in order of lineage and offset."""
+        with self._state.read() as tables:
+            found = [
+                (lineage, d)
+                for lineage, some in tables.duplicates.items()
+                for d in some
+                if lineage.topic == topic
+            ]
+        yield from sorted(found, key=lambda pair: (pair[0], pair[1].offset))
+
+    def collisions(self, topic: str) -> Sequence[tuple[Lineage, Collision]]:
+        """The recorded collisions of ``topic``, in order of lineage and offset."""
+        with self._state.read() as tables:
+            found = [
+                (lineage, c)
+                for lineage, some in tables.collisions.items()
+                for c in some
+                if lineage.topic == topic
+            ]
+        return sorted(found, key=lambda pair: (pair[0], pair[1].offset))
+
+    def merge_ledger(self, before: datetime.datetime) -> int:
+        """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.
+
+        Returns:
+            By how many rows the ledger became shorter.
+        """
+        with self._state.change() as tables:
+            shorter = 0
+            for lineage, dealt in tables.ledger.items():
+                tables.ledger[lineage] = _merged(dealt, before)
+                shorter += len(dealt) - len(tables.ledger[lineage])
+            return shorter
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _refuse_taken(self, tables: _Tables, batch: Batch) -> None:
+        wanted = batch.slice
+        holders = [
+            {"start": e.slice.start, "stop": e.slice.stop, "outcome": e.outcome.value, "run_id": e.run_id,
+             "created_at": e.created_at.isoformat()}
+            for e in (dealt.entry for dealt in tables.ledger.get(wanted.lineage, ()))
+            if e.slice.start < wanted.stop and wanted.start < e.slice.stop
+        ]  # fmt: skip
+        if holders:
+            raise SliceTakenError(
+                f"database {self._name!r}: {wanted} is in the ledger already, all or in part.",
+                remedy="Nothing was changed. Plan again from the coverage.",
+                slice=str(wanted),
+                holders=holders,
+            )
+
+    def _refuse_stale(self, tables: _Tables, batch: Batch) -> None:
+        own = [row.uuid for row in batch.rows]
+        taken = sorted({str(one) for one in own if one in tables.rows})
+        if taken or len(set(own)) < len(own):
+            raise StaleDecisionError(
+                f"database {self._name!r}: another writer catalogued messages of {batch.slice} meanwhile:"
+                f" {', '.join(taken)}.",
+                remedy="Nothing was changed. Ask again which messages are known.",
+                slice=str(batch.slice),
+                uuids=taken,
+            )
+
+
+def _known(row: Row) -> Known:
+    return Known(row.uuid, row.topic, row.timestamp_ms, row.message_crc32, row.is_client_uuid, row.digest)
+
+
+def _topic(dealt: _Dealt) -> str:
+    return dealt.entry.slice.topic
+
+
+def _place(row: Row) -> tuple[bool, int, int, int]:
+    return (row.offset is None, row.generation or 0, row.partition or 0, row.offset or 0)
+
+
+def _dealt(batch: Batch, now: datetime.datetime) -> _Dealt:
+    times = [row.timestamp_ms for row in batch.rows]
+    entry = LedgerEntry(
+        batch.slice,
+        batch.outcome,
+        batch.reason,
+        len(batch.rows),
+        len(batch.duplicates),
+        batch.absent,
+        batch.size_bytes,
+        batch.run_id,
+        now,
+    )
+    return _Dealt(entry, min(times, default=None), max(times, default=None))
+
+
+def _summary(topic: str, dealt: Sequence[_Dealt]) -> TopicSummary:
+    """What these ledger rows say."""
+    entries = [d.entry for d in dealt]
+    return TopicSummary(
+        topic,
+        messages=sum(e.archived for e in entries),
+        duplicates=sum(e.duplicates for e in entries),
+        absent=sum(e.absent for e in entries),
+        lost=sum(len(e.slice) for e in entries if e.outcome is Outcome.LOST),
+        skipped=sum(len(e.slice) for e in entries if e.outcome is Outcome.SKIPPED),
+        size_bytes=sum(e.size_bytes for e in entries),
+        first_timestamp_ms=_least(d.first_timestamp_ms for d in dealt),
+        last_timestamp_ms=_greatest(d.last_timestamp_ms for d in dealt),
+        last_batch_at=max((e.created_at for e in entries), default=None),
+    )
+
+
+def _with_rows(summary: TopicSummary, rows: Sequence[Row]) -> TopicSummary:
+    """Over all time the rows count, of which the ledger does not know those adopted."""
+    return replace(
+        summary,
+        messages=len(rows),
+        size_bytes=sum(row.size_bytes for row in rows),
+        first_timestamp_ms=_least(row.timestamp_ms for row in rows),
+        last_timestamp_ms=_greatest(row.timestamp_ms for row in rows),
+    )
+
+
+def _least(times: Iterable[int | None]) -> int | None:
+    return min((t for t in times if t is not None), default=None)
+
+
+def _greatest(times: Iterable[int | None]) -> int | None:
+    return max((t for t in times if t is not None), default=None)
+
+
+def _merged(dealt: Sequence[_Dealt], before: datetime.datetime) -> list[_Dealt]:
+    merged: list[_Dealt] = []
+    for one in sorted(dealt, key=lambda d: d.entry.slice.start):
+        if merged and _continues(merged[-1].entry, one.entry, before):
+            merged[-1] = _joined(merged[-1], one)
+        else:
+            merged.append(one)
+    return merged
+
+
+def _continues(left: LedgerEntry, right: LedgerEntry, before: datetime.datetime) -> bool:
+    touching = left.slice.stop == right.slice.start
+    alike = (left.outcome, left.reason) == (right.outcome, right.reason)
+    return touching and alike and max(left.created_at, right.created_at) < before
+
+
+def _joined(left: _Dealt, right: _Dealt) -> _Dealt:
+    a, b = left.entry, right.entry
+    entry = replace(
+        a,
+        slice=a.slice.within(a.slice.start, b.slice.stop),
+        archived=a.archived + b.archived,
+        duplicates=a.duplicates + b.duplicates,
+        absent=a.absent + b.absent,
+        size_bytes=a.size_bytes + b.size_bytes,
+        run_id=a.run_id if a.run_id == b.run_id else "",
+        created_at=max(a.created_at, b.created_at),
+    )
+    first = _least((left.first_timestamp_ms, right.first_timestamp_ms))
+    return _Dealt(entry, first, _greatest((left.last_timestamp_ms, right.last_timestamp_ms)))

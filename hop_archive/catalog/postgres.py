@@ -1,0 +1,354 @@
+"""The catalog in Postgres (14 or newer)."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.errors import DeadlockDetected, SerializationFailure, UndefinedTable, UniqueViolation
+
+from hop_archive.annotations import Annotations
+from hop_archive.catalog import sql
+from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
+from hop_archive.catalog.postgres_errors import Server, translating
+from hop_archive.catalog.postgres_pool import Connections
+from hop_archive.catalog.protocol import (
+    Batch,
+    Collision,
+    Duplicate,
+    Generation,
+    LedgerEntry,
+    Outcome,
+    Row,
+    TopicSummary,
+)
+from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
+from hop_archive.identity import Identity, Known
+from hop_archive.message import TimestampType
+from hop_archive.planning import Watermarks
+from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
+
+Result = TypeVar("Result")
+Tuple = tuple[Any, ...]
+
+_ATTEMPTS = 3
+"""How often a transaction is tried that the server broke off to resolve a deadlock."""
+_STREAMED_ROWS = 2_000
+"""Rows that a stream fetches at once: about 1 MB."""
+_GENERATION_LOCKS = 0x686F70
+"""First half of the advisory locks on topics; keeps clear of other programs' locks."""
+
+
+class PostgresCatalog:
+    """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
+
+    After a restart of the server the next call works. A commit whose answer was lost raises
+    UnavailableError; committing again tells whether it took effect.
+
+    Args:
+        name: The stanza's name, for messages.
+        dsn: Connection string, ``postgresql://…`` or ``host=… port=…``; its password is in no message.
+        schema: Where the catalog's tables are.
+        pool_size: Most connections at once. Every open stream of rows holds one.
+        timeout_s: Longest wait for a connection, and for what another transaction holds.
+
+    Raises:
+        ConfigurationError: ``dsn`` is not a connection string.
+    """
+
+    def __init__(
+        self, name: str, dsn: str, *, schema: str = "public", pool_size: int = 4, timeout_s: float = 10.0
+    ) -> None:
+        self._server = Server.of(name, dsn, timeout_s)
+        self._connections = Connections(self._server, schema, pool_size)
+
+    def __repr__(self) -> str:
+        return f"PostgresCatalog({self._server})"
+
+    @property
+    def name(self) -> str:
+        """The stanza's name, for messages."""
+        return self._server.name
+
+    def check(self) -> None:
+        """Prove that the catalog can be reached and has the migrations that this version needs.
+
+        Raises:
+            UnavailableError: The database did not answer in time.
+            MissingSettingError: The migrations are missing or old; the message says which command to run.
+            ForbiddenError: The credentials are wrong.
+        """
+        try:
+            found = [version for (version,) in self._fetch_raw(sql.VERSION)]
+        except UndefinedTable:
+            raise self._server.not_migrated("it has no tables of hop_archive") from None
+        if found != [sql.REVISION]:
+            raise self._server.not_migrated(f"it is at migration {found}, and {sql.REVISION} is needed")
+
+    def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
+        """The generations of ``topics``, by ascending number; a topic without any is not in the result."""
+        found = self._fetch(sql.GENERATIONS, [list(topics)])
+        return {
+            topic: [Generation(*row) for row in rows] for topic, rows in groupby(found, key=itemgetter(0))
+        }
+
+    def begin_generation(self, topic: str, cluster_id: str, topic_id: str | None, reason: str) -> Generation:
+        """Record a new generation, or return the latest where that is the one meant: see the protocol."""
+        wanted = (topic, cluster_id, topic_id, reason)
+        return self._transact(lambda connection: _begin_generation(connection, *wanted))
+
+    def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
+        """Remember the watermarks last seen."""
+        seen = [
+            (*lineage, marks.low, marks.stable, marks.high) for lineage, marks in sorted(watermarks.items())
+        ]
+        if seen:
+            columns = [list(column) for column in zip(*seen, strict=True)]
+            self._transact(lambda connection: connection.execute(sql.OBSERVE, columns))
+
+    def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
+        """The watermarks last remembered, of every generation of ``topics``."""
+        found = self._fetch(sql.OBSERVED, [list(topics)])
+        return {Lineage(*row[:3]): Watermarks(*row[3:]) for row in found}
+
+    def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
+        """The offsets dealt with, of every generation of ``topics`` (or of all)."""
+        found = self._fetch(sql.COVERAGE, {"topics": _or_all(topics)})
+        return {
+            Lineage(*lineage): OffsetSet(tuple(OffsetRange(*row[3:]) for row in rows))
+            for lineage, rows in groupby(found, key=itemgetter(0, 1, 2))
+        }
+
+    def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
+        """Archived messages that any of ``identities`` might be a copy of."""
+        if not identities:
+            return []
+        with translating(self._server), self._connections.lease() as connection:
+            return _known(connection, identities)
+
+    def commit(self, batch: Batch) -> None:
+        """Record a batch: its rows, duplicates, collisions, ledger row and topic summary, or none of them.
+
+        Raises:
+            SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
+            StaleDecisionError: A UUID of the rows is in the catalog already; nothing was changed.
+            UnavailableError: The database did not answer; it may or may not have been committed.
+            DataError: An offset of the slice has a row that the ledger knows nothing of.
+        """
+        try:
+            self._transact(lambda connection: self._record(connection, batch))
+        except UniqueViolation as error:
+            raise self._conflict(batch, error) from error
+
+    def summaries(
+        self, topics: Collection[str] | None = None, since: datetime.datetime | None = None
+    ) -> Sequence[TopicSummary]:
+        """One summary a topic, sorted by topic; a topic of which there is nothing to say is left out."""
+        statement = sql.SUMMARIES if since is None else sql.SUMMARIES_SINCE
+        found = self._fetch(statement, {"topics": _or_all(topics), "since": since})
+        return [TopicSummary(*row) for row in found]
+
+    def ledger(self, topics: Collection[str] | None = None) -> Sequence[LedgerEntry]:
+        """The ledger's rows, sorted by slice."""
+        found = self._fetch(sql.LEDGER, {"topics": _or_all(topics)})
+        return [LedgerEntry(Slice(*row[:5]), Outcome(row[5]), *row[6:]) for row in found]
+
+    def rows(self, topic: str) -> Iterator[Row]:
+        """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
+        return map(_row, self._stream(sql.ROWS, topic))
+
+    def find(self, own: uuid.UUID) -> Row | None:
+        """The row of this UUID, if there is one."""
+        found = self._fetch(sql.FIND, [own])
+        return _row(found[0]) if found else None
+
+    def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
+        """The recorded duplicates of ``topic``, streamed in order of lineage and offset."""
+        found = self._stream(sql.DUPLICATES, topic)
+        return ((Lineage(topic, *row[:2]), Duplicate(*row[2:])) for row in found)
+
+    def collisions(self, topic: str) -> Sequence[tuple[Lineage, Collision]]:
+        """The recorded collisions of ``topic``, in order of lineage and offset."""
+        found = self._fetch(sql.COLLISIONS, [topic, sql.COLLISION])
+        return [(Lineage(topic, *row[:2]), Collision(*row[2:])) for row in found]
+
+    def merge_ledger(self, before: datetime.datetime) -> int:
+        """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.
+
+        One transaction a lineage; no commit waits for more than the merge of its own lineage. Running it
+        again, or twice at once, is harmless. ``messages.batch`` and ``duplicates.batch`` keep the number of
+        the batch as it was committed: the ledger row of a message is found by its offset.
+
+        Returns:
+            By how many rows the ledger became shorter.
+        """
+        lineages = [Lineage(*found) for found in self._fetch(sql.MERGEABLE, [before])]
+        return sum(self._transact(partial(_merge, lineage, before)) for lineage in lineages)
+
+    def close(self) -> None:
+        """Let go of connections; closing twice is harmless, and a later call connects anew."""
+        self._connections.close()
+
+    def _fetch_raw(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Tuple]:
+        with self._connections.lease() as connection:
+            return connection.execute(statement, values, binary=True).fetchall()
+
+    def _fetch(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Tuple]:
+        with translating(self._server):
+            return self._fetch_raw(statement, values)
+
+    def _transact(self, work: Callable[[psycopg.Connection], Result]) -> Result:
+        """``work`` in a transaction of its own, tried again where the server broke off a deadlock."""
+        with translating(self._server):
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return self._attempt(work)
+                except (DeadlockDetected, SerializationFailure):
+                    continue
+            return self._attempt(work)
+
+    def _attempt(self, work: Callable[[psycopg.Connection], Result]) -> Result:
+        with self._connections.lease() as connection, connection.transaction():
+            return work(connection)
+
+    def _stream(self, statement: str, topic: str) -> Iterator[Tuple]:
+        """Rows through a server-side cursor; holds a connection and a transaction until it ends or is closed."""
+        with translating(self._server), self._connections.lease() as connection, connection.transaction():
+            connection.execute(sql.NO_IDLE_LIMIT)
+            with connection.cursor(name="stream") as cursor:
+                cursor.itersize = _STREAMED_ROWS
+                cursor.execute(statement, [topic], binary=True)
+                yield from cursor
+
+    def _record(self, connection: psycopg.Connection, batch: Batch) -> None:
+        """The ledger row first: whoever has an overlapping slice waits there, and is refused before any work."""
+        number = connection.execute(sql.ADD_BATCH, _ledger_row(batch)).fetchone()
+        if number is None:
+            raise self._taken(connection, batch)
+        copy_messages(connection, batch, *number)
+        copy_duplicates(connection, batch, *number)
+        for collision in batch.collisions:
+            connection.execute(sql.ADD_COLLISION, _finding(batch.slice, collision))
+        if batch.rows:
+            connection.execute(
+                sql.ADD_TO_TOPIC, [batch.slice.topic, *_times(batch), len(batch.rows), batch.size_bytes]
+            )
+
+    def _taken(self, connection: psycopg.Connection, batch: Batch) -> SliceTakenError:
+        wanted = batch.slice
+        held = connection.execute(sql.HOLDERS, [*wanted.lineage, wanted.start, wanted.stop]).fetchall()
+        holders = [
+            {"batch": row[0], "start": row[1], "stop": row[2], "outcome": row[3], "run_id": row[4],
+             "created_at": row[5].isoformat()}
+            for row in held
+        ]  # fmt: skip
+        by = "; ".join(
+            f"batch {h['batch']} [{h['start']}, {h['stop']}) of run {h['run_id'] or '?'}" for h in holders
+        )
+        return SliceTakenError(
+            f"{self._server}: {wanted} is in the ledger already, all or in part: {by}.",
+            remedy="Nothing was changed. Plan again from the coverage.",
+            slice=str(wanted),
+            holders=holders,
+        )
+
+    def _conflict(self, batch: Batch, error: UniqueViolation) -> StaleDecisionError | DataError:
+        """What it means that a row, or a duplicate, was there already."""
+        taken = [str(row[0]) for row in self._fetch(sql.TAKEN_UUIDS, [[row.uuid for row in batch.rows]])]
+        if error.diag.constraint_name in ("messages_offset_idx", "duplicates_pkey"):
+            return DataError(
+                f"{self._server} holds messages of {batch.slice} that its ledger knows nothing of.",
+                remedy="The ledger was changed by hand: put its rows back, or rebuild the catalog.",
+                slice=str(batch.slice),
+                uuids=taken,
+            )
+        return StaleDecisionError(
+            f"{self._server}: another writer catalogued messages of {batch.slice} meanwhile: {', '.join(taken)}.",
+            remedy="Nothing was changed. Ask again which messages are known.",
+            slice=str(batch.slice),
+            uuids=taken,
+        )
+
+
+def _or_all(topics: Collection[str] | None) -> list[str] | None:
+    return None if topics is None else list(topics)
+
+
+def _begin_generation(
+    connection: psycopg.Connection, topic: str, cluster_id: str, topic_id: str | None, reason: str
+) -> Generation:
+    connection.execute(sql.LOCK_TOPIC, [_GENERATION_LOCKS, topic])
+    found = connection.execute(sql.GENERATIONS, [[topic]]).fetchall()
+    if found:
+        latest = Generation(*found[-1])
+        if latest.is_meant_by(cluster_id, topic_id, reason):
+            return latest
+    wanted = {"topic": topic, "cluster_id": cluster_id, "topic_id": topic_id, "reason": reason}
+    made = connection.execute(sql.BEGIN_GENERATION, wanted).fetchone()
+    assert made is not None
+    return Generation(*made)
+
+
+def _known(connection: psycopg.Connection, identities: Sequence[Identity]) -> list[Known]:
+    """By UUID; and among adopted rows, where a topic has any, which is one probe of their own small index."""
+    by_uuid = connection.execute(sql.KNOWN_BY_UUID, [[i.uuid for i in identities]], binary=True)
+    found = {row[0]: Known(*row) for row in by_uuid}
+    topics = list({i.topic for i in identities})
+    adopted = {row[0] for row in connection.execute(sql.HAS_ADOPTED, [topics])}
+    wanted = [(i.topic, i.timestamp_ms, i.message_crc32) for i in identities if i.topic in adopted]
+    if wanted:
+        columns = [list(column) for column in zip(*wanted, strict=True)]
+        by_content = connection.execute(sql.KNOWN_ADOPTED, columns, binary=True)
+        found.update((row[0], Known(*row)) for row in by_content)
+    return list(found.values())
+
+
+def _merge(lineage: Lineage, before: datetime.datetime, connection: psycopg.Connection) -> int:
+    shorter = connection.execute(sql.MERGE, {**lineage._asdict(), "before": before}).fetchone()
+    return int(shorter[0]) if shorter else 0
+
+
+def _ledger_row(batch: Batch) -> Tuple:
+    counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
+    place = (*batch.slice.lineage, batch.slice.start, batch.slice.stop)
+    return (*place, batch.outcome.value, batch.reason, *counts, *_times(batch), batch.run_id)
+
+
+def _times(batch: Batch) -> tuple[int | None, int | None]:
+    """Least and greatest timestamp of the archived messages."""
+    times = [row.timestamp_ms for row in batch.rows]
+    return min(times, default=None), max(times, default=None)
+
+
+def _finding(where: Slice, collision: Collision) -> dict[str, Any]:
+    return {"kind": sql.COLLISION, **where.lineage._asdict(), **collision._asdict()}
+
+
+def _row(found: Tuple) -> Row:
+    topic, generation, partition, offset, timestamp_ms, clock, own, is_client_uuid, digest, *rest = found
+    key, bucket, position, size_bytes, crc32, message_crc32, *described, retracted = rest
+    return Row(
+        topic,
+        generation,
+        partition,
+        offset,
+        timestamp_ms,
+        None if clock is None else TimestampType(clock),
+        own,
+        is_client_uuid,
+        digest,
+        key,
+        bucket,
+        position,
+        size_bytes,
+        crc32,
+        message_crc32,
+        Annotations(*described),
+        retracted,
+    )

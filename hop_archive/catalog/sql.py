@@ -1,0 +1,295 @@
+"""Every SQL statement of the catalog, by topic, each with the index it relies on.
+
+Only what Postgres 14 understands. Parameters are always bound. Tables are found through the search path that
+each connection is given, so a statement names no schema.
+
+Indexes, and who needs them:
+
+=============================== ============================================================================
+``messages_pkey``               (id): archive-core's readers; ``messages.id`` is its bookmark
+``messages_uuid_idx``           (uuid) unique: ``KNOWN_BY_UUID``, ``FIND``, and that no UUID is stored twice
+``messages_topic_timestamp_idx`` (topic, timestamp): a restore or a reader that selects by topic and time
+``messages_offset_idx``         (topic, generation, partition, offset) unique: ``ROWS``, and that no offset is
+                                stored twice
+``messages_adopted_idx``        (topic, timestamp, message_crc32) where there is no digest: ``KNOWN_ADOPTED``,
+                                ``HAS_ADOPTED``; costs nothing for rows of our own
+``messages_timestamp_id_idx``   (timestamp, id) with topic and public: archive-core's readers page through all
+                                topics in order of time
+``batches_pkey``                (id): ``MERGE`` deletes by it
+``batches_slice_excl``          exclusion constraint, GiST: that no offset is in two ledger rows; ``HOLDERS``
+``batches_lineage_idx``         (topic, generation, partition): ``COVERAGE``, ``LEDGER``, ``SUMMARIES``,
+                                ``MERGE`` of some topics
+``batches_created_idx``         (created_at): ``SUMMARIES`` of a window, ``MERGEABLE``
+``duplicates_pkey``             (topic, generation, partition, offset): ``DUPLICATES``
+``findings_topic_idx``          (topic, kind): ``COLLISIONS``
+``generations_pkey``, ``observed_pkey``, ``unique_topic`` are the keys of those tables
+=============================== ============================================================================
+"""
+
+from __future__ import annotations
+
+REVISION = "0001"
+"""The migration that these statements need; ``migrations/versions`` ends with it."""
+
+VERSION_TABLE = "hop_archive_alembic_version"
+"""Alembic's own table. Its default name is taken by Dagster where both share a database."""
+
+# --- sessions
+
+CONFIGURE = """
+    SELECT set_config('search_path', quote_ident(%(schema)s), false),
+           set_config('timezone', 'UTC', false),
+           set_config('lock_timeout', %(lock_ms)s, false),
+           set_config('statement_timeout', %(statement_ms)s, false),
+           set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false)
+"""
+"""Once a connection. A writer that hangs with a transaction open is thrown out by the server, so that what it
+holds is free for those who took over its work."""
+
+NO_IDLE_LIMIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
+"""In a transaction that streams: between two rows its reader may take its time."""
+
+VERSION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 (a constant)
+
+# --- generations
+
+GENERATIONS = """
+    SELECT topic, generation, cluster_id, topic_id, detected_at, reason
+    FROM generations WHERE topic = ANY(%s) ORDER BY topic, generation
+"""
+"""Index: generations_pkey."""
+
+LOCK_TOPIC = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
+"""Two callers that begin a generation of one topic go one after the other."""
+
+BEGIN_GENERATION = """
+    INSERT INTO generations (topic, generation, cluster_id, topic_id, reason)
+    SELECT %(topic)s, coalesce(max(generation), 0) + 1, %(cluster_id)s, %(topic_id)s, %(reason)s
+    FROM generations WHERE topic = %(topic)s
+    RETURNING topic, generation, cluster_id, topic_id, detected_at, reason
+"""
+"""Index: generations_pkey. Under LOCK_TOPIC."""
+
+# --- watermarks last seen
+
+OBSERVE = """
+    INSERT INTO observed (topic, generation, partition, low, stable, high)
+    SELECT * FROM unnest(%s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[])
+    ON CONFLICT (topic, generation, partition) DO UPDATE
+    SET low = EXCLUDED.low, stable = EXCLUDED.stable, high = EXCLUDED.high, observed_at = now()
+    WHERE (observed.low, observed.stable, observed.high) <> (EXCLUDED.low, EXCLUDED.stable, EXCLUDED.high)
+"""
+"""Index: observed_pkey. What did not change is not written again: 1,000 quiet topics cost no write."""
+
+OBSERVED = """
+    SELECT topic, generation, partition, low, stable, high
+    FROM observed WHERE topic = ANY(%s)
+"""
+"""Index: observed_pkey."""
+
+# --- ledger
+
+COVERAGE = """
+    SELECT topic, generation, partition, lower(covered), upper(covered)
+    FROM (
+        SELECT topic, generation, partition, unnest(range_agg(offsets)) AS covered
+        FROM batches WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s)
+        GROUP BY topic, generation, partition
+    ) AS lineages
+    ORDER BY topic, generation, partition, covered
+"""
+"""Index: batches_lineage_idx, for some topics. Postgres merges what touches: ranges come normalized."""
+
+LEDGER = """
+    SELECT topic, generation, partition, lower(offsets), upper(offsets), outcome, reason,
+           archived, duplicates, absent, bytes, run_id, created_at
+    FROM batches WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s)
+    ORDER BY topic COLLATE "C", generation, partition, offsets
+"""
+"""Index: batches_lineage_idx, for some topics."""
+
+ADD_BATCH = """
+    INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent,
+                         bytes, first_timestamp, last_timestamp, run_id)
+    VALUES (%s, %s, %s, int8range(%s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT ON CONSTRAINT batches_slice_excl DO NOTHING
+    RETURNING id
+"""
+"""Index: batches_slice_excl. No row back: somebody holds a part of the slice. With ON CONFLICT two who come at
+once wait for one another in order; a plain insert would let each wait for the other, a deadlock."""
+
+HOLDERS = """
+    SELECT id, lower(offsets), upper(offsets), outcome, run_id, created_at
+    FROM batches
+    WHERE topic = %s AND generation = %s AND partition = %s AND offsets && int8range(%s, %s)
+    ORDER BY offsets LIMIT 3
+"""
+"""Index: batches_slice_excl."""
+
+_NEIGHBOURS = """
+    SELECT *, lower(offsets) IS DISTINCT FROM lag(upper(offsets)) OVER (
+        PARTITION BY topic, generation, partition, outcome, reason ORDER BY offsets) AS starts
+"""
+"""Rows that follow one another without a hole, of one outcome and reason; ``starts`` is where a run of them begins.
+No other row can stand between two that touch: the exclusion constraint forbids it."""
+
+MERGEABLE = f"""
+    SELECT DISTINCT topic, generation, partition
+    FROM ({_NEIGHBOURS} FROM batches WHERE created_at < %s) AS marked
+    WHERE NOT starts
+"""  # noqa: S608 (put together from constants)
+"""Index: none; reads the ledger once, which merging keeps small."""
+
+MERGE = f"""
+    WITH locked AS MATERIALIZED (
+        SELECT * FROM batches
+        WHERE topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s
+              AND created_at < %(before)s
+        FOR UPDATE
+    ), marked AS ({_NEIGHBOURS} FROM locked
+    ), numbered AS (
+        SELECT *, count(*) FILTER (WHERE starts) OVER (PARTITION BY outcome, reason ORDER BY offsets) AS run
+        FROM marked
+    ), merged AS (
+        SELECT topic, generation, partition, int8range(min(lower(offsets)), max(upper(offsets))) AS offsets,
+               outcome, reason, sum(archived) AS archived, sum(duplicates) AS duplicates, sum(absent) AS absent,
+               sum(bytes) AS bytes, min(first_timestamp) AS first_timestamp, max(last_timestamp) AS last_timestamp,
+               CASE WHEN min(run_id) = max(run_id) THEN min(run_id) ELSE '' END AS run_id,
+               max(created_at) AS created_at, array_agg(id) AS ids
+        FROM numbered GROUP BY topic, generation, partition, outcome, reason, run HAVING count(*) > 1
+    ), gone AS (
+        DELETE FROM batches WHERE id IN (SELECT unnest(ids) FROM merged) RETURNING id
+    ), added AS (
+        INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent,
+                             bytes, first_timestamp, last_timestamp, run_id, created_at)
+        SELECT topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent,
+               bytes, first_timestamp, last_timestamp, run_id, created_at
+        FROM merged WHERE (SELECT count(*) FROM gone) > 0
+        RETURNING id
+    )
+    SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM added)
+"""  # noqa: S608 (put together from constants)
+"""Index: batches_lineage_idx, batches_pkey. The count over ``gone`` makes the deletes come first; the exclusion
+constraint then sees them as gone. A merge has no hole, so no slice that anybody may still commit overlaps it."""
+
+# --- messages
+
+COPY_MESSAGES = """
+    COPY messages (topic, generation, partition, bucket, batch, public, key, title, sender, media_type, file_name,
+                   originator, timestamp, uuid, size, crc32, is_client_uuid, direct_upload, message_crc32,
+                   retracted, "offset", timestamp_type, digest, position)
+    FROM STDIN
+"""
+"""Index: each of messages. A UUID or offset that is there already breaks messages_uuid_idx or
+messages_offset_idx, and with it the transaction: straight into the table is one pass less than by way of a
+temporary table with ON CONFLICT, and leaves no catalog churn behind (a temporary table a second is 86,400 a day)."""
+
+TAKEN_UUIDS = "SELECT uuid FROM messages WHERE uuid = ANY(%s) LIMIT 10"
+"""Index: messages_uuid_idx."""
+
+KNOWN_BY_UUID = """
+    SELECT uuid, topic, timestamp, message_crc32, is_client_uuid, digest
+    FROM messages WHERE uuid = ANY(%s)
+"""
+"""Index: messages_uuid_idx."""
+
+HAS_ADOPTED = """
+    SELECT topic FROM unnest(%s::text[]) AS wanted (topic)
+    WHERE EXISTS (SELECT FROM messages WHERE messages.topic = wanted.topic AND digest IS NULL)
+"""
+"""Index: messages_adopted_idx: one probe a topic."""
+
+KNOWN_ADOPTED = """
+    SELECT uuid, topic, timestamp, message_crc32, is_client_uuid, digest
+    FROM messages JOIN unnest(%s::text[], %s::bigint[], %s::bigint[]) AS wanted (topic, timestamp, message_crc32)
+         USING (topic, timestamp, message_crc32)
+    WHERE digest IS NULL
+"""
+"""Index: messages_adopted_idx."""
+
+_ROW = """topic, generation, partition, "offset", timestamp, timestamp_type, uuid, is_client_uuid, digest, key,
+          bucket, position, size, crc32, message_crc32, public, direct_upload, media_type, title, sender,
+          file_name, originator, retracted"""
+
+FIND = f"SELECT {_ROW} FROM messages WHERE uuid = %s"  # noqa: S608 (put together from constants)
+"""Index: messages_uuid_idx."""
+
+ROWS = f"""
+    SELECT {_ROW} FROM messages WHERE topic = %s ORDER BY generation, partition, "offset"
+"""  # noqa: S608 (put together from constants)
+"""Index: messages_offset_idx, in its order; nulls, which adopted rows have, stand last."""
+
+# --- summary by topic, as archive-core's readers know it
+
+ADD_TO_TOPIC = """
+    INSERT INTO topics (topic, e_timestamp, l_timestamp, n_messages, n_bytes) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (topic) DO UPDATE
+    SET e_timestamp = least(topics.e_timestamp, EXCLUDED.e_timestamp),
+        l_timestamp = greatest(topics.l_timestamp, EXCLUDED.l_timestamp),
+        n_messages = topics.n_messages + EXCLUDED.n_messages,
+        n_bytes = topics.n_bytes + EXCLUDED.n_bytes
+"""
+"""Index: unique_topic. Last in its transaction: other partitions of the topic wait for this row."""
+
+SUMMARIES = """
+    SELECT topic, coalesce(n_messages, 0), coalesce(duplicates, 0), coalesce(absent, 0), coalesce(lost, 0),
+           coalesce(skipped, 0), coalesce(n_bytes, 0), e_timestamp, l_timestamp, last_batch_at
+    FROM (
+        SELECT topic, sum(duplicates)::bigint AS duplicates, sum(absent)::bigint AS absent,
+               sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'lost')::bigint AS lost,
+               sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'skipped')::bigint AS skipped,
+               max(created_at) AS last_batch_at
+        FROM batches WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s)
+        GROUP BY topic
+    ) AS dealt_with
+    FULL JOIN (
+        SELECT topic, n_messages, n_bytes,
+               CASE WHEN n_messages > 0 THEN e_timestamp END AS e_timestamp,
+               CASE WHEN n_messages > 0 THEN l_timestamp END AS l_timestamp
+        FROM topics WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s)
+    ) AS archived USING (topic)
+    ORDER BY topic COLLATE "C"
+"""
+"""Index: batches_lineage_idx and unique_topic, for some topics."""
+
+SUMMARIES_SINCE = """
+    SELECT topic, sum(archived)::bigint, sum(duplicates)::bigint, sum(absent)::bigint,
+           coalesce(sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'lost'), 0)::bigint,
+           coalesce(sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'skipped'), 0)::bigint,
+           sum(bytes)::bigint, min(first_timestamp), max(last_timestamp), max(created_at)
+    FROM batches
+    WHERE created_at >= %(since)s AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
+    GROUP BY topic ORDER BY topic COLLATE "C"
+"""
+"""Index: batches_created_idx."""
+
+# --- duplicates and findings
+
+COPY_DUPLICATES = """
+    COPY duplicates (topic, generation, partition, batch, "offset", timestamp, uuid, reason) FROM STDIN
+"""
+"""Index: duplicates_pkey."""
+
+DUPLICATES = """
+    SELECT generation, partition, "offset", timestamp, uuid, reason
+    FROM duplicates WHERE topic = %s ORDER BY generation, partition, "offset"
+"""
+"""Index: duplicates_pkey, in its order."""
+
+COLLISION = "uuid_collision"
+"""The kind of finding that a collision is."""
+
+ADD_COLLISION = """
+    INSERT INTO findings (kind, topic, generation, partition, offsets, uuid, detail, resolved_at, resolution)
+    VALUES (%(kind)s, %(topic)s, %(generation)s, %(partition)s, int8range(%(offset)s, %(offset)s, '[]'),
+            %(archived_as)s,
+            jsonb_build_object('client_uuid', %(client_uuid)s::uuid, 'archived_as', %(archived_as)s::uuid),
+            now(), 'archived under a UUID derived from its content')
+"""
+"""Index: findings_topic_idx. Resolved as it is made: the archive holds both messages."""
+
+COLLISIONS = """
+    SELECT generation, partition, lower(offsets), (detail ->> 'client_uuid')::uuid, (detail ->> 'archived_as')::uuid
+    FROM findings WHERE topic = %s AND kind = %s ORDER BY generation, partition, offsets
+"""
+"""Index: findings_topic_idx."""
