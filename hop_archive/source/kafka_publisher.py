@@ -10,14 +10,14 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from hop_archive.errors import DataError, HopArchiveError, MissingSettingError
+from hop_archive.errors import HopArchiveError, MissingSettingError
 from hop_archive.message import Outgoing, Receipt
 from hop_archive.source.kafka_client import LOGGER, MESSAGE_BYTES_MAX, Connection, Troubles, kafka_error
 from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.sendable import NOW, refuse_unsendable
 
 DELIVERY_TIMEOUT_MS = 60_000
 _ANY_PARTITION = -1
-_NOW = 0
 _SERVE_EVERY = 1000
 _WAIT_S = 0.1
 
@@ -142,11 +142,7 @@ class _Delivery:
             raise self._missing(
                 f"topic {message.topic} has {self._partitions[message.topic]} partitions, and no {message.partition}"
             )
-        if message.timestamp_ms == _NOW:
-            raise self._unsendable(message, "its timestamp is 0, for which librdkafka sends the present time")
-        for name, _ in message.headers:
-            if not _is_sendable(name):
-                raise self._unsendable(message, f"its header name {name!r} has a NUL or a lone surrogate")
+        refuse_unsendable(self._connection.stanza, message)
 
     def _look_up(self, topic: str) -> int:
         if info := self._topics([topic]).get(topic):
@@ -163,7 +159,7 @@ class _Delivery:
                     _ANY_PARTITION if message.partition is None else message.partition,
                     on_delivery=receipt,
                     headers=list(message.headers),
-                    timestamp=message.timestamp_ms or _NOW,
+                    timestamp=message.timestamp_ms or NOW,
                 )
             except BufferError:  # the local queue is full
                 self._producer.poll(_WAIT_S)
@@ -196,24 +192,5 @@ class _Delivery:
             source=self._connection.stanza,
         )
 
-    def _unsendable(self, message: Outgoing, why: str) -> DataError:
-        return DataError(
-            f"Source {self._connection.stanza}: a message for topic {message.topic} can't be published as it is: {why}.",
-            remedy="Leave it out, or change it knowingly.",
-            topic=message.topic,
-            source=self._connection.stanza,
-        )
-
 
 _PENDING = Receipt("", -1, -1)
-
-
-def _is_sendable(name: str) -> bool:
-    """Whether librdkafka takes a header name whole: it cuts it at a NUL, and crashes on a lone surrogate."""
-    if "\0" in name:
-        return False
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,0 +1,269 @@
+"""A source that is a mock of a Kafka cluster: it keeps the whole contract, in memory or in a directory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hop_archive.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    GenerationChangedError,
+    HopArchiveError,
+    OffsetsGoneError,
+    UnavailableError,
+)
+from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
+from hop_archive.planning import Watermarks
+from hop_archive.source.mock_cluster import Log, MockCluster, State
+from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.sendable import refuse_unsendable
+
+GROUP_ID = "hop_archive"
+"""The group under which `MockSource.note_progress` notes."""
+
+_WAIT_S = 0.005
+
+
+class MockSource:
+    """A mock of a Kafka cluster; see `hop_archive.source.protocol.Source` for what its methods promise.
+
+    Args:
+        name: The stanza's name, for messages.
+        cluster: The cluster that it stands for; several sources may share one. None makes an empty one.
+        writable: Whether publishing and creating topics is allowed.
+        directory: Where a cluster made here keeps its messages; None keeps them in memory.
+    """
+
+    def __init__(
+        self,
+        name: str = "mock-hop",
+        *,
+        cluster: MockCluster | None = None,
+        writable: bool = True,
+        directory: Path | None = None,
+    ) -> None:
+        self._name = name
+        self._writable = writable
+        self.cluster = cluster or MockCluster(directory=directory)
+
+    @property
+    def name(self) -> str:
+        """The stanza's name, for messages."""
+        return self._name
+
+    def cluster_id(self) -> str:
+        """The cluster's id."""
+        with self.cluster.read() as state:
+            return _running(self.name, state).cluster_id
+
+    def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
+        """The topics that exist now, of ``names`` or of all."""
+        with self.cluster.read() as state:
+            wanted = sorted(_running(self.name, state).topics if names is None else set(names))
+            return {name: info for name in wanted if (info := state.info(name))}
+
+    def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:
+        """Watermarks of ``partitions``; unknown ones are left out."""
+        with self.cluster.read() as state:
+            _running(self.name, state)
+            return {at: log.watermarks for at in partitions if (log := state.log(at))}
+
+    def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
+        """A reader of these partitions, each from its offset."""
+        return MockReader(self.name, self.cluster, starts)
+
+    def publish(self, messages: Iterable[Outgoing]) -> Sequence[Receipt]:
+        """Publish messages; when one is refused, those before it are published."""
+        self._refuse_unless_writable("publish to it")
+        # All first: to make them, ``messages`` may itself read this cluster, whose lock is not to be had twice.
+        outgoing = list(messages)
+        receipts: list[Receipt] = []
+        refusal: HopArchiveError | None = None
+        with self.cluster.change() as state:
+            _running(self.name, state)
+            for message in outgoing:
+                try:
+                    receipts.append(self._publish(state, message))
+                except HopArchiveError as error:
+                    refusal = error
+                    break
+        if refusal is not None:
+            raise refusal
+        return receipts
+
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Create a topic; one that exists is left as it is."""
+        self._refuse_unless_writable("create topics on it")
+        with self.cluster.read() as state:
+            _running(self.name, state)
+        self.cluster.create_topic(name, partitions, config)
+
+    def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Note group offsets in the cluster's ``progress``."""
+        with self.cluster.change() as state:
+            if state.running:
+                state.progress.setdefault(GROUP_ID, {}).update(positions)
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+    def _publish(self, state: State, message: Outgoing) -> Receipt:
+        number = message.partition
+        if number is None:
+            number = self.cluster.choose_partition(state, message.topic, message.key)
+        refuse_unsendable(self.name, message)
+        self._refuse_large(state, message)
+        content = (message.key, message.value, message.headers, message.timestamp_ms)
+        return self.cluster.put(state, TopicPartition(message.topic, number), content)
+
+    def _refuse_large(self, state: State, message: Outgoing) -> None:
+        topic = state.topics.get(message.topic)
+        limit = topic.message_bytes_max if topic else None
+        if limit is not None and len(message.value or b"") + len(message.key or b"") > limit:
+            raise ConfigurationError(
+                f"Source {self.name}: a message is larger than topic {message.topic} takes, {limit} bytes.",
+                remedy="Raise max.message.bytes of the topic.",
+                topic=message.topic,
+            )
+
+    def _refuse_unless_writable(self, what: str) -> None:
+        if not self._writable:
+            raise ForbiddenError(
+                f"Source {self.name} is not writable: refused to {what}.",
+                remedy="Choose a source whose stanza says writable = true.",
+                source=self.name,
+            )
+
+
+class MockReader:
+    """Reads a mock cluster; see `hop_archive.source.protocol.Reader` for what it promises.
+
+    Nothing is fetched ahead: what happens to the cluster between two polls, the second sees.
+    """
+
+    def __init__(self, source: str, cluster: MockCluster, starts: Mapping[TopicPartition, int]) -> None:
+        self._source = source
+        self._cluster = cluster
+        self._next: dict[TopicPartition, int] = {}
+        self._lives: dict[str, str | None] = {}
+        self._queue: deque[TopicPartition] = deque()
+        self._errors: deque[HopArchiveError] = deque()
+        self.add(starts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def add(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Begin to read more partitions, each at its start offset; one already there starts anew from it."""
+        self.release(starts)
+        with self._cluster.read() as state:
+            _running(self._source, state)
+            read = {at.topic for at in self._queue}
+            for topic in {at.topic for at in starts} - read:
+                info = state.info(topic)
+                self._lives[topic] = info.topic_id if info else None
+        self._next.update(starts)
+        self._queue.extend(sorted(starts))
+
+    def release(self, partitions: Collection[TopicPartition]) -> None:
+        """Stop reading these. Unknown ones are ignored; the positions of the others stay known."""
+        leaving = frozenset(partitions)
+        self._queue = deque(at for at in self._queue if at not in leaving)
+
+    def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
+        """The next messages of any assigned partitions, waiting up to ``timeout_s`` for the first."""
+        left_s = timeout_s
+        while True:
+            if self._errors:
+                raise self._errors.popleft()
+            messages = self._read(max_messages)
+            if messages or (left_s <= 0 and not self._errors):
+                return messages
+            if not self._errors:
+                self._cluster.sleep(_WAIT_S)
+                left_s -= _WAIT_S
+
+    def position(self, partition: TopicPartition) -> int:
+        """The offset that will be read next: each one below it was polled, or is absent.
+
+        Raises:
+            KeyError: The reader was never given this partition.
+        """
+        return self._next[partition]
+
+    def _read(self, count: int) -> list[Message]:
+        """Messages of all partitions in turn, of which another one is the first each time."""
+        messages: list[Message] = []
+        with self._cluster.read() as state:
+            _running(self._source, state)
+            for at in list(self._queue):
+                if len(messages) < count:
+                    messages += self._read_one(state, at, count - len(messages))
+        self._queue.rotate(-1)
+        return messages
+
+    def _read_one(self, state: State, at: TopicPartition, count: int) -> list[Message]:
+        start, log = self._next[at], self._same_log(state, at)
+        if log is None or start > log.high:
+            self._drop_topic(at)
+            return []
+        if start < log.low:
+            self._drop(at, self._gone(at, start, log.low))
+            return []
+        messages, self._next[at] = log.read(start, count)
+        return messages
+
+    def _same_log(self, state: State, at: TopicPartition) -> Log | None:
+        """The partition, if it is of the topic that was added."""
+        info = state.info(at.topic)
+        return state.log(at) if info and info.topic_id == self._lives[at.topic] else None
+
+    def _drop(self, at: TopicPartition, error: HopArchiveError) -> None:
+        self.release([at])
+        self._errors.append(error)
+
+    def _drop_topic(self, at: TopicPartition) -> None:
+        read = sorted(other for other in self._queue if other.topic == at.topic)
+        if not read:
+            return  # with another of its partitions, just now
+        self.release(read)
+        self._errors.append(
+            GenerationChangedError(
+                f"Source {self._source}: topic {at.topic} was deleted, or deleted and made anew, while partitions "
+                f"{[other.partition for other in read]} were read.",
+                remedy="What was read is of the old topic; plan again for the new one.",
+                topic=at.topic,
+                partitions=[other.partition for other in read],
+                offsets=[self._next[other] for other in read],
+            )
+        )
+
+    def _gone(self, at: TopicPartition, offset: int, low: int) -> OffsetsGoneError:
+        return OffsetsGoneError(
+            f"Source {self._source}: {at} was to be read from offset {offset}, and Kafka holds it from {low} on: "
+            "retention was faster.",
+            remedy="Plan again; the offsets are recorded as lost.",
+            topic=at.topic,
+            partition=at.partition,
+            offset=offset,
+            low=low,
+        )
+
+
+def _running(source: str, state: State) -> State:
+    if not state.running:
+        raise UnavailableError(
+            f"Source {source}: mock cluster {state.cluster_id} does not answer.",
+            remedy="Start it (MockCluster.start).",
+            source=source,
+        )
+    return state

@@ -1,0 +1,341 @@
+"""A Kafka cluster in memory, or in a directory for several processes, that does what tests tell it to do.
+
+It holds what a broker's log holds: transactions with their markers, holes, retention, and the lives of
+topics. `hop_archive.source.mock.MockSource` is how programs see it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from zlib import crc32
+
+from hop_archive.errors import MissingSettingError
+from hop_archive.message import Header, Message, Receipt, TimestampType, TopicPartition
+from hop_archive.planning import Watermarks
+from hop_archive.shared_state import SharedState
+from hop_archive.source.protocol import TopicInfo
+
+
+def now_ms() -> int:
+    """The present, in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    """A random id in the form that Kafka gives clusters and topics."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+@dataclass(slots=True)
+class Log:
+    """One partition.
+
+    Attributes:
+        low: First offset that is still held.
+        high: The next offset to be given.
+        messages: In order of offset; those of open transactions too, those of aborted ones no more.
+        open: The open transactions, with the first offset of each.
+    """
+
+    low: int = 0
+    high: int = 0
+    messages: list[Message] = field(default_factory=list)
+    open: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def stable(self) -> int:
+        """The last stable offset: readers of committed messages get no further."""
+        return min(self.open.values(), default=self.high)
+
+    @property
+    def watermarks(self) -> Watermarks:
+        """All three at once."""
+        return Watermarks(self.low, max(self.stable, 0), self.high)
+
+    def read(self, start: int, count: int) -> tuple[list[Message], int]:
+        """Up to ``count`` committed messages from ``start`` on, and the offset to go on from."""
+        first, last = self._index(start), self._index(self.stable)
+        messages = self.messages[first : min(last, first + count)]
+        exhausted = first + count >= last
+        return messages, max(start, self.stable) if exhausted else messages[-1].offset + 1
+
+    def keep(self, message: Message, transaction: int | None) -> None:
+        """Append a message, which stands at ``high``."""
+        if transaction is not None:
+            self.open.setdefault(transaction, self.high)
+        self.messages.append(message)
+        self.high += 1
+
+    def end(self, transaction: int, own: Collection[int]) -> None:
+        """Write the marker that ends a transaction, which takes an offset; drop ``own``, its aborted offsets."""
+        self.drop(own)
+        del self.open[transaction]
+        self.high += 1
+
+    def drop(self, offsets: Collection[int]) -> None:
+        """Leave holes at these offsets."""
+        if offsets:
+            gone = frozenset(offsets)
+            self.messages = [message for message in self.messages if message.offset not in gone]
+
+    def truncate(self, before: int) -> None:
+        """Drop what is below ``before``."""
+        self.low = max(self.low, before)
+        self.messages = self.messages[self._index(self.low) :]
+
+    def _index(self, offset: int) -> int:
+        return bisect_left(self.messages, offset, key=lambda message: message.offset)
+
+
+@dataclass(slots=True)
+class Topic:
+    """One life of a topic."""
+
+    topic_id: str
+    logs: list[Log]
+    config: dict[str, str]
+
+    @property
+    def timestamp_type(self) -> TimestampType:
+        """Whose clock its messages bear."""
+        append = self.config.get("message.timestamp.type") == "LogAppendTime"
+        return TimestampType.APPEND if append else TimestampType.CREATE
+
+    @property
+    def message_bytes_max(self) -> int | None:
+        """The largest message that it takes; None takes any, unlike a broker, whose default is 1 MiB."""
+        limit = self.config.get("max.message.bytes")
+        return int(limit) if limit else None
+
+
+@dataclass(slots=True)
+class State:
+    """All that a cluster holds.
+
+    Attributes:
+        cluster_id: Its id.
+        topic_ids: Whether topics show their ids (KIP-516).
+        running: Whether it answers.
+        topics: By name.
+        transactions: The open ones: the offsets that each has written, by partition.
+        begun: How many transactions there were.
+        progress: Group offsets that were committed, by group.
+    """
+
+    cluster_id: str
+    topic_ids: bool = True
+    running: bool = True
+    topics: dict[str, Topic] = field(default_factory=dict)
+    transactions: dict[int, dict[TopicPartition, list[int]]] = field(default_factory=dict)
+    begun: int = 0
+    progress: dict[str, dict[TopicPartition, int]] = field(default_factory=dict)
+
+    def log(self, at: TopicPartition) -> Log | None:
+        """A partition, if it exists."""
+        topic = self.topics.get(at.topic)
+        return topic.logs[at.partition] if topic and at.partition < len(topic.logs) else None
+
+    def info(self, name: str) -> TopicInfo | None:
+        """A topic as clients see it, if it exists."""
+        topic = self.topics.get(name)
+        return TopicInfo(name, topic.topic_id if self.topic_ids else None, len(topic.logs)) if topic else None
+
+
+class MockCluster:
+    """A broker for tests and for trying things out; it does at once what it is told.
+
+    Thread-safe; with ``directory``, processes share it. Each access to a directory loads and saves
+    everything, so use that for hundreds of messages, and memory for tens of thousands.
+
+    Args:
+        directory: Where it is kept; None keeps it in memory.
+        clock: The present in milliseconds, for timestamps.
+        make_id: Makes the ids of the cluster and of topics.
+        topic_ids: Whether it shows topic ids; False is a broker from before KIP-516.
+        sleep: How readers wait, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: Path | None = None,
+        clock: Callable[[], int] = now_ms,
+        make_id: Callable[[], str] = new_id,
+        topic_ids: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock = clock
+        self._make_id = make_id
+        self.sleep = sleep
+        self._state = SharedState(lambda: State(make_id(), topic_ids), directory, "cluster")
+        with self._state.change():
+            pass  # so that a directory keeps the cluster id from now on
+
+    def read(self) -> AbstractContextManager[State]:
+        """Its state, not to be changed, for as long as the block lasts."""
+        return self._state.read()
+
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Create a topic; one that exists is left as it is.
+
+        Of ``config``, ``message.timestamp.type`` and ``max.message.bytes`` have an effect.
+        """
+        with self._state.change() as state:
+            if name not in state.topics:
+                logs = [Log() for _ in range(partitions)]
+                state.topics[name] = Topic(self._make_id(), logs, dict(config or {}))
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and what it holds.
+
+        Raises:
+            MissingSettingError: There is none.
+        """
+        with self._state.change() as state:
+            self._topic(state, name)
+            del state.topics[name]
+
+    def recreate_topic(self, name: str, partitions: int | None = None) -> None:
+        """Delete a topic and make it anew: another topic id, and offsets from 0 on; the same settings."""
+        with self._state.change() as state:
+            old = self._topic(state, name)
+            logs = [Log() for _ in range(partitions or len(old.logs))]
+            state.topics[name] = Topic(self._make_id(), logs, old.config)
+
+    def append(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: Iterable[Header] = (),
+        timestamp_ms: int | None = None,
+        partition: int = 0,
+        transaction: int | None = None,
+    ) -> Receipt:
+        """Append a message, whatever it is: what no client would send too.
+
+        Args:
+            topic: Its topic, which must exist.
+            value: Its value.
+            key: Its key.
+            headers: Its headers.
+            timestamp_ms: None takes the clock's time; so does a topic with append times.
+            partition: The partition.
+            transaction: An open transaction that it belongs to.
+
+        Raises:
+            MissingSettingError: There is no such topic or partition.
+        """
+        with self._state.change() as state:
+            at = TopicPartition(topic, partition)
+            return self.put(state, at, (key, value, tuple(headers), timestamp_ms), transaction)
+
+    def put(
+        self,
+        state: State,
+        at: TopicPartition,
+        content: tuple[bytes | None, bytes | None, tuple[Header, ...], int | None],
+        transaction: int | None = None,
+    ) -> Receipt:
+        """Append key, value, headers and timestamp within a block of `change`."""
+        log, kind = self._log(state, at), state.topics[at.topic].timestamp_type
+        key, value, headers, timestamp_ms = content
+        if timestamp_ms is None or kind is TimestampType.APPEND:
+            timestamp_ms = self._clock()
+        if transaction is not None:
+            state.transactions[transaction].setdefault(at, []).append(log.high)
+        message = Message(*at, log.high, timestamp_ms, kind, key, value, headers, leader_epoch=0)
+        log.keep(message, transaction)
+        return Receipt(*at, message.offset)
+
+    def change(self) -> AbstractContextManager[State]:
+        """Its state, to be changed in place."""
+        return self._state.change()
+
+    def begin(self) -> int:
+        """Begin a transaction, for `append`; as long as it is open it holds readers back."""
+        with self._state.change() as state:
+            state.begun += 1
+            state.transactions[state.begun] = {}
+            return state.begun
+
+    def commit(self, transaction: int) -> None:
+        """Commit a transaction: its markers take an offset in each partition that it wrote to."""
+        with self._state.change() as state:
+            for at in state.transactions.pop(transaction):
+                self._log(state, at).end(transaction, ())
+
+    def abort(self, transaction: int) -> None:
+        """Abort a transaction: its messages are never seen, and its markers take an offset in each partition."""
+        with self._state.change() as state:
+            for at, own in state.transactions.pop(transaction).items():
+                self._log(state, at).end(transaction, own)
+
+    def compact(self, topic: str, partition: int, offsets: Collection[int]) -> None:
+        """Leave holes at ``offsets``, as compaction does."""
+        with self._state.change() as state:
+            self._log(state, TopicPartition(topic, partition)).drop(offsets)
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        """Raise the low watermark to ``before``, as retention does.
+
+        Raises:
+            ValueError: That is above the high watermark.
+        """
+        with self._state.change() as state:
+            log = self._log(state, TopicPartition(topic, partition))
+            if before > log.high:
+                raise ValueError(f"{topic}[{partition}] ends at {log.high}, before {before}")
+            log.truncate(before)
+
+    def restart_empty(self) -> None:
+        """Restart as a broker does that keeps all in memory: no topics; the cluster id stays."""
+        with self._state.change() as state:
+            state.topics.clear()
+            state.transactions.clear()
+            state.progress.clear()
+            state.running = True
+
+    def stop(self) -> None:
+        """Answer nobody any more, until `start`."""
+        with self._state.change() as state:
+            state.running = False
+
+    def start(self) -> None:
+        """Answer again; everything is as it was."""
+        with self._state.change() as state:
+            state.running = True
+
+    def choose_partition(self, state: State, topic: str, key: bytes | None) -> int:
+        """Where a message goes that names no partition: by its key, or where the least was written."""
+        logs = self._topic(state, topic).logs
+        if key is not None:
+            return crc32(key) % len(logs)
+        return min(range(len(logs)), key=lambda number: logs[number].high)
+
+    def _topic(self, state: State, name: str) -> Topic:
+        if name not in state.topics:
+            raise MissingSettingError(
+                f"There is no topic {name} in mock cluster {state.cluster_id}.",
+                remedy="Create the topic, or correct its name.",
+                topic=name,
+            )
+        return state.topics[name]
+
+    def _log(self, state: State, at: TopicPartition) -> Log:
+        logs = self._topic(state, at.topic).logs
+        if not 0 <= at.partition < len(logs):
+            raise MissingSettingError(
+                f"Topic {at.topic} in mock cluster {state.cluster_id} has {len(logs)} partitions, and no {at.partition}.",
+                remedy="Create the topic with as many partitions as needed.",
+                topic=at.topic,
+            )
+        return logs[at.partition]
