@@ -1,0 +1,151 @@
+"""Why S3 refused: asks again, once, with a client that reports error codes.
+
+obstore has one class for most failures (a refused connection, 503, a listing of a bucket that is not there,
+a wrong region), and tells them apart by text only. So after a failure, and only then, boto3 asks for a
+listing of one key, and its answer is translated by code. boto3 is imported only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hop_archive.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    HopArchiveError,
+    MissingSettingError,
+    UnavailableError,
+)
+
+PROBE_TIMEOUT_S = 3.0
+
+_NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName", "404"})
+_REGION = frozenset(
+    {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+)
+_CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+"""What AWS answers with status 400; with 401 and 403 the status says it."""
+
+_FORBIDDEN_STATUSES = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which bucket, where, for whom.
+
+    Attributes:
+        stanza: The store's name.
+        bucket: Its bucket.
+        endpoint: ``http(s)://host:port``; empty: AWS.
+        region: The region that requests are signed for.
+    """
+
+    stanza: str
+    bucket: str
+    endpoint: str
+    region: str
+
+    def __str__(self) -> str:
+        where = self.endpoint or f"AWS, region {self.region}"
+        return f"Store {self.stanza} (bucket {self.bucket} at {where})"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What errors carry."""
+        return {
+            "stanza": self.stanza,
+            "bucket": self.bucket,
+            "endpoint": self.endpoint,
+            "region": self.region,
+        }
+
+
+def diagnose(
+    place: Place, client: Callable[[], Any], again: Callable[[Any], Any] | None = None
+) -> HopArchiveError | None:
+    """Return the error that the service gives as its reason now; None when it finds nothing wrong.
+
+    Takes up to twice ``PROBE_TIMEOUT_S``, and no longer than a refusal when nothing listens.
+
+    Args:
+        place: What was asked.
+        client: Makes a boto3 S3 client that gives up soon and does not retry.
+        again: What to ask of it; None: a listing of one key.
+    """
+    import botocore.exceptions as boto
+
+    no_credentials = (
+        boto.NoCredentialsError,
+        boto.PartialCredentialsError,
+        boto.CredentialRetrievalError,
+        boto.TokenRetrievalError,
+        boto.SSOError,
+        boto.ProfileNotFound,
+        boto.MetadataRetrievalError,
+    )
+    ask = again or (lambda asked: asked.list_objects_v2(Bucket=place.bucket, MaxKeys=1))
+    try:
+        return _elsewhere(place, ask(client()))
+    except boto.ClientError as error:
+        return _refusal(place, error.response)
+    except boto.ParamValidationError as error:
+        return ConfigurationError(f"{place}: {error}", **place.facts)
+    except no_credentials as error:
+        return forbidden(place, f"no credentials: {error}")
+    except boto.BotoCoreError as error:
+        return unavailable(place, f"{error}")
+
+
+def unavailable(place: Place, found: str) -> UnavailableError:
+    """Return the error for a service that cannot now."""
+    return UnavailableError(
+        f"{place} could not do what was asked: {found.rstrip('.')}.",
+        remedy="Check that the service runs and can be reached from here; then run again.",
+        **place.facts,
+    )
+
+
+def forbidden(place: Place, found: str, code: str = "") -> ForbiddenError:
+    """Return the error for credentials that are missing, wrong, expired or not allowed to."""
+    return ForbiddenError(
+        f"{place} refused: {found.rstrip('.')}.",
+        remedy="Check the keys that the stanza names, or, when it names none, what the default AWS chain finds "
+        "(profile, environment, role), and that they may list, read and write this bucket.",
+        code=code,
+        **place.facts,
+    )
+
+
+def _elsewhere(place: Place, answer: Any) -> ConfigurationError | None:
+    """Tell whether boto3 got its answer from another region than the stanza's: it follows redirects, obstore does not."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = headers.get("x-amz-bucket-region", place.region)
+    return None if place.endpoint or region == place.region else _wrong_region(place, region)
+
+
+def _refusal(place: Place, answer: Any) -> HopArchiveError:
+    code = str(answer.get("Error", {}).get("Code", ""))
+    said = f"{code}: {answer.get('Error', {}).get('Message', '')}"
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in _NO_BUCKET:
+        return MissingSettingError(
+            f"{place}: the bucket isn't there (the service said {code}).",
+            remedy="Create it, or correct the stanza's bucket or endpoint.",
+            **place.facts,
+        )
+    if code in _REGION:
+        return _wrong_region(place, str(answer.get("Error", {}).get("Region", "another")))
+    if code in _CREDENTIALS or status in _FORBIDDEN_STATUSES:
+        return forbidden(place, said, code)
+    return unavailable(place, f"status {status}, {said}")
+
+
+def _wrong_region(place: Place, region: str) -> MissingSettingError:
+    return MissingSettingError(
+        f"{place}: the bucket isn't in that region but in {region}.",
+        remedy="Correct the stanza's region.",
+        bucket_region=region,
+        **place.facts,
+    )

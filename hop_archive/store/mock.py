@@ -1,0 +1,223 @@
+"""A store without a server: in memory, or in a directory that several processes share."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import urllib.parse
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Protocol
+
+from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
+from hop_archive.store.keys import legal
+from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
+from hop_archive.store.spans import Span, cut, spans
+
+
+class MockStore:
+    """Keeps the whole contract of a store, in memory or in a directory.
+
+    In a directory it behaves as a server does: what one process created, the next one finds, and of two
+    processes that create one key, one is first. Thread-safe.
+
+    Args:
+        name: The stanza's name.
+        directory: Where objects are kept, a file each; made when it is not there. None keeps them in memory.
+        bucket: What catalog rows are to call it.
+        deleting_allowed: Whether ``delete`` deletes.
+    """
+
+    def __init__(
+        self,
+        name: str = "mock-store",
+        directory: Path | None = None,
+        bucket: str = "mock",
+        *,
+        deleting_allowed: bool = False,
+    ) -> None:
+        self._name = name
+        self._bucket = bucket
+        self._deleting_allowed = deleting_allowed
+        self._shelf: _Shelf = _Memory() if directory is None else _Directory(directory)
+
+    @property
+    def name(self) -> str:
+        """The stanza's name, for messages."""
+        return self._name
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, as catalog rows hold it."""
+        return self._bucket
+
+    def check(self) -> None:
+        """Do nothing: a mock is always there."""
+
+    def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
+        """Create objects, each only if its key is free; see ``Store.create``."""
+        return [self._create(legal(new.key), bytes(new.body)) for new in objects]
+
+    def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
+        """Yield the bytes of each extent, in the order given; see ``Store.fetch``."""
+        for span in spans(extents):
+            data = memoryview(self._read(span))
+            for extent in span.extents:
+                if (found := cut(span, extent, data)) is None:
+                    raise self._too_short(extent, span.start + len(data))
+                yield found
+
+    def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """Yield objects in byte order of their keys; see ``Store.listing``."""
+        for key, size_bytes in sorted(self._shelf.items(), key=itemgetter(0)):
+            if key.startswith(prefix) and key > start_after:
+                yield ObjectInfo(key, size_bytes)
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Delete objects; see ``Store.delete``."""
+        if not self._deleting_allowed:
+            raise ForbiddenError(
+                f"Store {self._name} does not allow deleting; {len(keys)} objects were to be deleted.",
+                remedy="Set deleting_allowed in its stanza if that is really wanted.",
+                bucket=self._bucket,
+            )
+        for key in keys:
+            self._shelf.remove(legal(key))
+
+    def close(self) -> None:
+        """Do nothing; a closed mock goes on working."""
+
+    def _create(self, key: str, body: bytes) -> Created:
+        if self._shelf.add(key, body):
+            return Created.NEW
+        return Created.SAME if self._shelf.get(key) == body else Created.OTHER
+
+    def _read(self, span: Span) -> bytes:
+        body = self._shelf.get(legal(span.key))
+        if body is None:
+            raise ObjectMissingError(
+                f"Store {self._name}: there is no object {span.key}.",
+                object_key=span.key,
+                bucket=self._bucket,
+            )
+        return body[span.start : span.stop]
+
+    def _too_short(self, extent: Extent, size_bytes: int) -> CorruptError:
+        return CorruptError(
+            f"Store {self._name}: object {extent.key} ends within {size_bytes} bytes; "
+            f"{extent.length} bytes from {extent.position} on were wanted.",
+            object_key=extent.key,
+            bucket=self._bucket,
+            position=extent.position,
+            length=extent.length,
+        )
+
+
+class _Shelf(Protocol):
+    """Where bodies lie."""
+
+    def add(self, key: str, body: bytes) -> bool:
+        """Put the body there unless the key is taken; tell whether it was free."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def remove(self, key: str) -> None: ...
+
+    def items(self) -> Iterable[tuple[str, int]]:
+        """Keys and sizes, in any order."""
+
+
+class _Memory:
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def add(self, key: str, body: bytes) -> bool:
+        with self._lock:
+            if key in self._bodies:
+                return False
+            self._bodies[key] = body
+            return True
+
+    def get(self, key: str) -> bytes | None:
+        return self._bodies.get(key)
+
+    def remove(self, key: str) -> None:
+        with self._lock:
+            self._bodies.pop(key, None)
+
+    def items(self) -> list[tuple[str, int]]:
+        with self._lock:
+            return [(key, len(body)) for key, body in self._bodies.items()]
+
+
+class _Directory:
+    """A file an object, in folders named after the parts of its key.
+
+    Folders end in ``+``, which ``quote`` leaves in no name: in S3, ``a`` and ``a/b`` may both be objects.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def add(self, key: str, body: bytes) -> bool:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A link appears whole or not at all, and never over another file: a rename would overwrite.
+        beside = self._write(body)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink()
+        self._sync_folders(path)
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def remove(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def items(self) -> Iterator[tuple[str, int]]:
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                path = Path(folder, name)
+                if not name.startswith("+"):
+                    yield self._key(path), path.stat().st_size
+
+    def _path(self, key: str) -> Path:
+        *folders, name = (urllib.parse.quote(part, safe="") for part in key.split("/"))
+        return self._root.joinpath(*(f"{folder}+" for folder in folders), name)
+
+    def _key(self, path: Path) -> str:
+        *folders, name = path.relative_to(self._root).parts
+        return "/".join(urllib.parse.unquote(part) for part in (*(one[:-1] for one in folders), name))
+
+    def _write(self, body: bytes) -> Path:
+        handle, path = tempfile.mkstemp(prefix="+", dir=self._root)
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        return Path(path)
+
+    def _sync_folders(self, path: Path) -> None:
+        for folder in path.parents:
+            _sync(folder)
+            if folder == self._root:
+                return
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
