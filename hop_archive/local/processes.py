@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,10 +122,10 @@ def start(launch: Launch, log: Path) -> ProcessMark:
         log.replace(log.with_name(f"{log.name}.1"))
     with log.open("xb") as output:
         process = _spawn(launch, output.fileno())
-    mark = ProcessMark(process.pid, launch.command)
-    # Disowned: otherwise Python complains of a child left running, which is what it is there for.
-    process.returncode = 0
-    return mark
+    # Should it end while this process lives, somebody has to collect it. As a zombie it would keep its pid,
+    # and Postgres refuses to start while its former pid is there.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return ProcessMark(process.pid, launch.command)
 
 
 def _spawn(launch: Launch, output: int) -> subprocess.Popen[bytes]:
@@ -164,14 +165,15 @@ def as_account(account: Account | None) -> _Identity:
 
 
 def is_running(mark: ProcessMark | None) -> bool:
-    """Tell whether the marked process still runs; one that ended but was not yet reaped does not."""
-    return mark is not None and _find(mark) is not None
+    """Tell whether the marked process still runs; one that is ending or not yet collected does not."""
+    process = _find(mark) if mark else None
+    return process is not None and not _is_zombie(process)
 
 
 def stop(mark: ProcessMark, stop_signal: signal.Signals, grace_s: float) -> None:
     """End a server and its children, by asking first and by force after `grace_s` seconds.
 
-    Returns when none of them is left. One that is not running is left at that.
+    Returns when none of them is left, and so their ports are free. One that is not running is left at that.
 
     Raises:
         ForbiddenError: It belongs to another user.
@@ -213,24 +215,34 @@ def _remaining(family: list[psutil.Process], timeout_s: float) -> list[psutil.Pr
 
 def _has_ended(process: psutil.Process) -> bool:
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        # A zombie whose other threads are still ending has its ports yet.
+        if process.is_running() and not (_is_zombie(process) and process.num_threads() <= 1):
+            return False
     except psutil.NoSuchProcess:
         return True
-    finally:
-        _reap(process.pid)
+    _collect(process.pid)
+    return True
 
 
-def _reap(pid: int) -> None:
-    # Where the caller is the parent (a test that both starts and stops), nobody else would.
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _collect(pid: int) -> None:
+    # If it is this process's child; the thread that waits for it may not have had its turn yet.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
 
 def _find(mark: ProcessMark) -> psutil.Process | None:
+    """Return the marked process as long as anything is left of it: a zombie has lost its command line."""
     try:
         process = psutil.Process(mark.pid)
-        # A process that ended but was not reaped has no command line any more.
-        return process if tuple(process.cmdline()) == mark.command else None
+        is_it = _is_zombie(process) or tuple(process.cmdline()) == mark.command
+        return process if is_it and not _has_ended(process) else None
     except psutil.NoSuchProcess:
         return None
 

@@ -115,6 +115,7 @@ class LocalStack:
         """
         with locked(self.directory):
             if not self._runs(name):
+                self._stop(name)  # what is left of it
                 self._launch(name, self._former_ports(name))
             self._settle(name)
 
@@ -184,6 +185,7 @@ class LocalStack:
         with contextlib.ExitStack() as undo:
             for name in names:
                 if not self._runs(name):
+                    self._stop(name)  # what is left of it
                     undo.callback(self._stop, name)
                     self._launch(name, self._ports(name))
             for name in names:
@@ -220,10 +222,10 @@ class LocalStack:
             try:
                 return self._settle(name)
             except ServerDiedError:
+                self._stop(name)
                 ports = self._known().server(name).ports
                 if all(map(is_free, ports)):
                     raise
-                self._stop(name)
                 self._launch(name, choose_ports(len(ports)))
         return self._settle(name)
 

@@ -121,7 +121,7 @@ def _decoded_server(document: dict[str, Any]) -> ServerState:
 def locked(directory: Path) -> Iterator[None]:
     """Hold the directory's lock, waiting for whoever has it; makes the directory where it is missing.
 
-    It ends with the process that holds it, however that ends.
+    It ends with the process that holds it, however that ends, and with any to which it was handed down.
 
     Raises:
         UnavailableError: Somebody held it for three minutes.
@@ -157,6 +157,7 @@ def _try_lock(directory: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Whoever removed the stack's data removed the lock with them; then this is nobody's lock any more.
         if path.stat().st_ino == os.fstat(descriptor).st_ino:
+            os.set_inheritable(descriptor, True)  # for initdb, which may outlive us; servers do not get it
             return descriptor
     os.close(descriptor)
     return None
