@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,14 @@ def record_sent(path: Path, messages: Iterable[Outgoing], receipts: Iterable[Rec
             )
 
 
+def sent_by_place(messages: Iterable[Outgoing], receipts: Iterable[Receipt]) -> dict[Place, Sent]:
+    """What was sent, by where it came to stand."""
+    return {
+        (TopicPartition(r.topic, r.partition), r.offset): Sent(m.key, m.value, m.headers, m.timestamp_ms)
+        for m, r in zip(messages, receipts, strict=True)
+    }
+
+
 def read_sent(path: Path) -> dict[Place, Sent]:
     """What ``record_sent`` wrote, by place.
 
@@ -102,26 +110,23 @@ def compare(done: Done, store: Store, sent: Mapping[Place, Sent]) -> Iterator[Di
     received = {m.offset: m for m in done.reading.messages} if done.reading else {}
     for message in received.values():
         if (was := sent.get((message.topic_partition, message.offset))) is not None:
-            yield from _sent_received(was, message)
-    for batch in done.batches:
-        yield from _received_stored(batch.rows, received, store)
-
-
-def _received_stored(
-    rows: Sequence[Row], received: Mapping[int, Message], store: Store
-) -> Iterator[Difference]:
-    for row in rows:
+            yield from sent_received(was, message)
+    for row in (row for batch in done.batches for row in batch.rows):
         assert row.offset is not None
-        message = received[row.offset]
-        try:
-            (body,) = store.fetch([_extent(row)])
-            stored = decode(body).message
-        except (CorruptError, ObjectMissingError) as error:
-            yield _difference(message, "received/stored", "document", row.object_key, error)
-            continue
-        if crc32(body) != row.crc32:
-            yield _difference(message, "received/stored", "crc32", row.crc32, crc32(body))
-        yield from _fields(message, stored)
+        yield from received_stored(received[row.offset], row, store)
+
+
+def received_stored(message: Message, row: Row, store: Store) -> Iterator[Difference]:
+    """The fields in which the document that ``row`` names differs from ``message``; fetches it."""
+    try:
+        (body,) = store.fetch([_extent(row)])
+        stored = decode(body).message
+    except (CorruptError, ObjectMissingError) as error:
+        yield _difference(message, "received/stored", "document", row.object_key, error)
+        return
+    if crc32(body) != row.crc32:
+        yield _difference(message, "received/stored", "crc32", row.crc32, crc32(body))
+    yield from _fields(message, stored)
 
 
 def _extent(row: Row) -> Extent:
@@ -135,7 +140,8 @@ def _fields(message: Message, stored: Message) -> Iterator[Difference]:
             yield _difference(message, "received/stored", field.name, was, became)
 
 
-def _sent_received(was: Sent, message: Message) -> Iterator[Difference]:
+def sent_received(was: Sent, message: Message) -> Iterator[Difference]:
+    """The fields in which a message differs from what its producer was given."""
     for field in fields(Sent):
         expected, found = getattr(was, field.name), getattr(message, field.name)
         if field.name == "timestamp_ms" and expected is None:

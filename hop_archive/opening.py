@@ -75,7 +75,10 @@ def open_source(name: str, stanza: SourceStanza, environ: Mapping[str, str] = os
         bootstrap_servers=stanza.bootstrap_servers,
         writable=stanza.writable,
         group_id=stanza.group_id,
-        settings=_SECURITY_SETTINGS[stanza.security] | ({"sasl.username": login.username} if login else {}),
+        settings={
+            **_SECURITY_SETTINGS[stanza.security],
+            **({"sasl.username": login.username} if login else {}),
+        },
         secrets={"sasl.password": login.password} if login else {},
         fetch_bytes=stanza.fetch_mebibytes * 1024 * 1024,
     )

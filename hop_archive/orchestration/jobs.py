@@ -6,9 +6,9 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.orchestration import ops
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.graphs import archiving
 
 archive_topic = dg.define_asset_job(
     "archive_topic",
@@ -18,15 +18,11 @@ archive_topic = dg.define_asset_job(
 )
 
 
-@dg.job(
+archive_quiet_topics = archiving.to_job(
+    "archive_quiet_topics",
     executor_def=dg.in_process_executor,
     description="Archives the topics of its configuration in one run: what many quiet topics cost is one run.",
 )
-def archive_quiet_topics() -> None:
-    """The same steps as of ``archived_messages``, for many topics."""
-    written = ops.plan().map(ops.write_objects)
-    ops.report(ops.follow(written.map(ops.catalog).collect()))
-
 
 check_archive = dg.define_asset_job(
     "check_archive",

@@ -14,7 +14,14 @@ from hop_archive.orchestration.resources import Pacing
 from hop_archive.orchestration.tags import has_topic, topic_tags
 from hop_archive.surveying import survey
 
-_LIVE = [status for status in dg.DagsterRunStatus if status not in dg.FINISHED_STATUSES]
+LIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+"""Statuses of runs that are not over."""
 
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -64,7 +71,7 @@ def _in_flight(instance: dg.DagsterInstance, pending: Collection[str]) -> list[s
         return []
     jobs = (archive_topic.name, archive_quiet_topics.name, "__ASSET_JOB")
     live = [
-        run.tags for name in jobs for run in instance.get_runs(dg.RunsFilter(job_name=name, statuses=_LIVE))
+        run.tags for name in jobs for run in instance.get_runs(dg.RunsFilter(job_name=name, statuses=LIVE))
     ]
     # Runs started by hand or by a backfill name their topic by the partition alone.
     by_partition = {tags.get("dagster/partition") for tags in live}

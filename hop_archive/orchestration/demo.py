@@ -1,0 +1,156 @@
+"""``make demo``: sample alerts through a real Kafka, Dagster, S3 and Postgres, and every one compared.
+
+Publishes alerts of all kinds to the local stack, lets Dagster's daemon find and archive them by its sensors,
+then reads every message back from S3 and compares it with what was sent and with what Kafka delivers.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import click
+import dagster as dg
+from rich.console import Console
+from rich.table import Table
+
+from hop_archive.archive import Archive
+from hop_archive.comparing import Place, Sent, sent_by_place
+from hop_archive.errors import HopArchiveError, UnavailableError
+from hop_archive.local.samples import samples
+from hop_archive.orchestration.sensors import LIVE
+from hop_archive.orchestration.workbench import (
+    DEFINITIONS,
+    INSTANCE_FILE,
+    Workbench,
+    create_sample_topics,
+    set_up,
+)
+from hop_archive.proving import Proof, prove
+from hop_archive.publishing import publish
+from hop_archive.reporting import status
+from hop_archive.surveying import survey
+
+_PATIENCE_S = 150.0
+_LOOK_EVERY_S = 1.0
+
+
+@click.command()
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), default=Path(".local-stack"), show_default=True
+)
+@click.option("--count", default=2_000, show_default=True, help="How many sample alerts to publish.")
+def main(directory: Path, count: int) -> None:
+    """Show the archive at work, from Kafka to S3 and back, in about a minute."""
+    console = Console()
+    try:
+        raise SystemExit(_demonstrate(console, directory, count))
+    except HopArchiveError as error:
+        console.print(f"[red]{error}[/red]")
+        raise SystemExit(error.exit_code) from error
+
+
+def _demonstrate(console: Console, directory: Path, count: int) -> int:
+    console.print("[bold]1.[/bold] Starting Kafka, Postgres and S3 on this machine …")
+    bench = set_up(directory, Path(INSTANCE_FILE))
+    archive = bench.archive()
+    try:
+        sent = _publish(console, archive, count)
+        _archive(console, bench, archive)
+        proofs = _prove(console, archive, sent)
+        console.print(_table(archive, proofs))
+    finally:
+        archive.close()
+    _tell_where(console, bench)
+    return 0 if all(proof.holds for proof in proofs) else 1
+
+
+def _publish(console: Console, archive: Archive, count: int) -> dict[Place, Sent]:
+    create_sample_topics(archive.source)
+    # A seed of its own for each run, so that a second demo publishes new alerts; timestamps end at about now.
+    seed = random.SystemRandom().randrange(1 << 30)
+    alerts = list(samples(count, seed=seed, now_ms=int(time.time() * 1000) - count))
+    receipts = [r for portion in publish(archive.source, alerts, sleep=time.sleep) for r in portion]
+    console.print(
+        f"[bold]2.[/bold] Published {len(receipts)} sample alerts to {len({r.topic for r in receipts})} topics"
+    )
+    return sent_by_place(alerts, receipts)
+
+
+def _archive(console: Console, bench: Workbench, archive: Archive) -> None:
+    log = bench.directory / "dagster-daemon.log"
+    command = bench.command("dagster-daemon", "run", "-m", DEFINITIONS)
+    console.print("[bold]3.[/bold] Dagster's daemon is started; its sensors find the topics and start runs …")
+    with bench.running(log, *command) as daemon:
+        started = time.monotonic()
+        while pending := survey(archive).pending():
+            if daemon.poll() is not None or time.monotonic() - started > _PATIENCE_S:
+                raise UnavailableError(
+                    f"{sum(pending.values())} messages are not archived.", remedy=f"See {log}."
+                )
+            time.sleep(_LOOK_EVERY_S)
+        _await_end_of_runs(bench)
+        console.print(f"   caught up after {time.monotonic() - started:.0f} s")
+
+
+def _await_end_of_runs(bench: Workbench) -> None:
+    """Wait until the runs have reported: rows are there a moment before the run is over."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with dg.DagsterInstance.from_config(str(bench.dagster_home)) as instance:
+        while instance.get_runs_count(dg.RunsFilter(statuses=LIVE)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _prove(console: Console, archive: Archive, sent: dict[Place, Sent]) -> list[Proof]:
+    console.print(
+        "[bold]4.[/bold] Reading every message back from S3; comparing with Kafka and with what was sent …"
+    )
+    proofs = prove(
+        archive, sorted({place[0].topic for place in sent if archive.topics.archived(place[0].topic)}), sent
+    )
+    for difference in [d for proof in proofs for d in proof.differences][:20]:
+        console.print(f"   [red]{difference}[/red]")
+    return proofs
+
+
+def _table(archive: Archive, proofs: list[Proof]) -> Table:
+    table = Table(title="What is archived", title_justify="left")
+    for name in ("topic", "messages", "duplicates", "bytes", "compared in Kafka", "result"):
+        table.add_column(name, justify="left" if name in ("topic", "result") else "right")
+    found = {proof.topic: proof for proof in proofs}
+    for row in status(archive).topics:
+        proof = found.get(row.topic)
+        verdict = (
+            "" if proof is None else "[green]all the same[/green]" if proof.holds else "[red]differs[/red]"
+        )
+        table.add_row(
+            row.topic,
+            str(row.total.messages),
+            str(row.total.duplicates),
+            f"{row.total.size_bytes:,}",
+            str(proof.delivered) if proof else "",
+            verdict,
+        )
+    return table
+
+
+def _tell_where(console: Console, bench: Workbench) -> None:
+    directory = bench.directory
+    console.print(
+        f"""
+Where to look (the servers are still up; `make down` stops them, data stay):
+  the UI          make dev          then http://127.0.0.1:3000
+  this shell      eval "$(.venv/bin/hop-archive local env --dir {directory})"
+  status          .venv/bin/hop-archive status -H hop-local -D local-db -S local-store
+  the catalog     psql "$HOP_ARCHIVE_LOCAL_DATABASE_URL" -c 'table topics'
+  the objects     s3://$HOP_ARCHIVE_LOCAL_BUCKET at $HOP_ARCHIVE_LOCAL_S3_ENDPOINT
+  Dagster's log   {directory}/dagster-daemon.log""",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

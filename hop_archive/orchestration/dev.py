@@ -1,0 +1,74 @@
+"""``make dev``: the local stack, a trickle of sample alerts, and ``dagster dev`` with its UI."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from hop_archive.errors import HopArchiveError
+from hop_archive.local.samples import samples
+from hop_archive.orchestration.workbench import (
+    DEFINITIONS,
+    INSTANCE_FILE,
+    Workbench,
+    create_sample_topics,
+    set_up,
+)
+from hop_archive.publishing import publish
+
+_PORTION = 5_000
+
+
+@click.command()
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), default=Path(".local-stack"), show_default=True
+)
+@click.option("--rate", default=5.0, show_default=True, help="Sample alerts a second.")
+@click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
+def main(directory: Path, rate: float, port: int) -> None:
+    """Start everything for development; Ctrl-C stops Dagster and the alerts, and leaves the servers up."""
+    try:
+        bench = set_up(directory, Path(INSTANCE_FILE))
+        threading.Thread(target=_trickle, args=(bench, rate), daemon=True).start()
+        click.echo(f"Dagster's UI: http://127.0.0.1:{port}   (stop the servers afterwards: make down)")
+        raise SystemExit(
+            _run(
+                bench.command(
+                    "dagster", "dev", "-m", DEFINITIONS, "--host", "127.0.0.1", "--port", str(port)
+                ),
+                bench,
+            )
+        )
+    except HopArchiveError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(error.exit_code) from error
+
+
+def _run(command: list[str], bench: Workbench) -> int:
+    """Run a program to its end; Ctrl-C is for the program, which has to end its own children."""
+    with subprocess.Popen(command, env=bench.environ, cwd=bench.dagster_home) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+
+
+def _trickle(bench: Workbench, rate: float) -> None:
+    """Publish sample alerts for ever; each portion under a seed of its own, so that no stream repeats another."""
+    archive = bench.archive()
+    create_sample_topics(archive.source)
+    for seed in itertools.count(random.SystemRandom().randrange(1 << 30)):
+        alerts = samples(_PORTION, seed=seed, now_ms=int(time.time() * 1000))
+        for _ in publish(archive.source, alerts, rate=rate, sleep=time.sleep):
+            pass
+
+
+if __name__ == "__main__":
+    main()
