@@ -231,8 +231,10 @@ class PostgresCatalog:
         number = connection.execute(sql.ADD_BATCH, _ledger_row(batch)).fetchone()
         if number is None:
             raise self._taken(connection, batch)
-        copy_messages(connection, batch, *number)
-        copy_duplicates(connection, batch, *number)
+        if batch.rows:
+            copy_messages(connection, batch, *number)
+        if batch.duplicates:
+            copy_duplicates(connection, batch, *number)
         for collision in batch.collisions:
             connection.execute(sql.ADD_COLLISION, _finding(batch.slice, collision))
         if batch.rows:
