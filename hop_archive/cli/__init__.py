@@ -1,0 +1,188 @@
+"""``hop-archive``, the command line: a module a command, each a thin layer over a use case.
+
+Here are the table of commands, the group that finds them, and the way from an error to an exit code. A command's
+module imports little when it is loaded and the rest when it runs, so that ``--help`` is there at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import click
+
+from hop_archive.errors import HopArchiveError
+
+COMMANDS: Mapping[str, str] = {
+    "run": "hop_archive.cli.run:run",
+    "status": "hop_archive.cli.status:status",
+    "list": "hop_archive.cli.stanzas:list_stanzas",
+    "migrate": "hop_archive.cli.migrate:migrate",
+    "local": "hop_archive.cli.local:local",
+}
+"""Name of each command, and where it is."""
+
+ADDITIONS: Mapping[str, tuple[str, ...]] = {"local": ("hop_archive.cli.publish_samples:publish",)}
+"""Commands that join a group of another module, so that the group need not know what they are made of."""
+
+INTERRUPTED = 130
+"""What shells report of a process that Ctrl-C ended: 128 and the signal's number."""
+
+A_BUG = 70
+"""``EX_SOFTWARE`` of sysexits.h: not to be taken for a finding, which is 1."""
+
+_DEBUG = "hop_archive.debug"
+
+_EPILOG = """\b
+Examples:
+  hop-archive run                                  sample alerts, all in memory: nothing needed
+  hop-archive list                                 what there is to choose from
+  hop-archive run -H hop-local -D local-db -S local-segments
+
+\b
+Exit codes:
+  0    done
+  1    done, and there are differences or findings
+  2    the command line or the configuration is wrong, or something that it names is missing
+  3    a server does not answer
+  4    another writer, or a topic that changes, was in the way each time; nothing is lost
+  5    data are lost or corrupt
+  70   a bug
+  130  interrupted
+"""
+
+
+class Commands(click.Group):
+    """The commands of the table, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the table's order, which is that of their use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of that name; ``_`` may stand for ``-``. None where there is none."""
+        name = cmd_name.replace("_", "-")
+        return _load(name) if name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of ``args``, or say which name is nearest to it."""
+        nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if nearest and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {nearest[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors raised on purpose become one message and their exit code."""
+        try:
+            return super().invoke(ctx)
+        except HopArchiveError as error:
+            _report(ctx, error)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def _report(ctx: click.Context, error: HopArchiveError) -> NoReturn:
+    if ctx.meta.get(_DEBUG):
+        traceback.print_exception(error)
+    click.echo(f"Error: {error}", err=True)
+    ctx.exit(error.exit_code)
+
+
+def _load(name: str) -> click.Command:
+    command = _imported(COMMANDS[name])
+    for addition in ADDITIONS.get(name, ()):
+        assert isinstance(command, click.Group)
+        command.add_command(_imported(addition))
+    _give_debug(command)
+    return command
+
+
+def _imported(where: str) -> click.Command:
+    module, _, attribute = where.partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    return command
+
+
+def _note_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[_DEBUG] = True
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"hop-archive {_version()}")
+        ctx.exit()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hop_archive")
+    except PackageNotFoundError:
+        return "(not installed: run from its source)"
+
+
+def _version_option() -> click.Option:
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_version,
+        help="Show the version.",
+    )
+
+
+def _debug_option() -> click.Option:
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        callback=_note_debug,
+        help="Show where in the program an error came from.",
+    )
+
+
+def _give_debug(command: click.Command) -> None:
+    """Let ``--debug`` stand after any command's name, too."""
+    if not any(option.name == "debug" for option in command.params):
+        command.params.append(_debug_option())
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _give_debug(below)
+
+
+@click.group(
+    cls=Commands,
+    epilog=_EPILOG,
+    params=[_version_option(), _debug_option()],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+def cli() -> None:
+    """Archive every message of Hopskotch's public topics, bit for bit, in S3 and Postgres.
+
+    A source, a database and a store are chosen independently, each by the name of a stanza of hop_archive.toml:
+    with options, or with HOP_ARCHIVE_SOURCE, HOP_ARCHIVE_DATABASE and HOP_ARCHIVE_STORE. What nobody chose is a
+    mock in memory, so that every command can be tried out at once.
+    """
+
+
+def main() -> None:
+    """Be the ``hop-archive`` program; never returns."""
+    try:
+        cli(prog_name="hop-archive")
+    except Exception:
+        logging.getLogger(__name__).exception(
+            "This is a bug in hop-archive; please report it with what follows."
+        )
+        sys.exit(A_BUG)

@@ -1,0 +1,84 @@
+"""``run --compare``: judges each test message as sent, as received and as stored, while it is archived."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from hop_archive.cli.output import counted
+from hop_archive.comparing import Difference, Place, Sent, compare
+from hop_archive.message import TopicPartition
+
+if TYPE_CHECKING:
+    from hop_archive.archiving import Done
+    from hop_archive.configuration import SourceStanza
+    from hop_archive.store.protocol import Store
+
+
+def compared_topics(stanza: SourceStanza, named: Collection[str]) -> Callable[[str], bool]:
+    """Tell which topics are compared: test topics; on a source that is not production, those named by ``-T`` too."""
+    policy = stanza.policy()
+    extra = frozenset() if stanza.production else frozenset(named)
+    return lambda topic: policy.test(topic) or topic in extra
+
+
+class Comparison:
+    """Counts what was compared, and what differed.
+
+    Attributes:
+        messages: Messages compared as received and as stored, or found to be duplicates.
+        with_sent: Those of them whose sending was recorded.
+        differences: Fields that differed, and messages that did not come.
+    """
+
+    def __init__(self, store: Store, wanted: Callable[[str], bool], sent: Mapping[Place, Sent]) -> None:
+        self._store = store
+        self._wanted = wanted
+        self._sent = sent
+        self._offsets = _offsets_by_partition(sent)
+        self.messages = self.with_sent = self.differences = 0
+
+    def check(self, done: Done) -> Iterator[Difference]:
+        """The differences of one reading; none where its topic is not compared, or nothing was archived."""
+        if done.reading is None or not done.batches or not self._wanted(done.slice.topic):
+            return
+        self.messages += len(done.reading.messages)
+        for difference in (*compare(done, self._store, self._sent), *self._missing(done)):
+            self.differences += 1
+            yield difference
+
+    def summary(self) -> str:
+        """What was compared, and with what result, in one line."""
+        result = counted(self.differences, "difference") if self.differences else "no differences"
+        recorded = f", {self.with_sent:,} of them with what was sent" if self._sent else ""
+        unseen = len(self._sent) - self.with_sent
+        aside = f" Of those recorded as sent, {unseen:,} were not compared in this run." if unseen else ""
+        return f"Compared {counted(self.messages, 'message')}{recorded}: {result}.{aside}"
+
+    def _missing(self, done: Done) -> Iterator[Difference]:
+        """What was sent to offsets of this reading, and did not come."""
+        assert done.reading is not None
+        received = {message.offset for message in done.reading.messages}
+        offsets = self._offsets.get(done.slice.topic_partition, [])
+        here = offsets[bisect_left(offsets, done.slice.start) : bisect_left(offsets, done.slice.stop)]
+        self.with_sent += len(here)
+        for offset in here:
+            if offset not in received:
+                yield Difference(
+                    done.slice.topic,
+                    done.slice.partition,
+                    offset,
+                    "sent/received",
+                    "message",
+                    "a message",
+                    "nothing",
+                )
+
+
+def _offsets_by_partition(sent: Mapping[Place, Sent]) -> dict[TopicPartition, list[int]]:
+    offsets: defaultdict[TopicPartition, list[int]] = defaultdict(list)
+    for partition, offset in sorted(sent):
+        offsets[partition].append(offset)
+    return offsets

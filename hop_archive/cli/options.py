@@ -1,0 +1,129 @@
+"""Options that commands share: which stanzas, from which file. And what becomes of them: an archive."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from hop_archive.archive import Archive
+    from hop_archive.configuration import Configuration, LogStanza, Selection
+    from hop_archive.planning import Limits
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "-t",
+        "--toml-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="File with stanzas of your own.  [default: $HOP_ARCHIVE_TOML, or hop_archive.toml here if there is one]",
+    ),
+    click.option(
+        "-H", "--source", metavar="NAME", help="Source stanza.  [default: $HOP_ARCHIVE_SOURCE, or mock-hop]"
+    ),
+    click.option(
+        "-D",
+        "--database",
+        metavar="NAME",
+        help="Database stanza.  [default: $HOP_ARCHIVE_DATABASE, or mock-db]",
+    ),
+    click.option(
+        "-S", "--store", metavar="NAME", help="Store stanza.  [default: $HOP_ARCHIVE_STORE, or mock-store]"
+    ),
+    click.option("-l", "--log", metavar="NAME", help="Log stanza.  [default: $HOP_ARCHIVE_LOG, or default]"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A checked configuration, and which of its stanzas a command uses."""
+
+    configuration: Configuration
+    selection: Selection
+
+    @property
+    def log_stanza(self) -> LogStanza:
+        """The log stanza, resolved.
+
+        Raises:
+            ConfigurationError: A variable that it names is not set.
+        """
+        return self.configuration.log(self.selection.log).resolved()
+
+    def start_log(self, stream: TextIO | None = None) -> None:
+        """Send log lines where the log stanza says; a console's to ``stream`` where one is given.
+
+        What librdkafka says of every broken connection is for those who ask for it by name: what went wrong
+        reaches the user as an error of ours.
+        """
+        import logging
+
+        from hop_archive import logs
+
+        logs.configure(self.log_stanza, stream=stream)
+        if logs.LIBRDKAFKA not in self.log_stanza.levels:
+            logging.getLogger(logs.LIBRDKAFKA).setLevel(logging.CRITICAL + 1)
+
+    def open(self, limits: Limits | None = None, run_id: str = "") -> Archive:
+        """Open the archive that the selection means; nothing is connected yet.
+
+        Raises:
+            ConfigurationError: A variable that a stanza names is not set.
+        """
+        from hop_archive.opening import open_archive
+
+        return open_archive(self.configuration, self.selection, limits=limits, run_id=run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the shared options said; None for what they did not."""
+
+    toml_file: Path | None
+    source: str | None
+    database: str | None
+    store: str | None
+    log: str | None
+
+    def setup(self) -> Setup:
+        """Read and check the configuration, choose stanzas, and start the log.
+
+        Raises:
+            ConfigurationError: Something is wrong with a file, or a stanza that was named is not there.
+        """
+        from hop_archive.configuration import load, select
+
+        configuration = load(self.toml_file)
+        setup = Setup(configuration, select(configuration, self.source, self.database, self.store, self.log))
+        setup.start_log()
+        return setup
+
+
+def stanza_options(command: Command) -> Command:
+    """Give a command ``-t``, ``-H``, ``-D``, ``-S`` and ``-l``; it receives them as one argument, ``chosen``."""
+
+    @functools.wraps(command)
+    def collecting(
+        *args: Any,
+        toml_file: Path | None,
+        source: str | None,
+        database: str | None,
+        store: str | None,
+        log: str | None,
+        **others: Any,
+    ) -> Any:
+        return command(*args, chosen=Chosen(toml_file, source, database, store, log), **others)
+
+    wrapped: Any = collecting
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]  # what click's decorators return is the function given
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

@@ -1,0 +1,82 @@
+"""How the command line writes numbers, moments and tables. Pure, and free of rich: most commands need no more."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Sequence
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def count(number: int | None) -> str:
+    """``12,345``; ``?`` for what is not known."""
+    return "?" if number is None else f"{number:,}"
+
+
+def size(size_bytes: int) -> str:
+    """``12.3 MB``: three digits, decimal units."""
+    amount, unit = float(size_bytes), _UNITS[0]
+    for unit in _UNITS:
+        if amount < 999.5 or unit == _UNITS[-1]:
+            break
+        amount /= 1000
+    return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 99.95 else f"{amount:.1f} {unit}"
+
+
+def rate(a_second: float) -> str:
+    """Messages a second: whole from ten on."""
+    return f"{a_second:,.0f}/s" if a_second >= 9.95 or a_second == 0 else f"{a_second:.1f}/s"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, rest_minutes = divmod(minutes, 60)
+    return f"{hours} h {rest_minutes} min" if hours else f"{minutes} min {rest_s} s"
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """``1 message``, ``1,200 messages``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def moment(at: datetime.datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the second; None stays None."""
+    return None if at is None else at.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def timestamp(timestamp_ms: int | None) -> str | None:
+    """A message's timestamp as ISO 8601 in UTC, to the millisecond; None stays None.
+
+    Kafka takes any int64. What no calendar of ours reaches is written as the number that it is.
+    """
+    if timestamp_ms is None:
+        return None
+    try:
+        at = _EPOCH + datetime.timedelta(milliseconds=timestamp_ms)
+    except OverflowError:
+        return f"{timestamp_ms} ms"
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Lines of aligned columns, two spaces between.
+
+    Args:
+        header: Names of the columns.
+        rows: As many texts each.
+        right: Numbers of the columns that are aligned to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [_line(cells, widths, right) for cells in (header, *rows)]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:
+    aligned = (
+        cell.rjust(width) if number in right else cell.ljust(width)
+        for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join(aligned).rstrip()

@@ -1,0 +1,309 @@
+"""What a run shows of itself while it goes on: a table on a terminal, a line now and then elsewhere.
+
+The archiving thread tells an `Activity`, which is cheap; who shows it looks there when it wants to. So
+showing costs the archiving nothing but the interpreter's time for two small tables a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from hop_archive.cli.output import count, counted, duration, rate, size
+from hop_archive.errors import HopArchiveError
+from hop_archive.reporting import Tally, sum_tallies, tally
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from hop_archive.archiving import Done
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_S = 5.0
+"""At most one line of progress in this time, where there is no terminal."""
+
+_WINDOW_S = 10.0
+_SNAPSHOT_S = 0.5
+_MOST_ROWS = 20
+_TABLE_CHROME = 9
+"""Lines of the display that are not rows of topics."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicProgress:
+    """One topic, as it is shown.
+
+    Attributes:
+        topic: Kafka topic name; of the total, its label.
+        tally: What this run did.
+        rate: Messages a second, lately.
+        lag: Offsets not dealt with yet; None where that is not known.
+    """
+
+    topic: str
+    tally: Tally
+    rate: float
+    lag: int | None
+
+
+@dataclass(slots=True)
+class Activity:
+    """What a run has done so far, topic by topic. Thread-safe.
+
+    Attributes:
+        monotonic: A clock in seconds.
+        started: When the run began, by that clock.
+        note: What it is about at the moment, for people.
+        conflicts: Slices that another writer had archived first.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    started: float = 0.0
+    note: str = ""
+    conflicts: int = 0
+    _tallies: dict[str, Tally] = field(default_factory=dict)
+    _dealt: dict[str, int] = field(default_factory=dict)
+    _pending: Mapping[str, int] | None = None
+    _dealt_then: Mapping[str, int] = field(default_factory=dict)
+    _snapshots: deque[tuple[float, Mapping[str, int]]] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.started = self.monotonic()
+        self._snapshots.append((self.started, {}))
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return self.monotonic() - self.started
+
+    def add(self, dones: Iterable[Done]) -> None:
+        """Take in what was stored."""
+        batches = [batch for done in dones for batch in done.batches]
+        if not batches:
+            return
+        new = tally(batches)
+        with self._lock:
+            self._tallies = sum_tallies([self._tallies, new])
+            for batch in batches:
+                topic = batch.slice.topic
+                self._dealt[topic] = self._dealt.get(topic, 0) + len(batch.slice)
+
+    def dealt(self) -> Mapping[str, int]:
+        """Offsets dealt with so far, by topic: what a survey that begins now may or may not see done."""
+        with self._lock:
+            return dict(self._dealt)
+
+    def learn_pending(self, pending: Mapping[str, int] | None, dealt_then: Mapping[str, int]) -> None:
+        """Take in what a survey found to be left; None where it failed.
+
+        Args:
+            pending: Offsets by topic.
+            dealt_then: What `dealt` said when the survey was made.
+        """
+        with self._lock:
+            self._pending, self._dealt_then = pending, dealt_then
+
+    def total(self) -> TopicProgress:
+        """All topics together."""
+        rows = self.topics()
+        whole = sum((one.tally for one in rows), Tally("total"))
+        lags = [one.lag for one in rows if one.lag is not None]
+        return TopicProgress(
+            "total", whole, sum(r.rate for r in rows), sum(lags) if self._pending is not None else None
+        )
+
+    def topics(self) -> list[TopicProgress]:
+        """Each topic that had something to do, the busiest first."""
+        with self._lock:
+            now = self.monotonic()
+            rates = self._rates(now)
+            names = {*self._tallies, *(self._pending or ())}
+            rows = [
+                TopicProgress(
+                    name, self._tallies.get(name, Tally(name)), rates.get(name, 0.0), self._lag(name)
+                )
+                for name in names
+            ]
+        return sorted(rows, key=lambda row: (-row.tally.messages, -(row.lag or 0), row.topic))
+
+    def _lag(self, topic: str) -> int | None:
+        if self._pending is None:
+            return None
+        since = self._dealt.get(topic, 0) - self._dealt_then.get(topic, 0)
+        return max(0, self._pending.get(topic, 0) - since)
+
+    def _rates(self, now: float) -> dict[str, float]:
+        if now - self._snapshots[-1][0] >= _SNAPSHOT_S:
+            self._snapshots.append((now, {name: one.messages for name, one in self._tallies.items()}))
+        while len(self._snapshots) > 2 and now - self._snapshots[1][0] > _WINDOW_S:
+            self._snapshots.popleft()
+        then, before = self._snapshots[0]
+        passed = max(now - then, _SNAPSHOT_S)
+        return {name: (one.messages - before.get(name, 0)) / passed for name, one in self._tallies.items()}
+
+
+class LagWatch:
+    """Keeps an activity's lags true, in a thread of its own, from surveys with pauses between.
+
+    The pauses are twenty times as long as a survey took, so that watching never costs more than a twentieth
+    of one thread.
+    """
+
+    def __init__(self, activity: Activity, pending: Callable[[], Mapping[str, int]]) -> None:
+        self._activity = activity
+        self._ask = pending
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="lag-watch", daemon=True)
+
+    def __enter__(self) -> LagWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=2.0)
+
+    def _watch(self) -> None:
+        pause_s = 0.0
+        while not self._over.wait(pause_s):
+            began = time.monotonic()
+            dealt_then = self._activity.dealt()
+            try:
+                self._activity.learn_pending(self._ask(), dealt_then)
+            except HopArchiveError as error:
+                log.debug("The lag is not known: %s", error)
+                self._activity.learn_pending(None, dealt_then)
+            pause_s = max(2.0, 20 * (time.monotonic() - began))
+
+
+class Display(Protocol):
+    """Shows an activity while a run goes on."""
+
+    def tick(self) -> None:
+        """Something may have happened; called often, so cheap."""
+
+
+class LineDisplay:
+    """A log line at most every few seconds, and only when something was archived since the last one."""
+
+    def __init__(self, activity: Activity, every_s: float = LINE_EVERY_S) -> None:
+        self._activity = activity
+        self._every_s = every_s
+        self._said_at = activity.started
+        self._said = 0
+
+    def tick(self) -> None:
+        """Say how far the run is, if it is time."""
+        now = self._activity.monotonic()
+        if now - self._said_at < self._every_s:
+            return
+        self._said_at = now
+        whole = self._activity.total()
+        if whole.tally.messages != self._said:
+            self._said = whole.tally.messages
+            log.info("%s", line(whole))
+
+
+class NoDisplay:
+    """Shows nothing."""
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+
+class TerminalDisplay:
+    """A table that is drawn anew twice a second, by a thread of its own."""
+
+    def __init__(self, activity: Activity, console: Console, title: str, hint: Callable[[], str]) -> None:
+        self._activity = activity
+        self._console = console
+        self._title = title
+        self._hint = hint
+
+    def tick(self) -> None:
+        """Do nothing: the thread looks by itself."""
+
+    @contextmanager
+    def live(self, *, redirect_stdout: bool) -> Iterator[None]:
+        """Draw while the block runs; what is printed meanwhile scrolls by above. The last table stays."""
+        from rich.live import Live
+
+        with Live(
+            get_renderable=self.render,
+            console=self._console,
+            refresh_per_second=2,
+            redirect_stdout=redirect_stdout,
+            redirect_stderr=True,
+        ):
+            yield
+
+    def render(self) -> RenderableType:
+        """Return the table as of now."""
+        from rich.console import Group
+        from rich.text import Text
+
+        rows = self._activity.topics()
+        room = max(3, min(_MOST_ROWS, self._console.size.height - _TABLE_CHROME))
+        head = Text.assemble((self._title, "bold"), f"   {duration(self._activity.elapsed_s)}")
+        foot = Text(" · ".join(part for part in (self._activity.note, self._hint()) if part), style="dim")
+        return Group(head, _table(rows, room, self._activity.total()), foot)
+
+
+def _table(rows: list[TopicProgress], room: int, whole: TopicProgress) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    left_out = len(rows) - room
+    label = f"total of {counted(len(rows), 'topic')}"
+    shown.add_column("topic", label, footer_style="bold", min_width=28, overflow="ellipsis", no_wrap=True)
+    for name, text in zip(("messages", "size", "rate", "lag"), _cells(whole), strict=True):
+        shown.add_column(name, text, footer_style="bold", justify="right", min_width=9, no_wrap=True)
+    for row in rows[:room]:
+        shown.add_row(row.topic, *_cells(row))
+    if left_out > 0:
+        shown.add_row(f"… and {left_out:,} more", style="dim")
+    return shown
+
+
+def _cells(row: TopicProgress) -> tuple[str, str, str, str]:
+    done = row.tally
+    return (
+        count(done.messages),
+        size(done.size_bytes),
+        rate(row.rate) if row.rate >= 0.05 else "",
+        count(row.lag),
+    )
+
+
+def line(whole: TopicProgress) -> str:
+    """Return how far a run is, in one line."""
+    left = "" if whole.lag is None else f"; {counted(whole.lag, 'offset')} left"
+    done = whole.tally
+    return f"Archived {counted(done.messages, 'message')} ({size(done.size_bytes)}), {rate(whole.rate)} lately{left}."
+
+
+def summary(activity: Activity) -> str:
+    """Return what a run did, in one line, for its end."""
+    whole, elapsed_s = activity.total().tally, activity.elapsed_s
+    busy = sum(1 for one in activity.topics() if one.tally.messages)
+    others = {
+        "duplicates": whole.duplicates,
+        "absent": whole.absent,
+        "lost": whole.lost,
+        "collisions": whole.collisions,
+    }
+    told = ", ".join(f"{number:,} {name}" for name, number in others.items() if number)
+    return (
+        f"Archived {counted(whole.messages, 'message')} ({size(whole.size_bytes)}) of {counted(busy, 'topic')} "
+        f"in {duration(elapsed_s)}, {rate(whole.messages / max(elapsed_s, 1e-3))}"
+        f"{f'; {told}' if told else ''}."
+    )

@@ -1,0 +1,336 @@
+"""``hop-archive run``: archives until caught up, or on and on, with no Dagster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hop_archive.cli.options import Chosen, Setup, stanza_options
+from hop_archive.cli.output import count, duration
+from hop_archive.errors import MissingSettingError, UnavailableError
+
+if TYPE_CHECKING:
+    from hop_archive.archive import Archive
+    from hop_archive.archiving import Done
+    from hop_archive.cli.comparison import Comparison
+    from hop_archive.cli.progress import Activity, Display
+    from hop_archive.planning import Limits
+
+log = logging.getLogger(__name__)
+
+_EPILOG = """\b
+Examples:
+  hop-archive run
+      sample alerts to mocks in memory: needs nothing
+  hop-archive run -H hop-dev -D aws-dev-db -S s3-dev --until-caught-up
+      what is there now; for a cron job, or a first load
+  hop-archive run -H hop-local -D local-db -S local-store -T gcn.notices -T lvk.superevents
+      two topics, on and on
+
+\b
+Ctrl-C (or SIGTERM) ends it cleanly: the batch in hand is finished or left, nothing is half done, exit 0. Once
+more ends it at once, which does no harm either. Running it again goes on where the ledger says.
+"""
+
+_CHECK_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options of ``run`` said."""
+
+    until_caught_up: bool
+    topics: tuple[str, ...]
+    memory_mebibytes: int | None
+    batch_messages: int | None
+    run_id: str
+    compare: bool
+    sent: Path | None
+    quiet: bool
+
+    def limits(self) -> Limits:
+        """How much may be held at once."""
+        from hop_archive.planning import Limits
+
+        limits = Limits.within(self.memory_mebibytes * 1024 * 1024) if self.memory_mebibytes else Limits()
+        return replace(limits, batch_messages=self.batch_messages) if self.batch_messages else limits
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.option("--until-caught-up", is_flag=True, help="End when all is archived that was there at the start.")
+@click.option(
+    "-T",
+    "--topic",
+    "topics",
+    metavar="NAME",
+    multiple=True,
+    help="Only this topic, even if its stanza leaves it out; a name, not a pattern. May be given again.",
+)
+@click.option(
+    "--memory",
+    "memory_mebibytes",
+    metavar="MEBIBYTES",
+    type=click.IntRange(min=1),
+    help="Most memory for messages and documents in the making; batches become as small as that takes.  "
+    "[default: about 500]",
+)
+@click.option(
+    "--batch-messages",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help="Most messages in one batch, which is one transaction and, in segments, one object.  [default: 10000]",
+)
+@click.option("--run-id", default="", metavar="TEXT", help="Noted in the ledger with each batch, for people.")
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Fetch each test message again and compare it as received with as stored; exit 1 if any differs. Test "
+    "topics are those that the stanza says are, and, unless it is production, those named with -T.",
+)
+@click.option(
+    "--sent",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --compare: what was sent, as recorded by hop-archive local publish --record; compared too.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only differences, warnings and errors.")
+def run(
+    chosen: Chosen,
+    until_caught_up: bool,
+    topics: tuple[str, ...],
+    memory_mebibytes: int | None,
+    batch_messages: int | None,
+    run_id: str,
+    compare: bool,
+    sent: Path | None,
+    quiet: bool,
+) -> None:
+    """Archive messages: from the source to the store and the database.
+
+    Goes on archiving what arrives, through outages of any server, until it is stopped; with --until-caught-up
+    it ends when all is archived that was there at the start, and an outage is an error. Any number of these, and
+    of Dagster's runs, may work at the same time: each message is archived once.
+
+    With no stanza named it archives sample alerts from and to mocks in memory.
+    """
+    if sent is not None and not compare:
+        raise click.UsageError("--sent is for --compare.")
+    wanted = Wanted(until_caught_up, topics, memory_mebibytes, batch_messages, run_id, compare, sent, quiet)
+    setup = chosen.setup()
+    with contextlib.closing(setup.open(wanted.limits(), run_id)) as archive:
+        click.get_current_context().exit(_Run(setup, archive, wanted).go())
+
+
+class _Run:
+    """One run: what it works with, and what it shows."""
+
+    def __init__(self, setup: Setup, archive: Archive, wanted: Wanted) -> None:
+        from hop_archive.cli.progress import Activity
+        from hop_archive.cli.stopping import Stop
+
+        self.setup = setup
+        self.archive = archive
+        self.wanted = wanted
+        self.topics = sorted(set(wanted.topics)) or None
+        self.stop = Stop()
+        self.activity = Activity()
+        self.comparison = self._comparison()
+
+    def go(self) -> int:
+        """Archive; the exit code."""
+        from hop_archive.sampling import Arrivals, fill
+
+        stanza = self.setup.configuration.source(self.setup.selection.source)
+        if self.setup.selection.is_default and not self.wanted.quiet:
+            click.echo(_nothing_named(self.setup), err=True)
+        with self.stop.on_signals():
+            fill(self.archive.source, stanza)
+            check(self.archive, self.topics)
+            with Arrivals(self.archive.source, stanza):
+                self._archive()
+        return 1 if self.comparison and self.comparison.differences else 0
+
+    def _comparison(self) -> Comparison | None:
+        from hop_archive.cli.comparison import Comparison, compared_topics
+        from hop_archive.comparing import read_sent
+
+        if not self.wanted.compare:
+            return None
+        stanza = self.setup.configuration.source(self.setup.selection.source).resolved()
+        sent = read_sent(self.wanted.sent) if self.wanted.sent else {}
+        return Comparison(self.archive.store, compared_topics(stanza, self.wanted.topics), sent)
+
+    def _archive(self) -> None:
+        try:
+            with self._display() as display:
+                for dones in self._dones():
+                    self._take(dones)
+                    display.tick()
+        finally:
+            self._summarize()
+
+    def _dones(self) -> Iterator[Sequence[Done]]:
+        from hop_archive.following import archive_continuously, catch_up
+
+        if self.wanted.until_caught_up:
+            yield from ([done] for done in catch_up(self.archive, self.topics, self.stop))
+            return
+        outage = Outage(self.archive, self.activity)
+        for dones in archive_continuously(
+            self.archive, self.stop, self.stop.sleep, self.topics, outage.report
+        ):
+            outage.look(dones)
+            yield dones
+
+    def _take(self, dones: Sequence[Done]) -> None:
+        self.activity.add(dones)
+        for done in dones:
+            if done.note:
+                self._note_conflict(done)
+            if self.comparison:
+                for difference in self.comparison.check(done):
+                    click.echo(str(difference))
+
+    def _note_conflict(self, done: Done) -> None:
+        """Say why a slice was left: to another archiver, or because its topic is another one now."""
+        covered = self.archive.catalog.coverage([done.slice.topic]).get(done.slice.lineage)
+        taken = covered is not None and bool(covered & done.slice.offsets)
+        self.activity.conflicts += taken
+        log.info("%s%s", "already archived by another archiver: " if taken else "left for now: ", done.note)
+
+    @contextlib.contextmanager
+    def _display(self) -> Iterator[Display]:
+        from hop_archive.cli import progress
+        from hop_archive.surveying import survey
+
+        if self.wanted.quiet:
+            logging.getLogger("hop_archive").setLevel(logging.WARNING)
+            yield progress.NoDisplay()
+            return
+        pending: Callable[[], dict[str, int]] = lambda: survey(self.archive, self.topics).pending()  # noqa: E731
+        with progress.LagWatch(self.activity, pending):
+            if not _is_terminal():
+                yield progress.LineDisplay(self.activity)
+                return
+            with self._live() as display:
+                yield display
+
+    @contextlib.contextmanager
+    def _live(self) -> Iterator[Display]:
+        from rich.console import Console
+
+        from hop_archive.cli.progress import TerminalDisplay
+
+        display = TerminalDisplay(self.activity, Console(stderr=True), _title(self.setup), self._hint)
+        with display.live(redirect_stdout=sys.stdout.isatty()):
+            self.setup.start_log()  # again, so that its lines go above the table, not into it
+            yield display
+        self.setup.start_log()
+
+    def _hint(self) -> str:
+        if self.stop.requested:
+            return "ending: the batch in hand is being finished"
+        return "until caught up" if self.wanted.until_caught_up else "Ctrl-C ends it cleanly"
+
+    def _summarize(self) -> None:
+        from hop_archive.cli.progress import summary
+
+        if self.wanted.quiet:
+            return
+        click.echo(summary(self.activity))
+        if self.activity.conflicts:
+            click.echo(
+                f"Left to another archiver, which had them first: {count(self.activity.conflicts)} slices."
+            )
+        if self.comparison:
+            click.echo(self.comparison.summary())
+        if self.stop.signal:
+            click.echo(f"Ended by {self.stop.signal.name}; the next run goes on from here.")
+        elif self.wanted.until_caught_up and sys.exc_info()[0] is None:
+            click.echo("Caught up.")
+
+
+class Outage:
+    """Says once that a server does not answer, and once that all do again."""
+
+    def __init__(self, archive: Archive, activity: Activity) -> None:
+        self._archive = archive
+        self._activity = activity
+        self._since: float | None = None
+        self._said: set[str] = set()
+        self._checked_at = 0.0
+
+    def report(self, error: UnavailableError) -> None:
+        """Take in that a call failed; what was said of this outage before is not said again."""
+        if self._since is None:
+            self._since = time.monotonic()
+        self._checked_at = time.monotonic()
+        text = str(error)
+        level = logging.DEBUG if text in self._said else logging.WARNING
+        log.log(level, "Waiting, and trying again: %s", text)
+        self._said.add(text)
+        self._activity.note = "waiting for a server that does not answer"
+
+    def look(self, dones: Sequence[Done]) -> None:
+        """Find out whether it is over: something was committed, or every server answers when asked."""
+        if self._since is None or not (dones or self._all_answer()):
+            return
+        log.warning("All servers answer again, after %s.", duration(time.monotonic() - self._since))
+        self._since, self._activity.note = None, ""
+        self._said.clear()
+
+    def _all_answer(self) -> bool:
+        if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
+            return False
+        self._checked_at = time.monotonic()
+        try:
+            check(self._archive, None)
+        except UnavailableError:
+            return False
+        return True
+
+
+def check(archive: Archive, topics: Sequence[str] | None) -> None:
+    """Prove, before anything is read, that each part is there.
+
+    Raises:
+        UnavailableError: A server does not answer.
+        MissingSettingError: A bucket, a migration or a named topic is not there.
+        ForbiddenError: The credentials of one are wrong.
+    """
+    archive.catalog.check()
+    archive.store.check()
+    archive.source.cluster_id()
+    if topics is None:
+        return
+    missing = sorted(set(topics) - set(archive.source.topics(topics)))
+    if missing:
+        raise MissingSettingError(
+            f"Source {archive.source.name} has no topic named {', '.join(missing)}.",
+            remedy="-T takes exact names, upper and lower case as they are; no patterns.",
+            topics=missing,
+        )
+
+
+def _nothing_named(setup: Setup) -> str:
+    chosen = setup.selection
+    return f"No stanza named: archiving sample alerts from {chosen.source} to {chosen.database} and {chosen.store}…"
+
+
+def _title(setup: Setup) -> str:
+    chosen = setup.selection
+    return f"{chosen.source} → {chosen.database}, {chosen.store}"
+
+
+def _is_terminal() -> bool:
+    import os
+
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
