@@ -93,13 +93,15 @@ class MockCatalog:
                 topic: tuple(tables.generations[topic]) for topic in topics if topic in tables.generations
             }
 
-    def begin_generation(self, topic: str, cluster_id: str, topic_id: str | None, reason: str) -> Generation:
-        """Record a new generation, or return the latest where that is the one meant: see the protocol."""
+    def begin_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> Generation:
+        """Record generation ``number`` of ``topic``, or return the one that has this number already."""
         with self._state.change() as tables:
             so_far = tables.generations.setdefault(topic, [])
-            if so_far and so_far[-1].is_meant_by(cluster_id, topic_id, reason):
-                return so_far[-1]
-            new = Generation(topic, len(so_far) + 1, cluster_id, topic_id, self._clock(), reason)
+            if number <= len(so_far):
+                return so_far[number - 1]
+            new = Generation(topic, number, cluster_id, topic_id, self._clock(), reason)
             so_far.append(new)
             return new
 
@@ -121,6 +123,11 @@ class MockCatalog:
             lineage: OffsetSet.of((s.start, s.stop) for s in slices)
             for lineage, slices in groupby(dealt, key=lambda s: s.lineage)
         }
+
+    def has_adopted(self, topic: str) -> bool:
+        """Whether another archiver wrote rows of ``topic``."""
+        with self._state.read() as tables:
+            return any(key[0] == topic for key in tables.adopted)
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
         """Archived messages that any of ``identities`` might be a copy of."""

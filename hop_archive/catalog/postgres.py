@@ -41,8 +41,6 @@ _ATTEMPTS = 3
 """How often a transaction is tried that the server broke off to resolve a deadlock."""
 _STREAMED_ROWS = 2_000
 """Rows that a stream fetches at once: about 1 MB."""
-_GENERATION_LOCKS = 0x686F70
-"""First half of the advisory locks on topics; keeps clear of other programs' locks."""
 
 
 class PostgresCatalog:
@@ -98,10 +96,18 @@ class PostgresCatalog:
             topic: [Generation(*row) for row in rows] for topic, rows in groupby(found, key=itemgetter(0))
         }
 
-    def begin_generation(self, topic: str, cluster_id: str, topic_id: str | None, reason: str) -> Generation:
-        """Record a new generation, or return the latest where that is the one meant: see the protocol."""
-        wanted = (topic, cluster_id, topic_id, reason)
-        return self._transact(lambda connection: _begin_generation(connection, *wanted))
+    def begin_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> Generation:
+        """Record generation ``number`` of ``topic``, or return the one that has this number already."""
+        wanted = {
+            "topic": topic,
+            "generation": number,
+            "cluster_id": cluster_id,
+            "topic_id": topic_id,
+            "reason": reason,
+        }
+        return self._transact(lambda connection: _begin_generation(connection, wanted))
 
     def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
         """Remember the watermarks last seen."""
@@ -124,6 +130,10 @@ class PostgresCatalog:
             Lineage(*lineage): OffsetSet(tuple(OffsetRange(*row[3:]) for row in rows))
             for lineage, rows in groupby(found, key=itemgetter(0, 1, 2))
         }
+
+    def has_adopted(self, topic: str) -> bool:
+        """Whether another archiver wrote rows of ``topic``."""
+        return bool(self._fetch(sql.HAS_ADOPTED, [[topic]]))
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
         """Archived messages that any of ``identities`` might be a copy of."""
@@ -282,19 +292,11 @@ def _or_all(topics: Collection[str] | None) -> list[str] | None:
     return None if topics is None else list(topics)
 
 
-def _begin_generation(
-    connection: psycopg.Connection, topic: str, cluster_id: str, topic_id: str | None, reason: str
-) -> Generation:
-    connection.execute(sql.LOCK_TOPIC, [_GENERATION_LOCKS, topic])
-    found = connection.execute(sql.GENERATIONS, [[topic]]).fetchall()
-    if found:
-        latest = Generation(*found[-1])
-        if latest.is_meant_by(cluster_id, topic_id, reason):
-            return latest
-    wanted = {"topic": topic, "cluster_id": cluster_id, "topic_id": topic_id, "reason": reason}
-    made = connection.execute(sql.BEGIN_GENERATION, wanted).fetchone()
-    assert made is not None
-    return Generation(*made)
+def _begin_generation(connection: psycopg.Connection, wanted: Mapping[str, object]) -> Generation:
+    connection.execute(sql.BEGIN_GENERATION, wanted)
+    found = connection.execute(sql.GENERATION, wanted).fetchone()
+    assert found is not None
+    return Generation(*found)
 
 
 def _known(connection: psycopg.Connection, identities: Sequence[Identity]) -> list[Known]:

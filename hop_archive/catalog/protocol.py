@@ -45,12 +45,6 @@ class Generation:
     detected_at: datetime.datetime
     reason: str
 
-    def is_meant_by(self, cluster_id: str, topic_id: str | None, reason: str) -> bool:
-        """Whether ``Catalog.begin_generation`` with these returns this one, the topic's latest, once more."""
-        if topic_id is None and self.reason != reason:
-            return False
-        return (self.cluster_id, self.topic_id) == (cluster_id, topic_id)
-
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -59,16 +59,18 @@ GENERATIONS = """
 """
 """Index: generations_pkey."""
 
-LOCK_TOPIC = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
-"""Two callers that begin a generation of one topic go one after the other."""
-
 BEGIN_GENERATION = """
     INSERT INTO generations (topic, generation, cluster_id, topic_id, reason)
-    SELECT %(topic)s, coalesce(max(generation), 0) + 1, %(cluster_id)s, %(topic_id)s, %(reason)s
-    FROM generations WHERE topic = %(topic)s
-    RETURNING topic, generation, cluster_id, topic_id, detected_at, reason
+    VALUES (%(topic)s, %(generation)s, %(cluster_id)s, %(topic_id)s, %(reason)s)
+    ON CONFLICT (topic, generation) DO NOTHING
 """
-"""Index: generations_pkey. Under LOCK_TOPIC."""
+"""Index: generations_pkey."""
+
+GENERATION = """
+    SELECT topic, generation, cluster_id, topic_id, detected_at, reason
+    FROM generations WHERE topic = %(topic)s AND generation = %(generation)s
+"""
+"""Index: generations_pkey."""
 
 # --- watermarks last seen
 

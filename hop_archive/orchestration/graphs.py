@@ -13,4 +13,4 @@ from hop_archive.orchestration import ops
 def archiving() -> None:
     """The steps, and what each hands to the next."""
     written = ops.plan().map(ops.write_objects)
-    return ops.report(ops.follow(written.map(ops.catalog).collect()))  # type: ignore[return-value]
+    return ops.report(ops.follow(written.map(ops.catalog).collect()))  # type: ignore[no-any-return]
