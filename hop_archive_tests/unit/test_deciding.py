@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hop_archive.annotations import Annotations
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.deciding import Decision, decide
+from hop_archive.document import crc32
+from hop_archive.identity import candidates, identify
+from hop_archive.message import Header, Message, TimestampType
+from hop_archive.slices import Slice
+
+U = uuid.UUID("00112233-4455-4677-8899-aabbccddeeff")
+V = uuid.UUID("ffeeddcc-bbaa-4988-8766-554433221100")
+W = uuid.UUID(int=7)
+
+
+def sent(value: bytes | None = b"v", own: uuid.UUID | None = None, topic: str = "gcn") -> Message:
+    headers: tuple[Header, ...] = (("_id", own.bytes),) if own else ()
+    return Message(topic, 0, 0, 1_000, TimestampType.CREATE, None, value, headers)
+
+
+def row(message: Message, own: uuid.UUID, *, is_client: bool, digest: bytes | None) -> Row:
+    """A row of this message; one that another archiver wrote, where there is no digest."""
+    ours = digest is not None
+    return Row(
+        message.topic,
+        1 if ours else None,
+        message.partition if ours else None,
+        message.offset if ours else None,
+        message.timestamp_ms,
+        message.timestamp_type if ours else None,
+        own,
+        is_client,
+        digest,
+        object_key="key",
+        bucket="bucket",
+        position=None,
+        size_bytes=1,
+        crc32=0,
+        message_crc32=crc32(message.value),
+        annotations=Annotations(),
+    )
+
+
+def adopted(message: Message, own: uuid.UUID, *, is_client: bool) -> Row:
+    return row(message, own, is_client=is_client, digest=None)
+
+
+def keep(catalog: MockCatalog, decisions: Sequence[Decision]) -> None:
+    """Commit what was decided to be new, each message at an offset of its own."""
+    for decision in decisions:
+        if decision.duplicate_of is not None:
+            continue
+        topic, own = decision.message.topic, decision.identity
+        at = sum(entry.slice.topic == topic for entry in catalog.ledger())
+        stored = row(
+            replace(decision.message, offset=at), own.uuid, is_client=own.is_client_uuid, digest=own.digest
+        )
+        catalog.commit(Batch(Slice(topic, 1, 0, at, at + 1), rows=[stored]))
+
+
+def holding(*messages: Message) -> MockCatalog:
+    catalog = MockCatalog()
+    keep(catalog, decide(messages, catalog))
+    return catalog
+
+
+def adopting(*rows: Row) -> MockCatalog:
+    catalog = MockCatalog()
+    catalog.adopt(rows)
+    return catalog
+
+
+def derived(message: Message, attempt: int = 0) -> uuid.UUID:
+    """The UUID that the archive gives a message whose publisher's it can't use."""
+    attempts = candidates(identify(message, crc32(message.value)))
+    ours = (candidate.uuid for candidate in attempts if not candidate.is_client_uuid)
+    return next(itertools.islice(ours, attempt, None))
+
+
+def verdicts(decisions: Sequence[Decision]) -> list[tuple[uuid.UUID, uuid.UUID | None, uuid.UUID | None]]:
+    return [(d.identity.uuid, d.duplicate_of, d.collided_with) for d in decisions]
+
+
+def test_nothing_to_decide_gives_nothing() -> None:
+    assert decide([], MockCatalog()) == []
+
+
+def test_a_new_message_is_archived_under_its_publishers_uuid() -> None:
+    (found,) = decide([sent(own=U)], MockCatalog())
+    assert verdicts([found]) == [(U, None, None)]
+    assert found.identity.is_client_uuid
+    assert found.reason == ""
+
+
+def test_a_new_message_without_one_is_archived_under_a_derived_uuid_which_is_no_collision() -> None:
+    (found,) = decide([sent()], MockCatalog())
+    assert verdicts([found]) == [(derived(sent()), None, None)]
+    assert not found.identity.is_client_uuid
+
+
+@pytest.mark.parametrize("own", [U, None])
+def test_of_two_copies_in_one_batch_the_first_is_archived_and_the_second_its_duplicate(
+    own: uuid.UUID | None,
+) -> None:
+    first, second, third = decide([sent(own=own), sent(b"other"), sent(own=own)], MockCatalog())
+    assert first.duplicate_of is None
+    assert second.duplicate_of is None
+    assert third.duplicate_of == first.identity.uuid
+    assert third.reason == "same UUID and digest"
+
+
+@pytest.mark.parametrize("own", [U, None])
+def test_a_copy_of_what_the_catalog_holds_is_a_duplicate(own: uuid.UUID | None) -> None:
+    (found,) = decide([sent(own=own)], holding(sent(own=own)))
+    assert found.duplicate_of == (own or derived(sent()))
+
+
+@pytest.mark.parametrize("own", [U, None])
+def test_a_copy_of_what_is_expected_but_not_committed_is_a_duplicate(own: uuid.UUID | None) -> None:
+    expected = [d.identity for d in decide([sent(own=own)], MockCatalog())]
+    (found,) = decide([sent(own=own)], MockCatalog(), expected)
+    assert found.duplicate_of == expected[0].uuid
+
+
+def test_other_content_under_a_used_uuid_is_archived_under_a_derived_one() -> None:
+    (found,) = decide([sent(b"new", U)], holding(sent(b"old", U)))
+    assert verdicts([found]) == [(derived(sent(b"new", U)), None, U)]
+    assert not found.identity.is_client_uuid
+    assert found.message.headers == (("_id", U.bytes),)
+
+
+def test_a_collision_within_a_batch_is_seen_too() -> None:
+    first, second = decide([sent(b"old", U), sent(b"new", U)], MockCatalog())
+    assert verdicts([first, second]) == [(U, None, None), (derived(sent(b"new", U)), None, U)]
+
+
+def test_a_collision_delivered_again_is_a_duplicate_of_what_it_was_archived_as() -> None:
+    collided = derived(sent(b"new", U))
+    in_batch = decide([sent(b"old", U), sent(b"new", U), sent(b"new", U)], MockCatalog())[2]
+    later = decide([sent(b"new", U)], holding(sent(b"old", U), sent(b"new", U)))[0]
+    assert in_batch.duplicate_of == later.duplicate_of == collided
+
+
+def test_the_message_that_came_first_stays_known_after_a_collision() -> None:
+    (found,) = decide([sent(b"old", U)], holding(sent(b"old", U), sent(b"new", U)))
+    assert found.duplicate_of == U
+
+
+def test_three_contents_under_one_uuid_are_three_messages() -> None:
+    found = decide([sent(b"1", U), sent(b"2", U), sent(b"3", U)], MockCatalog())
+    assert len({d.identity.uuid for d in found}) == 3
+    assert [d.collided_with for d in found] == [None, U, U]
+
+
+def test_a_uuid_used_in_another_topic_is_a_collision_even_with_the_same_content() -> None:
+    (found,) = decide([sent(own=U, topic="lvk")], holding(sent(own=U, topic="gcn")))
+    assert verdicts([found]) == [(derived(sent(own=U, topic="lvk")), None, U)]
+
+
+def test_cross_posted_messages_in_one_batch_are_archived_in_both_topics() -> None:
+    first, second = decide([sent(own=U, topic="gcn"), sent(own=U, topic="lvk")], MockCatalog())
+    assert first.duplicate_of is None
+    assert second.duplicate_of is None
+    assert first.identity.uuid != second.identity.uuid
+
+
+def test_a_cross_posted_message_delivered_again_is_a_duplicate_within_its_topic() -> None:
+    catalog = holding(sent(own=U, topic="gcn"), sent(own=U, topic="lvk"))
+    (found,) = decide([sent(own=U, topic="lvk")], catalog)
+    assert found.duplicate_of == derived(sent(own=U, topic="lvk"))
+
+
+@pytest.mark.parametrize("victim", [sent(b"plain"), sent(b"new", U)])
+def test_a_publisher_who_uses_the_uuid_that_the_archive_would_derive_displaces_no_message(
+    victim: Message,
+) -> None:
+    catalog = holding(sent(b"old", U), sent(b"evil", derived(victim)))
+    (found,) = decide([victim], catalog)
+    assert found.duplicate_of is None
+    assert found.identity.uuid == derived(victim, attempt=1)
+    keep(catalog, [found])
+    assert decide([victim], catalog)[0].duplicate_of == derived(victim, attempt=1)
+
+
+def test_a_copy_of_an_adopted_row_with_its_uuid_is_a_duplicate() -> None:
+    (found,) = decide([sent(own=U)], adopting(adopted(sent(), U, is_client=True)))
+    assert found.duplicate_of == U
+    assert found.reason == "same timestamp and CRC-32"
+
+
+def test_a_copy_of_an_adopted_row_that_got_a_random_uuid_is_a_duplicate() -> None:
+    (found,) = decide([sent()], adopting(adopted(sent(), W, is_client=False)))
+    assert found.duplicate_of == W
+
+
+def test_each_copy_of_an_adopted_row_is_its_duplicate() -> None:
+    found = decide([sent(), sent()], adopting(adopted(sent(), W, is_client=False)))
+    assert [d.duplicate_of for d in found] == [W, W]
+
+
+@pytest.mark.parametrize("change", [{"value": b"w"}, {"timestamp_ms": 2_000}, {"topic": "lvk"}])
+def test_an_adopted_row_of_another_value_time_or_topic_is_another_message(change: dict[str, bytes]) -> None:
+    message = replace(sent(), **change)  # type: ignore[arg-type]  # (the names are data)
+    (found,) = decide([message], adopting(adopted(sent(), W, is_client=False)))
+    assert found.duplicate_of is None
+
+
+def test_other_content_under_the_uuid_of_an_adopted_row_is_a_collision() -> None:
+    (found,) = decide([sent(b"new", U)], adopting(adopted(sent(b"old"), U, is_client=True)))
+    assert verdicts([found]) == [(derived(sent(b"new", U)), None, U)]
+
+
+def test_a_payload_sent_twice_in_a_millisecond_under_two_uuids_is_two_messages() -> None:
+    (found,) = decide([sent(own=V)], adopting(adopted(sent(), U, is_client=True)))
+    assert verdicts([found]) == [(V, None, None)]
+
+
+@pytest.mark.parametrize("uuids", list(itertools.permutations([U, V, W])))
+def test_which_adopted_row_a_message_copies_does_not_hang_on_the_order_of_rows(
+    uuids: tuple[uuid.UUID, ...],
+) -> None:
+    """W came without a publisher's UUID, so the message under a fourth one may be its copy, but not U's or V's."""
+    catalog = adopting(*(adopted(sent(), own, is_client=own != W) for own in uuids))
+    (found,) = decide([sent(own=uuid.UUID(int=9))], catalog)
+    assert found.duplicate_of == W
+
+
+small = st.builds(
+    lambda value, key, headers, topic, timestamp_ms: Message(
+        topic, 0, 0, timestamp_ms, TimestampType.CREATE, key, value, headers
+    ),
+    st.sampled_from([b"x", b"y", b"", None]),
+    st.sampled_from([None, b""]),
+    st.sampled_from(
+        [
+            (),
+            (("_id", None),),
+            (("_id", b"text"),),
+            (("_id", U.bytes),),
+            (("_id", V.bytes),),
+            (("_id", V.bytes), ("_id", U.bytes)),
+            (("_id", derived(sent(b"x", topic="a")).bytes),),
+        ]
+    ),
+    st.sampled_from(["a", "b"]),
+    st.sampled_from([1_000, 2_000]),
+)
+batches = st.lists(small, max_size=8)
+
+
+def same_content(one: Message, other: Message) -> bool:
+    return (one.topic, one.key, one.value, one.headers) == (
+        other.topic,
+        other.key,
+        other.value,
+        other.headers,
+    )
+
+
+@given(batches, batches)
+def test_every_uuid_is_given_once_and_every_duplicate_names_its_equal(
+    before: list[Message], now: list[Message]
+) -> None:
+    catalog = MockCatalog()
+    earlier = decide(before, catalog)
+    keep(catalog, earlier)
+    archived = {d.identity.uuid: d.message for d in earlier if d.duplicate_of is None}
+    for decision in decide(now, catalog):
+        if decision.duplicate_of is None:
+            assert decision.identity.uuid not in archived
+            archived[decision.identity.uuid] = decision.message
+        else:
+            assert same_content(archived[decision.duplicate_of], decision.message)
+
+
+@given(batches)
+def test_what_was_archived_is_all_duplicate_the_next_time(messages: list[Message]) -> None:
+    catalog = MockCatalog()
+    first = decide(messages, catalog)
+    keep(catalog, first)
+    again = decide(messages, catalog)
+    assert [d.duplicate_of for d in again] == [d.duplicate_of or d.identity.uuid for d in first]
+
+
+@given(batches, batches)
+def test_it_makes_no_difference_how_messages_are_cut_into_batches(
+    first: list[Message], second: list[Message]
+) -> None:
+    together = decide([*first, *second], MockCatalog())
+    catalog = MockCatalog()
+    earlier = decide(first, catalog)
+    expected = [d.identity for d in earlier if d.duplicate_of is None]
+    while_in_flight = decide(second, catalog, expected)
+    keep(catalog, earlier)
+    committed = decide(second, catalog)
+    assert verdicts(together) == verdicts([*earlier, *committed])
+    assert verdicts(while_in_flight) == verdicts(committed)
+
+
+@given(batches)
+def test_a_message_without_an_equal_is_archived_and_with_a_uuid_of_its_own_under_that(
+    messages: list[Message],
+) -> None:
+    for place, decision in enumerate(decide(messages, MockCatalog())):
+        earlier = messages[:place]
+        if not any(same_content(m, decision.message) for m in earlier):
+            assert decision.duplicate_of is None
+        if decision.collided_with is None and decision.duplicate_of is None:
+            own = identify(decision.message, crc32(decision.message.value))
+            assert decision.identity.uuid == own.uuid or not own.is_client_uuid
