@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hop_archive.shared_state import SharedState
+
+COUNT_UP = """
+import sys
+from pathlib import Path
+from hop_archive.shared_state import SharedState
+state = SharedState(dict, Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(50):
+    with state.change() as value:
+        value["count"] = value.get("count", 0) + 1
+"""
+
+DIE_INSIDE = """
+import os, sys
+from pathlib import Path
+from hop_archive.shared_state import SharedState
+with SharedState(dict, Path(sys.argv[1])).change() as value:
+    value["half"] = "done"
+    os._exit(9)
+"""
+
+
+def program(text: str, directory: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", text, str(directory)],
+        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def half_done() -> Iterator[tuple[str, int]]:
+    """Sets one key, then fails, when a dict is updated with it."""
+    yield "half", 1
+    raise LookupError
+
+
+@pytest.fixture(params=["memory", "directory"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> SharedState[dict[str, int]]:
+    return SharedState(dict, tmp_path if request.param == "directory" else None)
+
+
+def test_the_value_begins_as_initially_made(state: SharedState[dict[str, int]]) -> None:
+    with state.read() as value:
+        assert value == {}
+
+
+def test_what_was_changed_is_read_afterwards(state: SharedState[dict[str, int]]) -> None:
+    with state.change() as value:
+        value["a"] = 1
+    with state.change() as value:
+        value["b"] = 2
+    with state.read() as value:
+        assert value == {"a": 1, "b": 2}
+
+
+def test_a_block_that_checks_first_and_raises_leaves_the_value(state: SharedState[dict[str, int]]) -> None:
+    with pytest.raises(ZeroDivisionError), state.change():
+        _ = 1 / 0
+    with state.change() as value:
+        value["a"] = 1
+    with state.read() as value:
+        assert value == {"a": 1}
+
+
+def test_threads_change_one_after_another(state: SharedState[dict[str, int]]) -> None:
+    def count_up() -> None:
+        for _ in range(25):
+            with state.change() as value:
+                before = value.get("count", 0)
+                time.sleep(0)  # offers the others a turn, which the lock must refuse
+                value["count"] = before + 1
+
+    threads = [threading.Thread(target=count_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with state.read() as value:
+        assert value == {"count": 100}
+
+
+def test_states_in_memory_are_apart() -> None:
+    one, other = SharedState[dict[str, int]](dict), SharedState[dict[str, int]](dict)
+    with one.change() as value:
+        value["a"] = 1
+    with other.read() as value:
+        assert value == {}
+
+
+def test_states_of_one_directory_and_name_are_one_and_of_another_name_apart(tmp_path: Path) -> None:
+    with SharedState[dict[str, int]](dict, tmp_path, "store").change() as value:
+        value["a"] = 1
+    with SharedState[dict[str, int]](dict, tmp_path, "store").read() as value:
+        assert value == {"a": 1}
+    with SharedState[dict[str, int]](dict, tmp_path, "catalog").read() as value:
+        assert value == {}
+
+
+def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
+    with SharedState[dict[str, int]](dict, tmp_path / "a" / "b").change() as value:
+        value["a"] = 1
+    with SharedState[dict[str, int]](dict, tmp_path / "a" / "b").read() as value:
+        assert value == {"a": 1}
+
+
+def test_in_a_directory_a_block_that_raises_changes_nothing(tmp_path: Path) -> None:
+    state = SharedState[dict[str, int]](dict, tmp_path)
+    with pytest.raises(LookupError), state.change() as value:
+        value.update(half_done())
+    with state.read() as value:
+        assert value == {}
+
+
+def test_processes_change_one_after_another(tmp_path: Path) -> None:
+    some = [program(COUNT_UP, tmp_path) for _ in range(3)]
+    for process in some:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in some:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in some:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    with SharedState[dict[str, int]](dict, tmp_path).read() as value:
+        assert value == {"count": 150}
+
+
+def test_a_process_that_dies_within_a_change_changes_nothing_and_holds_up_nobody(tmp_path: Path) -> None:
+    state = SharedState[dict[str, int]](dict, tmp_path)
+    with state.change() as value:
+        value["a"] = 1
+    process = program(DIE_INSIDE, tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    with state.change() as value:
+        assert value == {"a": 1}
+
+
+def test_a_value_half_written_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SharedState[dict[str, int]](dict, tmp_path)
+    with state.change() as value:
+        value["a"] = 1
+
+    def die_while_writing(path: Path, data: bytes) -> int:
+        with path.open("wb") as half:
+            half.write(data[:5])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", die_while_writing)
+        with pytest.raises(KeyboardInterrupt), state.change() as value:
+            value["b"] = 2
+    with state.change() as value:
+        assert value == {"a": 1}
