@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from hop_archive.planning import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_CHATTY = ("hop_archive.librdkafka", "psycopg.pool")
 
 _OPTIONS = (
     click.option(
@@ -40,6 +43,17 @@ _OPTIONS = (
 )
 
 
+def hush(levels: Collection[str] = ()) -> None:
+    """Keep clients' own accounts of every broken connection from the terminal.
+
+    What went wrong reaches the user once, as an error or a warning of ours. Who wants to hear the clients, too,
+    names them in the ``levels`` of a log stanza.
+    """
+    for name in _CHATTY:
+        if name not in levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """A checked configuration, and which of its stanzas a command uses."""
@@ -59,16 +73,14 @@ class Setup:
     def start_log(self, stream: TextIO | None = None) -> None:
         """Send log lines where the log stanza says; a console's to ``stream`` where one is given.
 
-        What librdkafka says of every broken connection is for those who ask for it by name: what went wrong
-        reaches the user as an error of ours.
+        Raises:
+            ConfigurationError: A file cannot be opened, or a variable is not set.
         """
-        import logging
-
         from hop_archive import logs
 
-        logs.configure(self.log_stanza, stream=stream)
-        if logs.LIBRDKAFKA not in self.log_stanza.levels:
-            logging.getLogger(logs.LIBRDKAFKA).setLevel(logging.CRITICAL + 1)
+        stanza = self.log_stanza
+        logs.configure(stanza, stream=stream)
+        hush(stanza.levels)
 
     def open(self, limits: Limits | None = None, run_id: str = "") -> Archive:
         """Open the archive that the selection means; nothing is connected yet.

@@ -31,6 +31,8 @@ LINE_EVERY_S = 5.0
 
 _WINDOW_S = 10.0
 _SNAPSHOT_S = 0.5
+_LEAST_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 30.0
 _MOST_ROWS = 20
 _TABLE_CHROME = 9
 """Lines of the display that are not rows of topics."""
@@ -153,8 +155,8 @@ class Activity:
 class LagWatch:
     """Keeps an activity's lags true, in a thread of its own, from surveys with pauses between.
 
-    The pauses are twenty times as long as a survey took, so that watching never costs more than a twentieth
-    of one thread.
+    The pauses are twenty times as long as a survey took, up to half a minute, so that watching costs no more
+    than a twentieth of one thread.
     """
 
     def __init__(self, activity: Activity, pending: Callable[[], Mapping[str, int]]) -> None:
@@ -174,14 +176,18 @@ class LagWatch:
     def _watch(self) -> None:
         pause_s = 0.0
         while not self._over.wait(pause_s):
-            began = time.monotonic()
-            dealt_then = self._activity.dealt()
-            try:
-                self._activity.learn_pending(self._ask(), dealt_then)
-            except HopArchiveError as error:
-                log.debug("The lag is not known: %s", error)
-                self._activity.learn_pending(None, dealt_then)
-            pause_s = max(2.0, 20 * (time.monotonic() - began))
+            pause_s = self._look()
+
+    def _look(self) -> float:
+        """Survey once; how long to wait until the next time."""
+        began, dealt_then = time.monotonic(), self._activity.dealt()
+        try:
+            self._activity.learn_pending(self._ask(), dealt_then)
+        except HopArchiveError as error:
+            log.debug("The lag is not known: %s", error)
+            self._activity.learn_pending(None, dealt_then)
+            return _LEAST_PAUSE_S
+        return min(max(_LEAST_PAUSE_S, 20 * (time.monotonic() - began)), _LONGEST_PAUSE_S)
 
 
 class Display(Protocol):
@@ -250,11 +256,12 @@ class TerminalDisplay:
         from rich.console import Group
         from rich.text import Text
 
-        rows = self._activity.topics()
+        rows, whole = self._activity.topics(), self._activity.total()
         room = max(3, min(_MOST_ROWS, self._console.size.height - _TABLE_CHROME))
         head = Text.assemble((self._title, "bold"), f"   {duration(self._activity.elapsed_s)}")
-        foot = Text(" · ".join(part for part in (self._activity.note, self._hint()) if part), style="dim")
-        return Group(head, _table(rows, room, self._activity.total()), foot)
+        remarks = (_oddities(whole.tally), self._activity.note, self._hint())
+        foot = Text(" · ".join(filter(None, remarks)), style="dim")
+        return Group(head, _table(rows, room, whole), foot)
 
 
 def _table(rows: list[TopicProgress], room: int, whole: TopicProgress) -> RenderableType:
@@ -295,15 +302,20 @@ def summary(activity: Activity) -> str:
     """Return what a run did, in one line, for its end."""
     whole, elapsed_s = activity.total().tally, activity.elapsed_s
     busy = sum(1 for one in activity.topics() if one.tally.messages)
-    others = {
-        "duplicates": whole.duplicates,
-        "absent": whole.absent,
-        "lost": whole.lost,
-        "collisions": whole.collisions,
-    }
-    told = ", ".join(f"{number:,} {name}" for name, number in others.items() if number)
+    told = _oddities(whole)
     return (
         f"Archived {counted(whole.messages, 'message')} ({size(whole.size_bytes)}) of {counted(busy, 'topic')} "
         f"in {duration(elapsed_s)}, {rate(whole.messages / max(elapsed_s, 1e-3))}"
         f"{f'; {told}' if told else ''}."
     )
+
+
+def _oddities(whole: Tally) -> str:
+    """What became of offsets that were not plainly archived; '' where all were."""
+    told = (
+        counted(whole.duplicates, "duplicate") if whole.duplicates else "",
+        f"{whole.absent:,} absent" if whole.absent else "",
+        f"{whole.lost:,} lost" if whole.lost else "",
+        f"{counted(whole.collisions, 'UUID')} in use by other content" if whole.collisions else "",
+    )
+    return ", ".join(filter(None, told))

@@ -143,6 +143,7 @@ class _Run:
         self.stop = Stop()
         self.activity = Activity()
         self.comparison = self._comparison()
+        self.over = False
 
     def go(self) -> int:
         """Archive; the exit code."""
@@ -232,10 +233,15 @@ class _Run:
         display = TerminalDisplay(self.activity, Console(stderr=True), _title(self.setup), self._hint)
         with display.live(redirect_stdout=sys.stdout.isatty()):
             self.setup.start_log()  # again, so that its lines go above the table, not into it
-            yield display
+            try:
+                yield display
+            finally:
+                self.over = True
         self.setup.start_log()
 
     def _hint(self) -> str:
+        if self.over:
+            return ""
         if self.stop.requested:
             return "ending: the batch in hand is being finished"
         return "until caught up" if self.wanted.until_caught_up else "Ctrl-C ends it cleanly"
