@@ -2,7 +2,8 @@
 
 Postgres refuses to run as root. So as root it runs as a system user of its own, and its data are where that
 user can get to: in the stack's directory if the way is open, else in a directory below /var/tmp that nobody
-else can enter. No permission of anything that was there before is changed.
+else can enter (and which some systems remove when it was not used for a month). No permission of anything that
+was there before is changed; programs that only root can get at are copied.
 """
 
 from __future__ import annotations

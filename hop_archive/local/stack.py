@@ -62,6 +62,8 @@ class LocalStack:
         """
         with locked(self.directory):
             state = replace(read_state(self.directory) or self._new_state(), external=self._external)
+            if not (state.postgres_home or self._external.gives("postgres")):
+                state = replace(state, postgres_home=str(choose_home(self.directory / "postgres")))
             write_state(self.directory, state)
             self._bring_up([name for name in SERVER_NAMES if not self._external.gives(name)])
         return self.address()
@@ -152,7 +154,12 @@ class LocalStack:
                 f"{self.directory} is not a local stack's ({STATE_FILE} is missing), but it has {occupied[0]} in it.",
                 remedy="Use another directory.",
             )
-        return StackState.new(choose_home(self.directory / "postgres"))
+        if "," in str(self.directory):
+            raise ConfigurationError(
+                f"{self.directory} has a comma in its path, where the S3 server would see two directories.",
+                remedy="Use another directory.",
+            )
+        return StackState.new()
 
     def _known(self) -> StackState:
         state = read_state(self.directory)
@@ -248,7 +255,7 @@ class LocalStack:
 
     def _remove(self) -> None:
         home = Path(self._known().postgres_home)
-        if home.exists() and home.name.startswith(OUTSIDE_PREFIX):
+        if home.name.startswith(OUTSIDE_PREFIX) and home.exists():
             shutil.rmtree(home)
         for name in SERVER_NAMES:
             if (self.directory / name).exists():

@@ -43,22 +43,26 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """What is known of a stack: credentials, which never change, and servers, which come and go."""
+    """What is known of a stack: credentials, which never change, and servers, which come and go.
 
-    postgres_home: str
+    Attributes:
+        postgres_home: The directory of Postgres, chosen before its first start; empty until then.
+        external: The servers that were given at the last `up`, instead of started ones.
+    """
+
     cluster_id: str
     postgres_password: str = field(repr=False)
     superuser_password: str = field(repr=False)
     s3_access_key: str
     s3_secret_key: str = field(repr=False)
+    postgres_home: str = ""
     servers: Mapping[str, ServerState] = field(default_factory=dict)
     external: External = field(default_factory=External)
 
     @classmethod
-    def new(cls, postgres_home: Path) -> StackState:
+    def new(cls) -> StackState:
         """Return the state of a stack that was never started, with credentials of its own."""
         return cls(
-            postgres_home=str(postgres_home),
             cluster_id=f"hop-archive-local-{secrets.token_hex(4)}",
             postgres_password=secrets.token_hex(16),
             superuser_password=secrets.token_hex(16),

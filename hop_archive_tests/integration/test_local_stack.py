@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -62,7 +63,7 @@ AS_ROOT = os.geteuid() == 0
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    stack = LocalStack(tmp_path_factory.mktemp("shared") / "stack")
+    stack = LocalStack(tmp_path_factory.mktemp("shared") / "Max's own stack")
     yield stack
     stack.down(purge=True)
 
@@ -108,7 +109,8 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60) ->
 def processes_of(directory: Path) -> list[psutil.Process]:
     """All processes of a stack, found by what their command lines name, not by what the stack remembers."""
     state = read_state(directory)
-    marks = [str(directory), *([state.cluster_id, state.postgres_home] if state else [])]
+    remembered = [state.cluster_id, state.postgres_home] if state else []
+    marks = [str(directory), *filter(None, remembered)]
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
@@ -275,6 +277,13 @@ def test_a_stacks_address_shows_no_secret_in_its_repr(stack: LocalStack) -> None
     assert address.database_url not in repr(address)
 
 
+def test_a_seeded_random_generator_does_not_send_two_stacks_to_the_same_ports() -> None:
+    random.seed(0)
+    first = choose_ports(8)
+    random.seed(0)
+    assert choose_ports(8) != first
+
+
 # Up again.
 
 
@@ -332,8 +341,9 @@ def test_ports_that_were_taken_after_their_choice_are_replaced(
 
 
 def test_nothing_runs_after_down_and_every_port_is_free(stack: LocalStack) -> None:
-    ports, sockets = all_ports(stack), set(Path("/tmp").glob("seaweedfs-*.sock"))
-    own = {path for path in sockets if any(str(port) in path.name for port in ports)}
+    ports = all_ports(stack)
+    opened = psutil.Process(stack.pid("s3")).net_connections("unix")
+    own = {Path(str(connection.laddr)) for connection in opened if connection.laddr}
     servers = processes_of(stack.directory)
     running = [*servers, *(child for server in servers for child in server.children(recursive=True))]
     assert own
@@ -420,6 +430,11 @@ def test_up_refuses_a_directory_in_which_somebody_else_has_data(tmp_path: Path) 
     (tmp_path / "s3").mkdir()
     with pytest.raises(ConfigurationError, match=r"stack\.json is missing"):
         LocalStack(tmp_path).up()
+
+
+def test_up_refuses_a_path_that_the_s3_server_would_take_for_two(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="comma"):
+        LocalStack(tmp_path / "one,two").up()
 
 
 def test_a_broken_state_file_is_named(tmp_path: Path) -> None:
@@ -581,6 +596,18 @@ def test_servers_have_a_session_of_their_own_and_hold_nothing_of_the_callers(sta
         opened = {int(entry.name): entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()}
         assert os.getsid(pid) == pid
         assert (opened[0], opened[1], opened[2]) == (Path("/dev/null"), stack.log(name), stack.log(name))
+
+
+def test_servers_do_not_see_the_callers_environment(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("looks into /proc, which is Linux's")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "for another S3")
+    for name in SERVER_NAMES:
+        stack.stop(name)
+        stack.start(name)
+        assert b"for another S3" not in Path(f"/proc/{stack.pid(name)}/environ").read_bytes()
 
 
 def test_a_stack_started_from_a_terminal_outlives_it(fresh: LocalStack) -> None:
