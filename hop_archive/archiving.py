@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, cast
 
 from hop_archive.annotations import annotate
 from hop_archive.archive import Archive
@@ -250,15 +250,32 @@ def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Do
 
     Raises:
         StaleDecisionError: A UUID was catalogued meanwhile: decide anew.
-        UnavailableError: The catalog does not answer; whether it was committed shows when it is tried again.
+        UnavailableError: The catalog does not answer; whether it was committed shows when it is tried again:
+            a batch that this run has committed already counts as committed.
     """
     batches = _without_overtaken(archive, batch)
-    try:
-        for part in batches:
+    for part in batches:
+        try:
             archive.catalog.commit(part)
-    except SliceTakenError as error:
-        return _left(batch.slice, str(error))
+        except SliceTakenError as error:
+            if not _own(part, error):
+                return _left(part.slice, _by_whom(part.slice, error))
     return Done(batch.slice, batches, reading=reading)
+
+
+def _own(batch: Batch, error: SliceTakenError) -> bool:
+    """Whether what holds the slice is this very batch: committed before, its answer lost on the way."""
+    same = {"run_id": batch.run_id, "start": batch.slice.start, "stop": batch.slice.stop}
+    return bool(batch.run_id) and [same] == [{k: h.get(k) for k in same} for h in _holders(error)]
+
+
+def _by_whom(wanted: Slice, error: SliceTakenError) -> str:
+    runs = sorted({str(holder.get("run_id") or "another archiver") for holder in _holders(error)})
+    return f"{wanted}: already archived by {', '.join(runs)}"
+
+
+def _holders(error: SliceTakenError) -> Sequence[Mapping[str, object]]:
+    return cast("Sequence[Mapping[str, object]]", error.facts.get("holders", ()))
 
 
 def _left(wanted: Slice, note: str) -> Done:

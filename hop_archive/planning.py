@@ -48,12 +48,14 @@ class Limits:
         batch_messages: Most messages in one batch (one segment, one catalog transaction).
         batch_bytes: A batch is closed once its messages weigh this much. One message may be larger.
         buffer_bytes: Most bytes of messages held while batches fill, over all partitions.
+        poll_messages: Most messages asked of the source at once.
     """
 
     run_messages: int = 200_000
     batch_messages: int = 10_000
     batch_bytes: int = 64 * 1024 * 1024
     buffer_bytes: int = 128 * 1024 * 1024
+    poll_messages: int = 5_000
 
     @classmethod
     def within(cls, memory_bytes: int, overlap: int = 1) -> Limits:

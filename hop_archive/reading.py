@@ -22,7 +22,6 @@ POLL_S = 0.25
 STALL_S = 30.0
 """After how long without any progress, in seconds, reading a slice that must have an end is given up."""
 
-_MOST_POLLED = 5_000
 _FIRST_POLLED = 100
 
 
@@ -75,7 +74,7 @@ class _Fills:
         self._reader = reader
         self._limits = limits
         self._monotonic = monotonic
-        self._wanted = _FIRST_POLLED
+        self._wanted = min(_FIRST_POLLED, limits.poll_messages)
         self.fills: dict[TopicPartition, _Fill] = {}
 
     def open(self, lineage: Lineage, start: int, stop: int | None) -> None:
@@ -118,7 +117,9 @@ class _Fills:
         """Ask for about an eighth of the buffer at a time, judged by the size of what came last."""
         if messages:
             mean = sum(m.size_bytes for m in messages) // len(messages) + 1
-            self._wanted = max(1, min(_MOST_POLLED, self._limits.buffer_bytes // 8 // mean, self._wanted * 4))
+            self._wanted = max(
+                1, min(self._limits.poll_messages, self._limits.buffer_bytes // 8 // mean, self._wanted * 4)
+            )
 
 
 def read_slices(
@@ -173,8 +174,8 @@ def follow(
 
     Yields what is ready together after each poll; an empty list where nothing is. Offsets for which nothing
     came (markers) join the next reading of their partition, or come alone once they are ``linger_s`` old.
-    Ends when ``stop`` says so, after handing over what was read. A partition whose offsets are gone or whose
-    topic was deleted is given up; survey again to find what it has become.
+    Ends, after handing over what was read, when ``stop`` says so, and when offsets are gone or a topic was
+    deleted: survey again to find what has become of it.
     """
     fills = _Fills(reader, limits, monotonic)
     reader.add({TopicPartition(at.topic, at.partition): start for at, start in starts.items()})
@@ -184,7 +185,8 @@ def follow(
         try:
             ready = list(fills.poll(min(POLL_S, linger_s)))
         except (OffsetsGoneError, GenerationChangedError) as error:
-            ready = list(_give_up(fills, error))
+            yield list(_give_up(fills, error))
+            break
         yield ready + list(_ripe(fills, monotonic() - linger_s))
     yield list(_ripe(fills, monotonic()))
 

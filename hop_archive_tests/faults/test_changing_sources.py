@@ -1,0 +1,147 @@
+"""The source changes at any moment: topics made anew, brokers emptied, retention that overtakes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.errors import ConflictError, HopArchiveError, SliceTakenError
+from hop_archive.faults import Fault, Faults, When
+from hop_archive.following import archive_continuously, catch_up
+from hop_archive.slices import Lineage, OffsetSet
+from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN
+from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
+from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_world, exhausted, fill
+
+
+def calls() -> int:
+    faults = Faults()
+    exhausted(catch_up(awkward_world().archive(faults), overlap=0))
+    return len(faults.calls)
+
+
+def disturbed_at(number: int, when: When, disturb: Callable[[World], None], overlap: int = 0) -> World:
+    """A world that is disturbed at the n-th call of a run, and archived to the end by later runs."""
+    world = awkward_world()
+    faults = Faults((Fault(number, when, lambda _: disturb(world)),))
+    with contextlib.suppress(HopArchiveError):
+        exhausted(catch_up(world.archive(faults), overlap=overlap))
+    exhausted(catch_up(world.archive(), overlap=0))
+    return world
+
+
+def make_anew(world: World) -> None:
+    world.cluster.recreate_topic(BUSY)
+    fill(world.cluster, seed=9)
+
+
+def restart_empty(world: World) -> None:
+    world.cluster.restart_empty()
+    world.cluster.create_topic(BUSY, 2)
+    world.cluster.create_topic(QUIET)
+    fill(world.cluster, seed=9)
+
+
+@pytest.mark.parametrize("when", When)
+@pytest.mark.parametrize("disturb", [make_anew, restart_empty])
+def test_a_topic_made_anew_at_any_moment_is_a_generation_of_its_own_and_both_are_complete(
+    when: When, disturb: Callable[[World], None]
+) -> None:
+    for number in range(1, calls() + 1):
+        world = disturbed_at(number, when, disturb)
+        assert_archived(world.archive(), world.cluster, BUSY)
+        first, *others = world.catalog.generations([BUSY])[BUSY]
+        seen = world.catalog.observed([BUSY])
+        for partition in (0, 1) if others else ():
+            lineage = Lineage(BUSY, first.number, partition)
+            covered = world.catalog.coverage([BUSY])[lineage]
+            assert covered == OffsetSet.between(0, seen[lineage].stable), f"{lineage} at call {number}"
+
+
+@pytest.mark.parametrize("when", When)
+def test_retention_that_overtakes_at_any_moment_is_recorded_once_and_the_rest_is_archived(when: When) -> None:
+    def overtake(world: World) -> None:
+        world.cluster.delete_records(BUSY, 0, 15)
+
+    lost_somewhere = 0
+    for number in range(1, calls() + 1):
+        world = disturbed_at(number, when, overlap=number % 2, disturb=overtake)
+        assert_archived(world.archive(), world.cluster, BUSY)
+        lost = [e for e in world.catalog.ledger([BUSY]) if e.outcome is Outcome.LOST]
+        assert all(e.slice.stop <= 15 and e.reason in (OVERTAKEN, BEFORE_FIRST_SIGHT) for e in lost)
+        lost_somewhere += bool(lost)
+        before = world.catalog.ledger()
+        exhausted(catch_up(world.archive()))
+        assert world.catalog.ledger() == before
+    assert lost_somewhere > calls() // 4
+
+
+def test_what_was_gone_before_the_first_look_is_told_from_what_retention_took_later() -> None:
+    world = awkward_world()
+    world.cluster.delete_records(BUSY, 0, 5)
+    exhausted(catch_up(world.archive()))
+    fill(world.cluster, seed=2)
+    with world.cluster.read() as state:
+        end = state.topics[BUSY].logs[0].stable
+    world.cluster.delete_records(BUSY, 0, end - 3)
+    exhausted(catch_up(world.archive()))
+    lost = [e for e in world.catalog.ledger([BUSY]) if e.outcome is Outcome.LOST]
+    assert [e.reason for e in lost] == [BEFORE_FIRST_SIGHT, OVERTAKEN]
+    assert lost[0].slice.start == 0
+    assert lost[0].slice.stop == 5
+    assert lost[1].slice.stop == end - 3
+    assert_archived(world.archive(), world.cluster, BUSY)
+
+
+def test_offsets_below_the_first_of_an_adopted_topic_are_not_called_lost() -> None:
+    world = awkward_world()
+    world.catalog.adopt([adopted_row(BUSY)])
+    world.cluster.delete_records(BUSY, 0, 5)
+    world.cluster.delete_records(QUIET, 0, 1)
+    exhausted(catch_up(world.archive()))
+    outcomes = {(e.slice.topic, e.outcome): e.reason for e in world.catalog.ledger()}
+    assert outcomes[BUSY, Outcome.SKIPPED] == ADOPTED
+    assert (BUSY, Outcome.LOST) not in outcomes
+    assert outcomes[QUIET, Outcome.LOST] == BEFORE_FIRST_SIGHT
+
+
+def test_what_a_deleted_topic_was_seen_to_hold_is_recorded_as_lost_with_it() -> None:
+    world = awkward_world()
+    archive = world.archive()
+    steps = catch_up(archive, overlap=0)
+    next(steps)
+    world.cluster.recreate_topic(BUSY)
+    exhausted(catch_up(world.archive()))
+    lost = [e for e in world.catalog.ledger([BUSY]) if e.reason == OUTLIVED]
+    assert lost
+    assert_ledger_is_sound(world.catalog.ledger([BUSY]))
+
+
+def test_when_every_commit_is_refused_catching_up_ends_with_an_error_that_says_so() -> None:
+    archive = awkward_world().archive()
+
+    def refuse(batch: Batch) -> None:
+        raise SliceTakenError(f"{batch.slice} is taken")
+
+    archive.catalog.commit = refuse  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match="committed nothing"):
+        exhausted(catch_up(archive, overlap=0))
+
+
+def test_a_topic_that_is_made_anew_while_it_is_followed_is_archived_in_both_lives() -> None:
+    world = awkward_world()
+    stop_after = [80]
+
+    def stop() -> bool:
+        stop_after[0] -= 1
+        if stop_after[0] == 60:
+            make_anew(world)
+        return stop_after[0] <= 0
+
+    exhausted(archive_continuously(world.archive(), stop, lambda _: None))
+    assert len(world.catalog.generations([BUSY])[BUSY]) == 2
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, BUSY)

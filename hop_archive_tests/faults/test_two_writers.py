@@ -1,0 +1,179 @@
+"""Several writers at once, zombies and left-overs: nothing is doubled, nothing is overwritten."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+
+import pytest
+
+from hop_archive.archiving import (
+    archive_slices,
+    commit_batches,
+    prepare,
+    store_slices,
+    write_group,
+)
+from hop_archive.document import object_key, segment_key
+from hop_archive.following import catch_up
+from hop_archive.reading import read_slices
+from hop_archive.store.protocol import NewObject
+from hop_archive.surveying import plan_work
+from hop_archive.topics import Layout
+from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, awkward_world, exhausted, fill
+
+LAYOUTS: tuple[Layout, ...] = ("message", "segment")
+
+
+def assert_all_sound(world: World) -> None:
+    archive = world.archive()
+    for topic in (BUSY, QUIET):
+        assert_archived(archive, world.cluster, topic)
+    assert_no_object_twice(archive)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_two_writers_taking_turns_at_random_archive_everything_once(layout: Layout, overlap: int) -> None:
+    chance = random.Random(7)
+    for _ in range(40):
+        world = awkward_world(layout)
+        writers = [catch_up(world.archive(run_id=name), overlap=overlap) for name in ("one", "two")]
+        while writers:
+            writer = chance.choice(writers)
+            if next(writer, None) is None:
+                writers.remove(writer)
+        assert_all_sound(world)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_threads_given_the_same_backlog_archive_everything_once(layout: Layout) -> None:
+    world = awkward_world(layout)
+    for seed in range(1, 10):
+        fill(world.cluster, seed)
+    errors: list[BaseException] = []
+
+    def work(name: str) -> None:
+        try:
+            exhausted(catch_up(world.archive(run_id=name)))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test has to tell
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors
+    assert_all_sound(world)
+
+
+def test_who_comes_second_is_told_who_was_first() -> None:
+    world = awkward_world()
+    slices = plan_work(world.archive()).plan.slices
+    exhausted(archive_slices(world.archive(run_id="first"), slices))
+    notes = {done.note for done in archive_slices(world.archive(run_id="second"), slices)}
+    assert notes
+    assert all("already archived by first" in note for note in notes)
+
+
+def test_a_commit_whose_answer_was_lost_counts_as_this_runs_own_when_it_is_tried_again() -> None:
+    world = awkward_world()
+    archive = world.archive(run_id="one")
+    batches = store_slices(archive, plan_work(archive).plan.slices)
+    commit_batches(archive, batches)
+    again = commit_batches(archive, batches)
+    assert [done.batches for done in again] == [(batch,) for batch in batches]
+    assert_all_sound(world)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_zombie_that_wakes_up_with_prepared_batches_does_no_harm(layout: Layout) -> None:
+    world = awkward_world(layout)
+    zombie = world.archive(run_id="zombie")
+    slices = plan_work(zombie).plan.slices
+    with zombie.source.reader({}) as reader:
+        readings = list(read_slices(reader, slices, zombie.limits, zombie.monotonic))
+    prepared = prepare(zombie, readings)
+    exhausted(catch_up(world.archive(run_id="successor")))
+    before = {info.key: info for info in world.store.listing()}
+    dones = write_group(zombie, prepared)
+    assert not any(done.batches for done in dones)
+    assert {info.key: info for info in world.store.listing() if info.key in before} == before
+    assert_all_sound(world)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_bytes_under_a_key_are_left_alone_and_the_next_free_name_is_taken(layout: Layout) -> None:
+    world = World(layout)
+    world.cluster.create_topic(QUIET)
+    own = uuid.UUID(int=77)
+    world.cluster.append(QUIET, b"alert", headers=(("_id", own.bytes),), timestamp_ms=NOW_MS)
+    key = object_key(QUIET, NOW_MS, own) if layout == "message" else segment_key(QUIET, 1, 0, 0, 1)
+    alternative = key.removesuffix(".bson") + ".1.bson"
+    world.store.create([NewObject(key, b"a crashed attempt"), NewObject(alternative, b"another one")])
+    exhausted(catch_up(world.archive()))
+    (row,) = world.catalog.rows(QUIET)
+    assert row.object_key == key.removesuffix(".bson") + ".2.bson"
+    assert b"alert" in fetched(world.store, row)
+    sizes = {info.key: info.size_bytes for info in world.store.listing()}
+    assert (sizes[key], sizes[alternative]) == (len(b"a crashed attempt"), len(b"another one"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_a_uuid_taken_by_other_content_after_the_decision_is_decided_anew(
+    layout: Layout, overlap: int
+) -> None:
+    """The copies of a message rest on what becomes of the first: they too are decided anew."""
+    world = World(layout)
+    world.cluster.create_topic(QUIET)
+    world.cluster.create_topic("other")
+    contested = (("_id", uuid.UUID(int=5).bytes),)
+    world.cluster.append("other", b"other content", headers=contested)
+    for number in range(30):
+        world.cluster.append(
+            QUIET,
+            b"mine" if number % 3 == 0 else b"%d" % number,
+            headers=contested if number % 3 == 0 else (),
+        )
+    archive = world.archive()
+    slices = plan_work(archive, [QUIET]).plan.slices
+    create, rivals = archive.store.create, [world.archive()]
+
+    def create_after_rival(objects: list[NewObject]) -> object:
+        for rival in rivals:
+            rivals.clear()
+            exhausted(catch_up(rival, ["other"], overlap=0))
+        return create(objects)
+
+    archive.store.create = create_after_rival  # type: ignore[method-assign, assignment]
+    exhausted(archive_slices(archive, slices, overlap))
+    assert_archived(world.archive(), world.cluster, QUIET)
+    assert_archived(world.archive(), world.cluster, "other")
+    (summary,) = world.catalog.summaries([QUIET])
+    assert summary.duplicates == 9
+    assert len(world.catalog.collisions(QUIET)) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_two_halves_run_as_steps_archive_a_plan_in_one_go(layout: Layout) -> None:
+    world = awkward_world(layout)
+    archive = world.archive()
+    batches = store_slices(archive, plan_work(archive).plan.slices)
+    dones = commit_batches(archive, batches)
+    assert not any(done.disputed for done in dones)
+    assert_all_sound(world)
+
+
+def test_what_follows_a_refused_batch_is_left_for_the_next_plan() -> None:
+    world = awkward_world()
+    archive = world.archive()
+    batches = store_slices(archive, plan_work(archive).plan.slices)
+    commit_batches(world.archive(run_id="rival"), [batches[1]])
+    dones = commit_batches(archive, batches)
+    assert [done.disputed for done in dones] == [False, True]
+    exhausted(catch_up(world.archive()))
+    assert_all_sound(world)

@@ -1,0 +1,140 @@
+"""A small world for fault tests: a mock cluster with everything awkward in it, an empty catalog and store."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from hop_archive.annotations import Annotations
+from hop_archive.archive import Archive
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import Row
+from hop_archive.faults import Faults
+from hop_archive.planning import Limits
+from hop_archive.source.mock import MockSource
+from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.store.mock import MockStore
+from hop_archive.topics import Layout, LayoutPolicy
+
+SMALL = Limits(run_messages=500, batch_messages=7, batch_bytes=4_000, buffer_bytes=16_000, poll_messages=11)
+"""Limits so small that some dozens of messages make many batches."""
+
+BUSY, QUIET = "alerts.busy", "alerts.quiet"
+NOW_MS = 1_700_000_000_000
+
+
+def ticking(start: float = 0.0, step: float = 0.001) -> Callable[[], float]:
+    """A clock that goes on by ``step`` seconds whenever it is asked."""
+    ticks = itertools.count()
+    return lambda: start + next(ticks) * step
+
+
+@dataclass(slots=True)
+class World:
+    """The lasting parts, to which any number of archives are opened, one after another or at once.
+
+    Attributes:
+        cluster: Where messages come from.
+        catalog: Where rows go.
+        store: Where objects go.
+        layout: The layout of objects.
+    """
+
+    layout: Layout = "message"
+    cluster: MockCluster = field(
+        default_factory=lambda: MockCluster(clock=lambda: NOW_MS, sleep=lambda _: None)
+    )
+    catalog: MockCatalog = field(default_factory=MockCatalog)
+    store: MockStore = field(default_factory=MockStore)
+
+    def archive(self, faults: Faults | None = None, run_id: str = "") -> Archive:
+        """An archive of this world, as a new process opens it; its calls are subject to ``faults``."""
+        source = MockSource(cluster=self.cluster)
+        wrap = (faults or Faults()).wrap
+        return Archive(
+            source=wrap(source, "source"),
+            catalog=wrap(self.catalog, "catalog"),
+            store=wrap(self.store, "store"),
+            layouts=LayoutPolicy(self.layout),
+            limits=SMALL,
+            run_id=run_id,
+            monotonic=ticking(),
+        )
+
+
+def awkward_world(layout: Layout = "message") -> World:
+    """A world whose topics hold duplicates, collisions, null and empty parts, markers, aborts and holes."""
+    world = World(layout)
+    world.cluster.create_topic(BUSY, 2)
+    world.cluster.create_topic(QUIET)
+    fill(world.cluster)
+    return world
+
+
+def fill(cluster: MockCluster, seed: int = 0) -> None:
+    """Publish to both topics: each call other messages, as ``seed`` says."""
+    for number in range(24):
+        cluster.append(BUSY, _value(seed, number), headers=_id(seed, number), partition=number % 2)
+    _awkward(cluster, seed)
+    for number in range(24, 40):
+        cluster.append(BUSY, _value(seed, number), headers=(), partition=number % 2)
+
+
+def _awkward(cluster: MockCluster, seed: int) -> None:
+    same = {"value": b"same", "headers": _id(seed, 1000), "timestamp_ms": NOW_MS + seed}
+    for partition in (0, 0, 1):
+        cluster.append(BUSY, partition=partition, **same)  # type: ignore[arg-type]
+    cluster.append(BUSY, b"other content", headers=_id(seed, 1000), partition=1)
+    cluster.append(BUSY, b"other content", headers=_id(seed, 1000), partition=0, timestamp_ms=NOW_MS)
+    cluster.append(QUIET, None, key=b"tombstone")
+    cluster.append(QUIET, b"", key=b"", headers=(("a", None), ("a", b""), ("_id", None), ("_id", b"text")))
+    _transactions(cluster, seed)
+    cluster.compact(BUSY, 0, [2, 3])
+
+
+def _transactions(cluster: MockCluster, seed: int) -> None:
+    aborted, kept = cluster.begin(), cluster.begin()
+    for number in range(9):
+        cluster.append(BUSY, b"aborted %d" % number, partition=0, transaction=aborted)
+    cluster.append(BUSY, b"kept %d" % seed, partition=0, transaction=kept)
+    cluster.append(QUIET, b"kept %d" % seed, transaction=kept)
+    cluster.abort(aborted)
+    cluster.commit(kept)
+
+
+def _value(seed: int, number: int) -> bytes:
+    return b"alert %d of %d" % (number, seed) * (1 + number % 5)
+
+
+def _id(seed: int, number: int) -> tuple[tuple[str, bytes | None], ...]:
+    return (("_id", uuid.UUID(int=(seed << 32) | (number + 1)).bytes),)
+
+
+def exhausted(steps: Iterator[object]) -> None:
+    """Take all that comes."""
+    for _ in steps:
+        pass
+
+
+def adopted_row(topic: str) -> Row:
+    """A row as another archiver left it."""
+    return Row(
+        topic=topic,
+        generation=None,
+        partition=None,
+        offset=None,
+        timestamp_ms=NOW_MS - 1,
+        timestamp_type=None,
+        uuid=uuid.UUID(int=1 << 100),
+        is_client_uuid=False,
+        digest=None,
+        object_key=f"{topic}/old.bson",
+        bucket="mock",
+        position=None,
+        size_bytes=10,
+        crc32=1,
+        message_crc32=2,
+        annotations=Annotations(),
+    )
