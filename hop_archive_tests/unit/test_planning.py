@@ -170,3 +170,17 @@ def test_with_nothing_known_there_is_nothing_to_do() -> None:
 def test_loss_is_told_whatever_the_limit_on_reading() -> None:
     known = {partition(0): Knowledge(Watermarks(1_000, 1_000, 1_000))}
     assert plan(known, Limits(run_messages=0)).lost == (Slice("t", 1, 0, 0, 1_000),)
+
+
+@given(st.integers(1, 2**40), st.integers(0, 4))
+def test_limits_within_a_bound_add_up_to_no_more_than_it(memory_bytes: int, overlap: int) -> None:
+    found = Limits.within(memory_bytes, overlap)
+    groups = (overlap + 1) * 2 * found.batch_bytes
+    segment, objects = found.batch_bytes, 3 * found.batch_bytes
+    assert found.buffer_bytes + groups + segment + objects <= max(memory_bytes, 8 + 2 * overlap)
+    assert found.batch_messages * 4096 <= max(found.batch_bytes, 4096)
+    assert min(found.batch_bytes, found.buffer_bytes, found.batch_messages) >= 1
+
+
+def test_limits_within_much_memory_hold_as_many_messages_as_without_a_bound() -> None:
+    assert Limits.within(2**40).batch_messages == Limits().batch_messages

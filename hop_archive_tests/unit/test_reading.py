@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -468,16 +469,29 @@ def test_markers_alone_are_handed_over_when_following_ends() -> None:
     assert ends([*first, *following.end()]) == [(0, 4)]
 
 
-def test_a_partition_whose_offsets_are_gone_is_left_and_the_others_are_followed() -> None:
-    other = TopicPartition("u", 0)
-    held = {T0: Log.full(10), other: Log.full(3)}
+def test_following_ends_when_offsets_are_gone_with_everything_handed_over_that_was_read() -> None:
+    held = {T0: Log.full(10), TopicPartition("u", 0): Log.full(3)}
     following = Following(ScriptedReader(held, Clock(), errors={T0: gone(4)}, error_at=4))
-    found = following.until_something()
-    arrive(held[other], 2)
-    found += following.until_something()
-    found += following.end()
+    found = [r for group in itertools.islice(following.groups, 100) for r in group]
+    assert next(following.groups, None) is None
     assert offsets(r for r in found if r.slice.topic == "t") == [0, 1, 2, 3]
-    assert offsets(r for r in found if r.slice.topic == "u") == [0, 1, 2, 3, 4]
+    assert offsets(r for r in found if r.slice.topic == "u") == [0, 1, 2]
+
+
+def test_following_ends_when_a_topic_is_deleted_with_what_was_read_of_the_others_handed_over() -> None:
+    held = {T0: Log.full(10), TopicPartition("u", 0): Log.full(3)}
+    deleted = GenerationChangedError("deleted", topic="t")
+    following = Following(ScriptedReader(held, Clock(), errors={T0: deleted}, error_at=4))
+    found = [r for group in itertools.islice(following.groups, 100) for r in group]
+    assert next(following.groups, None) is None
+    assert [(r.slice.topic, m.offset) for r in found for m in r.messages] == [("u", 0), ("u", 1), ("u", 2)]
+
+
+def test_no_more_messages_are_asked_for_at_a_time_than_the_limit() -> None:
+    reader = one(Log.full(100))
+    found = read(reader, [Slice("t", 1, 0, 0, 100)], Limits(poll_messages=7))
+    assert offsets(found) == list(range(100))
+    assert max(map(len, reader.polled)) == 7
 
 
 def test_following_ends_by_itself_when_nothing_is_left_to_follow() -> None:
