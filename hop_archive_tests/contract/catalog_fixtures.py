@@ -116,3 +116,11 @@ def adopt(request: pytest.FixtureRequest, catalog: Catalog) -> Adopt:
         return catalog.adopt
     url = request.getfixturevalue("database_url")
     return lambda rows: insert_as_archive_core(url, rows)
+
+
+@pytest.fixture
+def empty_database_url(database_server: DatabaseServer) -> Iterator[str]:
+    """The URL of a database of this test's own, with nothing in it."""
+    database = f"hop_archive_test_{secrets.token_hex(4)}"
+    yield database_server.create(database)
+    database_server.drop(database)
