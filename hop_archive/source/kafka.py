@@ -106,7 +106,7 @@ class KafkaSource:
     def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all: one request, or two for all."""
         deadline = self._deadline()
-        wanted = sorted(set(names)) if names is not None else self._all_names(deadline)
+        wanted = sorted(set(names) - {""}) if names is not None else self._all_names(deadline)
         if not wanted:
             return {}
         futures = self._admin().describe_topics(TopicCollection(wanted), request_timeout=deadline.left_s)
@@ -115,15 +115,18 @@ class KafkaSource:
 
     def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:
         """Watermarks of ``partitions``: three requests to each broker, however many partitions there are."""
-        if not partitions:
-            return {}
         deadline = self._deadline()
-        # In this order: what is stable stays so, and high only grows, so that stable <= high, but for a topic
-        # that is made anew in between.
-        low = self._offsets(partitions, _SPEC.earliest(), IsolationLevel.READ_UNCOMMITTED, deadline)
-        stable = self._offsets(low, _SPEC.latest(), IsolationLevel.READ_COMMITTED, deadline)
-        high = self._offsets(stable, _SPEC.latest(), IsolationLevel.READ_UNCOMMITTED, deadline)
-        return {tp: Watermarks(low[tp], min(stable[tp], high[tp]), high[tp]) for tp in high}
+        while partitions:
+            try:
+                return self._watermarks(partitions, deadline)
+            except UnavailableError:
+                if deadline.passed:
+                    raise
+            # After a change of leader or a restart, librdkafka 2.16 asks with leader epochs that it remembers,
+            # and is refused, until something makes it ask for all metadata again.
+            self._all_names(deadline)
+            threading.Event().wait(_POLL_S)
+        return {}
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> KafkaReader:
         """A reader of these partitions, each from its offset."""
@@ -222,6 +225,16 @@ class KafkaSource:
             client.poll(0)
             raise self._connection.failure("listing topics", kafka_error(error), self._troubles) from error
 
+    def _watermarks(
+        self, partitions: Collection[TopicPartition], deadline: Deadline
+    ) -> dict[TopicPartition, Watermarks]:
+        # In this order: what is stable stays so, and high only grows, so that stable <= high, but for a topic
+        # that is made anew in between.
+        low = self._offsets(partitions, _SPEC.earliest(), IsolationLevel.READ_UNCOMMITTED, deadline)
+        stable = self._offsets(low, _SPEC.latest(), IsolationLevel.READ_COMMITTED, deadline)
+        high = self._offsets(stable, _SPEC.latest(), IsolationLevel.READ_UNCOMMITTED, deadline)
+        return {tp: Watermarks(low[tp], min(stable[tp], high[tp]), high[tp]) for tp in high}
+
     def _offsets(
         self,
         partitions: Collection[TopicPartition],
@@ -248,11 +261,10 @@ class KafkaSource:
             )
 
     def _wait_until_usable(self, name: str, deadline: Deadline) -> None:
-        pause = threading.Event()
         while not self._is_usable(name):
             if deadline.passed:
                 raise self._connection.failure(f"waiting for leaders of topic {name}", None, self._troubles)
-            pause.wait(_POLL_S)
+            threading.Event().wait(_POLL_S)
 
     def _is_usable(self, name: str) -> bool:
         info = self.topics([name]).get(name)

@@ -22,6 +22,8 @@ from hop_archive.errors import (
 LOGGER = logging.getLogger("hop_archive.librdkafka")
 """Where librdkafka's own log goes, so that none of it reaches the terminal unasked."""
 
+LOGGER.addHandler(logging.NullHandler())  # or else Python prints warnings where no logging is set up
+
 MESSAGE_BYTES_MAX = 100 * 1024 * 1024
 """The largest message that can be read or published."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -35,6 +36,9 @@ IDLE_CHECK_S = 3.0
 
 # Waiting so long for company makes of a trickle one poll (and one check of topic ids) in 20 ms.
 _LINGER_S = 0.02
+# At a header name that is not UTF-8, confluent-kafka 2.16.1 returns a list with a hole *and* leaves an exception
+# behind, which a direct call does not see: it would turn up later, anywhere. This way of calling looks for it.
+_get_headers = operator.methodcaller("headers")
 # By librdkafka's numbers (rd_kafka_timestamp_type_t).
 _TIMESTAMP_TYPES = (TimestampType.NONE, TimestampType.CREATE, TimestampType.APPEND)
 
@@ -234,12 +238,14 @@ class KafkaReader:
                 break
             offset = event.offset()
             try:
-                headers = event.headers()
-            except UnicodeDecodeError as error:
-                fault = self._unreadable(place, offset, f"a header name is not UTF-8: {error.object!r}")
+                headers = _get_headers(event)
+            except (SystemError, UnicodeDecodeError) as error:
+                fault = self._unreadable(
+                    place, offset, f"a header name is not UTF-8: {error.__cause__ or error}"
+                )
                 break
             if offset < following:
-                fault = self._backwards(place, offset)
+                fault = self._backwards(place, following, offset)
                 break
             following = offset + 1
             kind, timestamp_ms = event.timestamp()
@@ -341,8 +347,7 @@ class KafkaReader:
             **_facts(place, offset),
         )
 
-    def _backwards(self, place: TopicPartition, offset: int) -> DataError:
-        wanted = self._next[place]
+    def _backwards(self, place: TopicPartition, wanted: int, offset: int) -> DataError:
         return DataError(
             f"Source {self._source.name}: {place} was to be read from offset {wanted}, and {offset} came.",
             remedy="That is a fault of the client or the broker: report it.",

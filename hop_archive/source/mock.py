@@ -63,7 +63,8 @@ class MockSource:
     def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all."""
         with self.cluster.read() as state:
-            wanted = sorted(_running(self.name, state).topics if names is None else set(names))
+            _running(self.name, state)
+            wanted = sorted(state.topics if names is None else set(names))
             return {name: info for name in wanted if (info := state.info(name))}
 
     def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:

@@ -1,0 +1,1046 @@
+"""The contract of a source, over the mock, Tansu and Apache Kafka alike."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import pytest
+from confluent_kafka import KafkaError
+from pydantic import SecretStr
+
+from hop_archive.errors import (
+    ConfigurationError,
+    CorruptError,
+    DataError,
+    ForbiddenError,
+    GenerationChangedError,
+    HopArchiveError,
+    MissingSettingError,
+    OffsetsGoneError,
+    UnavailableError,
+)
+from hop_archive.message import Header, Message, Receipt, TimestampType, TopicPartition
+from hop_archive.planning import Watermarks
+from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.kafka_client import Connection
+from hop_archive.source.kafka_reader import KafkaReader
+from hop_archive.source.mock import MockSource
+from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.source.protocol import Reader, Source
+from hop_archive_tests.contract.source_fixtures import (
+    FAR_FUTURE_MS,
+    ApacheBroker,
+    Broker,
+    KafkaBroker,
+    MockBroker,
+    Sent,
+    TansuBroker,
+    needs,
+    new_name,
+    now_ms,
+    read_partition,
+    read_until,
+    read_until_error,
+    start_or_skip,
+    strip,
+    tansu_or_skip,
+    until,
+)
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def tansu() -> Iterator[TansuBroker]:
+    tansu_or_skip()
+    broker = TansuBroker()
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheBroker]:
+    broker = ApacheBroker(tmp_path_factory.mktemp("apache"))
+    start_or_skip(broker)
+    yield broker
+    if broker.kafka.owned:
+        broker.stop()
+
+
+def over(*, kafka_only: bool = False) -> list[Any]:
+    mocks = [] if kafka_only else ["mock", "mock in a directory"]
+    return [
+        *mocks,
+        pytest.param("tansu", marks=pytest.mark.local),
+        pytest.param("apache", marks=pytest.mark.kafka),
+    ]
+
+
+def the_broker(request: pytest.FixtureRequest) -> Broker:
+    if request.param == "mock":
+        return MockBroker()
+    if request.param == "mock in a directory":
+        return MockBroker(request.getfixturevalue("tmp_path"))
+    broker: Broker = request.getfixturevalue(request.param)
+    return broker
+
+
+@pytest.fixture(params=over())
+def broker(request: pytest.FixtureRequest) -> Broker:
+    return the_broker(request)
+
+
+@pytest.fixture(params=over(kafka_only=True))
+def kafka(request: pytest.FixtureRequest) -> KafkaBroker:
+    found = the_broker(request)
+    assert isinstance(found, KafkaBroker)
+    return found
+
+
+@pytest.fixture
+def mortal(request: pytest.FixtureRequest, broker: Broker) -> Iterator[Broker]:
+    """A broker that may be stopped; it runs again for the next test."""
+    needs(broker, "stopping")
+    if isinstance(broker, TansuBroker):
+        broker = TansuBroker()  # another one, for it would forget what other tests are about
+        broker.start()
+    yield broker
+    broker.start()
+    if isinstance(broker, TansuBroker):
+        broker.stop()
+
+
+@pytest.fixture
+def source(broker: Broker) -> Iterator[Source]:
+    opened = broker.source()
+    yield opened
+    opened.close()
+
+
+def values(messages: list[Message]) -> list[bytes | None]:
+    return [m.value for m in messages]
+
+
+# Describing
+
+
+def test_the_cluster_id_stays_the_same(broker: Broker, source: Source) -> None:
+    assert source.cluster_id()
+    assert source.cluster_id() == broker.source().cluster_id()
+
+
+def test_topics_are_told_with_ids_that_differ_and_partition_counts(broker: Broker, source: Source) -> None:
+    one, three = broker.create_topic(), broker.create_topic(3)
+    found = source.topics([one, three])
+    assert {name: info.partitions for name, info in found.items()} == {one: 1, three: 3}
+    assert {info.name for info in found.values()} == {one, three}
+    assert found[one].topic_id
+    assert found[one].topic_id != found[three].topic_id
+    assert {one, three} <= source.topics().keys()
+
+
+def test_a_topic_name_is_literal_and_one_that_does_not_exist_is_left_out(
+    broker: Broker, source: Source
+) -> None:
+    topic = broker.create_topic()
+    like_it = topic.replace(".", "x")
+    assert source.topics([topic, like_it, "^test.*", ""]).keys() == {topic}
+    assert source.topics([]) == {}
+    asked = [TopicPartition(topic, 0), TopicPartition(topic, 1), TopicPartition(like_it, 0)]
+    assert source.watermarks(asked).keys() == {TopicPartition(topic, 0)}
+    assert source.watermarks([]) == {}
+
+
+def test_watermarks_follow_what_is_published(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic(2)
+    at, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    assert source.watermarks([at, other]) == {at: Watermarks(0, 0, 0), other: Watermarks(0, 0, 0)}
+    for _ in range(3):  # each by itself: see TansuBroker.lacks
+        source.publish([Sent(topic)])
+    assert source.watermarks([at, other]) == {at: Watermarks(0, 3, 3), other: Watermarks(0, 0, 0)}
+
+
+def test_watermarks_of_a_thousand_partitions(
+    broker: Broker, source: Source, record_property: Callable[[str, object], None]
+) -> None:
+    topic = broker.create_topic(1000)
+    source.publish([Sent(topic, partition=999)])
+    partitions = [TopicPartition(topic, number) for number in range(1000)]
+    began = time.perf_counter()
+    marks = source.watermarks(partitions)
+    record_property("watermarks_of_1000_partitions_s", round(time.perf_counter() - began, 4))
+    assert len(marks) == 1000
+    assert marks[partitions[999]] == Watermarks(0, 1, 1)
+    assert marks[partitions[0]] == Watermarks(0, 0, 0)
+    broker.delete_topic(topic)
+
+
+def test_creating_a_topic_that_exists_leaves_it_as_it_is(source: Source) -> None:
+    topic = new_name()
+    source.create_topic(topic, 2)
+    before = source.topics([topic])
+    source.create_topic(topic, 5)
+    assert source.topics([topic]) == before
+
+
+# Verbatim
+
+ODD: dict[str, tuple[bytes | None, bytes | None, tuple[Header, ...], int]] = {
+    "a null value and no key": (None, None, (), 1),
+    "an empty value and an empty key": (b"", b"", (), 1),
+    "a null value and an empty key": (b"", None, (), 1),
+    "an empty value and no key": (None, b"", (), 1),
+    "any bytes": (bytes(range(256)), bytes(range(255, -1, -1)), (), 1),
+    "null and empty header values": (b"k", b"v", (("a", None), ("a", b""), ("a", b"\0")), 1),
+    "repeated header names in order": (b"k", b"v", (("b", b"1"), ("a", b"2"), ("b", b"1")), 1),
+    "an empty and a foreign header name": (b"k", b"v", (("", b"x"), ("é𝄞\u200b", b"\xff")), 1),
+    "a hundred headers": (b"k", b"v", tuple((f"h{n}", bytes([n])) for n in range(100)), 1),
+    "no timestamp": (b"k", b"v", (), -1),
+    "a timestamp before 1970": (b"k", b"v", (), -86_400_000),
+    "the present": (b"k", b"v", (), now_ms()),
+    "the far future": (b"k", b"v", (), FAR_FUTURE_MS),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_published_message_comes_back_as_it_was_sent(broker: Broker, source: Source, name: str) -> None:
+    key, value, headers, timestamp_ms = ODD[name]
+    topic = broker.create_topic()
+    source.publish([Sent(topic, value, key, headers, timestamp_ms)])
+    (message,) = read_partition(source, topic, 1)
+    assert strip([message]) == [(key, value, headers, timestamp_ms)]
+    assert (message.topic, message.partition, message.offset) == (topic, 0, 0)
+    assert message.timestamp_type is TimestampType.CREATE
+
+
+def test_a_message_with_timestamp_zero_is_read_as_it_is(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    broker.append(Sent(topic, timestamp_ms=0))
+    (message,) = read_partition(source, topic, 1)
+    assert (message.timestamp_ms, message.timestamp_type) == (0, TimestampType.CREATE)
+
+
+def test_the_brokers_time_is_told_from_the_producers(broker: Broker, source: Source) -> None:
+    needs(broker, "append time")
+    topic = broker.create_topic(config={"message.timestamp.type": "LogAppendTime"})
+    before = now_ms()
+    source.publish([Sent(topic, timestamp_ms=1)])
+    (message,) = read_partition(source, topic, 1)
+    assert message.timestamp_type is TimestampType.APPEND
+    assert before <= message.timestamp_ms <= now_ms()
+
+
+def test_a_message_without_a_timestamp_gets_the_time_of_sending(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    before = now_ms()
+    source.publish([Sent(topic, timestamp_ms=None)])
+    (message,) = read_partition(source, topic, 1)
+    assert before <= message.timestamp_ms <= now_ms()
+
+
+def test_a_value_of_20_mb_passes_where_the_topic_allows_it(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic(config={"max.message.bytes": str(21 * MIB)})
+    value = os.urandom(MIB) * 20
+    source.publish([Sent(topic, b"before"), Sent(topic, value), Sent(topic, b"after")])
+    read = read_partition(source, topic, 3)
+    assert len(read) == 3
+    assert read[1].value == value
+
+
+def test_a_value_that_the_topic_does_not_take_is_a_matter_of_configuration(
+    broker: Broker, source: Source
+) -> None:
+    if isinstance(broker, TansuBroker):
+        pytest.skip("Tansu 0.6 takes any size")
+    topic = broker.create_topic(config={"max.message.bytes": "2000"})
+    with pytest.raises(ConfigurationError):
+        source.publish([Sent(topic, bytes(10_000))])
+    assert source.publish([Sent(topic, b"small")]) == [Receipt(topic, 0, 0)]
+
+
+# Publishing
+
+
+def test_receipts_tell_where_each_message_stands_in_the_order_given(broker: Broker, source: Source) -> None:
+    topic, other = broker.create_topic(2), broker.create_topic()
+    sent = [Sent(topic, partition=1), Sent(other), Sent(topic, partition=0), Sent(topic, partition=1)]
+    receipts = source.publish(iter(sent))
+    assert receipts == [
+        Receipt(topic, 1, 0),
+        Receipt(other, 0, 0),
+        Receipt(topic, 0, 0),
+        Receipt(topic, 1, 1),
+    ]
+    assert source.publish([]) == []
+
+
+def test_messages_with_the_same_key_go_to_one_partition_when_none_is_named(
+    broker: Broker, source: Source
+) -> None:
+    topic = broker.create_topic(8)
+    receipts = source.publish(Sent(topic, key=b"one key", partition=None) for _ in range(10))
+    assert len({receipt.partition for receipt in receipts}) == 1
+    assert len(source.publish([Sent(topic, key=None, partition=None)])) == 1
+
+
+def test_the_order_of_each_partition_is_kept(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic(2)
+    source.publish(Sent(topic, str(n).encode(), partition=n % 2) for n in range(1000))
+    starts = {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0}
+    with source.reader(starts) as reader:
+        read = [m for at in starts for m in read_until(reader, at, 500)]
+    for number in (0, 1):
+        numbers = [int(m.value or b"") for m in read if m.partition == number]
+        assert numbers == list(range(number, 1000, 2))
+
+
+def test_an_unwritable_source_refuses_before_it_connects(broker: Broker) -> None:
+    topic = broker.create_topic()
+    source = broker.source(writable=False)
+    with pytest.raises(ForbiddenError, match="not writable"):
+        source.publish([Sent(topic)])
+    with pytest.raises(ForbiddenError, match="not writable"):
+        source.create_topic(new_name())
+    assert source.watermarks([TopicPartition(topic, 0)])[TopicPartition(topic, 0)].high == 0
+
+
+def test_an_unwritable_source_that_nobody_answers_refuses_at_once() -> None:
+    source = KafkaSource("nowhere", bootstrap_servers="127.0.0.1:9")
+    with pytest.raises(ForbiddenError, match="not writable"):
+        source.publish([Sent("topic")])
+
+
+def test_publishing_to_a_topic_or_partition_that_is_not_there_creates_nothing(
+    broker: Broker, source: Source
+) -> None:
+    name, topic = new_name(), broker.create_topic()
+    with pytest.raises(MissingSettingError, match=name):
+        source.publish([Sent(name)])
+    with pytest.raises(MissingSettingError, match="no 7"):
+        source.publish([Sent(topic, partition=7)])
+    assert source.topics([name]) == {}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Sent("", timestamp_ms=0), Sent("", headers=(("a\0b", b""),)), Sent("", headers=(("\ud800", b""),))],
+    ids=["timestamp 0", "NUL in a header name", "a lone surrogate in a header name"],
+)
+def test_what_could_only_be_sent_altered_is_refused(broker: Broker, source: Source, message: Sent) -> None:
+    topic = broker.create_topic()
+    unsendable = Sent(topic, headers=message.headers, timestamp_ms=message.timestamp_ms)
+    with pytest.raises(DataError, match="can't be published as it is"):
+        source.publish([unsendable])
+    assert source.watermarks([TopicPartition(topic, 0)])[TopicPartition(topic, 0)].high == 0
+
+
+# Reading
+
+
+def test_a_reader_starts_at_the_offset_asked_for(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    source.publish(Sent(topic, str(n).encode()) for n in range(5))
+    assert [m.offset for m in read_partition(source, topic, 5, start=3)] == [3, 4]
+    assert read_partition(source, topic, 5, start=5) == []
+
+
+def test_one_poll_gives_no_more_messages_than_asked_for_and_loses_none(
+    broker: Broker, source: Source
+) -> None:
+    topic = broker.create_topic()
+    source.publish(Sent(topic, str(n).encode()) for n in range(50))
+    at = TopicPartition(topic, 0)
+    sizes, offsets = [], []
+    with source.reader({at: 0}) as reader:
+        while reader.position(at) < 50:
+            polled = reader.poll(7, 0.1)
+            sizes.append(len(polled))
+            offsets += [m.offset for m in polled]
+    assert max(sizes) <= 7
+    assert offsets == list(range(50))
+
+
+def test_an_empty_poll_at_the_end_is_not_an_error_and_reading_goes_on(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    at = TopicPartition(topic, 0)
+    with source.reader({at: 0}) as reader:
+        assert reader.poll(10, 0.1) == []
+        assert reader.position(at) == 0
+        source.publish([Sent(topic, b"late")])
+        assert values(read_until(reader, at, 1)) == [b"late"]
+
+
+def test_many_partitions_in_one_reader_are_all_read(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic(40)
+    source.publish(Sent(topic, str(n).encode(), partition=n % 40) for n in range(400))
+    starts = {TopicPartition(topic, number): 5 for number in range(40)}
+    read: list[Message] = []
+    with source.reader(starts) as reader:
+        for at in starts:
+            read += read_until(reader, at, 10)
+    offsets = {at: [m.offset for m in read if m.topic_partition == at] for at in starts}
+    assert offsets == {at: [5, 6, 7, 8, 9] for at in starts}
+
+
+def test_two_readers_of_one_source_do_not_disturb_each_other(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    source.publish(Sent(topic, str(n).encode()) for n in range(10))
+    at = TopicPartition(topic, 0)
+    with source.reader({at: 0}) as one, source.reader({at: 5}) as other:
+        assert [m.offset for m in read_until(other, at, 10)] == [5, 6, 7, 8, 9]
+        assert [m.offset for m in read_until(one, at, 10)] == list(range(10))
+
+
+def test_partitions_are_added_and_released_while_others_are_read(broker: Broker, source: Source) -> None:
+    topics = [broker.create_topic() for _ in range(3)]
+    one, two, three = (TopicPartition(topic, 0) for topic in topics)
+    source.publish(Sent(topic, str(n).encode()) for n in range(4) for topic in topics)
+    with source.reader({one: 0, two: 0}) as reader:
+        read_until(reader, one, 4)
+        read_until(reader, two, 4)
+        reader.release([two, TopicPartition("never.added", 0)])
+        reader.add({three: 2})
+        source.publish([Sent(topic, b"more") for topic in topics])
+        read = read_until(reader, three, 5) + read_until(reader, one, 5)
+        read += reader.poll(100, 0.3)
+    assert sorted((m.topic_partition, m.offset) for m in read) == sorted(
+        [(one, 4), (three, 2), (three, 3), (three, 4)]
+    )
+
+
+def test_a_partition_that_is_added_again_starts_anew_from_there(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    source.publish(Sent(topic, str(n).encode()) for n in range(100))
+    at = TopicPartition(topic, 0)
+    with source.reader({at: 50}) as reader:
+        assert reader.poll(1, 10.0)[0].offset == 50  # the rest is fetched by now, and to be forgotten
+        for start in (20, 80, 0):
+            reader.add({at: start})
+            assert reader.position(at) == start
+            assert [m.offset for m in read_until(reader, at, 100)] == list(range(start, 100))
+
+
+def test_what_was_fetched_of_a_released_partition_is_dropped(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    source.publish(Sent(topic, str(n).encode()) for n in range(100))
+    at = TopicPartition(topic, 0)
+    with source.reader({at: 0}) as reader:
+        assert len(reader.poll(1, 10.0)) == 1
+        reader.release([at])
+        assert reader.poll(100, 0.3) == []
+        assert reader.position(at) == 1
+
+
+# What is absent
+
+
+def test_the_position_passes_over_a_trailing_marker(broker: Broker, source: Source) -> None:
+    needs(broker, "transactions")
+    topic = broker.create_topic()
+    broker.open_transaction(topic, [b"a", b"b"]).commit()
+    at = TopicPartition(topic, 0)
+    assert source.watermarks([at])[at] == Watermarks(0, 3, 3)
+    assert values(read_partition(source, topic, 3)) == [b"a", b"b"]
+
+
+def test_aborted_messages_are_not_read_and_the_position_passes_over_them(
+    broker: Broker, source: Source
+) -> None:
+    needs(broker, "transactions")
+    topic = broker.create_topic()
+    source.publish([Sent(topic, b"first")])
+    broker.open_transaction(topic, [b"never", b"seen"]).abort()
+    source.publish([Sent(topic, b"last")])
+    broker.open_transaction(topic, [b"never seen either"]).abort()
+    at = TopicPartition(topic, 0)
+    assert source.watermarks([at])[at] == Watermarks(0, 7, 7)
+    assert [(m.offset, m.value) for m in read_partition(source, topic, 7)] == [(0, b"first"), (4, b"last")]
+    assert values(read_partition(source, topic, 7, start=2)) == [b"last"]
+    assert read_partition(source, topic, 7, start=5) == []
+
+
+def test_an_open_transaction_holds_readers_back_until_it_ends(broker: Broker, source: Source) -> None:
+    needs(broker, "transactions")
+    topic = broker.create_topic()
+    source.publish([Sent(topic, b"before")])
+    transaction = broker.open_transaction(topic, [b"within"])
+    source.publish([Sent(topic, b"after")])
+    at = TopicPartition(topic, 0)
+    assert source.watermarks([at])[at] == Watermarks(0, 1, 3)
+    with source.reader({at: 0}) as reader:
+        assert values(read_until(reader, at, 1)) == [b"before"]
+        assert reader.poll(10, 0.5) == []
+        assert reader.position(at) == 1
+        transaction.commit()
+        assert values(read_until(reader, at, 4)) == [b"within", b"after"]
+
+
+def test_the_position_passes_over_compacted_offsets(broker: Broker, source: Source) -> None:
+    needs(broker, "compaction")
+    topic = broker.topic_without_first()
+    at = TopicPartition(topic, 0)
+    stable = source.watermarks([at])[at].stable
+    assert [m.offset for m in read_partition(source, topic, stable)][:2] == [1, 2]
+
+
+# What is gone
+
+
+def test_offsets_below_the_low_watermark_are_an_error_and_other_partitions_go_on(
+    broker: Broker, source: Source
+) -> None:
+    needs(broker, "delete records")
+    gone, whole = broker.create_topic(), broker.create_topic()
+    source.publish(Sent(topic, str(n).encode()) for n in range(6) for topic in (gone, whole))
+    broker.delete_records(gone, 4)
+    here, there = TopicPartition(gone, 0), TopicPartition(whole, 0)
+    assert source.watermarks([here])[here] == Watermarks(4, 6, 6)
+    with source.reader({here: 1, there: 0}) as reader:
+        read, error = read_until_error(reader)
+        read += read_until(reader, there, 6)
+        assert isinstance(error, OffsetsGoneError)
+        assert (error.facts["topic"], error.facts["partition"], error.facts["offset"]) == (gone, 0, 1)
+        assert [m.offset for m in read if m.topic == whole] == list(range(6))
+        assert [m for m in read if m.topic == gone] == []
+        reader.add({here: 4})
+        assert [m.offset for m in read_until(reader, here, 6)] == [4, 5]
+
+
+def test_retention_that_overtakes_a_read_is_an_error_after_what_was_still_to_be_had(
+    broker: Broker, source: Source
+) -> None:
+    needs(broker, "delete records")
+    topic = broker.create_topic()
+    at = TopicPartition(topic, 0)
+    source.publish(Sent(topic, str(n).encode()) for n in range(3))
+    with source.reader({at: 0}) as reader:
+        read = read_until(reader, at, 3)
+        stop = _overtake(broker, source, topic)
+        more, error = read_until_error(reader) if stop else ([], None)
+    offsets = [m.offset for m in read + more]
+    assert isinstance(error, OffsetsGoneError)
+    # Some may have been fetched before they were deleted; none is skipped, none comes twice.
+    assert offsets == list(range(len(offsets)))
+    assert error.facts["offset"] == len(offsets)
+    assert len(offsets) < stop
+
+
+def _overtake(broker: Broker, source: Source, topic: str) -> int:
+    """Publish more than a reader fetches ahead, and delete it; return where the partition begins now."""
+    if isinstance(broker, MockBroker):
+        source.publish(Sent(topic) for _ in range(10))
+    else:
+        source.publish(Sent(topic, bytes(MIB // 2), timestamp_ms=now_ms()) for _ in range(200))
+    stop = source.watermarks([TopicPartition(topic, 0)])[TopicPartition(topic, 0)].high
+    broker.delete_records(topic, stop)
+    return stop
+
+
+# Generations
+
+
+def test_a_topic_made_anew_has_another_id_and_starts_at_zero(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    at = TopicPartition(topic, 0)
+    source.publish([Sent(topic)])
+    before = source.topics([topic])[topic].topic_id
+    broker.make_anew(topic)
+    assert source.topics([topic])[topic].topic_id not in (before, None)
+    assert source.watermarks([at])[at] == Watermarks(0, 0, 0)
+
+
+def test_a_topic_that_is_deleted_under_a_reader_is_noticed_and_others_go_on(
+    broker: Broker, source: Source
+) -> None:
+    needs(broker, "deletion under a reader")
+    doomed, other = broker.create_topic(2), broker.create_topic()
+    starts = {TopicPartition(doomed, 0): 0, TopicPartition(doomed, 1): 0, TopicPartition(other, 0): 0}
+    source.publish([Sent(doomed), Sent(other)])
+    with source.reader(starts) as reader:
+        read_until(reader, TopicPartition(doomed, 0), 1)
+        broker.delete_topic(doomed)
+        _, error = read_until_error(reader)
+        assert isinstance(error, GenerationChangedError)
+        assert (error.facts["topic"], error.facts["partitions"]) == (doomed, [0, 1])
+        source.publish([Sent(other, b"more")])
+        read_until(reader, TopicPartition(other, 0), 2)
+
+
+@pytest.mark.parametrize("count", [1, 5], ids=["shorter than before", "longer than before"])
+def test_nothing_of_a_topic_made_anew_is_read_as_if_it_were_the_old_one(
+    broker: Broker, source: Source, count: int
+) -> None:
+    needs(broker, "deletion under a reader")
+    topic = broker.create_topic()
+    at = TopicPartition(topic, 0)
+    source.publish(Sent(topic, b"old") for _ in range(3))
+    with source.reader({at: 0}) as reader:
+        read = read_until(reader, at, 3)
+        broker.make_anew(topic)
+        source.publish(Sent(topic, b"new") for _ in range(count))
+        more, error = read_until_error(reader)
+        assert isinstance(error, GenerationChangedError)
+        assert values(read + more) == [b"old"] * 3
+        assert reader.position(at) == 3
+        reader.add({at: 0})
+        assert values(read_until(reader, at, count)) == [b"new"] * count
+
+
+@pytest.mark.kafka
+def test_a_reader_that_is_led_into_a_new_topic_hands_out_nothing_of_it(apache: ApacheBroker) -> None:
+    topic = apache.create_topic()
+    at = TopicPartition(topic, 0)
+    with apache.open() as source, source.reader({at: 0}) as reader:
+        source.publish(Sent(topic, b"old") for _ in range(3))
+        read = read_until(reader, at, 3)
+        # Paused, librdkafka never sees the new topic shorter than the old one, and reads on at offset 3.
+        consumer: Any = reader._consumer
+        consumer.pause(consumer.assignment())
+        apache.make_anew(topic)
+        source.publish(Sent(topic, b"new") for _ in range(6))
+        consumer.resume(consumer.assignment())
+        more, error = read_until_error(reader)
+        assert isinstance(error, GenerationChangedError)
+        assert values(read + more) == [b"old"] * 3
+        assert reader.position(at) == 3
+
+
+def test_an_offset_beyond_the_end_means_that_the_topic_is_another_one(broker: Broker, source: Source) -> None:
+    needs(broker, "range check")
+    topic = broker.create_topic()
+    source.publish([Sent(topic)])
+    with source.reader({TopicPartition(topic, 0): 5}) as reader:
+        _, error = read_until_error(reader)
+    assert isinstance(error, GenerationChangedError)
+
+
+def test_a_partition_that_is_not_there_means_that_the_topic_is_another_one(
+    broker: Broker, source: Source
+) -> None:
+    topic = broker.create_topic()
+    source.publish([Sent(topic)])
+    missing = [TopicPartition(topic, 3), TopicPartition(new_name(), 0)]
+    with source.reader({TopicPartition(topic, 0): 0, **dict.fromkeys(missing, 0)}) as reader:
+        errors: list[HopArchiveError] = []
+        while len(errors) < 2:
+            errors.append(read_until_error(reader)[1])
+    assert [type(error) for error in errors] == [GenerationChangedError] * 2
+    assert {error.facts["topic"] for error in errors} == {at.topic for at in missing}
+
+
+def test_without_topic_ids_a_topic_that_became_shorter_is_still_noticed() -> None:
+    cluster = MockCluster(topic_ids=False)
+    source = MockSource(cluster=cluster)
+    source.create_topic("topic")
+    source.publish([Sent("topic")])
+    assert source.topics(["topic"])["topic"].topic_id is None
+    with source.reader({TopicPartition("topic", 0): 0}) as reader:
+        read_until(reader, TopicPartition("topic", 0), 1)
+        cluster.recreate_topic("topic")
+        _, error = read_until_error(reader)
+    assert isinstance(error, GenerationChangedError)
+
+
+# Outages
+
+
+def test_a_cluster_that_does_not_answer_is_unavailable_within_ten_seconds(mortal: Broker) -> None:
+    source = mortal.source()
+    mortal.stop()
+    at = TopicPartition("topic", 0)
+    calls: list[Callable[[], object]] = [source.cluster_id, source.topics, lambda: source.watermarks([at])]
+    calls += [lambda: source.topics(["topic"]), lambda: _read_once(source, at)]
+    calls.append(lambda: source.publish([Sent("topic")]))
+    for call in calls:
+        began = time.monotonic()
+        with pytest.raises(UnavailableError):
+            call()
+        assert time.monotonic() - began < 10
+    source.note_progress({at: 1})
+    source.close()
+
+
+def _read_once(source: Source, at: TopicPartition) -> None:
+    with source.reader({at: 0}) as reader:
+        reader.poll(1, 0.1)
+
+
+def test_a_broker_that_dies_in_mid_read_is_unavailable_and_reading_goes_on_when_it_is_back(
+    mortal: Broker,
+) -> None:
+    source = mortal.source()
+    topic = mortal.create_topic()
+    at = TopicPartition(topic, 0)
+    source.publish([Sent(topic, b"before")])
+    with source.reader({at: 0}) as reader:
+        read_until(reader, at, 1)
+        mortal.stop()
+        began = time.monotonic()
+        _, error = read_until_error(reader)
+        assert isinstance(error, UnavailableError)
+        assert time.monotonic() - began < 12  # 10, and the poll before
+        mortal.start()
+        if "durability" not in mortal.lacks:
+            until(lambda: _is_back(source), "the source answers again")
+            assert source.watermarks([at])[at] == Watermarks(0, 1, 1)
+            source.publish([Sent(topic, b"after")])
+            assert values(read_until_through_outage(reader, at, 2)) == [b"after"]
+    source.close()
+
+
+def read_until_through_outage(reader: Reader, at: TopicPartition, stop: int) -> list[Message]:
+    read: list[Message] = []
+
+    def is_there() -> bool:
+        with contextlib.suppress(UnavailableError):
+            read.extend(reader.poll(100, 0.1))
+        return reader.position(at) >= stop
+
+    until(is_there, f"{at} is read to {stop}")
+    return read
+
+
+def _is_back(source: Source) -> bool:
+    try:
+        return bool(source.topics())
+    except UnavailableError:
+        return False
+
+
+@pytest.mark.kafka
+def test_watermarks_are_right_at_once_after_a_restart(apache: ApacheBroker) -> None:
+    needs(apache, "stopping")
+    topic = apache.create_topic()
+    at = TopicPartition(topic, 0)
+    with apache.open() as source:
+        source.publish([Sent(topic)])
+        assert source.watermarks([at])[at] == Watermarks(0, 1, 1)
+        apache.stop()
+        apache.start()
+        assert source.watermarks([at])[at] == Watermarks(0, 1, 1)
+
+
+def test_a_cluster_that_is_nowhere_is_named_with_what_to_check_and_nothing_else_is_printed() -> None:
+    program = """
+from hop_archive.source.kafka import KafkaSource
+source = KafkaSource("hop-nowhere", bootstrap_servers="127.0.0.1:9,127.0.0.1:11", timeout_s=1.0)
+try:
+    source.cluster_id()
+except Exception as error:
+    print(type(error).__name__, error)
+source.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    for expected in (
+        "UnavailableError",
+        "hop-nowhere",
+        "127.0.0.1:9,127.0.0.1:11",
+        "Check that the broker runs",
+    ):
+        assert expected in line
+
+
+def test_what_librdkafka_says_goes_to_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    source = KafkaSource("nowhere", bootstrap_servers="127.0.0.1:9", timeout_s=0.5)
+    with pytest.raises(UnavailableError):
+        source.topics()
+    source.close()
+    assert "hop_archive.librdkafka" in {record.name for record in caplog.records}
+
+
+def test_a_server_that_says_nothing_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        source = KafkaSource("silent", bootstrap_servers=address, timeout_s=1.0)
+        began = time.monotonic()
+        with pytest.raises(UnavailableError):
+            source.topics()
+        assert time.monotonic() - began < 3
+        source.close()
+
+
+@pytest.mark.kafka
+def test_a_refused_login_is_forbidden_at_once_and_shows_no_password(apache: ApacheBroker) -> None:
+    needs(apache, "login")
+    wrong = login(apache, "hunter2")
+    began = time.monotonic()
+    calls: list[Callable[[], object]] = [wrong.cluster_id, wrong.topics]
+    for call in calls:
+        with pytest.raises(ForbiddenError) as caught:
+            call()
+        assert "password" in str(caught.value)
+        assert "hunter2" not in f"{caught.value} {caught.value.facts}"
+    assert time.monotonic() - began < 8
+    wrong.close()
+    right = login(apache, "right")
+    assert right.cluster_id()
+    right.close()
+
+
+def login(apache: ApacheBroker, password: str) -> KafkaSource:
+    return KafkaSource(
+        "hop-login",
+        bootstrap_servers=apache.login_servers,
+        settings={
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": "alice",
+        },
+        secrets={"sasl.password": SecretStr(password)},
+    )
+
+
+def test_a_setting_that_librdkafka_does_not_know_is_a_matter_of_configuration() -> None:
+    source = KafkaSource("odd", bootstrap_servers="127.0.0.1:9", settings={"no.such.setting": "1"})
+    with pytest.raises(ConfigurationError, match=r"no\.such\.setting"):
+        source.cluster_id()
+
+
+@pytest.mark.kafka
+def test_settings_cannot_take_the_guarantees_away(apache: ApacheBroker) -> None:
+    topic = apache.create_topic()
+    at = TopicPartition(topic, 0)
+    loose = {"isolation.level": "read_uncommitted", "enable.partition.eof": "false", "acks": "0"}
+    source = KafkaSource(
+        "loose", bootstrap_servers=apache.bootstrap_servers, settings=loose, writable=True, timeout_s=8.0
+    )
+    source.publish([Sent(topic, b"before")])
+    transaction = apache.open_transaction(topic, [b"uncommitted"])
+    with source.reader({at: 0}) as reader:
+        assert values(read_until(reader, at, 1)) == [b"before"]
+        assert reader.poll(10, 0.5) == []
+        transaction.abort()
+        assert read_until(reader, at, 3) == []
+    with source.reader({at: 7}) as reader:
+        assert isinstance(read_until_error(reader)[1], GenerationChangedError)
+    source.close()
+
+
+def test_closing_lets_go_of_all_threads_and_may_be_done_twice(kafka: KafkaBroker) -> None:
+    topic = kafka.create_topic()
+    source = kafka.source()
+    before = _threads()
+    source.publish([Sent(topic)])
+    with source.reader({TopicPartition(topic, 0): 0}) as reader:
+        read_until(reader, TopicPartition(topic, 0), 1)
+        assert _threads() > before
+    reader.close()
+    source.close()
+    source.close()
+    gc.collect()
+    until(lambda: _threads() <= before, "the threads are gone")
+    assert source.cluster_id()  # a later call connects anew
+    source.close()
+
+
+def _threads() -> int:
+    return (
+        len(list(Path("/proc/self/task").iterdir())) if Path("/proc").exists() else threading.active_count()
+    )
+
+
+# Progress
+
+
+def test_progress_is_committed_for_monitoring(kafka: KafkaBroker) -> None:
+    topic = kafka.create_topic(2)
+    group = f"group-{topic}"
+    source = KafkaSource("progress", bootstrap_servers=kafka.bootstrap_servers, group_id=group)
+    source.note_progress({TopicPartition(topic, 0): 3, TopicPartition(topic, 1): 4})
+    source.note_progress({})
+    monitor = confluent_kafka.Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
+    wanted = [confluent_kafka.TopicPartition(topic, number) for number in (0, 1)]
+    until(lambda: [tp.offset for tp in monitor.committed(wanted, timeout=10)] == [3, 4], "both are committed")
+    monitor.close()
+    source.close()
+
+
+def test_progress_that_cannot_be_committed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    source = KafkaSource("nowhere", bootstrap_servers="127.0.0.1:9", timeout_s=0.5)
+    source.note_progress({TopicPartition("topic", 0): 3})
+    assert "not committed" in caplog.text
+    source.close()
+
+
+# Speed
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_messages_are_published_and_read_in_order(
+    broker: Broker, source: Source, record_property: Callable[[str, object], None]
+) -> None:
+    needs(broker, "load")
+    count = 50_000 if isinstance(broker, MockBroker) else 200_000
+    topic = broker.create_topic()
+    at = TopicPartition(topic, 0)
+    began = time.perf_counter()
+    receipts = source.publish(Sent(topic, n.to_bytes(8, "big") + bytes(992)) for n in range(count))
+    record_property("published_per_s", round(count / (time.perf_counter() - began)))
+    assert [receipt.offset for receipt in receipts] == list(range(count))
+    expected = 0
+    with source.reader({at: 0}) as reader:
+        began = time.perf_counter()
+        while expected < count:
+            for message in reader.poll(5000, 1.0):
+                assert message.value is not None
+                assert (message.offset, message.value[:8]) == (expected, expected.to_bytes(8, "big"))
+                expected += 1
+        record_property("read_per_s", round(count / (time.perf_counter() - began)))
+    broker.delete_topic(topic)
+
+
+# What librdkafka reports, staged: events that a healthy broker does not send
+
+
+@pytest.fixture
+def staged() -> Iterator[tuple[MockCluster, Callable[..., list[Message]]]]:
+    """A mock cluster, and a way to let a reader of partition 0 of its topic poll events that are made up."""
+    cluster = MockCluster()
+    cluster.create_topic("topic")
+    connection = Connection("staged", "127.0.0.1:9", {}, {}, 1.0)
+    starts = {TopicPartition("topic", 0): 0}
+    reader = KafkaReader(
+        MockSource("staged", cluster=cluster), connection, starts, group_id="group", fetch_bytes=MIB
+    )
+
+    def poll(*events: confluent_kafka.Message) -> list[Message]:
+        reader._held += events
+        return list(reader.poll(100, 0.0))
+
+    yield cluster, poll
+    reader.close()
+
+
+Staged = tuple[MockCluster, Callable[..., list[Message]]]
+
+
+def event(offset: int, code: int | None = None, **more: Any) -> confluent_kafka.Message:
+    known: Mapping[str, Any] = {"topic": "topic", "partition": 0, "timestamp": (1, 5), "value": b"v"}
+    error = {} if code is None else {"error": KafkaError(code)}
+    return confluent_kafka.Message(**{**known, "offset": offset, **error, **more})
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(0, TimestampType.NONE), (1, TimestampType.CREATE), (2, TimestampType.APPEND)]
+)
+def test_each_timestamp_type_of_the_client_has_its_own(
+    staged: Staged, kind: int, expected: TimestampType
+) -> None:
+    _, poll = staged
+    (message,) = poll(event(0, timestamp=(kind, -1)))
+    assert (message.timestamp_type, message.timestamp_ms) == (expected, -1)
+
+
+def test_messages_that_came_with_an_error_are_handed_out_before_it(staged: Staged) -> None:
+    _, poll = staged
+    assert [m.offset for m in poll(event(0), event(1), event(2, KafkaError._BAD_MSG))] == [0, 1]
+    with pytest.raises(CorruptError, match="offset 2") as caught:
+        poll()
+    assert caught.value.facts == {"topic": "topic", "partition": 0, "offset": 2}
+    assert poll(event(3)) == []  # the partition is released
+
+
+def test_an_offset_below_the_one_asked_for_is_refused(staged: Staged) -> None:
+    _, poll = staged
+    assert [m.offset for m in poll(event(4), event(3), event(5))] == [4]
+    with pytest.raises(DataError, match="to be read from offset 5, and 3 came"):
+        poll()
+
+
+@pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT])
+def test_a_broken_connection_is_no_error_while_the_cluster_answers(staged: Staged, code: int) -> None:
+    cluster, poll = staged
+    assert poll(event(-1, code, topic=None, partition=-1)) == []
+    assert poll(event(0, code), event(0)) != []
+    cluster.stop()
+    with pytest.raises(UnavailableError):
+        poll(event(1))
+    cluster.start()
+    assert [m.offset for m in poll()] == [1]  # it was kept meanwhile
+
+
+def test_an_offset_out_of_range_is_judged_by_the_watermarks(staged: Staged) -> None:
+    cluster, poll = staged
+    for _ in range(5):
+        cluster.append("topic", b"")
+    assert poll(event(3, KafkaError._AUTO_OFFSET_RESET)) == []  # in range after all: asked for again
+    cluster.delete_records("topic", 0, 4)
+    with pytest.raises(OffsetsGoneError) as caught:
+        poll(event(3, KafkaError.OFFSET_OUT_OF_RANGE))
+    assert caught.value.facts == {"topic": "topic", "partition": 0, "offset": 3, "low": 4}
+
+
+def test_a_topic_that_only_the_client_takes_for_unknown_is_asked_for_again(staged: Staged) -> None:
+    cluster, poll = staged
+    assert poll(event(0), event(1, KafkaError.UNKNOWN_TOPIC_OR_PART)) != []
+    assert poll(event(1)) != []
+    cluster.delete_topic("topic")
+    with pytest.raises(GenerationChangedError):
+        poll(event(2, KafkaError.UNKNOWN_TOPIC_OR_PART))
+
+
+def test_being_forbidden_to_read_a_topic_is_told(staged: Staged) -> None:
+    _, poll = staged
+    with pytest.raises(ForbiddenError, match="topic"):
+        poll(event(0, KafkaError.TOPIC_AUTHORIZATION_FAILED))
+
+
+def test_a_header_name_that_is_not_utf_8_is_an_error_that_names_the_message(kafka: KafkaBroker) -> None:
+    topic = kafka.create_topic()
+    for name in ("good", "\udcff", "good again"):
+        kafka.append(Sent(topic, b"v", headers=((name, b""),), timestamp_ms=1))
+    with kafka.open() as source, source.reader({TopicPartition(topic, 0): 0}) as reader:
+        read, error = read_until_error(reader)
+        assert isinstance(error, CorruptError)
+        assert error.facts == {"topic": topic, "partition": 0, "offset": 1}
+        assert [m.offset for m in read] == [0]
+        reader.add({TopicPartition(topic, 0): 2})
+        assert [m.headers for m in read_until(reader, TopicPartition(topic, 0), 3)] == [
+            (("good again", b""),)
+        ]
+
+
+# The mock by itself
+
+
+def test_what_one_process_wrote_to_a_directory_the_next_one_finds(tmp_path: Path) -> None:
+    first = MockSource(directory=tmp_path)
+    first.create_topic("topic")
+    first.publish([Sent("topic", b"kept")])
+    second = MockSource(directory=tmp_path)
+    assert second.cluster_id() == first.cluster_id()
+    assert values(read_partition(second, "topic", 1)) == [b"kept"]
+
+
+def test_a_mock_that_restarts_empty_has_new_topic_ids_and_the_same_cluster_id() -> None:
+    cluster = MockCluster()
+    source = MockSource(cluster=cluster)
+    source.create_topic("topic")
+    before = source.cluster_id(), source.topics()["topic"].topic_id
+    cluster.restart_empty()
+    assert source.topics() == {}
+    source.create_topic("topic")
+    assert source.cluster_id() == before[0]
+    assert source.topics()["topic"].topic_id != before[1]
+
+
+def test_the_mocks_timestamps_are_those_of_its_clock() -> None:
+    cluster = MockCluster(clock=lambda: 42)
+    cluster.create_topic("topic")
+    cluster.append("topic", b"")
+    (message,) = read_partition(MockSource(cluster=cluster), "topic", 1)
+    assert message.timestamp_ms == 42
