@@ -15,11 +15,13 @@ from hop_archive.archiving import (
     store_slices,
     write_group,
 )
+from hop_archive.catalog.protocol import Outcome
 from hop_archive.document import object_key, segment_key
 from hop_archive.following import catch_up
-from hop_archive.reading import read_slices
+from hop_archive.identity import Identity
+from hop_archive.reading import Reading, read_slices
 from hop_archive.store.protocol import NewObject
-from hop_archive.surveying import plan_work
+from hop_archive.surveying import OVERTAKEN, plan_work
 from hop_archive.topics import Layout
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, awkward_world, exhausted, fill
@@ -128,34 +130,46 @@ def test_a_uuid_taken_by_other_content_after_the_decision_is_decided_anew(
     layout: Layout, overlap: int
 ) -> None:
     """The copies of a message rest on what becomes of the first: they too are decided anew."""
-    world = World(layout)
-    world.cluster.create_topic(QUIET)
-    world.cluster.create_topic("other")
-    contested = (("_id", uuid.UUID(int=5).bytes),)
-    world.cluster.append("other", b"other content", headers=contested)
-    for number in range(30):
-        world.cluster.append(
-            QUIET,
-            b"mine" if number % 3 == 0 else b"%d" % number,
-            headers=contested if number % 3 == 0 else (),
-        )
+    world = world_with_a_contested_uuid(layout)
     archive = world.archive()
     slices = plan_work(archive, [QUIET]).plan.slices
-    create, rivals = archive.store.create, [world.archive()]
+    create, known = archive.store.create, archive.catalog.known
+    asked, next_is_decided = [0], threading.Event()
 
     def create_after_rival(objects: list[NewObject]) -> object:
-        for rival in rivals:
-            rivals.clear()
-            exhausted(catch_up(rival, ["other"], overlap=0))
+        if asked[0] <= 2:
+            assert not overlap or next_is_decided.wait(30)
+            exhausted(catch_up(world.archive(), ["other"], overlap=0))
         return create(objects)
 
+    def count(identities: list[Identity]) -> object:
+        found = known(identities)
+        asked[0] += 1
+        if asked[0] == 2:
+            next_is_decided.set()
+        return found
+
     archive.store.create = create_after_rival  # type: ignore[method-assign, assignment]
+    archive.catalog.known = count  # type: ignore[method-assign, assignment]
     exhausted(archive_slices(archive, slices, overlap))
-    assert_archived(world.archive(), world.cluster, QUIET)
-    assert_archived(world.archive(), world.cluster, "other")
+    for topic in (QUIET, "other"):
+        assert_archived(world.archive(), world.cluster, topic)
     (summary,) = world.catalog.summaries([QUIET])
     assert summary.duplicates == 9
     assert len(world.catalog.collisions(QUIET)) == 1
+
+
+def world_with_a_contested_uuid(layout: Layout) -> World:
+    """Two topics use one UUID for different content; in one of them every third message is a copy."""
+    world = World(layout)
+    contested = (("_id", uuid.UUID(int=5).bytes),)
+    for topic in (QUIET, "other"):
+        world.cluster.create_topic(topic)
+    world.cluster.append("other", b"other content", headers=contested)
+    for number in range(30):
+        mine = number % 3 == 0
+        world.cluster.append(QUIET, b"mine" if mine else b"%d" % number, headers=contested if mine else ())
+    return world
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -177,3 +191,45 @@ def test_what_follows_a_refused_batch_is_left_for_the_next_plan() -> None:
     assert [done.disputed for done in dones] == [False, True]
     exhausted(catch_up(world.archive()))
     assert_all_sound(world)
+
+
+def readings_of(world: World, topic: str) -> list[Reading]:
+    archive = world.archive()
+    slices = plan_work(archive, [topic]).plan.slices
+    with archive.source.reader({}) as reader:
+        return list(read_slices(reader, slices, archive.limits, archive.monotonic))
+
+
+def test_what_was_read_is_not_recorded_once_the_topic_is_another_generation() -> None:
+    world = awkward_world()
+    readings = readings_of(world, BUSY)
+    world.cluster.recreate_topic(BUSY)
+    archive = world.archive()
+    dones = write_group(archive, prepare(archive, readings))
+    assert all("made anew" in done.note and not done.batches for done in dones)
+    assert not world.catalog.ledger([BUSY])
+
+
+def test_a_reader_that_jumped_over_offsets_that_retention_took_does_not_make_them_absent() -> None:
+    world = awkward_world()
+    (reading,) = [r for r in readings_of(world, BUSY) if r.slice.partition == 1 and r.slice.start == 0]
+    jumped = Reading(reading.slice, reading.messages[3:])
+    world.cluster.delete_records(BUSY, 1, 2)
+    archive = world.archive()
+    (done,) = write_group(archive, prepare(archive, [jumped]))
+    lost, archived = done.batches
+    assert (lost.slice.start, lost.slice.stop, lost.outcome, lost.reason) == (0, 2, Outcome.LOST, OVERTAKEN)
+    assert (archived.slice.start, archived.absent) == (2, 1)
+
+
+def test_duplicates_in_neighbouring_batches_are_seen_before_their_originals_are_committed() -> None:
+    """Else the objects of the later batch would be written for nothing, and its commit refused."""
+    world = World("segment")
+    world.cluster.create_topic(QUIET)
+    for number in range(40):
+        world.cluster.append(QUIET, b"%d" % (number % 10), timestamp_ms=NOW_MS)
+    archive = world.archive()
+    dones = commit_batches(archive, store_slices(archive, plan_work(archive).plan.slices))
+    assert not any(done.disputed for done in dones)
+    assert len(list(world.store.listing())) == 2
+    assert_archived(archive, world.cluster, QUIET)
