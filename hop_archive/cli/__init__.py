@@ -18,7 +18,7 @@ import click
 
 from hop_archive.errors import HopArchiveError
 
-COMMANDS: Mapping[str, str] = {
+COMMANDS: dict[str, str] = {
     "run": "hop_archive.cli.run:run",
     "status": "hop_archive.cli.status:status",
     "list": "hop_archive.cli.stanzas:list_stanzas",
