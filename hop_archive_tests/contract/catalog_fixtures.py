@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +22,7 @@ from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import HopArchiveError
 from hop_archive.local.ports import choose_ports
-from hop_archive.local.postgres import Postgres
+from hop_archive.local.postgres import Postgres, choose_home
 from hop_archive_tests.contract.catalog_helpers import (
     DATABASE_VARIABLE,
     TABLES,
@@ -37,20 +40,18 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databa
     if given:
         yield DatabaseServer(given, None)
         return
-    own = _own_server(tmp_path_factory)
-    try:
+    # As root the server runs as a user of its own, who cannot enter pytest's directories.
+    home = choose_home(tmp_path_factory.mktemp("postgres") / "server")
+    with ExitStack() as ending:
+        ending.callback(shutil.rmtree, home, ignore_errors=True)
+        own = _own_server(home)
+        ending.callback(own.stop)
         own.start()
         yield DatabaseServer(own.server.url(own.ports), own)
-    finally:
-        own.stop()
 
 
-def _own_server(tmp_path_factory: pytest.TempPathFactory) -> OwnServer:
-    home = tmp_path_factory.mktemp("postgres")
-    # Under root it runs as a user of its own, who has to get there.
-    for directory in (home, home.parent, home.parent.parent):
-        directory.chmod(0o755)
-    server = Postgres(home / "server", secrets.token_hex(8), secrets.token_hex(8))
+def _own_server(home: Path) -> OwnServer:
+    server = Postgres(home, secrets.token_hex(8), secrets.token_hex(8))
     try:
         server.prepare()
     except HopArchiveError as error:

@@ -1,0 +1,622 @@
+"""What only a real database does: several writers at once, lost connections, deadlocks, rights, indexes, volume."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from hop_archive.catalog import postgres as postgres_module
+from hop_archive.catalog import postgres_copy, postgres_pool, sql
+from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.protocol import Batch, Collision, Duplicate
+from hop_archive.errors import (
+    ConfigurationError,
+    DataError,
+    ForbiddenError,
+    HopArchiveError,
+    MissingSettingError,
+    SliceTakenError,
+    StaleDecisionError,
+    UnavailableError,
+)
+from hop_archive.slices import OffsetSet
+from hop_archive_tests.contract.catalog_helpers import (
+    DatabaseServer,
+    InThread,
+    adopted_row,
+    await_condition,
+    backends,
+    connect,
+    everything,
+    full_batch,
+    identity_of,
+    insert_as_archive_core,
+    password_of,
+    row_at,
+    slice_of,
+    terminate,
+    waiting_backends,
+)
+
+pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
+
+MakePostgres = Callable[..., PostgresCatalog]
+
+
+def prove_consistent(url: str) -> None:
+    """What the ledger, the rows, the duplicates and the summary say of one another."""
+    with connect(url) as connection:
+        told = connection.execute(
+            """SELECT (SELECT coalesce(sum(archived), 0) FROM batches), (SELECT count(*) FROM messages),
+                      (SELECT coalesce(sum(duplicates), 0) FROM batches), (SELECT count(*) FROM duplicates),
+                      (SELECT coalesce(sum(n_messages), 0) FROM topics)"""
+        ).fetchone()
+        strays = connection.execute(
+            """SELECT count(*) FROM messages m WHERE NOT EXISTS (SELECT FROM batches b WHERE
+                   (b.topic, b.generation, b.partition) = (m.topic, m.generation, m.partition)
+                   AND b.offsets @> m."offset")"""
+        ).fetchone()
+    assert told is not None
+    archived, rows, duplicates, recorded, summed = told
+    assert (archived, duplicates, archived) == (rows, recorded, summed)
+    assert strays == (0,)
+
+
+# Several writers
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_writers_with_overlapping_slices_one_wins_and_nothing_is_doubled(
+    make_postgres: MakePostgres, database_url: str, attempt: int
+) -> None:
+    catalogs = [make_postgres() for _ in range(4)]
+    start = threading.Barrier(len(catalogs))
+
+    def commit(catalog: PostgresCatalog, batch: Batch) -> None:
+        start.wait()
+        catalog.commit(batch)
+
+    batches = [full_batch(100 * n, 100 * n + 450) for n in range(len(catalogs))]
+    calls = [InThread(partial(commit, *pair)) for pair in zip(catalogs, batches, strict=True)]
+    outcomes = [call.outcome() for call in calls]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", *["SliceTakenError"] * 3]
+    winner = batches[outcomes.index(None)]
+    assert list(catalogs[0].rows("alerts")) == winner.rows
+    assert catalogs[0].coverage() == {winner.slice.lineage: winner.slice.offsets}
+    prove_consistent(database_url)
+
+
+def test_of_writers_of_the_same_uuids_one_wins(make_postgres: MakePostgres, database_url: str) -> None:
+    catalogs = [make_postgres() for _ in range(3)]
+    shared = [uuid.uuid4() for _ in range(200)]
+    start = threading.Barrier(len(catalogs))
+
+    def commit(partition: int) -> None:
+        where = slice_of(0, 200, partition=partition)
+        order = shared if partition % 2 else shared[::-1]
+        batch = Batch(where, rows=[row_at(where, i, uuid=own) for i, own in enumerate(order)])
+        start.wait()
+        catalogs[partition].commit(batch)
+
+    outcomes = [call.outcome() for call in [InThread(partial(commit, n)) for n in range(3)]]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", *["StaleDecisionError"] * 2]
+    assert len(list(catalogs[0].rows("alerts"))) == 200
+    prove_consistent(database_url)
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback"])
+def test_a_writer_waits_for_one_that_has_the_slice_and_may_yet_fail(
+    postgres: PostgresCatalog, database_url: str, ending: str
+) -> None:
+    with psycopg.connect(database_url) as first:
+        first.execute(
+            "INSERT INTO batches (topic, generation, partition, offsets, outcome, absent)"
+            " VALUES ('alerts', 1, 0, '[5,6)', 'archived', 1)"
+        )
+        second = InThread(lambda: postgres.commit(full_batch(0, 10)))
+        await_condition("the second to wait", lambda: waiting_backends(database_url))
+        first.execute(ending.encode())
+        outcome = second.outcome()
+    assert isinstance(outcome, SliceTakenError) if ending == "commit" else outcome is None
+
+
+def test_a_writer_does_not_wait_for_ever(make_postgres: MakePostgres, database_url: str) -> None:
+    hasty = make_postgres(timeout_s=0.3)
+    with psycopg.connect(database_url) as first:
+        first.execute(
+            "INSERT INTO batches (topic, generation, partition, offsets, outcome, absent)"
+            " VALUES ('alerts', 1, 0, '[5,6)', 'archived', 1)"
+        )
+        with pytest.raises(UnavailableError, match="test-db"):
+            hasty.commit(full_batch(0, 10))
+        first.rollback()
+    hasty.commit(full_batch(0, 10))
+
+
+def test_a_writer_that_hangs_within_its_commit_is_thrown_out_and_can_do_no_harm(
+    make_postgres: MakePostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_pool, "_IDLE_IN_TRANSACTION_S", 0.3)
+    hung, fresh = make_postgres(), make_postgres()
+    at_work, wake = threading.Event(), threading.Event()
+    copy = postgres_copy.copy_messages
+
+    def hang_once(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+        if not at_work.is_set():
+            at_work.set()
+            assert wake.wait(30)
+        copy(connection, batch, number)
+
+    monkeypatch.setattr(postgres_module, "copy_messages", hang_once)
+    batch = full_batch(0, 20)
+    hanging = InThread(lambda: hung.commit(batch))
+    assert at_work.wait(30)
+    fresh.commit(batch)
+    wake.set()
+    assert isinstance(hanging.outcome(), UnavailableError)
+    assert list(fresh.rows("alerts")) == batch.rows
+    prove_consistent(database_url)
+    with pytest.raises(SliceTakenError):
+        hung.commit(batch)
+
+
+def test_a_deadlock_is_tried_again(postgres: PostgresCatalog, database_url: str) -> None:
+    where = slice_of(0, 2)
+    batch = Batch(where, rows=[row_at(where, 0), row_at(where, 1)])
+    with psycopg.connect(database_url) as other:
+        insert_uncommitted(other, batch.rows[1].uuid)
+        committing = InThread(lambda: postgres.commit(batch))
+        # It has the first row, and waits for the second: for the other, which now wants the first.
+        await_condition("the commit to wait", lambda: waiting_backends(database_url))
+        with suppress(psycopg.errors.DeadlockDetected):  # whichever of the two the server chooses
+            insert_uncommitted(other, batch.rows[0].uuid)
+        deadlocks = deadlock_count(database_url)
+        other.rollback()
+    assert committing.outcome() is None
+    await_condition("a deadlock to have been", lambda: deadlock_count(database_url) >= max(1, deadlocks))
+    assert list(postgres.rows("alerts")) == batch.rows
+    prove_consistent(database_url)
+
+
+def insert_uncommitted(connection: psycopg.Connection, own: uuid.UUID) -> None:
+    connection.execute(
+        "INSERT INTO messages (topic, timestamp, uuid, size, key, bucket, crc32, is_client_uuid, public,"
+        " direct_upload, message_crc32) VALUES ('other', 0, %s, 0, '', '', 0, false, true, false, 0)",
+        [own],
+    )
+
+
+def deadlock_count(url: str) -> int:
+    with connect(url) as connection:
+        told = connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert told is not None
+    return int(told[0])
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_what_the_server_breaks_off_is_tried_three_times(
+    postgres: PostgresCatalog, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    copy = postgres_copy.copy_messages
+    left = [None] * failures
+
+    def break_off(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+        if left:
+            left.pop()
+            connection.execute(
+                "DO $$ BEGIN RAISE EXCEPTION 'staged' USING ERRCODE = 'serialization_failure'; END $$"
+            )
+        copy(connection, batch, number)
+
+    monkeypatch.setattr(postgres_module, "copy_messages", break_off)
+    batch = full_batch(0, 5)
+    if failures < 3:
+        postgres.commit(batch)
+        assert list(postgres.rows("alerts")) == batch.rows
+    else:
+        with pytest.raises(UnavailableError):
+            postgres.commit(batch)
+        assert postgres.coverage() == {}
+
+
+# Lost connections
+
+
+def test_a_connection_killed_between_calls_is_not_noticed(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    postgres.commit(full_batch(0, 5))
+    terminate(database_url, backends(database_url))
+    postgres.commit(full_batch(5, 10))
+    assert postgres.coverage() == {slice_of(0, 1).lineage: OffsetSet.between(0, 10)}
+
+
+def test_a_connection_killed_within_a_commit_leaves_nothing_and_the_next_commit_works(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    batch = full_batch(0, 50)
+    with psycopg.connect(database_url) as other:
+        insert_uncommitted(other, batch.rows[30].uuid)
+        committing = InThread(lambda: postgres.commit(batch))
+        await_condition("the commit to wait", lambda: waiting_backends(database_url))
+        terminate(database_url, waiting_backends(database_url))
+        other.rollback()
+    assert isinstance(committing.outcome(), UnavailableError)
+    assert everything(postgres, "alerts") == ({}, [], [], [([], [], [])])
+    postgres.commit(batch)
+    assert list(postgres.rows("alerts")) == batch.rows
+
+
+def test_a_commit_whose_answer_was_lost_is_told_by_committing_again(
+    postgres: PostgresCatalog, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = PostgresCatalog._attempt
+
+    def lose_the_answer(self: PostgresCatalog, work: Callable[[psycopg.Connection], object]) -> object:
+        attempt(self, work)
+        raise psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly")
+
+    batch = full_batch(0, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresCatalog, "_attempt", lose_the_answer)
+        with pytest.raises(UnavailableError):
+            postgres.commit(batch)
+    with pytest.raises(SliceTakenError):
+        postgres.commit(batch)
+    assert list(postgres.rows("alerts")) == batch.rows
+
+
+def test_a_stream_whose_connection_is_killed_says_so_and_the_next_one_works(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    for partition in range(2):
+        postgres.commit(full_batch(0, 3000, partition=partition))
+    stream = postgres.rows("alerts")
+    next(stream)
+    terminate(database_url, backends(database_url))
+    with pytest.raises(UnavailableError, match="test-db"):
+        list(stream)
+    assert sum(1 for _ in postgres.rows("alerts")) == 6000
+
+
+def test_after_a_restart_of_the_server_the_next_call_works(
+    make_postgres: MakePostgres, database_server: DatabaseServer
+) -> None:
+    if database_server.own is None:
+        pytest.skip("the server is not ours to restart")
+    catalog = make_postgres(timeout_s=1.0)
+    catalog.commit(full_batch(0, 5))
+    database_server.own.stop()
+    try:
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match=r"test-db.*127\.0\.0\.1"):
+            catalog.commit(full_batch(5, 10))
+        assert time.monotonic() - started < 10
+    finally:
+        database_server.own.start()
+    catalog.commit(full_batch(5, 10))
+    assert len(list(catalog.rows("alerts"))) == 10
+
+
+def test_a_stream_may_rest_between_two_rows(
+    make_postgres: MakePostgres, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setattr(postgres_pool, "_IDLE_IN_TRANSACTION_S", 0.2)
+    catalog = make_postgres()
+    catalog.commit(full_batch(0, 3000))
+    stream = catalog.rows("alerts")
+    next(stream)
+    with psycopg.connect(
+        database_url, autocommit=True
+    ) as other:  # proof that the limit is in force elsewhere
+        other.execute("SET idle_in_transaction_session_timeout = '200ms'")
+        other.execute("BEGIN")
+        await_condition("an idle session to be thrown out", lambda: is_lost(other))
+    assert sum(1 for _ in stream) == 2999
+
+
+def is_lost(connection: psycopg.Connection) -> bool:
+    time.sleep(0.3)
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return True
+    return False
+
+
+def test_a_closed_catalog_lets_go_of_its_connections(postgres: PostgresCatalog, database_url: str) -> None:
+    postgres.commit(full_batch(0, 5))
+    assert backends(database_url)
+    postgres.close()
+    postgres.close()
+    await_condition("connections to be gone", lambda: not backends(database_url))
+    assert len(list(postgres.rows("alerts"))) == 5  # and connects anew
+
+
+def test_more_streams_than_connections_are_refused_with_what_to_do(make_postgres: MakePostgres) -> None:
+    catalog = make_postgres(pool_size=2, timeout_s=0.3)
+    catalog.commit(full_batch(0, 5))
+    streams = [catalog.rows("alerts") for _ in range(3)]
+    for stream in streams[:2]:
+        next(stream)
+    with pytest.raises(UnavailableError, match="pool_size"):
+        next(streams[2])
+    del streams[0], stream
+    assert len(list(catalog.rows("alerts"))) == 5
+
+
+# One transaction
+
+
+FULL = slice_of(0, 10)
+KEPT = uuid.uuid4()
+EVERYTHING = Batch(
+    FULL,
+    rows=[row_at(FULL, 0), row_at(FULL, 1)],
+    duplicates=[Duplicate(2, 0, KEPT, "same")],
+    collisions=[Collision(1, KEPT, KEPT)],
+)
+
+
+@pytest.mark.parametrize("table", ["batches", "messages", "duplicates", "findings", "topics"])
+def test_a_batch_of_which_any_part_fails_leaves_nothing(
+    postgres: PostgresCatalog, database_url: str, table: str
+) -> None:
+    with connect(database_url) as connection:
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'disk_full'; END $$"
+        )
+        connection.execute(
+            f"CREATE TRIGGER refuse AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()".encode()
+        )
+        try:
+            with pytest.raises(UnavailableError, match="disk full"):
+                postgres.commit(EVERYTHING)
+        finally:
+            connection.execute(f"DROP TRIGGER refuse ON {table}".encode())
+    assert everything(postgres, "alerts") == ({}, [], [], [([], [], [])])
+    postgres.commit(EVERYTHING)
+    assert postgres.summaries()[0].messages == 2
+
+
+def test_a_batch_that_does_not_add_up_is_refused_by_the_database_too(database_url: str) -> None:
+    with connect(database_url) as connection, pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute(
+            "INSERT INTO batches (topic, generation, partition, offsets, outcome, archived)"
+            " VALUES ('alerts', 1, 0, '[0,10)', 'archived', 9)"
+        )
+
+
+def test_rows_that_the_ledger_knows_nothing_of_are_for_a_person_to_decide(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    postgres.commit(full_batch(0, 5))
+    with connect(database_url) as connection:
+        connection.execute("DELETE FROM batches")
+    with pytest.raises(DataError, match="ledger"):
+        postgres.commit(full_batch(0, 5))
+    assert postgres.coverage() == {}
+
+
+def test_a_uuid_of_an_adopted_row_refuses_a_batch(postgres: PostgresCatalog, database_url: str) -> None:
+    adopted = adopted_row()
+    insert_as_archive_core(database_url, [adopted])
+    where = slice_of(0, 1)
+    with pytest.raises(StaleDecisionError):
+        postgres.commit(Batch(where, rows=[row_at(where, 0, uuid=adopted.uuid)]))
+
+
+def test_a_collision_is_a_finding_that_is_resolved(postgres: PostgresCatalog, database_url: str) -> None:
+    postgres.commit(EVERYTHING)
+    with connect(database_url) as connection:
+        found = connection.execute(
+            "SELECT kind, topic, uuid, detail ->> 'client_uuid', resolved_at IS NOT NULL, resolution <> ''"
+            " FROM findings"
+        ).fetchall()
+    assert found == [("uuid_collision", "alerts", KEPT, str(KEPT), True, True)]
+
+
+def test_merging_while_others_commit_loses_nothing(make_postgres: MakePostgres, database_url: str) -> None:
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    catalogs = [make_postgres() for _ in range(4)]
+    done = threading.Event()
+
+    def merge(catalog: PostgresCatalog) -> None:
+        while not done.is_set():
+            catalog.merge_ledger(tomorrow)
+
+    def commit(catalog: PostgresCatalog, first: int) -> None:
+        for start in range(first, 240, 8):
+            catalog.commit(full_batch(start, start + 4))
+
+    merging = [InThread(partial(merge, catalog)) for catalog in catalogs[:2]]
+    committing = [InThread(partial(commit, catalogs[2], 0)), InThread(partial(commit, catalogs[3], 4))]
+    outcomes = [call.outcome() for call in committing]
+    done.set()
+    assert [*outcomes, *(call.outcome() for call in merging)] == [None] * 4
+    catalogs[0].merge_ledger(tomorrow)
+    (entry,) = catalogs[0].ledger()
+    assert (entry.slice, entry.archived) == (slice_of(0, 240), 240)
+    prove_consistent(database_url)
+
+
+# Errors
+
+
+def test_what_is_wrong_with_a_server_is_told_without_its_password(database_url: str) -> None:
+    secret = password_of(database_url)
+    for url, expected, told in (
+        (make_conninfo(database_url, password=f"{secret}-wrong"), ForbiddenError, "password"),
+        (make_conninfo(database_url, user="nobody_at_all"), ForbiddenError, "nobody_at_all"),
+        (make_conninfo(database_url, port="1"), UnavailableError, ":1/"),
+        (make_conninfo(database_url, dbname="no_such_database"), MissingSettingError, "no_such_database"),
+        (without_password(database_url), ForbiddenError, "none is given"),
+    ):
+        catalog = PostgresCatalog("aws-dev-db", url)
+        started = time.monotonic()
+        for call in (catalog.check, partial(catalog.commit, full_batch(0, 2))):
+            with pytest.raises(expected) as refusal:
+                call()
+            said = f"{refusal.value} {refusal.value.facts} {refusal.value.__cause__} {catalog!r} {catalog._server!r}"
+            assert secret not in said
+            assert "aws-dev-db" in str(refusal.value)
+            assert told in str(refusal.value)
+        assert time.monotonic() - started < 5
+        catalog.close()
+
+
+def without_password(url: str) -> str:
+    told = psycopg.conninfo.conninfo_to_dict(url)
+    del told["password"]
+    return make_conninfo("", **told)
+
+
+def test_a_connection_string_that_is_none_is_not_quoted() -> None:
+    with pytest.raises(ConfigurationError, match="local-db") as refusal:
+        PostgresCatalog("local-db", "postgresql//user:hidden@host/db")
+    assert "hidden" not in f"{refusal.value} {refusal.value.facts} {refusal.value.__cause__}"
+    assert refusal.value.__suppress_context__
+
+
+def test_making_a_catalog_connects_to_nothing() -> None:
+    catalog = PostgresCatalog("local-db", "postgresql://user@127.0.0.1:1/db")
+    assert catalog.name == "local-db"
+    catalog.close()
+
+
+def test_a_database_without_catalog_says_which_command_makes_it(empty_database_url: str) -> None:
+    catalog = PostgresCatalog("aws-dev-db", empty_database_url)
+    calls: Sequence[Callable[[], object]] = (
+        catalog.check,
+        catalog.coverage,
+        partial(catalog.commit, full_batch(0, 2)),
+        partial(list, catalog.rows("alerts")),
+    )
+    for call in calls:
+        with pytest.raises(MissingSettingError, match="hop-archive migrate -D aws-dev-db"):
+            call()
+    catalog.close()
+
+
+def test_a_server_that_takes_no_more_connections_is_unavailable(
+    database_server: DatabaseServer, database_url: str
+) -> None:
+    role = psycopg.conninfo.conninfo_to_dict(database_url)["user"]
+    with connect(database_server.superuser_url) as admin:
+        admin.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 0'.encode())
+        try:
+            catalog = PostgresCatalog("local-db", database_url)
+            with pytest.raises(UnavailableError):
+                catalog.check()
+        finally:
+            admin.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT -1'.encode())
+    catalog.check()
+    catalog.close()
+
+
+def test_a_user_who_may_only_read_is_told_so(database_server: DatabaseServer, database_url: str) -> None:
+    options = "-c default_transaction_read_only=on"
+    catalog = PostgresCatalog("local-db", make_conninfo(database_url, options=options))
+    assert catalog.coverage() == {}
+    with pytest.raises(ForbiddenError, match="local-db"):
+        catalog.commit(full_batch(0, 2))
+    catalog.close()
+
+
+def test_an_error_that_is_a_bug_keeps_its_own_type(postgres: PostgresCatalog) -> None:
+    where = slice_of(0, 1)
+    with pytest.raises(psycopg.Error) as bug:
+        postgres.commit(Batch(where, rows=[row_at(where, 0, object_key="a\0b")]))
+    assert not isinstance(bug.value, HopArchiveError)
+    assert postgres.coverage() == {}
+
+
+# Indexes and volume
+
+PLANS: dict[str, tuple[str, Sequence[object] | dict[str, object], str]] = {
+    "GENERATIONS": (sql.GENERATIONS, [["alerts"]], "generations_pkey"),
+    "OBSERVED": (sql.OBSERVED, [["alerts"]], "observed_pkey"),
+    "HOLDERS": (sql.HOLDERS, ["alerts", 1, 0, 5, 6], "batches_slice_excl"),
+    "SUMMARIES_SINCE": (sql.SUMMARIES_SINCE, {"topics": None, "since": "2999-01-01"}, "batches_created_idx"),
+    "TAKEN_UUIDS": (sql.TAKEN_UUIDS, [[KEPT]], "messages_uuid_idx"),
+    "KNOWN_BY_UUID": (sql.KNOWN_BY_UUID, [[KEPT]], "messages_uuid_idx"),
+    "FIND": (sql.FIND, [KEPT], "messages_uuid_idx"),
+    "HAS_ADOPTED": (sql.HAS_ADOPTED, [["alerts"]], "messages_adopted_idx"),
+    "KNOWN_ADOPTED": (sql.KNOWN_ADOPTED, [["alerts"], [1], [2]], "messages_adopted_idx"),
+    "ROWS": (sql.ROWS, ["alerts"], "messages_offset_idx"),
+    "DUPLICATES": (sql.DUPLICATES, ["alerts"], "duplicates_pkey"),
+    "COLLISIONS": (sql.COLLISIONS, ["alerts", sql.COLLISION], "findings_topic_idx"),
+    "by topic and time": (
+        "SELECT uuid FROM messages WHERE topic = %s AND timestamp > 5 ORDER BY timestamp",
+        ["alerts"],
+        "messages_topic_timestamp_idx",
+    ),
+    "all topics by time": (
+        "SELECT uuid FROM messages WHERE (timestamp, id) > (%s, 3) ORDER BY timestamp, id LIMIT 10",
+        [5],
+        "messages_timestamp_id_idx",
+    ),
+}
+SORTED = ("SUMMARIES_SINCE", "SUMMARIES")
+"""What has to sort: these come in an order that no index has."""
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_statement_relies_on_the_index_that_it_names(
+    postgres: PostgresCatalog, database_url: str, name: str
+) -> None:
+    for partition in range(3):
+        postgres.commit(full_batch(0, 500, partition=partition))
+        postgres.commit(full_batch(0, 500, topic=f"other-{partition}"))
+    statement, values, index = PLANS[name]
+    with connect(database_url) as connection:
+        connection.execute("ANALYZE")
+        connection.execute("SET enable_seqscan = off")  # the tables are small
+        connection.execute(f"SET enable_sort = {'on' if name in SORTED else 'off'}".encode())
+        plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {statement}".encode(), values))
+    assert index in plan, plan
+
+
+def test_the_coverage_of_a_thousand_topics_takes_well_under_half_a_second(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    with connect(database_url) as connection:
+        connection.execute(
+            """INSERT INTO batches (topic, generation, partition, offsets, outcome, absent)
+               SELECT 'topic-' || t, 1, p, int8range(b * 10, b * 10 + 10), 'archived', 10
+               FROM generate_series(1, 1000) AS t, generate_series(0, 1) AS p, generate_series(0, 9) AS b"""
+        )
+        connection.execute("ANALYZE batches")
+    postgres.coverage()
+    started = time.perf_counter()
+    covered = postgres.coverage()
+    elapsed_s = time.perf_counter() - started
+    assert len(covered) == 2000
+    assert set(covered.values()) == {OffsetSet.between(0, 100)}
+    assert elapsed_s < 0.5
+
+
+def test_a_large_batch_goes_in_and_is_known_and_streamed_whole(postgres: PostgresCatalog) -> None:
+    batch = full_batch(0, 10_000)
+    postgres.commit(batch)
+    identities = [identity_of(row) for row in batch.rows]
+    assert {known.uuid for known in postgres.known(identities)} == {row.uuid for row in batch.rows}
+    assert list(postgres.rows("alerts")) == batch.rows
+
+
+def test_ten_thousand_duplicates_go_in(postgres: PostgresCatalog) -> None:
+    duplicates = [Duplicate(offset, -1, KEPT, "same UUID") for offset in range(10_000)]
+    postgres.commit(Batch(slice_of(0, 10_000), duplicates=duplicates))
+    assert [one for _, one in postgres.duplicates("alerts")] == duplicates
