@@ -23,8 +23,9 @@ PROBE_TIMEOUT_S = 3.0
 
 _NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName", "404"})
 _REGION = frozenset(
-    {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+    {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 )
+_REDIRECTS = frozenset({301, 302, 307, 308})
 _CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 """What AWS answers with status 400; with 401 and 403 the status says it."""
 
@@ -87,7 +88,7 @@ def diagnose(
     )
     ask = again or (lambda asked: asked.list_objects_v2(Bucket=place.bucket, MaxKeys=1))
     try:
-        return _elsewhere(place, ask(client()))
+        ask(_without_redirects(client()))
     except boto.ClientError as error:
         return _refusal(place, error.response)
     except boto.ParamValidationError as error:
@@ -96,6 +97,7 @@ def diagnose(
         return forbidden(place, f"no credentials: {error}")
     except boto.BotoCoreError as error:
         return unavailable(place, f"{error}")
+    return None
 
 
 def unavailable(place: Place, found: str) -> UnavailableError:
@@ -118,11 +120,17 @@ def forbidden(place: Place, found: str, code: str = "") -> ForbiddenError:
     )
 
 
-def _elsewhere(place: Place, answer: Any) -> ConfigurationError | None:
-    """Tell whether boto3 got its answer from another region than the stanza's: it follows redirects, obstore does not."""
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = headers.get("x-amz-bucket-region", place.region)
-    return None if place.endpoint or region == place.region else _wrong_region(place, region)
+def _without_redirects(client: Any) -> Any:
+    """Make boto3 report that a bucket is elsewhere, as obstore meets it, rather than ask there by itself.
+
+    Where the place is not told, boto3 1.44 would ask until the stack overflows.
+    """
+
+    def redirected(context: dict[str, Any], **_: object) -> None:
+        context.setdefault("s3_redirect", {})["redirected"] = True
+
+    client.meta.events.register("before-call.s3", redirected)
+    return client
 
 
 def _refusal(place: Place, answer: Any) -> HopArchiveError:
@@ -135,17 +143,19 @@ def _refusal(place: Place, answer: Any) -> HopArchiveError:
             remedy="Create it, or correct the stanza's bucket or endpoint.",
             **place.facts,
         )
-    if code in _REGION:
-        return _wrong_region(place, str(answer.get("Error", {}).get("Region", "another")))
+    if code in _REGION or status in _REDIRECTS:
+        return _elsewhere(place, answer, code)
     if code in _CREDENTIALS or status in _FORBIDDEN_STATUSES:
         return forbidden(place, said, code)
     return unavailable(place, f"status {status}, {said}")
 
 
-def _wrong_region(place: Place, region: str) -> MissingSettingError:
+def _elsewhere(place: Place, answer: Any, code: str) -> MissingSettingError:
+    named = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    region = named or answer.get("Error", {}).get("Region", "")
     return MissingSettingError(
-        f"{place}: the bucket isn't in that region but in {region}.",
-        remedy="Correct the stanza's region.",
+        f"{place}: the bucket is elsewhere (the service said {code}{f': {region}' if region else ''}).",
+        remedy="Correct the stanza's region or endpoint.",
         bucket_region=region,
         **place.facts,
     )

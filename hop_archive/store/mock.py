@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -58,7 +59,9 @@ class MockStore:
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
         """Create objects, each only if its key is free; see ``Store.create``."""
-        return [self._create(legal(new.key), bytes(new.body)) for new in objects]
+        for new in objects:
+            legal(new.key)
+        return [self._create(new.key, bytes(new.body)) for new in objects]
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
         """Yield the bytes of each extent, in the order given; see ``Store.fetch``."""
@@ -83,8 +86,8 @@ class MockStore:
                 remedy="Set deleting_allowed in its stanza if that is really wanted.",
                 bucket=self._bucket,
             )
-        for key in keys:
-            self._shelf.remove(legal(key))
+        for key in [legal(key) for key in keys]:
+            self._shelf.remove(key)
 
     def close(self) -> None:
         """Do nothing; a closed mock goes on working."""
@@ -164,7 +167,7 @@ class _Directory:
 
     def add(self, key: str, body: bytes) -> bool:
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         # A link appears whole or not at all, and never over another file: a rename would overwrite.
         beside = self._write(body)
         try:
@@ -173,7 +176,7 @@ class _Directory:
             return False
         finally:
             beside.unlink()
-        self._sync_folders(path)
+        _sync(path.parent)
         return True
 
     def get(self, key: str) -> bytes | None:
@@ -187,9 +190,8 @@ class _Directory:
 
     def items(self) -> Iterator[tuple[str, int]]:
         for folder, _, names in os.walk(self._root):
-            for name in names:
-                path = Path(folder, name)
-                if not name.startswith("+"):
+            for path in (Path(folder, name) for name in names if not name.startswith("+")):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     yield self._key(path), path.stat().st_size
 
     def _path(self, key: str) -> Path:
@@ -208,11 +210,13 @@ class _Directory:
             os.fsync(file.fileno())
         return Path(path)
 
-    def _sync_folders(self, path: Path) -> None:
-        for folder in path.parents:
-            _sync(folder)
-            if folder == self._root:
-                return
+
+def _make(folder: Path) -> None:
+    """Make a folder, durably, and those above it."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:
