@@ -357,6 +357,14 @@ def test_nothing_runs_after_down_and_every_port_is_free(stack: LocalStack) -> No
     assert not [path for path in own if path.exists()]
 
 
+def test_the_ports_of_a_killed_server_are_free_at_once(stack: LocalStack) -> None:
+    state = read_state(stack.directory)
+    assert state is not None
+    for name in SERVER_NAMES:
+        stack.kill(name)
+        assert [port for port in state.server(name).ports if not is_free(port)] == []
+
+
 def test_database_and_objects_survive_down_and_up_at_the_same_addresses(stack: LocalStack) -> None:
     address = stack.address()
     leave_data(address, "before-down")
