@@ -47,6 +47,8 @@ Value = TypeVar("Value")
 FETCH_BYTES = 32 * 1024 * 1024
 TIMEOUT_S = 8.0
 _POLL_S = 0.1
+_CREATION_S = 60.0
+_LOGIN_S = 2.0  # long enough to see a login refused, where a call blocks and can't be told to stop
 _NO_ID = str(Uuid(0, 0))  # what a broker without KIP-516 answers
 _SPEC: Any = OffsetSpec  # its factories have no types
 
@@ -140,13 +142,22 @@ class KafkaSource:
         return self._publisher.publish(messages)
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-        """Create a topic with the cluster's default replication, and wait until its partitions have leaders."""
+        """Create a topic with the cluster's default replication, and wait until its partitions have leaders.
+
+        That may take a minute where there are very many partitions.
+
+        Raises:
+            ConfigurationError: The cluster does not take such a name, setting or number of partitions.
+        """
         self._refuse_unless_writable("create topics on it")
-        deadline = self._deadline()
-        topic = NewTopic(name, partitions, config=dict(config or {}))
-        futures = self._admin().create_topics([topic], request_timeout=deadline.left_s)
-        self._settle(futures, f"creating topic {name}", deadline, absent={KafkaError.TOPIC_ALREADY_EXISTS})
-        self._wait_until_usable(name, deadline)
+        if not self.topics([name]):
+            deadline = Deadline.after(_CREATION_S)
+            topic = NewTopic(name, partitions, config=dict(config or {}))
+            futures = self._admin().create_topics([topic], request_timeout=deadline.left_s)
+            self._settle(
+                futures, f"creating topic {name}", deadline, absent={KafkaError.TOPIC_ALREADY_EXISTS}
+            )
+            self._wait_until_usable(name, deadline)
 
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit group offsets for outside monitoring; a failure is logged."""
@@ -218,12 +229,20 @@ class KafkaSource:
         return bool(concurrent.futures.wait(futures, timeout=1.0).not_done)
 
     def _all_names(self, deadline: Deadline) -> list[str]:
-        client = self._admin()
-        try:
-            return sorted(client.list_topics(timeout=deadline.left_s).topics)
-        except KafkaException as error:
-            client.poll(0)
-            raise self._connection.failure("listing topics", kafka_error(error), self._troubles) from error
+        client, timeout_s = self._admin(), min(_LOGIN_S, deadline.left_s)
+        while True:
+            try:
+                names = sorted(client.list_topics(timeout=timeout_s).topics)
+            except KafkaException as error:
+                client.poll(0)
+                if self._troubles.refused or deadline.passed:
+                    raise self._connection.failure(
+                        "listing topics", kafka_error(error), self._troubles
+                    ) from error
+                timeout_s = deadline.left_s
+            else:
+                self._troubles.forget()
+                return names
 
     def _watermarks(
         self, partitions: Collection[TopicPartition], deadline: Deadline

@@ -96,7 +96,7 @@ class Broker(Protocol):
     name: str
     lacks: Mapping[str, str]
 
-    def source(self, *, writable: bool = True) -> Source: ...
+    def source(self, *, writable: bool = True, timeout_s: float = 8.0) -> Source: ...
     def create_topic(self, partitions: int = 1, config: Mapping[str, str] | None = None) -> str: ...
     def delete_topic(self, topic: str) -> None: ...
     def make_anew(self, topic: str) -> None: ...
@@ -136,7 +136,7 @@ class MockBroker:
         self.lacks: Mapping[str, str] = {"load": "each call loads and saves everything"} if directory else {}
         self.cluster = MockCluster(directory=directory)
 
-    def source(self, *, writable: bool = True) -> Source:
+    def source(self, *, writable: bool = True, timeout_s: float = 8.0) -> Source:
         return MockSource(cluster=self.cluster, writable=writable)
 
     def create_topic(self, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
@@ -204,8 +204,10 @@ class KafkaBroker:
         self.lacks: Mapping[str, str] = {}
         self._admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=LOGGER)
 
-    def source(self, *, writable: bool = True) -> KafkaSource:
-        return KafkaSource(self.name, bootstrap_servers=self.bootstrap_servers, writable=writable)
+    def source(self, *, writable: bool = True, timeout_s: float = 8.0) -> KafkaSource:
+        return KafkaSource(
+            self.name, bootstrap_servers=self.bootstrap_servers, writable=writable, timeout_s=timeout_s
+        )
 
     @contextmanager
     def open(self) -> Iterator[KafkaSource]:
