@@ -58,7 +58,7 @@ class FollowConfig(dg.Config):
 @dg.op(out=dg.DynamicOut(io_manager_key="hand_over"), retry_policy=_RETRIES)
 def plan(
     context: dg.OpExecutionContext, config: PlanConfig, archive: dg.ResourceParam[Archive]
-) -> Iterator[dg.DynamicOutput[tuple[Slice, ...]]]:
+) -> Iterator[dg.DynamicOutput[list[Slice]]]:
     """Compare watermarks with coverage; record what is lost; divide the work into units."""
     slices = [Slice(s.topic, s.generation, s.partition, s.start, s.stop) for s in config.slices]
     if not slices:
@@ -70,11 +70,11 @@ def plan(
     work = units(slices, UNIT_MESSAGES)
     context.log.info(f"{sum(map(len, slices))} offsets in {len(slices)} slices, {len(work)} units")
     for number, unit in enumerate(work):
-        yield dg.DynamicOutput(unit, mapping_key=f"unit_{number:05}")
+        yield dg.DynamicOutput(list(unit), mapping_key=f"unit_{number:05}")
 
 
 @dg.op(out=dg.Out(io_manager_key="hand_over"), retry_policy=_RETRIES)
-def write_objects(archive: dg.ResourceParam[Archive], unit: tuple[Slice, ...]) -> list[Batch]:
+def write_objects(archive: dg.ResourceParam[Archive], unit: list[Slice]) -> list[Batch]:
     """Read the slices of a unit and create their objects, each only if absent."""
     with told():
         return store_slices(archive, unit)

@@ -73,7 +73,7 @@ class Pacing(dg.ConfigurableResource["Pacing"]):
         default=1_000, ge=1, description="A topic is archived at once when this many messages wait."
     )
     longest_wait_s: float = Field(
-        default=15.0, ge=0, description="A topic with fewer is archived after this many seconds."
+        default=10.0, ge=0, description="A topic with fewer is archived after this many seconds."
     )
     busy_messages: int = Field(
         default=20_000, ge=1, description="A topic with this many gets a run of its own; others share one."

@@ -37,6 +37,7 @@ from hop_archive.source.kafka_client import (
     Troubles,
     kafka_error,
 )
+from hop_archive.source.kafka_ends import exact_ends, tells_exact_ends
 from hop_archive.source.kafka_publisher import Publisher
 from hop_archive.source.kafka_reader import KafkaReader
 from hop_archive.source.protocol import TopicInfo
@@ -90,6 +91,7 @@ class KafkaSource:
         self._fetch_bytes = fetch_bytes
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
+        self._exact_ends: bool | None = None
         self._troubles = Troubles()
         self._publisher = Publisher(self._connection, self.topics)
 
@@ -252,7 +254,24 @@ class KafkaSource:
         low = self._offsets(partitions, _SPEC.earliest(), IsolationLevel.READ_UNCOMMITTED, deadline)
         stable = self._offsets(low, _SPEC.latest(), IsolationLevel.READ_COMMITTED, deadline)
         high = self._offsets(stable, _SPEC.latest(), IsolationLevel.READ_UNCOMMITTED, deadline)
-        return {tp: Watermarks(low[tp], min(stable[tp], high[tp]), high[tp]) for tp in high}
+        told = {tp: Watermarks(low[tp], min(stable[tp], high[tp]), high[tp]) for tp in high}
+        return told if self._tells_exact_ends(deadline) else self._corrected(told, deadline)
+
+    def _tells_exact_ends(self, deadline: Deadline) -> bool:
+        if self._exact_ends is None:
+            self._exact_ends = tells_exact_ends(self._admin(), deadline)
+        return self._exact_ends
+
+    def _corrected(
+        self, told: Mapping[TopicPartition, Watermarks], deadline: Deadline
+    ) -> dict[TopicPartition, Watermarks]:
+        """Watermarks with the ends that Fetch tells; an open transaction holds readers back where it did."""
+        ends = exact_ends(self._connection, {tp: m.high for tp, m in told.items() if m.high}, deadline)
+        return {
+            tp: Watermarks(m.low, high if m.stable == m.high else m.stable, high)
+            for tp, m in told.items()
+            for high in [max(m.high, ends.get(tp, 0))]
+        }
 
     def _offsets(
         self,

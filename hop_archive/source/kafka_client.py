@@ -127,7 +127,7 @@ class Connection:
     def configuration(self, troubles: Troubles, own: Mapping[str, str | int | bool]) -> dict[str, Any]:
         """A librdkafka configuration: ``settings`` and ``secrets`` with ``own`` on top."""
         return {
-            "socket.connection.setup.timeout.ms": int(self.timeout_s * 1000),
+            "socket.connection.setup.timeout.ms": max(1000, int(self.timeout_s * 1000)),
             "reconnect.backoff.max.ms": 1000,
             "client.id": "hop_archive",
             **self.settings,

@@ -1,0 +1,98 @@
+"""Where a partition really ends, on brokers whose ListOffsets answer does not tell.
+
+Tansu 0.6 answers "latest" with the offset after the *first* record of the last batch (seen by trial), so the
+rest of that batch would count as not there yet until the next batch comes. Its Fetch answers do tell. Apache
+Kafka's two answers agree, and it is asked only the cheaper one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import confluent_kafka
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+
+from hop_archive.message import TopicPartition
+from hop_archive.source.kafka_client import Connection, Deadline, Troubles, kafka_error
+
+_SETTINGS: Mapping[str, str | int | bool] = {
+    "group.id": "hop_archive.ends",  # librdkafka wants one; nothing joins it
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_uncommitted",
+    "fetch.wait.max.ms": 20,
+    "fetch.message.max.bytes": 64 * 1024,  # a record at the least, and no more than that is of use
+}
+_HEARD_AT_ONCE = 500
+_WAIT_S = 0.1
+
+
+def tells_exact_ends(client: AdminClient, deadline: Deadline) -> bool:
+    """Whether the brokers' ListOffsets can be believed: those of Apache Kafka can, and Kafka's kin.
+
+    Told by whether a broker describes its configuration, of which Apache Kafka's has hundreds of entries and
+    Tansu's none. Who may not see it talks to a broker that has access rights, which Tansu has not.
+    """
+    try:
+        broker = client.describe_cluster(request_timeout=deadline.left_s).result().nodes[0]
+        resource = ConfigResource(ConfigResource.Type.BROKER, str(broker.id))
+        (answer,) = client.describe_configs([resource], request_timeout=deadline.left_s).values()
+        return bool(answer.result())
+    except KafkaException:
+        return True
+
+
+def exact_ends(
+    connection: Connection, told: Mapping[TopicPartition, int], deadline: Deadline
+) -> dict[TopicPartition, int]:
+    """The high watermark of each partition, from Fetch answers.
+
+    Args:
+        connection: The cluster.
+        told: What ListOffsets said: at or below the end, and not 0.
+        deadline: By when.
+
+    Raises:
+        UnavailableError: Not every partition answered in time.
+    """
+    if not told:
+        return {}
+    troubles = Troubles()
+    consumer = Consumer(connection.configuration(troubles, _SETTINGS))
+    try:
+        consumer.assign([confluent_kafka.TopicPartition(*at, offset) for at, offset in told.items()])
+        return _listen(connection, consumer, set(told), troubles, deadline)
+    except KafkaException as error:
+        raise connection.failure("asking where partitions end", kafka_error(error), troubles) from error
+    finally:
+        consumer.close()
+
+
+def _listen(
+    connection: Connection,
+    consumer: Consumer,
+    silent: set[TopicPartition],
+    troubles: Troubles,
+    deadline: Deadline,
+) -> dict[TopicPartition, int]:
+    ends: dict[TopicPartition, int] = {}
+    while silent:
+        if deadline.passed:
+            raise connection.failure(f"asking where {len(silent)} partitions end", None, troubles)
+        heard = _heard(consumer) & silent
+        ends |= {at: _cached_high(consumer, at) for at in heard}
+        consumer.incremental_unassign([confluent_kafka.TopicPartition(*at) for at in heard])
+        silent -= heard
+    return ends
+
+
+def _heard(consumer: Consumer) -> set[TopicPartition]:
+    """The partitions that a message or an end-of-partition event came from: a Fetch answer is known of each."""
+    events = consumer.consume(_HEARD_AT_ONCE, _WAIT_S)
+    return {TopicPartition(str(e.topic()), int(e.partition() or 0)) for e in events if e.topic() is not None}
+
+
+def _cached_high(consumer: Consumer, at: TopicPartition) -> int:
+    return int(consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*at), cached=True)[1])

@@ -1,0 +1,105 @@
+"""What all tests share: the local stack, made once, and archives on it that are each other's strangers."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.migrate import migrate
+from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.errors import HopArchiveError
+from hop_archive.local.address import External, StackAddress
+from hop_archive.local.stack import LocalStack
+from hop_archive.planning import Limits
+from hop_archive.source.kafka import KafkaSource
+from hop_archive.store.s3 import S3Store
+from hop_archive.topics import LayoutPolicy, TopicPolicy
+
+OpenArchive = Callable[..., Archive]
+
+
+def unavailable(reason: str) -> None:
+    """Skip for a reason on a laptop; in CI, where everything must be there, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI this must be there: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A real Kafka-protocol broker, Postgres and S3, for the whole session."""
+    stack = LocalStack(tmp_path_factory.mktemp("stack"), external=External.from_environment(os.environ))
+    try:
+        stack.up()
+    except (HopArchiveError, ImportError) as error:
+        unavailable(f"the local stack does not start: {error}")
+    yield stack
+    stack.down(purge=True)
+
+
+@pytest.fixture(scope="session")
+def address(local_stack: LocalStack) -> StackAddress:
+    """Where the local stack's servers are."""
+    return local_stack.address()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A name that no other test uses: for a schema, topics and keys of one test's own."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def open_archive(address: StackAddress, namespace: str) -> Iterator[OpenArchive]:
+    """Opens archives on the local stack, all of one test on the same catalog schema, prefix and topics.
+
+    Topics of the test are those whose name begins with ``namespace``.
+    """
+    migrate(address.database_url, schema=namespace, name="local-db")
+    opened: list[Archive] = []
+
+    def make(
+        layout: Literal["message", "segment"] = "message",
+        limits: Limits | None = None,
+        run_id: str = "",
+        topics: TopicPolicy | None = None,
+    ) -> Archive:
+        archive = Archive(
+            source=KafkaSource("hop-local", bootstrap_servers=address.bootstrap_servers, writable=True),
+            catalog=PostgresCatalog("local-db", address.database_url, schema=namespace),
+            store=S3Store(
+                "local-store",
+                bucket=address.bucket,
+                endpoint=address.s3_endpoint,
+                region="us-east-1",
+                prefix=namespace,
+                access_key=address.s3_access_key,
+                secret_key=address.s3_secret_key,
+                deleting_allowed=True,
+            ),
+            topics=topics or TopicPolicy((f"{namespace}*",)),
+            layouts=LayoutPolicy(layout),
+            limits=limits or Limits(),
+            run_id=run_id,
+        )
+        opened.append(archive)
+        return archive
+
+    yield make
+    for archive in opened:
+        archive.close()
+
+
+@pytest.fixture
+def corpus() -> Path:
+    """Real public alerts, where they are at hand beside the checkout."""
+    found = Path(__file__).parents[2] / "shared" / "corpus"
+    if not found.is_dir():
+        pytest.skip("the corpus of real alerts is not beside this checkout")
+    return found
