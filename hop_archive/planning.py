@@ -67,7 +67,8 @@ class Limits:
         content (three shares, as no batch has more messages than one for each 4 KiB of its share).
 
         On top come the interpreter itself, what the source's client has fetched ahead (its stanza says how
-        much), and whatever one message alone is larger than a share.
+        much; where tiny messages are followed by huge ones, one poll may bring all of that), and whatever one
+        message alone is larger than a share.
 
         Args:
             memory_bytes: The bound.
@@ -75,7 +76,8 @@ class Limits:
         """
         share = max(1, memory_bytes // (2 + 2 * (overlap + 1) + 1 + 3))
         messages = max(1, min(cls().batch_messages, share // _OBJECTS_BYTES))
-        return cls(batch_messages=messages, batch_bytes=share, buffer_bytes=2 * share)
+        polled = max(1, min(cls().poll_messages, messages // 4))
+        return cls(batch_messages=messages, batch_bytes=share, buffer_bytes=2 * share, poll_messages=polled)
 
 
 @dataclass(frozen=True, slots=True)
