@@ -32,6 +32,9 @@ _MOST_ALTERNATIVES = 100
 _MOST_STALE = 5
 """How often in a row another writer may be first with a UUID before it is reported."""
 
+UNREADABLE = "the message cannot be represented"
+"""How the reason of a slice begins that holds one message which the Kafka client cannot represent."""
+
 OVERLAP = 1
 """Groups being stored while the next is read and encoded; each more holds one more group in memory."""
 
@@ -316,6 +319,8 @@ def _without_overtaken(archive: Archive, batch: Batch) -> tuple[Batch, ...]:
     can. Offsets counted as lost that were absent are a false alarm; the reverse would be a silent loss.
     """
     wanted = batch.slice
+    if batch.outcome is not Outcome.ARCHIVED:
+        return (batch,)
     first = min(batch.offsets, default=wanted.stop)
     if first == wanted.start:
         return (batch,)
@@ -383,6 +388,11 @@ _Placed: TypeAlias = tuple[str, int | None]
 
 
 def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision]) -> Prepared:
+    if reading.skipped:
+        batch = Batch(
+            reading.slice, Outcome.SKIPPED, f"{UNREADABLE}: {reading.skipped}", run_id=archive.run_id
+        )
+        return Prepared(reading, batch, (), ())
     new = [d for d in decisions if d.duplicate_of is None]
     documents = [_document(archive, d) for d in new]
     bodies = [encode(document) for document in documents]

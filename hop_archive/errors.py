@@ -13,6 +13,7 @@
      │    └── GenerationChangedError the topic was deleted or made anew meanwhile
      └── DataError                   a person decides                                        exit 5
           ├── OffsetsGoneError       retention removed offsets before they were read
+          ├── UnreadableMessageError the client cannot represent a message, however often it is read
           ├── ObjectMissingError     an object that the catalog names is not in the store
           └── CorruptError           stored bytes are not what the catalog says
 
@@ -97,6 +98,14 @@ class OffsetsGoneError(DataError):
 
     Attributes:
         facts: ``topic``, ``partition``, ``offset``.
+    """
+
+
+class UnreadableMessageError(DataError):
+    """A message that the Kafka client cannot represent as it is, however often it is read.
+
+    Attributes:
+        facts: ``topic``, ``partition``, ``offset``, ``why``.
     """
 
 

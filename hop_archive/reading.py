@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hop_archive.errors import GenerationChangedError, OffsetsGoneError, UnavailableError
+from hop_archive.errors import (
+    DataError,
+    GenerationChangedError,
+    OffsetsGoneError,
+    UnavailableError,
+    UnreadableMessageError,
+)
 from hop_archive.message import Message, TopicPartition
 from hop_archive.planning import Limits
 from hop_archive.slices import Lineage, Slice
@@ -32,10 +38,12 @@ class Reading:
     Attributes:
         slice: The offsets: each was delivered, or is absent.
         messages: Those delivered, in order.
+        skipped: Why the one message in it cannot be archived; '' where all can.
     """
 
     slice: Slice
     messages: tuple[Message, ...]
+    skipped: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -132,7 +140,8 @@ def read_slices(
     """Read slices to their end, many partitions at a time, each slice cut into readings within the limits.
 
     A slice whose offsets are gone, or whose topic was deleted, is given up from there on: what was read of it
-    comes as a reading, the rest does not come, and is work for the next plan to judge.
+    comes as a reading, the rest does not come, and is work for the next plan to judge. A message that the
+    client cannot represent comes as a reading of its own that says why.
 
     Args:
         reader: Without any partition assigned that the slices are of.
@@ -143,6 +152,7 @@ def read_slices(
 
     Raises:
         UnavailableError: The source does not answer, or nothing moved for ``stall_s``.
+        DataError: A message is damaged; raised when all other partitions are read.
     """
     queues: dict[TopicPartition, deque[Slice]] = {}
     for wanted in slices:
@@ -152,14 +162,20 @@ def read_slices(
     for queue in queues.values():
         _open(fills, queue.popleft())
     stall = _Stall(monotonic, stall_s)
+    damaged: DataError | None = None
     while fills.fills:
         try:
             yield from fills.poll(POLL_S)
-        except (OffsetsGoneError, GenerationChangedError) as error:
+        except UnreadableMessageError as error:
+            yield from _step_over(reader, fills, error)
+        except (DataError, GenerationChangedError) as error:
+            damaged = damaged or _as_damage(error)
             yield from _give_up(fills, error)
         for at in list(fills.fills):
             yield from _finish(reader, fills, at, queues[at])
         stall.check({at: fills.position(at) for at in fills.fills})
+    if damaged is not None:
+        raise damaged
 
 
 def follow(
@@ -184,6 +200,8 @@ def follow(
     while not stop() and fills.fills:
         try:
             ready = list(fills.poll(min(POLL_S, linger_s)))
+        except UnreadableMessageError as error:
+            ready = list(_step_over(reader, fills, error))
         except (OffsetsGoneError, GenerationChangedError) as error:
             yield list(_give_up(fills, error))
             break
@@ -250,12 +268,29 @@ def _finish(reader: Reader, fills: _Fills, at: TopicPartition, queue: deque[Slic
     _open(fills, queue.popleft())
 
 
-def _give_up(fills: _Fills, error: OffsetsGoneError | GenerationChangedError) -> Iterator[Reading]:
+def _step_over(reader: Reader, fills: _Fills, error: UnreadableMessageError) -> Iterator[Reading]:
+    """The reading before a message that cannot be represented, one of that message, and reading goes on after it."""
+    at = TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))
+    offset = int(str(error.facts["offset"]))
+    fill = fills.fills[at]
+    if fill.stop is not None and offset >= fill.stop:
+        return  # beyond what was asked for; the position says that the slice is read
+    if fill.start < offset:
+        yield fill.cut(offset)
+    yield replace(fill.cut(offset + 1), skipped=str(error.facts["why"]))
+    reader.add({at: offset + 1})
+
+
+def _as_damage(error: DataError | GenerationChangedError) -> DataError | None:
+    return error if isinstance(error, DataError) and not isinstance(error, OffsetsGoneError) else None
+
+
+def _give_up(fills: _Fills, error: DataError | GenerationChangedError) -> Iterator[Reading]:
     """Let go of the partition that an error is about; a topic that changed takes what was read with it."""
     topic, partition = str(error.facts["topic"]), error.facts.get("partition")
     for at in [a for a in fills.fills if a.topic == topic and partition in (None, a.partition)]:
         fill = fills.close(at)
-        if isinstance(error, OffsetsGoneError) and fill.messages:
+        if isinstance(error, DataError) and fill.messages:
             yield fill.cut(fill.messages[-1].offset + 1)
 
 

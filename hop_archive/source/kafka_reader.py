@@ -29,7 +29,7 @@ from hop_archive.source.kafka_client import (
     Troubles,
     kafka_error,
 )
-from hop_archive.source.protocol import Source, TopicInfo
+from hop_archive.source.protocol import Source, TopicInfo, unreadable
 
 IDLE_CHECK_S = 3.0
 """How long a reader goes on hearing nothing before it asks whether the cluster and the topics are still there."""
@@ -240,8 +240,11 @@ class KafkaReader:
             try:
                 headers = _get_headers(event)
             except (SystemError, UnicodeDecodeError) as error:
-                fault = self._unreadable(
-                    place, offset, f"a header name is not UTF-8: {error.__cause__ or error}"
+                fault = unreadable(
+                    self._source.name,
+                    place,
+                    offset,
+                    f"a header name is not UTF-8: {error.__cause__ or error}",
                 )
                 break
             if offset < following:
@@ -284,7 +287,7 @@ class KafkaReader:
         elif code in UNKNOWN_TOPIC:
             self._again(place, offset)  # the check before this found it there; librdkafka has given it up
         elif code in _UNREADABLE:
-            self._drop(place, self._unreadable(place, offset, f"{error.name()}: {error.str()}"))
+            self._drop(place, self._damaged(place, offset, f"{error.name()}: {error.str()}"))
         else:
             self._doubt(place, error)
 
@@ -340,10 +343,10 @@ class KafkaReader:
             low=low,
         )
 
-    def _unreadable(self, place: TopicPartition, offset: int, why: str) -> DataError:
+    def _damaged(self, place: TopicPartition, offset: int, why: str) -> DataError:
         return CorruptError(
             f"Source {self._source.name}: the message at {place} offset {offset} can't be read as it is: {why}.",
-            remedy="Skip that offset with this as the reason, or raise the limit that it names.",
+            remedy="Look at the broker's log; the next run tries again.",
             **_facts(place, offset),
         )
 

@@ -19,7 +19,7 @@ from hop_archive.errors import (
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source.mock_cluster import Log, MockCluster, State
-from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.protocol import TopicInfo, unreadable
 from hop_archive.source.sendable import refuse_unsendable
 
 GROUP_ID = "hop_archive"
@@ -220,7 +220,12 @@ class MockReader:
         if start < log.low:
             self._drop(at, self._gone(at, start, log.low))
             return []
-        messages, self._next[at] = log.read(start, count)
+        messages, following = log.read(start, count)
+        fault = next((m for m in messages if not _is_representable(m)), None)
+        if fault is not None:
+            self._drop(at, unreadable(self._source, at, fault.offset, "a header name is not UTF-8"))
+            messages, following = [m for m in messages if m.offset < fault.offset], fault.offset
+        self._next[at] = following
         return messages
 
     def _same_log(self, state: State, at: TopicPartition) -> Log | None:
@@ -258,6 +263,11 @@ class MockReader:
             offset=offset,
             low=low,
         )
+
+
+def _is_representable(message: Message) -> bool:
+    """Whether its header names are text: in the mock, a lone surrogate stands for bytes that are not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for name, _ in message.headers for character in name)
 
 
 def _running(source: str, state: State) -> State:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from hop_archive.errors import UnreadableMessageError
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
 
@@ -54,6 +55,9 @@ class Reader(Protocol):
             OffsetsGoneError: An offset asked for is below the low watermark. That partition is released;
                 the others go on. ``facts`` tell topic, partition and offset.
             GenerationChangedError: A topic that is read was deleted. Its partition is released.
+            UnreadableMessageError: The client cannot represent the message at an offset (``facts``), ever. Its
+                partition is released, with all before that offset polled; add it again from the next one.
+            DataError: A message is damaged. Its partition is released.
             UnavailableError: The cluster does not answer.
         """
 
@@ -120,3 +124,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of connections; closing twice is harmless."""
+
+
+def unreadable(source: str, place: TopicPartition, offset: int, why: str) -> UnreadableMessageError:
+    """The error of a reader that met a message which its client cannot represent."""
+    return UnreadableMessageError(
+        f"Source {source}: the message at {place} offset {offset} cannot be represented: {why}.",
+        remedy="Its offset is recorded as skipped, with this reason.",
+        topic=place.topic,
+        partition=place.partition,
+        offset=offset,
+        why=why,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import Batch, Outcome
 from hop_archive.errors import ConflictError, HopArchiveError, SliceTakenError
 from hop_archive.faults import Fault, Faults, When
@@ -145,3 +146,35 @@ def test_a_topic_that_is_made_anew_while_it_is_followed_is_archived_in_both_live
     assert len(world.catalog.generations([BUSY])[BUSY]) == 2
     exhausted(catch_up(world.archive()))
     assert_archived(world.archive(), world.cluster, BUSY)
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_a_message_that_cannot_be_represented_is_skipped_with_its_reason_and_the_rest_is_archived(
+    overlap: int,
+) -> None:
+    world = awkward_world()
+    for _ in range(2):
+        world.cluster.append(QUIET, b"bad", headers=(("\udcff", b""),))
+        world.cluster.append(QUIET, b"good")
+    exhausted(catch_up(world.archive(), overlap=overlap))
+    skipped = [e for e in world.catalog.ledger([QUIET]) if e.outcome is Outcome.SKIPPED]
+    assert [len(e.slice) for e in skipped] == [1, 1]
+    assert all(e.reason == f"{UNREADABLE}: a header name is not UTF-8" for e in skipped)
+    (covered,) = world.catalog.coverage([QUIET]).values()
+    with world.cluster.read() as state:
+        assert covered == OffsetSet.between(0, state.topics[QUIET].logs[0].stable)
+    assert_ledger_is_sound(world.catalog.ledger())
+    assert world.catalog.summaries([QUIET])[0].skipped == 2
+
+
+def test_following_steps_over_a_message_that_cannot_be_represented() -> None:
+    world = awkward_world()
+    exhausted(catch_up(world.archive()))
+    world.cluster.append(QUIET, b"bad", headers=(("\udcff", b""),))
+    world.cluster.append(QUIET, b"good")
+    rounds = iter(range(400))
+    exhausted(archive_continuously(world.archive(), lambda: next(rounds, None) is None, lambda _: None))
+    assert world.catalog.summaries([QUIET])[0].skipped == 1
+    assert [row.offset for row in world.catalog.rows(QUIET)][-1] == [
+        e.slice.stop for e in world.catalog.ledger([QUIET])
+    ][-1] - 1
