@@ -4,20 +4,69 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from hop_archive.catalog import sql
 from hop_archive.catalog.postgres_errors import Server
 from hop_archive.errors import UnavailableError
 
+Answer = TypeVar("Answer")
+
 _STATEMENT_S = 300.0
 """No statement of ours comes near this; one that does is stuck."""
 _IDLE_IN_TRANSACTION_S = 60.0
 """A process that stops within a transaction is thrown out after this, and what it held is free."""
+
+
+class _SilentError(psycopg.OperationalError):
+    """The server neither answers nor closes the connection."""
+
+
+class _Connection(psycopg.Connection[TupleRow]):
+    """A connection that gives up a server which has stopped, or whose network lost the line without a word.
+
+    The limits that the server keeps for us are no use then.
+
+    Attributes:
+        patience_s: How long an answer may take.
+    """
+
+    patience_s = _STATEMENT_S + 30.0  # the server, if it lives, breaks off first
+
+    def wait(self, gen: PQGen[Answer], *args: Any, **options: Any) -> Answer:
+        """Wait as psycopg does, but not for ever."""
+        try:
+            return super().wait(_impatient(gen, self.patience_s), *args, **options)
+        except _SilentError:
+            self.close()  # else the transaction's end would wait for an answer again
+            raise
+
+
+def _impatient(steps: PQGen[Answer], patience_s: float) -> PQGen[Answer]:
+    """``steps``, broken off where the server is not ready for the next one in time.
+
+    psycopg steps such a generator when the socket is ready, and at short intervals when it is not (then
+    with a false value).
+    """
+    deadline = time.monotonic() + patience_s
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                raise _SilentError(f"it has said nothing for {patience_s:.0f} s")
+            wanted = steps.send(ready)
+    except StopIteration as done:
+        answer: Answer = done.value
+        return answer
 
 
 class Connections:
@@ -37,7 +86,7 @@ class Connections:
         self._schema = schema
         self._size = size
         self._lock = threading.Lock()
-        self._pool: ConnectionPool | None = None
+        self._pool: ConnectionPool[_Connection] | None = None
 
     @contextmanager
     def lease(self) -> Iterator[psycopg.Connection]:
@@ -61,14 +110,14 @@ class Connections:
         if pool is not None:
             pool.close()
 
-    def _opened(self) -> ConnectionPool:
+    def _opened(self) -> ConnectionPool[_Connection]:
         with self._lock:
             if self._pool is None:
                 self._server.connect().close()  # a wrong password is told now, not tried again for 10 s
                 self._pool = self._new_pool()
             return self._pool
 
-    def _new_pool(self) -> ConnectionPool:
+    def _new_pool(self) -> ConnectionPool[_Connection]:
         # What the pool logs of failed attempts, our errors tell; it is for those who set up logging.
         logging.getLogger("psycopg").addHandler(logging.NullHandler())
         return ConnectionPool(
@@ -77,7 +126,8 @@ class Connections:
             min_size=0,
             max_size=self._size,
             configure=self._configure,
-            check=ConnectionPool.check_connection,
+            connection_class=_Connection,
+            check=self._check,
             timeout=self._server.timeout_s,
             reconnect_timeout=self._server.timeout_s,
             num_workers=1,
@@ -93,13 +143,24 @@ class Connections:
         settings = {name: str(round(seconds * 1000)) for name, seconds in milliseconds.items()}
         connection.execute(sql.CONFIGURE, {"schema": self._schema, **settings})
 
-    def _take(self, pool: ConnectionPool) -> psycopg.Connection:
+    def _check(self, connection: _Connection) -> None:
+        """Raise where a connection that has lain idle is no good any more; the pool then takes another.
+
+        Should all of them have fallen silent, there is still time to make a new one.
+        """
+        usual = connection.patience_s
+        connection.patience_s = self._server.timeout_s / (self._size + 1)
+        ConnectionPool.check_connection(connection)
+        connection.patience_s = usual
+
+    def _take(self, pool: ConnectionPool[_Connection]) -> _Connection:
         try:
             return pool.getconn()
         except PoolTimeout as error:
             self._server.connect().close()  # says why, where the server is why
             raise UnavailableError(
-                f"{self._server}: all {self._size} connections of this process are in use.",
+                f"{self._server}: none of the {self._size} connections that this process may have came free"
+                f" within {self._server.timeout_s:.0f} s.",
                 remedy="Raise pool_size, or run fewer threads.",
                 database=self._server.name,
             ) from error

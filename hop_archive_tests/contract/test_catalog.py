@@ -574,7 +574,7 @@ steps = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 40), st.integers(1,
 
 
 @given(steps, steps)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mock_and_postgres_take_refuse_and_merge_alike(
     postgres: PostgresCatalog, migrated_url: str, before: list[Step], after: list[Step]
 ) -> None:

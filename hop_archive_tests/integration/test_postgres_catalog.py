@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
+import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -307,6 +309,71 @@ def test_after_a_restart_of_the_server_the_next_call_works(
         database_server.own.start()
     catalog.commit(full_batch(5, 10))
     assert len(list(catalog.rows("alerts"))) == 10
+
+
+@pytest.fixture
+def frozen(database_server: DatabaseServer) -> Iterator[Callable[[Iterable[int]], None]]:
+    """Stops server processes, which then neither answer nor hang up; they go on when the test ends."""
+    if database_server.own is None:
+        pytest.skip("the server is not ours to stop")
+    stopped: list[int] = []
+
+    def freeze(pids: Iterable[int]) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+
+    yield freeze
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_connection_that_went_silent_is_replaced(
+    make_postgres: MakePostgres, database_url: str, frozen: Callable[[Iterable[int]], None]
+) -> None:
+    catalog = make_postgres(timeout_s=2.0)
+    catalog.commit(full_batch(0, 5))
+    frozen(backends(database_url))
+    started = time.monotonic()
+    catalog.commit(full_batch(5, 10))
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_hangs_is_unavailable(
+    make_postgres: MakePostgres,
+    database_url: str,
+    database_server: DatabaseServer,
+    frozen: Callable[[Iterable[int]], None],
+) -> None:
+    catalog = make_postgres(timeout_s=1.0)
+    catalog.check()
+    assert database_server.own is not None
+    assert database_server.own.mark is not None
+    frozen([*backends(database_url), database_server.own.mark.pid])
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="test-db"):
+        catalog.check()
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_stops_within_a_commit_is_not_waited_for_for_ever(
+    make_postgres: MakePostgres,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    frozen: Callable[[Iterable[int]], None],
+) -> None:
+    monkeypatch.setattr(postgres_pool._Connection, "patience_s", 0.5)
+    catalog = make_postgres()
+    copy = postgres_copy.copy_messages
+
+    def freeze(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+        frozen([connection.info.backend_pid])
+        copy(connection, batch, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres_module, "copy_messages", freeze)
+        with pytest.raises(UnavailableError, match="said nothing"):
+            catalog.commit(full_batch(0, 5))
 
 
 def test_a_stream_may_rest_between_two_rows(
