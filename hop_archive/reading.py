@@ -28,6 +28,9 @@ POLL_S = 0.25
 STALL_S = 30.0
 """After how long without any progress, in seconds, reading a slice that must have an end is given up."""
 
+LINGER_S = 0.5
+"""How long following gathers messages for one batch, in seconds: shorter is sooner, longer is fewer batches."""
+
 _FIRST_POLLED = 100
 
 
@@ -184,7 +187,7 @@ def follow(
     limits: Limits,
     monotonic: Callable[[], float],
     stop: Callable[[], bool],
-    linger_s: float = 0.2,
+    linger_s: float = LINGER_S,
 ) -> Iterator[list[Reading]]:
     """Read partitions from their starts on for as long as wanted, in readings of about ``linger_s``.
 

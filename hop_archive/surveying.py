@@ -45,6 +45,13 @@ class Survey:
     generations: Mapping[str, tuple[Generation, ...]]
     cluster_id: str
 
+    def progress(self) -> dict[TopicPartition, int]:
+        """The offset up to which each partition is dealt with, without a gap: what a consumer would commit."""
+        return {
+            TopicPartition(lineage.topic, lineage.partition): _done_up_to(known)
+            for lineage, known in self.knowledge.items()
+        }
+
     def pending(self) -> dict[str, int]:
         """Offsets still to be read, by topic; topics without any are left out."""
         counts: dict[str, int] = defaultdict(int)
@@ -101,7 +108,8 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     """Settle what a plan rests on, then plan: the slices to archive now.
 
     New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
-    watermarks are remembered. Running it again records nothing twice.
+    watermarks are remembered; group offsets are committed to the source, for those who monitor from outside.
+    Running it again records nothing twice.
 
     Raises:
         UnavailableError: The source or the catalog does not answer.
@@ -110,8 +118,14 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     seen = survey(archive, topics)
     _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
+    archive.source.note_progress(seen.progress())
     planned = plan(seen.knowledge, archive.limits)
     return Work(replace(planned, lost=_settle_gone(archive, seen, planned.lost)), seen)
+
+
+def _done_up_to(known: Knowledge) -> int:
+    pending = work(known).ranges
+    return pending[0].start if pending else max(known.watermarks.low, known.watermarks.stable)
 
 
 def _topics(archive: Archive, topics: Collection[str] | None) -> Mapping[str, TopicInfo]:

@@ -178,3 +178,14 @@ def test_following_steps_over_a_message_that_cannot_be_represented() -> None:
     assert [row.offset for row in world.catalog.rows(QUIET)][-1] == [
         e.slice.stop for e in world.catalog.ledger([QUIET])
     ][-1] - 1
+
+
+def test_group_offsets_tell_from_outside_how_far_the_archive_is() -> None:
+    world = awkward_world()
+    archive = world.archive()
+    noted: dict[object, int] = {}
+    archive.source.note_progress = noted.update  # type: ignore[method-assign, assignment]
+    exhausted(catch_up(archive))
+    with world.cluster.read() as state:
+        ends = {(t, n): log.stable for t, topic in state.topics.items() for n, log in enumerate(topic.logs)}
+    assert {tuple(at): offset for at, offset in noted.items()} == ends  # type: ignore[arg-type]
