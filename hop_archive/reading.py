@@ -63,18 +63,22 @@ class _Fill:
     stop: int | None
     messages: list[Message] = field(default_factory=list)
     held_bytes: int = 0
-    since: float = 0.0
+    since: float | None = None
 
     def add(self, message: Message, now: float) -> None:
-        if not self.messages:
-            self.since = now
+        self.wait(now)
         self.messages.append(message)
         self.held_bytes += message.size_bytes
+
+    def wait(self, now: float) -> float:
+        """For how long something has been waiting to be handed over, from now on at the latest; seconds."""
+        self.since = now if self.since is None else self.since
+        return now - self.since
 
     def cut(self, stop: int) -> Reading:
         """The reading up to ``stop``; filling goes on from there."""
         reading = Reading(Slice(*self.lineage, self.start, stop), tuple(self.messages))
-        self.start, self.messages, self.held_bytes = stop, [], 0
+        self.start, self.messages, self.held_bytes, self.since = stop, [], 0, None
         return reading
 
 
@@ -86,6 +90,7 @@ class _Fills:
         self._limits = limits
         self._monotonic = monotonic
         self._wanted = min(_FIRST_POLLED, limits.poll_messages)
+        self.polled_s = 0.0
         self.fills: dict[TopicPartition, _Fill] = {}
 
     def open(self, lineage: Lineage, start: int, stop: int | None) -> None:
@@ -97,9 +102,11 @@ class _Fills:
 
     def poll(self, timeout_s: float) -> Iterator[Reading]:
         """Take what has come; readings that are full because of it."""
+        began = self._monotonic()
         messages = self._reader.poll(self._wanted, timeout_s)
-        self._adapt(messages)
         now = self._monotonic()
+        self.polled_s += now - began
+        self._adapt(messages)
         for message in messages:
             fill = self.fills.get(message.topic_partition)
             if fill is not None and (fill.stop is None or message.offset < fill.stop):
@@ -164,7 +171,7 @@ def read_slices(
     reader.add({at: queue[0].start for at, queue in queues.items()})
     for queue in queues.values():
         _open(fills, queue.popleft())
-    stall = _Stall(monotonic, stall_s)
+    stall = _Stall(stall_s)
     damaged: DataError | None = None
     while fills.fills:
         try:
@@ -176,7 +183,7 @@ def read_slices(
             yield from _give_up(fills, error)
         for at in list(fills.fills):
             yield from _finish(reader, fills, at, queues[at])
-        stall.check({at: fills.position(at) for at in fills.fills})
+        stall.check({at: fills.position(at) for at in fills.fills}, fills.polled_s)
     if damaged is not None:
         raise damaged
 
@@ -208,8 +215,8 @@ def follow(
         except (OffsetsGoneError, GenerationChangedError) as error:
             yield list(_give_up(fills, error))
             break
-        yield ready + list(_ripe(fills, monotonic() - linger_s))
-    yield list(_ripe(fills, monotonic()))
+        yield ready + list(_ripe(fills, monotonic(), linger_s))
+    yield list(_ripe(fills, monotonic(), 0.0))
 
 
 def grouped(readings: Iterable[Reading], limits: Limits) -> Iterator[list[Reading]]:
@@ -231,18 +238,17 @@ def grouped(readings: Iterable[Reading], limits: Limits) -> Iterator[list[Readin
 
 
 class _Stall:
-    """Notices when nothing moves although something must."""
+    """Notices when nothing moves although something must; only time spent in polls counts."""
 
-    def __init__(self, monotonic: Callable[[], float], stall_s: float) -> None:
-        self._monotonic = monotonic
+    def __init__(self, stall_s: float) -> None:
         self._stall_s = stall_s
-        self._moved_at = monotonic()
+        self._moved_at = 0.0
         self._last: dict[TopicPartition, int] = {}
 
-    def check(self, positions: dict[TopicPartition, int]) -> None:
+    def check(self, positions: dict[TopicPartition, int], polled_s: float) -> None:
         if positions != self._last:
-            self._last, self._moved_at = positions, self._monotonic()
-        elif self._monotonic() - self._moved_at > self._stall_s:
+            self._last, self._moved_at = positions, polled_s
+        elif polled_s - self._moved_at > self._stall_s:
             at, position = next(iter(positions.items()))
             raise UnavailableError(
                 f"Reading {at} stands at offset {position} for {self._stall_s:g} s, though Kafka said that more is there.",
@@ -297,11 +303,9 @@ def _give_up(fills: _Fills, error: DataError | GenerationChangedError) -> Iterat
             yield fill.cut(fill.messages[-1].offset + 1)
 
 
-def _ripe(fills: _Fills, before: float) -> Iterator[Reading]:
-    """The readings whose first message came before a moment, up to the position reached."""
+def _ripe(fills: _Fills, now: float, linger_s: float) -> Iterator[Reading]:
+    """The readings, up to the position reached, of which something has waited for ``linger_s``."""
     for at, fill in fills.fills.items():
-        if fill.messages and fill.since > before:
-            continue
         reached = fills.position(at)
-        if fill.messages or reached > fill.start:
-            yield fill.cut(max(reached, fill.start))
+        if (fill.messages or reached > fill.start) and fill.wait(now) >= linger_s:
+            yield fill.cut(reached)
