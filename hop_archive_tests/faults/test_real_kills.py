@@ -1,0 +1,66 @@
+"""The archive's process is killed at random moments, on real servers: nothing is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from hop_archive.archive import Archive
+from hop_archive.local.address import StackAddress
+from hop_archive.proving import prove
+from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.faults.real import (
+    Processes,
+    Trickle,
+    assert_all_archived,
+    create_sample_topics,
+    ended,
+    processes_of,
+    wait_until,
+)
+
+pytestmark = pytest.mark.local
+
+KILLS = 20
+SMALL_BATCHES = ("--batch-messages", "10", "--quiet")
+LONGEST_S = 1.2
+"""About as long as a process takes from its first batch to its tenth on a busy laptop."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_killed_twenty_times_while_messages_arrive_archives_each_once(
+    open_archive: OpenArchive, namespace: str, address: StackAddress, tmp_path: Path
+) -> None:
+    archive = open_archive()
+    topics = create_sample_topics(archive.source, namespace)
+    processes = processes_of(tmp_path, namespace, address)
+    with Trickle(open_archive().source, namespace) as arriving:
+        for number in range(KILLS):
+            kill_at_random(processes, archive, topics, number)
+    processes.to_the_end(*SMALL_BATCHES)
+    committed_by = {entry.run_id for entry in archive.catalog.ledger(topics)}
+    assert len(committed_by) > KILLS // 2, "most were killed before they had done anything"
+    assert len(arriving.sent) > 10 * KILLS
+    assert_all_archived(archive, topics, arriving.sent)
+    for proof in prove(archive, topics, arriving.sent):
+        assert proof.holds, proof
+
+
+def kill_at_random(processes: Processes, archive: Archive, topics: list[str], number: int) -> None:
+    """Kill a process some time after its start, or after its first batch; each such moment is as likely."""
+    chance, run_id = random.Random(number), f"run {number}"
+    with ended(processes.run(*SMALL_BATCHES, "--run-id", run_id)) as process:
+        if chance.random() < 0.8:
+            wait_until(
+                lambda: any(entry.run_id == run_id for entry in archive.catalog.ledger(topics)),
+                "the process commits a batch",
+            )
+        time.sleep(chance.uniform(0, LONGEST_S))
+        assert process.poll() is None, process.communicate()
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
