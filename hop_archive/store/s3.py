@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 MAX_AHEAD_BYTES = 64 * 2**20
 """Bound on bytes that were fetched, or asked for, but not yet taken."""
+
+_MANY = 1_000
+"""Retries are bounded by time: ten, obstore's default, are over after 1.6 s, 2026-11-23."""
 
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Between attempts to create an object, beyond those that obstore makes by itself."""
@@ -165,9 +169,9 @@ class S3Store:
         a topic more), and what is below them is listed as it comes.
         """
         with self._explained():
-            for info in self._walk(prefix[: prefix.rfind("/") + 1], prefix, start_after):
-                if info.key.startswith(prefix) and info.key > start_after:
-                    yield info
+            # By the page: a step of a generator for each key would cost as much as the listing itself.
+            for page in self._walk(prefix[: prefix.rfind("/") + 1], prefix, start_after):
+                yield from [info for info in page if info.key.startswith(prefix) and info.key > start_after]
 
     def delete(self, keys: Collection[str]) -> None:
         """Delete objects, a thousand a request; see ``Store.delete``."""
@@ -194,7 +198,7 @@ class S3Store:
     def _client(self) -> Client:
         with self._lock:
             if self._opened is None:
-                self._opened = self._connect(self._timeout_s, retries=10)
+                self._opened = self._connect(self._timeout_s, _MANY)
             return self._opened
 
     def _connect(self, timeout_s: float, retries: int) -> Client:
@@ -316,13 +320,8 @@ class S3Store:
         give_up = time.monotonic() + self._retry_s
         for pause_s in _PAUSES_S:
             try:
-                obstore.put(client, path, body, mode="create", use_multipart=False)
-                return Created.NEW
-            except AlreadyExistsError:
-                # Also after a put of ours whose answer was lost, and for AWS's 409 ConditionalRequestConflict: another
-                # put is under way. Only what stands there tells.
-                if (found := _compare(client, path, body)) is not None:
-                    return found
+                if (result := _put(client, path, body)) is not None:
+                    return result
             except GenericError:
                 # obstore does not repeat a conditional put whose connection broke: it can't know. We can compare.
                 if time.monotonic() > give_up:
@@ -375,42 +374,47 @@ class S3Store:
 
     # Listing
 
-    def _walk(self, folder: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+    def _walk(self, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
         if folder not in _TOPIC_FOLDERS:
             yield from self._flat(folder, prefix, start_after)
             return
         for key, info in self._entries(folder):
             if info is not None:
-                yield info
+                yield [info]
             elif key.startswith(prefix) and (key > start_after or start_after.startswith(key)):
                 yield from self._walk(key, key, start_after)
 
     def _entries(self, folder: str) -> list[tuple[str, ObjectInfo | None]]:
         """Return the objects in a folder, and its folders (with their slash, without info), in byte order."""
         found = obstore.list_with_delimiter(self._client(), self._prefix + folder or None)
-        objects = [self._info(meta) for meta in found["objects"]]
+        objects = self._infos(found["objects"])
         folders = [f"{path[len(self._prefix) :]}/" for path in found["common_prefixes"]]
-        return sorted(
-            [*((info.key, info) for info in objects), *((one, None) for one in folders)], key=itemgetter(0)
-        )
+        entries = [*((info.key, info) for info in objects), *((one, None) for one in folders)]
+        return sorted(entries, key=itemgetter(0))
 
-    def _flat(self, folder: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+    def _flat(self, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
         last = ""
-        for info in self._pages(folder, _lower_bound(folder, prefix, start_after)):
-            if info.key <= last:
-                raise self._disorder(last, info.key)
-            if _is_past(folder, prefix, info.key):
+        for page in self._pages(folder, _lower_bound(folder, prefix, start_after)):
+            self._check_order(last, page)
+            yield page
+            last = page[-1].key
+            if _is_past(folder, prefix, last):
                 return
-            last = info.key
-            yield info
 
-    def _pages(self, folder: str, offset: str | None) -> Iterator[ObjectInfo]:
+    def _pages(self, folder: str, offset: str | None) -> Iterator[list[ObjectInfo]]:
         path = self._prefix + offset if offset else None
         for page in obstore.list(self._client(), self._prefix + folder or None, offset=path, chunk_size=1000):
-            yield from map(self._info, page)
+            yield self._infos(page)
 
-    def _info(self, meta: ObjectMeta) -> ObjectInfo:
-        return ObjectInfo(meta["path"][len(self._prefix) :], meta["size"])
+    def _infos(self, page: Sequence[ObjectMeta]) -> list[ObjectInfo]:
+        begin = len(self._prefix)
+        return [ObjectInfo(meta["path"][begin:], meta["size"]) for meta in page]
+
+    def _check_order(self, last: str, page: list[ObjectInfo]) -> None:
+        if page[0].key > last and page == sorted(page):
+            return
+        keys = [last, *(info.key for info in page)]
+        raise self._disorder(*next(pair for pair in pairwise(keys) if pair[0] >= pair[1]))
 
     def _disorder(self, before: str, after: str) -> ConfigurationError:
         return ConfigurationError(
@@ -427,6 +431,19 @@ class _ReadError(Exception):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = key
+
+
+def _put(client: Client, path: str, body: bytes) -> Created | None:
+    """Create an object if its key is free; None when the key was taken and yet nothing stands there.
+
+    Taken it is also after a put of ours whose answer was lost, and when AWS says 409 ConditionalRequestConflict: another
+    put is under way. Only what stands there tells.
+    """
+    try:
+        obstore.put(client, path, body, mode="create", use_multipart=False)
+    except AlreadyExistsError:
+        return _compare(client, path, body)
+    return Created.NEW
 
 
 def _compare(client: Client, path: str, body: bytes) -> Created | None:
