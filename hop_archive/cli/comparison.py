@@ -31,6 +31,7 @@ class Comparison:
         messages: Messages compared as received and as stored, or found to be duplicates.
         with_sent: Those of them whose sending was recorded.
         differences: Fields that differed, and messages that did not come.
+        given_up: Messages that were archived and could not be fetched to be compared.
     """
 
     def __init__(self, store: Store, wanted: Callable[[str], bool], sent: Mapping[Place, Sent]) -> None:
@@ -38,16 +39,24 @@ class Comparison:
         self._wanted = wanted
         self._sent = sent
         self._offsets = _offsets_by_partition(sent)
-        self.messages = self.with_sent = self.differences = 0
+        self.messages = self.with_sent = self.differences = self.given_up = 0
 
     def check(self, done: Done) -> Iterator[Difference]:
-        """The differences of one reading; none where its topic is not compared, or nothing was archived."""
+        """The differences of one reading; none where its topic is not compared, or nothing was archived.
+
+        Raises:
+            UnavailableError: The store does not answer; nothing of this reading was counted.
+        """
         if done.reading is None or not done.batches or not self._wanted(done.slice.topic):
             return
+        found = [*compare(done, self._store, self._sent), *self._missing(done)]
         self.messages += len(done.reading.messages)
-        for difference in (*compare(done, self._store, self._sent), *self._missing(done)):
-            self.differences += 1
-            yield difference
+        self.differences += len(found)
+        yield from found
+
+    def give_up(self, done: Done) -> None:
+        """Count a reading that could not be compared."""
+        self.given_up += len(done.reading.messages) if done.reading else 0
 
     def summary(self) -> str:
         """What was compared, and with what result, in one line."""
@@ -55,7 +64,10 @@ class Comparison:
         recorded = f", {self.with_sent:,} of them with what was sent" if self._sent else ""
         unseen = len(self._sent) - self.with_sent
         aside = f" Of those recorded as sent, {unseen:,} were not compared in this run." if unseen else ""
-        return f"Compared {counted(self.messages, 'message')}{recorded}: {result}.{aside}"
+        lacking = (
+            f" {self.given_up:,} could not be compared: the store did not answer." if self.given_up else ""
+        )
+        return f"Compared {counted(self.messages, 'message')}{recorded}: {result}.{lacking}{aside}"
 
     def _missing(self, done: Done) -> Iterator[Difference]:
         """What was sent to offsets of this reading, and did not come."""

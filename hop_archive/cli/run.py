@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from hop_archive.cli.comparison import Comparison
     from hop_archive.cli.progress import Activity, Display
     from hop_archive.planning import Limits
+    from hop_archive.slices import Slice
 
 log = logging.getLogger(__name__)
 
@@ -197,15 +197,31 @@ class _Run:
             if done.note:
                 self._note_conflict(done)
             if self.comparison:
-                for difference in self.comparison.check(done):
-                    click.echo(str(difference))
+                self._compare(self.comparison, done)
+
+    def _compare(self, comparison: Comparison, done: Done) -> None:
+        """Print what differs. A run that goes on and on survives a store that does not answer, and says so."""
+        try:
+            for difference in comparison.check(done):
+                click.echo(str(difference))
+        except UnavailableError as error:
+            if self.wanted.until_caught_up:
+                raise
+            comparison.give_up(done)
+            log.warning("%s could not be compared: %s", done.slice, error)
 
     def _note_conflict(self, done: Done) -> None:
         """Say why a slice was left: to another archiver, or because its topic is another one now."""
-        covered = self.archive.catalog.coverage([done.slice.topic]).get(done.slice.lineage)
-        taken = covered is not None and bool(covered & done.slice.offsets)
+        taken = self._is_covered(done.slice)
         self.activity.conflicts += taken
         log.info("%s%s", "already archived by another archiver: " if taken else "left for now: ", done.note)
+
+    def _is_covered(self, wanted: Slice) -> bool:
+        try:
+            covered = self.archive.catalog.coverage([wanted.topic]).get(wanted.lineage)
+        except UnavailableError:  # which the next plan meets, too, and reports
+            return False
+        return covered is not None and bool(covered & wanted.offsets)
 
     @contextlib.contextmanager
     def _display(self) -> Iterator[Display]:
@@ -276,9 +292,9 @@ class Outage:
 
     def report(self, error: UnavailableError) -> None:
         """Take in that a call failed; what was said of this outage before is not said again."""
+        self._checked_at = self._activity.monotonic()
         if self._since is None:
-            self._since = time.monotonic()
-        self._checked_at = time.monotonic()
+            self._since = self._checked_at
         text = str(error)
         level = logging.DEBUG if text in self._said else logging.WARNING
         log.log(level, "Waiting, and trying again: %s", text)
@@ -289,14 +305,15 @@ class Outage:
         """Find out whether it is over: something was committed, or every server answers when asked."""
         if self._since is None or not (dones or self._all_answer()):
             return
-        log.warning("All servers answer again, after %s.", duration(time.monotonic() - self._since))
+        log.warning("All servers answer again, after %s.", duration(self._activity.monotonic() - self._since))
         self._since, self._activity.note = None, ""
         self._said.clear()
 
     def _all_answer(self) -> bool:
-        if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
+        now = self._activity.monotonic()
+        if now - self._checked_at < _CHECK_EVERY_S:
             return False
-        self._checked_at = time.monotonic()
+        self._checked_at = now
         try:
             check(self._archive, None)
         except UnavailableError:

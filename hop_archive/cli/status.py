@@ -98,8 +98,10 @@ def _summary_object(summary: TopicSummary) -> dict[str, Any]:
 
 
 def _lines(found: Status, setup: Setup) -> Iterator[str]:
-    database = setup.configuration.database(setup.selection.database).resolved().describe()
-    yield f"Source {setup.selection.source}, database {setup.selection.database} ({database}), {moment(found.at)}"
+    chosen, stanzas = setup.selection, setup.configuration
+    source = stanzas.source(chosen.source).resolved().describe()
+    database = stanzas.database(chosen.database).resolved().describe()
+    yield f"Source {chosen.source} ({source}), database {chosen.database} ({database}), {moment(found.at)}"
     if found.source_error:
         yield f"The lag is not known: {found.source_error}"
     if not found.topics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +13,15 @@ import pytest
 from hop_archive import opening
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch
+from hop_archive.cli.stopping import Stop
 from hop_archive.comparing import record_sent
+from hop_archive.errors import UnavailableError
 from hop_archive.local.samples import Sample
 from hop_archive.message import TopicPartition
 from hop_archive.sampling import create_sample_topics, sample_stream
 from hop_archive.source.mock import MockSource
 from hop_archive.store.mock import MockStore
-from hop_archive.store.protocol import Created, NewObject
+from hop_archive.store.protocol import Created, Extent, NewObject
 from hop_archive_tests.unit.cli_helpers import DEADLINE_S, M, archived, invoke, mocks, place, toml
 
 __all__ = ["place"]
@@ -263,6 +265,33 @@ def test_differences_are_printed_even_when_quiet(place: Path, monkeypatch: pytes
     result = invoke("run", *M, "--until-caught-up", "-q", "--compare", "-T", "lvk.superevents")
     assert result.exit_code == 1
     assert "received/stored value" in result.stdout
+
+
+class Unreadable(MockStore):
+    """Takes what it is given, and does not answer when it is asked for it."""
+
+    def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
+        raise UnavailableError("The store does not answer.")
+
+
+def test_what_cannot_be_fetched_ends_a_comparison_that_is_to_end(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocks(place)
+    monkeypatch.setattr(opening, "MockStore", Unreadable)
+    assert invoke("run", *M, "--until-caught-up", "--compare", "-T", "gcn.notices").exit_code == 3
+
+
+def test_a_run_that_goes_on_counts_what_could_not_be_compared(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = mocks(place)
+    monkeypatch.setattr(opening, "MockStore", Unreadable)
+    monkeypatch.setattr(Stop, "requested", property(lambda _: directory.exists() and archived(directory) > 0))
+    result = invoke("run", *M, "--compare", "-T", "gcn.notices")
+    assert result.exit_code == 0
+    assert "Compared 0 messages: no differences." in result.stdout
+    assert "could not be compared: the store did not answer." in result.stdout
 
 
 def test_test_topics_are_compared_without_being_named(place: Path) -> None:
