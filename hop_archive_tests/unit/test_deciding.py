@@ -188,6 +188,7 @@ def test_a_publisher_who_uses_the_uuid_that_the_archive_would_derive_displaces_n
     (found,) = decide([victim], catalog)
     assert found.duplicate_of is None
     assert found.identity.uuid == derived(victim, attempt=1)
+    assert found.collided_with == (U if victim.headers else None)
     keep(catalog, [found])
     assert decide([victim], catalog)[0].duplicate_of == derived(victim, attempt=1)
 
