@@ -25,6 +25,7 @@ READY_TIMEOUT_S = 60.0
 KILL_TIMEOUT_S = 10.0
 
 _POLL_S = 0.05
+_ENDING_S = 2.0
 _QUOTED_LINES = 15
 _QUOTED_BYTES = 16_384
 
@@ -66,9 +67,14 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class ProcessMark:
-    """What finds a server's process again, from any process, as long as it runs."""
+    """What finds a server's process again, from any process, as long as it runs.
 
-    pid: int
+    Attributes:
+        pid: None where whoever was starting it may have been killed before noting it.
+        command: Its command line, which no other server has: its ports are in it.
+    """
+
+    pid: int | None
     command: tuple[str, ...]
 
 
@@ -164,10 +170,27 @@ def as_account(account: Account | None) -> _Identity:
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
+def pid_of(mark: ProcessMark | None) -> int | None:
+    """Return the pid of the marked process; None if it does not run, is ending or was not yet collected."""
+    if mark is None:
+        return None
+    candidates = psutil.pids() if mark.pid is None else [mark.pid]
+    return next((pid for pid in candidates if _command_of(pid) == mark.command), None)
+
+
 def is_running(mark: ProcessMark | None) -> bool:
-    """Tell whether the marked process still runs; one that is ending or not yet collected does not."""
-    process = _find(mark) if mark else None
-    return process is not None and not _is_zombie(process)
+    """Tell whether `pid_of` the marked process is known."""
+    return pid_of(mark) is not None
+
+
+def _command_of(pid: int) -> tuple[str, ...] | None:
+    """Return a process's command line: empty once it is ending, or of the kernel; None if there is none."""
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.ZombieProcess:
+        return ()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def stop(mark: ProcessMark, stop_signal: signal.Signals, grace_s: float) -> None:
@@ -190,7 +213,7 @@ def stop(mark: ProcessMark, stop_signal: signal.Signals, grace_s: float) -> None
         return
     except psutil.AccessDenied as error:
         raise ForbiddenError(
-            f"Process {mark.pid} ({mark.command[0]}) belongs to {_owner(process)}.",
+            f"Process {process.pid} ({mark.command[0]}) belongs to {_owner(process)}.",
             remedy="Stop the stack as that user, or as root.",
         ) from error
 
@@ -238,13 +261,23 @@ def _collect(pid: int) -> None:
 
 
 def _find(mark: ProcessMark) -> psutil.Process | None:
-    """Return the marked process as long as anything is left of it: a zombie has lost its command line."""
+    """Return the marked process if it runs; if it is ending, wait until it is gone, with its ports."""
+    deadline = time.monotonic() + _ENDING_S
+    pid = pid_of(mark) if mark.pid is None else mark.pid
     try:
-        process = psutil.Process(mark.pid)
-        is_it = _is_zombie(process) or tuple(process.cmdline()) == mark.command
-        return process if is_it and not _has_ended(process) else None
+        process = psutil.Process(pid) if pid is not None else None
     except psutil.NoSuchProcess:
         return None
+    if process is None:
+        return None
+    # One that stays like that belongs to the kernel, which after a restart of the machine may use the pid.
+    while (
+        (command := _command_of(process.pid)) == ()
+        and not _has_ended(process)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(_POLL_S)
+    return process if command == mark.command else None
 
 
 def _owner(process: psutil.Process) -> str:

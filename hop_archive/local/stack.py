@@ -20,7 +20,7 @@ from hop_archive.local.address import VARIABLE_OF, External, ServerName, StackAd
 from hop_archive.local.kafka import Kafka, ask_kafka
 from hop_archive.local.ports import LOOPBACK, choose_ports, is_free
 from hop_archive.local.postgres import OUTSIDE_PREFIX, Postgres, ask_postgres, choose_home
-from hop_archive.local.processes import NotAnswering, Server, ServerDiedError
+from hop_archive.local.processes import NotAnswering, ProcessMark, Server, ServerDiedError
 from hop_archive.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address
 from hop_archive.local.state import (
     LOCK_FILE,
@@ -138,10 +138,10 @@ class LocalStack:
         Raises:
             UnavailableError: It does not run.
         """
-        mark = self._known().server(name).process
-        if mark is None or not processes.is_running(mark):
+        pid = processes.pid_of(self._known().server(name).process)
+        if pid is None:
             raise UnavailableError(f"{name} of the local stack in {self.directory} is not running.")
-        return mark.pid
+        return pid
 
     def log(self, name: ServerName) -> Path:
         """Return the file with a server's output since its last start; ``….1`` beside it has the run before."""
@@ -216,12 +216,10 @@ class LocalStack:
         server = self._server(name)
         (self.directory / name).mkdir(exist_ok=True)
         server.prepare()
-        mark = processes.start(server.launch(ports), self.log(name))
-        try:
-            self._record(name, ServerState(ports, mark))
-        except BaseException:  # what is not recorded would never be found again
-            processes.stop(mark, signal.SIGKILL, processes.KILL_TIMEOUT_S)
-            raise
+        launch = server.launch(ports)
+        # Noted before and after: if we are killed in between, its command line still finds it.
+        self._record(name, ServerState(ports, ProcessMark(None, launch.command)))
+        self._record(name, ServerState(ports, processes.start(launch, self.log(name))))
 
     def _await(self, name: ServerName) -> None:
         """Wait until a server works; one that ended because somebody took its port gets others."""

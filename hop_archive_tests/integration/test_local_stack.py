@@ -41,6 +41,7 @@ from hop_archive.errors import (
 from hop_archive.local.address import External, ServerName, StackAddress
 from hop_archive.local.files import others_can_enter, package_directory
 from hop_archive.local.ports import choose_ports, is_free
+from hop_archive.local.processes import ProcessMark
 from hop_archive.local.stack import SERVER_NAMES, LocalStack
 from hop_archive.local.state import STATE_FILE, read_state, write_state
 
@@ -580,6 +581,19 @@ def test_up_completes_what_a_killed_up_began(fresh: LocalStack) -> None:
     assert has_data(fresh.address(), "after")
 
 
+def test_a_server_whose_pid_nobody_noted_is_found_by_its_command_line(stack: LocalStack) -> None:
+    before, state = stack.pid("postgres"), read_state(stack.directory)
+    assert state is not None
+    mark = state.server("postgres").process
+    assert mark is not None
+    unnoted = replace(state.server("postgres"), process=replace(mark, pid=None), settled=False)
+    write_state(stack.directory, state.with_server("postgres", unnoted))
+    stack.up()
+    assert stack.pid("postgres") == before
+    stack.down()
+    assert processes_of(stack.directory) == []
+
+
 def test_a_pid_that_was_given_to_another_process_is_not_touched(stack: LocalStack) -> None:
     stack.kill("kafka")
     state = read_state(stack.directory)
@@ -592,6 +606,21 @@ def test_a_pid_that_was_given_to_another_process_is_not_touched(stack: LocalStac
         stack.down()
         assert stranger.poll() is None
         stranger.communicate(b"\n")
+
+
+def test_a_pid_that_the_kernel_uses_since_a_reboot_is_not_waited_for(stack: LocalStack) -> None:
+    kernel = next(
+        (process for process in psutil.process_iter() if not process.ppid() and process.pid == 2), None
+    )
+    if kernel is None or kernel.cmdline():
+        pytest.skip("no process of the kernel is in sight, as in a container")
+    stack.kill("kafka")
+    state = read_state(stack.directory)
+    assert state is not None
+    reused = replace(state.server("kafka"), process=ProcessMark(kernel.pid, ("tansu",)))
+    write_state(stack.directory, state.with_server("kafka", reused))
+    stack.down()
+    assert stack.not_running() == ()
 
 
 # Who starts it, and from where.
