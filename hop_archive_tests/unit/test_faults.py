@@ -104,6 +104,15 @@ def test_what_is_iterated_can_fail_at_each_item() -> None:
     assert faults.calls == ["shelf.things", "shelf.things item", "shelf.things item"]
 
 
+def test_an_item_can_be_lost_after_it_was_given() -> None:
+    behind, shelf, _ = wrapped(Fault(2, When.AFTER, fail))
+    behind.kept = ["a", "b"]
+    things = shelf.things()
+    assert next(things) == "a"
+    with pytest.raises(UnavailableError, match=r"things item \(call 2, after\)"):
+        next(things)
+
+
 def test_a_fault_may_just_delay() -> None:
     waited: list[str] = []
     behind, shelf, _ = wrapped(Fault(1, When.BEFORE, waited.append))
