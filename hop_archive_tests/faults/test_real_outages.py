@@ -1,0 +1,161 @@
+"""Real servers that stop in mid-run: the error says which, and once it is back the work is completed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from hop_archive.archive import Archive
+from hop_archive.comparing import Place, Sent
+from hop_archive.errors import UnavailableError
+from hop_archive.following import archive_continuously, catch_up
+from hop_archive.local.address import ServerName, StackAddress
+from hop_archive.local.stack import LocalStack
+from hop_archive.planning import Limits
+from hop_archive.store.s3 import S3Store
+from hop_archive.surveying import survey
+from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.faults.real import (
+    SEGMENTS,
+    assert_all_archived,
+    in_background,
+    plain,
+    publish,
+    restartable,
+    wait_until,
+)
+from hop_archive_tests.worlds import exhausted
+
+pytestmark = [pytest.mark.local, pytest.mark.slow]
+
+SERVERS: tuple[ServerName, ...] = ("postgres", "s3", "kafka")
+STANZA: dict[ServerName, str] = {"postgres": "local-db", "s3": "local-store", "kafka": "hop-local"}
+SMALL = Limits(batch_messages=50)
+COUNT = 600
+RETRY_S = 2.0
+"""For how long the store is tried again; half a minute otherwise."""
+
+
+@contextmanager
+def without(stack: LocalStack, name: ServerName) -> Iterator[None]:
+    """A server is killed while the block runs. The broker, which keeps nothing, is stopped in its tracks instead."""
+    if name == "kafka":
+        pid = stack.pid(name)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return
+    stack.kill(name)
+    try:
+        yield
+    finally:
+        stack.start(name)
+
+
+def address_of(address: StackAddress, name: ServerName) -> str:
+    """Host and port, as a message should name them."""
+    return {
+        "postgres": address.database_url.partition("@")[2].partition("/")[0],
+        "s3": address.s3_endpoint,
+        "kafka": address.bootstrap_servers,
+    }[name]
+
+
+@pytest.fixture
+def impatient(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Callable[[], Archive]:
+    """Opens archives in small batches that do not wait long for the store."""
+
+    def make() -> Archive:
+        store = S3Store(
+            "local-store",
+            bucket=address.bucket,
+            endpoint=address.s3_endpoint,
+            region="us-east-1",
+            prefix=namespace,
+            access_key=address.s3_access_key,
+            secret_key=address.s3_secret_key,
+            retry_s=RETRY_S,
+        )
+        return replace(open_archive(limits=SMALL), store=store)
+
+    return make
+
+
+def two_topics(archive: Archive, namespace: str) -> list[str]:
+    topics = [f"{namespace}.message", f"{namespace}.{SEGMENTS}"]
+    for topic in topics:
+        archive.source.create_topic(topic, 2)
+    return topics
+
+
+def fill(archive: Archive, topics: list[str], seed: int = 0) -> dict[Place, Sent]:
+    return publish(
+        archive.source, [a for topic in topics for a in plain(topic, COUNT // 2, seed=seed, partitions=2)]
+    )
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_that_stops_in_mid_run_is_named_and_the_next_run_completes_the_work(
+    impatient: Callable[[], Archive],
+    address: StackAddress,
+    namespace: str,
+    local_stack: LocalStack,
+    name: ServerName,
+) -> None:
+    stack = restartable(local_stack, name)
+    archive = impatient()
+    topics = two_topics(archive, namespace)
+    sent = fill(archive, topics)
+    steps = catch_up(archive)
+    next(steps)
+    with without(stack, name), pytest.raises(UnavailableError) as raised:
+        exhausted(steps)
+    assert STANZA[name] in str(raised.value)
+    assert address_of(address, name) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert survey(archive, topics).pending(), "it stopped too late to matter"
+    exhausted(catch_up(archive))
+    assert_all_archived(impatient(), topics, sent)
+
+
+def is_missed(name: ServerName, errors: list[UnavailableError]) -> bool:
+    return any(STANZA[name] in str(error) for error in errors)
+
+
+@pytest.mark.timeout(600)
+def test_a_run_on_and_on_survives_the_loss_of_each_server_and_completes_the_work_by_itself(
+    impatient: Callable[[], Archive], namespace: str, local_stack: LocalStack
+) -> None:
+    stack = restartable(local_stack, *SERVERS)
+    archive, watching = impatient(), impatient()
+    topics = two_topics(archive, namespace)
+    sent = fill(archive, topics)
+    over = threading.Event()
+    errors: list[UnavailableError] = []
+
+    def sleep(seconds: float) -> None:
+        over.wait(min(seconds, 0.2))
+
+    def work() -> None:
+        exhausted(archive_continuously(archive, over.is_set, sleep, topics, errors.append))
+
+    with in_background(work):
+        try:
+            for seed, name in enumerate(SERVERS, start=1):
+                with without(stack, name):
+                    sent |= fill(watching, topics, seed) if name != "kafka" else {}
+                    wait_until(partial(is_missed, name, errors), f"{name} is missed")
+                sent |= fill(watching, topics, seed + len(SERVERS))
+                wait_until(lambda: not survey(watching, topics).pending(), f"all is archived after {name}")
+        finally:
+            over.set()
+    assert_all_archived(watching, topics, sent)
