@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from typing import TextIO
 
-from hop_archive.configuration import FileLogStanza, LogStanza
 from hop_archive.errors import ConfigurationError, HopArchiveError
+from hop_archive.stanzas import FileLogStanza, LogStanza
 
 ROOT = "hop_archive"
 LIBRDKAFKA = "hop_archive.librdkafka"

@@ -11,20 +11,19 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.configuration import (
-    Configuration,
-    DatabaseStanza,
-    KafkaSourceStanza,
-    PostgresStanza,
-    S3Stanza,
-    Selection,
-    SourceStanza,
-    StoreStanza,
-)
+from hop_archive.configuration import Configuration, Selection
 from hop_archive.planning import Limits
 from hop_archive.source.kafka import KafkaSource
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import Source
+from hop_archive.stanzas import (
+    DatabaseStanza,
+    KafkaSourceStanza,
+    PostgresStanza,
+    S3Stanza,
+    SourceStanza,
+    StoreStanza,
+)
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Store
 from hop_archive.store.s3 import S3Store

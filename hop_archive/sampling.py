@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import Self
 
-from hop_archive.configuration import MockSourceStanza, SourceStanza
 from hop_archive.local.samples import SAMPLE_TOPICS, Sample, samples
 from hop_archive.publishing import publish
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import Source
+from hop_archive.stanzas import MockSourceStanza, SourceStanza
 
 
 def create_sample_topics(source: Source) -> None:

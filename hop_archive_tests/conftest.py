@@ -34,19 +34,21 @@ def unavailable(reason: str) -> None:
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """A real Kafka-protocol broker, Postgres and S3, for the whole session."""
-    stack = LocalStack(tmp_path_factory.mktemp("stack"), external=External.from_environment(os.environ))
+    stack = LocalStack(tmp_path_factory.mktemp("stack") / "up", external=External.from_environment(os.environ))
     try:
         stack.up()
     except (HopArchiveError, ImportError) as error:
         unavailable(f"the local stack does not start: {error}")
-    yield stack
-    stack.down(purge=True)
+    try:
+        yield stack
+    finally:
+        stack.down(purge=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def address(local_stack: LocalStack) -> StackAddress:
-    """Where the local stack's servers are."""
-    return local_stack.address()
+    """Where the local stack's servers are; one that an earlier test left dead is started again."""
+    return local_stack.up()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hop_archive.message import TopicPartition
 
 if TYPE_CHECKING:
     from hop_archive.archiving import Done
-    from hop_archive.configuration import SourceStanza
+    from hop_archive.stanzas import SourceStanza
     from hop_archive.store.protocol import Store
 
 

@@ -22,7 +22,7 @@ def migrate(chosen: Chosen) -> None:
     Once for a new database, and after each upgrade. It is done whole or not at all; again, it changes nothing. A
     catalog that the archive-core package made is adopted in place, with all that it holds.
     """
-    from hop_archive.configuration import PostgresStanza
+    from hop_archive.stanzas import PostgresStanza
 
     setup = chosen.setup()
     name = setup.selection.database

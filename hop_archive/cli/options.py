@@ -13,8 +13,9 @@ import click
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.configuration import Configuration, LogStanza, Selection
+    from hop_archive.configuration import Configuration, Selection
     from hop_archive.planning import Limits
+    from hop_archive.stanzas import LogStanza
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -12,19 +12,16 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import make_url
 
-from hop_archive.configuration import (
-    Configuration,
+from hop_archive.configuration import Configuration, load, parse, select
+from hop_archive.errors import ConfigurationError, MissingSettingError
+from hop_archive.stanzas import (
     FileLogStanza,
     KafkaSourceStanza,
     MockSourceStanza,
     PostgresStanza,
     S3Stanza,
     Stanza,
-    load,
-    parse,
-    select,
 )
-from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.topics import LayoutPolicy, TopicPolicy, is_pattern
 
 LOCAL = {

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Consumer
 
 from hop_archive import logs
-from hop_archive.configuration import ConsoleLogStanza, FileLogStanza
 from hop_archive.errors import ConfigurationError, UnavailableError
+from hop_archive.stanzas import ConsoleLogStanza, FileLogStanza
 
 MOMENT = 1767225600.0  # 2026-01-01T00:00:00Z
 log = logging.getLogger("hop_archive.archiving")
