@@ -311,7 +311,6 @@ class TansuBroker(KafkaBroker):
             "append time": "Tansu 0.6 keeps the producer's timestamps, whatever the topic says",
             "durability": "Tansu in memory forgets all when it is stopped",
             "deletion under a reader": "librdkafka 2.16.0 crashes at Tansu 0.6's metadata of a deleted topic",
-            "exact watermarks": "Tansu 0.6 tells a latest offset within the last batch, not after it",
         }
 
     def start(self) -> None:

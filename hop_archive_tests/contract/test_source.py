@@ -30,11 +30,12 @@ from hop_archive.errors import (
     MissingSettingError,
     OffsetsGoneError,
     UnavailableError,
+    UnreadableMessageError,
 )
 from hop_archive.message import Header, Message, Receipt, TimestampType, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source.kafka import KafkaSource
-from hop_archive.source.kafka_client import Connection
+from hop_archive.source.kafka_client import Connection, Troubles
 from hop_archive.source.kafka_reader import KafkaReader
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
@@ -170,8 +171,7 @@ def test_watermarks_follow_what_is_published(broker: Broker, source: Source) -> 
     topic = broker.create_topic(2)
     at, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
     assert source.watermarks([at, other]) == {at: Watermarks(0, 0, 0), other: Watermarks(0, 0, 0)}
-    for _ in range(3):  # each by itself: see TansuBroker.lacks
-        source.publish([Sent(topic)])
+    source.publish([Sent(topic)] * 3)
     assert source.watermarks([at, other]) == {at: Watermarks(0, 3, 3), other: Watermarks(0, 0, 0)}
 
 
@@ -270,6 +270,24 @@ def test_a_value_that_the_topic_does_not_take_is_a_matter_of_configuration(
     with pytest.raises(ConfigurationError):
         source.publish([Sent(topic, bytes(10_000))])
     assert source.publish([Sent(topic, b"small")]) == [Receipt(topic, 0, 0)]
+
+
+def test_a_message_that_the_client_cannot_represent_is_an_error_that_names_it(
+    broker: Broker, source: Source
+) -> None:
+    topic = broker.create_topic()
+    at = TopicPartition(topic, 0)
+    # So many that Python has optimized the reader's loop: confluent-kafka's error is overlooked by that.
+    source.publish(Sent(topic, headers=(("good", b""),)) for _ in range(1000))
+    broker.append(Sent(topic, headers=(("not UTF-8: \udcff", b""),)))
+    broker.append(Sent(topic, headers=(("good again", b""),)))
+    with source.reader({at: 0}) as reader:
+        read, error = read_until_error(reader)
+        assert isinstance(error, UnreadableMessageError)
+        assert (error.facts["topic"], error.facts["partition"], error.facts["offset"]) == (topic, 0, 1000)
+        assert len(read) == reader.position(at) == 1000
+        reader.add({at: 1001})
+        assert [m.headers for m in read_until(reader, at, 1002)] == [(("good again", b""),)]
 
 
 # Publishing
@@ -814,6 +832,12 @@ def login(apache: ApacheBroker, password: str) -> KafkaSource:
     )
 
 
+def test_an_error_that_quotes_a_secret_does_not_show_it() -> None:
+    connection = Connection("stanza", "server", {}, {"sasl.password": SecretStr("hunter2")}, 1.0)
+    quoting = KafkaError(KafkaError._INVALID_ARG, "hunter2 is no password")
+    assert "*** is no password" in str(connection.failure("trying", quoting, Troubles()))
+
+
 def test_a_setting_that_librdkafka_does_not_know_is_a_matter_of_configuration() -> None:
     source = KafkaSource("odd", bootstrap_servers="127.0.0.1:9", settings={"no.such.setting": "1"})
     with pytest.raises(ConfigurationError, match=r"no\.such\.setting"):
@@ -916,26 +940,36 @@ def test_two_hundred_thousand_messages_are_published_and_read_in_order(
 # What librdkafka reports, staged: events that a healthy broker does not send
 
 
+class Staged:
+    """A reader of partition 0 of a mock cluster's topic that is fed with events that are made up."""
+
+    def __init__(self) -> None:
+        self.cluster = MockCluster()
+        self.cluster.create_topic("topic")
+        connection = Connection("staged", "127.0.0.1:9", {}, {}, 1.0)
+        source = MockSource("staged", cluster=self.cluster)
+        self.reader = KafkaReader(source, connection, {AT: 0}, group_id="group", fetch_bytes=MIB)
+
+    def poll(self, *events: confluent_kafka.Message, count: int = 100) -> list[Message]:
+        self.reader._held += events
+        return list(self.reader.poll(count, 0.0))
+
+    def hold(self, *events: confluent_kafka.Message) -> None:
+        """Let events come while nobody can tell whose they are."""
+        self.cluster.stop()
+        with pytest.raises(UnavailableError):
+            self.poll(*events)
+        self.cluster.start()
+
+
+AT = TopicPartition("topic", 0)
+
+
 @pytest.fixture
-def staged() -> Iterator[tuple[MockCluster, Callable[..., list[Message]]]]:
-    """A mock cluster, and a way to let a reader of partition 0 of its topic poll events that are made up."""
-    cluster = MockCluster()
-    cluster.create_topic("topic")
-    connection = Connection("staged", "127.0.0.1:9", {}, {}, 1.0)
-    starts = {TopicPartition("topic", 0): 0}
-    reader = KafkaReader(
-        MockSource("staged", cluster=cluster), connection, starts, group_id="group", fetch_bytes=MIB
-    )
-
-    def poll(*events: confluent_kafka.Message) -> list[Message]:
-        reader._held += events
-        return list(reader.poll(100, 0.0))
-
-    yield cluster, poll
-    reader.close()
-
-
-Staged = tuple[MockCluster, Callable[..., list[Message]]]
+def staged() -> Iterator[Staged]:
+    made = Staged()
+    yield made
+    made.reader.close()
 
 
 def event(offset: int, code: int | None = None, **more: Any) -> confluent_kafka.Message:
@@ -950,78 +984,66 @@ def event(offset: int, code: int | None = None, **more: Any) -> confluent_kafka.
 def test_each_timestamp_type_of_the_client_has_its_own(
     staged: Staged, kind: int, expected: TimestampType
 ) -> None:
-    _, poll = staged
-    (message,) = poll(event(0, timestamp=(kind, -1)))
+    (message,) = staged.poll(event(0, timestamp=(kind, -1)))
     assert (message.timestamp_type, message.timestamp_ms) == (expected, -1)
 
 
 def test_messages_that_came_with_an_error_are_handed_out_before_it(staged: Staged) -> None:
-    _, poll = staged
-    assert [m.offset for m in poll(event(0), event(1), event(2, KafkaError._BAD_MSG))] == [0, 1]
+    assert [m.offset for m in staged.poll(event(0), event(1), event(2, KafkaError._BAD_MSG))] == [0, 1]
     with pytest.raises(CorruptError, match="offset 2") as caught:
-        poll()
+        staged.poll()
     assert caught.value.facts == {"topic": "topic", "partition": 0, "offset": 2}
-    assert poll(event(3)) == []  # the partition is released
+    assert staged.poll(event(3)) == []  # the partition is released
 
 
 def test_an_offset_below_the_one_asked_for_is_refused(staged: Staged) -> None:
-    _, poll = staged
-    assert [m.offset for m in poll(event(4), event(3), event(5))] == [4]
+    assert [m.offset for m in staged.poll(event(4), event(3), event(5))] == [4]
     with pytest.raises(DataError, match="to be read from offset 5, and 3 came"):
-        poll()
+        staged.poll()
 
 
 @pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT])
 def test_a_broken_connection_is_no_error_while_the_cluster_answers(staged: Staged, code: int) -> None:
-    cluster, poll = staged
-    assert poll(event(-1, code, topic=None, partition=-1)) == []
-    assert poll(event(0, code), event(0)) != []
-    cluster.stop()
-    with pytest.raises(UnavailableError):
-        poll(event(1))
-    cluster.start()
-    assert [m.offset for m in poll()] == [1]  # it was kept meanwhile
+    assert staged.poll(event(-1, code, topic=None, partition=-1)) == []
+    assert staged.poll(event(0, code), event(0)) != []
+
+
+def test_what_came_before_an_outage_is_handed_out_after_it_and_no_more_than_asked_for(staged: Staged) -> None:
+    staged.hold(*(event(offset) for offset in range(5)))
+    assert staged.reader.position(AT) == 0
+    assert [m.offset for m in staged.poll(count=2)] == [0, 1]
+    assert [m.offset for m in staged.poll(count=2)] == [2, 3]
+    assert [m.offset for m in staged.poll(count=2)] == [4]
+
+
+def test_what_came_before_an_outage_goes_with_its_partition(staged: Staged) -> None:
+    staged.hold(event(0), event(1))
+    staged.reader.add({AT: 0})
+    assert staged.poll() == []
+    assert staged.reader.position(AT) == 0
 
 
 def test_an_offset_out_of_range_is_judged_by_the_watermarks(staged: Staged) -> None:
-    cluster, poll = staged
     for _ in range(5):
-        cluster.append("topic", b"")
-    assert poll(event(3, KafkaError._AUTO_OFFSET_RESET)) == []  # in range after all: asked for again
-    cluster.delete_records("topic", 0, 4)
+        staged.cluster.append("topic", b"")
+    assert staged.poll(event(3, KafkaError._AUTO_OFFSET_RESET)) == []  # in range after all: asked for again
+    staged.cluster.delete_records("topic", 0, 4)
     with pytest.raises(OffsetsGoneError) as caught:
-        poll(event(3, KafkaError.OFFSET_OUT_OF_RANGE))
+        staged.poll(event(3, KafkaError.OFFSET_OUT_OF_RANGE))
     assert caught.value.facts == {"topic": "topic", "partition": 0, "offset": 3, "low": 4}
 
 
 def test_a_topic_that_only_the_client_takes_for_unknown_is_asked_for_again(staged: Staged) -> None:
-    cluster, poll = staged
-    assert poll(event(0), event(1, KafkaError.UNKNOWN_TOPIC_OR_PART)) != []
-    assert poll(event(1)) != []
-    cluster.delete_topic("topic")
+    assert staged.poll(event(0), event(1, KafkaError.UNKNOWN_TOPIC_OR_PART)) != []
+    assert staged.poll(event(1)) != []
+    staged.cluster.delete_topic("topic")
     with pytest.raises(GenerationChangedError):
-        poll(event(2, KafkaError.UNKNOWN_TOPIC_OR_PART))
+        staged.poll(event(2, KafkaError.UNKNOWN_TOPIC_OR_PART))
 
 
 def test_being_forbidden_to_read_a_topic_is_told(staged: Staged) -> None:
-    _, poll = staged
     with pytest.raises(ForbiddenError, match="topic"):
-        poll(event(0, KafkaError.TOPIC_AUTHORIZATION_FAILED))
-
-
-def test_a_header_name_that_is_not_utf_8_is_an_error_that_names_the_message(kafka: KafkaBroker) -> None:
-    topic = kafka.create_topic()
-    for name in ("good", "\udcff", "good again"):
-        kafka.append(Sent(topic, b"v", headers=((name, b""),), timestamp_ms=1))
-    with kafka.open() as source, source.reader({TopicPartition(topic, 0): 0}) as reader:
-        read, error = read_until_error(reader)
-        assert isinstance(error, CorruptError)
-        assert error.facts == {"topic": topic, "partition": 0, "offset": 1}
-        assert [m.offset for m in read] == [0]
-        reader.add({TopicPartition(topic, 0): 2})
-        assert [m.headers for m in read_until(reader, TopicPartition(topic, 0), 3)] == [
-            (("good again", b""),)
-        ]
+        staged.poll(event(0, KafkaError.TOPIC_AUTHORIZATION_FAILED))
 
 
 # The mock by itself
