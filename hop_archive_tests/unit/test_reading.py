@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hop_archive.errors import GenerationChangedError, HopArchiveError, OffsetsGoneError, UnavailableError
+from hop_archive.errors import (
+    CorruptError,
+    GenerationChangedError,
+    HopArchiveError,
+    OffsetsGoneError,
+    UnavailableError,
+    UnreadableMessageError,
+)
 from hop_archive.message import Message, TimestampType, TopicPartition
 from hop_archive.planning import Limits
 from hop_archive.reading import STALL_S, Reading, follow, grouped, read_slices
@@ -53,7 +60,8 @@ class ScriptedReader:
     """A Reader over logs in memory. A poll that finds nothing takes its whole timeout, on the fake clock.
 
     Partitions share each poll, so that all fill together. It passes over trailing absent offsets only in a poll
-    that delivers nothing of that partition, which is the latest that the contract allows to tell.
+    that delivers nothing of that partition, which is the latest that the contract allows to tell. An error is
+    raised by the poll after the one that delivered what stands before it, whatever was released meanwhile.
     """
 
     logs: dict[TopicPartition, Log]
@@ -63,6 +71,7 @@ class ScriptedReader:
     stuck: frozenset[TopicPartition] = frozenset()
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     assigned: list[TopicPartition] = field(default_factory=list)
+    due: list[HopArchiveError] = field(default_factory=list)
     polled: list[list[Message]] = field(default_factory=list)
     polled_bytes: int = 0
 
@@ -84,12 +93,16 @@ class ScriptedReader:
         self.assigned = [at for at in self.assigned if at not in partitions]
 
     def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
-        self._raise_due()
+        if self.due:
+            raise self.due.pop()
         found: list[Message] = []
         share = -(-max_messages // max(1, len(self.assigned)))
         for at in self.assigned:
             found += self._take(at, min(share, max_messages - len(found)))
         self.assigned = self.assigned[1:] + self.assigned[:1]
+        self._notice_errors()
+        if self.due and not found:
+            raise self.due.pop()
         self.polled.append(found)
         self.polled_bytes += sum(m.size_bytes for m in found)
         if not found:
@@ -99,11 +112,11 @@ class ScriptedReader:
     def position(self, partition: TopicPartition) -> int:
         return self.positions[partition]
 
-    def _raise_due(self) -> None:
-        for at in self.assigned:
+    def _notice_errors(self) -> None:
+        for at in list(self.assigned):
             if at in self.errors and self.positions[at] >= self.error_at:
                 self.release([at])
-                raise self.errors.pop(at)
+                self.due.append(self.errors.pop(at))
 
     def _take(self, at: TopicPartition, count: int) -> list[Message]:
         if at in self.stuck or count == 0:
@@ -316,6 +329,67 @@ def test_readings_handed_over_before_a_topic_was_deleted_stand() -> None:
     reader = one(Log.full(10), errors={T0: GenerationChangedError("deleted", topic="t")}, error_at=7)
     found = read(reader, [Slice("t", 1, 0, 0, 10)], Limits(batch_messages=3))
     assert ends(found) == [(0, 3), (3, 6)]
+
+
+def test_a_damaged_message_is_told_when_all_else_is_read_up_to_it_and_of_others() -> None:
+    other = TopicPartition("t", 1)
+    damaged = CorruptError("damaged", topic="t", partition=0, offset=4)
+    reader = ScriptedReader(
+        {T0: Log.full(10), other: Log.full(300)}, Clock(), errors={T0: damaged}, error_at=4
+    )
+    found: list[Reading] = []
+    with pytest.raises(CorruptError, match="damaged"):
+        found.extend(
+            read_slices(reader, [Slice("t", 1, 0, 0, 10), Slice("t", 1, 1, 0, 300)], ROOMY, reader.clock)
+        )
+    assert offsets(r for r in found if r.slice.partition == 0) == [0, 1, 2, 3]
+    assert offsets(r for r in found if r.slice.partition == 1) == list(range(300))
+
+
+def unreadable(offset: int) -> UnreadableMessageError:
+    return UnreadableMessageError("unreadable", topic="t", partition=0, offset=offset, why="no UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        (0, [(0, 1, "no UTF-8"), (1, 10, "")]),
+        (4, [(0, 4, ""), (4, 5, "no UTF-8"), (5, 10, "")]),
+        (9, [(0, 9, ""), (9, 10, "no UTF-8")]),
+    ],
+)
+def test_a_message_that_cannot_be_represented_is_a_reading_of_its_own_that_says_why(
+    offset: int, expected: list[tuple[int, int, str]]
+) -> None:
+    reader = one(Log.full(10), errors={T0: unreadable(offset)}, error_at=offset)
+    found = read(reader, [Slice("t", 1, 0, 0, 10)])
+    assert [(r.slice.start, r.slice.stop, r.skipped) for r in found] == expected
+    assert offsets(found) == [o for o in range(10) if o != offset]
+
+
+def test_an_unreadable_message_beyond_the_slice_is_none_of_its_business() -> None:
+    reader = one(Log.full(10), errors={T0: unreadable(6)}, error_at=6)
+    found = read(reader, [Slice("t", 1, 0, 0, 6), Slice("t", 1, 0, 8, 10)])
+    assert ends(found) == [(0, 6), (8, 10)]
+
+
+def test_an_unreadable_message_of_a_partition_that_was_read_holds_up_no_other() -> None:
+    held = {T0: Log.full(10), TopicPartition("t", 1): Log.full(300)}
+    reader = ScriptedReader(held, Clock(), errors={T0: unreadable(6)}, error_at=6)
+    found = read(reader, [Slice("t", 1, 0, 0, 6), Slice("t", 1, 1, 0, 300)])
+    assert offsets(r for r in found if r.slice.partition == 1) == list(range(300))
+
+
+def test_following_goes_on_after_a_message_that_cannot_be_represented() -> None:
+    following = Following(one(Log.full(10), errors={T0: unreadable(4)}, error_at=4))
+    found: list[Reading] = []
+    while len(found) < 3:
+        found += following.until_something()
+    assert [(r.slice.start, r.slice.stop, r.skipped) for r in found] == [
+        (0, 4, ""),
+        (4, 5, "no UTF-8"),
+        (5, 10, ""),
+    ]
 
 
 def test_a_partition_that_stands_still_is_given_up_with_where_and_how_long() -> None:
