@@ -56,7 +56,6 @@ from hop_archive_tests.contract.source_fixtures import (
     read_until_error,
     start_or_skip,
     strip,
-    tansu_or_skip,
     until,
 )
 
@@ -67,7 +66,6 @@ LOG = logging.getLogger(__name__)
 
 @pytest.fixture(scope="module")
 def tansu() -> Iterator[TansuBroker]:
-    tansu_or_skip()
     broker = TansuBroker()
     broker.start()
     yield broker
@@ -175,6 +173,7 @@ def test_watermarks_follow_what_is_published(broker: Broker, source: Source) -> 
     assert source.watermarks([at, other]) == {at: Watermarks(0, 3, 3), other: Watermarks(0, 0, 0)}
 
 
+@pytest.mark.slow
 def test_watermarks_of_a_thousand_partitions(broker: Broker, source: Source) -> None:
     topic = broker.create_topic(1000)
     source.publish([Sent(topic, partition=999)])
