@@ -19,6 +19,7 @@ from hop_archive.catalog.protocol import Row
 from hop_archive.comparing import Place, Sent, sent_by_place, sent_received
 from hop_archive.document import crc32, decode
 from hop_archive.errors import UnavailableError
+from hop_archive.following import archive_continuously
 from hop_archive.local.address import ServerName, StackAddress
 from hop_archive.local.samples import SAMPLE_TOPICS, Sample, filler, samples
 from hop_archive.local.stack import LocalStack
@@ -29,8 +30,10 @@ from hop_archive.store.protocol import Extent
 from hop_archive.surveying import survey
 from hop_archive_tests.invariants import assert_ledger_is_sound, assert_no_object_twice
 from hop_archive_tests.unit.cli_helpers import command, environment
+from hop_archive_tests.worlds import exhausted
 
 DEADLINE_S = 60.0
+_LONGEST_PAUSE_S = 0.2
 SEGMENTS = "segment"
 """Topics with this in their name are archived in segments, the others message by message."""
 
@@ -63,6 +66,25 @@ def in_background(work: Callable[[], None]) -> Iterator[None]:
     assert not thread.is_alive(), "the work in the background does not end"
     if raised:
         raise raised[0]
+
+
+@contextmanager
+def archiving_on_and_on(archive: Archive, topics: list[str]) -> Iterator[list[UnavailableError]]:
+    """Archive continuously in a thread, with short pauses, while the block runs; yields the outages reported."""
+    over = threading.Event()
+    errors: list[UnavailableError] = []
+
+    def sleep(seconds: float) -> None:
+        over.wait(min(seconds, _LONGEST_PAUSE_S))
+
+    def work() -> None:
+        exhausted(archive_continuously(archive, over.is_set, sleep, topics, errors.append))
+
+    with in_background(work):
+        try:
+            yield errors
+        finally:
+            over.set()
 
 
 @dataclass(frozen=True, slots=True)

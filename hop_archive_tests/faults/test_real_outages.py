@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,7 @@ import pytest
 from hop_archive.archive import Archive
 from hop_archive.comparing import Place, Sent
 from hop_archive.errors import UnavailableError
-from hop_archive.following import archive_continuously, catch_up
+from hop_archive.following import catch_up
 from hop_archive.local.address import ServerName, StackAddress
 from hop_archive.local.stack import LocalStack
 from hop_archive.planning import Limits
@@ -24,8 +23,8 @@ from hop_archive.surveying import survey
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     SEGMENTS,
+    archiving_on_and_on,
     assert_all_archived,
-    in_background,
     plain,
     publish,
     restartable,
@@ -139,23 +138,11 @@ def test_a_run_on_and_on_survives_the_loss_of_each_server_and_completes_the_work
     archive, watching = impatient(), impatient()
     topics = two_topics(archive, namespace)
     sent = fill(archive, topics)
-    over = threading.Event()
-    errors: list[UnavailableError] = []
-
-    def sleep(seconds: float) -> None:
-        over.wait(min(seconds, 0.2))
-
-    def work() -> None:
-        exhausted(archive_continuously(archive, over.is_set, sleep, topics, errors.append))
-
-    with in_background(work):
-        try:
-            for seed, name in enumerate(SERVERS, start=1):
-                with without(stack, name):
-                    sent |= fill(watching, topics, seed) if name != "kafka" else {}
-                    wait_until(partial(is_missed, name, errors), f"{name} is missed")
-                sent |= fill(watching, topics, seed + len(SERVERS))
-                wait_until(lambda: not survey(watching, topics).pending(), f"all is archived after {name}")
-        finally:
-            over.set()
+    with archiving_on_and_on(archive, topics) as errors:
+        for seed, name in enumerate(SERVERS, start=1):
+            with without(stack, name):
+                sent |= fill(watching, topics, seed) if name != "kafka" else {}
+                wait_until(partial(is_missed, name, errors), f"{name} is missed")
+            sent |= fill(watching, topics, seed + len(SERVERS))
+            wait_until(lambda: not survey(watching, topics).pending(), f"all is archived after {name}")
     assert_all_archived(watching, topics, sent)
