@@ -125,7 +125,7 @@ class Server:
     def unavailable(self, error: object) -> UnavailableError:
         """The server did not answer, or cannot now."""
         return UnavailableError(
-            f"{self} did not answer: {_first_line(error)}.",
+            f"{self} {'cannot do this now' if _has_code(error) else 'did not answer'}: {_first_line(error)}.",
             remedy="Look whether the server runs and can be reached from here, then run again.",
             database=self.name,
             address=self.address,
@@ -185,6 +185,11 @@ def translating(server: Server) -> Iterator[None]:
 
 def _stanza(name: str) -> str:
     return f"database {name!r}" if name else "the database"
+
+
+def _has_code(error: object) -> bool:
+    """Whether the server itself said what is wrong."""
+    return isinstance(error, psycopg.Error) and error.sqlstate is not None
 
 
 def _first_line(error: object) -> str:

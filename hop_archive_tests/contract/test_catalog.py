@@ -504,6 +504,20 @@ def test_lost_slices_merge_only_where_their_reason_is_the_same(catalog: Catalog)
     ]
 
 
+def test_ledger_rows_are_not_merged_over_another_between_them(catalog: Catalog) -> None:
+    for start, outcome, reason in (
+        (0, Outcome.LOST, "a"),
+        (10, Outcome.LOST, "b"),
+        (20, Outcome.LOST, "a"),
+        (30, Outcome.SKIPPED, "a"),
+        (40, Outcome.LOST, "a"),
+    ):
+        catalog.commit(Batch(slice_of(start, start + 10), outcome, reason))
+    before = catalog.ledger()
+    assert catalog.merge_ledger(TOMORROW) == 0
+    assert catalog.ledger() == before
+
+
 def test_young_ledger_rows_are_not_merged(catalog: Catalog) -> None:
     for start in (0, 10, 20):
         catalog.commit(Batch(slice_of(start, start + 10)))
