@@ -48,6 +48,7 @@ class Done:
         batches: What was committed; empty where another writer or another generation was in the way.
         note: Why nothing was committed, for people; '' otherwise.
         disputed: Whether another writer was first with something, so that this was decided anew or not at all.
+        taken: Whether another writer had archived offsets of the slice before.
         reading: What was read, for those who compare; None where only the ledger was told.
     """
 
@@ -55,6 +56,7 @@ class Done:
     batches: tuple[Batch, ...] = ()
     note: str = ""
     disputed: bool = False
+    taken: bool = False
     reading: Reading | None = None
 
     @property
@@ -262,7 +264,7 @@ def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Do
             archive.catalog.commit(part)
         except SliceTakenError as error:
             if not _own(part, error):
-                return _left(part.slice, _by_whom(part.slice, error))
+                return _left(part.slice, _by_whom(part.slice, error), taken=True)
     return Done(batch.slice, batches, reading=reading)
 
 
@@ -281,8 +283,8 @@ def _holders(error: SliceTakenError) -> Sequence[Mapping[str, object]]:
     return cast("Sequence[Mapping[str, object]]", error.facts.get("holders", ()))
 
 
-def _left(wanted: Slice, note: str) -> Done:
-    return Done(wanted, note=note, disputed=True)
+def _left(wanted: Slice, note: str, *, taken: bool = False) -> Done:
+    return Done(wanted, note=note, disputed=True, taken=taken)
 
 
 def _commit_all(archive: Archive, stored: Sequence[Prepared]) -> Iterator[Done]:

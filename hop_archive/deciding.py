@@ -43,14 +43,14 @@ class Decided:
 
     def __init__(self) -> None:
         self._by_uuid: dict[uuid.UUID, Known] = {}
-        self._adopted: dict[tuple[str, int, int], Known] = {}
+        self._adopted: dict[tuple[str, int, int], list[Known]] = {}
 
     def learn(self, known: Iterable[Known]) -> None:
         """Take in what the catalog said."""
         for one in known:
             self._by_uuid[one.uuid] = one
             if one.digest is None:
-                self._adopted[one.topic, one.timestamp_ms, one.message_crc32] = one
+                self._adopted.setdefault((one.topic, one.timestamp_ms, one.message_crc32), []).append(one)
 
     def expect(self, identity: Identity) -> None:
         """Take in what will be archived."""
@@ -62,9 +62,9 @@ class Decided:
 
     def copy_of(self, identity: Identity) -> Known | None:
         """The message that one of this identity would be a copy of."""
-        adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32))
-        candidates = (self._by_uuid.get(identity.uuid), adopted)
-        return next((k for k in candidates if k is not None and same_message(identity, k)), None)
+        holder = self._by_uuid.get(identity.uuid)
+        adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32), ())
+        return next((k for k in (holder, *adopted) if k is not None and same_message(identity, k)), None)
 
 
 def decide(

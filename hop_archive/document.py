@@ -77,7 +77,7 @@ def decode(data: bytes) -> Document:
     """
     try:
         return _document(bson.decode(data))
-    except (InvalidBSON, KeyError, TypeError, ValueError) as error:
+    except (InvalidBSON, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
 
 
@@ -144,20 +144,32 @@ def _document(fields: dict[str, Any]) -> Document:
 
 def _message(fields: dict[str, Any], own: uuid.UUID, is_client_uuid: bool) -> Message:
     metadata = fields["metadata"]
-    headers = tuple((name, value) for name, value in metadata["headers"])
+    headers = tuple((_text(name), _bytes(value)) for name, value in metadata["headers"])
     if not is_client_uuid and headers and headers[-1] == (ID_HEADER, own.bytes):
         headers = headers[:-1]
     return Message(
-        topic=metadata["topic"],
+        topic=_text(metadata["topic"]),
         partition=metadata.get("partition", -1),
         offset=int(metadata.get("offset", -1)),
         timestamp_ms=int(metadata["timestamp"]),
         timestamp_type=TimestampType(metadata.get("timestamp_type", TimestampType.CREATE)),
-        key=metadata["key"],
-        value=fields["message"],
+        key=_bytes(metadata["key"]),
+        value=_bytes(fields["message"]),
         headers=headers,
         leader_epoch=metadata.get("leader_epoch"),
     )
+
+
+def _bytes(value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    raise TypeError(f"wanted bytes or null, found {type(value).__name__}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"wanted text, found {type(value).__name__}")
 
 
 _CYCLE_YEARS = 400

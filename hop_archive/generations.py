@@ -73,9 +73,9 @@ def recognise(
 
 
 def _same_life(seen: Sighting, generation: Generation) -> bool:
-    if generation.cluster_id != seen.cluster_id:
-        return False
-    return None in (generation.topic_id, seen.info.topic_id) or generation.topic_id == seen.info.topic_id
+    # A broker that begins to tell ids makes a new generation too: what it holds is read once more and found to
+    # be duplicates. To believe that the topic is the old one would be a guess.
+    return (generation.cluster_id, generation.topic_id) == (seen.cluster_id, seen.info.topic_id)
 
 
 def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
@@ -84,6 +84,8 @@ def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
     last = generations[-1]
     if last.cluster_id != seen.cluster_id:
         return f"on cluster {seen.cluster_id}, was on {last.cluster_id}"
+    if last.topic_id is None:
+        return f"the broker tells a topic id now, {seen.info.topic_id}"
     return f"made anew: topic id {seen.info.topic_id}, was {last.topic_id}"
 
 

@@ -139,7 +139,9 @@ def same_message(identity: Identity, known: Known) -> bool:
         return False
     if known.digest is not None:
         return known.digest == identity.digest and known.uuid == identity.uuid
-    if known.uuid != identity.uuid and known.is_client_uuid and identity.is_client_uuid:
+    if known.uuid != identity.uuid and (
+        identity.message_crc32 == 0 or (known.is_client_uuid and identity.is_client_uuid)
+    ):
         return False
     return (known.timestamp_ms, known.message_crc32) == (identity.timestamp_ms, identity.message_crc32)
 

@@ -67,7 +67,10 @@ class Message:
         """Bytes of key, value and headers together: what it weighs in memory and on the wire."""
         size = len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
-            size += len(name) + len(value or b"")
+            # isascii is a flag of the string: encoding every name would cost more than all the rest.
+            size += (len(name) if name.isascii() else len(name.encode(errors="surrogatepass"))) + len(
+                value or b""
+            )
         return size
 
 

@@ -106,7 +106,7 @@ class Knowledge:
 
     Attributes:
         watermarks: What Kafka holds.
-        coverage: Offsets already dealt with, at least those from ``watermarks.low`` on.
+        coverage: Offsets already dealt with, all of them: what it lacks below ``watermarks.low`` is lost.
         in_flight: Offsets that a live run has taken on.
     """
 

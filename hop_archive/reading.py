@@ -149,9 +149,9 @@ def read_slices(
 ) -> Iterator[Reading]:
     """Read slices to their end, many partitions at a time, each slice cut into readings within the limits.
 
-    A slice whose offsets are gone, or whose topic was deleted, is given up from there on: what was read of it
-    comes as a reading, the rest does not come, and is work for the next plan to judge. A message that the
-    client cannot represent comes as a reading of its own that says why.
+    A slice whose offsets are gone is given up from there on: what was read of it comes as a reading, the rest is
+    for the next plan to judge. Where a topic was deleted, nothing more of it comes. A message that the client
+    cannot represent comes as a reading of its own that says why.
 
     Args:
         reader: Without any partition assigned that the slices are of.
@@ -281,9 +281,9 @@ def _step_over(reader: Reader, fills: _Fills, error: UnreadableMessageError) -> 
     """The reading before a message that cannot be represented, one of that message, and reading goes on after it."""
     at = TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))
     offset = int(str(error.facts["offset"]))
-    fill = fills.fills[at]
-    if fill.stop is not None and offset >= fill.stop:
-        return  # beyond what was asked for; the position says that the slice is read
+    fill = fills.fills.get(at)
+    if fill is None or offset < fill.start or (fill.stop is not None and offset >= fill.stop):
+        return  # about what was fetched beyond a slice that is read by now
     if fill.start < offset:
         yield fill.cut(offset)
     yield replace(fill.cut(offset + 1), skipped=str(error.facts["why"]))

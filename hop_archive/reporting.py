@@ -26,7 +26,8 @@ class TopicStatus:
         topic: Kafka topic name.
         total: Since the archive's start.
         windows: The same by window (keys of ``WINDOWS``).
-        lag: Offsets that Kafka holds, committed and not dealt with yet; None while the source does not answer.
+        lag: Offsets that Kafka holds, committed and not dealt with yet; None where the source does not answer, or
+            has no such topic (any more).
         unrecorded: Offsets that Kafka no longer holds and no run has dealt with: lost, but for the record.
         generations: How many lives of the topic the catalog knows.
     """
@@ -77,8 +78,8 @@ def status(archive: Archive, topics: Collection[str] | None = None) -> Status:
             topic=name,
             total=totals.get(name, TopicSummary(name)),
             windows={w: found.get(name, TopicSummary(name)) for w, found in windows.items()},
-            lag=lags.get(name, 0) if seen else None,
-            unrecorded=gone.get(name, 0) if seen else None,
+            lag=lags.get(name, 0) if seen and name in seen.infos else None,
+            unrecorded=gone.get(name, 0) if seen and name in seen.infos else None,
             generations=len(generations.get(name, ())),
         )
         for name in names

@@ -15,9 +15,6 @@ class OffsetRange(NamedTuple):
     start: int
     stop: int
 
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
 
 @dataclass(frozen=True, slots=True)
 class OffsetSet:
@@ -87,7 +84,7 @@ class OffsetSet:
     @property
     def size(self) -> int:
         """How many offsets it holds."""
-        return sum(len(r) for r in self.ranges)
+        return sum(stop - start for start, stop in self.ranges)
 
     @property
     def stop(self) -> int:

@@ -6,6 +6,7 @@ first (new generations, offsets that are lost) and is what a run calls.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from hop_archive.message import TopicPartition
 from hop_archive.planning import Knowledge, Plan, Watermarks, plan, work
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.source.protocol import TopicInfo
+
+log = logging.getLogger(__name__)
 
 OVERTAKEN = "retention removed these before they were archived"
 BEFORE_FIRST_SIGHT = "already gone when the archive first saw this topic"
@@ -206,4 +209,5 @@ def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:
         archive.catalog.commit(Batch(gone, outcome, reason, run_id=archive.run_id))
     except SliceTakenError:
         return False
+    log.warning("%s: recorded as %s: %s", gone, outcome.value, reason)
     return True

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hop_archive.cli.comparison import Comparison
     from hop_archive.cli.progress import Activity, Display
     from hop_archive.planning import Limits
-    from hop_archive.slices import Slice
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,6 @@ class Wanted:
     topics: tuple[str, ...]
     memory_mebibytes: int | None
     batch_messages: int | None
-    run_id: str
     compare: bool
     sent: Path | None
     quiet: bool
@@ -89,7 +87,11 @@ class Wanted:
     type=click.IntRange(min=1),
     help="Most messages in one batch, which is one transaction and, in segments, one object.  [default: 10000]",
 )
-@click.option("--run-id", default="", metavar="TEXT", help="Noted in the ledger with each batch, for people.")
+@click.option(
+    "--run-id",
+    metavar="TEXT",
+    help="Noted in the ledger with each batch; one of its own for each run.  [default: host, process, chance]",
+)
 @click.option(
     "--compare",
     is_flag=True,
@@ -108,7 +110,7 @@ def run(
     topics: tuple[str, ...],
     memory_mebibytes: int | None,
     batch_messages: int | None,
-    run_id: str,
+    run_id: str | None,
     compare: bool,
     sent: Path | None,
     quiet: bool,
@@ -123,9 +125,9 @@ def run(
     """
     if sent is not None and not compare:
         raise click.UsageError("--sent is for --compare.")
-    wanted = Wanted(until_caught_up, topics, memory_mebibytes, batch_messages, run_id, compare, sent, quiet)
+    wanted = Wanted(until_caught_up, topics, memory_mebibytes, batch_messages, compare, sent, quiet)
     setup = chosen.setup()
-    with contextlib.closing(setup.open(wanted.limits(), run_id)) as archive:
+    with contextlib.closing(setup.open(wanted.limits(), run_id or _own_run_id())) as archive:
         click.get_current_context().exit(_Run(setup, archive, wanted).go())
 
 
@@ -212,16 +214,8 @@ class _Run:
 
     def _note_conflict(self, done: Done) -> None:
         """Say why a slice was left: to another archiver, or because its topic is another one now."""
-        taken = self._is_covered(done.slice)
-        self.activity.conflicts += taken
-        log.info("%s%s", "already archived by another archiver: " if taken else "left for now: ", done.note)
-
-    def _is_covered(self, wanted: Slice) -> bool:
-        try:
-            covered = self.archive.catalog.coverage([wanted.topic]).get(wanted.lineage)
-        except UnavailableError:  # which the next plan meets, too, and reports
-            return False
-        return covered is not None and bool(covered & wanted.offsets)
+        self.activity.conflicts += done.taken
+        log.info("%s", done.note)
 
     @contextlib.contextmanager
     def _display(self) -> Iterator[Display]:
@@ -341,6 +335,15 @@ def check(archive: Archive, topics: Sequence[str] | None) -> None:
             remedy="-T takes exact names, upper and lower case as they are; no patterns.",
             topics=missing,
         )
+
+
+def _own_run_id() -> str:
+    """An id that no other run has: by it a commit whose answer was lost is known again as one's own."""
+    import os
+    import secrets
+    import socket
+
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _nothing_named(setup: Setup) -> str:

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from hop_archive.message import TopicPartition
-from hop_archive.source.kafka_client import Connection, Deadline, Troubles, kafka_error
+from hop_archive.source.kafka_client import LOGGER, Connection, Deadline, Troubles, kafka_error
 
 _SETTINGS: Mapping[str, str | int | bool] = {
     "group.id": "hop_archive.ends",  # librdkafka wants one; nothing joins it
@@ -60,7 +60,7 @@ def exact_ends(
     if not told:
         return {}
     troubles = Troubles()
-    consumer = Consumer(connection.configuration(troubles, _SETTINGS))
+    consumer = Consumer(connection.configuration(troubles, _SETTINGS), logger=LOGGER)
     try:
         consumer.assign([confluent_kafka.TopicPartition(*at, offset) for at, offset in told.items()])
         return _listen(connection, consumer, set(told), troubles, deadline)

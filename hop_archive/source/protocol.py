@@ -54,7 +54,8 @@ class Reader(Protocol):
         Raises:
             OffsetsGoneError: An offset asked for is below the low watermark. That partition is released;
                 the others go on. ``facts`` tell topic, partition and offset.
-            GenerationChangedError: A topic that is read was deleted. Its partition is released.
+            GenerationChangedError: A topic that is read was deleted, or made anew. Its partitions are released;
+                ``facts`` tell topic, partitions and offsets.
             UnreadableMessageError: The client cannot represent the message at an offset (``facts``), ever. Its
                 partition is released, with all before that offset polled; add it again from the next one.
             DataError: A message is damaged. Its partition is released.
@@ -109,6 +110,8 @@ class Source(Protocol):
         Raises:
             ForbiddenError: The stanza is not writable; nothing was connected or sent.
             MissingSettingError: A topic does not exist.
+            DataError: A message cannot be sent as it is (timestamp 0, a NUL in a header name); none was sent.
+            ConfigurationError: A message is larger than the topic takes, or its timestamp is refused.
             UnavailableError: Not all were acknowledged; which ones is not known.
         """
 

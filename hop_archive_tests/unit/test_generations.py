@@ -121,8 +121,10 @@ def test_a_partition_that_is_new_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(("was", "now"), [(None, "X"), ("X", None)])
-def test_topic_ids_that_appear_or_vanish_do_not_make_a_generation(was: str | None, now: str | None) -> None:
-    assert recognise(sighting("A", now, {0: 5}), lives(("A", was)), covered(1, 5)).number == 1
+def test_where_ids_appear_or_vanish_the_topic_is_read_again_rather_than_guessed_to_be_the_same(
+    was: str | None, now: str | None
+) -> None:
+    assert recognise(sighting("A", now, {0: 5}), lives(("A", was)), covered(1, 5)).number == 2
 
 
 @pytest.mark.parametrize(("was", "now"), [(None, "X"), ("X", None), (None, None)])
@@ -132,7 +134,8 @@ def test_without_ids_to_compare_the_watermarks_decide(was: str | None, now: str 
 
 def test_an_id_that_is_known_beats_a_later_generation_without_one() -> None:
     generations = lives(("A", "X"), ("A", None))
-    assert recognise(sighting("A", "Y", {0: 5}), generations, covered(2, 5)).number == 2
+    assert recognise(sighting("A", "X", {0: 5}), generations, covered(1, 5)).number == 1
+    assert recognise(sighting("A", "Y", {0: 5}), generations, covered(2, 5)).number == 3
 
 
 def test_numbers_go_on_from_the_greatest() -> None:
