@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.protocol import Outcome, Row
 from hop_archive.comparing import Place, Sent, sent_by_place, sent_received
 from hop_archive.document import crc32, decode
 from hop_archive.errors import UnavailableError
@@ -27,7 +27,7 @@ from hop_archive.message import Message
 from hop_archive.slices import EMPTY, Lineage, OffsetSet
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Extent
-from hop_archive.surveying import survey
+from hop_archive.surveying import OUTLIVED, survey
 from hop_archive_tests.invariants import assert_ledger_is_sound, assert_no_object_twice
 from hop_archive_tests.unit.cli_helpers import command, environment
 from hop_archive_tests.worlds import exhausted
@@ -36,6 +36,8 @@ DEADLINE_S = 60.0
 _LONGEST_PAUSE_S = 0.2
 SEGMENTS = "segment"
 """Topics with this in their name are archived in segments, the others message by message."""
+PARTITIONS = 2
+"""Of the topics that ``begin_life`` makes."""
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -286,9 +288,53 @@ def documents(archive: Archive, topic: str) -> Iterator[tuple[Row, Message]]:
         yield row, document.message
 
 
-def covered(archive: Archive, lineage: Lineage) -> OffsetSet:
-    """What the ledger covers of a lineage."""
-    return archive.catalog.coverage([lineage.topic]).get(lineage, EMPTY)
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of two topics, one of each layout: what was sent in it.
+
+    Attributes:
+        topics: Their names.
+        sent: What was sent, by where it stands.
+        stop: Where each partition ends.
+    """
+
+    topics: list[str]
+    sent: dict[Place, Sent]
+    stop: int
+
+    @property
+    def lineages(self) -> list[Lineage]:
+        """The offset sequences of a first life."""
+        return [Lineage(topic, 1, partition) for topic in self.topics for partition in range(PARTITIONS)]
+
+
+def begin_life(archive: Archive, namespace: str, seed: int, count: int = 400) -> Life:
+    """Create the topics and publish ``count`` messages to each."""
+    topics = [f"{namespace}.message", f"{namespace}.{SEGMENTS}"]
+    for topic in topics:
+        archive.source.create_topic(topic, PARTITIONS)
+    alerts = [a for topic in topics for a in plain(topic, count, seed=seed, partitions=PARTITIONS)]
+    return Life(topics, publish(archive.source, alerts), count // PARTITIONS)
+
+
+def assert_first_life_is_accounted_for(archive: Archive, life: Life) -> int:
+    """All that was seen is archived and the same, or recorded as lost with the topic; how much was archived."""
+    seen = archive.catalog.observed(life.topics)
+    lost = {entry for entry in archive.catalog.ledger(life.topics) if entry.outcome is Outcome.LOST}
+    assert {entry.reason for entry in lost} <= {OUTLIVED}
+    coverage = archive.catalog.coverage(life.topics)
+    for lineage in life.lineages:
+        assert seen[lineage].stable == life.stop
+        assert coverage[lineage] == OffsetSet.between(0, life.stop)
+    gone = {(e.slice.topic, e.slice.partition, o) for e in lost for o in range(e.slice.start, e.slice.stop)}
+    kept = {
+        (at, offset): was
+        for (at, offset), was in life.sent.items()
+        if (at.topic, at.partition, offset) not in gone
+    }
+    for topic in life.topics:
+        assert_stored(archive, topic, 1, kept)
+    return len(kept)
 
 
 def _assert_sums(archive: Archive, topic: str) -> None:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 
 import pytest
 
-from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Outcome
-from hop_archive.comparing import Place, Sent
 from hop_archive.errors import HopArchiveError
 from hop_archive.following import catch_up
 from hop_archive.local.stack import LocalStack
 from hop_archive.planning import Limits
-from hop_archive.slices import Lineage, OffsetSet
-from hop_archive.surveying import OUTLIVED, survey
+from hop_archive.surveying import survey
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
-    SEGMENTS,
     archiving_on_and_on,
     assert_all_archived,
-    assert_stored,
-    covered,
-    plain,
-    publish,
+    assert_first_life_is_accounted_for,
+    begin_life,
     restartable,
     wait_until,
 )
@@ -33,47 +25,6 @@ from hop_archive_tests.worlds import exhausted
 pytestmark = [pytest.mark.local, pytest.mark.slow]
 
 SMALL = Limits(batch_messages=50)
-PARTITIONS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """One life of some topics: what was sent in it."""
-
-    topics: list[str]
-    sent: dict[Place, Sent]
-
-    @property
-    def lineages(self) -> list[tuple[str, int]]:
-        return [(topic, partition) for topic in self.topics for partition in range(PARTITIONS)]
-
-
-def begin_life(archive: Archive, namespace: str, seed: int, count: int = 400) -> Life:
-    topics = [f"{namespace}.message", f"{namespace}.{SEGMENTS}"]
-    for topic in topics:
-        archive.source.create_topic(topic, PARTITIONS)
-    alerts = [a for topic in topics for a in plain(topic, count, seed=seed, partitions=PARTITIONS)]
-    return Life(topics, publish(archive.source, alerts))
-
-
-def assert_first_life_is_accounted_for(archive: Archive, life: Life) -> int:
-    """All that was seen is archived and the same, or recorded as lost with the topic; how much was archived."""
-    seen = archive.catalog.observed(life.topics)
-    lost = {entry for entry in archive.catalog.ledger(life.topics) if entry.outcome is Outcome.LOST}
-    assert {entry.reason for entry in lost} <= {OUTLIVED}
-    for topic, partition in life.lineages:
-        lineage = Lineage(topic, 1, partition)
-        assert covered(archive, lineage) == OffsetSet.between(0, seen[lineage].stable)
-        assert seen[lineage].stable == 200
-    gone = {(e.slice.topic, e.slice.partition, o) for e in lost for o in range(e.slice.start, e.slice.stop)}
-    kept = {
-        (at, offset): was
-        for (at, offset), was in life.sent.items()
-        if (at.topic, at.partition, offset) not in gone
-    }
-    for topic in life.topics:
-        assert_stored(archive, topic, 1, kept)
-    return len(kept)
 
 
 def test_a_broker_restarted_empty_in_mid_run_begins_generations_and_both_are_accounted_for(
