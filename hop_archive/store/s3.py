@@ -323,7 +323,8 @@ class S3Store:
                 if (result := _put(client, path, body)) is not None:
                     return result
             except GenericError:
-                # obstore does not repeat a conditional put whose connection broke: it can't know. We can compare.
+                # obstore does not repeat a conditional put that was not answered in time: it can't know what became
+                # of it. We can compare.
                 if time.monotonic() > give_up:
                     raise
             time.sleep(pause_s)

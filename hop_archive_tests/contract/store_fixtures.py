@@ -249,10 +249,11 @@ def store(opened: Opened) -> Store:
 
 @dataclass
 class BreakingProxy:
-    """Passes requests on to a server; of the next ``swallow`` puts it keeps the answers to itself and hangs up."""
+    """Passes requests on to a server; of the next ``swallow`` puts it keeps the answers to itself, and hangs up or not."""
 
     target: str
     swallow: int = 0
+    hangs_up: bool = True
     swallowed: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -277,6 +278,8 @@ class BreakingProxy:
                 if request.startswith(b"PUT") and self.swallow > 0:
                     self.swallow -= 1
                     self.swallowed.append(answer.split(b"\r\n")[0].decode())
+                    if not self.hangs_up:
+                        client.recv(1)  # returns when the other side has lost patience
                     return
                 client.sendall(answer)
 
@@ -347,6 +350,7 @@ def _handler(script: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("content-type", "application/xml")
             self.send_header("etag", '"0"')
+            self.send_header("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")
             if status == 301 and code:
                 self.send_header("x-amz-bucket-region", "eu-north-1")
             self.send_header("content-length", str(len(body)))

@@ -307,6 +307,13 @@ def test_an_object_that_is_too_short_is_told_when_its_turn_comes(
     assert (caught.value.facts["position"], caught.value.facts["length"]) == beyond
 
 
+@pytest.mark.parametrize("beyond", [(10, 1), (500, 1)])
+def test_a_range_wholly_behind_the_end_is_too_short_by_itself(store: Store, beyond: tuple[int, int]) -> None:
+    create(store, key=b"0123456789")
+    with pytest.raises(CorruptError, match="key"):
+        list(store.fetch([Extent("key", *beyond)]))
+
+
 def test_only_a_bounded_number_of_extents_is_asked_for_ahead(store: Store) -> None:
     create_keys(store, [f"t/{number}" for number in range(300)])
     asked = 0
@@ -314,7 +321,7 @@ def test_only_a_bounded_number_of_extents_is_asked_for_ahead(store: Store) -> No
     def extents() -> Iterator[Extent]:
         nonlocal asked
         for asked in range(300):
-            yield Extent(f"t/{asked}")
+            yield Extent(f"t/{asked}", 0, 3)
 
     bodies = store.fetch(extents())
     assert next(bodies) == b"t/0"
@@ -618,6 +625,12 @@ def test_small_objects_of_unknown_size_are_read_once() -> None:
     assert shelf.reads == 200
 
 
+def test_large_objects_of_unknown_size_are_read_once_after_the_first() -> None:
+    shelf = Shelf([2 * FIRST_ROOM_BYTES] * 50)
+    shelf.run(max_bytes=4 * FIRST_ROOM_BYTES, known=False)
+    assert shelf.reads <= 50 + 4
+
+
 # --- a server that is not as it should be
 
 VERBS: dict[str, Callable[[Store], object]] = {
@@ -732,10 +745,12 @@ def test_a_server_that_is_back_in_time_is_waited_for(own_s3: S3Server) -> None:
     ]
 
 
-def test_a_put_whose_answer_was_lost_is_settled_without_the_caller(s3: S3Server) -> None:
-    proxy = BreakingProxy(s3.address.endpoint, swallow=3)
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_put_whose_answer_was_lost_is_settled_without_the_caller(s3: S3Server, hangs_up: bool) -> None:
+    proxy = BreakingProxy(s3.address.endpoint, swallow=3, hangs_up=hangs_up)
     with proxy.run() as endpoint:
-        results = s3.store(endpoint=endpoint).create([NewObject(f"t/{number}", b"x") for number in range(10)])
+        store = s3.store(endpoint=endpoint, timeout_s=2, retry_s=30)
+        results = store.create([NewObject(f"t/{number}", b"x") for number in range(10)])
     assert len(proxy.swallowed) == 3
     assert all(" 200 " in answer for answer in proxy.swallowed)
     assert sorted(results, key=str) == [NEW] * 7 + [SAME] * 3
@@ -790,6 +805,14 @@ def test_a_server_that_slows_down_for_a_while_is_waited_for(s3: S3Server) -> Non
     server = ScriptedServer({"PUT": [*[(503, "SlowDown")] * 3, (200, "")], "GET": [(404, "NoSuchKey")]})
     with server.run() as endpoint:
         assert create(s3.store(endpoint=endpoint, retry_s=30), key=b"x") == [NEW]
+
+
+def test_a_fetch_waits_as_long_as_a_create_does(s3: S3Server) -> None:
+    # Twelve: obstore gives up after ten unless told otherwise.
+    server = ScriptedServer({"GET": [*[(503, "SlowDown")] * 12, (200, "")]})
+    with server.run() as endpoint:
+        assert read(s3.store(endpoint=endpoint, retry_s=60), "key").startswith(b"<ListBucketResult>")
+    assert server.asked == ["GET"] * 13
 
 
 def test_a_server_that_lists_in_another_order_is_not_believed(own_s3: S3Server) -> None:
