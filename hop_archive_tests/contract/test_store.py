@@ -807,11 +807,18 @@ def test_a_server_that_slows_down_for_a_while_is_waited_for(s3: S3Server) -> Non
         assert create(s3.store(endpoint=endpoint, retry_s=30), key=b"x") == [NEW]
 
 
-def test_a_fetch_waits_as_long_as_a_create_does(s3: S3Server) -> None:
-    # Twelve: obstore gives up after ten unless told otherwise.
-    server = ScriptedServer({"GET": [*[(503, "SlowDown")] * 12, (200, "")]})
+def test_a_fetch_waits_for_a_server_that_slows_down(s3: S3Server) -> None:
+    server = ScriptedServer({"GET": [*[(503, "SlowDown")] * 3, (200, "")]})
     with server.run() as endpoint:
         assert read(s3.store(endpoint=endpoint, retry_s=60), "key").startswith(b"<ListBucketResult>")
+    assert server.asked == ["GET"] * 4
+
+
+def test_patience_is_measured_in_time_and_not_in_attempts(s3: S3Server) -> None:
+    # Twelve: obstore gives up after ten, within two seconds, unless told otherwise.
+    server = ScriptedServer({"GET": [*[(503, "SlowDown")] * 12, (200, "")]})
+    with server.run() as endpoint:
+        assert keys_of(s3.store(endpoint=endpoint, retry_s=60), "t/") == []
     assert server.asked == ["GET"] * 13
 
 
