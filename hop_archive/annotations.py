@@ -27,6 +27,7 @@ _MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "application/x-hdf5"),
     (b"\x1f\x8b", "application/gzip"),
 )
+_TEXTS = frozenset({"title", "_sender", "file_name", "originator"})
 _SNIFFED_BYTES = 512
 """How much of a payload is looked at: telling a kind must cost the same for 100 bytes and for 20 MB."""
 
@@ -56,15 +57,21 @@ class Annotations:
 
 def annotate(headers: Sequence[Header], value: bytes | None, *, public: bool = True) -> Annotations:
     """The annotations of a message with these headers and this value."""
-    if not headers:
-        return Annotations(public=public, media_type=sniffed_media_type(value))
+    found: dict[str, str] = {}
+    media_type = ""
+    # One pass, since this is done for every message: what is met first wins, but for _format.
+    for name, content in headers:
+        if name == "_format":
+            media_type = MEDIA_TYPES.get(content or b"", media_type)
+        elif name in _TEXTS and name not in found and (text := _text(content)) is not None:
+            found[name] = text
     return Annotations(
         public=public,
-        media_type=_declared_media_type(headers) or sniffed_media_type(value),
-        title=_first_text(headers, "title"),
-        sender=_first_text(headers, "_sender"),
-        file_name=_first_text(headers, "file_name"),
-        originator=_first_text(headers, "originator"),
+        media_type=media_type or sniffed_media_type(value),
+        title=found.get("title", ""),
+        sender=found.get("_sender", ""),
+        file_name=found.get("file_name", ""),
+        originator=found.get("originator", ""),
     )
 
 
@@ -89,6 +96,8 @@ def _text_media_type(head: bytes) -> str:
 
 
 def _is_text(head: bytes) -> bool:
+    if b"\x00" in head:
+        return False
     try:
         # The cut may fall inside a character: up to three bytes of one are left out.
         text = head.decode() if len(head) < _SNIFFED_BYTES else head.decode(errors="ignore")
@@ -97,19 +106,12 @@ def _is_text(head: bytes) -> bool:
     return len(text.encode()) > len(head) - 4 and all(c.isprintable() or c in "\r\n\t\f" for c in text)
 
 
-def _declared_media_type(headers: Sequence[Header]) -> str:
-    for name, value in reversed(headers):
-        if name == "_format" and value in MEDIA_TYPES:
-            return MEDIA_TYPES[value]
-    return ""
-
-
-def _first_text(headers: Sequence[Header], wanted: str) -> str:
-    for name, value in headers:
-        if name == wanted and value is not None:
-            try:
-                # Postgres text cannot hold U+0000; the header itself keeps it.
-                return value.decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
-            except UnicodeDecodeError:
-                continue
-    return ""
+def _text(content: bytes | None) -> str | None:
+    """Header content as text that Postgres can hold; None where it is none."""
+    if content is None:
+        return None
+    try:
+        # Postgres text cannot hold U+0000; the header itself keeps it.
+        return content.decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    except UnicodeDecodeError:
+        return None

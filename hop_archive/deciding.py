@@ -42,7 +42,7 @@ class Decided:
     """
 
     def __init__(self) -> None:
-        self._by_uuid: dict[uuid.UUID, Known] = {}
+        self._by_uuid: dict[uuid.UUID, Known | Identity] = {}
         self._adopted: dict[tuple[str, int, int], list[Known]] = {}
 
     def learn(self, known: Iterable[Known]) -> None:
@@ -54,14 +54,16 @@ class Decided:
 
     def expect(self, identity: Identity) -> None:
         """Take in what will be archived."""
-        self.learn([_as_known(identity)])
+        self._by_uuid[identity.uuid] = identity
 
-    def holder(self, own: uuid.UUID) -> Known | None:
+    def holder(self, own: uuid.UUID) -> Known | Identity | None:
         """What holds this UUID."""
         return self._by_uuid.get(own)
 
-    def copy_of(self, identity: Identity) -> Known | None:
+    def copy_of(self, identity: Identity) -> Known | Identity | None:
         """The message that one of this identity would be a copy of."""
+        if identity.uuid not in self._by_uuid and not self._adopted:
+            return None  # as for almost every message
         holder = self._by_uuid.get(identity.uuid)
         adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32), ())
         return next((k for k in (holder, *adopted) if k is not None and same_message(identity, k)), None)
@@ -98,14 +100,3 @@ def _decide(message: Message, identity: Identity, decided: Decided, catalog: Cat
     decided.expect(own)
     collided = identity.is_client_uuid and own is not identity
     return Decision(message, own, collided_with=identity.uuid if collided else None)
-
-
-def _as_known(identity: Identity) -> Known:
-    return Known(
-        uuid=identity.uuid,
-        topic=identity.topic,
-        timestamp_ms=identity.timestamp_ms,
-        message_crc32=identity.message_crc32,
-        is_client_uuid=identity.is_client_uuid,
-        digest=identity.digest,
-    )

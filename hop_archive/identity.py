@@ -49,9 +49,11 @@ def digest(key: bytes | None, headers: Sequence[Header], value: bytes | None) ->
     key, number of headers, each header's name (UTF-8) and value, value. So null differs from empty, and no
     two contents share a framing.
     """
-    parts = [_framed(key), _LENGTH(len(headers))]
-    for name, header_value in headers:
-        parts += (_framed(name.encode()), _framed(header_value))
+    parts = [_NULL if key is None else _LENGTH(len(key)) + key, _LENGTH(len(headers))]
+    for name, content in headers:
+        encoded = name.encode()
+        parts += (_LENGTH(len(encoded)), encoded)
+        parts += (_NULL,) if content is None else (_LENGTH(len(content)), content)
     hasher = hashlib.blake2b(b"".join(parts), digest_size=DIGEST_SIZE)
     hasher.update(_NULL if value is None else _LENGTH(len(value)))
     if value:
@@ -128,7 +130,7 @@ class Known:
     digest: bytes | None
 
 
-def same_message(identity: Identity, known: Known) -> bool:
+def same_message(identity: Identity, known: Known | Identity) -> bool:
     """Whether ``identity`` is a copy of the ``known`` message with which it shares a UUID or adopted key.
 
     True for the same topic and the same digest; or, where the known row has no digest, when topic, timestamp
@@ -144,7 +146,3 @@ def same_message(identity: Identity, known: Known) -> bool:
     ):
         return False
     return (known.timestamp_ms, known.message_crc32) == (identity.timestamp_ms, identity.message_crc32)
-
-
-def _framed(item: bytes | None) -> bytes:
-    return _NULL if item is None else _LENGTH(len(item)) + item

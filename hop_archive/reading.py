@@ -42,16 +42,13 @@ class Reading:
         slice: The offsets: each was delivered, or is absent.
         messages: Those delivered, in order.
         skipped: Why the one message in it cannot be archived; '' where all can.
+        size_bytes: What its messages weigh.
     """
 
     slice: Slice
     messages: tuple[Message, ...]
     skipped: str = ""
-
-    @property
-    def size_bytes(self) -> int:
-        """What its messages weigh."""
-        return sum(m.size_bytes for m in self.messages)
+    size_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -65,10 +62,11 @@ class _Fill:
     held_bytes: int = 0
     since: float | None = None
 
-    def add(self, message: Message, now: float) -> None:
-        self.wait(now)
+    def add(self, message: Message, size_bytes: int, now: float) -> None:
+        if self.since is None:
+            self.since = now
         self.messages.append(message)
-        self.held_bytes += message.size_bytes
+        self.held_bytes += size_bytes
 
     def wait(self, now: float) -> float:
         """For how long something has been waiting to be handed over, from now on at the latest; seconds."""
@@ -77,7 +75,9 @@ class _Fill:
 
     def cut(self, stop: int) -> Reading:
         """The reading up to ``stop``; filling goes on from there."""
-        reading = Reading(Slice(*self.lineage, self.start, stop), tuple(self.messages))
+        reading = Reading(
+            Slice(*self.lineage, self.start, stop), tuple(self.messages), size_bytes=self.held_bytes
+        )
         self.start, self.messages, self.held_bytes, self.since = stop, [], 0, None
         return reading
 
@@ -106,11 +106,12 @@ class _Fills:
         messages = self._reader.poll(self._wanted, timeout_s)
         now = self._monotonic()
         self.polled_s += now - began
-        self._adapt(messages)
-        for message in messages:
+        sizes = [message.size_bytes for message in messages]
+        self._adapt(sizes)
+        for message, size_bytes in zip(messages, sizes, strict=True):
             fill = self.fills.get(message.topic_partition)
             if fill is not None and (fill.stop is None or message.offset < fill.stop):
-                fill.add(message, now)
+                fill.add(message, size_bytes, now)
                 if self._is_full(fill):
                     yield fill.cut(message.offset + 1)
         yield from self._relieve()
@@ -131,13 +132,11 @@ class _Fills:
             fill = max(self.fills.values(), key=lambda f: f.held_bytes)
             yield fill.cut(fill.messages[-1].offset + 1)
 
-    def _adapt(self, messages: Sequence[Message]) -> None:
+    def _adapt(self, sizes: Sequence[int]) -> None:
         """Ask for about an eighth of the buffer at a time, judged by the size of what came last."""
-        if messages:
-            mean = sum(m.size_bytes for m in messages) // len(messages) + 1
-            self._wanted = max(
-                1, min(self._limits.poll_messages, self._limits.buffer_bytes // 8 // mean, self._wanted * 4)
-            )
+        if sizes:
+            fitting = self._limits.buffer_bytes // 8 * len(sizes) // (sum(sizes) + len(sizes))
+            self._wanted = max(1, min(self._limits.poll_messages, fitting, self._wanted * 4))
 
 
 def read_slices(

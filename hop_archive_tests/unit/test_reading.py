@@ -599,7 +599,8 @@ def test_following_hands_over_every_offset_once_in_order(
 
 def reading(start: int, sizes: Sequence[int]) -> Reading:
     held = tuple(message(T0, start + n, size) for n, size in enumerate(sizes))
-    return Reading(Slice("t", 1, 0, start, start + max(1, len(sizes))), held)
+    weight = sum(m.size_bytes for m in held)
+    return Reading(Slice("t", 1, 0, start, start + max(1, len(sizes))), held, size_bytes=weight)
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=12), limits)
