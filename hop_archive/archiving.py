@@ -481,5 +481,5 @@ def _renamed(prepared: Prepared, final: Mapping[str, str]) -> Prepared:
     """The same with the keys that its objects really have."""
     if all(final[o.key] == o.key for o in prepared.objects):
         return prepared
-    rows = [replace(row, object_key=final[row.object_key]) for row in prepared.batch.rows]
+    rows = [row._replace(object_key=final[row.object_key]) for row in prepared.batch.rows]
     return replace(prepared, batch=replace(prepared.batch, rows=rows))

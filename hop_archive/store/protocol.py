@@ -72,6 +72,7 @@ class Store(Protocol):
         Raises:
             UnavailableError: Some object could not be written; any number of them may have been.
             MissingSettingError, ForbiddenError: As for ``check``.
+            ValueError: A key has an empty part, or one that is ``.`` or ``..``; nothing was created.
         """
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
@@ -84,7 +85,12 @@ class Store(Protocol):
         """
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key starts with ``prefix`` and is greater than ``start_after``, in byte order of keys."""
+        """Objects whose key starts with ``prefix`` and is greater than ``start_after``, in byte order of keys.
+
+        Raises:
+            ConfigurationError: The server lists in another order.
+            UnavailableError: The service did not answer.
+        """
 
     def delete(self, keys: Collection[str]) -> None:
         """Delete objects; one that is not there is no error.

@@ -130,14 +130,14 @@ def row_at(where: Slice, offset: int, **changes: object) -> Row:
         message_crc32=offset % 1000,
         annotations=Annotations(media_type="application/json", sender="somebody"),
     )
-    return replace(row, **changes)  # type: ignore[arg-type] # as given
+    return row._replace(**changes)  # type: ignore[arg-type] # as given
 
 
 def adopted_row(topic: str = "alerts", **changes: object) -> Row:
     """A row as another archiver left it."""
     nulls = {"generation": None, "partition": None, "offset": None, "timestamp_type": None}
     row = row_at(slice_of(0, 10, topic), 5)
-    return replace(row, digest=None, position=None, **nulls, **changes)  # type: ignore[arg-type] # as given
+    return row._replace(digest=None, position=None, **nulls, **changes)  # type: ignore[arg-type] # as given
 
 
 def full_batch(
