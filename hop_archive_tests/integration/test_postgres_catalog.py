@@ -349,7 +349,9 @@ def test_a_server_that_hangs_is_unavailable(
     catalog.check()
     assert database_server.own is not None
     assert database_server.own.mark is not None
-    frozen([*backends(database_url), database_server.own.mark.pid])
+    pid = database_server.own.mark.pid
+    assert pid is not None
+    frozen([*backends(database_url), pid])
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="test-db"):
         catalog.check()
