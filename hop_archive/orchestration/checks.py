@@ -7,33 +7,37 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import LedgerEntry, Outcome
-from hop_archive.orchestration.assets import archived_messages
+from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.failures import told
 from hop_archive.reporting import holes
-from hop_archive.surveying import BEFORE_FIRST_SIGHT, survey
+from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, survey
 
 _MOST_SHOWN = 100
 
+NEVER_HAD = frozenset({BEFORE_FIRST_SIGHT, ADOPTED})
+"""Reasons of lost slices that say nothing against the archive: it was not there yet."""
+
 
 @dg.asset_check(
-    asset=archived_messages, description="No offset was lost to retention before it was archived."
+    asset=the_archive.key,
+    description="No offset was lost to retention, or with its topic, before it was archived.",
 )
 def nothing_lost(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Red while the ledger holds lost slices: a warning where they were gone before the archive began."""
+    """Red from the first loss on: what is lost stays lost. What was gone before the archive began is only told."""
     with told():
-        lost = [entry for entry in archive.catalog.ledger() if entry.outcome is Outcome.LOST]
-    overtaken = [entry for entry in lost if entry.reason != BEFORE_FIRST_SIGHT]
+        losers = [summary.topic for summary in archive.catalog.summaries() if summary.lost]
+        lost = [entry for entry in archive.catalog.ledger(losers) if entry.outcome is Outcome.LOST]
+    overtaken = [entry for entry in lost if entry.reason not in NEVER_HAD]
+    before = sum(len(entry.slice) for entry in lost) - sum(len(entry.slice) for entry in overtaken)
     return dg.AssetCheckResult(
-        passed=not lost,
-        severity=dg.AssetCheckSeverity.ERROR if overtaken else dg.AssetCheckSeverity.WARN,
-        description=f"{sum(len(e.slice) for e in lost)} offsets in {len(lost)} slices were lost."
-        if lost
-        else None,
-        metadata=_lost_metadata(lost),
+        passed=not overtaken,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=_told(overtaken, before),
+        metadata={"offsets_gone_before_the_archive_began": before, **_lost_metadata(overtaken)},
     )
 
 
-@dg.asset_check(asset=archived_messages, description="No offset between covered ones is without an outcome.")
+@dg.asset_check(asset=the_archive.key, description="No offset between covered ones is without an outcome.")
 def coverage_has_no_holes(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
     """Yellow while there are holes: the next run fills those that Kafka still holds."""
     with told():
@@ -44,15 +48,14 @@ def coverage_has_no_holes(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckRe
         )
         for at, n in sorted(found.items())[:_MOST_SHOWN]
     ]
+    where = {"where": dg.MetadataValue.table(table)} if table else {}
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{sum(found.values())} offsets of {len(found)} partitions are without an outcome."
         if found
         else None,
-        metadata={"holes": sum(found.values()), "where": dg.MetadataValue.table(table)}
-        if table
-        else {"holes": 0},
+        metadata={"holes": sum(found.values()), **where},
     )
 
 
@@ -62,23 +65,27 @@ class LagBounds(dg.Config):
     most_messages: int = Field(default=100_000, ge=0, description="Most messages of one topic that may wait.")
 
 
-@dg.asset_check(asset=archived_messages, description="No topic has more messages waiting than it may.")
+@dg.asset_check(asset=the_archive.key, description="No topic has more messages waiting than it may.")
 def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
     """Red while a topic is too far behind."""
     with told():
         pending = survey(archive).pending()
     behind = {topic: count for topic, count in pending.items() if count > config.most_messages}
     table = [dg.TableRecord({"topic": t, "waiting": n}) for t, n in sorted(behind.items())[:_MOST_SHOWN]]
+    where = {"behind": dg.MetadataValue.table(table)} if table else {}
     return dg.AssetCheckResult(
         passed=not behind,
         description=f"{len(behind)} topics have more than {config.most_messages} messages waiting."
         if behind
         else None,
-        metadata={
-            "waiting": sum(pending.values()),
-            **({"behind": dg.MetadataValue.table(table)} if table else {}),
-        },
+        metadata={"waiting": sum(pending.values()), **where},
     )
+
+
+def _told(overtaken: Sequence[LedgerEntry], before: int) -> str | None:
+    if overtaken:
+        return f"{sum(len(e.slice) for e in overtaken)} offsets in {len(overtaken)} slices were lost."
+    return f"{before} offsets were gone before the archive began." if before else None
 
 
 def _lost_metadata(lost: Sequence[LedgerEntry]) -> dict[str, dg.MetadataValue]:
@@ -92,6 +99,6 @@ def _lost_metadata(lost: Sequence[LedgerEntry]) -> dict[str, dg.MetadataValue]:
                 "recorded": entry.created_at.isoformat(timespec="seconds"),
             }
         )
-        for entry in lost[-_MOST_SHOWN:]
+        for entry in sorted(lost, key=lambda entry: entry.created_at)[-_MOST_SHOWN:]
     ]
     return {"lost_offsets": offsets} | ({"lost": dg.MetadataValue.table(rows)} if rows else {})

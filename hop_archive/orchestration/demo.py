@@ -21,7 +21,6 @@ from hop_archive.errors import HopArchiveError, UnavailableError
 from hop_archive.local.samples import samples
 from hop_archive.orchestration.sensors import LIVE
 from hop_archive.orchestration.workbench import (
-    DEFINITIONS,
     INSTANCE_FILE,
     Workbench,
     create_sample_topics,
@@ -80,7 +79,7 @@ def _publish(console: Console, archive: Archive, count: int) -> dict[Place, Sent
 
 def _archive(console: Console, bench: Workbench, archive: Archive) -> None:
     log = bench.directory / "dagster-daemon.log"
-    command = bench.command("dagster-daemon", "run", "-m", DEFINITIONS)
+    command = bench.command("dagster-daemon", "run", *bench.code)
     console.print("[bold]3.[/bold] Dagster's daemon is started; its sensors find the topics and start runs …")
     with bench.running(log, *command) as daemon:
         started = time.monotonic()

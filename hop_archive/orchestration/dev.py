@@ -7,14 +7,15 @@ import random
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from hop_archive.errors import HopArchiveError
-from hop_archive.local.samples import samples
+from hop_archive.local.samples import Sample, samples
 from hop_archive.orchestration.workbench import (
-    DEFINITIONS,
     INSTANCE_FILE,
     Workbench,
     create_sample_topics,
@@ -39,9 +40,7 @@ def main(directory: Path, rate: float, port: int) -> None:
         click.echo(f"Dagster's UI: http://127.0.0.1:{port}   (stop the servers afterwards: make down)")
         raise SystemExit(
             _run(
-                bench.command(
-                    "dagster", "dev", "-m", DEFINITIONS, "--host", "127.0.0.1", "--port", str(port)
-                ),
+                bench.command("dagster", "dev", *bench.code, "--host", "127.0.0.1", "--port", str(port)),
                 bench,
             )
         )
@@ -65,9 +64,18 @@ def _trickle(bench: Workbench, rate: float) -> None:
     archive = bench.archive()
     create_sample_topics(archive.source)
     for seed in itertools.count(random.SystemRandom().randrange(1 << 30)):
-        alerts = samples(_PORTION, seed=seed, now_ms=int(time.time() * 1000))
-        for _ in publish(archive.source, alerts, rate=rate, sleep=time.sleep):
+        for _ in publish(archive.source, _alerts(seed), rate=rate, sleep=time.sleep):
             pass
+
+
+def _alerts(seed: int) -> Iterator[Sample]:
+    """Sample alerts with the time at which each is asked for, so that the lags shown are real."""
+    for alert in samples(_PORTION, seed=seed, now_ms=_now_ms()):
+        yield alert if alert.timestamp_ms is None else replace(alert, timestamp_ms=_now_ms())
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

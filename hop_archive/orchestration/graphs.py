@@ -12,5 +12,7 @@ from hop_archive.orchestration import ops
 )
 def archiving() -> None:
     """The steps, and what each hands to the next."""
-    written = ops.plan().map(ops.write_objects)
-    return ops.report(ops.follow(written.map(ops.catalog).collect()))  # type: ignore[no-any-return]
+    planned = ops.plan()
+    written = planned.units.map(ops.write_objects)
+    followed = ops.follow(written.map(ops.catalog).collect())
+    return ops.report(followed, planned.lost)  # type: ignore[no-any-return]

@@ -6,29 +6,36 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
+from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.graphs import archiving
 
+# A run that died is done again whole: the ledger says what is left, and what the steps of the dead one handed
+# over may be on a machine that is gone.
+_AFRESH = {"dagster/retry_strategy": "ALL_STEPS"}
+
 archive_topic = dg.define_asset_job(
     "archive_topic",
-    selection=dg.AssetSelection.assets(archived_messages).without_checks(),
+    selection=dg.AssetSelection.assets(archived_messages),
     executor_def=dg.in_process_executor,
-    description="Archives one topic: a partition of archived_messages.",
+    description="Archives one topic: a partition of archived_messages. The sensor runs it for busy topics.",
+    tags=_AFRESH,
 )
-
 
 archive_quiet_topics = archiving.to_job(
     "archive_quiet_topics",
     executor_def=dg.in_process_executor,
-    description="Archives the topics of its configuration in one run: what many quiet topics cost is one run.",
+    description="Archives the topics of its configuration in one run, and follows them if asked to. The sensor "
+    "runs it: what many quiet topics cost is one run.",
+    tags=_AFRESH,
 )
 
 check_archive = dg.define_asset_job(
     "check_archive",
-    selection=dg.AssetSelection.checks_for_assets(archived_messages),
+    selection=dg.AssetSelection.checks_for_assets(the_archive.key),
     executor_def=dg.in_process_executor,
-    description="Evaluates the checks of archived_messages over all topics.",
+    description="Evaluates the checks of the archive, over all topics.",
 )
 
 

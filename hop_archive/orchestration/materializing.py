@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from hop_archive.archive import Archive
+from hop_archive.orchestration.tags import topic_tags
 from hop_archive.reporting import Tally
 from hop_archive.surveying import survey
 
@@ -16,28 +17,28 @@ ASSET_KEY = dg.AssetKey("archived_messages")
 def report_topics(
     context: dg.OpExecutionContext, archive: Archive, total: Mapping[str, Tally]
 ) -> dict[str, dg.MetadataValue]:
-    """Log a materialization of every topic that had messages, unless the run is an asset's own.
+    """Log a materialization of every topic that had messages, unless the run is an asset's own; tag the run.
 
     Returns:
         The metadata of the run's output: its topic's numbers, or the sums over all.
     """
+    shared = not context.has_partition_key
     lags = survey(archive, list(total)).pending() if total else {}
-    if not context.has_partition_key:
+    elapsed_s = _elapsed_s(context, archive)
+    if shared:
         for topic, one in sorted(total.items()):
-            context.log_event(
-                dg.AssetMaterialization(
-                    ASSET_KEY, partition=topic, metadata=_metadata(context, archive, one, lags.get(topic, 0))
-                )
-            )
+            metadata = _metadata(archive, one, lags.get(topic, 0), elapsed_s)
+            context.log_event(dg.AssetMaterialization(ASSET_KEY, partition=topic, metadata=metadata))
+    # Followed topics are known now only, and runs that people start have no tags of the sensor's.
+    tags = topic_tags(total if shared else [context.partition_key], shared=shared)
+    context.instance.add_run_tags(
+        context.run_id, {k: v for k, v in tags.items() if k not in context.run_tags}
+    )
     whole = sum(total.values(), start=Tally("all"))
-    return _metadata(context, archive, whole, sum(lags.values()))
+    return _metadata(archive, whole, sum(lags.values()), elapsed_s)
 
 
-def _metadata(
-    context: dg.OpExecutionContext, archive: Archive, one: Tally, lag: int
-) -> dict[str, dg.MetadataValue]:
-    started = context.instance.get_run_stats(context.run_id).start_time or archive.now().timestamp()
-    elapsed_s = max(archive.now().timestamp() - started, 0.001)
+def _metadata(archive: Archive, one: Tally, lag: int, elapsed_s: float) -> dict[str, dg.MetadataValue]:
     return {
         "messages": dg.MetadataValue.int(one.messages),
         "bytes": dg.MetadataValue.int(one.size_bytes),
@@ -49,6 +50,14 @@ def _metadata(
         "lag_s": dg.MetadataValue.float(_lag_s(archive, one)),
         "messages_per_s": dg.MetadataValue.float(round(one.messages / elapsed_s, 1)),
     }
+
+
+def _elapsed_s(context: dg.OpExecutionContext, archive: Archive) -> float:
+    """How long the run has taken so far."""
+    now = archive.now().timestamp()
+    record = context.instance.get_run_record_by_id(context.run_id)
+    started = record.start_time if record and record.start_time else now
+    return max(now - started, 0.001)
 
 
 def _lag_s(archive: Archive, one: Tally) -> float:

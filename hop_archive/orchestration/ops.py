@@ -12,11 +12,12 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.archiving import Done, commit_batches, store_slices
 from hop_archive.catalog.protocol import Batch
+from hop_archive.errors import ConfigurationError
 from hop_archive.following import follow_for
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.materializing import report_topics
-from hop_archive.planning import units
+from hop_archive.planning import Plan, units
 from hop_archive.reporting import Tally, sum_tallies, tally
 from hop_archive.slices import Slice
 from hop_archive.surveying import plan_work
@@ -55,22 +56,27 @@ class FollowConfig(dg.Config):
     )
 
 
-@dg.op(out=dg.DynamicOut(io_manager_key="hand_over"), retry_policy=_RETRIES)
+@dg.op(
+    out={
+        "units": dg.DynamicOut(list[Slice], io_manager_key="hand_over"),
+        "lost": dg.Out(dict[str, Tally], io_manager_key="hand_over"),
+    },
+    retry_policy=_RETRIES,
+)
 def plan(
     context: dg.OpExecutionContext, config: PlanConfig, archive: dg.ResourceParam[Archive]
-) -> Iterator[dg.DynamicOutput[list[Slice]]]:
+) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[dict[str, Tally]]]:
     """Compare watermarks with coverage; record what is lost; divide the work into units."""
-    slices = [Slice(s.topic, s.generation, s.partition, s.start, s.stop) for s in config.slices]
-    if not slices:
-        with told():
-            found = plan_work(archive, _topics(context, config.topics)).plan
-        slices = list(found.slices)
-        for gone in found.lost:
-            context.log.warning(f"Recorded as no longer to be had: {gone}")
-    work = units(slices, UNIT_MESSAGES)
-    context.log.info(f"{sum(map(len, slices))} offsets in {len(slices)} slices, {len(work)} units")
+    with told():
+        found = _given(config) or plan_work(archive, _topics(context, config.topics)).plan
+    for gone in found.lost:
+        context.log.warning(f"Recorded as no longer to be had: {gone}")
+    work = units(found.slices, UNIT_MESSAGES)
+    context.log.info(f"{found.messages} offsets in {len(found.slices)} slices, {len(work)} units")
     for number, unit in enumerate(work):
-        yield dg.DynamicOutput(list(unit), mapping_key=f"unit_{number:05}")
+        yield dg.DynamicOutput(list(unit), mapping_key=f"unit_{number:05}", output_name="units")
+    lost = sum_tallies({s.topic: Tally(s.topic, lost=len(s))} for s in found.lost)
+    yield dg.Output(lost, output_name="lost")
 
 
 @dg.op(out=dg.Out(io_manager_key="hand_over"), retry_policy=_RETRIES)
@@ -112,13 +118,29 @@ def follow(
 
 @dg.op
 def report(
-    context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], total: dict[str, Tally]
+    context: dg.OpExecutionContext,
+    archive: dg.ResourceParam[Archive],
+    total: dict[str, Tally],
+    lost: dict[str, Tally],
 ) -> dg.Output[None]:
     """Say what was archived: of the partition that the run is for, or of each topic that had messages."""
     with told():
-        metadata = report_topics(context, archive, total)
-    hand_over.discard(context.run_id)
+        metadata = report_topics(context, archive, sum_tallies([total, lost]))
+    # A run that goes on with another one was handed that one's files too.
+    run = context.run
+    hand_over.discard({run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id})
     return dg.Output(None, metadata=metadata)
+
+
+def _given(config: PlanConfig) -> Plan | None:
+    """The slices that the configuration names, as a plan; None where it names none."""
+    try:
+        slices = [Slice(s.topic, s.generation, s.partition, s.start, s.stop) for s in config.slices]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"A slice of the run configuration cannot be: {error}.", remedy="Launch the run with others."
+        ) from error
+    return Plan(tuple(slices)) if slices else None
 
 
 def _topics(context: dg.OpExecutionContext, configured: list[str]) -> list[str]:

@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
+
+from hop_archive.errors import ConfigurationError
+
+_VARIABLE = "HOP_ARCHIVE_{}"
 
 
 @dataclass(frozen=True, slots=True)
-class Eagerness:
-    """When a topic is archived.
+class Pacing:
+    """When a topic is archived, and by what kind of run.
 
     Attributes:
         enough_messages: At once with this many waiting.
         longest_wait_s: With fewer, after this many seconds.
-        busy_messages: With this many, in a run of its own.
+        busy_messages: With this many, in a run of its own; the others share one.
         most_own_runs: Runs of single topics asked for at once; the busiest first, the others wait a tick.
+        follow_s: With more than 0 there is always one run that has all topics but those with a run of their
+            own, and that archives what arrives about a second after it was published, for so many seconds.
     """
 
-    enough_messages: int
-    longest_wait_s: float
-    busy_messages: int
-    most_own_runs: int
+    enough_messages: int = 1_000
+    longest_wait_s: float = 10.0
+    busy_messages: int = 20_000
+    most_own_runs: int = 10
+    follow_s: float = 0.0
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """What HOP_ARCHIVE_ENOUGH_MESSAGES, HOP_ARCHIVE_LONGEST_WAIT_S … say; the defaults where they say nothing.
+
+        Raises:
+            ConfigurationError: One of them is no number, or a negative one.
+        """
+        names = [(field.name, _VARIABLE.format(field.name.upper())) for field in fields(cls)]
+        given = {name: number(environ[v], v) for name, v in names if environ.get(v)}
+        whole = {name: int(value) for name, value in given.items() if not name.endswith("_s")}
+        return cls(**{**given, **whole})  # type: ignore[arg-type]  # each has its field's type now
+
+
+def number(text: str, variable: str) -> float:
+    """The number that a variable of the environment holds, 0 or greater.
+
+    Raises:
+        ConfigurationError: It holds something else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ConfigurationError(
+            f"{variable} has to be a number, 0 or greater; found {text!r}.",
+            remedy="Set it to one, or unset it to have the default.",
+            variable=variable,
+        )
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +68,7 @@ class Dispatch:
 
     Attributes:
         own: Topics that get a run each.
-        shared: Topics that share one run.
+        shared: Topics that share one run: where one of them is due, all that are not busy.
         waiting_since: When each topic was first seen to wait, for the next time; seconds since 1970.
     """
 
@@ -43,7 +82,9 @@ def dispatch(
     in_flight: Collection[str],
     waiting_since: Mapping[str, float],
     now: float,
-    eagerness: Eagerness,
+    pacing: Pacing,
+    *,
+    shared_is_starting: bool = False,
 ) -> Dispatch:
     """Decide which topics get a run.
 
@@ -52,17 +93,30 @@ def dispatch(
         in_flight: Topics with a run that is not over: left alone.
         waiting_since: As returned the last time.
         now: Seconds since 1970.
-        eagerness: The rules.
+        pacing: The rules.
+        shared_is_starting: Whether a shared run has been asked for that has not begun. Then no other is: what
+            becomes due meanwhile shares the next one, so a slow machine gets fewer and larger runs.
     """
     idle = {topic: count for topic, count in pending.items() if topic not in in_flight}
     since = {topic: waiting_since.get(topic, now) for topic in idle}
-    due = [
+    due = {
         topic
         for topic, count in idle.items()
-        if count >= eagerness.enough_messages or now - since[topic] >= eagerness.longest_wait_s
-    ]
-    busy = sorted((t for t in due if idle[t] >= eagerness.busy_messages), key=lambda t: (-idle[t], t))
-    own = busy[: eagerness.most_own_runs]
-    shared = sorted(t for t in due if idle[t] < eagerness.busy_messages)
+        if count >= pacing.enough_messages or now - since[topic] >= pacing.longest_wait_s
+    }
+    busy = sorted((t for t in due if idle[t] >= pacing.busy_messages), key=lambda t: (-idle[t], t))
+    own = busy[: pacing.most_own_runs]
+    quiet = sorted(t for t in idle if idle[t] < pacing.busy_messages)
+    # Who waits already comes along: the run costs the same, and the topics do not fall out of step.
+    shared = quiet if due.intersection(quiet) and not shared_is_starting else []
     gone = {*own, *shared}
     return Dispatch(tuple(own), tuple(shared), {t: s for t, s in since.items() if t not in gone})
+
+
+def followed(decided: Dispatch, archived: Collection[str], in_flight: Collection[str]) -> tuple[str, ...]:
+    """The topics that a following run takes on: all but those that have, or now get, another run.
+
+    All, not those where something waits: two followers would each hold a place among the runs for as long as
+    they stay, and a message would wait until its topic's turn came.
+    """
+    return tuple(sorted(set(archived) - set(in_flight) - set(decided.own)))

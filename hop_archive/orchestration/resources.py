@@ -14,7 +14,9 @@ from hop_archive.archive import Archive
 from hop_archive.configuration import load, select
 from hop_archive.opening import open_archive
 from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.pacing import Pacing
 from hop_archive.planning import Limits
+from hop_archive.sampling import fill
 
 _MOCK_DIRECTORY = "HOP_ARCHIVE_MOCK_DIR"
 
@@ -46,7 +48,7 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Archive]:
         """The archive, closed when the run or tick is over."""
         with told():
-            archive = self._opened(context.run_id or "")
+            archive = self._opened(context.run.run_id if context.run else "")
         try:
             yield archive
         finally:
@@ -63,27 +65,19 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
             run_messages=self.run_messages,
             batch_messages=self.batch_messages,
         )
-        return open_archive(configuration, selection, environ, limits, run_id)
+        archive = open_archive(configuration, selection, environ, limits, run_id)
+        # A mock's first use: so that whoever tries this with no configuration at all sees alerts archived.
+        fill(archive.source, configuration.source(selection.source).resolved(environ))
+        return archive
 
 
-class Pacing(dg.ConfigurableResource["Pacing"]):
-    """When the offsets sensor asks for a run."""
+class PacingResource(dg.ConfigurableResource[Pacing]):
+    """When the offsets sensor asks for a run: what the environment says, else the defaults."""
 
-    enough_messages: int = Field(
-        default=1_000, ge=1, description="A topic is archived at once when this many messages wait."
-    )
-    longest_wait_s: float = Field(
-        default=10.0, ge=0, description="A topic with fewer is archived after this many seconds."
-    )
-    busy_messages: int = Field(
-        default=20_000, ge=1, description="A topic with this many gets a run of its own; others share one."
-    )
-    most_own_runs: int = Field(
-        default=10, ge=1, description="Most runs of single topics asked for in one tick."
-    )
-    follow_s: float = Field(
-        default=0.0, ge=0, description="How long a shared run stays to archive what arrives, in seconds."
-    )
+    def create_resource(self, context: dg.InitResourceContext) -> Pacing:
+        """The rules, as the environment of the code server has them now."""
+        with told():
+            return Pacing.from_environment(os.environ)
 
 
 def _with_mock_directory(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,17 +1,16 @@
 """Sensors: keep the partitions in step with the topics, and ask for runs where messages wait."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import dagster as dg
 
 from hop_archive.archive import Archive
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
-from hop_archive.orchestration.pacing import Dispatch, Eagerness, dispatch
+from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
 from hop_archive.orchestration.partitions import topics
-from hop_archive.orchestration.resources import Pacing
-from hop_archive.orchestration.tags import has_topic, topic_tags
+from hop_archive.orchestration.tags import FOLLOWING, topic_tags, topics_of_run
 from hop_archive.surveying import survey
 
 LIVE = [
@@ -23,91 +22,113 @@ LIVE = [
 ]
 """Statuses of runs that are not over."""
 
+_ARCHIVING_JOBS = (archive_topic.name, archive_quiet_topics.name, "__ASSET_JOB")
+"""The last is what Dagster calls the runs that people and backfills start from the asset's page."""
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+_MOST_NAMED = 10
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Gives each topic that is archived a partition of archived_messages.",
+)
 def topic_partitions(
     context: dg.SensorEvaluationContext, archive: dg.ResourceParam[Archive]
 ) -> dg.SensorResult:
     """Give each topic that is archived a partition. Topics that are gone keep theirs: they were archived."""
     with told():
         wanted = sorted(name for name in archive.source.topics() if archive.topics.archived(name))
-    known = set(context.instance.get_dynamic_partitions("topics"))
-    new = [name for name in wanted if name not in known]
-    return dg.SensorResult(
-        dynamic_partitions_requests=[topics.build_add_request(new)] if new else [],
-        skip_reason=None if new else f"All {len(wanted)} topics have a partition.",
-    )
+    requests = _missing_partitions(context.instance, wanted)
+    why = f"All {len(wanted)} topics of {archive.source.name} have a partition."
+    return dg.SensorResult(dynamic_partitions_requests=requests, skip_reason=None if requests else why)
 
 
 @dg.sensor(
     jobs=[archive_topic, archive_quiet_topics],
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Compares what Kafka holds with what is archived; starts runs where messages wait.",
 )
 def kafka_offsets(
-    context: dg.SensorEvaluationContext, archive: dg.ResourceParam[Archive], pacing: Pacing
+    context: dg.SensorEvaluationContext,
+    archive: dg.ResourceParam[Archive],
+    pacing: dg.ResourceParam[Pacing],
 ) -> dg.SensorResult:
     """Compare what Kafka holds with what is covered; ask for runs where enough waits, or has waited enough."""
+    # Runs before the survey: one that ends in between has then been seen, and what it did is covered.
+    live = _live_runs(context.instance)
     with told():
-        pending = survey(archive).pending()
+        seen = survey(archive)
+    pending, in_flight = seen.pending(), _in_flight(live, seen.infos)
     decided = dispatch(
         pending,
-        _in_flight(context.instance, pending),
+        in_flight,
         json.loads(context.cursor or "{}"),
         archive.now().timestamp(),
-        Eagerness(pacing.enough_messages, pacing.longest_wait_s, pacing.busy_messages, pacing.most_own_runs),
+        pacing,
+        shared_is_starting=_shared_is_starting(live),
     )
-    requests = _requests(decided, pacing.follow_s)
+    follow = pacing.follow_s > 0 and not any(FOLLOWING in run.tags for run in live)
+    followers = followed(decided, seen.infos, in_flight) if follow else ()
+    requests = _requests(decided, followers, pacing.follow_s)
     return dg.SensorResult(
         run_requests=requests,
-        dynamic_partitions_requests=_missing_partitions(context.instance, decided),
+        dynamic_partitions_requests=_missing_partitions(context.instance, decided.own),
         cursor=json.dumps(decided.waiting_since),
-        skip_reason=None if requests else _why_idle(pending),
+        skip_reason=None if requests else _why_idle(pending, in_flight, pacing),
     )
 
 
-def _in_flight(instance: dg.DagsterInstance, pending: Collection[str]) -> list[str]:
-    if not pending:
-        return []
-    jobs = (archive_topic.name, archive_quiet_topics.name, "__ASSET_JOB")
-    live = [
-        run.tags for name in jobs for run in instance.get_runs(dg.RunsFilter(job_name=name, statuses=LIVE))
-    ]
-    # Runs started by hand or by a backfill name their topic by the partition alone.
-    by_partition = {tags.get("dagster/partition") for tags in live}
-    return [t for t in pending if t in by_partition or any(has_topic(tags, t) for tags in live)]
+def _live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    filters = (dg.RunsFilter(job_name=name, statuses=LIVE) for name in _ARCHIVING_JOBS)
+    return [run for wanted in filters for run in instance.get_runs(wanted)]
 
 
-def _requests(decided: Dispatch, follow_s: float) -> list[dg.RunRequest]:
-    own = [
+def _shared_is_starting(live: Iterable[dg.DagsterRun]) -> bool:
+    to_begin = set(LIVE) - {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
+    return any(run.job_name == archive_quiet_topics.name and run.status in to_begin for run in live)
+
+
+def _in_flight(live: Iterable[dg.DagsterRun], known: Collection[str]) -> set[str]:
+    return {topic for run in live for topic in topics_of_run(run.tags, run.run_config, known)}
+
+
+def _requests(decided: Dispatch, followers: Sequence[str], follow_s: float) -> list[dg.RunRequest]:
+    requests = [
         dg.RunRequest(
             job_name=archive_topic.name, partition_key=topic, tags=topic_tags([topic], shared=False)
         )
         for topic in decided.own
     ]
-    if not decided.shared:
-        return own
-    names = list(decided.shared)
-    config = {
-        "ops": {
-            "plan": {"config": {"topics": names}},
-            "follow": {"config": {"topics": names, "follow_s": follow_s}},
-        }
-    }
-    tags = topic_tags(names, shared=True)
-    return [*own, dg.RunRequest(job_name=archive_quiet_topics.name, run_config=config, tags=tags)]
+    if followers:
+        tags = {FOLLOWING: f"{follow_s:g} s", **topic_tags(decided.shared, shared=True)}
+        requests.append(_shared_run(followers, follow_s, tags))
+    elif decided.shared:
+        requests.append(_shared_run(decided.shared, 0.0, topic_tags(decided.shared, shared=True)))
+    return requests
+
+
+def _shared_run(names: Sequence[str], follow_s: float, tags: Mapping[str, str]) -> dg.RunRequest:
+    plan = {"topics": list(names)}
+    ops = {"plan": {"config": plan}, "follow": {"config": {**plan, "follow_s": follow_s}}}
+    return dg.RunRequest(job_name=archive_quiet_topics.name, run_config={"ops": ops}, tags=dict(tags))
 
 
 def _missing_partitions(
-    instance: dg.DagsterInstance, decided: Dispatch
+    instance: dg.DagsterInstance, wanted: Iterable[str]
 ) -> list[dg.AddDynamicPartitionsRequest]:
     known = set(instance.get_dynamic_partitions("topics"))
-    new = [topic for topic in (*decided.own, *decided.shared) if topic not in known]
+    new = [topic for topic in wanted if topic not in known]
     return [topics.build_add_request(new)] if new else []
 
 
-def _why_idle(pending: dict[str, int]) -> str:
+def _why_idle(pending: Mapping[str, int], in_flight: Collection[str], pacing: Pacing) -> str:
     if not pending:
         return "Everything that Kafka holds is archived."
-    waiting = ", ".join(f"{topic}: {count}" for topic, count in sorted(pending.items())[:10])
-    return f"{sum(pending.values())} messages of {len(pending)} topics wait, or are in a run: {waiting}"
+    busiest = sorted(pending, key=lambda topic: (-pending[topic], topic))[:_MOST_NAMED]
+    named = ", ".join(f"{t}: {pending[t]}{' (in a run)' if t in in_flight else ''}" for t in busiest)
+    return (
+        f"{sum(pending.values())} messages of {len(pending)} topics are in a run, or wait for others, "
+        f"{pacing.longest_wait_s:g} s at most: {named}{', …' if len(pending) > len(busiest) else ''}"
+    )

@@ -1,13 +1,17 @@
 """Run tags: how a topic's runs are found, in the UI and by the sensor.
 
-Every run that archives a topic has a tag ``topic/NAME``, whose value says whether the topic has the run to
-itself (``own``) or shares it with quiet ones (``shared``).
+Every run that archives messages of a topic has a tag ``topic/NAME``, whose value says whether the topic has
+the run to itself (``own``) or shares it with quiet ones (``shared``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+FOLLOWING = "hop_archive/following"
+"""Tag of a run that stays to archive what arrives; its value says for how long."""
 
 _PREFIX = "topic/"
 _LONGEST = 63
@@ -26,6 +30,18 @@ def topic_tags(topics: Iterable[str], *, shared: bool) -> dict[str, str]:
     return {tag_key(topic): "shared" if shared else "own" for topic in topics}
 
 
-def has_topic(tags: Mapping[str, str], topic: str) -> bool:
-    """Whether a run with these tags archives ``topic``."""
-    return tag_key(topic) in tags
+def topics_of_run(
+    tags: Mapping[str, str], run_config: Mapping[str, Any], known: Collection[str]
+) -> frozenset[str]:
+    """Those of the ``known`` topics that a run archives, whoever started it.
+
+    The sensor's runs have tags. Runs that people and backfills start name their topic by the partition, or by
+    the configuration that was typed in.
+    """
+    ops = run_config.get("ops") or {}
+    typed = ((ops.get(op) or {}).get("config") or {} for op in ("plan", "follow"))
+    named = {
+        tags.get("dagster/partition"),
+        *(topic for config in typed for topic in config.get("topics", ())),
+    }
+    return frozenset(topic for topic in known if topic in named or tag_key(topic) in tags)

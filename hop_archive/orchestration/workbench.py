@@ -21,8 +21,8 @@ from hop_archive.local.stack import LocalStack
 from hop_archive.opening import open_archive
 from hop_archive.source.protocol import Source
 
-DEFINITIONS = "hop_archive.orchestration.definitions"
 INSTANCE_FILE = "dagster.yaml"
+WORKSPACE_FILE = "workspace.yaml"
 _SELECTED = {
     "HOP_ARCHIVE_SOURCE": "hop-local",
     "HOP_ARCHIVE_DATABASE": "local-db",
@@ -36,16 +36,23 @@ class Workbench:
 
     Attributes:
         directory: Where all of it is.
+        workspace: The file that tells Dagster which code to load.
         environ: The environment in which the local stanzas mean this stack and are selected.
     """
 
     directory: Path
+    workspace: Path
     environ: Mapping[str, str]
 
     @property
     def dagster_home(self) -> Path:
         """Dagster's instance directory."""
-        return self.directory / "dagster"
+        return Path(self.environ["DAGSTER_HOME"])
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The arguments by which Dagster's programs find the code."""
+        return ("-w", str(self.workspace))
 
     def archive(self) -> Archive:
         """The archive on this stack, for the caller to close."""
@@ -81,10 +88,11 @@ def set_up(directory: Path, instance_file: Path) -> Workbench:
         )
     address = LocalStack(directory, external=External.from_environment(os.environ)).up()
     migrate(address.database_url, name="local-db")
-    bench = Workbench(directory.resolve(), {**os.environ, **address.environment(), **_SELECTED})
-    bench.dagster_home.mkdir(parents=True, exist_ok=True)
-    shutil.copy(instance_file, bench.dagster_home / INSTANCE_FILE)
-    return Workbench(bench.directory, {**bench.environ, "DAGSTER_HOME": str(bench.dagster_home)})
+    home = directory.resolve() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(instance_file, home / INSTANCE_FILE)
+    environ = {**os.environ, **address.environment(), **_SELECTED, "DAGSTER_HOME": str(home)}
+    return Workbench(directory.resolve(), instance_file.resolve().with_name(WORKSPACE_FILE), environ)
 
 
 def create_sample_topics(source: Source) -> None:

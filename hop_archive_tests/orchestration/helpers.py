@@ -1,0 +1,152 @@
+"""Definitions over a mock world, sensor ticks and runs in this process, and what a run left in the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from hop_archive.archive import Archive
+from hop_archive.faults import Fault, Faults, When
+from hop_archive.orchestration.definitions import build_definitions
+from hop_archive.orchestration.jobs import archive_quiet_topics
+from hop_archive.orchestration.pacing import Pacing
+from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
+from hop_archive.orchestration.tags import topic_tags
+from hop_archive_tests.worlds import BUSY, QUIET, World
+
+AT_ONCE = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=50)
+"""Every message is reason enough for a run; the busy topic of an awkward world gets one of its own."""
+
+
+def archive_of(world: World, faults: Faults | None = None) -> dg.ResourceDefinition:
+    """The world's archive as runs and ticks open it: each of them anew, under its own run id."""
+
+    @dg.resource
+    def archive(context: dg.InitResourceContext) -> Archive:
+        return world.archive(faults, run_id=context.run.run_id if context.run else "")
+
+    return archive
+
+
+def definitions(world: World, faults: Faults | None = None, pacing: Pacing = AT_ONCE) -> dg.Definitions:
+    """The project's definitions, over a mock world."""
+    return build_definitions(archive=archive_of(world, faults), pacing=pacing)
+
+
+def tick(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    sensor: dg.SensorDefinition = kafka_offsets,
+    cursor: str | None = None,
+) -> Any:
+    """What one evaluation of a sensor says; partitions that it asks for are made, as the daemon does."""
+    with dg.build_sensor_context(
+        instance=instance,
+        instance_ref=instance.get_ref(),  # without it, a partition that is only asked for is not known yet
+        definitions=defs,
+        cursor=cursor,
+        resources=dict(defs.resources or {}),
+    ) as context:
+        data = sensor.evaluate_tick(context)
+    for request in data.dynamic_partitions_requests or ():
+        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    return data
+
+
+def add_partitions(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    tick(defs, instance, topic_partitions)
+
+
+def launch(
+    defs: dg.Definitions, instance: dg.DagsterInstance, requests: Iterable[dg.RunRequest], **options: Any
+) -> list[dg.ExecuteInProcessResult]:
+    """Run what a sensor asked for."""
+    return [
+        defs.resolve_job_def(request.job_name or "").execute_in_process(
+            run_config=request.run_config,
+            tags=dict(request.tags),
+            partition_key=request.partition_key,
+            instance=instance,
+            **options,
+        )
+        for request in requests
+    ]
+
+
+def shared_config(
+    topics: Sequence[str], slices: Sequence[Mapping[str, Any]] = (), follow_s: float = 0.0
+) -> dict[str, Any]:
+    follow = {"topics": list(topics), "follow_s": follow_s}
+    plan = {"topics": list(topics), "slices": list(slices)}
+    return {"ops": {"plan": {"config": plan}, "follow": {"config": follow}}}
+
+
+def run_shared(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    topics: Sequence[str] = (BUSY, QUIET),
+    *,
+    slices: Sequence[Mapping[str, Any]] = (),
+    follow_s: float = 0.0,
+    raise_on_error: bool = True,
+) -> dg.ExecuteInProcessResult:
+    return defs.resolve_job_def(archive_quiet_topics.name).execute_in_process(
+        run_config=shared_config(topics, slices, follow_s),
+        tags=topic_tags(topics, shared=True),
+        instance=instance,
+        raise_on_error=raise_on_error,
+    )
+
+
+def materialize_by_hand(
+    defs: dg.Definitions, instance: dg.DagsterInstance, topic: str, **options: Any
+) -> dg.ExecuteInProcessResult:
+    """What the asset page's button, or a backfill, starts for one partition: no configuration, no tags."""
+    job = defs.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(partition_key=topic, instance=instance, **options)
+
+
+def live_run(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, Any] | None = None,
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
+) -> dg.DagsterRun:
+    """A run that is not over, as another process has it."""
+    return instance.create_run_for_job(
+        defs.resolve_job_def(job), run_config=run_config, tags=tags, status=status
+    )
+
+
+def materializations(instance: dg.DagsterInstance, topic: str) -> list[dict[str, Any]]:
+    """The metadata of a topic's materializations, the latest first."""
+    filters = dg.AssetRecordsFilter(asset_key=dg.AssetKey("archived_messages"), asset_partitions=[topic])
+    records = instance.fetch_materializations(filters, limit=100).records
+    found = (record.asset_materialization for record in records)
+    return [{name: value.value for name, value in m.metadata.items()} for m in found if m]
+
+
+def log_messages(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    return [entry.user_message for entry in instance.all_logs(run_id)]
+
+
+def striking(
+    world: World, method: str, act: Any, when: When = When.BEFORE, occurrence: int = 1, **slices: Any
+) -> Faults:
+    """Faults that strike at the ``occurrence``-th call of ``method`` in a shared run over a like world."""
+    calls = trace(world, **slices)
+    numbers = [number for number, call in enumerate(calls, start=1) if call == method]
+    return Faults((Fault(numbers[occurrence - 1], when, act),))
+
+
+def trace(like: World, **options: Any) -> list[str]:
+    """The calls, in order, that a shared run makes over such a world; it is used up by this."""
+    faults = Faults()
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_shared(definitions(like, faults), instance, **options)
+    return faults.calls

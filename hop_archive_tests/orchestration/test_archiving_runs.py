@@ -1,0 +1,374 @@
+"""Runs: everything archived, whatever started them and whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hop_archive.archive import Archive
+from hop_archive.errors import CorruptError
+from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
+from hop_archive.following import catch_up
+from hop_archive.orchestration import hand_over
+from hop_archive.orchestration.definitions import build_definitions
+from hop_archive.surveying import plan_work
+from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
+from hop_archive_tests.orchestration.helpers import (
+    AT_ONCE,
+    add_partitions,
+    definitions,
+    launch,
+    log_messages,
+    materializations,
+    materialize_by_hand,
+    run_shared,
+    shared_config,
+    striking,
+    tick,
+    trace,
+)
+from hop_archive_tests.worlds import BUSY, QUIET, World, awkward_world, exhausted, fill
+
+TOPICS = (BUSY, QUIET)
+PLOTTED = {
+    "messages",
+    "bytes",
+    "duplicates",
+    "absent",
+    "lost",
+    "collisions",
+    "lag_messages",
+    "lag_s",
+    "messages_per_s",
+}
+
+
+def assert_all_archived(world: World) -> None:
+    for topic in TOPICS:
+        assert_archived(world.archive(), world.cluster, topic)
+
+
+@pytest.mark.parametrize("layout", ["message", "segment"])
+def test_a_shared_run_archives_all_of_its_topics(layout: Any, instance: dg.DagsterInstance) -> None:
+    world = awkward_world(layout)
+    assert run_shared(definitions(world), instance).success
+    assert_all_archived(world)
+
+
+def test_a_shared_run_says_of_each_topic_what_it_did(world: World, instance: dg.DagsterInstance) -> None:
+    run_shared(definitions(world), instance)
+    for summary in world.catalog.summaries():
+        (metadata,) = materializations(instance, summary.topic)
+        assert metadata.keys() >= PLOTTED
+        assert metadata["messages"] == summary.messages
+        assert metadata["bytes"] == summary.size_bytes
+        assert metadata["duplicates"] == summary.duplicates
+        assert metadata["absent"] == summary.absent
+        assert metadata["collisions"] == len(world.catalog.collisions(summary.topic))
+        assert metadata["lag_messages"] == metadata["lost"] == 0
+        assert metadata["lag_s"] > 0
+        assert metadata["messages_per_s"] > 0
+
+
+def test_a_run_of_its_own_says_the_same_of_its_topic(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world)
+    launch(defs, instance, [r for r in tick(defs, instance).run_requests if r.partition_key])
+    assert_archived(world.archive(), world.cluster, BUSY)
+    (metadata,) = materializations(instance, BUSY)
+    (summary,) = world.catalog.summaries([BUSY])
+    assert metadata.keys() >= PLOTTED
+    assert (metadata["messages"], metadata["bytes"]) == (summary.messages, summary.size_bytes)
+    assert (metadata["duplicates"], metadata["absent"]) == (summary.duplicates, summary.absent)
+    assert not materializations(instance, QUIET)
+
+
+def test_a_quiet_topic_without_messages_leaves_no_event(world: World, instance: dg.DagsterInstance) -> None:
+    world.cluster.create_topic("silent")
+    run_shared(definitions(world), instance, [*TOPICS, "silent"])
+    assert not materializations(instance, "silent")
+
+
+def test_what_waits_when_a_run_reports_is_its_lag(world: World, instance: dg.DagsterInstance) -> None:
+    calls = trace(awkward_world())
+    last_commit = max(n for n, call in enumerate(calls, start=1) if call == "catalog.commit")
+    late = Faults((Fault(last_commit, When.AFTER, lambda _: world.cluster.append(QUIET, b"late") and None),))
+    run_shared(definitions(world, late), instance)
+    (metadata,) = materializations(instance, QUIET)
+    assert metadata["lag_messages"] == 1
+
+
+def test_offsets_that_a_plan_finds_lost_are_said_too(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world)
+    run_shared(defs, instance)
+    fill(world.cluster, seed=1)
+    with world.cluster.read() as state:
+        gone = state.topics[QUIET].logs[0].stable
+    kept = world.catalog.summaries([QUIET])[0]
+    covered = kept.messages + kept.duplicates + kept.absent
+    world.cluster.delete_records(QUIET, 0, gone)
+    run = run_shared(defs, instance, [QUIET])
+    assert run.success
+    assert materializations(instance, QUIET)[0]["lost"] == gone - covered > 0
+    assert [m for m in log_messages(instance, run.run_id) if m.startswith("Recorded as no longer to be had")]
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_materializing_a_partition_with_no_configuration_plans_its_own_slices(
+    world: World, instance: dg.DagsterInstance, topic: str
+) -> None:
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    assert materialize_by_hand(defs, instance, topic).success
+    assert_archived(world.archive(), world.cluster, topic)
+    (metadata,) = materializations(instance, topic)
+    assert metadata["messages"] == world.catalog.summaries([topic])[0].messages
+    assert [summary.topic for summary in world.catalog.summaries()] == [topic]
+
+
+def test_materializing_it_again_archives_nothing_twice(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    for _ in range(2):
+        assert materialize_by_hand(defs, instance, BUSY).success
+    assert_archived(world.archive(), world.cluster, BUSY)
+    assert materializations(instance, BUSY)[0]["messages"] == 0
+
+
+def test_a_partition_whose_topic_is_gone_is_materialized_with_nothing(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    world.cluster.delete_topic(QUIET)
+    assert materialize_by_hand(defs, instance, QUIET).success
+
+
+def test_the_slices_of_the_run_configuration_are_archived_and_no_others(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    plan_work(world.archive())  # so that the generations are in the catalog
+    wanted = [
+        {"topic": BUSY, "generation": 1, "partition": 0, "start": 4, "stop": 9},
+        {"topic": BUSY, "generation": 1, "partition": 1, "start": 0, "stop": 3},
+    ]
+    assert run_shared(definitions(world), instance, slices=wanted).success
+    entries = world.catalog.ledger()
+    assert_ledger_is_sound(entries)
+    covered = {
+        (lineage.partition, tuple(offsets))
+        for lineage, offsets in world.catalog.coverage().items()
+        if offsets
+    }
+    assert covered == {(0, ((4, 9),)), (1, ((0, 3),))}
+
+
+def test_an_unsound_slice_is_refused_before_anything_is_archived(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    wrong = [{"topic": BUSY, "generation": 1, "partition": 0, "start": 9, "stop": 4}]
+    run = run_shared(definitions(world), instance, slices=wrong, raise_on_error=False)
+    assert not run.success
+    assert not world.catalog.ledger()
+
+
+# --- what goes wrong
+
+
+@pytest.mark.parametrize("call", ["catalog.commit", "store.create", "source.watermarks"])
+def test_a_server_that_does_not_answer_once_is_asked_again(call: str, instance: dg.DagsterInstance) -> None:
+    world = awkward_world()
+    faults = striking(awkward_world(), call, fail)
+    run = run_shared(definitions(world, faults), instance)
+    assert run.success
+    assert [e.step_key for e in run.all_events if e.is_step_up_for_retry] == [step_of(call)]
+    assert_all_archived(world)
+
+
+def step_of(call: str) -> str:
+    by_call = {"catalog.commit": "catalog[unit_00000]", "source.watermarks": "plan"}
+    return by_call.get(call, "write_objects[unit_00000]")
+
+
+def test_an_answer_that_is_lost_on_the_way_doubles_nothing(instance: dg.DagsterInstance) -> None:
+    world = awkward_world()
+    faults = striking(awkward_world(), "catalog.commit", fail, When.AFTER)
+    assert run_shared(definitions(world, faults), instance).success
+    assert_all_archived(world)
+
+
+def test_a_data_error_is_not_tried_again_and_says_what_it_knows(instance: dg.DagsterInstance) -> None:
+    def broken(call: str) -> None:
+        raise CorruptError("These bytes are not those.", object_key="a/b.bson")
+
+    faults = striking(awkward_world(), "store.create", broken)
+    run = run_shared(definitions(awkward_world(), faults), instance, raise_on_error=False)
+    assert not run.success
+    (failed,) = [e.step_failure_data for e in run.all_events if e.is_step_failure]
+    assert failed.user_failure_data is not None
+    assert failed.user_failure_data.description == "These bytes are not those."
+    assert failed.user_failure_data.metadata["object_key"].value == "a/b.bson"
+    assert not [e for e in run.all_events if e.is_step_up_for_retry]
+
+
+CALLS_AT_WHICH_TO_DIE = ["store.create", "catalog.commit", "catalog.observe"]
+
+
+@pytest.mark.parametrize("when", list(When))
+@pytest.mark.parametrize("call", CALLS_AT_WHICH_TO_DIE)
+@pytest.mark.parametrize("again", ["all steps", "from the failure", "the sensor"])
+def test_a_run_that_was_killed_is_completed_by_the_next(
+    call: str, when: When, again: str, instance: dg.DagsterInstance
+) -> None:
+    world = awkward_world()
+    faults = striking(awkward_world(), call, crash, when)
+    with pytest.raises(CrashError):
+        run_shared(definitions(world, faults), instance)
+    (dead,) = instance.get_runs()
+    instance.report_run_failed(dead)  # as run monitoring does
+    complete(world, instance, dead, again)
+    assert_all_archived(world)
+    for run in instance.get_runs():
+        assert not (hand_over.root() / run.run_id).exists() or run.run_id == dead.run_id
+    if again != "the sensor":
+        assert not (hand_over.root() / dead.run_id).exists()
+
+
+_worlds: list[World] = []
+
+
+def retried_job() -> dg.JobDefinition:
+    """For Dagster to find by its name, once, and to keep: whose world it is, it learns when it runs."""
+
+    @dg.resource
+    def archive(context: dg.InitResourceContext) -> Archive:
+        return _worlds[-1].archive(run_id=context.run.run_id if context.run else "")
+
+    return build_definitions(archive=archive, pacing=AT_ONCE).resolve_job_def("archive_quiet_topics")
+
+
+def reexecute(
+    world: World, instance: dg.DagsterInstance, options: dg.ReexecutionOptions
+) -> dg.JobExecutionResult:
+    _worlds.append(world)
+    job = dg.reconstructable(retried_job)
+    with dg.execute_job(
+        job, instance, run_config=shared_config(TOPICS), reexecution_options=options
+    ) as result:
+        return result
+
+
+def complete(world: World, instance: dg.DagsterInstance, dead: dg.DagsterRun, again: str) -> None:
+    defs = definitions(world)
+    if again == "the sensor":
+        launch(defs, instance, tick(defs, instance).run_requests)
+    elif again == "all steps":
+        assert reexecute(world, instance, dg.ReexecutionOptions(parent_run_id=dead.run_id)).success
+    else:
+        assert reexecute(world, instance, dg.ReexecutionOptions.from_failure(dead.run_id, instance)).success
+
+
+def test_dagster_does_a_dead_run_again_whole(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world)
+    runs = launch(defs, instance, tick(defs, instance).run_requests)
+    assert [run.dagster_run.tags["dagster/retry_strategy"] for run in runs] == ["ALL_STEPS"] * 2
+
+
+def test_a_run_whose_files_are_gone_says_so(instance: dg.DagsterInstance) -> None:
+    world = awkward_world()
+    faults = striking(awkward_world(), "catalog.commit", crash)
+    with pytest.raises(CrashError):
+        run_shared(definitions(world, faults), instance)
+    (dead,) = instance.get_runs()
+    instance.report_run_failed(dead)
+    hand_over.discard([dead.run_id])
+    result = reexecute(world, instance, dg.ReexecutionOptions.from_failure(dead.run_id, instance))
+    assert not result.success
+    (failed,) = [e for e in result.all_events if e.is_step_failure]
+    assert "What the step before handed over is gone" in failed.step_failure_data.error_display_string
+
+
+def test_where_another_archiver_was_first_the_run_ends_well_and_says_so(instance: dg.DagsterInstance) -> None:
+    world = awkward_world()
+    faults = striking(
+        awkward_world(),
+        "catalog.commit",
+        lambda _: exhausted(catch_up(world.archive(run_id="the other run"), TOPICS)),
+    )
+    run = run_shared(definitions(world, faults), instance)
+    assert run.success
+    notes = [m for m in log_messages(instance, run.run_id) if m.startswith("Left for the next plan: ")]
+    assert notes
+    assert all("already archived by the other run" in note for note in notes)
+    assert_all_archived(world)
+
+
+def test_where_a_topic_was_made_anew_the_run_ends_well_and_the_next_archives_it(
+    instance: dg.DagsterInstance,
+) -> None:
+    world = awkward_world()
+
+    def anew(_: str) -> None:
+        world.cluster.recreate_topic(QUIET)
+        world.cluster.append(QUIET, b"of the second life")
+
+    faults = striking(awkward_world(), "catalog.commit", anew)
+    assert run_shared(definitions(world, faults), instance).success
+    run_shared(definitions(world), instance)
+    assert [row.offset for row in world.catalog.rows(QUIET) if row.generation == 2] == [0]
+    assert_archived(world.archive(), world.cluster, BUSY)
+
+
+# --- staying
+
+
+def test_a_run_that_stays_archives_what_arrives(instance: dg.DagsterInstance) -> None:
+    world = awkward_world()
+    done = len(trace(awkward_world()))
+    arrives = Faults((Fault(done + 20, When.BEFORE, lambda _: fill(world.cluster, seed=1)),))
+    run = run_shared(definitions(world, arrives), instance, follow_s=2.0)
+    assert run.success
+    assert_all_archived(world)
+    for summary in world.catalog.summaries():
+        assert materializations(instance, summary.topic)[0]["messages"] == summary.messages
+
+
+def test_a_run_that_does_not_stay_leaves_what_arrives_to_the_next(instance: dg.DagsterInstance) -> None:
+    world = awkward_world()
+    done = len(trace(awkward_world()))
+    arrives = Faults((Fault(done - 8, When.BEFORE, lambda _: fill(world.cluster, seed=1)),))
+    run_shared(definitions(world, arrives), instance)
+    assert tick(definitions(world), instance).run_requests
+
+
+# --- what is handed on
+
+
+def test_what_is_handed_from_step_to_step_is_gone_afterwards(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    seen: list[int] = []
+    calls = trace(awkward_world())
+    commit = calls.index("catalog.commit") + 1
+
+    def look(_: str) -> None:
+        (run,) = instance.get_runs()
+        seen.append(len([p for p in (hand_over.root() / run.run_id).rglob("*") if p.is_file()]))
+
+    run = run_shared(definitions(world, Faults((Fault(commit, When.BEFORE, look),))), instance)
+    assert seen[0] > 0
+    assert not (hand_over.root() / run.run_id).exists()
+
+
+def test_what_is_handed_on_is_for_this_user_only(world: World, instance: dg.DagsterInstance) -> None:
+    run_shared(definitions(world), instance)
+    assert hand_over.root().stat().st_mode & 0o077 == 0
+
+
+def test_no_row_is_in_dagsters_own_storage(instance: dg.DagsterInstance, world: World) -> None:
+    run_shared(definitions(world), instance)
+    uuids = [str(row.uuid) for topic in TOPICS for row in world.catalog.rows(topic)]
+    stored = b"".join(p.read_bytes() for p in Path(instance.root_directory).rglob("*") if p.is_file())
+    assert not [own for own in uuids if own.encode() in stored]

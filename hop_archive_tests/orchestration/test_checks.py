@@ -1,0 +1,155 @@
+"""Each asset check: green where it should be, red or yellow where not, and what it then says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.faults import Fault, Faults, When, fail
+from hop_archive.slices import Slice
+from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, plan_work
+from hop_archive_tests.orchestration.helpers import definitions, run_shared
+from hop_archive_tests.worlds import BUSY, QUIET, World, fill
+
+
+def evaluate(
+    world: World, instance: dg.DagsterInstance, run_config: dict[str, Any] | None = None
+) -> dict[str, dg.AssetCheckEvaluation]:
+    job = definitions(world).resolve_job_def("check_archive")
+    run = job.execute_in_process(instance=instance, run_config=run_config)
+    return {found.check_name: found for found in run.get_asset_check_evaluations()}
+
+
+def metadata(found: dg.AssetCheckEvaluation) -> dict[str, Any]:
+    return {name: value.value for name, value in found.metadata.items()}
+
+
+def records(found: dg.AssetCheckEvaluation, name: str) -> list[dict[str, Any]]:
+    table = found.metadata[name]
+    assert isinstance(table, dg.TableMetadataValue)
+    return [dict(record.data) for record in table.records]
+
+
+def lose(world: World, reason: str, start: int = 0, stop: int = 3) -> None:
+    world.catalog.commit(Batch(Slice("old", 1, 0, start, stop), Outcome.LOST, reason))
+
+
+def test_when_all_is_archived_all_are_green(world: World, instance: dg.DagsterInstance) -> None:
+    run_shared(definitions(world), instance)
+    found = evaluate(world, instance)
+    assert found.keys() == {"nothing_lost", "coverage_has_no_holes", "lag_within_bounds"}
+    assert [name for name, one in found.items() if not one.passed] == []
+    assert [one.description for one in found.values()] == [None] * 3
+
+
+def test_an_empty_archive_is_green(instance: dg.DagsterInstance) -> None:
+    assert all(one.passed for one in evaluate(World(), instance).values())
+
+
+# --- nothing_lost
+
+
+def test_offsets_that_retention_took_first_are_red_and_named(instance: dg.DagsterInstance) -> None:
+    world = World()
+    lose(world, OVERTAKEN)
+    found = evaluate(world, instance)["nothing_lost"]
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.ERROR
+    assert found.description == "3 offsets in 1 slices were lost."
+    (row,) = records(found, "lost")
+    assert row["slice"] == "old[0]@0-3 (generation 1)"
+    assert (row["offsets"], row["reason"]) == (3, OVERTAKEN)
+
+
+def test_what_a_run_finds_lost_turns_it_red(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world)
+    run_shared(defs, instance)
+    fill(world.cluster, seed=1)
+    with world.cluster.read() as state:
+        gone = state.topics[QUIET].logs[0].stable
+    world.cluster.delete_records(QUIET, 0, gone)
+    run_shared(defs, instance)
+    found = evaluate(world, instance)["nothing_lost"]
+    assert not found.passed
+    assert metadata(found)["lost_offsets"] == sum(s.lost for s in world.catalog.summaries()) > 0
+
+
+@pytest.mark.parametrize("reason", [BEFORE_FIRST_SIGHT, ADOPTED])
+def test_what_was_gone_before_the_archive_began_is_told_and_green(
+    reason: str, instance: dg.DagsterInstance
+) -> None:
+    world = World()
+    lose(world, reason)
+    found = evaluate(world, instance)["nothing_lost"]
+    assert found.passed
+    assert found.description == "3 offsets were gone before the archive began."
+    assert metadata(found)["offsets_gone_before_the_archive_began"] == 3
+    lose(world, OVERTAKEN, 3, 5)
+    assert not evaluate(world, instance)["nothing_lost"].passed
+
+
+# --- coverage_has_no_holes
+
+
+def test_offsets_between_covered_ones_are_yellow_until_a_run_fills_them(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world)
+    plan_work(world.archive())  # so that the generations are in the catalog
+    parts = [{"topic": BUSY, "generation": 1, "partition": 0, "start": a, "stop": a + 2} for a in (0, 5)]
+    run_shared(defs, instance, slices=parts)
+    found = evaluate(world, instance)["coverage_has_no_holes"]
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert found.description == "3 offsets of 1 partitions are without an outcome."
+    assert records(found, "where") == [{"topic": BUSY, "generation": 1, "partition": 0, "offsets": 3}]
+    run_shared(defs, instance)
+    assert evaluate(world, instance)["coverage_has_no_holes"].passed
+
+
+# --- lag_within_bounds
+
+
+def test_a_topic_that_is_too_far_behind_is_red_and_named(world: World, instance: dg.DagsterInstance) -> None:
+    bounds = {"ops": {"archive_lag_within_bounds": {"config": {"most_messages": 10}}}}
+    found = evaluate(world, instance, bounds)["lag_within_bounds"]
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.ERROR
+    assert found.description == "1 topics have more than 10 messages waiting."
+    assert [row["topic"] for row in records(found, "behind")] == [BUSY]
+    assert metadata(found)["waiting"] > 10
+
+
+def test_a_topic_at_its_bound_is_green(world: World, instance: dg.DagsterInstance) -> None:
+    most = metadata(evaluate(world, instance)["lag_within_bounds"])["waiting"]
+    bounds = {"ops": {"archive_lag_within_bounds": {"config": {"most_messages": most}}}}
+    assert evaluate(world, instance, bounds)["lag_within_bounds"].passed
+
+
+# ---
+
+
+def test_no_check_is_of_an_asset_that_is_materialized_again_and_again(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    # Dagster shows a check as not evaluated once its asset was materialized after it.
+    defs = definitions(world)
+    run_shared(defs, instance)
+    materialized = set(instance.get_asset_keys())
+    checked = {key.asset_key for key in defs.resolve_asset_graph().asset_check_keys}
+    assert materialized == {dg.AssetKey("archived_messages")}
+    assert not checked & materialized
+
+
+def test_a_check_that_cannot_look_fails_and_says_nothing_about_the_archive(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    faults = Faults((Fault(1, When.BEFORE, fail),))
+    job = definitions(world, faults).resolve_job_def("check_archive")
+    run = job.execute_in_process(instance=instance, raise_on_error=False)
+    (failed,) = [e.step_failure_data for e in run.all_events if e.is_step_failure]
+    assert "told to fail" in failed.error_display_string
+    assert len(run.get_asset_check_evaluations()) == 2

@@ -1,0 +1,136 @@
+"""The definitions load anywhere: with nothing to connect to and no environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import hop_archive
+from hop_archive.orchestration.definitions import build_definitions, defs
+
+CHECKOUT = Path(hop_archive.__file__).parents[1]
+
+# A connection, a server or a look-up of a name counts as a failure.
+LOADER = """
+import sys
+def refuse(event, args):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "socket.bind")):
+        print("DEED", event, args[:2])
+sys.addaudithook(refuse)
+import dagster as dg
+from hop_archive.orchestration.definitions import defs
+dg.Definitions.validate_loadable(defs)
+print("LOADED", sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")))
+"""
+
+
+def python(program: str, tmp_path: Path, environ: dict[str, str]) -> str:
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_they_load_with_no_environment_and_connect_to_nothing(tmp_path: Path) -> None:
+    program = f"import sys; sys.path += {sys.path!r}\n{LOADER}"
+    out = python(program, tmp_path, {})
+    assert "DEED" not in out
+    assert "LOADED" in out
+
+
+def test_they_load_with_stanzas_selected_that_nothing_answers_for(tmp_path: Path) -> None:
+    environ = {
+        "HOP_ARCHIVE_SOURCE": "hop-prod",
+        "HOP_ARCHIVE_DATABASE": "aws-prod-db",
+        "HOP_ARCHIVE_STORE": "s3-prod",
+        "HOP_ARCHIVE_TOML": str(tmp_path / "not-there.toml"),
+    }
+    out = python(f"import sys; sys.path += {sys.path!r}\n{LOADER}", tmp_path, environ)
+    assert "DEED" not in out
+    assert "LOADED" in out
+
+
+def test_a_tick_with_a_wrong_stanza_fails_with_the_names_to_choose_from(
+    monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
+) -> None:
+    monkeypatch.setenv("HOP_ARCHIVE_SOURCE", "hop-prud")
+    sensor = next(s for s in defs.sensors or () if s.name == "kafka_offsets")
+    with (
+        pytest.raises(Exception, match="archive") as raised,
+        dg.build_sensor_context(instance=instance, resources=dict(defs.resources or {})) as context,
+    ):
+        sensor.evaluate_tick(context)
+    causes = [str(error) for error in chain(raised.value)]
+    assert any('no source stanza named "hop-prud"' in c and "hop-prod" in c for c in causes), causes
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    return [error, *chain(error.__cause__ or error.__context__)] if error else []
+
+
+@pytest.mark.parametrize("file", ["workspace.yaml", "dagster.yaml"])
+def test_dagsters_files_are_where_its_programs_look(file: str) -> None:
+    assert (CHECKOUT / file).is_file()
+
+
+def test_the_instances_file_is_one_that_dagster_takes(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_bytes((CHECKOUT / "dagster.yaml").read_bytes())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+        assert not made.telemetry_enabled
+        assert made.run_retries_enabled
+        assert made.run_monitoring_enabled
+        assert not made.nux_enabled
+
+
+def test_sensors_and_schedules_are_on_from_the_start() -> None:
+    instigators = [*(defs.sensors or ()), *(defs.schedules or ())]
+    off = [
+        one.name
+        for one in instigators
+        if one.default_status not in (dg.DefaultSensorStatus.RUNNING, dg.DefaultScheduleStatus.RUNNING)
+    ]
+    assert off == []
+
+
+def test_everything_that_people_see_is_described() -> None:
+    checks = [spec for check in defs.asset_checks or () for spec in check.check_specs]
+    shown = [*own_jobs(), *(defs.sensors or ()), *(defs.schedules or ()), *checks]
+    assert [one.name for one in shown if not one.description] == []
+
+
+def test_everything_that_people_can_set_is_described() -> None:
+    nodes = {node.name: node for job in own_jobs() for node in job.all_node_defs}
+    fields = {
+        f"{op.name}.{name}": field.description
+        for op in nodes.values()
+        if isinstance(op, dg.OpDefinition)
+        for name, field in getattr(op.config_schema.config_type, "fields", {}).items()
+    }
+    assert fields.keys() >= {"plan.topics", "plan.slices", "follow.follow_s"}
+    assert [name for name, description in fields.items() if not description] == []
+
+
+def own_jobs() -> list[dg.JobDefinition]:
+    return [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
+
+
+def test_resources_are_replaced_by_name() -> None:
+    replaced = build_definitions(pacing="another").resources or {}
+    assert replaced["pacing"] == "another"
+    assert set(replaced) == {"archive", "pacing", "hand_over"}
+
+
+def test_what_people_start_is_in_one_process_too() -> None:
+    job = defs.resolve_implicit_global_asset_job_def()
+    assert job.executor_def is dg.in_process_executor

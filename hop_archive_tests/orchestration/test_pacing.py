@@ -1,0 +1,135 @@
+"""Which topics get a run now."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hop_archive.errors import ConfigurationError
+from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
+
+PACING = Pacing(enough_messages=100, longest_wait_s=10.0, busy_messages=1_000, most_own_runs=2)
+NOW = 1_000.0
+
+
+def decide(
+    pending: dict[str, int],
+    in_flight: tuple[str, ...] = (),
+    since: dict[str, float] | None = None,
+    *,
+    shared_is_starting: bool = False,
+) -> Dispatch:
+    return dispatch(pending, in_flight, since or {}, NOW, PACING, shared_is_starting=shared_is_starting)
+
+
+@pytest.mark.parametrize(
+    ("pending", "in_flight", "since", "own", "shared", "waiting"),
+    [
+        pytest.param({}, (), {}, (), (), {}, id="nothing waits"),
+        pytest.param({"a": 1}, (), {}, (), (), {"a": NOW}, id="first seen: waits from now on"),
+        pytest.param({"a": 1}, (), {"a": 995.0}, (), (), {"a": 995.0}, id="not long enough yet"),
+        pytest.param({"a": 1}, (), {"a": 990.0}, (), ("a",), {}, id="long enough"),
+        pytest.param({"a": 100}, (), {}, (), ("a",), {}, id="enough messages"),
+        pytest.param({"a": 99}, (), {}, (), (), {"a": NOW}, id="one too few"),
+        pytest.param({"a": 1_000}, (), {}, ("a",), (), {}, id="busy: a run of its own"),
+        pytest.param({"a": 999}, (), {}, (), ("a",), {}, id="not quite busy"),
+        pytest.param({"a": 5_000}, ("a",), {}, (), (), {}, id="in a run: left alone"),
+        pytest.param({"a": 1}, ("a",), {"a": 1.0}, (), (), {}, id="in a run: its wait is over"),
+        pytest.param({"b": 1}, (), {"a": 1.0}, (), (), {"b": NOW}, id="who waits no more is forgotten"),
+        pytest.param(
+            {"a": 1_000, "b": 3_000, "c": 2_000},
+            (),
+            {},
+            ("b", "c"),
+            (),
+            {"a": NOW},
+            id="so many own runs at once: the busiest first",
+        ),
+        pytest.param(
+            {"q": 100, "b": 1_000, "w": 2, "f": 100},
+            ("f",),
+            {},
+            ("b",),
+            ("q", "w"),
+            {},
+            id="one is due: those that wait come along",
+        ),
+        pytest.param(
+            {"b": 1_000, "w": 2}, (), {}, ("b",), (), {"w": NOW}, id="a busy one takes nobody along"
+        ),
+    ],
+)
+def test_a_topic_gets_a_run_when_enough_waits_or_has_waited_enough(
+    pending: dict[str, int],
+    in_flight: tuple[str, ...],
+    since: dict[str, float],
+    own: tuple[str, ...],
+    shared: tuple[str, ...],
+    waiting: dict[str, float],
+) -> None:
+    assert decide(pending, in_flight, since) == Dispatch(own, shared, waiting)
+
+
+def test_while_a_shared_run_is_starting_what_becomes_due_waits_for_the_next() -> None:
+    decided = decide({"a": 500, "b": 2_000}, (), {"a": 900.0}, shared_is_starting=True)
+    assert decided == Dispatch(("b",), (), {"a": 900.0})
+
+
+COUNTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3_000))
+
+
+@given(
+    COUNTS, st.sets(st.sampled_from("abcdef")), st.dictionaries(st.sampled_from("abcdef"), st.floats(0, NOW))
+)
+def test_every_waiting_topic_is_asked_for_once_or_goes_on_waiting_or_is_in_a_run(
+    pending: dict[str, int], in_flight: set[str], since: dict[str, float]
+) -> None:
+    decided = dispatch(pending, in_flight, since, NOW, PACING)
+    named = [*decided.own, *decided.shared, *decided.waiting_since]
+    assert sorted(named) == sorted(pending.keys() - in_flight)
+
+
+@given(COUNTS)
+def test_nothing_waits_for_ever(pending: dict[str, int]) -> None:
+    left, ticks = dict(pending), 0
+    since: dict[str, float] = {}
+    while left:
+        decided = dispatch(left, (), since, NOW + ticks * 5, PACING)
+        left = {t: n for t, n in left.items() if t not in {*decided.own, *decided.shared}}
+        since, ticks = dict(decided.waiting_since), ticks + 1
+        assert ticks <= 6
+
+
+def test_a_follower_takes_all_topics_but_those_that_have_or_get_a_run_of_their_own() -> None:
+    decided = Dispatch(own=("b",), shared=("q",), waiting_since={"w": NOW})
+    assert followed(decided, {"b", "f", "idle", "q", "w"}, {"f"}) == ("idle", "q", "w")
+
+
+def test_with_no_environment_the_defaults_hold() -> None:
+    assert Pacing.from_environment({}) == Pacing()
+
+
+def test_the_environment_sets_each_value() -> None:
+    environ = {
+        "HOP_ARCHIVE_ENOUGH_MESSAGES": "5",
+        "HOP_ARCHIVE_LONGEST_WAIT_S": "2.5",
+        "HOP_ARCHIVE_BUSY_MESSAGES": "50",
+        "HOP_ARCHIVE_MOST_OWN_RUNS": "3",
+        "HOP_ARCHIVE_FOLLOW_S": "600",
+    }
+    assert Pacing.from_environment(environ) == Pacing(5, 2.5, 50, 3, 600.0)
+    assert isinstance(Pacing.from_environment(environ).most_own_runs, int)
+
+
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    assert Pacing.from_environment({"HOP_ARCHIVE_FOLLOW_S": ""}) == Pacing()
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf", "1e999"])
+def test_a_value_that_is_no_number_is_named_with_its_variable(text: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"HOP_ARCHIVE_FOLLOW_S has to be a number, 0 or greater"
+    ) as e:
+        Pacing.from_environment({"HOP_ARCHIVE_FOLLOW_S": text})
+    assert repr(text) in str(e.value)

@@ -1,0 +1,265 @@
+"""What the sensors see, ask for and leave alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hop_archive.archive import Archive
+from hop_archive.faults import Fault, Faults, When, fail
+from hop_archive.orchestration.definitions import build_definitions
+from hop_archive.orchestration.pacing import Pacing
+from hop_archive.orchestration.sensors import topic_partitions
+from hop_archive.orchestration.tags import FOLLOWING, topic_tags
+from hop_archive.source.mock import MockSource
+from hop_archive.topics import TopicPolicy
+from hop_archive_tests.invariants import assert_archived
+from hop_archive_tests.orchestration.helpers import (
+    AT_ONCE,
+    add_partitions,
+    definitions,
+    launch,
+    live_run,
+    run_shared,
+    shared_config,
+    tick,
+)
+from hop_archive_tests.worlds import BUSY, QUIET, World, fill
+
+SHARED = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=1_000_000)
+"""Every message is reason enough, and no topic is busy."""
+
+
+def partitions(instance: dg.DagsterInstance) -> set[str]:
+    return set(instance.get_dynamic_partitions("topics"))
+
+
+def asked(data: Any) -> dict[str, list[str]]:
+    """The topics of each kind of run that was asked for."""
+    found: dict[str, list[str]] = {"own": [], "shared": []}
+    for request in data.run_requests or ():
+        if request.partition_key:
+            found["own"].append(request.partition_key)
+        else:
+            found["shared"] += request.run_config["ops"]["plan"]["config"]["topics"]
+    return found
+
+
+# --- topic_partitions
+
+
+def test_every_topic_gets_a_partition_but_those_that_are_vetoed(instance: dg.DagsterInstance) -> None:
+    world = World()
+    for name in ("gcn.notices", "sys.heartbeat", "lvk"):
+        world.cluster.create_topic(name)
+    archive = Archive(
+        source=MockSource(cluster=world.cluster),
+        catalog=world.catalog,
+        store=world.store,
+        topics=TopicPolicy(veto=("sys.*",)),
+    )
+    tick(build_definitions(archive=archive, pacing=AT_ONCE), instance, topic_partitions)
+    assert partitions(instance) == {"gcn.notices", "lvk"}
+
+
+def test_a_topic_that_vanished_keeps_its_partition(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    world.cluster.delete_topic(QUIET)
+    world.cluster.create_topic("new")
+    add_partitions(defs, instance)
+    assert partitions(instance) == {BUSY, QUIET, "new"}
+
+
+def test_when_all_have_a_partition_the_tick_says_so_and_asks_for_nothing(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    data = tick(defs, instance, topic_partitions)
+    assert not data.dynamic_partitions_requests
+    assert data.skip_message == "All 2 topics of mock-hop have a partition."
+
+
+@pytest.mark.parametrize("sensor", ["topic_partitions", "kafka_offsets"])
+def test_while_the_source_is_down_ticks_fail_and_say_why_and_the_next_one_works(
+    world: World, instance: dg.DagsterInstance, sensor: str
+) -> None:
+    defs = definitions(world)
+    chosen = (
+        defs.resolve_sensor_def(sensor)
+        if hasattr(defs, "resolve_sensor_def")
+        else defs.get_sensor_def(sensor)
+    )
+    world.cluster.stop()
+    with pytest.raises(dg.Failure, match=r"Source mock-hop: mock cluster .* does not answer"):
+        tick(defs, instance, chosen)
+    world.cluster.start()
+    tick(defs, instance, chosen)
+    assert BUSY in partitions(instance)
+
+
+# --- kafka_offsets
+
+
+@pytest.mark.parametrize("part", ["catalog", "source"])
+def test_a_server_that_does_not_answer_once_fails_one_tick(
+    world: World, instance: dg.DagsterInstance, part: str
+) -> None:
+    calls = Faults()
+    tick(definitions(world, calls), instance)
+    number = next(n for n, call in enumerate(calls.calls, start=1) if call.startswith(part))
+    defs = definitions(world, Faults((Fault(number, When.BEFORE, fail),)))
+    with pytest.raises(dg.Failure, match=f"told to fail at {part}") as failure:
+        tick(defs, instance)
+    assert failure.value.allow_retries
+    assert asked(tick(defs, instance)) == {"own": [BUSY], "shared": [QUIET]}
+
+
+def test_the_store_need_not_answer_for_a_tick(world: World, instance: dg.DagsterInstance) -> None:
+    calls = Faults()
+    tick(definitions(world, calls), instance)
+    assert not [call for call in calls.calls if call.startswith("store") and call != "store.close"]
+
+
+def test_what_a_tick_asks_for_archives_everything(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world)
+    data = tick(defs, instance)
+    assert asked(data) == {"own": [BUSY], "shared": [QUIET]}
+    launch(defs, instance, data.run_requests)
+    for topic in (BUSY, QUIET):
+        assert_archived(world.archive(), world.cluster, topic)
+
+
+def test_when_all_is_archived_the_tick_says_so_and_asks_for_nothing(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world)
+    run_shared(defs, instance)
+    data = tick(defs, instance)
+    assert not data.run_requests
+    assert data.skip_message == "Everything that Kafka holds is archived."
+    assert data.cursor == "{}"
+
+
+def test_a_tick_makes_the_partition_of_a_topic_that_gets_a_run_of_its_own(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    tick(definitions(world), instance)
+    assert BUSY in partitions(instance)
+
+
+def test_a_topic_waits_from_tick_to_tick_by_the_cursor(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world, pacing=Pacing(enough_messages=10_000, longest_wait_s=3_600))
+    first = tick(defs, instance)
+    assert not first.run_requests
+    assert "2 topics are in a run, or wait for others, 3600 s at most: alerts.busy: " in first.skip_message
+    waiting = json.loads(first.cursor)
+    assert waiting.keys() == {BUSY, QUIET}
+    assert json.loads(tick(defs, instance, cursor=first.cursor).cursor) == waiting
+    earlier = json.dumps({**waiting, QUIET: waiting[QUIET] - 3_600})
+    later = tick(defs, instance, cursor=earlier)
+    assert asked(later) == {"own": [], "shared": [BUSY, QUIET]}
+    assert json.loads(later.cursor) == {}
+
+
+@pytest.mark.parametrize(
+    ("job", "tags", "config"),
+    [
+        pytest.param("archive_topic", topic_tags([QUIET], shared=False), None, id="a run of its own"),
+        pytest.param("archive_quiet_topics", topic_tags([QUIET], shared=True), None, id="a shared run"),
+        pytest.param("archive_quiet_topics", {}, shared_config([QUIET]), id="a run typed into the launchpad"),
+        pytest.param("__ASSET_JOB", {"dagster/partition": QUIET}, None, id="a backfill or the button"),
+    ],
+)
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+def test_a_topic_with_a_live_run_is_left_alone(
+    world: World,
+    instance: dg.DagsterInstance,
+    job: str,
+    tags: dict[str, str],
+    config: dict[str, Any] | None,
+    status: dg.DagsterRunStatus,
+) -> None:
+    defs = definitions(world, pacing=SHARED)
+    run = live_run(defs, instance, job, tags=tags, run_config=config, status=status)
+    assert asked(tick(defs, instance)) == {"own": [], "shared": [BUSY]}
+    instance.report_run_failed(run)
+    assert asked(tick(defs, instance)) == {"own": [], "shared": [BUSY, QUIET]}
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING])
+def test_while_a_shared_run_is_to_start_the_others_wait_for_the_next_one(
+    world: World, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
+    world.cluster.create_topic("another")
+    world.cluster.append("another", b"1")
+    defs = definitions(world)
+    live_run(defs, instance, "archive_quiet_topics", tags=topic_tags([QUIET], shared=True), status=status)
+    data = tick(defs, instance)
+    assert asked(data) == {"own": [BUSY], "shared": []}
+    assert json.loads(data.cursor).keys() == {"another"}
+
+
+def test_a_run_of_another_job_with_a_topics_name_is_no_reason_to_wait(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world, pacing=SHARED)
+    live_run(defs, instance, "check_archive", tags=topic_tags([QUIET], shared=True))
+    assert QUIET in asked(tick(defs, instance))["shared"]
+
+
+# --- following
+
+FOLLOW = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=50, follow_s=2.0)
+
+
+def test_a_follower_has_all_topics_but_the_busy_one_that_gets_a_run(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    world.cluster.create_topic("idle")
+    data = tick(definitions(world, pacing=FOLLOW), instance)
+    assert asked(data) == {"own": [BUSY], "shared": [QUIET, "idle"]}
+    (follower,) = (r for r in data.run_requests if not r.partition_key)
+    assert follower.run_config["ops"]["follow"]["config"] == {"topics": [QUIET, "idle"], "follow_s": 2.0}
+    assert follower.tags[FOLLOWING] == "2 s"
+
+
+def test_a_follower_is_asked_for_when_nothing_waits(world: World, instance: dg.DagsterInstance) -> None:
+    run_shared(definitions(world), instance)
+    assert asked(tick(definitions(world, pacing=FOLLOW), instance)) == {"own": [], "shared": [BUSY, QUIET]}
+
+
+def test_there_is_one_follower_at_a_time_and_new_topics_get_ordinary_runs_meanwhile(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world, pacing=FOLLOW)
+    tags = {FOLLOWING: "2 s"}
+    live_run(defs, instance, "archive_quiet_topics", tags=tags, run_config=shared_config([BUSY, QUIET]))
+    assert not tick(defs, instance).run_requests
+    world.cluster.create_topic("new")
+    world.cluster.append("new", b"1")
+    (request,) = tick(defs, instance).run_requests
+    assert request.run_config == shared_config_of(["new"])
+    assert FOLLOWING not in request.tags
+
+
+def shared_config_of(topics: list[str]) -> dict[str, Any]:
+    follow = {"topics": topics, "follow_s": 0.0}
+    return {"ops": {"plan": {"config": {"topics": topics}}, "follow": {"config": follow}}}
+
+
+def test_a_follower_archives_what_there_is_and_what_arrives_and_is_found_by_its_topics(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    run_shared(definitions(world), instance)
+    data = tick(definitions(world, pacing=FOLLOW), instance)
+    arrives = Faults((Fault(60, When.BEFORE, lambda _: fill(world.cluster, seed=1)),))
+    (run,) = launch(definitions(world, arrives), instance, data.run_requests)
+    for topic in (BUSY, QUIET):
+        assert_archived(world.archive(), world.cluster, topic)
+        tagged = instance.get_runs(dg.RunsFilter(run_ids=[run.run_id], tags=topic_tags([topic], shared=True)))
+        assert [found.run_id for found in tagged] == [run.run_id]
