@@ -34,7 +34,9 @@ def unavailable(reason: str) -> None:
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """A real Kafka-protocol broker, Postgres and S3, for the whole session."""
-    stack = LocalStack(tmp_path_factory.mktemp("stack") / "up", external=External.from_environment(os.environ))
+    stack = LocalStack(
+        tmp_path_factory.mktemp("stack") / "up", external=External.from_environment(os.environ)
+    )
     try:
         stack.up()
     except (HopArchiveError, ImportError) as error:
