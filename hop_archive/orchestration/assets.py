@@ -11,8 +11,9 @@ from hop_archive.orchestration.partitions import topics
 archived_messages = dg.AssetsDefinition.from_graph(
     archiving,
     keys_by_output_name={"result": ASSET_KEY},
+    # With no backfill policy, a backfill starts a run for each partition, named by its key. With one, its runs
+    # are of key ranges: the sensor, the queue's limit for each topic, and plots by partition rest on keys.
     partitions_def=topics,
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
     group_name="archive",
     owners_by_output_name={"result": ["team:hop-archive"]},
     tags_by_output_name={"result": {f"dagster/kind/{kind}": "" for kind in ("kafka", "s3", "postgres")}},

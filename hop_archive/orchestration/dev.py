@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -50,8 +51,9 @@ def main(directory: Path, rate: float, port: int) -> None:
 
 
 def _run(command: list[str], bench: Workbench) -> int:
-    """Run a program to its end; Ctrl-C is for the program, which has to end its own children."""
+    """Run a program to its end; signals to end are for the program, which has to end its own children."""
     with subprocess.Popen(command, env=bench.environ, cwd=bench.dagster_home) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         while True:
             try:
                 return process.wait()

@@ -28,6 +28,9 @@ UNIT_MESSAGES = 20_000
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 
 
+_TOPICS = "Topics; empty: that of the run's partition, or all that the source stanza says are archived."
+
+
 class SliceConfig(dg.Config):
     """Half-open offset range of one partition of one generation."""
 
@@ -39,9 +42,9 @@ class SliceConfig(dg.Config):
 
 
 class PlanConfig(dg.Config):
-    """What to archive. Nothing need be given: the topics are then the partitions that the run is for."""
+    """What to archive. Nothing need be given: it is then the partition that the run is for, or all topics."""
 
-    topics: list[str] = Field(default=[], description="Topics; empty: the partition keys of the run.")
+    topics: list[str] = Field(default=[], description=_TOPICS)
     slices: list[SliceConfig] = Field(
         default=[], description="Just these slices; empty: all that is to be done."
     )
@@ -50,7 +53,7 @@ class PlanConfig(dg.Config):
 class FollowConfig(dg.Config):
     """Whether to stay and archive what arrives."""
 
-    topics: list[str] = Field(default=[], description="Topics; empty: the partition keys of the run.")
+    topics: list[str] = Field(default=[], description=_TOPICS)
     follow_s: float = Field(
         default=0.0, ge=0, description="How long to stay after catching up, in seconds; 0: not at all."
     )
@@ -68,7 +71,7 @@ def plan(
 ) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[dict[str, Tally]]]:
     """Compare watermarks with coverage; record what is lost; divide the work into units."""
     with told():
-        found = _given(config) or plan_work(archive, _topics(context, config.topics)).plan
+        found = _given(config) or plan_work(archive, _topics(context, config.topics, archive)).plan
     for gone in found.lost:
         context.log.warning(f"Recorded as no longer to be had: {gone}")
     work = units(found.slices, UNIT_MESSAGES)
@@ -110,7 +113,9 @@ def follow(
     if not config.follow_s:
         return total
     with told():
-        for dones in follow_for(archive, _topics(context, config.topics), config.follow_s, time.sleep):
+        for dones in follow_for(
+            archive, _topics(context, config.topics, archive), config.follow_s, time.sleep
+        ):
             _log_disputes(context, dones)
             total = sum_tallies([total, tally(batch for done in dones for batch in done.batches)])
     return total
@@ -143,8 +148,10 @@ def _given(config: PlanConfig) -> Plan | None:
     return Plan(tuple(slices)) if slices else None
 
 
-def _topics(context: dg.OpExecutionContext, configured: list[str]) -> list[str]:
-    return configured or list(context.partition_keys)
+def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Archive) -> list[str]:
+    if configured or context.has_partition_key or context.has_partition_key_range:
+        return configured or list(context.partition_keys)
+    return [name for name in archive.source.topics() if archive.topics.archived(name)]
 
 
 def _log_disputes(context: dg.OpExecutionContext, dones: list[Done]) -> None:

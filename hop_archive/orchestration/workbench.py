@@ -23,6 +23,10 @@ from hop_archive.source.protocol import Source
 
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
+_WITHOUT_WARNINGS = {
+    # What Dagster warns itself of when it starts; nobody here can act on it.
+    "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded,ignore:Parameter `owners` of initializer"
+}
 _SELECTED = {
     "HOP_ARCHIVE_SOURCE": "hop-local",
     "HOP_ARCHIVE_DATABASE": "local-db",
@@ -91,7 +95,8 @@ def set_up(directory: Path, instance_file: Path) -> Workbench:
     home = directory.resolve() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(instance_file, home / INSTANCE_FILE)
-    environ = {**os.environ, **address.environment(), **_SELECTED, "DAGSTER_HOME": str(home)}
+    chosen = {**_WITHOUT_WARNINGS, **_SELECTED, "DAGSTER_HOME": str(home)}
+    environ = {**os.environ, **address.environment(), **chosen}
     return Workbench(directory.resolve(), instance_file.resolve().with_name(WORKSPACE_FILE), environ)
 
 

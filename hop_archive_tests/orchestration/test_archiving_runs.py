@@ -128,6 +128,14 @@ def test_materializing_a_partition_with_no_configuration_plans_its_own_slices(
     assert [summary.topic for summary in world.catalog.summaries()] == [topic]
 
 
+def test_a_shared_run_with_no_configuration_archives_all_topics(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    job = definitions(world).resolve_job_def("archive_quiet_topics")
+    assert job.execute_in_process(instance=instance).success
+    assert_all_archived(world)
+
+
 def test_materializing_it_again_archives_nothing_twice(world: World, instance: dg.DagsterInstance) -> None:
     defs = definitions(world)
     add_partitions(defs, instance)

@@ -74,6 +74,13 @@ def test_a_topic_that_vanished_keeps_its_partition(world: World, instance: dg.Da
     assert partitions(instance) == {BUSY, QUIET, "new"}
 
 
+def test_a_tick_names_the_partitions_that_it_adds(world: World, instance: dg.DagsterInstance) -> None:
+    data = tick(definitions(world), instance, topic_partitions)
+    assert data.skip_message == (
+        "All 2 topics of mock-hop have a partition; added: alerts.busy, alerts.quiet."
+    )
+
+
 def test_when_all_have_a_partition_the_tick_says_so_and_asks_for_nothing(
     world: World, instance: dg.DagsterInstance
 ) -> None:
