@@ -6,32 +6,30 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
+from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import LedgerEntry, Outcome
 from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.failures import told
 from hop_archive.reporting import holes
-from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, survey
+from hop_archive.surveying import BEFORE_FIRST_SIGHT, survey
 
 _MOST_SHOWN = 100
-
-NEVER_HAD = frozenset({BEFORE_FIRST_SIGHT, ADOPTED})
-"""Reasons of lost slices that say nothing against the archive: it was not there yet."""
 
 
 @dg.asset_check(
     asset=the_archive.key,
-    description="No offset was lost to retention, or with its topic, before it was archived.",
+    description="No offset was lost to retention, with its topic, or for being unreadable, before it was archived.",
 )
 def nothing_lost(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Red from the first loss on: what is lost stays lost. What was gone before the archive began is only told."""
+    """Red from the first loss on: what is lost stays lost. Yellow where it was gone before the archive began."""
     with told():
-        losers = [summary.topic for summary in archive.catalog.summaries() if summary.lost]
-        lost = [entry for entry in archive.catalog.ledger(losers) if entry.outcome is Outcome.LOST]
-    overtaken = [entry for entry in lost if entry.reason not in NEVER_HAD]
+        losers = [s.topic for s in archive.catalog.summaries() if s.lost or s.skipped]
+        lost = [entry for entry in archive.catalog.ledger(losers) if _is_loss(entry)]
+    overtaken = [entry for entry in lost if entry.reason != BEFORE_FIRST_SIGHT]
     before = sum(len(entry.slice) for entry in lost) - sum(len(entry.slice) for entry in overtaken)
     return dg.AssetCheckResult(
-        passed=not overtaken,
-        severity=dg.AssetCheckSeverity.ERROR,
+        passed=not lost,
+        severity=dg.AssetCheckSeverity.ERROR if overtaken else dg.AssetCheckSeverity.WARN,
         description=_told(overtaken, before),
         metadata={"offsets_gone_before_the_archive_began": before, **_lost_metadata(overtaken)},
     )
@@ -80,6 +78,11 @@ def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> 
         else None,
         metadata={"waiting": sum(pending.values()), **where},
     )
+
+
+def _is_loss(entry: LedgerEntry) -> bool:
+    """Whether it says that messages could not be archived; other skipped slices were left out on purpose."""
+    return entry.outcome is Outcome.LOST or entry.reason.startswith(UNREADABLE)
 
 
 def _told(overtaken: Sequence[LedgerEntry], before: int) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import Batch, Outcome
 from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.slices import Slice
@@ -77,18 +78,25 @@ def test_what_a_run_finds_lost_turns_it_red(world: World, instance: dg.DagsterIn
     assert metadata(found)["lost_offsets"] == sum(s.lost for s in world.catalog.summaries()) > 0
 
 
-@pytest.mark.parametrize("reason", [BEFORE_FIRST_SIGHT, ADOPTED])
-def test_what_was_gone_before_the_archive_began_is_told_and_green(
-    reason: str, instance: dg.DagsterInstance
-) -> None:
+def test_what_was_gone_before_the_archive_began_is_yellow(instance: dg.DagsterInstance) -> None:
     world = World()
-    lose(world, reason)
+    lose(world, BEFORE_FIRST_SIGHT)
     found = evaluate(world, instance)["nothing_lost"]
-    assert found.passed
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
     assert found.description == "3 offsets were gone before the archive began."
     assert metadata(found)["offsets_gone_before_the_archive_began"] == 3
     lose(world, OVERTAKEN, 3, 5)
-    assert not evaluate(world, instance)["nothing_lost"].passed
+    assert evaluate(world, instance)["nothing_lost"].severity is dg.AssetCheckSeverity.ERROR
+
+
+@pytest.mark.parametrize(("reason", "passed"), [(ADOPTED, True), (f"{UNREADABLE}: a header name", False)])
+def test_what_was_skipped_is_red_where_it_could_not_be_read_and_green_where_it_was_meant(
+    reason: str, passed: bool, instance: dg.DagsterInstance
+) -> None:
+    world = World()
+    world.catalog.commit(Batch(Slice("old", 1, 0, 0, 1), Outcome.SKIPPED, reason))
+    assert evaluate(world, instance)["nothing_lost"].passed is passed
 
 
 # --- coverage_has_no_holes
