@@ -17,6 +17,7 @@ from typing import Self, TypeAlias, cast
 from hop_archive.annotations import annotate
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Batch, Collision, Duplicate, Outcome, Row
+from hop_archive.collecting import calm_collector
 from hop_archive.deciding import Decision, decide
 from hop_archive.document import Document, alternative_key, crc32, encode, object_key, segment_key
 from hop_archive.errors import CorruptError, SliceTakenError, StaleDecisionError
@@ -106,7 +107,7 @@ def archive_slices(archive: Archive, slices: Sequence[Slice], overlap: int = OVE
     """
     if not slices:
         return
-    with archive.source.reader({}) as reader:
+    with calm_collector(), archive.source.reader({}) as reader:
         readings = read_slices(reader, slices, archive.limits, archive.monotonic)
         yield from store_groups(archive, grouped(readings, archive.limits), overlap)
 
@@ -121,7 +122,7 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     """
     batches: list[Batch] = []
     expected: list[Identity] = []
-    with archive.source.reader({}) as reader:
+    with calm_collector(), archive.source.reader({}) as reader:
         readings = read_slices(reader, slices, archive.limits, archive.monotonic)
         for group in grouped(readings, archive.limits):
             stored = write_objects(archive, prepare(archive, group, expected))

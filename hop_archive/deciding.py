@@ -42,29 +42,30 @@ class Decided:
     """
 
     def __init__(self) -> None:
-        self._by_uuid: dict[uuid.UUID, Known | Identity] = {}
+        # By number: a UUID's own hash and comparison are Python code.
+        self._by_uuid: dict[int, Known | Identity] = {}
         self._adopted: dict[tuple[str, int, int], list[Known]] = {}
 
     def learn(self, known: Iterable[Known]) -> None:
         """Take in what the catalog said."""
         for one in known:
-            self._by_uuid[one.uuid] = one
+            self._by_uuid[one.uuid.int] = one
             if one.digest is None:
                 self._adopted.setdefault((one.topic, one.timestamp_ms, one.message_crc32), []).append(one)
 
     def expect(self, identity: Identity) -> None:
         """Take in what will be archived."""
-        self._by_uuid[identity.uuid] = identity
+        self._by_uuid[identity.uuid.int] = identity
 
     def holder(self, own: uuid.UUID) -> Known | Identity | None:
         """What holds this UUID."""
-        return self._by_uuid.get(own)
+        return self._by_uuid.get(own.int)
 
     def copy_of(self, identity: Identity) -> Known | Identity | None:
         """The message that one of this identity would be a copy of."""
-        if identity.uuid not in self._by_uuid and not self._adopted:
+        if identity.uuid.int not in self._by_uuid and not self._adopted:
             return None  # as for almost every message
-        holder = self._by_uuid.get(identity.uuid)
+        holder = self._by_uuid.get(identity.uuid.int)
         adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32), ())
         return next((k for k in (holder, *adopted) if k is not None and same_message(identity, k)), None)
 

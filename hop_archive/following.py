@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from hop_archive.archive import Archive
 from hop_archive.archiving import OVERLAP, Done, archive_slices, store_groups
+from hop_archive.collecting import calm_collector
 from hop_archive.errors import ConflictError, UnavailableError
 from hop_archive.planning import Knowledge, work
 from hop_archive.reading import follow
@@ -148,7 +149,7 @@ def _follow_tails(
     def over() -> bool:
         return stop() or disputed or archive.monotonic() >= end
 
-    with archive.source.reader({}) as reader:
+    with calm_collector(), archive.source.reader({}) as reader:
         for group in follow(reader, dict(starts), archive.limits, archive.monotonic, over):
             dones = list(store_groups(archive, [group], overlap=0))
             disputed = any(done.disputed for done in dones)
