@@ -93,7 +93,9 @@ def read_sent(path: Path) -> dict[Place, Sent]:
     try:
         with path.open("rb") as file:
             return dict(_sent(document) for document in bson.decode_file_iter(file))
-    except (OSError, bson.errors.InvalidBSON, KeyError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
+    except (bson.errors.InvalidBSON, KeyError) as error:
         raise ConfigurationError(
             f"{path} is not a record of sent messages: {error}.", path=str(path)
         ) from error

@@ -94,6 +94,24 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     return Survey(infos, recognitions, knowledge, coverage, known, cluster_id)
 
 
+def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
+    """Survey, and remember the watermarks, so that what a topic held when it was deleted is known as of now.
+
+    For those who look often and plan seldom: sensors and displays. Records nothing of topics that are new.
+
+    Raises:
+        UnavailableError: The source or the catalog does not answer.
+    """
+    seen = survey(archive, topics)
+    known = {
+        lineage: one.watermarks
+        for lineage, one in seen.knowledge.items()
+        if not seen.recognitions[lineage.topic].is_new
+    }
+    archive.catalog.observe(known)
+    return seen
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What is to be done, and what it was judged by.
@@ -158,6 +176,8 @@ def _begin_generations(archive: Archive, seen: Survey) -> None:
                 remedy="The next plan sees it as it is then.",
                 topic=name,
             )
+        if recognition.number > 1:
+            log.warning("Topic %s is generation %d now: %s", name, recognition.number, recognition.reason)
 
 
 def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hop_archive.cli.output import counted
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from hop_archive.store.protocol import Store
 
 
-def compared_topics(stanza: SourceStanza, named: Collection[str]) -> Callable[[str], bool]:
-    """Tell which topics are compared: test topics; on a source that is not production, those named by ``-T`` too."""
+def compared_topics(stanza: SourceStanza) -> Callable[[str], bool]:
+    """Tell which topics are compared: all; of a production source, where it would cost, its test topics."""
     policy = stanza.policy()
-    extra = frozenset() if stanza.production else frozenset(named)
-    return lambda topic: policy.test(topic) or topic in extra
+    return lambda topic: policy.test(topic) or not stanza.production
 
 
 class Comparison:
@@ -40,6 +39,11 @@ class Comparison:
         self._sent = sent
         self._offsets = _offsets_by_partition(sent)
         self.messages = self.with_sent = self.differences = self.given_up = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differed; and, where messages were recorded as sent, some of them were compared."""
+        return not self.differences and (self.with_sent > 0 or not self._sent)
 
     def check(self, done: Done) -> Iterator[Difference]:
         """The differences of one reading; none where its topic is not compared, or nothing was archived.

@@ -95,8 +95,8 @@ class Wanted:
 @click.option(
     "--compare",
     is_flag=True,
-    help="Fetch each test message again and compare it as received with as stored; exit 1 if any differs. Test "
-    "topics are those that the stanza says are, and, unless it is production, those named with -T.",
+    help="Fetch each message that is archived again and compare it as received with as stored; exit 1 if any "
+    "differs, or nothing recorded with --sent was compared. On a production source: only messages of its test_topics.",
 )
 @click.option(
     "--sent",
@@ -117,7 +117,7 @@ def run(
 ) -> None:
     """Archive messages: from the source to the store and the database.
 
-    Goes on archiving what arrives, through outages of any server, until it is stopped; with --until-caught-up
+    Goes on archiving what arrives until it is stopped, and, once started, through outages of any server; with --until-caught-up
     it ends when all is archived that was there at the start, and an outage is an error. Any number of these, and
     of Dagster's runs, may work at the same time: each message is archived once.
 
@@ -159,7 +159,7 @@ class _Run:
             check(self.archive, self.topics)
             with Arrivals(self.archive.source, stanza):
                 self._archive()
-        return 1 if self.comparison and self.comparison.differences else 0
+        return 1 if self.comparison and not self.comparison.holds else 0
 
     def _comparison(self) -> Comparison | None:
         from hop_archive.cli.comparison import Comparison, compared_topics
@@ -169,7 +169,7 @@ class _Run:
             return None
         stanza = self.setup.configuration.source(self.setup.selection.source).resolved()
         sent = read_sent(self.wanted.sent) if self.wanted.sent else {}
-        return Comparison(self.archive.store, compared_topics(stanza, self.wanted.topics), sent)
+        return Comparison(self.archive.store, compared_topics(stanza), sent)
 
     def _archive(self) -> None:
         try:
@@ -220,13 +220,13 @@ class _Run:
     @contextlib.contextmanager
     def _display(self) -> Iterator[Display]:
         from hop_archive.cli import progress
-        from hop_archive.surveying import survey
+        from hop_archive.surveying import look
 
         if self.wanted.quiet:
             logging.getLogger("hop_archive").setLevel(logging.WARNING)
             yield progress.NoDisplay()
             return
-        pending: Callable[[], dict[str, int]] = lambda: survey(self.archive, self.topics).pending()  # noqa: E731
+        pending: Callable[[], dict[str, int]] = lambda: look(self.archive, self.topics).pending()  # noqa: E731
         with progress.LagWatch(self.activity, pending):
             if not _is_terminal():
                 yield progress.LineDisplay(self.activity)

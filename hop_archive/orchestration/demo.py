@@ -74,6 +74,10 @@ def _publish(console: Console, archive: Archive, count: int) -> dict[Place, Sent
     console.print(
         f"[bold]2.[/bold] Published {len(receipts)} sample alerts to {len({r.topic for r in receipts})} topics"
     )
+    vetoed = [r.topic for r in receipts if not archive.topics.archived(r.topic)]
+    console.print(
+        f"   {len(vetoed)} of them to {', '.join(sorted(set(vetoed)))}, which is vetoed: not archived"
+    )
     return sent_by_place(alerts, receipts)
 
 

@@ -11,7 +11,7 @@ from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
 from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
 from hop_archive.orchestration.partitions import topics
 from hop_archive.orchestration.tags import FOLLOWING, topic_tags, topics_of_run
-from hop_archive.surveying import survey
+from hop_archive.surveying import look
 
 LIVE = [
     dg.DagsterRunStatus.QUEUED,
@@ -63,7 +63,7 @@ def kafka_offsets(
     # Runs before the survey: one that ends in between has then been seen, and what it did is covered.
     live = _live_runs(context.instance)
     with told():
-        seen = survey(archive)
+        seen = look(archive)
     pending, in_flight = seen.pending(), _in_flight(live, seen.infos)
     decided = dispatch(
         pending,

@@ -13,7 +13,7 @@ from hop_archive.errors import ConflictError, HopArchiveError, SliceTakenError
 from hop_archive.faults import Fault, Faults, When
 from hop_archive.following import archive_continuously, catch_up
 from hop_archive.slices import Lineage, OffsetSet
-from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN
+from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
 from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_world, exhausted, fill
 
@@ -189,3 +189,21 @@ def test_group_offsets_tell_from_outside_how_far_the_archive_is() -> None:
     with world.cluster.read() as state:
         ends = {(t, n): log.stable for t, topic in state.topics.items() for n, log in enumerate(topic.logs)}
     assert {tuple(at): offset for at, offset in noted.items()} == ends  # type: ignore[arg-type]
+
+
+def test_what_a_topic_held_at_the_last_look_is_recorded_as_lost_when_it_is_made_anew() -> None:
+    world = awkward_world()
+    exhausted(catch_up(world.archive()))
+    fill(world.cluster, seed=4)
+    pending = look(world.archive()).pending()[BUSY]
+    world.cluster.recreate_topic(BUSY)
+    exhausted(catch_up(world.archive()))
+    lost = [e for e in world.catalog.ledger([BUSY]) if e.reason == OUTLIVED]
+    assert sum(len(e.slice) for e in lost) == pending > 0
+
+
+def test_a_look_at_a_topic_that_is_new_records_nothing() -> None:
+    world = awkward_world()
+    look(world.archive())
+    assert not world.catalog.observed([BUSY])
+    assert not world.catalog.generations([BUSY])

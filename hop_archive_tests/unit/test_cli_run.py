@@ -17,7 +17,7 @@ from hop_archive.cli.stopping import Stop
 from hop_archive.comparing import record_sent
 from hop_archive.errors import UnavailableError
 from hop_archive.local.samples import Sample
-from hop_archive.message import TopicPartition
+from hop_archive.message import Receipt, TopicPartition
 from hop_archive.sampling import create_sample_topics, sample_stream
 from hop_archive.source.mock import MockSource
 from hop_archive.store.mock import MockStore
@@ -294,15 +294,15 @@ def test_a_run_that_goes_on_counts_what_could_not_be_compared(
     assert "could not be compared: the store did not answer." in result.stdout
 
 
-def test_test_topics_are_compared_without_being_named(place: Path) -> None:
-    mocks(place, source='test_topics = ["igwn.*"]')
-    number = compared(invoke("run", *M, "--until-caught-up", "--compare").stdout)
-    assert 0 < number < 40
+def test_all_topics_are_compared_unless_the_source_is_production(place: Path) -> None:
+    mocks(place)
+    assert compared(invoke("run", *M, "--until-caught-up", "--compare").stdout) > 80
 
 
-def test_on_a_production_source_a_name_does_not_make_a_test_topic(place: Path) -> None:
-    mocks(place, source="production = true")
-    assert compared(invoke("run", *M, "--until-caught-up", "--compare", "-T", "gcn.notices").stdout) == 0
+def test_of_a_production_source_only_test_topics_are_compared_whatever_is_named(place: Path) -> None:
+    mocks(place, source='production = true\ntest_topics = ["igwn.*"]')
+    named = ("-T", "igwn.circulars", "-T", "gcn.notices")
+    assert 0 < compared(invoke("run", *M, "--until-caught-up", "--compare", *named).stdout) < 40
 
 
 def compared(text: str) -> int:
@@ -368,3 +368,15 @@ def test_the_samples_have_as_many_partitions_as_they_need(place: Path) -> None:
     assert source.watermarks([TopicPartition("ztf.alerts", 3), TopicPartition("ztf.alerts", 4)]).keys() == {
         TopicPartition("ztf.alerts", 3)
     }
+
+
+def test_comparing_with_what_was_sent_is_no_success_where_nothing_of_it_was_compared(place: Path) -> None:
+    mocks(place)
+    record_sent(
+        place / "sent.bson",
+        [Sample("elsewhere", None, b"x", (), None, None, "")],
+        [Receipt("elsewhere", 0, 0)],
+    )
+    result = invoke("run", *M, "--until-caught-up", "--compare", "--sent", "sent.bson")
+    assert result.exit_code == 1
+    assert "1 were not compared in this run" in result.stdout
