@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import hop_archive
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.definitions import build_definitions, defs
+from hop_archive.orchestration.pacing import Pacing
 
 CHECKOUT = Path(hop_archive.__file__).parents[1]
 
@@ -121,6 +123,16 @@ def test_everything_that_people_can_set_is_described() -> None:
     }
     assert fields.keys() >= {"plan.topics", "plan.slices", "follow.follow_s"}
     assert [name for name, description in fields.items() if not description] == []
+
+
+def test_everything_that_there_is_is_in_the_runbook() -> None:
+    runbook = (CHECKOUT / "docs" / "operating-dagster.md").read_text()
+    checks = [spec.name for check in defs.asset_checks or () for spec in check.check_specs]
+    instigators = [one.name for one in (*(defs.sensors or ()), *(defs.schedules or ()))]
+    assets = [key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()]
+    variables = [f"HOP_ARCHIVE_{field.name.upper()}" for field in dataclasses.fields(Pacing)]
+    names = [*checks, *instigators, *assets, *variables, *(job.name for job in own_jobs())]
+    assert [name for name in names if f"`{name}`" not in runbook] == []
 
 
 def own_jobs() -> list[dg.JobDefinition]:
