@@ -24,10 +24,10 @@ from hop_archive_tests.bench.measures import Bench, Sizes, Speed, interleaved
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write it here, too."
 )
-@click.option("--objects", default=2_500, show_default=True, help="Objects put, and archived, in a round.")
+@click.option("--objects", default=6_000, show_default=True, help="Objects put, and archived, in a round.")
 @click.option("--messages", default=60_000, show_default=True, help="Messages in segments in a round.")
 @click.option("--size", "size_bytes", default=1_000, show_default=True, help="Bytes of a message.")
-@click.option("--rounds", default=5, show_default=True, help="Rounds; what is compared takes turns.")
+@click.option("--rounds", default=4, show_default=True, help="Rounds; what is compared takes turns.")
 def main(json_file: Path | None, objects: int, messages: int, size_bytes: int, rounds: int) -> None:
     """Measure rates of the raw parts and of the archive on a local stack of its own, or on given servers.
 
