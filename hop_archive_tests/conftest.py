@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -29,6 +30,21 @@ def unavailable(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"in CI this must be there: {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """Take back what a test's command did to the levels of loggers: other tests read what is logged."""
+    before = {logger: (logger.level, logger.disabled) for logger in _loggers()}
+    yield
+    for logger in _loggers():
+        level, logger.disabled = before.get(logger, (logging.NOTSET, False))
+        logger.setLevel(level)
+
+
+def _loggers() -> list[logging.Logger]:
+    made = logging.Logger.manager.loggerDict.values()
+    return [logging.getLogger(), *(each for each in made if isinstance(each, logging.Logger))]
 
 
 @pytest.fixture(scope="session")
