@@ -46,7 +46,7 @@ class Limits:
     Attributes:
         run_messages: Most offsets that one plan takes on.
         batch_messages: Most messages in one batch (one segment, one catalog transaction).
-        batch_bytes: A batch is closed once its messages weigh this much. One message may be larger.
+        batch_bytes: A batch is closed before its messages weigh more. One message alone may.
         buffer_bytes: Most bytes of messages held while batches fill, over all partitions.
         poll_messages: Most messages asked of the source at once.
     """
@@ -63,18 +63,18 @@ class Limits:
 
         Held at most at once: the buffer while batches fill (two shares, a share being one batch); of each of
         the ``overlap + 1`` groups in the making its messages and its documents (two shares each); the documents
-        of one batch once more, joined to a segment (one share); and what Python objects weigh beyond their
-        content (three shares, as no batch has more messages than one for each 4 KiB of its share).
+        of one batch once more, joined to a segment (one share); what Python objects weigh beyond their content
+        (three shares, as no batch has more messages than one for each 4 KiB of its share); and what the
+        allocator keeps of what was freed (two shares).
 
-        On top come the interpreter itself, what the source's client has fetched ahead (its stanza says how
-        much; where tiny messages are followed by huge ones, one poll may bring all of that), and whatever one
-        message alone is larger than a share.
+        On top come the interpreter itself, what the source's client has fetched (its stanza says how much), and
+        whatever one message alone is larger than a share.
 
         Args:
             memory_bytes: The bound.
             overlap: Groups that are being stored while the next is read and encoded.
         """
-        share = max(1, memory_bytes // (2 + 2 * (overlap + 1) + 1 + 3))
+        share = max(1, memory_bytes // (2 + 2 * (overlap + 1) + 1 + 3 + 2))
         messages = max(1, min(cls().batch_messages, share // _OBJECTS_BYTES))
         polled = max(1, min(cls().poll_messages, messages // 4))
         return cls(batch_messages=messages, batch_bytes=share, buffer_bytes=2 * share, poll_messages=polled)

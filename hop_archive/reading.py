@@ -111,6 +111,8 @@ class _Fills:
         for message, size_bytes in zip(messages, sizes, strict=True):
             fill = self.fills.get(message.topic_partition)
             if fill is not None and (fill.stop is None or message.offset < fill.stop):
+                if fill.messages and fill.held_bytes + size_bytes > self._limits.batch_bytes:
+                    yield fill.cut(message.offset)
                 fill.add(message, size_bytes, now)
                 if self._is_full(fill):
                     yield fill.cut(message.offset + 1)

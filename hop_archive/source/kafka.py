@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -49,6 +50,8 @@ FETCH_BYTES = 32 * 1024 * 1024
 TIMEOUT_S = 8.0
 _POLL_S = 0.1
 _CREATION_S = 60.0
+_PROGRESS_S = 2.0  # monitoring is not worth more of a run's time
+_PROGRESS_AGAIN_S = 60.0
 _LOGIN_S = 2.0  # long enough to see a login refused, where a call blocks and can't be told to stop
 _NO_ID = str(Uuid(0, 0))  # what a broker without KIP-516 answers
 _SPEC: Any = OffsetSpec  # its factories have no types
@@ -68,8 +71,8 @@ class KafkaSource:
         settings: More librdkafka settings, as ``security.protocol``. Those that the guarantees rest on can't be
             overridden.
         secrets: librdkafka settings that no log or message may show, as ``sasl.password``.
-        fetch_bytes: Most bytes that a reader holds fetched but not polled; one larger message may exceed it,
-            and so may one fetch answer of each broker, of the same size.
+        fetch_bytes: Most bytes that a reader of one broker's partitions holds of what it has fetched, until the
+            next poll. One larger message exceeds it, and each further broker adds an answer of a quarter of it.
         timeout_s: How long to wait for the cluster before it counts as unavailable; at most 10.
     """
 
@@ -92,6 +95,7 @@ class KafkaSource:
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
         self._exact_ends: bool | None = None
+        self._progress_not_before_s = 0.0  # of time.monotonic()
         self._troubles = Troubles()
         self._publisher = Publisher(self._connection, self.topics)
 
@@ -162,13 +166,19 @@ class KafkaSource:
             self._wait_until_usable(name, deadline)
 
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Commit group offsets for outside monitoring; a failure is logged."""
-        if not positions:
+        """Commit group offsets for outside monitoring.
+
+        Takes two seconds at most. A failure is logged, and nothing is committed in the minute after it: what
+        monitors the group sees the next offsets then, and a cluster that comes back is not kept waiting for.
+        """
+        if not positions or time.monotonic() < self._progress_not_before_s:
             return
         try:
             self._commit([_native(tp, offset) for tp, offset in sorted(positions.items())])
         except (HopArchiveError, KafkaException) as error:
             logging.getLogger(__name__).warning("Offsets were not committed for monitoring: %s", error)
+            self._progress_not_before_s = time.monotonic() + _PROGRESS_AGAIN_S
+            self._forget_client()
 
     def close(self) -> None:
         """Let go of connections and their threads; a later call connects anew."""
@@ -183,6 +193,14 @@ class KafkaSource:
             if self._client is None:
                 self._client = self._connect()
             return self._client
+
+    def _forget_client(self) -> None:
+        """Connect anew from the next call on: librdkafka 2.16 asks a coordinator that is gone, again and again.
+
+        Not closed: another thread may be using it; it goes with the last reference.
+        """
+        with self._lock:
+            self._client = None
 
     def _connect(self) -> AdminClient:
         configuration = self._connection.configuration(self._troubles, {"allow.auto.create.topics": False})
@@ -315,7 +333,7 @@ class KafkaSource:
             return False
 
     def _commit(self, offsets: list[confluent_kafka.TopicPartition]) -> None:
-        deadline = self._deadline()
+        deadline = Deadline.after(min(_PROGRESS_S, self._connection.timeout_s))
         request = [ConsumerGroupTopicPartitions(self._group_id, offsets)]
         futures = self._admin().alter_consumer_group_offsets(request, request_timeout=deadline.left_s)
         for answer in self._settle(futures, "committing offsets", deadline).values():

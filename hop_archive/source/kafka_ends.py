@@ -90,7 +90,8 @@ def _listen(
 
 def _heard(consumer: Consumer) -> set[TopicPartition]:
     """The partitions that a message or an end-of-partition event came from: a Fetch answer is known of each."""
-    events = consumer.consume(_HEARD_AT_ONCE, _WAIT_S)
+    # consume(500, 0.1) would wait out its tenth of a second each time, however much has come.
+    events = [*consumer.consume(1, _WAIT_S), *consumer.consume(_HEARD_AT_ONCE, 0)]
     return {TopicPartition(str(e.topic()), int(e.partition() or 0)) for e in events if e.topic() is not None}
 
 

@@ -359,6 +359,9 @@ class KafkaReader:
 
 
 def _own_settings(group_id: str, fetch_bytes: int) -> dict[str, str | int | bool]:
+    # What was fetched is there four times at worst, where tiny messages are followed by huge ones: in the
+    # client's queue, in an answer on its way, and of what is polled once in the client and once in Python.
+    fetch_bytes //= 4
     return {
         "group.id": group_id,  # librdkafka wants one; nothing joins it or commits here
         "enable.auto.commit": False,
