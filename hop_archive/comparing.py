@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import bson
 from hop_archive.archiving import Done
 from hop_archive.catalog.protocol import Row
 from hop_archive.document import crc32, decode
-from hop_archive.errors import ConfigurationError, CorruptError, ObjectMissingError
+from hop_archive.errors import ConfigurationError, CorruptError, HopArchiveError, ObjectMissingError
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
 from hop_archive.store.protocol import Extent, Store
 
@@ -108,22 +108,55 @@ def compare(done: Done, store: Store, sent: Mapping[Place, Sent]) -> Iterator[Di
         done: What was archived, with its reading.
         store: Where its objects are; each is fetched and decoded.
         sent: What was sent, as far as it was recorded; places that it lacks are not compared with it.
+
+    Raises:
+        UnavailableError: The store does not answer.
     """
     received = {m.offset: m for m in done.reading.messages} if done.reading else {}
     for message in received.values():
         if (was := sent.get((message.topic_partition, message.offset))) is not None:
             yield from sent_received(was, message)
-    for row in (row for batch in done.batches for row in batch.rows):
-        assert row.offset is not None
-        yield from received_stored(received[row.offset], row, store)
+    pairs = [
+        (received[row.offset], row) for batch in done.batches for row in batch.rows if row.offset is not None
+    ]
+    for found in received_stored(pairs, store):
+        yield from found
 
 
-def received_stored(message: Message, row: Row, store: Store) -> Iterator[Difference]:
-    """The fields in which the document that ``row`` names differs from ``message``; fetches it."""
+def received_stored(pairs: Sequence[tuple[Message, Row]], store: Store) -> Iterator[list[Difference]]:
+    """The fields in which the document that a row names differs from its message, for each pair, in order.
+
+    All documents are asked for in one call, so that the store fetches ahead and reads neighbours together; one
+    that is not there, or is no document, is a difference of its own message and no other's.
+
+    Raises:
+        UnavailableError: The store does not answer.
+    """
+    bodies = _bodies([_extent(row) for _, row in pairs], store)
+    for (message, row), body in zip(pairs, bodies, strict=True):
+        yield list(_against_body(message, row, body))
+
+
+def _bodies(extents: Sequence[Extent], store: Store) -> Iterator[bytes | HopArchiveError]:
+    """The bytes of each extent, or why they are not to be had; what comes after such a one is asked for anew."""
+    taken = 0
+    while taken < len(extents):
+        try:
+            for body in store.fetch(extents[taken:]):
+                taken += 1
+                yield body
+        except (CorruptError, ObjectMissingError) as error:
+            taken += 1
+            yield error
+
+
+def _against_body(message: Message, row: Row, body: bytes | HopArchiveError) -> Iterator[Difference]:
+    if isinstance(body, HopArchiveError):
+        yield _difference(message, "received/stored", "document", row.object_key, body)
+        return
     try:
-        (body,) = store.fetch([_extent(row)])
         stored = decode(body).message
-    except (CorruptError, ObjectMissingError) as error:
+    except CorruptError as error:
         yield _difference(message, "received/stored", "document", row.object_key, error)
         return
     if crc32(body) != row.crc32:

@@ -6,6 +6,7 @@ Reads again what Kafka still holds of the topics' present generations, and for e
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,11 @@ from hop_archive.message import Message
 from hop_archive.reading import read_slices
 from hop_archive.slices import OffsetSet, Slice
 from hop_archive.surveying import survey
+
+_AT_ONCE = 500
+"""Messages whose documents are asked for together: enough for the store to fetch ahead, few enough to hold."""
+
+_CONTENT = frozenset({"key", "value", "headers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +65,63 @@ def prove(archive: Archive, topics: Sequence[str], sent: Mapping[Place, Sent] | 
     return [_prove(archive, topic, sent or {}) for topic in topics]
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A delivered message, and what the catalog has of it."""
+
+    message: Message
+    row: Row | None
+    is_copy: bool = False
+
+    def differences(self, found: Sequence[Difference]) -> Iterator[Difference]:
+        """Those that count: a duplicate stands at another offset, and may have another timestamp."""
+        return (d for d in found if not self.is_copy or d.field in _CONTENT)
+
+
 def _prove(archive: Archive, topic: str, sent: Mapping[Place, Sent]) -> Proof:
-    rows = {(r.generation, r.partition, r.offset): r for r in archive.catalog.rows(topic)}
-    copies = {(*lineage[1:], d.offset): d.uuid for lineage, d in archive.catalog.duplicates(topic)}
+    places = _Places(archive, topic)
     delivered = archived = duplicates = 0
     missing: list[str] = []
     awaited = {place for place in sent if place[0].topic == topic}
     differences: list[Difference] = []
-    for generation, message in _delivered(archive, topic):
-        delivered += 1
-        awaited.discard((message.topic_partition, message.offset))
-        differences += _against_sent(sent, message)
-        place = (generation, message.partition, message.offset)
-        if (row := rows.get(place)) is not None:
-            archived += 1
-            differences += received_stored(message, row, archive.store)
-        elif (own := copies.get(place)) is not None and (kept := archive.catalog.find(own)) is not None:
-            duplicates += 1
-            differences += _copy_differences(message, kept, archive)
-        else:
-            missing.append(f"{message.topic_partition}@{message.offset}")
+    for some in _some_at_once(_delivered(archive, topic)):
+        standings = [places.standing(generation, message) for generation, message in some]
+        stored = received_stored([(s.message, s.row) for s in standings if s.row], archive.store)
+        for standing in standings:
+            message = standing.message
+            delivered += 1
+            awaited.discard((message.topic_partition, message.offset))
+            differences += _against_sent(sent, message)
+            if standing.row is None:
+                missing.append(f"{message.topic_partition}@{message.offset}")
+                continue
+            differences += standing.differences(next(stored))
+            duplicates += standing.is_copy
+            archived += not standing.is_copy
     undelivered = tuple(f"{at}@{offset}" for at, offset in sorted(awaited))
     return Proof(topic, delivered, archived, duplicates, tuple(missing), undelivered, tuple(differences))
+
+
+class _Places:
+    """Where the catalog has what of one topic."""
+
+    def __init__(self, archive: Archive, topic: str) -> None:
+        self._catalog = archive.catalog
+        self._rows = {(r.generation, r.partition, r.offset): r for r in archive.catalog.rows(topic)}
+        self._copies = {(*lineage[1:], d.offset): d.uuid for lineage, d in archive.catalog.duplicates(topic)}
+
+    def standing(self, generation: int, message: Message) -> _Standing:
+        """What stands for a message: its row, that of the message it repeats, or nothing."""
+        place = (generation, message.partition, message.offset)
+        if (row := self._rows.get(place)) is not None:
+            return _Standing(message, row)
+        own = self._copies.get(place)
+        return _Standing(message, self._catalog.find(own) if own else None, is_copy=True)
+
+
+def _some_at_once(delivered: Iterator[tuple[int, Message]]) -> Iterator[list[tuple[int, Message]]]:
+    while some := list(itertools.islice(delivered, _AT_ONCE)):
+        yield some
 
 
 def _delivered(archive: Archive, topic: str) -> Iterator[tuple[int, Message]]:
@@ -100,9 +141,3 @@ def _delivered(archive: Archive, topic: str) -> Iterator[tuple[int, Message]]:
 def _against_sent(sent: Mapping[Place, Sent], message: Message) -> Iterator[Difference]:
     if (was := sent.get((message.topic_partition, message.offset))) is not None:
         yield from sent_received(was, message)
-
-
-def _copy_differences(message: Message, kept: Row, archive: Archive) -> Iterator[Difference]:
-    """Content only: a duplicate stands at another offset, and may have another timestamp."""
-    content = {"key", "value", "headers"}
-    return (d for d in received_stored(message, kept, archive.store) if d.field in content)
