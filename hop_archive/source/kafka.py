@@ -136,6 +136,18 @@ class KafkaSource:
             threading.Event().wait(_POLL_S)
         return {}
 
+    def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
+        """What the credentials may do with each topic; one request."""
+        deadline = self._deadline()
+        wanted = sorted(set(topics) - {""})
+        if not wanted:
+            return {}
+        futures = self._admin().describe_topics(
+            TopicCollection(wanted), include_authorized_operations=True, request_timeout=deadline.left_s
+        )
+        found = self._settle(futures, "asking what may be done with topics", deadline, absent=UNKNOWN_TOPIC)
+        return {name: _operations(description) for name, description in found.items()}
+
     def reader(self, starts: Mapping[TopicPartition, int]) -> KafkaReader:
         """A reader of these partitions, each from its offset."""
         return KafkaReader(
@@ -351,3 +363,8 @@ def _native(
 def _info(description: TopicDescription) -> TopicInfo:
     topic_id = str(description.topic_id)
     return TopicInfo(description.name, topic_id if topic_id != _NO_ID else None, len(description.partitions))
+
+
+def _operations(description: TopicDescription) -> frozenset[str] | None:
+    told = description.authorized_operations
+    return None if told is None else frozenset(operation.name.lower() for operation in told)

@@ -73,6 +73,11 @@ class MockSource:
             _running(self.name, state)
             return {at: log.watermarks for at in partitions if (log := state.log(at))}
 
+    def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
+        """Everything, or all but writing where the stanza does not allow it."""
+        may = frozenset({"read", "describe", *({"write", "create", "alter", "delete"} if self._writable else ())})
+        return dict.fromkeys(self.topics(topics), may)
+
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
         """A reader of these partitions, each from its offset."""
         return MockReader(self.name, self.cluster, starts)

@@ -98,6 +98,16 @@ class Source(Protocol):
             UnavailableError: As for ``cluster_id``, or a partition has no leader.
         """
 
+    def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
+        """What the credentials may do with each topic: ``read``, ``write``, ``delete``, ``alter`` and so on.
+
+        None where the cluster does not tell (Kafka's names of ACL operations, in lower case; KIP-430); topics
+        that do not exist are left out.
+
+        Raises:
+            UnavailableError: As for ``cluster_id``.
+        """
+
     def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
         """A reader of these partitions, each from its offset. Several may be open at once."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
+from hop_archive.store.condition import StoreCondition
 from hop_archive.store.keys import legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
 from hop_archive.store.spans import Span, cut, spans
@@ -56,6 +58,10 @@ class MockStore:
 
     def check(self) -> None:
         """Do nothing: a mock is always there."""
+
+    def condition(self) -> StoreCondition:
+        """This process's clock, and neither versions nor copies."""
+        return StoreCondition(datetime.datetime.now(datetime.UTC), versioning=False, replication=False)
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
         """Create objects, each only if its key is free; see ``Store.create``."""

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from hop_archive.store.condition import StoreCondition
+
 
 class Created(enum.Enum):
     """What became of an object that was to be created.
@@ -97,6 +99,13 @@ class Store(Protocol):
 
         Raises:
             ForbiddenError: The stanza does not allow deleting.
+        """
+
+    def condition(self) -> StoreCondition:
+        """What the bucket is like, as far as the credentials may see it; changes nothing.
+
+        Raises:
+            MissingSettingError, ForbiddenError, UnavailableError: As for ``check``.
         """
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ from hop_archive.errors import (
     ObjectMissingError,
 )
 from hop_archive.store.ahead import Answer, ReadAhead
+from hop_archive.store.condition import StoreCondition, ask_condition
 from hop_archive.store.diagnosis import PROBE_TIMEOUT_S, Place, diagnose, forbidden, unavailable
 from hop_archive.store.keys import is_legal, legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
@@ -185,6 +186,11 @@ class S3Store:
         # boto3 deletes the first again: a refusal to delete is no error of the bulk request, but of each object.
         with self._explained(lambda client: client.delete_object(Bucket=self.bucket, Key=paths[0])):
             obstore.delete(self._client(), paths)
+
+    def condition(self) -> StoreCondition:
+        """Ask for clock, versioning and replication; see ``Store.condition``. Takes 10 s at most."""
+        self.check()
+        return ask_condition(self._second_client(), self.bucket)
 
     def close(self) -> None:
         """Let go of threads and connections; a later call opens new ones."""

@@ -143,6 +143,16 @@ def test_the_cluster_id_stays_the_same(broker: Broker, source: Source) -> None:
     assert source.cluster_id() == broker.source().cluster_id()
 
 
+def test_what_may_be_done_with_topics_is_told_or_not_known_and_missing_ones_are_left_out(
+    broker: Broker, source: Source
+) -> None:
+    topic = broker.create_topic()
+    found = source.access([topic, f"{topic}.missing"])
+    assert found.keys() == {topic}
+    assert found[topic] is None if broker.name == "Tansu" else {"read", "write"} <= (found[topic] or set())
+    assert source.access([]) == {}
+
+
 def test_topics_are_told_with_ids_that_differ_and_partition_counts(broker: Broker, source: Source) -> None:
     one, three = broker.create_topic(), broker.create_topic(3)
     found = source.topics([one, three])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import multiprocessing
 import os
@@ -459,6 +460,13 @@ def test_a_bucket_that_is_there_passes_the_check(store: Store) -> None:
     store.check()
     create(store, key=b"bytes")
     store.check()
+
+
+def test_the_condition_of_a_bucket_tells_its_clock_and_that_old_versions_are_not_kept(store: Store) -> None:
+    found = store.condition()
+    assert found.at is not None
+    assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
+    assert (found.versioning, found.replication, found.why_unknown) == (False, False, "")
 
 
 def test_closing_twice_is_harmless(store: Store) -> None:
