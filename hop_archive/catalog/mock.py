@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
 
+from hop_archive.catalog.condition import TABLES, CatalogCondition
 from hop_archive.catalog.protocol import (
     Batch,
     Collision,
@@ -85,6 +86,18 @@ class MockCatalog:
 
     def check(self) -> None:
         """Nothing can be wrong with it."""
+
+    def condition(self) -> CatalogCondition:
+        """This process's clock, and every right."""
+        every = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+        return CatalogCondition(
+            at=datetime.datetime.now(datetime.UTC),
+            version="",
+            is_old=False,
+            read_only=False,
+            role="",
+            rights=dict.fromkeys(TABLES, every),
+        )
 
     def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
         """The generations of ``topics``, by ascending number; a topic without any is not in the result."""

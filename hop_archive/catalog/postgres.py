@@ -15,6 +15,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure, UndefinedTabl
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog import sql
+from hop_archive.catalog.condition import OLDEST, TABLES, CatalogCondition
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
@@ -88,6 +89,19 @@ class PostgresCatalog:
             raise self._server.not_migrated("it has no tables of hop_archive") from None
         if found != [sql.REVISION]:
             raise self._server.not_migrated(f"it is at migration {found}, and {sql.REVISION} is needed")
+
+    def condition(self) -> CatalogCondition:
+        """What the database is like for the role that connects; the catalog is migrated."""
+        ((at, version, number, read_only, role),) = self._fetch(sql.CONDITION)
+        rights = self._fetch(sql.RIGHTS, {"tables": list(TABLES)})
+        return CatalogCondition(
+            at=at,
+            version=version,
+            is_old=number < OLDEST * 10_000,
+            read_only=read_only,
+            role=role,
+            rights={table: frozenset(may or ()) for table, may in sorted(rights)},
+        )
 
     def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
         """The generations of ``topics``, by ascending number; a topic without any is not in the result."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from hop_archive.annotations import Annotations
+from hop_archive.catalog.condition import CatalogCondition
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks
@@ -221,6 +222,13 @@ class Catalog(Protocol):
             UnavailableError: The database did not answer within 10 s.
             MissingSettingError: The migrations are missing or old; the message says which command to run.
             ForbiddenError: The credentials are wrong.
+        """
+
+    def condition(self) -> CatalogCondition:
+        """What the database is like for the role that connects; changes nothing. The catalog is migrated.
+
+        Raises:
+            UnavailableError, ForbiddenError, MissingSettingError: As for ``check``.
         """
 
     def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:

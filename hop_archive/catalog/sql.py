@@ -51,6 +51,20 @@ NO_IDLE_LIMIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', t
 
 VERSION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 (a constant)
 
+# --- condition
+
+CONDITION = """
+    SELECT clock_timestamp(), current_setting('server_version'), current_setting('server_version_num')::int,
+           pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, current_user::text
+"""
+
+RIGHTS = """
+    SELECT name, array_agg(right_) FILTER (WHERE has_table_privilege(name, right_))
+    FROM unnest(%(tables)s::text[]) AS name,
+         unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS right_
+    GROUP BY name
+"""
+
 # --- generations
 
 GENERATIONS = """

@@ -48,6 +48,14 @@ def test_a_catalog_that_is_there_passes_its_check(catalog: Catalog) -> None:
     catalog.check()
 
 
+def test_the_condition_tells_the_clock_and_that_all_may_be_written(catalog: Catalog) -> None:
+    found = catalog.condition()
+    assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
+    assert found.rights.keys() == set(TABLES)
+    assert (found.is_old, found.read_only) == (False, False)
+    assert found.lacking("SELECT", "INSERT", "UPDATE", "DELETE") == []
+
+
 def test_generations_are_told_by_topic_and_in_order(catalog: Catalog) -> None:
     second = catalog.begin_generation("alerts", 2, "cluster", "id-2", "made anew")
     first = catalog.begin_generation("alerts", 1, "cluster", "id-1", "first seen")

@@ -1,0 +1,40 @@
+"""What a catalog's database is like for the role that connects: its clock, version, and what the role may do."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TABLES = ("messages", "batches", "duplicates", "generations", "observed", "findings", "topics")
+"""The tables that archiving writes to."""
+
+OLDEST = 14
+"""Postgres' major version from which on every statement of ours is understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogCondition:
+    """The condition of a catalog.
+
+    Attributes:
+        at: The time by the server's clock.
+        version: The server's version, for people; '' for a mock.
+        is_old: Whether it is older than ``OLDEST``.
+        read_only: Whether the server or the role's settings let nothing be written: a standby, say.
+        role: Who is connected; '' for a mock.
+        rights: Of each table, which of SELECT, INSERT, UPDATE and DELETE the role may use.
+    """
+
+    at: datetime.datetime
+    version: str
+    is_old: bool
+    read_only: bool
+    role: str
+    rights: Mapping[str, frozenset[str]]
+
+    def lacking(self, *wanted: str) -> list[str]:
+        """The rights that the role lacks, as ``INSERT on messages``."""
+        return [
+            f"{right} on {table}" for table, has in self.rights.items() for right in wanted if right not in has
+        ]

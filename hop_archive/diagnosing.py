@@ -1,0 +1,333 @@
+"""Whether each part of an archive answers, and lets the archive do its work: what ``hop-archive doctor`` shows.
+
+Nothing of the archive is changed. One small object (``PROBE_KEY``) is created in the store, once, to learn whether
+objects may be created there and whether what stands is left alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.errors import HopArchiveError
+from hop_archive.message import TopicPartition
+from hop_archive.source.protocol import Source, TopicInfo
+from hop_archive.store.condition import StoreCondition
+from hop_archive.store.protocol import Created, NewObject, Store
+from hop_archive.topics import TopicPolicy
+
+PROBE_KEY = "hop_archive/probe"
+"""An object of no topic: topics' keys have more parts."""
+
+_PROBE = b"hop-archive doctor made this object to learn whether it may make any. It may be deleted.\n"
+_OTHER_PROBE = b"This was put where another object stands, and must not have replaced it.\n"
+
+CLOCK_WARNING = datetime.timedelta(seconds=5)
+CLOCK_FAILURE = datetime.timedelta(minutes=5)
+"""Beyond it, AWS refuses requests (RequestTimeTooSkewed is answered from 15 minutes on), and lags mean nothing."""
+
+_READ_S = 5.0
+_NAMED = 5
+
+
+class Verdict(enum.Enum):
+    """How a check came out. Only a failure keeps the archive from its work."""
+
+    OK = "ok"
+    WARNING = "warning"
+    UNKNOWN = "unknown"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look at one part found.
+
+    Attributes:
+        part: ``source``, ``database``, ``store``, ``backup`` or ``clock``.
+        what: What was looked at.
+        verdict: How it came out.
+        detail: What was found.
+        remedy: What to do next; '' where there is nothing to do.
+    """
+
+    part: str
+    what: str
+    verdict: Verdict
+    detail: str = ""
+    remedy: str = ""
+
+
+def failed(part: str, what: str, error: HopArchiveError) -> Check:
+    """The check that an error stands for."""
+    text = str(error).removesuffix(error.remedy).rstrip() if error.remedy else str(error)
+    return Check(part, what, Verdict.FAILED, text, error.remedy)
+
+
+# --- the source
+
+
+def examine_source(source: Source, topics: TopicPolicy, *, writable: bool) -> Iterator[Check]:
+    """Look at a source: whether it answers, which topics it has, and what may be done with them.
+
+    Args:
+        source: An open one.
+        topics: Which of its topics are archived.
+        writable: Whether its stanza says that it may be written to.
+    """
+    try:
+        yield Check("source", "answers", Verdict.OK, f"cluster {source.cluster_id()}")
+        infos = source.topics()
+        wanted = {name: infos[name] for name in topics.archived(infos)}
+        yield _topics(infos, wanted)
+        if wanted:
+            yield _ids(wanted)
+            access = source.access(wanted)
+            yield _may_read(access)
+            yield _reads(source, wanted)
+            yield _may_write(access, writable=writable)
+    except HopArchiveError as error:
+        yield failed("source", "answers", error)
+
+
+def _topics(infos: Collection[str], wanted: Collection[str]) -> Check:
+    told = f"{len(wanted)} of {len(infos)} topics are archived"
+    if wanted:
+        return Check("source", "topics", Verdict.OK, told)
+    return Check(
+        "source",
+        "topics",
+        Verdict.WARNING,
+        told,
+        "Look at topics and veto of the stanza, and at what the credentials may see: Kafka hides other topics.",
+    )
+
+
+def _ids(wanted: Mapping[str, TopicInfo]) -> Check:
+    if all(info.topic_id for info in wanted.values()):
+        return Check("source", "topic ids", Verdict.OK, "given: a topic made anew is always noticed")
+    return Check(
+        "source",
+        "topic ids",
+        Verdict.WARNING,
+        "not given: a topic made anew is noticed only by offsets that went backwards",
+        "Use brokers of Kafka 2.8 or newer.",
+    )
+
+
+def _may_read(access: Mapping[str, frozenset[str] | None]) -> Check:
+    refused = [name for name, may in access.items() if may is not None and "read" not in may]
+    if refused:
+        return Check(
+            "source",
+            "may read",
+            Verdict.FAILED,
+            f"no right to read {_some(refused)}",
+            "Grant READ and DESCRIBE on these topics, or veto them in the stanza.",
+        )
+    if any(may is None for may in access.values()):
+        return Check("source", "may read", Verdict.UNKNOWN, "the cluster does not tell rights")
+    return Check("source", "may read", Verdict.OK, f"all {len(access)} topics")
+
+
+def _reads(source: Source, wanted: Mapping[str, TopicInfo]) -> Check:
+    """Read one message for real: rights alone do not make a network let large answers through."""
+    partitions = [TopicPartition(name, n) for name, info in wanted.items() for n in range(info.partitions)]
+    held = {at: marks for at, marks in source.watermarks(partitions).items() if marks.low < marks.stable}
+    if not held:
+        return Check("source", "reads", Verdict.UNKNOWN, "no topic holds a message to try it with")
+    at, marks = max(held.items(), key=lambda item: item[1].stable)
+    with source.reader({at: marks.stable - 1}) as reader:
+        if reader.poll(1, _READ_S) or reader.position(at) >= marks.stable:
+            return Check("source", "reads", Verdict.OK, f"{at} at offset {marks.stable - 1}")
+    return Check(
+        "source",
+        "reads",
+        Verdict.FAILED,
+        f"nothing came of {at} at offset {marks.stable - 1} within {_READ_S:g} s",
+        "See that the broker that leads this partition can be reached from here under its advertised name.",
+    )
+
+
+def _may_write(access: Mapping[str, frozenset[str] | None], *, writable: bool) -> Check:
+    told = [name for name, may in access.items() if may is not None]
+    may = [name for name in told if access[name] and {"write", "delete"} & (access[name] or frozenset())]
+    if not told:
+        return Check("source", "may write", Verdict.UNKNOWN, "the cluster does not tell rights")
+    if writable and not may:
+        return Check(
+            "source",
+            "may write",
+            Verdict.WARNING,
+            "the stanza says writable, and the credentials may write to no topic that is archived",
+            "Grant WRITE, or leave writable out of the stanza.",
+        )
+    if may and not writable:
+        return Check(
+            "source",
+            "may write",
+            Verdict.WARNING,
+            f"the stanza is read-only, and the credentials could write to or delete {_some(may)}",
+            "Give the archive credentials that can only read.",
+        )
+    return Check("source", "may write", Verdict.OK, f"yes, {len(may)} topics" if may else "no, as it should be")
+
+
+def _some(names: Collection[str]) -> str:
+    listed = ", ".join(sorted(names)[:_NAMED])
+    return listed if len(names) <= _NAMED else f"{listed} and {len(names) - _NAMED} more"
+
+
+# --- the database
+
+
+def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Check]:
+    """Look at a database: whether it answers, is migrated, and lets the role write.
+
+    Args:
+        catalog: An open one.
+        deleting_allowed: Whether its stanza lets anything be deleted, or test messages cleaned away.
+    """
+    try:
+        catalog.check()
+        found = catalog.condition()
+    except HopArchiveError as error:
+        yield failed("database", "answers, migrated", error)
+        return
+    yield Check("database", "answers, migrated", Verdict.OK, found.version and f"Postgres {found.version}")
+    if found.is_old:
+        yield Check(
+            "database", "version", Verdict.FAILED, f"Postgres {found.version}", "Use Postgres 14 or newer."
+        )
+    if found.read_only:
+        yield Check(
+            "database",
+            "may write",
+            Verdict.FAILED,
+            "the server or the role is read-only",
+            "Connect to the primary, with a role whose default_transaction_read_only is off.",
+        )
+        return
+    yield _may_insert(found.lacking("SELECT", "INSERT"), found.role)
+    yield _may_delete(found.lacking("DELETE"), deleting_allowed=deleting_allowed)
+
+
+def _may_insert(lacking: list[str], role: str) -> Check:
+    if not lacking:
+        return Check("database", "may write", Verdict.OK, f"as {role}" if role else "")
+    return Check(
+        "database",
+        "may write",
+        Verdict.FAILED,
+        f"role {role} lacks {_some(lacking)}",
+        "Grant the archiver's rights: see docs/deployment.md.",
+    )
+
+
+def _may_delete(lacking: list[str], *, deleting_allowed: bool) -> Check:
+    if deleting_allowed and lacking:
+        return Check(
+            "database",
+            "may delete",
+            Verdict.WARNING,
+            f"the stanza allows it, and the role lacks {_some(lacking)}",
+            "Connect as the cleaner's role to clean up.",
+        )
+    return Check("database", "may delete", Verdict.OK, "no" if lacking else "yes")
+
+
+# --- the store
+
+
+def examine_store(
+    store: Store, *, part: str = "store", probe: bool = True, keeps_versions: bool = False
+) -> Iterator[Check]:
+    """Look at a bucket: whether it answers, takes objects, never replaces one, and what is kept of deleted ones.
+
+    Args:
+        store: An open one.
+        part: Under which name.
+        probe: Whether an object may be created to find out.
+        keeps_versions: Whether it is expected to keep versions: a warning says when it does not.
+    """
+    try:
+        found = store.condition()
+        yield Check(part, "answers", Verdict.OK, f"bucket {store.bucket}")
+        if probe:
+            yield _may_create(store, part)
+    except HopArchiveError as error:
+        yield failed(part, "answers", error)
+        return
+    yield _keeping(part, found, expected=keeps_versions)
+
+
+def _may_create(store: Store, part: str) -> Check:
+    try:
+        store.create([NewObject(PROBE_KEY, _PROBE)])
+        (second,) = store.create([NewObject(PROBE_KEY, _OTHER_PROBE)])
+    except HopArchiveError as error:
+        return failed(part, "may create objects", error)
+    if second is Created.OTHER:
+        return Check(part, "may create objects", Verdict.OK, "and what stands is never replaced")
+    return Check(
+        part,
+        "may create objects",
+        Verdict.FAILED,
+        "the server replaced an object that was to be created only where there is none",
+        "Use an S3 server that honours If-None-Match on PUT: without it, two archivers can overwrite objects.",
+    )
+
+
+def _keeping(part: str, found: StoreCondition, *, expected: bool) -> Check:
+    what = "versioning, replication"
+    told = f"versioning {_said(found.versioning)}, replication {_said(found.replication)}"
+    if found.why_unknown:
+        return Check(part, what, Verdict.UNKNOWN, f"{told} ({found.why_unknown})")
+    if expected and not found.versioning:
+        return Check(
+            part, what, Verdict.WARNING, told, "Turn versioning on: it keeps what is deleted by mistake."
+        )
+    return Check(part, what, Verdict.OK, told)
+
+
+def _said(state: bool | None) -> str:
+    return {True: "on", False: "off", None: "not known"}[state]
+
+
+# --- clocks
+
+
+def examine_clocks(
+    now: Callable[[], datetime.datetime], clocks: Mapping[str, Callable[[], datetime.datetime | None]]
+) -> Iterator[Check]:
+    """Compare the clocks of servers with ours.
+
+    Args:
+        now: Our clock.
+        clocks: What each server says that the time is, asked when called; None where it does not tell.
+    """
+    for name, ask in clocks.items():
+        try:
+            before, theirs, after = now(), ask(), now()
+        except HopArchiveError:
+            continue  # said already, where the part was looked at
+        if theirs is not None:
+            yield _agreement(name, _distance(theirs, before, after))
+
+
+def _distance(
+    theirs: datetime.datetime, before: datetime.datetime, after: datetime.datetime
+) -> datetime.timedelta:
+    """How far a clock is off, at the least: the answer was made at some moment between the two."""
+    return max(before - theirs, theirs - after, datetime.timedelta(0))
+
+
+def _agreement(name: str, off: datetime.timedelta) -> Check:
+    if off < CLOCK_WARNING:
+        return Check("clock", name, Verdict.OK, "agrees with ours")
+    verdict = Verdict.WARNING if off < CLOCK_FAILURE else Verdict.FAILED
+    detail = f"{off.total_seconds():,.0f} s away from ours"
+    return Check("clock", name, verdict, detail, "Set this machine's clock by NTP, or see to the server's.")
