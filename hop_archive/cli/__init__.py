@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "status": "hop_archive.cli.status:status",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",
+    "kube-logs": "hop_archive.cli.kube_logs:kube_logs",
     "local": "hop_archive.cli.local:local",
 }
 """Name of each command, and where it is."""
