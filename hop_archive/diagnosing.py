@@ -81,7 +81,7 @@ def examine_source(source: Source, topics: TopicPolicy, *, writable: bool) -> It
     try:
         yield Check("source", "answers", Verdict.OK, f"cluster {source.cluster_id()}")
         infos = source.topics()
-        wanted = {name: infos[name] for name in topics.archived(infos)}
+        wanted = {name: info for name, info in infos.items() if topics.archived(name)}
         yield _topics(infos, wanted)
         if wanted:
             yield _ids(wanted)
@@ -173,7 +173,9 @@ def _may_write(access: Mapping[str, frozenset[str] | None], *, writable: bool) -
             f"the stanza is read-only, and the credentials could write to or delete {_some(may)}",
             "Give the archive credentials that can only read.",
         )
-    return Check("source", "may write", Verdict.OK, f"yes, {len(may)} topics" if may else "no, as it should be")
+    return Check(
+        "source", "may write", Verdict.OK, f"yes, {len(may)} topics" if may else "no, as it should be"
+    )
 
 
 def _some(names: Collection[str]) -> str:

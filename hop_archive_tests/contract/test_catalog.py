@@ -51,7 +51,7 @@ def test_a_catalog_that_is_there_passes_its_check(catalog: Catalog) -> None:
 def test_the_condition_tells_the_clock_and_that_all_may_be_written(catalog: Catalog) -> None:
     found = catalog.condition()
     assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
-    assert found.rights.keys() == set(TABLES)
+    assert found.rights.keys() == set(condition.TABLES)
     assert (found.is_old, found.read_only) == (False, False)
     assert found.lacking("SELECT", "INSERT", "UPDATE", "DELETE") == []
 
