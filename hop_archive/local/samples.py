@@ -128,6 +128,15 @@ def filler(count: int, size_bytes: int, *, topic: str, seed: int = 0) -> Iterato
     return _filler(count, size_bytes, topic, _dice(f"{seed}:{topic}"))
 
 
+def alert_value(kind: str, *, seed: str, timestamp_ms: int) -> bytes:
+    """Return the value of an alert of an ordinary kind; the same arguments give the same bytes.
+
+    Raises:
+        KeyError: The kind is none of ``ORDINARY_KINDS``.
+    """
+    return _ORDINARY[kind].make(_dice(seed), timestamp_ms)
+
+
 def _filler(count: int, size_bytes: int, topic: str, rng: random.Random) -> Iterator[Sample]:
     prefix = _uuid4(rng)[: _UUID_BYTES // 2]
     body = rng.randbytes(size_bytes - _UUID_BYTES)
