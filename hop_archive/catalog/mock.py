@@ -12,18 +12,21 @@ from typing import TypeAlias
 
 from hop_archive.catalog.condition import TABLES, CatalogCondition
 from hop_archive.catalog.protocol import (
+    SELECT_TIMEOUT_S,
     Batch,
     Collision,
     Duplicate,
     Generation,
     LedgerEntry,
+    Mentions,
     Outcome,
     Row,
     TopicSummary,
 )
-from hop_archive.errors import SliceTakenError, StaleDecisionError
+from hop_archive.errors import ConfigurationError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
 from hop_archive.planning import Watermarks
+from hop_archive.selecting import Order, Query
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage, OffsetSet
 
@@ -218,6 +221,39 @@ class MockCatalog:
         with self._state.read() as tables:
             return tables.rows.get(own)
 
+    def select(
+        self, query: Query, order: Order = Order.PLACE, *, timeout_s: float = SELECT_TIMEOUT_S
+    ) -> Iterator[Row]:
+        """The rows that ``query`` means, in ``order``; see ``Catalog.select``. All are in memory at once.
+
+        Raises:
+            ConfigurationError: A topic of the query means none here; or it has a condition, and a mock knows no SQL.
+        """
+        if query.condition:
+            raise ConfigurationError(
+                f"Database {self._name} is a mock, which cannot run a condition in SQL.",
+                remedy="Use the options (topic, time, sender, media type), or a Postgres database.",
+                database=self._name,
+            )
+        with self._state.read() as tables:
+            rows = list(tables.rows.values())
+        topics = set(query.chosen_topics({row.topic for row in rows}))
+        wanted = [row for row in rows if row.topic in topics and _is_selected(query, row)]
+        if order is Order.PLACE:
+            wanted.sort(key=_selected_place)
+        yield from wanted[: query.limit]
+
+    def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
+        """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
+        copies = [pair for pair in self.duplicates(topic) if pair[1].uuid == own]
+        with self._state.read() as tables:
+            pairs = [(lineage, c) for lineage, some in tables.collisions.items() for c in some]
+        met = sorted(
+            (pair for pair in pairs if own in (pair[1].client_uuid, pair[1].archived_as)),
+            key=lambda pair: (pair[0], pair[1].offset),
+        )
+        return Mentions(tuple(copies[:limit]), len(copies), tuple(met[:limit]), len(met))
+
     def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
         """The recorded duplicates of ``topic`` in order of lineage and offset."""
         with self._state.read() as tables:
@@ -295,6 +331,22 @@ def _topic(dealt: _Dealt) -> str:
 
 def _place(row: Row) -> tuple[bool, int, int, int]:
     return (row.offset is None, row.generation or 0, row.partition or 0, row.offset or 0)
+
+
+def _selected_place(row: Row) -> tuple[str, bool, int, int, int, int]:
+    """Stable sorting keeps adopted rows of one timestamp in the order in which they came."""
+    return (row.topic, *_place(row), row.timestamp_ms if row.offset is None else 0)
+
+
+def _is_selected(query: Query, row: Row) -> bool:
+    notes = row.annotations
+    return (
+        (query.since_ms is None or row.timestamp_ms >= query.since_ms)
+        and (query.until_ms is None or row.timestamp_ms < query.until_ms)
+        and (not query.senders or notes.sender in query.senders)
+        and (not query.media_types or notes.media_type in query.media_types)
+        and (query.uuids is None or row.uuid in query.uuids)
+    )
 
 
 def _dealt(batch: Batch, now: datetime.datetime) -> _Dealt:

@@ -19,12 +19,15 @@ from hop_archive.catalog.condition import OLDEST, TABLES, CatalogCondition
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
+from hop_archive.catalog.postgres_select import Selecting
 from hop_archive.catalog.protocol import (
+    SELECT_TIMEOUT_S,
     Batch,
     Collision,
     Duplicate,
     Generation,
     LedgerEntry,
+    Mentions,
     Outcome,
     Row,
     TopicSummary,
@@ -33,6 +36,7 @@ from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks
+from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
 
 Result = TypeVar("Result")
@@ -191,6 +195,23 @@ class PostgresCatalog:
         """The row of this UUID, if there is one."""
         found = self._fetch(sql.FIND, [own])
         return _row(found[0]) if found else None
+
+    def select(
+        self, query: Query, order: Order = Order.PLACE, *, timeout_s: float = SELECT_TIMEOUT_S
+    ) -> Iterator[Row]:
+        """The rows that ``query`` means, streamed in ``order``; see ``Catalog.select``. Holds one connection."""
+        return map(_row, Selecting(self._server, self._connections, query, timeout_s).stream(order))
+
+    def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
+        """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
+        copies = self._fetch(sql.DUPLICATES_OF, [topic, own, limit])
+        met = self._fetch(sql.COLLISIONS_OF, {"kind": sql.COLLISION, "uuid": own, "limit": limit})
+        return Mentions(
+            tuple((Lineage(topic, *row[:2]), Duplicate(*row[2:6])) for row in copies),
+            copies[0][-1] if copies else 0,
+            tuple((Lineage(*row[:3]), Collision(*row[3:6])) for row in met),
+            met[0][-1] if met else 0,
+        )
 
     def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
         """The recorded duplicates of ``topic``, streamed in order of lineage and offset."""

@@ -15,6 +15,7 @@ from hop_archive.catalog.condition import CatalogCondition
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks
+from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetSet, Slice
 
 
@@ -108,6 +109,24 @@ class Collision(NamedTuple):
     offset: int
     client_uuid: uuid.UUID
     archived_as: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """Where else the catalog speaks of a message's UUID.
+
+    Attributes:
+        duplicates: The first of the offsets that were not stored because this message already is, by place.
+        duplicate_count: How many there are.
+        collisions: The first of the messages that are archived under another UUID because this one was in use, and of
+            those that are archived under this one because theirs was in use; by place.
+        collision_count: How many there are.
+    """
+
+    duplicates: Sequence[tuple[Lineage, Duplicate]] = ()
+    duplicate_count: int = 0
+    collisions: Sequence[tuple[Lineage, Collision]] = ()
+    collision_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +227,10 @@ class LedgerEntry:
     created_at: datetime.datetime
 
 
+SELECT_TIMEOUT_S = 60.0
+"""Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
+
+
 class Catalog(Protocol):
     """Rows, ledger, duplicates, generations. Each call is one transaction of its own."""
 
@@ -290,6 +313,29 @@ class Catalog(Protocol):
 
     def find(self, own: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""
+
+    def select(
+        self, query: Query, order: Order = Order.PLACE, *, timeout_s: float = SELECT_TIMEOUT_S
+    ) -> Iterator[Row]:
+        """The rows that ``query`` means, streamed in bounded memory, however many there are.
+
+        Reads only, whatever the query's condition says. Each topic is seen as of the moment when its turn comes
+        (``PLACE``), or all as of the first row (``ID``). Closing the iterator early is harmless.
+
+        Args:
+            query: Which.
+            order: In which order.
+            timeout_s: Longest that the database may take over one page of some thousand rows.
+
+        Raises:
+            ConfigurationError: A topic of the query means none in the catalog; or the database takes too long; or
+                it cannot use the condition, which is shown with the place marked. Raised when the first row is
+                asked for, the latter two perhaps later.
+            UnavailableError: The database did not answer.
+        """
+
+    def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
+        """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
 
     def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
         """The recorded duplicates of ``topic``, streamed in order of lineage and offset."""

@@ -6,7 +6,7 @@ each connection is given, so a statement names no schema.
 Indexes, and who needs them:
 
 =============================== ============================================================================
-``messages_pkey``               (id): archive-core's readers; ``messages.id`` is its bookmark
+``messages_pkey``               (id): archive-core's readers; ``messages.id`` is its bookmark; ``SELECT_BY_ID``
 ``messages_uuid_idx``           (uuid) unique: ``KNOWN_BY_UUID``, ``FIND``, and that no UUID is stored twice
 ``messages_topic_timestamp_idx`` (topic, timestamp): a restore or a reader that selects by topic and time
 ``messages_offset_idx``         (topic, generation, partition, offset) unique: ``ROWS``, and that no offset is
@@ -254,6 +254,80 @@ ROWS = f"""
     SELECT {_ROW} FROM messages WHERE topic = %s ORDER BY generation, partition, "offset"
 """  # noqa: S608 (put together from constants)
 """Index: messages_offset_idx, in its order; nulls, which adopted rows have, stand last."""
+
+# --- messages that meet a query
+
+TOPICS = "SELECT topic FROM topics WHERE n_messages > 0"
+"""Index: none; one row a topic."""
+
+SELECTED = {
+    "topic": "topic = %(topic)s",
+    "topics": "topic = ANY(%(topics)s)",
+    "since_ms": "timestamp >= %(since_ms)s",
+    "until_ms": "timestamp < %(until_ms)s",
+    "senders": "sender = ANY(%(senders)s)",
+    "media_types": "media_type = ANY(%(media_types)s)",
+    "uuids": "uuid = ANY(%(uuids)s)",
+}
+"""What each bound of a query adds to the condition of the following three, which are joined to them by AND."""
+
+SELECT_BY_PLACE = (
+    f"SELECT {_ROW} FROM messages WHERE generation IS NOT NULL",  # noqa: S608 (put together from constants)
+    'ORDER BY generation, partition, "offset" LIMIT %(limit)s',
+)
+"""Of one topic. Index: messages_offset_idx, in its order, so that the first row comes at once."""
+
+SELECT_ADOPTED = (
+    f"SELECT {_ROW} FROM messages WHERE generation IS NULL AND digest IS NULL",  # noqa: S608 (likewise)
+    "ORDER BY timestamp, id LIMIT %(limit)s",
+)
+"""Of one topic: the adopted rows, which have no place. Index: messages_adopted_idx; only rows of one millisecond are
+sorted."""
+
+SELECT_UUIDS_BY_PLACE = (
+    f"SELECT {_ROW} FROM messages WHERE true",  # noqa: S608 (likewise)
+    'ORDER BY topic COLLATE "C", generation, partition, "offset", timestamp, id LIMIT %(limit)s',
+)
+"""Of all topics at once, where UUIDs are named: those are what has to be sorted. Index: messages_uuid_idx."""
+
+SELECT_BY_ID = (
+    f"SELECT {_ROW} FROM messages WHERE true",  # noqa: S608 (likewise)
+    "ORDER BY id LIMIT %(limit)s",
+)
+"""Index: messages_pkey, in its order."""
+
+SELECT_SETTINGS = """
+    SELECT set_config('transaction_read_only', 'on', true),
+           set_config('statement_timeout', %(statement_ms)s, true),
+           set_config('idle_in_transaction_session_timeout', '0', true),
+           set_config('standard_conforming_strings', 'on', true)
+"""
+"""For one transaction, which cannot be made writable again once it has read. The timeout bounds each page of rows that is fetched, not the whole stream."""
+
+VOLATILE = "SELECT DISTINCT proname::text FROM pg_catalog.pg_proc WHERE proname = ANY(%s::text[]) AND provolatile = 'v'"
+"""Which of these names a function has that may do something. Index: pg_proc_proname_args_nsp_index."""
+
+CONDITION_CHECKS = (
+    ("SELECT FROM messages WHERE (\n", "\n)"),
+    ("SELECT FROM messages WHERE ARRAY[\n", "\n] IS NOT NULL"),
+)
+"""What a user's condition is put between to be parsed, and not run. What closes the parenthesis of the first closes
+none in the second, and the other way round: both parse only where the condition stays within."""
+
+# --- what else is known of one message
+
+DUPLICATES_OF = """
+    SELECT generation, partition, "offset", timestamp, uuid, reason, count(*) OVER ()
+    FROM duplicates WHERE topic = %s AND uuid = %s ORDER BY generation, partition, "offset" LIMIT %s
+"""
+"""Index: duplicates_pkey, by topic: reads all duplicates of the topic."""
+
+COLLISIONS_OF = """
+    SELECT topic, generation, partition, lower(offsets), (detail ->> 'client_uuid')::uuid, uuid, count(*) OVER ()
+    FROM findings WHERE kind = %(kind)s AND (uuid = %(uuid)s OR detail @> jsonb_build_object('client_uuid', %(uuid)s::uuid))
+    ORDER BY topic COLLATE "C", generation, partition, offsets LIMIT %(limit)s
+"""
+"""Index: none; reads the collisions, which are few."""
 
 # --- summary by topic, as archive-core's readers know it
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hop_archive.annotations import Annotations
+from hop_archive.catalog import condition
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.postgres import PostgresCatalog
-from hop_archive.catalog.protocol import Batch, Catalog, Collision, Duplicate, Outcome, TopicSummary
-from hop_archive.errors import SliceTakenError, StaleDecisionError
+from hop_archive.catalog.protocol import (
+    Batch,
+    Catalog,
+    Collision,
+    Duplicate,
+    Mentions,
+    Outcome,
+    Row,
+    TopicSummary,
+)
+from hop_archive.errors import ConfigurationError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Known, same_message
 from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks
+from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetSet
 from hop_archive_tests.contract.catalog_helpers import (
     TABLES,
@@ -622,3 +634,130 @@ def _take(catalog: Catalog, step: Step) -> str:
 
 def _ledger_without_times(catalog: Catalog) -> list[object]:
     return [replace(entry, created_at=TOMORROW) for entry in catalog.ledger()]
+
+
+# Selecting
+
+
+def selection(catalog: Catalog, adopt: Adopt) -> list[Row]:
+    """Rows of three topics in the catalog, in the order of their places."""
+    second = slice_of(0, 3, partition=1)
+    anew = slice_of(0, 2, generation=2)
+    other = slice_of(0, 2, topic="Other-topic")
+    by_place = [
+        Batch(other, rows=[row_at(other, offset, timestamp_ms=10 - offset) for offset in range(2)]),
+        full_batch(0, 5),
+        Batch(second, rows=[row_at(second, offset, annotations=SENT) for offset in (0, 2)]),
+        Batch(anew, rows=[row_at(anew, offset, timestamp_ms=50) for offset in range(2)]),
+    ]
+    adopted = [adopted_row(timestamp_ms=9), adopted_row(timestamp_ms=5), adopted_row(timestamp_ms=9)]
+    for batch in reversed(by_place):
+        catalog.commit(batch)
+    adopt(adopted)
+    return [row for batch in by_place for row in batch.rows] + [adopted[1], adopted[0], adopted[2]]
+
+
+SENT = Annotations(sender="O'Neill", media_type="text/plain")
+
+
+def test_all_rows_are_selected_in_order_of_their_places(catalog: Catalog, adopt: Adopt) -> None:
+    rows = selection(catalog, adopt)
+    assert list(catalog.select(Query())) == rows
+
+
+def test_rows_can_be_had_in_the_order_in_which_they_came(catalog: Catalog, adopt: Adopt) -> None:
+    rows = selection(catalog, adopt)
+    came = [*rows[9:11], *rows[7:9], *rows[2:7], *rows[:2], rows[12], rows[11], rows[13]]
+    assert list(catalog.select(Query(), Order.ID)) == came
+
+
+@pytest.mark.parametrize("order", Order)
+def test_each_bound_narrows_the_selection(catalog: Catalog, adopt: Adopt, order: Order) -> None:
+    rows = selection(catalog, adopt)
+
+    def chosen(**bounds: object) -> set[uuid.UUID]:
+        return {row.uuid for row in catalog.select(Query(**bounds), order)}  # type: ignore[arg-type] # as given
+
+    def expected(which: Callable[[Row], bool]) -> set[uuid.UUID]:
+        found = {row.uuid for row in rows if which(row)}
+        assert 0 < len(found) < len(rows)
+        return found
+
+    assert chosen(topics=("alerts",)) == expected(lambda row: row.topic == "alerts")
+    assert chosen(topics=("*-topic", "Other*")) == expected(lambda row: row.topic == "Other-topic")
+    assert chosen(since_ms=9) == expected(lambda row: row.timestamp_ms >= 9)
+    assert chosen(until_ms=9) == expected(lambda row: row.timestamp_ms < 9)
+    assert chosen(since_ms=9, until_ms=50) == expected(lambda row: 9 <= row.timestamp_ms < 50)
+    assert chosen(senders=("O'Neill", "nobody")) == expected(lambda row: row.annotations == SENT)
+    assert chosen(media_types=("text/plain",)) == expected(lambda row: row.annotations == SENT)
+    some = (rows[0].uuid, rows[5].uuid, rows[12].uuid, uuid.uuid4())
+    assert chosen(uuids=some) == set(some[:3])
+    assert chosen(uuids=some, topics=("alerts",)) == set(some[1:3])
+    assert chosen(uuids=()) == set()
+    assert chosen(since_ms=9, senders=("nobody",)) == set()
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("limit", [0, 1, 3, 13, 14, 15])
+def test_a_limit_takes_the_first_of_the_order(
+    catalog: Catalog, adopt: Adopt, limit: int, order: Order
+) -> None:
+    selection(catalog, adopt)
+    everything_there = list(catalog.select(Query(), order))
+    assert list(catalog.select(Query(limit=limit), order)) == everything_there[:limit]
+    uuids = tuple(row.uuid for row in everything_there)
+    assert list(catalog.select(Query(limit=limit, uuids=uuids), order)) == everything_there[:limit]
+
+
+@pytest.mark.parametrize("order", Order)
+def test_a_topic_that_the_catalog_does_not_have_is_an_error_that_names_the_nearest(
+    catalog: Catalog, adopt: Adopt, order: Order
+) -> None:
+    selection(catalog, adopt)
+    with pytest.raises(ConfigurationError, match="Did you mean alerts"):
+        next(catalog.select(Query(topics=("alerts", "alrets")), order))
+    with pytest.raises(ConfigurationError, match=r"nothing-\*"):
+        next(catalog.select(Query(topics=("nothing-*",)), order))
+
+
+def test_nothing_is_selected_of_an_empty_catalog(catalog: Catalog) -> None:
+    assert list(catalog.select(Query())) == []
+
+
+def test_a_selection_that_is_left_early_leaves_the_catalog_usable(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 100))
+    for _ in range(10):
+        next(catalog.select(Query()))
+    assert len(list(catalog.select(Query()))) == 100
+    catalog.commit(full_batch(100, 101))
+
+
+def test_what_is_selected_may_be_acted_on_meanwhile(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 10))
+    for row in catalog.select(Query()):
+        assert catalog.find(row.uuid) == row
+
+
+def test_a_message_that_nothing_else_speaks_of_has_no_mentions(catalog: Catalog) -> None:
+    batch = full_batch(0, 3)
+    catalog.commit(batch)
+    assert catalog.mentions(batch.rows[0].uuid, "alerts") == Mentions()
+
+
+def test_duplicates_and_collisions_of_a_uuid_are_told_and_counted(catalog: Catalog) -> None:
+    batch = full_batch(0, 3)
+    own = batch.rows[0].uuid
+    copies = [Duplicate(offset, 7, own, "same UUID") for offset in range(10, 15)]
+    stranger = Duplicate(15, 7, batch.rows[1].uuid, "same UUID")
+    elsewhere = slice_of(0, 2, topic="elsewhere")
+    derived = row_at(elsewhere, 1)
+    collision = Collision(1, own, derived.uuid)
+    catalog.commit(batch)
+    catalog.commit(Batch(slice_of(10, 16), duplicates=[*copies, stranger]))
+    catalog.commit(Batch(elsewhere, rows=[derived], collisions=[collision]))
+    told = catalog.mentions(own, "alerts", limit=2)
+    assert list(told.duplicates) == [(ALERTS, copies[0]), (ALERTS, copies[1])]
+    assert told.duplicate_count == 5
+    assert list(told.collisions) == [(elsewhere.lineage, collision)]
+    assert told.collision_count == 1
+    assert catalog.mentions(derived.uuid, "elsewhere").collisions == told.collisions

@@ -31,6 +31,7 @@ PURE = {
         "message",
         "planning",
         "reading",
+        "selecting",
         "slices",
         "topics",
     )
@@ -43,6 +44,7 @@ OPENERS = {f"hop_archive.{name}" for name in ("configuration", "logs", "opening"
 FITTINGS = OPENERS | {"hop_archive.credentials", "hop_archive.shared_state"}
 OUTER = ("hop_archive.cli", "hop_archive.orchestration")
 LOCAL = "hop_archive.local"
+AWS = "hop_archive.aws"  # a fitting too, and the only one that is a package
 CLIENTS = {
     "alembic",
     "boto3",
@@ -83,7 +85,9 @@ IMPORTS = {name: set(imported(path)) for name, path in FILES.items()}
 USE_CASES = {
     name
     for name in FILES
-    if name != "hop_archive" and name not in PURE | FITTINGS and not within(name, *ADAPTERS, *OUTER, LOCAL)
+    if name != "hop_archive"
+    and name not in PURE | FITTINGS
+    and not within(name, *ADAPTERS, *OUTER, LOCAL, AWS)
 }
 
 
