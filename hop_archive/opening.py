@@ -111,9 +111,19 @@ def open_store(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.e
         prefix=stanza.prefix,
         access_key=keys.access_key if keys else None,
         secret_key=keys.secret_key if keys else None,
+        profile=stanza.profile,
         concurrency=stanza.put_concurrency,
         deleting_allowed=stanza.deleting_allowed,
     )
+
+
+def open_backup(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.environ) -> Store | None:
+    """The backup bucket of a store stanza, read-only to us; None where it has none."""
+    stanza = stanza.resolved(environ)
+    if not isinstance(stanza, S3Stanza) or not stanza.backup_bucket:
+        return None
+    backup = {"bucket": stanza.backup_bucket, "backup_bucket": "", "deleting_allowed": False}
+    return open_store(f"{name} (backup)", stanza.model_copy(update=backup), environ)
 
 
 def _directory(text: str) -> Path | None:

@@ -16,6 +16,7 @@ from hop_archive.complaints import Context
 from hop_archive.topics import PATTERN_RULE, Layout, is_pattern
 
 Security = Literal["plaintext", "tls", "sasl-plain", "sasl-scram-sha-256", "sasl-scram-sha-512"]
+SslMode = Literal["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 

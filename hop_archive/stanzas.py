@@ -10,14 +10,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from hop_archive import credentials
+from hop_archive.aws import databases, secrets, shapes
+from hop_archive.aws.databases import Instance
+from hop_archive.aws.shapes import Secret
 from hop_archive.complaints import Context, made
 from hop_archive.credentials import AccessKeys, Login
-from hop_archive.errors import ConfigurationError
+from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.stanza_fields import (
     URL,
     Bucket,
@@ -32,6 +35,7 @@ from hop_archive.stanza_fields import (
     Prefix,
     Security,
     Servers,
+    SslMode,
     Text,
     Url,
 )
@@ -101,6 +105,11 @@ class Stanza(BaseModel):
         fields = type(self).model_fields.items()
         return {info.alias or name: getattr(self, name) for name, info in fields if name in given}
 
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the variables that keys ending in ``_env`` name, without which the stanza is of no use."""
+        keys = (key for key in type(self).model_fields if key.endswith("_env"))
+        return tuple(name for key in keys if (name := getattr(self, key)))
+
     def describe(self) -> str:
         """Return the address for messages and events; free of secrets."""
         raise NotImplementedError
@@ -165,14 +174,46 @@ class _Source(Stanza):
         return TopicPolicy(self.topics, self.veto, self.private, self.test_topics)
 
 
-class KafkaSourceStanza(_Source):
+class _OfAws(Stanza):
+    """What a stanza says whose secret is kept by AWS Secrets Manager.
+
+    Attributes:
+        secret_name: Name or ARN of the secret. Beside it, variables that ``..._env`` keys name beat it when they are set.
+        region: AWS region of the secret, and of the RDS instance.
+        profile: AWS profile to ask with; empty: what ``AWS_PROFILE`` names, or the default chain.
+    """
+
+    secret_name: Text = ""
+    region: Text = ""
+    profile: Text = ""
+
+    def _check_region(self, wanting: Mapping[str, str]) -> None:
+        """Refuse a region that is missing, or of no use; ``wanting`` has what needs one, by key."""
+        needing = [key for key, value in wanting.items() if value]
+        if needing and not self.region:
+            raise ValueError(f"{needing[0]} wants a region beside it")
+        if not needing and (self.region or self.profile):
+            raise ValueError(f"region and profile are of use only beside {' or '.join(wanting)}")
+
+    def _secret(self, name: str, key: str = "secret_name") -> Secret:
+        return secrets.secret(name, where=f"{self.label} {key}", region=self.region, profile=self.profile)
+
+    def _from_environment(self, key: str, environ: Mapping[str, str]) -> SecretStr:
+        variable = getattr(self, key)
+        return credentials.secret_from_environment(variable, environ, where=f"{self.label} {key}")
+
+
+class KafkaSourceStanza(_Source, _OfAws):
     """A Kafka cluster.
+
+    With ``sasl-...`` it needs a login: a secret, or two variables, or both, where the variables win if either is set.
 
     Attributes:
         bootstrap_servers: ``host:port``, comma-separated.
         security: The protocol. Each ``sasl-...`` is over TLS; passwords never travel in the clear.
-        username_env: Variable that holds the user's name; needed with ``sasl-...``.
-        password_env: Variable that holds the password; needed with ``sasl-...``.
+        username: Which user of the secret; empty: its own, or its only one.
+        username_env: Variable that holds the user's name.
+        password_env: Variable that holds the password.
         group_id: Consumer group whose offsets are committed for outside monitoring, and never read back.
         fetch_mebibytes: Bound on messages prefetched by one reader.
     """
@@ -180,6 +221,7 @@ class KafkaSourceStanza(_Source):
     type: Literal["kafka"] = "kafka"
     bootstrap_servers: Servers
     security: Security = "tls"
+    username: Text = ""
     username_env: EnvName = ""
     password_env: EnvName = ""
     group_id: Filled = "hop_archive"
@@ -187,30 +229,41 @@ class KafkaSourceStanza(_Source):
 
     @model_validator(mode="after")
     def _credentials_fit_security(self) -> Self:
+        if bool(self.username_env) != bool(self.password_env):
+            raise ValueError("wanted username_env and password_env, or neither")
         sasl = self.security.startswith("sasl-")
-        if sasl and not (self.username_env and self.password_env):
-            raise ValueError(f'security "{self.security}" wants username_env and password_env')
-        if not sasl and (self.username_env or self.password_env):
+        if sasl and not (self.username_env or self.secret_name):
+            raise ValueError(
+                f'security "{self.security}" wants secret_name, or username_env and password_env'
+            )
+        if not sasl and (self.username_env or self.secret_name):
             raise ValueError(
                 f'security "{self.security}" sends no username or password; wanted a "sasl-..." one'
             )
+        if self.username and not self.secret_name:
+            raise ValueError("username chooses among a secret's users; wanted secret_name beside it")
+        self._check_region({"secret_name": self.secret_name})
         return self
 
     def login(self, environ: Mapping[str, str] = os.environ) -> Login | None:
         """Return the user and password, or None where ``security`` wants none.
 
         Raises:
-            MissingSettingError: A variable is not set or empty.
+            MissingSettingError: A variable is not set or empty, or there is no such secret.
+            ForbiddenError, ConfigurationError, UnavailableError: See ``aws.secrets.secret``.
         """
         if not self.security.startswith("sasl-"):
             return None
-        user = credentials.secret_from_environment(
-            self.username_env, environ, where=f"{self.label} username_env"
-        )
-        password = credentials.secret_from_environment(
-            self.password_env, environ, where=f"{self.label} password_env"
-        )
-        return Login(user.get_secret_value(), password)
+        if not self._resolved:
+            return self.resolved(environ).login(environ)
+        if self.secret_name and not any(environ.get(name) for name in (self.username_env, self.password_env)):
+            return shapes.kafka_login(self._secret(self.secret_name), self.username)
+        user = self._from_environment("username_env", environ)
+        return Login(user.get_secret_value(), self._from_environment("password_env", environ))
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the variables without which the stanza is of no use: none where a secret has what they would say."""
+        return () if self.secret_name else super().secret_variables()
 
     def describe(self) -> str:
         """Return the address for messages and events; free of secrets."""
@@ -248,8 +301,11 @@ class _Permissions(Stanza):
     deleting_allowed: bool = False
 
 
-class PostgresStanza(_Permissions):
-    """A Postgres database: a ``url``, or its parts.
+class PostgresStanza(_Permissions, _OfAws):
+    """A Postgres database: a ``url``, or its parts, or the id of an RDS instance, which AWS tells the parts of.
+
+    The password is, in this order, that of ``password_env`` if that variable is set, of ``secret_name``, or the one
+    that RDS keeps for an instance's master user.
 
     Attributes:
         url: ``postgresql://user@host:port/name``. Its password, if any, comes from a variable.
@@ -258,6 +314,9 @@ class PostgresStanza(_Permissions):
         name: The database.
         user: Its role.
         password_env: Variable that holds the password; beats one in the url. Empty: ``~/.pgpass`` or none.
+        instance_id: RDS instance, with ``region``; what ``host``, ``port``, ``name`` and ``user`` say beats what it says.
+        sslmode: libpq's; empty: ``require`` for an RDS instance, else libpq's own default. Not beside ``url``.
+        sslrootcert: File of certificates that ``verify-ca`` and ``verify-full`` trust. Not beside ``url``.
         schema_name: TOML's ``schema``: where the tables are. (pydantic has taken the plain word.)
         pool_size: Bound on connections of one process.
     """
@@ -269,59 +328,128 @@ class PostgresStanza(_Permissions):
     name: Text = ""
     user: Text = ""
     password_env: EnvName = ""
+    instance_id: Text = ""
+    sslmode: SslMode = ""
+    sslrootcert: Text = ""
     schema_name: Filled = Field(default="public", alias="schema")
     pool_size: Count = 4
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        parts = self.model_fields_set & {"host", "port", "name", "user"}
+        others = {"host", "port", "name", "user", "instance_id", "sslmode", "sslrootcert"}
+        parts = self.model_fields_set & others
         if self.url.get_secret_value() and parts:
             raise ValueError(f"wanted url or its parts, found url and {', '.join(sorted(parts))}")
-        if not self.url.get_secret_value() and not (self.host and self.name and self.user):
-            raise ValueError("wanted url, or host, name and user")
+        if not (self.url.get_secret_value() or self.instance_id or (self.host and self.name and self.user)):
+            raise ValueError("wanted url, or host, name and user, or instance_id")
+        self._check_region({"secret_name": self.secret_name, "instance_id": self.instance_id})
         return self
 
     def dsn(self, environ: Mapping[str, str] = os.environ) -> SecretStr:
         """Return the whole connection URL, password and all, that libpq and SQLAlchemy take.
 
+        Asks AWS for what the stanza leaves to it, which is remembered for a minute.
+
         Raises:
-            MissingSettingError: A variable is not set or empty.
-            ConfigurationError: The url that a variable holds is not a Postgres url.
+            MissingSettingError: A variable is not set or empty, or AWS has no such instance or secret.
+            ConfigurationError: The url that a variable holds is not a Postgres url, or a secret has another form.
+            ForbiddenError, UnavailableError: AWS refused, or does not answer.
         """
-        here = self.resolved(environ)
-        password = _password(here, environ)
-        if found := URL.fullmatch(here.url.get_secret_value()):
-            return SecretStr(_url_with_password(found, password))
-        login = f"{quote(here.user, safe='')}{_after(':', password)}"
-        host = f"[{here.host}]" if ":" in here.host else quote(here.host, safe="")
-        return SecretStr(f"postgresql://{login}@{host}:{here.port}/{quote(here.name, safe='')}")
+        if not self._resolved:
+            return self.resolved(environ).dsn(environ)
+        if found := URL.fullmatch(self.url.get_secret_value()):
+            login = self._login(unquote(found["user"] or ""), None, environ)
+            return SecretStr(_url_with_login(found, login))
+        return self._dsn_of_parts(self._instance(environ), environ)
+
+    def _dsn_of_parts(self, known: Instance | None, environ: Mapping[str, str]) -> SecretStr:
+        login = self._login(self.user, known, environ)
+        host, port = self._host_and_port(known)
+        name = self.name or (known.name if known else "") or self._no_name()
+        user = login.username or (known.user if known else "")
+        return SecretStr(
+            f"postgresql://{quote(user, safe='')}{_after(':', _quoted(login.password))}@{host}:{port}"
+            f"/{quote(name, safe='')}{_after('?', self._ssl())}"
+        )
+
+    def _instance(self, environ: Mapping[str, str]) -> Instance | None:
+        """Ask AWS about the instance, unless the stanza and the environment say all."""
+        password_known = bool(self.secret_name or environ.get(self.password_env))
+        if not self.instance_id or (self.host and self.name and self.user and password_known):
+            return None
+        where = f"{self.label} instance_id"
+        return databases.instance(self.instance_id, where=where, region=self.region, profile=self.profile)
+
+    def _host_and_port(self, known: Instance | None) -> tuple[str, int]:
+        host = self.host or (known.host if known else "")
+        port = known.port if known and "port" not in self.model_fields_set else self.port
+        return f"[{host}]" if ":" in host else quote(host, safe=""), port
+
+    def _login(self, user: str, known: Instance | None, environ: Mapping[str, str]) -> Login:
+        if self.password_env and (environ.get(self.password_env) or not self._has_secret(known)):
+            return Login(user, self._from_environment("password_env", environ))
+        if self.secret_name:
+            return shapes.database_login(self._secret(self.secret_name), user)
+        if known is not None:
+            return shapes.database_login(self._secret(self._kept_by(known), "instance_id"), user)
+        return Login(user, SecretStr(""))
+
+    def _has_secret(self, known: Instance | None) -> bool:
+        return bool(self.secret_name or (known and known.secret_arn))
+
+    def _kept_by(self, known: Instance) -> str:
+        """Return where RDS keeps the master user's password."""
+        if known.secret_arn:
+            return known.secret_arn
+        raise MissingSettingError(
+            f"{self.label}: there is no password. The stanza names no secret, and RDS keeps none for {self.instance_id}.",
+            remedy="Name the secret with secret_name, or the variable that holds the password with password_env.",
+            instance_id=self.instance_id,
+        )
+
+    def _no_name(self) -> str:
+        raise MissingSettingError(
+            f"{self.label}: RDS instance {self.instance_id} names no database.",
+            remedy="Say which with name in the stanza.",
+            instance_id=self.instance_id,
+        )
+
+    def _ssl(self) -> str:
+        """Return libpq's options for TLS. What runs in RDS has it, and the way there is not ours."""
+        mode = self.sslmode or ("require" if self.instance_id else "")
+        options = {"sslmode": mode, "sslrootcert": self.sslrootcert}
+        return "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items() if value)
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the variables without which the stanza is of no use: none where AWS has what they would say."""
+        return () if self.secret_name or self.instance_id else super().secret_variables()
 
     def describe(self) -> str:
         """Return the address for messages and events; free of secrets."""
-        if not self.url.get_secret_value():
-            return f"postgresql://{self.user}@{self.host}:{self.port}/{self.name}"
         if found := URL.fullmatch(self.url.get_secret_value()):
             login = f"{found['user']}@" if found["user"] else ""
             return f"postgresql://{login}{found['hosts']}/{found['name'] or ''}"
-        return f"Postgres at the url of {self.label}"
+        if self.url.get_secret_value():
+            return f"Postgres at the url of {self.label}"
+        if self.instance_id:
+            return f"RDS instance {self.instance_id} in {self.region}{_after(' by way of ', self.host)}"
+        return f"postgresql://{self.user}@{self.host}:{self.port}/{self.name}"
 
 
 def _after(mark: str, text: str | None) -> str:
     return f"{mark}{text}" if text else ""
 
 
-def _password(stanza: PostgresStanza, environ: Mapping[str, str]) -> str:
-    if not stanza.password_env:
-        return ""
-    where = f"{stanza.label} password_env"
-    secret = credentials.secret_from_environment(stanza.password_env, environ, where=where)
+def _quoted(secret: SecretStr) -> str:
     return quote(secret.get_secret_value(), safe="")
 
 
-def _url_with_password(found: re.Match[str], password: str) -> str:
-    login = f"{found['user'] or ''}{_after(':', password or found['password'])}"
+def _url_with_login(found: re.Match[str], login: Login) -> str:
+    """Put a login into a url, whose own name is percent-encoded already."""
+    user = found["user"] or quote(login.username, safe="")
+    both = f"{user}{_after(':', _quoted(login.password) or found['password'])}"
     tail = f"/{found['name'] or ''}{_after('?', found['options'])}"
-    return f"postgresql://{login}{'@' if login else ''}{found['hosts']}{tail}"
+    return f"postgresql://{both}{'@' if both else ''}{found['hosts']}{tail}"
 
 
 class MockDatabaseStanza(_Permissions):
@@ -368,6 +496,7 @@ class S3Stanza(_Store):
         prefix: What stands before each object key, with a ``/`` between; empty: nothing.
         access_key_env: Variable that holds the access key. Empty, like the next: the default AWS chain.
         secret_key_env: Variable that holds the secret key.
+        profile: AWS profile that supplies the keys; empty: what ``AWS_PROFILE`` names, or the default chain.
         put_concurrency: Bound on requests in flight.
     """
 
@@ -379,12 +508,15 @@ class S3Stanza(_Store):
     prefix: Prefix = ""
     access_key_env: EnvName = ""
     secret_key_env: EnvName = ""
+    profile: Text = ""
     put_concurrency: Count = 64
 
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Self:
         if bool(self.access_key_env) != bool(self.secret_key_env):
             raise ValueError("wanted access_key_env and secret_key_env, or neither")
+        if self.access_key_env and self.profile:
+            raise ValueError("wanted a profile, or access_key_env and secret_key_env")
         return self
 
     @model_validator(mode="after")

@@ -96,7 +96,7 @@ def _listed(kind: str, stanza: Stanza, selected: str | None, environ: Mapping[st
 
 def _address(stanza: Stanza, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...], str]:
     """Where a stanza leads, the variables that it lacks, and what else is wrong."""
-    secrets = [name for name in _secret_variables(stanza) if not environ.get(name)]
+    secrets = [name for name in stanza.secret_variables() if not environ.get(name)]
     try:
         return stanza.resolved(environ).describe(), tuple(secrets), ""
     except MissingSettingError as error:
@@ -105,12 +105,6 @@ def _address(stanza: Stanza, environ: Mapping[str, str]) -> tuple[str, tuple[str
         return "", tuple(dict.fromkeys([*variables, *secrets])), ""
     except ConfigurationError as error:
         return "", tuple(secrets), str(error)
-
-
-def _secret_variables(stanza: Stanza) -> list[str]:
-    """The variables that keys ending in ``_env`` name: the stanza is of no use without them."""
-    keys = (key for key in type(stanza).model_fields if key.endswith("_env"))
-    return [name for key in keys if (name := getattr(stanza, key))]
 
 
 def _lines(listed: list[Listed]) -> Iterator[str]:

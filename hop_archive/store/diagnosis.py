@@ -94,10 +94,20 @@ def diagnose(
     except boto.ParamValidationError as error:
         return ConfigurationError(f"{place}: {error}", **place.facts)
     except no_credentials as error:
-        return forbidden(place, f"no credentials: {error}")
+        return without_credentials(place, error)
     except boto.BotoCoreError as error:
         return unavailable(place, f"{error}")
     return None
+
+
+def without_credentials(place: Place, error: Exception) -> ForbiddenError:
+    """Return the error for credentials that boto3 did not find, or that nobody gave it."""
+    from botocore.exceptions import CredentialRetrievalError
+
+    # The text of this one has what a credential process wrote to its error output: nobody knows what that is.
+    if isinstance(error, CredentialRetrievalError):
+        return forbidden(place, f"no credentials: {error.kwargs.get('provider', 'the chain')} gave none")
+    return forbidden(place, f"no credentials: {error}")
 
 
 def unavailable(place: Place, found: str) -> UnavailableError:

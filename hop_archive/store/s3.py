@@ -24,6 +24,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store as Client
 from pydantic import SecretStr
 
+from hop_archive.aws.account import RenewedKeys, session
 from hop_archive.errors import (
     ConfigurationError,
     CorruptError,
@@ -33,7 +34,14 @@ from hop_archive.errors import (
 )
 from hop_archive.store.ahead import Answer, ReadAhead
 from hop_archive.store.condition import StoreCondition, ask_condition
-from hop_archive.store.diagnosis import PROBE_TIMEOUT_S, Place, diagnose, forbidden, unavailable
+from hop_archive.store.diagnosis import (
+    PROBE_TIMEOUT_S,
+    Place,
+    diagnose,
+    forbidden,
+    unavailable,
+    without_credentials,
+)
 from hop_archive.store.keys import is_legal, legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
 from hop_archive.store.spans import Span, cut, spans
@@ -50,10 +58,6 @@ _MANY = 1_000
 
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Between attempts to create an object, beyond those that obstore makes by itself."""
-
-_CREDENTIALS_LIFE = timedelta(minutes=10)
-"""How long credentials of the AWS chain are kept. botocore renews those that would end within 10 minutes before
-it hands them out, so none outlives this."""
 
 _TOPIC_FOLDERS = frozenset({"", "segments/"})
 """Folders whose entries are named after topics; see ``S3Store.listing``."""
@@ -75,6 +79,7 @@ class S3Store:
         prefix: Stands before each key, with a ``/`` between.
         access_key: None: the default AWS chain (profile, environment, task or instance role), renewed as it expires.
         secret_key: Goes with ``access_key``.
+        profile: Without keys: the profile that supplies them; empty: the default chain says which, if any.
         concurrency: Bound on puts in flight, and likewise on gets.
         deleting_allowed: Whether ``delete`` deletes.
         timeout_s: Bound on one request, body included: a large object has to get through in this time.
@@ -91,6 +96,7 @@ class S3Store:
         prefix: str = "",
         access_key: str | None = None,
         secret_key: SecretStr | str | None = None,
+        profile: str = "",
         concurrency: int = 64,
         deleting_allowed: bool = False,
         timeout_s: float = 30.0,
@@ -100,6 +106,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._access_key = access_key
         self._secret_key = SecretStr(secret_key) if isinstance(secret_key, str) else secret_key
+        self._profile = profile
         self._concurrency = concurrency
         self._deleting_allowed = deleting_allowed
         self._timeout_s = timeout_s
@@ -248,13 +255,12 @@ class S3Store:
 
     def _chain(self) -> Callable[[], Any]:
         from botocore.exceptions import BotoCoreError
-        from obstore.auth.boto3 import Boto3CredentialProvider
 
         try:
-            return Boto3CredentialProvider(ttl=_CREDENTIALS_LIFE)
-        except (BotoCoreError, ValueError) as error:
-            # ValueError: no link of the chain had any.
-            raise forbidden(self._place, f"no credentials: {error}") from error
+            return RenewedKeys.of(self._profile)
+        except BotoCoreError as error:
+            failed = error
+        raise without_credentials(self._place, failed)
 
     def _pool(self, purpose: str) -> ThreadPoolExecutor:
         with self._lock:
@@ -285,13 +291,12 @@ class S3Store:
         return unavailable(self._place, f"{type(error).__name__}, and now it answers")
 
     def _second_client(self) -> Any:
-        import boto3
         from botocore.config import Config
 
-        secret = self._secret_key.get_secret_value() if self._secret_key else None
-        session = boto3.Session(aws_access_key_id=self._access_key, aws_secret_access_key=secret)
-        return session.client(
+        return session(self._profile).client(
             "s3",
+            aws_access_key_id=self._access_key,
+            aws_secret_access_key=self._secret_key.get_secret_value() if self._secret_key else None,
             endpoint_url=self._place.endpoint or None,
             region_name=self._place.region,
             config=Config(

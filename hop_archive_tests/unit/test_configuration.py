@@ -105,9 +105,30 @@ WRONG = {
         "[source.x] security: wanted 'plaintext', 'tls', 'sasl-plain', 'sasl-scram-sha-256' or"
         " 'sasl-scram-sha-512', found \"ssl\""
     ),
-    kafka('security = "sasl-plain"'): '[source.x]: security "sasl-plain" wants username_env and password_env',
-    kafka('username_env = "A"'): (
+    kafka('security = "sasl-plain"'): (
+        '[source.x]: security "sasl-plain" wants secret_name, or username_env and password_env'
+    ),
+    kafka('username_env = "A"'): "[source.x]: wanted username_env and password_env, or neither",
+    kafka('username_env = "A"\npassword_env = "B"'): (
         '[source.x]: security "tls" sends no username or password; wanted a "sasl-..." one'
+    ),
+    kafka('secret_name = "s"\nregion = "r"'): (
+        '[source.x]: security "tls" sends no username or password; wanted a "sasl-..." one'
+    ),
+    kafka('security = "sasl-plain"\nsecret_name = "s"'): "[source.x]: secret_name wants a region beside it",
+    kafka('region = "r"'): "[source.x]: region and profile are of use only beside secret_name",
+    kafka('security = "sasl-plain"\nusername_env = "A"\npassword_env = "B"\nusername = "u"'): (
+        "[source.x]: username chooses among a secret's users; wanted secret_name beside it"
+    ),
+    s3('profile = "p"\naccess_key_env = "A"\nsecret_key_env = "B"'): (
+        "[store.x]: wanted a profile, or access_key_env and secret_key_env"
+    ),
+    postgres('instance_id = "i"'): "[database.x]: instance_id wants a region beside it",
+    postgres('url = "postgresql://h/d"\nprofile = "p"'): (
+        "[database.x]: region and profile are of use only beside secret_name or instance_id"
+    ),
+    postgres('url = "postgresql://h/d"\nsslmode = "require"'): (
+        "[database.x]: wanted url or its parts, found url and sslmode"
     ),
     mock("rate = -1"): "[source.x] rate: wanted at least 0, found -1",
     mock("rate = nan"): "[source.x] rate: wanted a finite number, found NaN",
@@ -115,7 +136,7 @@ WRONG = {
         "[source.x] qqq: unknown key; known:"
         " topics, veto, private, test_topics, writable, production, type, samples, rate, directory"
     ),
-    postgres("port = 1"): "[database.x]: wanted url, or host, name and user",
+    postgres("port = 1"): "[database.x]: wanted url, or host, name and user, or instance_id",
     postgres(
         'url = "postgresql://h/d"\nuser = "u"'
     ): "[database.x]: wanted url or its parts, found url and user",
@@ -295,15 +316,57 @@ def test_the_mocks_resolve_with_no_environment_at_all() -> None:
         assert stanza.resolved({"HOP_ARCHIVE_MOCK_DIR": "d"}).describe() == "a mock in the directory d"
 
 
-def test_the_aws_stanzas_need_an_address_and_nothing_else() -> None:
+@pytest.mark.parametrize(("kind", "place"), [("prod", "hopprod"), ("dev", "hopdevel")])
+def test_the_aws_stanzas_need_no_variable_at_all(kind: str, place: str) -> None:
     shipped = load(environ={})
-    environ = {"HOP_ARCHIVE_PROD_BUCKET": "abc", "HOP_ARCHIVE_PROD_DATABASE_HOST": "db.example.org"}
-    store = shipped.store("s3-prod").resolved(environ)
-    assert store.describe() == "s3://abc at AWS"
+    source, data = shipped.source(f"hop-{kind}").resolved({}), shipped.database(f"aws-{kind}-db").resolved({})
+    store = shipped.store(f"s3-{kind}").resolved({})
+    assert isinstance(source, KafkaSourceStanza)
+    assert isinstance(data, PostgresStanza)
     assert isinstance(store, S3Stanza)
+    assert store.describe() == f"s3://{place}-scimma-archive-ingest at AWS"
+    assert store.backup_bucket == f"{place}-scimma-archive-ingest-backup"
+    assert data.describe() == f"RDS instance {place}-archive-ingest-db in us-west-2"
+    assert data.secret_name.casefold() == f"{place}-archive-ingest-db-password"
+    assert source.secret_name.casefold() == f"{place}-archive-ingest-hop-{kind}-credentials"
+    assert source.group_id == f"sys.archive-ingest-{kind}"
+    assert [stanza.secret_variables() for stanza in (source, data, store)] == [(), (), ()]
+
+
+def test_each_part_of_an_aws_stanza_may_be_another() -> None:
+    shipped = load(environ={})
+    environ = {"HOP_ARCHIVE_PROD_BUCKET": "abc", "HOP_ARCHIVE_PROD_DATABASE_HOST": "localhost"}
+    store = shipped.store("s3-prod").resolved(environ)
+    assert isinstance(store, S3Stanza)
+    assert store.describe() == "s3://abc at AWS"
     assert store.access_keys(environ) is None
     described = shipped.database("aws-prod-db").resolved(environ).describe()
-    assert described == "postgresql://hop_archive@db.example.org:5432/hop_archive"
+    assert described == "RDS instance hopprod-archive-ingest-db in us-west-2 by way of localhost"
+
+
+def test_where_host_name_user_and_password_are_given_aws_is_not_asked() -> None:
+    shipped = load(environ={}).database("aws-prod-db")
+    assert isinstance(shipped, PostgresStanza)
+    given = {"HOST": "db.example.org", "NAME": "archive", "USER": "me", "PASSWORD": "hunter2"}
+    dsn = shipped.dsn({f"HOP_ARCHIVE_PROD_DATABASE_{name}": value for name, value in given.items()})
+    assert dsn.get_secret_value() == "postgresql://me:hunter2@db.example.org:5432/archive?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("", {}),
+        ('sslmode = "disable"', {"sslmode": "disable"}),
+        (
+            'sslmode = "verify-full"\nsslrootcert = "/a b.pem"',
+            {"sslmode": "verify-full", "sslrootcert": "/a b.pem"},
+        ),
+    ],
+)
+def test_tls_is_as_the_stanza_says(text: str, options: dict[str, str]) -> None:
+    dsn = database(f'host = "h"\nname = "d"\nuser = "u"\n{text}').dsn({}).get_secret_value()
+    assert conninfo_to_dict(dsn) == {"host": "h", "port": "5432", "dbname": "d", "user": "u", **options}
+    assert make_url(dsn).query == options
 
 
 @pytest.mark.parametrize("environ", [{}, dict.fromkeys(LOCAL, "")])
@@ -322,7 +385,9 @@ def test_a_missing_variable_is_told_with_stanza_key_and_remedy(environ: Mapping[
 def test_a_missing_secret_is_told_with_stanza_key_and_variable() -> None:
     source = load(environ={}).source("hop-prod")
     assert isinstance(source, KafkaSourceStanza)
-    with pytest.raises(MissingSettingError) as caught:
+    with pytest.raises(
+        MissingSettingError
+    ) as caught:  # one variable of the two is a slip: no secret fills it in
         source.login({"HOP_ARCHIVE_PROD_USERNAME": "me"})
     assert str(caught.value) == (
         "stanzas.toml (shipped): [source.hop-prod] password_env: environment variable"
@@ -406,17 +471,9 @@ def all_stanzas(configuration: Configuration) -> list[Stanza]:
     return [stanza for kind in kinds for stanza in kind.values()]
 
 
-SERVERS = {
-    "HOP_ARCHIVE_PROD_BUCKET": "abc",
-    "HOP_ARCHIVE_DEV_BUCKET": "abc",
-    "HOP_ARCHIVE_PROD_DATABASE_HOST": "h",
-    "HOP_ARCHIVE_DEV_DATABASE_HOST": "h",
-}
-
-
 @pytest.mark.parametrize("stanza", all_stanzas(load(environ={})), ids=lambda stanza: stanza.stanza_name)
 def test_no_stanza_shows_a_secret_resolved_or_not(stanza: Stanza) -> None:
-    resolved = stanza.resolved(LOCAL | SERVERS)
+    resolved = stanza.resolved(LOCAL)
     shown = [
         repr(resolved),
         str(resolved),
