@@ -3,9 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STACK ?= .local-stack
+# The image: its name, where make push takes it (ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com), and for what machines.
+IMAGE ?= hop-archive
+REGISTRY ?= ghcr.io/scimma
+PLATFORM ?= linux/amd64
+VERSION ?=
+COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev down check format test test-kafka bench clean
+.PHONY: help setup demo dev down check format test test-kafka bench container push constraints check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +51,18 @@ test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Jav
 
 bench: setup ## Measure rates side by side in one run; also writes bench.json
 	$(BIN)/python -m hop_archive_tests.bench --json bench.json
+
+container: ## Build the image of what is checked out (IMAGE, VERSION, COMMIT, PLATFORM)
+	$(PYTHON) docker/release.py container --image '$(IMAGE)' --version '$(VERSION)' --commit '$(COMMIT)' --platform '$(PLATFORM)'
+
+push: ## Build and push a release: make push GITHUB_REF=hop-archive-1.2.3 (REGISTRY, IMAGE, PLATFORM)
+	$(PYTHON) docker/release.py push --ref '$(GITHUB_REF)' --registry '$(REGISTRY)' --image '$(IMAGE)' --platform '$(PLATFORM)'
+
+constraints: setup ## Pin the image to the versions that are installed here and tested
+	$(BIN)/python docker/pin.py > docker/constraints.txt
+
+check-image: setup ## Run all that the image would run, from a wheel in a fresh environment with its pinned versions
+	HOP_ARCHIVE_TEST_WHOLE_IMAGE=1 $(BIN)/pytest hop_archive_tests/deployment/test_production.py
 
 clean: ## Remove the virtual environment and caches; data of the local stack stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
