@@ -97,13 +97,9 @@ def _topics(infos: Collection[str], wanted: Collection[str]) -> Check:
     told = f"{len(wanted)} of {len(infos)} topics are archived"
     if wanted:
         return Check("source", "topics", Verdict.OK, told)
-    return Check(
-        "source",
-        "topics",
-        Verdict.WARNING,
-        told,
-        "Look at topics and veto of the stanza, and at what the credentials may see: Kafka hides other topics.",
-    )
+    hidden = "what the credentials may see: Kafka hides other topics."
+    remedy = f"Look at topics and veto of the stanza, and at {hidden}" if infos else f"Look at {hidden}"
+    return Check("source", "topics", Verdict.WARNING, told, remedy)
 
 
 def _ids(wanted: Mapping[str, TopicInfo]) -> Check:

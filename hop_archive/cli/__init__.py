@@ -21,9 +21,13 @@ from hop_archive.errors import HopArchiveError
 COMMANDS: dict[str, str] = {
     "run": "hop_archive.cli.run:run",
     "status": "hop_archive.cli.status:status",
+    "uuids": "hop_archive.cli.uuids:uuids",
+    "publish": "hop_archive.cli.publish:publish",
+    "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",
     "kube-logs": "hop_archive.cli.kube_logs:kube_logs",
+    "completion": "hop_archive.cli.completion:completion",
     "local": "hop_archive.cli.local:local",
 }
 """Name of each command, and where it is."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from hop_archive.cli.completion import stanza_names
+
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.configuration import Configuration, Selection
@@ -21,6 +23,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _CHATTY = ("hop_archive.librdkafka", "psycopg.pool")
 
+
+def _stanza_option(short: str, long: str, help_text: str) -> Callable[[Command], Command]:
+    return click.option(short, long, metavar="NAME", help=help_text, shell_complete=stanza_names)
+
+
 _OPTIONS = (
     click.option(
         "-t",
@@ -28,19 +35,10 @@ _OPTIONS = (
         type=click.Path(dir_okay=False, path_type=Path),
         help="File with stanzas of your own.  [default: $HOP_ARCHIVE_TOML, or hop_archive.toml here if there is one]",
     ),
-    click.option(
-        "-H", "--source", metavar="NAME", help="Source stanza.  [default: $HOP_ARCHIVE_SOURCE, or mock-hop]"
-    ),
-    click.option(
-        "-D",
-        "--database",
-        metavar="NAME",
-        help="Database stanza.  [default: $HOP_ARCHIVE_DATABASE, or mock-db]",
-    ),
-    click.option(
-        "-S", "--store", metavar="NAME", help="Store stanza.  [default: $HOP_ARCHIVE_STORE, or mock-store]"
-    ),
-    click.option("-l", "--log", metavar="NAME", help="Log stanza.  [default: $HOP_ARCHIVE_LOG, or default]"),
+    _stanza_option("-H", "--source", "Source stanza.  [default: $HOP_ARCHIVE_SOURCE, or mock-hop]"),
+    _stanza_option("-D", "--database", "Database stanza.  [default: $HOP_ARCHIVE_DATABASE, or mock-db]"),
+    _stanza_option("-S", "--store", "Store stanza.  [default: $HOP_ARCHIVE_STORE, or mock-store]"),
+    _stanza_option("-l", "--log", "Log stanza.  [default: $HOP_ARCHIVE_LOG, or default]"),
 )
 
 

@@ -1,0 +1,276 @@
+"""What a look at each part says, where all is well and where it is not."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from hop_archive.catalog.condition import CatalogCondition
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.diagnosing import (
+    PROBE_KEY,
+    Check,
+    Verdict,
+    examine_catalog,
+    examine_clocks,
+    examine_source,
+    examine_store,
+)
+from hop_archive.errors import ForbiddenError, UnavailableError
+from hop_archive.local.samples import filler
+from hop_archive.source.mock import MockSource
+from hop_archive.source.protocol import TopicInfo
+from hop_archive.store.condition import StoreCondition
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import Created, NewObject
+from hop_archive.topics import TopicPolicy
+
+OK, WARNING, UNKNOWN, FAILED = Verdict.OK, Verdict.WARNING, Verdict.UNKNOWN, Verdict.FAILED
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+def verdicts(checks: Sequence[Check]) -> dict[str, Verdict]:
+    return {check.what: check.verdict for check in checks}
+
+
+def named(checks: Sequence[Check], what: str) -> Check:
+    (found,) = [check for check in checks if check.what == what]
+    return found
+
+
+# The source
+
+
+class Source(MockSource):
+    """A mock with rights, and ids, of the test's choice."""
+
+    rights: frozenset[str] | None = frozenset({"read", "describe"})
+    has_ids = True
+
+    def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
+        return dict.fromkeys(self.topics(topics), self.rights)
+
+    def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
+        found = super().topics(names)
+        if self.has_ids:
+            return found
+        return {name: replace(info, topic_id=None) for name, info in found.items()}
+
+
+@pytest.fixture
+def source() -> Source:
+    made = Source()
+    made.create_topic("alerts", 2)
+    made.create_topic("sys.heartbeat")
+    made.publish([replace(one, partition=1) for one in filler(1, 100, topic="alerts")])
+    return made
+
+
+POLICY = TopicPolicy(veto=("sys.*",))
+
+
+def look(source: Source, policy: TopicPolicy = POLICY, *, writable: bool = False) -> list[Check]:
+    return list(examine_source(source, policy, writable=writable))
+
+
+def test_a_source_that_can_be_read_and_not_written_is_well(source: Source) -> None:
+    found = look(source)
+    assert set(verdicts(found).values()) == {OK}
+    assert named(found, "topics").detail == "1 of 2 topics are archived"
+    assert named(found, "reads").detail == "alerts[1] at offset 0"
+    assert named(found, "may write").detail == "no, as it should be"
+
+
+def test_a_source_that_does_not_answer_fails_and_nothing_else_is_asked(source: Source) -> None:
+    source.cluster.stop()
+    (found,) = look(source)
+    assert (found.what, found.verdict) == ("answers", FAILED)
+    assert found.remedy
+    assert found.remedy not in found.detail
+
+
+def test_no_topic_that_is_wanted_is_a_warning(source: Source) -> None:
+    found = look(source, TopicPolicy(topics=("other.*",)))
+    assert verdicts(found) == {"answers": OK, "topics": WARNING}
+
+
+def test_topics_that_may_not_be_read_are_a_failure_that_names_them(source: Source) -> None:
+    source.rights = frozenset({"describe"})
+    check = named(look(source), "may read")
+    assert (check.verdict, check.detail) == (FAILED, "no right to read alerts")
+
+
+def test_rights_that_are_not_told_are_not_known_and_reading_is_tried_all_the_same(source: Source) -> None:
+    source.rights = None
+    found = verdicts(look(source))
+    assert (found["may read"], found["may write"], found["reads"]) == (UNKNOWN, UNKNOWN, OK)
+
+
+def test_where_nothing_waits_it_is_not_known_whether_reading_works(source: Source) -> None:
+    source.create_topic("other")
+    assert verdicts(look(source, TopicPolicy(topics=("other",))))["reads"] is UNKNOWN
+
+
+def test_a_cluster_without_topic_ids_is_a_warning(source: Source) -> None:
+    source.has_ids = False
+    assert verdicts(look(source))["topic ids"] is WARNING
+
+
+@pytest.mark.parametrize(
+    ("rights", "writable", "verdict"),
+    [
+        ({"read"}, False, OK),
+        ({"read", "write"}, True, OK),
+        ({"read"}, True, WARNING),
+        ({"read", "write"}, False, WARNING),
+        ({"read", "delete"}, False, WARNING),
+    ],
+)
+def test_rights_to_write_are_compared_with_what_the_stanza_says(
+    source: Source, rights: set[str], writable: bool, verdict: Verdict
+) -> None:
+    source.rights = frozenset(rights)
+    assert verdicts(look(source, writable=writable))["may write"] is verdict
+
+
+# The database
+
+
+class Catalog(MockCatalog):
+    """A mock in a condition of the test's choice."""
+
+    lacks: Mapping[str, str] = {}
+    is_old = read_only = False
+
+    def condition(self) -> CatalogCondition:
+        whole = super().condition()
+        rights = {table: may - {self.lacks.get(table, "")} for table, may in whole.rights.items()}
+        return replace(whole, rights=rights, is_old=self.is_old, read_only=self.read_only, role="joe")
+
+
+def test_a_database_that_lets_everything_be_done_is_well() -> None:
+    found = list(examine_catalog(Catalog(), deleting_allowed=True))
+    assert set(verdicts(found).values()) == {OK}
+
+
+def test_a_right_to_insert_that_lacks_is_a_failure_that_names_role_and_table() -> None:
+    catalog = Catalog()
+    catalog.lacks = {"batches": "INSERT"}
+    check = named(list(examine_catalog(catalog, deleting_allowed=False)), "may write")
+    assert (check.verdict, check.detail) == (FAILED, "role joe lacks INSERT on batches")
+
+
+@pytest.mark.parametrize(("allowed", "verdict"), [(True, WARNING), (False, OK)])
+def test_a_right_to_delete_is_missed_only_where_the_stanza_allows_deleting(
+    allowed: bool, verdict: Verdict
+) -> None:
+    catalog = Catalog()
+    catalog.lacks = {"messages": "DELETE"}
+    assert verdicts(list(examine_catalog(catalog, deleting_allowed=allowed)))["may delete"] is verdict
+
+
+def test_a_standby_and_an_old_server_are_failures() -> None:
+    catalog = Catalog()
+    catalog.read_only = catalog.is_old = True
+    found = verdicts(list(examine_catalog(catalog, deleting_allowed=False)))
+    assert (found["version"], found["may write"]) == (FAILED, FAILED)
+
+
+# The store
+
+
+class Overwriting(MockStore):
+    """A server that does not know If-None-Match."""
+
+    def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
+        return [Created.NEW for _ in objects]
+
+
+class Denying(MockStore):
+    """A store whose credentials may only read."""
+
+    def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
+        raise ForbiddenError("Store x refused: AccessDenied.", remedy="Check the keys.")
+
+
+def test_a_store_is_asked_with_one_object_that_stays_as_it_is_however_often() -> None:
+    store = MockStore()
+    for _ in range(2):
+        assert set(verdicts(list(examine_store(store))).values()) == {OK}
+    assert [info.key for info in store.listing()] == [PROBE_KEY]
+
+
+def test_without_a_probe_nothing_is_created() -> None:
+    store = MockStore()
+    assert "may create objects" not in verdicts(list(examine_store(store, probe=False)))
+    assert list(store.listing()) == []
+
+
+def test_a_server_that_replaces_objects_is_a_failure() -> None:
+    assert verdicts(list(examine_store(Overwriting())))["may create objects"] is FAILED
+
+
+def test_a_store_that_takes_nothing_is_a_failure_with_its_remedy() -> None:
+    check = named(list(examine_store(Denying())), "may create objects")
+    assert (check.verdict, check.detail, check.remedy) == (
+        FAILED,
+        "Store x refused: AccessDenied.",
+        "Check the keys.",
+    )
+
+
+class Keeping(MockStore):
+    """A store in a condition of the test's choice."""
+
+    def __init__(self, versioning: bool | None, why_unknown: str = "") -> None:
+        super().__init__()
+        self.versioning, self.why_unknown = versioning, why_unknown
+
+    def condition(self) -> StoreCondition:
+        return StoreCondition(None, self.versioning, None, self.why_unknown)
+
+
+@pytest.mark.parametrize(
+    ("versioning", "why_unknown", "expected", "verdict"),
+    [
+        (True, "", True, OK),
+        (False, "", True, WARNING),
+        (False, "", False, OK),
+        (None, "denied", True, UNKNOWN),
+    ],
+)
+def test_versions_are_missed_where_they_are_expected(
+    versioning: bool | None, why_unknown: str, expected: bool, verdict: Verdict
+) -> None:
+    checks = list(examine_store(Keeping(versioning, why_unknown), keeps_versions=expected))
+    assert verdicts(checks)["versioning, replication"] is verdict
+
+
+# Clocks
+
+
+def unavailable() -> datetime.datetime:
+    raise UnavailableError("not there")
+
+
+@pytest.mark.parametrize(
+    ("off_s", "verdict"),
+    [(0, OK), (4, OK), (-4, OK), (6, WARNING), (-299, WARNING), (300, FAILED), (-86_400, FAILED)],
+)
+def test_a_clock_that_is_off_is_a_warning_and_far_off_a_failure(off_s: int, verdict: Verdict) -> None:
+    theirs = NOW + datetime.timedelta(seconds=off_s)
+    (check,) = examine_clocks(lambda: NOW, {"store": lambda: theirs})
+    assert check.verdict is verdict
+
+
+def test_a_slow_answer_is_no_clock_that_is_off() -> None:
+    ours = iter([NOW, NOW + datetime.timedelta(seconds=20)])
+    (check,) = examine_clocks(lambda: next(ours), {"store": lambda: NOW + datetime.timedelta(seconds=10)})
+    assert check.verdict is OK
+
+
+def test_a_clock_that_is_not_told_or_not_there_is_left_out() -> None:
+    assert list(examine_clocks(lambda: NOW, {"store": lambda: None, "database": unavailable})) == []
