@@ -104,11 +104,15 @@ class Answering:
     Attributes:
         url: Where it is.
         keys: The access key that signed each request.
+        regions: What region each was signed for.
+        tokens: The session token that came with each.
         bodies: What was asked.
     """
 
     url: str = ""
     keys: list[str] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
 
 
@@ -121,7 +125,10 @@ def answering(answer: Callable[[str], Answer]) -> Iterator[Answering]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             _, _, credential = self.headers.get("Authorization", "").partition("Credential=")
-            heard.keys.append(credential.partition("/")[0])
+            key, _, region, *_ = [*credential.split("/"), "", ""]
+            heard.keys.append(key)
+            heard.regions.append(region)
+            heard.tokens.append(self.headers.get("X-Amz-Security-Token"))
             heard.bodies.append(body)
             status, kind, said = answer(body)
             self.send_response(status)
