@@ -64,7 +64,7 @@ def _section(command: click.Command, ctx: click.Context, level: int) -> str:
 
 
 def _prose(text: str) -> str:
-    """The help's paragraphs; those that ``\\b`` keeps click from filling are kept as they are here, too."""
+    r"""The help's paragraphs; those that ``\b`` keeps click from filling are kept as they are here, too."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(_paragraph(one) for one in paragraphs)
 
