@@ -10,7 +10,7 @@ from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
 from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
 from hop_archive.orchestration.partitions import topics
-from hop_archive.orchestration.tags import FOLLOWING, topic_tags, topics_of_run
+from hop_archive.orchestration.tags import FOLLOWING, SOURCE, topic_tags, topics_of_run
 from hop_archive.surveying import look
 
 LIVE = [
@@ -75,7 +75,7 @@ def kafka_offsets(
     )
     follow = pacing.follow_s > 0 and not any(FOLLOWING in run.tags for run in live)
     followers = followed(decided, seen.infos, in_flight) if follow else ()
-    requests = _requests(decided, followers, pacing.follow_s)
+    requests = _requests(decided, followers, pacing.follow_s, {SOURCE: archive.source.name})
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=_missing_partitions(context.instance, decided.own),
@@ -98,18 +98,24 @@ def _in_flight(live: Iterable[dg.DagsterRun], known: Collection[str]) -> set[str
     return {topic for run in live for topic in topics_of_run(run.tags, run.run_config, known)}
 
 
-def _requests(decided: Dispatch, followers: Sequence[str], follow_s: float) -> list[dg.RunRequest]:
+def _requests(
+    decided: Dispatch, followers: Sequence[str], follow_s: float, every: Mapping[str, str]
+) -> list[dg.RunRequest]:
     requests = [
         dg.RunRequest(
-            job_name=archive_topic.name, partition_key=topic, tags=topic_tags([topic], shared=False)
+            job_name=archive_topic.name,
+            partition_key=topic,
+            tags={**every, **topic_tags([topic], shared=False)},
         )
         for topic in decided.own
     ]
     if followers:
-        tags = {FOLLOWING: f"{follow_s:g} s", **topic_tags(decided.shared, shared=True)}
+        tags = {**every, FOLLOWING: f"{follow_s:g} s", **topic_tags(decided.shared, shared=True)}
         requests.append(_shared_run(followers, follow_s, tags))
     elif decided.shared:
-        requests.append(_shared_run(decided.shared, 0.0, topic_tags(decided.shared, shared=True)))
+        requests.append(
+            _shared_run(decided.shared, 0.0, {**every, **topic_tags(decided.shared, shared=True)})
+        )
     return requests
 
 

@@ -13,6 +13,9 @@ from typing import Any
 FOLLOWING = "hop_archive/following"
 """Tag of a run that stays to archive what arrives; its value says for how long."""
 
+SOURCE = "hop_archive/source"
+"""Tag of each of the sensor's runs: the source stanza. The queue limits how many read from one source at once."""
+
 _PREFIX = "topic/"
 _LONGEST = 63
 """Dagster takes tag names of up to 63 characters after the slash; Kafka topic names may have 249."""
