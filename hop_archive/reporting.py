@@ -30,6 +30,8 @@ class TopicStatus:
             has no such topic (any more).
         unrecorded: Offsets that Kafka no longer holds and no run has dealt with: lost, but for the record.
         generations: How many lives of the topic the catalog knows.
+        held_back: Offsets beyond the last stable one, which an open transaction keeps from readers, and so from the
+            archive; they count as no lag. None where the source does not answer, or has no such topic.
     """
 
     topic: str
@@ -38,6 +40,7 @@ class TopicStatus:
     lag: int | None
     unrecorded: int | None
     generations: int
+    held_back: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def status(archive: Archive, topics: Collection[str] | None = None) -> Status:
         seen, source_error = None, str(error)
     names = sorted({*totals, *(seen.infos if seen else ())})
     generations = archive.catalog.generations(names)
-    lags, gone = _lags(seen), _unrecorded(seen)
+    lags, gone, back = _lags(seen), _unrecorded(seen), _held_back(seen)
     rows = [
         TopicStatus(
             topic=name,
@@ -81,6 +84,7 @@ def status(archive: Archive, topics: Collection[str] | None = None) -> Status:
             lag=lags.get(name, 0) if seen and name in seen.infos else None,
             unrecorded=gone.get(name, 0) if seen and name in seen.infos else None,
             generations=len(generations.get(name, ())),
+            held_back=back.get(name, 0) if seen and name in seen.infos else None,
         )
         for name in names
     ]
@@ -161,12 +165,13 @@ def _tally(batch: Batch) -> Tally:
 def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[Lineage, int]:
     """Offsets that lie between dealt-with ones and are not dealt with, by lineage; those without are left out."""
     coverage = archive.catalog.coverage(topics)
-    return {lineage: count for lineage, covered in coverage.items() if (count := _inner_holes(covered))}
+    return {lineage: count for lineage, covered in coverage.items() if (count := inner_holes(covered).size)}
 
 
-def _inner_holes(covered: OffsetSet) -> int:
+def inner_holes(covered: OffsetSet) -> OffsetSet:
+    """The offsets between the first and the last of ``covered`` that are not in it."""
     first = covered.ranges[0].start if covered else 0
-    return (OffsetSet.between(first, covered.stop) - covered).size
+    return OffsetSet.between(first, covered.stop) - covered
 
 
 def _lags(seen: Survey | None) -> Mapping[str, int]:
@@ -177,6 +182,13 @@ def _unrecorded(seen: Survey | None) -> Mapping[str, int]:
     counts: dict[str, int] = defaultdict(int)
     for lineage, known in (seen.knowledge if seen else {}).items():
         counts[lineage.topic] += lost(known).size
+    return counts
+
+
+def _held_back(seen: Survey | None) -> Mapping[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for lineage, known in (seen.knowledge if seen else {}).items():
+        counts[lineage.topic] += known.watermarks.high - known.watermarks.stable
     return counts
 
 

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "run": "hop_archive.cli.run:run",
     "status": "hop_archive.cli.status:status",
     "uuids": "hop_archive.cli.uuids:uuids",
+    "topics": "hop_archive.cli.topics:topics",
     "publish": "hop_archive.cli.publish:publish",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, counted, moment, size, table, timestamp
+from hop_archive.cli.output import count, counted, duration, moment, size, table, timestamp
+from hop_archive.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from hop_archive.archive import Archive
     from hop_archive.catalog.protocol import TopicSummary
+    from hop_archive.cli.stopping import Stop
     from hop_archive.reporting import Status, TopicStatus
 
 _EPILOG = """\b
 Examples:
   hop-archive status -H hop-local -D local-db
+  hop-archive status -H hop-local -D local-db --watch
   hop-archive status -H hop-prod -D aws-prod-db -T gcn.notices --json
 
 \b
-Of each topic:
+The first line says what matters: how far behind the archive is, what was lost in the last 24 hours, whether
+anything arrives. Of each topic:
   lag         offsets that Kafka holds, committed and not dealt with yet
   messages    archived
   duplicates  not stored again
   absent      offsets for which Kafka delivers nothing: markers, aborted, compacted away
   lost        gone from Kafka before they were archived
   skipped     left out on purpose, with a reason
-Where the source does not answer, lags are not known (?, null) and the rest is shown all the same.
+Where the source does not answer, lags are not known (?, null) and the rest is shown all the same, exit 0; in
+JSON, source.error says why. A database that does not answer is an error: exit 3.
+
+\b
+--watch goes on until Ctrl-C, exit 0, also through outages, which it shows. With --json it prints one object a line;
+while the database does not answer, that is {"error": ..., "at": ...}.
 """
+
+WATCH_EVERY_S = 2.0
+"""How long --watch waits between two looks, unless told."""
 
 
 @click.command(epilog=_EPILOG)
@@ -43,18 +59,28 @@ Where the source does not answer, lags are not known (?, null) and the rest is s
     multiple=True,
     help="Only this topic. May be given again.",
 )
+@click.option(
+    "-w",
+    "--watch",
+    metavar="[SECONDS]",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value=WATCH_EVERY_S,
+    help="Look again every so many seconds (2 unless given), until Ctrl-C.",
+)
 @json_option
-def status(chosen: Chosen, topics: tuple[str, ...], *, as_json: bool) -> None:
+def status(chosen: Chosen, topics: tuple[str, ...], watch: float | None, *, as_json: bool) -> None:
     """Show where the archive stands: by topic, since its start, in the last 24 hours and the last hour.
 
     Reads the database, and asks the source how far it is; changes nothing.
     """
-    from hop_archive import reporting
-
     setup = chosen.setup()
     with contextlib.closing(setup.open()) as archive:
-        archive.catalog.check()
-        found = reporting.status(archive, sorted(set(topics)) or None)
+        wanted = sorted(set(topics)) or None
+        if watch is not None:
+            _Watch(setup, archive, wanted, watch, as_json=as_json).go()
+            return
+        found = _look(archive, wanted)
     if as_json:
         click.echo(json.dumps(as_object(found, setup), indent=2))
         return
@@ -62,9 +88,100 @@ def status(chosen: Chosen, topics: tuple[str, ...], *, as_json: bool) -> None:
         click.echo(line)
 
 
+def _look(archive: Archive, topics: Sequence[str] | None) -> Status:
+    from hop_archive import reporting
+
+    archive.catalog.check()
+    return reporting.status(archive, topics)
+
+
+class _Watch:
+    """Looks again and again, and shows what it saw: in place on a terminal, block after block elsewhere."""
+
+    def __init__(
+        self, setup: Setup, archive: Archive, topics: Sequence[str] | None, every_s: float, *, as_json: bool
+    ) -> None:
+        from hop_archive.cli.stopping import Stop
+
+        self.setup = setup
+        self.archive = archive
+        self.topics = topics
+        self.every_s = every_s
+        self.as_json = as_json
+        self.stop: Stop = Stop()
+        self.shown: list[str] = []
+
+    def go(self) -> None:
+        """Watch until asked to stop."""
+        with self.stop.on_signals(), self._display() as show:
+            while not self.stop.requested:
+                show(self._seen())
+                self.stop.sleep(self.every_s)
+
+    def _seen(self) -> list[str]:
+        """What to show now. The last that was known stays below an error."""
+        try:
+            found = _look(self.archive, self.topics)
+        except UnavailableError as error:
+            return self._of_outage(error)
+        if self.as_json:
+            return [json.dumps(as_object(found, self.setup))]
+        self.shown = list(_lines(found, self.setup))
+        return self.shown
+
+    def _of_outage(self, error: UnavailableError) -> list[str]:
+        at = moment(self.archive.now())
+        if self.as_json:
+            return [json.dumps({"error": str(error), "at": at})]
+        return [f"Not known at {at}: {error}", *(["Before that:", *self.shown] if self.shown else [])]
+
+    @contextlib.contextmanager
+    def _display(self) -> Iterator[Callable[[list[str]], None]]:
+        if self.as_json:
+            yield lambda lines: click.echo(lines[0])
+        elif sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"):
+            with self._live() as show:
+                yield show
+        else:
+            yield self._print
+
+    @contextlib.contextmanager
+    def _live(self) -> Iterator[Callable[[list[str]], None]]:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        hint = f"Looks again every {duration(self.every_s)}; Ctrl-C ends it."
+        with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
+            self.setup.start_log()  # again, so that its lines go above the table, not into it
+
+            def show(lines: list[str]) -> None:
+                fitting = _fitting(lines, live.console.size.height - 2)
+                text = Text("\n".join([*fitting, ""]), no_wrap=True, overflow="crop")
+                live.update(text.append(hint, style="dim"), refresh=True)
+
+            yield show
+        self.setup.start_log()
+
+    def _print(self, lines: list[str]) -> None:
+        """A block of its own, under a line with the time."""
+        click.echo(f"--- {moment(self.archive.now())}")
+        for line in lines:
+            click.echo(line)
+
+
+def _fitting(lines: list[str], room: int) -> list[str]:
+    """As many lines as there is room for, and how many there are besides."""
+    if len(lines) <= room:
+        return lines
+    kept = lines[: max(1, room - 1)]
+    return [*kept, f"… {len(lines) - len(kept)} more lines: a taller terminal shows them, and -T shows less."]
+
+
 def as_object(found: Status, setup: Setup) -> dict[str, Any]:
     """Return a status as JSON has it: sizes in bytes, moments as ISO 8601 in UTC, null for what is not known."""
     return {
+        "headline": headline(found),
         "topics": [_topic_object(one) for one in found.topics],
         "source": {"name": setup.selection.source, "error": found.source_error or None},
         "database": setup.selection.database,
@@ -77,6 +194,7 @@ def _topic_object(one: TopicStatus) -> dict[str, Any]:
         "topic": one.topic,
         **_summary_object(one.total),
         "lag": one.lag,
+        "held_back": one.held_back,
         "unrecorded": one.unrecorded,
         "generations": one.generations,
         **{name: _summary_object(window) for name, window in one.windows.items()},
@@ -99,6 +217,7 @@ def _summary_object(summary: TopicSummary) -> dict[str, Any]:
 
 def _lines(found: Status, setup: Setup) -> Iterator[str]:
     chosen, stanzas = setup.selection, setup.configuration
+    yield headline(found)
     source = stanzas.source(chosen.source).resolved().describe()
     database = stanzas.database(chosen.database).resolved().describe()
     yield f"Source {chosen.source} ({source}), database {chosen.database} ({database}), {moment(found.at)}"
@@ -111,7 +230,51 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     yield from _counts(found.topics)
     yield ""
     yield from _times(found.topics)
-    yield from _unrecorded(found.topics)
+    yield from _remarks(found.topics)
+
+
+def headline(found: Status) -> str:
+    """What matters most, in one line."""
+    parts = [*_progress(found), *_losses(found.topics)]
+    return f"{'; '.join(parts)}."
+
+
+def _progress(found: Status) -> Iterator[str]:
+    lags = [one.lag for one in found.topics if one.lag]
+    if found.source_error:
+        yield "The source does not answer, so how far behind the archive is is not known"
+    elif lags:
+        yield f"{counted(sum(lags), 'offset')} behind, in {counted(len(lags), 'topic')}"
+    elif found.topics:
+        yield "All is archived"
+    else:
+        yield "There is nothing to archive so far"
+    yield from _arrivals(found, behind=bool(lags))
+
+
+def _arrivals(found: Status, *, behind: bool) -> Iterator[str]:
+    """How long ago the last batch was, where that is long ago."""
+    last = max((at for one in found.topics if (at := one.total.last_batch_at)), default=None)
+    if last is None:
+        if found.topics:
+            yield "no batch so far"
+        return
+    age = found.at - last
+    if age > datetime.timedelta(hours=1):
+        what = "nothing was archived" if behind or found.source_error else "nothing has arrived"
+        yield f"{what} for {duration(age.total_seconds())}"
+
+
+def _losses(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
+    lately = sum(one.windows["last_24_hours"].lost for one in topics)
+    unrecorded = sum(one.unrecorded or 0 for one in topics)
+    held_back = sum(one.held_back or 0 for one in topics)
+    if lately:
+        yield f"{counted(lately, 'offset')} recorded as lost in the last 24 hours"
+    if unrecorded:
+        yield f"{counted(unrecorded, 'offset')} gone from Kafka, not recorded as lost yet"
+    if held_back:
+        yield f"{counted(held_back, 'offset')} held back by open transactions"
 
 
 def _counts(topics: tuple[TopicStatus, ...]) -> list[str]:
@@ -156,8 +319,10 @@ def _times(topics: tuple[TopicStatus, ...]) -> list[str]:
     return table(["TOPIC", "FIRST MESSAGE", "LAST MESSAGE", "LAST BATCH"], rows)
 
 
-def _unrecorded(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
-    """What is gone and not in the ledger yet, which counts as lost when the next run looks."""
+def _remarks(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
+    """What is gone and not in the ledger yet, which counts as lost when the next run looks; and what is held back."""
     for one in topics:
         if one.unrecorded:
             yield f"{one.topic}: {counted(one.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
+        if one.held_back:
+            yield f"{one.topic}: {counted(one.held_back, 'offset')} held back by an open transaction."

@@ -88,6 +88,6 @@ def test_people_get_a_table_with_a_total(place: Path) -> None:
     directory = mocks(place)
     invoke("run", *M, "--until-caught-up")
     lines = invoke("status", *M).stdout.splitlines()
-    assert lines[2].split()[:3] == ["TOPIC", "LAG", "MESSAGES"]
+    assert lines[3].split()[:3] == ["TOPIC", "LAG", "MESSAGES"]
     (total,) = [line for line in lines if line.startswith("total")]
     assert total.split()[2] == str(archived(directory))
