@@ -171,12 +171,14 @@ class Selecting:
             raise
 
     def _refused(self, error: psycopg.Error, position: int | None) -> ConfigurationError:
-        told = error.diag.message_primary or str(error)
-        hint = error.diag.message_hint or ""
+        condition = self._query.condition
+        told = f"Postgres says: {error.diag.message_primary or error}"
         at = None
         if position is not None and error.diag.statement_position is not None:
             at = int(error.diag.statement_position) - 1 - position
-        return refusal(self._query.condition, f"Postgres says: {told}", at, hint)
+            if at > len(condition):  # what it stumbled over is a bracket of ours
+                told = "it ends too early"
+        return refusal(condition, told, at, error.diag.message_hint or "")
 
     def _too_slow(self) -> ConfigurationError:
         return ConfigurationError(

@@ -44,13 +44,11 @@ def refusal(condition: str, reason: str, at: int | None = None, remedy: str = ""
         at: Which character of it that is about, from 0; None where that is not known.
         remedy: What to do instead.
     """
-    shown = "" if at is None else "\n" + marked(condition, at)
-    return ConfigurationError(
-        f"The condition cannot be used: {reason}.{shown}" + ("\n" if remedy and shown else ""),
-        remedy=remedy,
-        condition=condition,
-        position=at,
-    )
+    said = f"The condition cannot be used: {reason}."
+    if at is None:
+        return ConfigurationError(said, remedy=remedy, condition=condition)
+    lines = (said, marked(condition, at), remedy)
+    return ConfigurationError("\n".join(filter(None, lines)), condition=condition, position=at)
 
 
 def marked(text: str, at: int) -> str:

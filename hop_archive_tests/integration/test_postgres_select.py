@@ -184,7 +184,7 @@ def test_even_without_the_checks_a_condition_changes_nothing(
     [
         ("tpoic = 'x'", "tpoic = 'x'\n  ^"),
         ("size > 1 AND\n  sizze > 2", "  sizze > 2\n    ^"),
-        ("size >", "at or near"),
+        ("size >", "it ends too early.\n  size >\n        ^"),
         ("true UNION SELECT true", "  true UNION SELECT true\n       ^"),
         ("title ~ '('", "invalid regular expression"),
         ("size / 0 = 1", "division by zero"),
@@ -249,7 +249,7 @@ def test_a_server_that_is_gone_is_what_is_told(make_postgres: MakePostgres) -> N
         next(catalog.select(Query(condition="true")))
 
 
-ROWS = 200_000
+ROWS = 100_000
 GENERATE = f"""
     INSERT INTO messages (topic, timestamp, uuid, size, key, bucket, crc32, is_client_uuid, public, direct_upload,
                           message_crc32, generation, partition, "offset", timestamp_type, digest, position)
@@ -270,7 +270,7 @@ def test_many_rows_are_streamed_in_bounded_memory(postgres: PostgresCatalog, dat
         if row.timestamp_ms % 10_000 == 0:
             held_bytes = max(held_bytes, resident_bytes())
     assert row.offset == ROWS
-    assert held_bytes - began_bytes < 20_000_000  # all at once are 60 MB and more
+    assert held_bytes - began_bytes < 12_000_000  # all at once are 30 MB and more
 
 
 def resident_bytes() -> int:
