@@ -11,6 +11,7 @@ from hop_archive.orchestration.checks import coverage_has_no_holes, lag_within_b
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
 from hop_archive.orchestration.resources import ArchiveResource, PacingResource
+from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
 
@@ -25,9 +26,9 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
     return dg.Definitions(
         assets=[archived_messages, archive],
         asset_checks=[nothing_lost, coverage_has_no_holes, lag_within_bounds],
-        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger],
+        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger, purge_old_runs],
         sensors=[topic_partitions, kafka_offsets],
-        schedules=[check_often, merge_daily],
+        schedules=[check_often, merge_daily, purge_daily],
         # What people and backfills start is in one process too: a process for each step would cost seconds
         # each, and several at once would hold several times the memory that a run may.
         executor=dg.in_process_executor,
