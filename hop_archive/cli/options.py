@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,13 +104,15 @@ class Chosen:
     log: str | None
 
     def setup(self) -> Setup:
-        """Read and check the configuration, choose stanzas, and start the log.
+        """Read ``.env``, read and check the configuration, choose stanzas, and start the log.
 
         Raises:
             ConfigurationError: Something is wrong with a file, or a stanza that was named is not there.
         """
+        from hop_archive.cli.env_file import read_env_file
         from hop_archive.configuration import load, select
 
+        read_env_file(os.environ)
         configuration = load(self.toml_file)
         setup = Setup(configuration, select(configuration, self.source, self.database, self.store, self.log))
         setup.start_log()

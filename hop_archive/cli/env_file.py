@@ -1,0 +1,75 @@
+"""The file ``.env``: variables for the command line that need not be in the shell.
+
+``dagster dev`` reads a ``.env`` in its working directory by itself, by the same rules, so one file serves both.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+
+from hop_archive.errors import ConfigurationError, MissingSettingError
+
+DEFAULT_FILE = ".env"
+NAMED_BY = "HOP_ARCHIVE_ENV_FILE"
+
+
+def read_env_file(environ: MutableMapping[str, str]) -> None:
+    """Add what the file says to ``environ``; a variable that is set there, be it empty, stays as it is.
+
+    The file is the one that ``HOP_ARCHIVE_ENV_FILE`` names, or ``.env`` in the working directory if there is one.
+
+    Raises:
+        MissingSettingError: The file that was named is not there.
+        ConfigurationError: It cannot be read, or has lines that are no assignment; none of their text is shown.
+    """
+    path = _path(environ)
+    if path is not None:
+        for name, value in _values(path, _text(path)).items():
+            environ.setdefault(name, value)
+
+
+def _path(environ: Mapping[str, str]) -> Path | None:
+    if named := environ.get(NAMED_BY):
+        if not Path(named).exists():
+            raise MissingSettingError(f"The file that {NAMED_BY} names is not there: {named}.", path=named)
+        return Path(named)
+    return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror}."
+        raise ConfigurationError(message, path=str(path)) from error
+    except UnicodeDecodeError as error:
+        byte = error.start  # the error itself holds the whole text
+    raise ConfigurationError(f"{path}: wanted UTF-8, found another encoding at byte {byte}.", path=str(path))
+
+
+def _values(path: Path, text: str) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    if wrong := list(_wrong_lines(text)):
+        lines = f"line {wrong[0]}" if len(wrong) == 1 else f"lines {', '.join(map(str, wrong))}"
+        raise ConfigurationError(
+            f"{path}: {lines}: wanted NAME=value, a comment, or nothing; found something else (not shown).",
+            remedy="Put a value with spaces, # or quotes in it between single quotes.",
+            path=str(path),
+            lines=wrong,
+        )
+    found = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _wrong_lines(text: str) -> Iterator[int]:
+    """Yield the numbers of lines that are no assignment: python-dotenv itself would pass over them."""
+    from dotenv.parser import parse_stream
+
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            statement = binding.original.string  # with the blank lines before it
+            before = statement[: len(statement) - len(statement.lstrip())]
+            yield binding.original.line + before.count("\n")
