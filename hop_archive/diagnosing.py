@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from hop_archive.catalog.protocol import Catalog
+from hop_archive.conditions import StoreCondition
 from hop_archive.errors import HopArchiveError
 from hop_archive.message import TopicPartition
 from hop_archive.source.protocol import Source, TopicInfo
-from hop_archive.store.condition import StoreCondition
 from hop_archive.store.protocol import Created, NewObject, Store
 from hop_archive.topics import TopicPolicy
 

@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
 
-from hop_archive.catalog.condition import TABLES, CatalogCondition
 from hop_archive.catalog.protocol import (
     SELECT_TIMEOUT_S,
     Batch,
@@ -23,6 +22,7 @@ from hop_archive.catalog.protocol import (
     Row,
     TopicSummary,
 )
+from hop_archive.conditions import TABLES, CatalogCondition
 from hop_archive.errors import ConfigurationError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
 from hop_archive.planning import Watermarks

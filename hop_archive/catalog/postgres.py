@@ -15,7 +15,6 @@ from psycopg.errors import DeadlockDetected, SerializationFailure, UndefinedTabl
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog import sql
-from hop_archive.catalog.condition import OLDEST, TABLES, CatalogCondition
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
@@ -32,6 +31,7 @@ from hop_archive.catalog.protocol import (
     Row,
     TopicSummary,
 )
+from hop_archive.conditions import OLDEST, TABLES, CatalogCondition
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType

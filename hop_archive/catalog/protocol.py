@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from hop_archive.annotations import Annotations
-from hop_archive.catalog.condition import CatalogCondition
+from hop_archive.conditions import CatalogCondition
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks

@@ -75,7 +75,9 @@ class MockSource:
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         """Everything, or all but writing where the stanza does not allow it."""
-        may = frozenset({"read", "describe", *({"write", "create", "alter", "delete"} if self._writable else ())})
+        may = frozenset(
+            {"read", "describe", *({"write", "create", "alter", "delete"} if self._writable else ())}
+        )
         return dict.fromkeys(self.topics(topics), may)
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:

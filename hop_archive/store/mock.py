@@ -13,8 +13,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
+from hop_archive.conditions import StoreCondition
 from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
-from hop_archive.store.condition import StoreCondition
 from hop_archive.store.keys import legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
 from hop_archive.store.spans import Span, cut, spans

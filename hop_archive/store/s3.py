@@ -25,6 +25,7 @@ from obstore.store import S3Store as Client
 from pydantic import SecretStr
 
 from hop_archive.aws.account import RenewedKeys, session
+from hop_archive.conditions import StoreCondition
 from hop_archive.errors import (
     ConfigurationError,
     CorruptError,
@@ -33,7 +34,6 @@ from hop_archive.errors import (
     ObjectMissingError,
 )
 from hop_archive.store.ahead import Answer, ReadAhead
-from hop_archive.store.condition import StoreCondition, ask_condition
 from hop_archive.store.diagnosis import (
     PROBE_TIMEOUT_S,
     Place,
@@ -44,6 +44,7 @@ from hop_archive.store.diagnosis import (
 )
 from hop_archive.store.keys import is_legal, legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
+from hop_archive.store.s3_condition import ask_condition
 from hop_archive.store.spans import Span, cut, spans
 
 if TYPE_CHECKING:

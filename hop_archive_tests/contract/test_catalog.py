@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hop_archive import conditions
 from hop_archive.annotations import Annotations
-from hop_archive.catalog import condition
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import (
@@ -63,7 +63,7 @@ def test_a_catalog_that_is_there_passes_its_check(catalog: Catalog) -> None:
 def test_the_condition_tells_the_clock_and_that_all_may_be_written(catalog: Catalog) -> None:
     found = catalog.condition()
     assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
-    assert found.rights.keys() == set(condition.TABLES)
+    assert found.rights.keys() == set(conditions.TABLES)
     assert (found.is_old, found.read_only) == (False, False)
     assert found.lacking("SELECT", "INSERT", "UPDATE", "DELETE") == []
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.catalog.condition import CatalogCondition
 from hop_archive.catalog.mock import MockCatalog
+from hop_archive.conditions import CatalogCondition, StoreCondition
 from hop_archive.diagnosing import (
     PROBE_KEY,
     Check,
@@ -23,7 +23,6 @@ from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.local.samples import filler
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import TopicInfo
-from hop_archive.store.condition import StoreCondition
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Created, NewObject
 from hop_archive.topics import TopicPolicy

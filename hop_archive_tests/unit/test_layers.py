@@ -22,6 +22,7 @@ PURE = {
     f"hop_archive.{name}"
     for name in (
         "annotations",
+        "conditions",
         "deciding",
         "document",
         "errors",

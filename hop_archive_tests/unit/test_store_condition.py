@@ -12,7 +12,7 @@ import botocore.exceptions
 import pytest
 from moto import mock_aws
 
-from hop_archive.store.condition import ask_condition
+from hop_archive.store.s3_condition import ask_condition
 
 
 @pytest.fixture

@@ -1,31 +1,15 @@
-"""What a bucket is like, as far as the credentials may see it: its clock, versioning and replication."""
+"""A bucket's condition, asked of an S3 API."""
 
 from __future__ import annotations
 
 import datetime
 import email.utils
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from hop_archive.conditions import StoreCondition
+
 _OFF = frozenset({"ReplicationConfigurationNotFoundError", "NoSuchReplicationConfiguration"})
-
-
-@dataclass(frozen=True, slots=True)
-class StoreCondition:
-    """The condition of a store's bucket.
-
-    Attributes:
-        at: The time by the service's clock; None where it does not tell.
-        versioning: Whether a deleted or replaced object is kept as an old version; None where it is not known.
-        replication: Whether objects are copied to another bucket by the service; None where it is not known.
-        why_unknown: Why something is not known, for people; '' where all is.
-    """
-
-    at: datetime.datetime | None
-    versioning: bool | None
-    replication: bool | None
-    why_unknown: str = ""
 
 
 def ask_condition(client: Any, bucket: str) -> StoreCondition:

@@ -1,4 +1,4 @@
-"""What a catalog's database is like for the role that connects: its clock, version, and what the role may do."""
+"""What a database and a bucket are like for who connects: clocks, rights, versions. Pure."""
 
 from __future__ import annotations
 
@@ -36,5 +36,25 @@ class CatalogCondition:
     def lacking(self, *wanted: str) -> list[str]:
         """The rights that the role lacks, as ``INSERT on messages``."""
         return [
-            f"{right} on {table}" for table, has in self.rights.items() for right in wanted if right not in has
+            f"{right} on {table}"
+            for table, has in self.rights.items()
+            for right in wanted
+            if right not in has
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCondition:
+    """The condition of a store's bucket.
+
+    Attributes:
+        at: The time by the service's clock; None where it does not tell.
+        versioning: Whether a deleted or replaced object is kept as an old version; None where it is not known.
+        replication: Whether objects are copied to another bucket by the service; None where it is not known.
+        why_unknown: Why something is not known, for people; '' where all is.
+    """
+
+    at: datetime.datetime | None
+    versioning: bool | None
+    replication: bool | None
+    why_unknown: str = ""
