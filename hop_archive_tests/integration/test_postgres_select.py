@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hop_archive.catalog import sql
+from hop_archive.catalog import postgres_select, sql
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Duplicate
 from hop_archive.errors import ConfigurationError, UnavailableError
@@ -149,6 +149,17 @@ def test_nothing_but_a_condition_can_be_run(
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
         assert connection.execute(locks).fetchone() == (0,)
     catalog.commit(full_batch(10, 20))  # the session, of which there is but one, can still write
+
+
+@pytest.mark.parametrize("condition", [one for one in EVIL if "(1=1" in one or ";" in one or "]" in one])
+def test_postgres_alone_keeps_a_condition_within_its_brackets(
+    postgres: PostgresCatalog, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    monkeypatch.setattr(postgres_select, "called", lambda _: {})
+    postgres.commit(full_batch(0, 10))
+    with pytest.raises(ConfigurationError, match="Postgres says"):
+        list(postgres.select(Query(condition=condition)))
+    assert len(list(postgres.select(Query()))) == 10
 
 
 def test_even_without_the_checks_a_condition_changes_nothing(
