@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -62,6 +63,7 @@ def moto(keys: None, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str
     import urllib.request
 
     urllib.request.urlopen(f"{moto_endpoint}/moto-api/reset", data=b"").close()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request, which is none of ours
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
     return moto_endpoint
 

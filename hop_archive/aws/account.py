@@ -36,10 +36,15 @@ def ask(subject: Subject, service: str, call: Callable[[Any], Answer]) -> Answer
         ConfigurationError: The region, or another setting, is nothing that AWS knows.
         UnavailableError: AWS does not answer, or says that it cannot now.
     """
+    return explained(subject, lambda: call(client(subject, service)))
+
+
+def explained(subject: Subject, call: Callable[[], Answer]) -> Answer:
+    """Return what ``call`` returns; what boto3 raises becomes an error of ours, as those of ``ask``."""
     import botocore.exceptions as boto
 
     try:
-        return call(_client(subject, service))
+        return call()
     except (
         boto.ClientError,
         boto.BotoCoreError,
@@ -48,6 +53,21 @@ def ask(subject: Subject, service: str, call: Callable[[Any], Answer]) -> Answer
         failed = error
     # What a credential process wrote to its error output is in that error's text: it stays out of every log.
     raise translated(subject, failed) from _showable(failed)
+
+
+def client(subject: Subject, service: str, read_s: float | None = None) -> Any:
+    """Return a boto3 client for any number of requests, which gives up soon, or ``read_s`` after each was sent.
+
+    It takes a tenth of a second to make. It and its calls raise boto3's errors: see ``explained``.
+    """
+    from botocore.config import Config
+
+    patience = Config(
+        connect_timeout=_CONNECT_S,
+        read_timeout=read_s or _READ_S,
+        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+    )
+    return session(subject.profile).client(service, region_name=subject.region, config=patience)
 
 
 def session(profile: str = "") -> Any:
@@ -59,17 +79,6 @@ def session(profile: str = "") -> Any:
     import boto3
 
     return boto3.Session(profile_name=profile or None)
-
-
-def _client(subject: Subject, service: str) -> Any:
-    from botocore.config import Config
-
-    patience = Config(
-        connect_timeout=_CONNECT_S,
-        read_timeout=_READ_S,
-        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-    )
-    return session(subject.profile).client(service, region_name=subject.region, config=patience)
 
 
 def _showable(error: Exception) -> Exception | None:

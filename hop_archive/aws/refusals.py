@@ -40,6 +40,7 @@ _DENIED = frozenset(
 )
 _LATER = frozenset(
     {
+        "DBInstanceNotReady",
         "InternalFailure",
         "InternalServiceError",
         "RequestLimitExceeded",

@@ -70,7 +70,8 @@ def env(directory: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(address), indent=2))
         return
-    for name, value in address.environment().items():
+    variables = address.environment() | {"HOP_ARCHIVE_LOCAL_DIR": str(stack.directory)}
+    for name, value in variables.items():
         click.echo(f"export {name}={_quoted(value)}")
 
 

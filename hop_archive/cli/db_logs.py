@@ -1,0 +1,123 @@
+"""``hop-archive db-logs``: what the database's server wrote down."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from hop_archive.cli.moments import MOMENT_HELP, moment
+from hop_archive.cli.options import Chosen, Setup, stanza_options
+from hop_archive.cli.output import moment as written
+from hop_archive.cli.output import size
+from hop_archive.errors import MissingSettingError
+
+if TYPE_CHECKING:
+    from hop_archive.server_logs import FilesHere, LogFile, ServerLogs
+    from hop_archive.stanzas import PostgresStanza
+
+LOCAL_DIRECTORY = "HOP_ARCHIVE_LOCAL_DIR"
+
+_EPILOG = """\b
+Examples:
+  hop-archive db-logs -D aws-prod-db                     the last two files
+  hop-archive db-logs -D aws-prod-db --since 2h | grep ERROR
+  hop-archive db-logs -D local-db --lines 50             the local stack's, after local env
+  hop-archive db-logs --dir ~/hop-stack
+
+\b
+The log goes to the output, the files' names to the error output. RDS keeps files for three days unless told
+otherwise; reading them takes rds:DescribeDBLogFiles and rds:DownloadDBLogFilePortion.
+"""
+
+
+@click.command("db-logs", epilog=_EPILOG)
+@stanza_options
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help=f"Where the local stack is, for its database's log.  [default: ${LOCAL_DIRECTORY}]",
+)
+@click.option("--since", type=moment, metavar="WHEN", help=f"Only what was written since: {MOMENT_HELP}.")
+@click.option(
+    "-n", "--lines", "wanted", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of that."
+)
+def db_logs(
+    chosen: Chosen, directory: Path | None, since: datetime.datetime | None, wanted: int | None
+) -> None:
+    """Show what the database's server wrote to its log: of an RDS instance, or of the local stack's Postgres.
+
+    Without --since, the newest two files, whole. RDS begins a file each hour; the local server begins one whenever
+    it starts.
+    """
+    from hop_archive.server_logs import newest
+
+    logs = _logs(chosen.setup(), directory)
+    files = newest(logs.files(), since)
+    if not files:
+        click.echo("Nothing was written since then." if since else "There is no log.", err=True)
+    for line in _last(_lines(logs, files, since), wanted):
+        click.echo(line)
+
+
+def _lines(logs: ServerLogs, files: Iterable[LogFile], since: datetime.datetime | None) -> Iterator[str]:
+    from hop_archive.server_logs import later
+
+    for file in files:
+        click.echo(f"{file.name}  ({size(file.size_bytes)}, to {written(file.written_at)})", err=True)
+        yield from later(logs.lines(file), since)
+
+
+def _last(lines: Iterator[str], wanted: int | None) -> Iterable[str]:
+    return lines if wanted is None else deque(lines, maxlen=wanted)
+
+
+def _logs(setup: Setup, directory: Path | None) -> ServerLogs:
+    from hop_archive.aws.database_logs import InstanceLogs
+    from hop_archive.stanzas import PostgresStanza
+
+    stanza = setup.configuration.database(setup.selection.database)
+    if isinstance(stanza, PostgresStanza) and stanza.instance_id:
+        stanza = stanza.resolved()
+        return InstanceLogs(stanza.instance_id, f"{stanza.label} instance_id", stanza.region, stanza.profile)
+    if directory is not None:
+        return _of_the_stack(directory)
+    named = os.environ.get(LOCAL_DIRECTORY)
+    if named and isinstance(stanza, PostgresStanza) and _is_of_the_stack(Path(named), stanza):
+        return _of_the_stack(Path(named))
+    raise _no_logs(setup)
+
+
+def _of_the_stack(directory: Path) -> FilesHere:
+    from hop_archive.local.stack import LocalStack
+    from hop_archive.server_logs import FilesHere
+
+    present = LocalStack(directory).log("postgres")
+    return FilesHere((present.with_name(f"{present.name}.1"), present))
+
+
+def _is_of_the_stack(directory: Path, stanza: PostgresStanza) -> bool:
+    """Tell whether the stanza's database is the stack's own; where the stack is down, its address is not known."""
+    from hop_archive.local.stack import LocalStack
+
+    own = urlsplit(LocalStack(directory).address().database_url)
+    meant = urlsplit(stanza.dsn().get_secret_value())
+    return (own.hostname, own.port) == (meant.hostname, meant.port)
+
+
+def _no_logs(setup: Setup) -> MissingSettingError:
+    name = setup.selection.database
+    where = setup.configuration.database(name).resolved().describe()
+    return MissingSettingError(
+        f"Database {name} is {where}: only RDS instances and the local stack have logs to fetch.",
+        remedy="Name a stanza with an instance_id (-D aws-prod-db), or the local stack's directory (--dir DIR); any "
+        "other server keeps its log on its own machine.",
+        database=name,
+    )
