@@ -196,7 +196,10 @@ class _OfAws(Stanza):
             raise ValueError(f"region and profile are of use only beside {' or '.join(wanting)}")
 
     def _secret(self, name: str, key: str = "secret_name") -> Secret:
-        return secrets.secret(name, where=f"{self.label} {key}", region=self.region, profile=self.profile)
+        variables = super().secret_variables()
+        instead = f"Or set {' and '.join(variables)} in the environment." if variables else ""
+        where = f"{self.label} {key}"
+        return secrets.secret(name, where=where, region=self.region, profile=self.profile, instead=instead)
 
     def _from_environment(self, key: str, environ: Mapping[str, str]) -> SecretStr:
         variable = getattr(self, key)

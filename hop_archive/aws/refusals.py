@@ -65,6 +65,7 @@ class Subject:
         action: What IAM calls the permission, as ``secretsmanager:GetSecretValue``.
         region: Where it is asked for.
         profile: Whose credentials are used; empty: those of the default chain.
+        instead: A sentence with what would do without AWS; empty: nothing.
     """
 
     where: str
@@ -72,6 +73,7 @@ class Subject:
     action: str
     region: str
     profile: str = ""
+    instead: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} in region {self.region}"
@@ -164,7 +166,7 @@ def _about_credentials(subject: Subject, error: Exception) -> HopArchiveError | 
     import botocore.exceptions as boto
 
     if isinstance(error, boto.NoCredentialsError):
-        return subject.forbidden("no AWS credentials were found", _NONE)
+        return subject.forbidden("no AWS credentials were found", f"{_NONE} {subject.instead}".rstrip())
     if isinstance(error, boto.ProfileNotFound):
         return subject.missing(
             f"AWS profile {error.kwargs.get('profile')} is not in the AWS configuration files",

@@ -15,7 +15,7 @@ _ACTION = "secretsmanager:GetSecretValue"
 _MEMORY: Memory[SecretStr] = Memory()
 
 
-def secret(name: str, *, where: str, region: str, profile: str = "") -> Secret:
+def secret(name: str, *, where: str, region: str, profile: str = "", instead: str = "") -> Secret:
     """Return the present value (``AWSCURRENT``) of a secret, which is remembered for a minute.
 
     Args:
@@ -23,6 +23,7 @@ def secret(name: str, *, where: str, region: str, profile: str = "") -> Secret:
         where: The stanza and key that name it, for messages.
         region: Where it is.
         profile: Whose credentials to ask with; empty: those of the default chain.
+        instead: A sentence with what would do without AWS, for messages; empty: nothing.
 
     Raises:
         MissingSettingError: There is no such secret here, or it has no value.
@@ -30,7 +31,7 @@ def secret(name: str, *, where: str, region: str, profile: str = "") -> Secret:
         ConfigurationError: It is binary.
         UnavailableError: AWS does not answer.
     """
-    subject = Subject(where, f'secret "{name}"', _ACTION, region, profile)
+    subject = Subject(where, f'secret "{name}"', _ACTION, region, profile, instead)
     text = _MEMORY.get(
         (name, region, profile),
         lambda: _text(
