@@ -250,11 +250,12 @@ def allowed_topic(setup: Setup, topic: str | None, consent: Consent) -> str:
         click.UsageError: No topic is named, and the stanza has none by default; or two different ones are.
     """
     from hop_archive.publishing import default_topic, refuse_unless_allowed
+    from hop_archive.topics import TopicPolicy
 
     name = setup.selection.source
     stanza = setup.configuration.source(name)
-    # Its variables matter only where it is writable at all: a read-only source is refused without any.
-    policy = stanza.resolved().policy() if stanza.writable else stanza.policy()
+    # A read-only source is refused as such, whichever of its variables are not set.
+    policy = stanza.resolved().policy() if stanza.writable else TopicPolicy()
     where = topic or default_topic(policy)
     if not where and stanza.writable:
         raise click.UsageError(f"Which topic? Say -T NAME: source {name} names no test topic in its stanza.")
