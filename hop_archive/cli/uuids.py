@@ -14,6 +14,7 @@ import click
 
 from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.cli.output import timestamp
+from hop_archive.cli.parts import catalog_of
 from hop_archive.cli.selection import COLUMNS_HELP, selection_options, without_where
 
 if TYPE_CHECKING:
@@ -50,12 +51,8 @@ def uuids(chosen: Chosen, query: Query, timeout_s: float, clause: str | None, *,
     However many there are, they are printed as the database finds them. It is only read, in a transaction that
     could not change anything.
     """
-    from hop_archive.opening import open_catalog
-
     query = _with_clause(query, clause)
-    setup = chosen.setup()
-    name = setup.selection.database
-    with contextlib.closing(open_catalog(name, setup.configuration.database(name))) as catalog:
+    with contextlib.closing(catalog_of(chosen.setup())) as catalog:
         catalog.check()
         rows = catalog.select(query, timeout_s=timeout_s)
         with quietly_closed():

@@ -1,0 +1,52 @@
+"""Whether stored bytes are the document that a catalog row describes. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hop_archive.catalog.protocol import Row
+from hop_archive.document import Document, crc32, decode
+from hop_archive.errors import CorruptError
+from hop_archive.identity import digest
+from hop_archive.store.protocol import Extent
+
+
+def extent_of(row: Row) -> Extent:
+    """Where the document of a row is, in either layout."""
+    return Extent(row.object_key, row.position, None if row.position is None else row.size_bytes)
+
+
+def check(row: Row, body: bytes) -> tuple[Document | None, tuple[str, ...]]:
+    """The document that ``body`` is, and in what it is not the one that ``row`` describes.
+
+    What an adopted row does not say (partition, offset, digest) is not compared. The document is None where
+    ``body`` is none.
+    """
+    problems = [
+        _difference("size", row.size_bytes, len(body)),
+        _difference("CRC-32", row.crc32, crc32(body)),
+    ]
+    try:
+        document = decode(body)
+    except CorruptError as error:
+        return None, (*filter(None, problems), str(error))
+    return document, tuple(filter(None, (*problems, *_differences(row, document))))
+
+
+def _differences(row: Row, document: Document) -> Iterator[str]:
+    message = document.message
+    yield _difference("UUID", row.uuid, document.uuid)
+    yield _difference("topic", row.topic, message.topic)
+    yield _difference("timestamp", row.timestamp_ms, message.timestamp_ms)
+    yield _difference("CRC-32 of the value", row.message_crc32, crc32(message.value))
+    if row.partition is not None:
+        yield _difference("partition", row.partition, message.partition)
+        yield _difference("offset", row.offset, message.offset)
+    if row.digest is not None:
+        yield _difference("digest", row.digest.hex(), document.digest.hex())
+        found = digest(message.key, message.headers, message.value)
+        yield _difference("digest of its content", row.digest.hex(), found.hex())
+
+
+def _difference(what: str, wanted: object, found: object) -> str:
+    return "" if wanted == found else f"{what}: the catalog says {wanted}, stored is {found}"

@@ -1,0 +1,427 @@
+"""``hop-archive inspect``: all that the archive knows of a message."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, stanza_options
+from hop_archive.cli.output import count, counted, timestamp
+from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.errors import ConfigurationError, CorruptError, DataError, MissingSettingError
+
+if TYPE_CHECKING:
+    from hop_archive.catalog.protocol import Mentions, Row
+    from hop_archive.inspecting import Inspection
+    from hop_archive.message import Header
+
+_EPILOG = """\b
+Examples:
+  hop-archive inspect 70022980-87e2-40de-9a10-b8532010c9d4 -D local-db -S local-store
+  hop-archive inspect UUID -D local-db -S local-store --payload alert.fits
+  hop-archive inspect UUID -D local-db -S local-store --payload - | less
+  hop-archive uuids -D local-db --limit 3 | xargs hop-archive inspect -D local-db -S local-store --json
+
+\b
+As JSON:
+  headers   pairs in order: the name, and null, {"text": …} or {"hex": …}, which
+            has a "uuid" too where the bytes are one; the key is written so, too
+  payload   null, or {"encoding": "json", "content": …}, or for all that is not
+            JSON, or would lose something, {"encoding": "base64", "content": "…"}
+  problems  in what the stored bytes are not what the catalog says; empty is well
+
+\b
+The bytes are checked against the catalog's row: size, CRC-32, UUID, place and
+digest. Where they differ the exit code is 5, and --bson saves them all the same.
+"""
+
+_LABEL = 12
+_SHOWN_HEADER = 400
+"""Characters of a header's value that are shown; --json has all."""
+
+
+class _Uuid(click.types.UUIDParameterType):
+    """A UUID in any of its usual spellings, with a message for what is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> uuid.UUID:
+        try:
+            return value if isinstance(value, uuid.UUID) else uuid.UUID(str(value).strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a whole UUID (32 hexadecimal digits).", param, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options of ``inspect`` said."""
+
+    limit: int | None
+    payload: str | None
+    bson: str | None
+    force: bool
+    as_json: bool
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the output is for bytes, and nothing else may go there."""
+        return "-" in (self.payload, self.bson)
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.argument("uuids", metavar="UUID...", nargs=-1, required=True, type=_Uuid())
+@click.option(
+    "--bytes",
+    "shown",
+    metavar="NUMBER",
+    type=click.IntRange(min=0),
+    default=4000,
+    show_default=True,
+    help="How much of the payload is shown; 0 shows all of it.",
+)
+@click.option("--payload", metavar="FILE", help="Write the payload's exact bytes to a file; - is the output.")
+@click.option(
+    "--bson", metavar="FILE", help="Write the stored document's exact bytes to a file; - is the output."
+)
+@click.option("--force", is_flag=True, help="Let --payload and --bson overwrite a file that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each UUID.")
+def inspect(
+    chosen: Chosen,
+    uuids: tuple[uuid.UUID, ...],
+    shown: int,
+    payload: str | None,
+    bson: str | None,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Show all that the archive knows of a message: its row, headers, annotations, payload.
+
+    The payload is shown by what it is: JSON and XML (such as VOEvent) laid out, Avro decoded where it carries its
+    schema, text, else a hex dump. Control characters are written out, so that no message can play with the
+    terminal. Several UUIDs are shown one after the other.
+    """
+    wanted = Wanted(shown or None, payload, bson, force, as_json)
+    _refuse_contradictions(wanted, uuids)
+    setup = chosen.setup()
+    with (
+        contextlib.closing(catalog_of(setup)) as catalog,
+        contextlib.closing(store_of(setup)) as store,
+    ):
+        from hop_archive.inspecting import inspect as look
+
+        catalog.check()
+        fault: DataError | None = None
+        for own in uuids:
+            found = look(catalog, store, own)
+            if found is None:
+                raise _unknown(own, setup.selection.database)
+            _tell(found, wanted)
+            fault = fault or found.fault()
+    if fault is not None:
+        raise fault
+
+
+def _refuse_contradictions(wanted: Wanted, uuids: Sequence[uuid.UUID]) -> None:
+    if (wanted.payload or wanted.bson) and len(uuids) > 1:
+        raise click.UsageError("--payload and --bson take one UUID at a time.")
+    if wanted.payload == wanted.bson == "-":
+        raise click.UsageError("Only one of --payload and --bson can go to the output.")
+    if wanted.is_quiet and wanted.as_json:
+        raise click.UsageError("The output takes either bytes or JSON.")
+
+
+def _unknown(own: uuid.UUID, database: str) -> MissingSettingError:
+    return MissingSettingError(
+        f"Database {database} has no message {own}.",
+        remedy="hop-archive uuids finds messages by topic, time and more.",
+        uuid=str(own),
+        database=database,
+    )
+
+
+def _tell(found: Inspection, wanted: Wanted) -> None:
+    if wanted.as_json:
+        click.echo(json.dumps(as_object(found), ensure_ascii=False))
+    elif not wanted.is_quiet:
+        click.echo("\n".join(_lines(found, wanted.limit)) + "\n")
+    if wanted.bson:
+        _write(wanted.bson, _body(found), force=wanted.force)
+    if wanted.payload:
+        _write(wanted.payload, _value(found), force=wanted.force)
+
+
+def _body(found: Inspection) -> bytes:
+    if found.body is None:
+        raise found.fault() or CorruptError(f"Message {found.row.uuid} has no stored bytes.")
+    return found.body
+
+
+def _value(found: Inspection) -> bytes:
+    if found.document is None:
+        raise found.fault() or CorruptError(f"Message {found.row.uuid} has no document.")
+    value = found.document.message.value
+    if value is None:
+        raise ConfigurationError(
+            f"The payload of {found.row.uuid} is null, which is not an empty file: nothing was written.",
+            uuid=str(found.row.uuid),
+        )
+    return value
+
+
+def _write(target: str, content: bytes, *, force: bool) -> None:
+    if target == "-":
+        from hop_archive.cli.uuids import quietly_closed
+
+        with quietly_closed():
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        return
+    try:
+        _write_file(Path(target), content, force=force)
+    except FileExistsError as error:
+        raise ConfigurationError(f"{target} is there already.", remedy="--force overwrites it.") from error
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror}.", path=target) from error
+
+
+def _write_file(path: Path, content: bytes, *, force: bool) -> None:
+    """Whole or not at all: what is interrupted must not look like the payload."""
+    if path.exists() and not force:
+        raise FileExistsError(path)
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)  # such as /dev/null or a pipe, beside which nothing can be put
+        return
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def as_object(found: Inspection) -> dict[str, Any]:
+    """Return an inspection as JSON has it."""
+    row, document = found.row, found.document
+    message = document.message if document else None
+    return {
+        "uuid": str(row.uuid),
+        "is_client_uuid": row.is_client_uuid,
+        "topic": row.topic,
+        "generation": row.generation,
+        "partition": row.partition,
+        "offset": row.offset,
+        "timestamp": timestamp(row.timestamp_ms),
+        "timestamp_ms": row.timestamp_ms,
+        "timestamp_type": None if row.timestamp_type is None else row.timestamp_type.name.lower(),
+        "leader_epoch": message.leader_epoch if message else None,
+        "retracted": row.retracted,
+        "object": _object_object(row),
+        "digest": row.digest.hex() if row.digest else None,
+        "message_crc32": row.message_crc32,
+        "annotations": asdict(row.annotations),
+        "duplicates": found.mentions.duplicate_count,
+        "collisions": [
+            {"topic": at.topic, "generation": at.generation, "partition": at.partition, "offset": one.offset,
+             "client_uuid": str(one.client_uuid), "archived_as": str(one.archived_as)}
+            for at, one in found.mentions.collisions
+        ],
+        "key": _bytes_object(message.key) if message else None,
+        "headers": [[name, _bytes_object(value)] for name, value in message.headers] if message else None,
+        "payload_size": len(message.value) if message and message.value is not None else None,
+        "payload": _payload_object(message.value) if message else None,
+        "problems": list(found.problems),
+    }  # fmt: skip
+
+
+def _object_object(row: Row) -> dict[str, Any]:
+    return {
+        "key": row.object_key,
+        "bucket": row.bucket,
+        "position": row.position,
+        "size": row.size_bytes,
+        "crc32": row.crc32,
+    }
+
+
+def _bytes_object(value: bytes | None) -> dict[str, str] | None:
+    from hop_archive.payloads import text_of
+
+    if value is None:
+        return None
+    text = text_of(value)
+    if text is not None:
+        return {"text": text}
+    as_uuid = {"uuid": str(uuid.UUID(bytes=value))} if len(value) == 16 else {}
+    return {"hex": value.hex(), **as_uuid}
+
+
+def _payload_object(value: bytes | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    try:
+        content = json.loads(
+            value.decode(),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_without_repeats,
+        )
+        json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate could not be printed
+    except (ValueError, RecursionError):
+        return {"encoding": "base64", "content": base64.b64encode(value).decode()}
+    return {"encoding": "json", "content": content}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a name is repeated, and one of its values would be lost")
+    return found
+
+
+def _finite(text: str) -> float:
+    if abs(number := float(text)) == float("inf"):
+        raise ValueError(f"{text} is no number of JSON's here")
+    return number
+
+
+def _lines(found: Inspection, limit: int | None) -> Iterator[str]:
+    yield from _row_lines(found.row)
+    yield from _mention_lines(found.mentions)
+    for problem in found.problems:
+        yield _line("PROBLEM", _clean(problem))
+    if found.document is None:
+        return
+    message = found.document.message
+    if message.leader_epoch is not None:
+        yield _line("Leader epoch", count(message.leader_epoch))
+    first, *more = _bytes_lines(message.key)
+    yield _line("Key", first)
+    yield from (_line("", line) for line in more)
+    yield from _header_lines(message.headers)
+    yield from _payload_lines(message.value, limit)
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:{_LABEL}} {text}"
+
+
+def _clean(text: str) -> str:
+    from hop_archive.payloads import harmless
+
+    return harmless(text)
+
+
+def _row_lines(row: Row) -> Iterator[str]:
+    whose = "the publisher's" if row.is_client_uuid else "the archive's own"
+    clock = f" ({row.timestamp_type.name.lower()} time)" if row.timestamp_type is not None else ""
+    notes = row.annotations
+    yield _line("UUID", f"{row.uuid} ({whose})")
+    yield _line("Topic", _clean(row.topic))
+    yield _line("Place", _place(row))
+    yield _line("Timestamp", f"{timestamp(row.timestamp_ms)}{clock}")
+    yield _line("Object", _clean(row.object_key))
+    yield _line("", f"{_extent(row)}, bucket {_clean(row.bucket)}")
+    yield _line("", f"CRC-32 {row.crc32:08x}; of the payload alone {row.message_crc32:08x}")
+    yield _line("Digest", row.digest.hex() if row.digest else "none (the row of another archiver)")
+    for label, text in (
+        ("Media type", notes.media_type),
+        ("Title", notes.title),
+        ("Sender", notes.sender),
+        ("File name", notes.file_name),
+        ("Originator", notes.originator),
+    ):
+        if text:
+            yield _line(label, _clean(text))
+    yield _line("Is", ", ".join(_states(row)))
+
+
+def _place(row: Row) -> str:
+    if row.offset is None:
+        return "not known (the row of another archiver)"
+    return f"generation {row.generation}, partition {row.partition}, offset {count(row.offset)}"
+
+
+def _extent(row: Row) -> str:
+    size = counted(row.size_bytes, "byte")
+    return size if row.position is None else f"{size} from {count(row.position)} on"
+
+
+def _states(row: Row) -> Iterator[str]:
+    yield "public" if row.annotations.public else "private"
+    if row.annotations.direct_upload:
+        yield "directly uploaded"
+    if row.retracted:
+        yield "retracted"
+
+
+def _mention_lines(mentions: Mentions) -> Iterator[str]:
+    if mentions.duplicate_count:
+        at = [f"{lineage.partition}@{count(one.offset)}" for lineage, one in mentions.duplicates]
+        more = ", …" if len(at) < mentions.duplicate_count else ""
+        yield _line(
+            "Duplicates", f"{count(mentions.duplicate_count)}, not stored again: {', '.join(at)}{more}"
+        )
+    for lineage, one in mentions.collisions:
+        where = f"{_clean(lineage.topic)}[{lineage.partition}]@{count(one.offset)}"
+        yield _line("Collision", f"{where} came with UUID {one.client_uuid}")
+        yield _line("", f"in use by other content; archived as {one.archived_as}")
+    if (more_collisions := mentions.collision_count - len(mentions.collisions)) > 0:
+        yield _line("", f"and {counted(more_collisions, 'more collision')}")
+
+
+def _header_lines(headers: Sequence[Header]) -> Iterator[str]:
+    yield _line("Headers", "" if headers else "none").rstrip()
+    names = [_clean(name) for name, _ in headers]
+    width = min(max(map(len, names), default=0), _LABEL * 2)
+    for name, (_, value) in zip(names, headers, strict=True):
+        first, *more = _bytes_lines(value)
+        yield f"  {name:{width}}  {first}"
+        yield from (f"  {'':{width}}  {line}" for line in more)
+
+
+def _bytes_lines(value: bytes | None) -> list[str]:
+    """``null`` without quotes, text in quotes, anything else in hexadecimal digits; and the UUID that it may be."""
+    from hop_archive.payloads import text_of
+
+    if value is None:
+        return ["null"]
+    text = text_of(value)
+    if text is not None:
+        return [f'"{_shortened(_clean(text))}"']
+    digits = f"0x{_shortened(value.hex())}"
+    if len(value) == 16:
+        return [digits, f"UUID {uuid.UUID(bytes=value)}"]
+    return [f"{digits} ({counted(len(value), 'byte')})"]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_HEADER else f"{text[:_SHOWN_HEADER]}…"
+
+
+def _payload_lines(value: bytes | None, limit: int | None) -> Iterator[str]:
+    from hop_archive.payloads import Kind, show
+
+    shown = show(value, limit)
+    if shown.kind in (Kind.NULL, Kind.EMPTY):
+        yield _line("Payload", shown.kind.value)
+        return
+    size = counted(len(value or b""), "byte")
+    yield _line("Payload", f"{shown.kind.value}, {size}{f'; {shown.note}' if shown.note else ''}")
+    yield ""
+    yield shown.text
+    if not shown.complete:
+        yield ""
+        yield f"[Cut short: --bytes 0 shows all {size}, --payload FILE writes them.]"
