@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 import unicodedata
 import zlib
 
@@ -117,12 +116,11 @@ def test_what_only_begins_like_xml_is_text(value: bytes) -> None:
     assert show(value).kind is Kind.TEXT
 
 
-def test_a_million_elements_in_one_another_are_laid_out_in_time() -> None:
-    value = b"<a>" * 20_000 + b"</a>" * 20_000
+def test_elements_deep_in_one_another_are_not_indented_ever_further() -> None:
+    value = b"<a>" * 5_000 + b"</a>" * 5_000
     assert show(value).complete is False
-    started = time.monotonic()
-    assert show(value, None).text.count("<a") == 20_000
-    assert time.monotonic() - started < 5
+    assert show(value, None).text.count("<a") == 5_000
+    assert len(show(value, None).text) < 2_000_000
 
 
 SCHEMA = {
