@@ -250,6 +250,9 @@ def test_failures_tell_none_of_what_aws_keeps(
     told = b""
     with monkeypatch.context() as patched:
         patched.setenv("HOP_ARCHIVE_SOURCE", "sasl")
+        patched.setitem(
+            KafkaSource.__init__.__kwdefaults__ or {}, "timeout_s", 1.0
+        )  # of no avail, however long
         told += failing_tick(defs, instance)
     with monkeypatch.context() as patched:
         patched.setenv("AWS_SECRET_ACCESS_KEY", "wrong-but-secret-all-the-same")
