@@ -151,6 +151,12 @@ def test_a_hole_that_kafka_holds_is_what_the_next_run_fills(world: World) -> Non
     assert world.topics()["a.one"]["holes"] == 0
 
 
+def test_a_hole_of_a_topic_that_is_left_out_now_is_not_awaited(world: World) -> None:
+    for start, stop in ((0, 1), (3, 4)):
+        world.commit("heartbeat", start, stop, Outcome.SKIPPED, "when it was archived")
+    assert ("hole", 1, 3, "Kafka holds these: the stanza leaves the topic out now") in world.gaps("heartbeat")
+
+
 def test_what_is_gone_and_not_recorded_is_no_hole(world: World) -> None:
     world.commit("a.one", 0, 1, Outcome.SKIPPED, "for this test")
     world.commit("a.one", 4, 5, Outcome.SKIPPED, "for this test")
