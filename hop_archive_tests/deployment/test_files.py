@@ -193,6 +193,6 @@ def test_what_the_documentation_names_is_there_and_it_names_all_of_deploy() -> N
     assert [name for name in sorted(named) if not (CHECKOUT / name).exists()] == []
     files = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "deploy").rglob("*") if path.is_file()}
     assert sorted(files - named) == []
-    commands = set(re.findall(r"(?m)(?:^|`|-- |exec code )hop-archive ([a-z-]+)", text))
+    commands = set(re.findall(r"(?m)(?:^|`|-- |exec code )hop-archive ([a-z][a-z-]+)", text))
     assert len(commands) >= 5
     assert sorted(commands - COMMANDS.keys()) == []
