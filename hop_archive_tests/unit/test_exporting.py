@@ -178,7 +178,7 @@ def test_a_folder_that_is_not_empty_is_left_alone_even_by_force(world: World, tm
     (tmp_path / "manifest.json").write_text("{}")
     for folder in (tmp_path, tmp_path / "file"):
         for replace in (False, True):
-            with pytest.raises(ConfigurationError):
+            with pytest.raises(ConfigurationError, match=r"no export|no folder"):
                 run(world, folder, replace=replace)
     assert (tmp_path / "mine").read_text() == "mine"
     assert not list(tmp_path.parent.glob("*.partial"))
