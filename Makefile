@@ -11,7 +11,7 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev down check format test test-kafka bench container push constraints check-image clean
+.PHONY: help setup demo dev down check format docs test test-kafka bench container push constraints check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: setup ## Formatting, lint, types, layers: what CI runs first
 format: setup ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup ## Make docs/commands.md from the commands' own help
+	$(BIN)/python -m hop_archive.cli.reference > docs/commands.md
 
 test: setup ## The tests, on real local servers where there are such
 	$(BIN)/pytest -m 'not kafka'
