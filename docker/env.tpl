@@ -5,6 +5,8 @@
 # Hopskotch's credential, from https://my.hop.scimma.org (read is enough).
 HOP_ARCHIVE_PROD_USERNAME=''
 HOP_ARCHIVE_PROD_PASSWORD=''
+# A consumer group of your own, so that production's monitoring is not misled: the username, a dash, any word.
+HOP_ARCHIVE_PROD_GROUP=''
 
 # The real Hopskotch as the source, the database here, objects in a mock of S3 (files in a volume).
 HOP_ARCHIVE_SOURCE=hop-prod

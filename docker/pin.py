@@ -6,14 +6,23 @@ The environment that the tests ran in thus becomes the image's. Standard library
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from importlib.metadata import distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-IMAGE = "hop_archive[kubernetes]"
+_EXTRAS = ("kubernetes",)
 _LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+
+
+def wanted() -> list[Requirement]:
+    """What pyproject.toml says that the image's installation needs."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    extras = [text for extra in _EXTRAS for text in project["optional-dependencies"][extra]]
+    return [Requirement(text) for text in (*project["dependencies"], *extras)]
 
 
 def needed(requirement: Requirement) -> Iterator[Requirement]:
@@ -25,11 +34,11 @@ def needed(requirement: Requirement) -> Iterator[Requirement]:
             yield one
 
 
-def closure(first: Requirement) -> dict[str, str]:
-    """Version by canonical name of all that ``first`` needs, directly or not; without itself."""
+def closure(first: Iterable[Requirement]) -> dict[str, str]:
+    """Version by canonical name of these and all that they need, directly or not."""
     versions: dict[str, str] = {}
     seen: set[str] = set()
-    left = [*needed(first)]
+    left = [*first]
     while left:
         one = left.pop()
         key = f"{canonicalize_name(one.name)}[{','.join(sorted(one.extras))}]"
@@ -37,14 +46,13 @@ def closure(first: Requirement) -> dict[str, str]:
             seen.add(key)
             versions[canonicalize_name(one.name)] = distribution(one.name).version
             left += [*needed(one)]
-    versions.pop(canonicalize_name(first.name), None)
     return versions
 
 
 def main() -> None:
     """Print one requirement a line."""
     sys.stdout.write("# What the image is made of; make constraints writes it.\n")
-    for name, version in sorted(closure(Requirement(IMAGE)).items()):
+    for name, version in sorted(closure(wanted()).items()):
         sys.stdout.write(f"{name}=={version}\n")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_CHATTY = ("hop_archive.librdkafka", "psycopg.pool")
+_CHATTY = ("hop_archive.librdkafka", "psycopg.pool", "botocore.credentials")
 
 
 def _stanza_option(short: str, long: str, help_text: str) -> Callable[[Command], Command]:

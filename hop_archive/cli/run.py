@@ -101,7 +101,7 @@ class Wanted:
 @click.option(
     "--sent",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="With --compare: what was sent, as recorded by hop-archive local publish --record; compared too.",
+    help="With --compare: what was sent, as recorded by hop-archive publish --record; compared too.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only differences, warnings and errors.")
 def run(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import traceback
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +18,19 @@ from hop_archive.local.samples import filler
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.sensors import topic_partitions
 from hop_archive.source.kafka import KafkaSource
+from hop_archive_tests.aws import (
+    client,
+    forget,
+    keys,
+    make_instance,
+    make_secret,
+    moto,
+    moto_endpoint,
+    no_aws,
+)
 from hop_archive_tests.orchestration.helpers import AT_ONCE, launch, materialize_by_hand, tick
+
+__all__ = ["keys", "moto", "moto_endpoint", "no_aws"]
 
 pytestmark = pytest.mark.local
 
@@ -69,6 +84,77 @@ def selected(address: StackAddress, namespace: str, tmp_path: Path, monkeypatch:
     source.publish(list(filler(20, 100, topic=topic)))
     source.close()
     return topic
+
+
+OF_AWS = """
+[source.here]
+type = "kafka"
+bootstrap_servers = "${{HOP_ARCHIVE_LOCAL_BOOTSTRAP_SERVERS}}"
+security = "plaintext"
+topics = ["{namespace}*"]
+
+# What answers there speaks HTTP, so the login goes no further than the client.
+[source.sasl]
+type = "kafka"
+bootstrap_servers = "{not_kafka}"
+security = "sasl-scram-sha-512"
+secret_name = "kafka-secret"
+region = "us-west-2"
+topics = ["{namespace}*"]
+
+[database.here]
+type = "postgres"
+instance_id = "the-db"
+secret_name = "db-secret"
+region = "us-west-2"
+host = "{host}"
+port = {port}
+sslmode = "disable"
+schema = "{namespace}"
+
+[store.here]
+type = "s3"
+endpoint = "${{HOP_ARCHIVE_LOCAL_S3_ENDPOINT}}"
+region = "us-east-1"
+bucket = "${{HOP_ARCHIVE_LOCAL_BUCKET}}"
+prefix = "{namespace}"
+"""
+
+KAFKA_PASSWORD = "the-secret-of-kafka"
+
+
+@pytest.fixture
+def of_aws(
+    selected: str,
+    address: StackAddress,
+    namespace: str,
+    tmp_path: Path,
+    moto: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[str]:
+    """The same stanzas, with credentials from Secrets Manager and the default chain; returns the secrets."""
+    url = urlsplit(address.database_url)
+    (tmp_path / "hop_archive.toml").write_text(
+        OF_AWS.format(
+            namespace=namespace,
+            host=url.hostname,
+            port=url.port,
+            not_kafka=urlsplit(address.s3_endpoint).netloc,
+        )
+    )
+    for name in (
+        "HOP_ARCHIVE_LOCAL_DATABASE_URL",
+        "HOP_ARCHIVE_LOCAL_S3_ACCESS_KEY",
+        "HOP_ARCHIVE_LOCAL_S3_SECRET_KEY",
+    ):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", address.s3_access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", address.s3_secret_key)
+    password = unquote(url.password or "")
+    make_instance("the-db", DBName=url.path.removeprefix("/"), MasterUsername="not-the-secrets")
+    make_secret("db-secret", json.dumps({"username": unquote(url.username or ""), "password": password}))
+    make_secret("kafka-secret", json.dumps({"username": "archiver", "password": KAFKA_PASSWORD}))
+    return [password, address.s3_secret_key, KAFKA_PASSWORD]
 
 
 def kept(instance: dg.DagsterInstance) -> bytes:
@@ -129,3 +215,69 @@ def elsewhere(url: str) -> str:
     port = urlsplit(url).port
     assert port is not None
     return url.replace(f":{port}", ":1")
+
+
+def test_secrets_that_aws_keeps_are_used_and_nowhere_kept(
+    of_aws: list[str],
+    selected: str,
+    instance: dg.DagsterInstance,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with caplog.at_level(logging.DEBUG, "hop_archive"):
+        defs = build_definitions(pacing=AT_ONCE)
+        tick(defs, instance, topic_partitions)
+        runs = launch(defs, instance, tick(defs, instance).run_requests)
+        assert [run.success for run in runs] == [True]
+        assert materialize_by_hand(defs, instance, selected).success
+        assert defs.resolve_job_def("check_archive").execute_in_process(instance=instance).success
+    haystack = kept(instance) + "".join(capfd.readouterr()).encode() + caplog.text.encode()
+    assert selected.encode() in haystack
+    assert_none_in(of_aws, haystack)
+
+
+def test_failures_tell_none_of_what_aws_keeps(
+    of_aws: list[str],
+    selected: str,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG, "hop_archive")
+    defs = build_definitions(pacing=AT_ONCE)
+    tick(defs, instance, topic_partitions)
+    told = b""
+    with monkeypatch.context() as patched:
+        patched.setenv("HOP_ARCHIVE_SOURCE", "sasl")
+        patched.setitem(
+            KafkaSource.__init__.__kwdefaults__ or {}, "timeout_s", 1.0
+        )  # of no avail, however long
+        told += failing_tick(defs, instance)
+    with monkeypatch.context() as patched:
+        patched.setenv("AWS_SECRET_ACCESS_KEY", "wrong-but-secret-all-the-same")
+        assert not materialize_by_hand(defs, instance, selected, raise_on_error=False).success
+    for value in ("wrong-but-secret-all-the-same", '{"password": ["in-another-form"]}', ""):
+        told += with_secret(defs, instance, selected, value)
+    haystack = told + kept(instance) + "".join(capfd.readouterr()).encode() + caplog.text.encode()
+    assert b'secret "db-secret" in region us-west-2' in haystack
+    assert_none_in([*of_aws, "wrong-but-secret-all-the-same", "in-another-form"], haystack)
+
+
+def with_secret(defs: dg.Definitions, instance: dg.DagsterInstance, topic: str, value: str) -> bytes:
+    """What a tick says, after a run that failed, whose database secret has another value; an empty one stands for none."""
+    manager = client("secretsmanager")
+    if value:
+        manager.put_secret_value(SecretId="db-secret", SecretString=value)
+    else:
+        manager.delete_secret(SecretId="db-secret", ForceDeleteWithoutRecovery=True)
+    forget()
+    assert not materialize_by_hand(defs, instance, topic, raise_on_error=False).success
+    return failing_tick(defs, instance)
+
+
+def failing_tick(defs: dg.Definitions, instance: dg.DagsterInstance) -> bytes:
+    """The text of what a tick raises, with all that is behind it."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever Dagster makes of it: its text is what counts
+        tick(defs, instance)
+    return "".join(traceback.format_exception(caught.value)).encode()

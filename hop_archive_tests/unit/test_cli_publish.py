@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,19 @@ def test_without_a_terminal_it_says_a_line_now_and_then(capsys: pytest.CaptureFi
     sending.run(iter([[Receipt("t", 0, n)] for n in range(4)]), Stop())
     assert capsys.readouterr().err == "Published 3 messages, 0.5/s lately.\n"
     assert sending.partitions[TopicPartition("t", 0)].last == 3
+
+
+def test_sending_ends_after_the_portion_in_hand() -> None:
+    stop, sending = Stop(), Sending(None, silent=True)
+
+    def portions() -> Iterator[list[Receipt]]:
+        yield [Receipt("t", 0, 0)]
+        stop.signal = signal.SIGINT
+        yield [Receipt("t", 0, 1)]
+        yield [Receipt("t", 0, 2)]
+
+    sending.run(portions(), stop)
+    assert sending.by_topic() == {"t": 2}
 
 
 def test_a_terminal_shows_how_far_it_is(directory: Path, place: Path) -> None:

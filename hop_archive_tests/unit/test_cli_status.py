@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hop_archive import opening
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import TopicSummary
+from hop_archive.cli.status import headline
+from hop_archive.cli.stopping import Stop
+from hop_archive.errors import MissingSettingError, UnavailableError
+from hop_archive.reporting import WINDOWS, Status, TopicStatus
 from hop_archive.source.mock import MockSource
-from hop_archive_tests.unit.cli_helpers import M, archived, invoke, mocks, place
+from hop_archive_tests.unit.cli_helpers import (
+    DEADLINE_S,
+    M,
+    archived,
+    command,
+    environment,
+    invoke,
+    mocks,
+    place,
+    wait_for,
+)
+from hop_archive_tests.unit.test_cli_program import read, running, terminal
 
 __all__ = ["place"]
 
@@ -91,3 +116,167 @@ def test_people_get_a_table_with_a_total(place: Path) -> None:
     assert lines[3].split()[:3] == ["TOPIC", "LAG", "MESSAGES"]
     (total,) = [line for line in lines if line.startswith("total")]
     assert total.split()[2] == str(archived(directory))
+
+
+def test_offsets_that_a_transaction_holds_back_are_no_lag_and_are_shown(place: Path) -> None:
+    directory = mocks(place)
+    invoke("run", *M, "--until-caught-up")
+    cluster = MockSource("m", directory=directory).cluster
+    transaction = cluster.begin()
+    for _ in range(4):
+        cluster.append("snews.alerts", b"", transaction=transaction)
+    (one,) = status("-T", "snews.alerts")["topics"]
+    assert (one["lag"], one["held_back"]) == (0, 4)
+    lines = invoke("status", *M).stdout.splitlines()
+    assert lines[0] == "All is archived; 4 offsets held back by open transactions."
+    assert lines[-1] == "snews.alerts: 4 offsets held back by an open transaction."
+    cluster.stop()
+    assert {one["held_back"] for one in status()["topics"]} == {None}
+
+
+# --- the first line
+
+AT = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def standing(
+    lag: int | None = 0, *, ago: timedelta | None = timedelta(), lost: int = 0, error: str = "", gone: int = 0
+) -> Status:
+    """A status of one topic: how far behind, how long since the last batch, what is lost."""
+    total = TopicSummary("t", messages=9, last_batch_at=None if ago is None else AT - ago, lost=1000)
+    windows = {window: TopicSummary("t", lost=lost) for window in WINDOWS}
+    return Status((TopicStatus("t", total, windows, lag, gone, 1, 0),), AT, error)
+
+
+def test_the_first_line_says_what_matters() -> None:
+    told = {
+        headline(standing()): "All is archived.",
+        headline(standing(7)): "7 offsets behind, in 1 topic.",
+        headline(Status((), AT)): "There is nothing to archive so far.",
+        headline(standing(3, ago=None)): "3 offsets behind, in 1 topic; no batch so far.",
+        headline(standing(lost=2)): "All is archived; 2 offsets recorded as lost in the last 24 hours.",
+        headline(standing(gone=1)): "All is archived; 1 offset gone from Kafka, not recorded as lost yet.",
+    }
+    assert list(told) == list(told.values())
+
+
+def test_the_first_line_tells_a_quiet_source_from_an_archive_that_stands_still() -> None:
+    day = timedelta(hours=26)
+    assert headline(standing(ago=day)) == "All is archived; nothing has arrived for 26 h 0 min."
+    assert headline(standing(5, ago=day)).endswith("; nothing was archived for 26 h 0 min.")
+    assert headline(standing(ago=timedelta(minutes=59))) == "All is archived."
+
+
+def test_the_first_line_says_that_the_source_is_down() -> None:
+    text = headline(standing(None, error="No answer."))
+    assert text == "The source does not answer, so how far behind the archive is is not known."
+
+
+def test_the_first_line_is_in_json_too(place: Path) -> None:
+    directory = mocks(place)
+    invoke("run", *M, "--until-caught-up")
+    MockSource("m", directory=directory).cluster.append("snews.alerts", b"one more")
+    assert status()["headline"] == "1 offset behind, in 1 topic."
+
+
+# --- watching
+
+
+def test_watching_prints_block_after_block_until_it_is_asked_to_end(place: Path) -> None:
+    directory = mocks(place)
+    invoke("run", *M, "--until-caught-up", "-T", "snews.alerts")
+    cluster = MockSource("m", directory=directory).cluster
+    with running(command("status", *M, "-T", "snews.alerts", "--watch", "0.1"), place) as program:
+        wait_for(lambda: program.out.count("\nAll is archived.\n") > 1, "two blocks")
+        cluster.append("snews.alerts", b"one more")
+        wait_for(lambda: "\n1 offset behind, in 1 topic.\n" in program.out, "what is new")
+        assert program.end(signal.SIGINT) == 0
+        assert program.out.startswith("--- 20")
+        assert program.err == ""
+
+
+def test_watching_goes_on_through_outages(place: Path) -> None:
+    directory = mocks(place)
+    invoke("run", *M, "--until-caught-up")
+    cluster = MockSource("m", directory=directory).cluster
+    with running(command("status", *M, "--json", "--watch", "0.1"), place) as program:
+        seen: Callable[[], list[dict[str, Any]]] = lambda: [  # noqa: E731
+            json.loads(line) for line in program.out.splitlines(keepends=True) if line.endswith("\n")
+        ]
+        wait_for(seen, "the first look")
+        cluster.stop()
+        wait_for(lambda: seen()[-1]["source"]["error"], "the outage")
+        cluster.start()
+        wait_for(lambda: seen()[-1]["source"]["error"] is None, "its end")
+        assert program.end(signal.SIGTERM) == 0
+
+
+class Flickering(MockCatalog):
+    """A database that answers every other time."""
+
+    looks = 0
+
+    def check(self) -> None:
+        Flickering.looks += 1
+        if Flickering.looks % 2 == 0:
+            raise UnavailableError("The database does not answer.")
+
+
+def test_watching_shows_that_the_database_is_down_and_what_was_known(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocks(place)
+    monkeypatch.setattr(opening, "MockCatalog", Flickering)
+    monkeypatch.setattr(Flickering, "looks", 0)
+    monkeypatch.setattr(Stop, "requested", property(lambda _: Flickering.looks >= 3))
+    result = invoke("status", *M, "--watch", "0.1")
+    assert result.exit_code == 0
+    first, second, third = result.stdout.split("--- ")[1:]
+    assert "There is nothing to archive so far." in first
+    assert "The database does not answer.\nBefore that:\nThere is nothing to archive so far." in second
+    assert third.split("\n", 1)[1].startswith("There is nothing")
+    monkeypatch.setattr(Flickering, "looks", 1)
+    found = [json.loads(line) for line in invoke("status", *M, "--json", "-w", "0.1").stdout.splitlines()]
+    assert found[0]["error"] == "The database does not answer."
+    assert found[1]["topics"] == []
+
+
+def test_what_is_wrong_with_the_configuration_ends_watching(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unmigrated(MockCatalog):
+        def check(self) -> None:
+            raise MissingSettingError("No tables.", remedy="hop-archive migrate")
+
+    mocks(place)
+    monkeypatch.setattr(opening, "MockCatalog", Unmigrated)
+    result = invoke("status", *M, "--watch")
+    assert (result.exit_code, result.stderr) == (2, "Error: No tables. hop-archive migrate\n")
+
+
+def test_a_terminal_shows_the_table_in_place_and_as_much_as_fits(place: Path) -> None:
+    mocks(place)
+    invoke("run", *M, "--until-caught-up")
+    with terminal(12, 60) as (ours, its):
+        run = subprocess.Popen(
+            command("status", *M, "--watch", "0.1"),
+            cwd=place,
+            env=environment() | {"TERM": "xterm-256color"},
+            stdin=its,
+            stdout=its,
+            stderr=its,
+        )
+        os.close(its)
+        shown, end = b"", time.monotonic() + DEADLINE_S
+        while shown.count(b"All is archived") < 3 and time.monotonic() < end and (more := read(ours)):
+            shown += more
+        run.send_signal(signal.SIGINT)
+        while more := read(ours):
+            shown += more
+        assert run.wait(DEADLINE_S) == 0
+    assert shown.count(b"All is archived") >= 3
+    assert b"\x1b[1A" in shown, "each is drawn over the one before"
+    assert b"Looks again every 0.1 s; Ctrl-C ends it." in shown
+    assert b"more lines: a taller terminal" in shown
+    assert b"LAST BATCH" not in shown
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is back"

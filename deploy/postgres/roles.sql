@@ -1,0 +1,45 @@
+-- Who may do what in the catalog's database: archiver, reader, cleaner. None of them owns a table.
+--
+-- Run it as the owner of the tables (who runs hop-archive migrate) or an administrator, in that database, after
+-- hop-archive migrate, and again after an upgrade that has migrations; it changes nothing that is right already:
+--
+--   psql --set ON_ERROR_STOP=1 --single-transaction --file deploy/postgres/roles.sql "$CATALOG"
+--
+-- The roles cannot log in. Give each program a login of its own that has one:
+--
+--   CREATE ROLE hop_archive_prod LOGIN PASSWORD '...' IN ROLE hop_archive_archiver;
+--
+-- The tables are taken to be in the first schema of the search path (public, unless you say otherwise:
+-- PGOPTIONS='--search_path=NAME').
+
+DO $do$
+DECLARE wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['hop_archive_archiver', 'hop_archive_reader', 'hop_archive_cleaner'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO hop_archive_archiver, hop_archive_reader, hop_archive_cleaner',
+                   current_schema());
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+    -- All may read all, Alembic's table too: each program looks there whether the catalog is what it needs.
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO hop_archive_archiver, hop_archive_reader,'
+                   ' hop_archive_cleaner', current_schema());
+    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_cleaner',
+                   current_schema());
+END
+$do$;
+
+-- The archiver adds. It counts what it added (topics), notes what it last saw (observed) and what it found, and
+-- merges neighbouring rows of the ledger, which puts one row in the place of several. It cannot take away a
+-- message, nor what says that one is a duplicate, nor change either.
+GRANT INSERT ON messages, duplicates, generations TO hop_archive_archiver;
+GRANT INSERT, UPDATE ON topics, observed, findings TO hop_archive_archiver;
+GRANT INSERT, UPDATE, DELETE ON batches TO hop_archive_archiver;
+
+-- The cleaner takes away test messages and duplicates that slipped in, and says what it did in findings. The
+-- trigger that counts deleted messages acts as who deletes, hence topics.
+GRANT DELETE ON messages, duplicates TO hop_archive_cleaner;
+GRANT UPDATE (retracted) ON messages TO hop_archive_cleaner;
+GRANT INSERT, UPDATE ON findings, topics TO hop_archive_cleaner;

@@ -1,0 +1,186 @@
+"""The files of docker/ and .github/: valid by the schemas of those who read them, and in step with each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from hop_archive.configuration import load, select
+from hop_archive.local.s3 import BACKUP_BUCKET, PRIMARY_BUCKET
+from hop_archive_tests.deployment.image import CHECKOUT, DOCKER, compose, copied, dockerfile
+
+WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yaml"))
+ARCHIVE = ("buckets", "catalog", "dagster-storage", "code", "webserver", "daemon")
+
+
+def tool(*command: str) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_compose_file_is_one_by_the_compose_specification() -> None:
+    tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(DOCKER / "compose.yaml"))
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_are_such_by_githubs_schema(workflow: Path) -> None:
+    tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(workflow))
+
+
+def test_the_dockerfile_is_without_lint() -> None:
+    tool("hadolint", str(DOCKER / "Dockerfile"))
+
+
+def test_all_images_are_pinned_by_a_tag() -> None:
+    (base,) = [words for name, words in dockerfile() if name == "ARG" and words.startswith("PYTHON_IMAGE")]
+    images = [base.partition("=")[2], *(service["image"] for service in compose()["services"].values())]
+    assert [image for image in images if not re.search(r":(?!latest$)[\w.-]+$", image)] == []
+
+
+def test_the_image_runs_as_nobody_in_particular_and_has_its_labels() -> None:
+    instructions = dockerfile()
+    last_stage = instructions[max(n for n, (name, _) in enumerate(instructions) if name == "FROM") :]
+    assert [words for name, words in last_stage if name == "USER"] == ["10001"]
+    labels = next(words for name, words in last_stage if name == "LABEL")
+    assert 'org.opencontainers.image.version="${VERSION}"' in labels
+    assert 'org.opencontainers.image.revision="${COMMIT}"' in labels
+
+
+def test_only_what_is_copied_is_sent_to_the_builder_and_it_is_there() -> None:
+    sources = {name for names, _ in copied() for name in names}
+    sent = {
+        line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    assert sent == sources
+    assert [name for name in sources if not (CHECKOUT / name).exists()] == []
+
+
+def test_by_itself_the_image_is_compose_s_webserver() -> None:
+    instructions = dict(dockerfile())
+    webserver = compose()["services"]["webserver"]
+    assert json.loads(instructions["CMD"]) == webserver["command"]
+    checked = instructions["HEALTHCHECK"].partition("CMD ")[2]
+    assert ["CMD", *json.loads(checked)] == webserver["healthcheck"]["test"]
+
+
+def test_every_port_is_for_this_machine_only() -> None:
+    ports = [port for service in compose()["services"].values() for port in service.get("ports", [])]
+    assert len(ports) == 4
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_what_stays_has_a_health_check_and_what_waits_waits_for_one() -> None:
+    services = compose()["services"]
+    waited = {
+        (name, on, how["condition"])
+        for name, service in services.items()
+        for on, how in service.get("depends_on", {}).items()
+    }
+    for name, on, condition in waited:
+        test = services[on].get("healthcheck", {})
+        once = test.get("disable", False)
+        assert condition == ("service_completed_successfully" if once else "service_healthy"), f"{name}: {on}"
+        assert once or test["test"][0] == "CMD"
+    assert {on for _, on, _ in waited} >= {"kafka", "postgres", "s3", "code"}
+
+
+def interpolated(text: str, environ: dict[str, str]) -> str:
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: environ.get(m[1]) or m[2], text)
+
+
+def environment(dotenv: dict[str, str]) -> dict[str, str]:
+    """What the code location gets: .env whole, and what the file sets, which may take its value from there."""
+    given = compose()["services"]["code"]["environment"]
+    return {**dotenv, **{name: interpolated(value, dotenv) for name, value in given.items()}}
+
+
+def template() -> dict[str, str]:
+    text = (DOCKER / "env.tpl").read_text()
+    return {name: shlex.split(value)[0] for name, value in re.findall(r"(?m)^(\w+)=(.*)$", text)}
+
+
+def test_by_itself_compose_archives_from_its_kafka_to_its_own_servers() -> None:
+    environ = environment({})
+    configuration = load(environ=environ)
+    chosen = select(configuration, environ=environ)
+    assert (chosen.source, chosen.database, chosen.store) == ("hop-local", "local-db", "local-store")
+    assert configuration.source(chosen.source).resolved(environ).describe() == "Kafka at kafka:9092"
+    store = configuration.store(chosen.store).resolved(environ)
+    assert store.describe() == "s3://hop-archive at http://s3:8333"
+
+
+def test_with_the_template_filled_in_the_source_is_hopskotch() -> None:
+    filled = {name: value or "filled-in" for name, value in template().items()}
+    environ = environment(filled)
+    configuration = load(environ=environ)
+    chosen = select(configuration, environ=environ)
+    assert (chosen.source, chosen.database, chosen.store) == ("hop-prod", "local-db", "mock-store")
+    source: Any = configuration.source(chosen.source).resolved(environ)
+    login = source.login(environ)
+    assert (login.username, login.password.get_secret_value()) == ("filled-in", "filled-in")
+    assert source.describe() == "Kafka at kafka.scimma.org:9092"
+    store: Any = configuration.store(chosen.store).resolved(environ)
+    assert store.directory.startswith("/var/lib/hop_archive/")  # the volume that all share
+
+
+def test_credentials_of_the_servers_are_those_that_the_archive_uses() -> None:
+    services = compose()["services"]
+    environ, postgres = environment({}), services["postgres"]["environment"]
+    login = f"{postgres['POSTGRES_USER']}:{postgres['POSTGRES_PASSWORD']}"
+    assert f"//{login}@postgres:5432/{postgres['POSTGRES_DB']}" in environ["HOP_ARCHIVE_LOCAL_DATABASE_URL"]
+    assert environ["DAGSTER_POSTGRES_PASSWORD"] == postgres["POSTGRES_PASSWORD"]
+    assert (
+        f"CREATE DATABASE {environ['DAGSTER_POSTGRES_DB']};" in (DOCKER / "postgres" / "init.sql").read_text()
+    )
+    (identity,) = json.loads((DOCKER / "s3.json").read_text())["identities"]
+    keys = (environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"])
+    assert identity["credentials"] == [dict(zip(("accessKey", "secretKey"), keys, strict=True))]
+    assert keys == (environ["HOP_ARCHIVE_LOCAL_S3_ACCESS_KEY"], environ["HOP_ARCHIVE_LOCAL_S3_SECRET_KEY"])
+    made = services["buckets"]["command"][2:]
+    assert made == [environ["HOP_ARCHIVE_LOCAL_BUCKET"], environ["DAGSTER_LOGS_BUCKET"]]
+    assert PRIMARY_BUCKET in made
+    assert BACKUP_BUCKET not in made
+
+
+def test_all_of_the_archive_s_services_are_one_image() -> None:
+    services = compose()["services"]
+    assert {services[name]["image"] for name in ARCHIVE} == {"hop-archive:local"}
+    assert all(services[name]["build"] == services["code"]["build"] for name in ARCHIVE)
+
+
+def test_the_image_s_versions_are_ones_that_the_package_takes() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["kubernetes"]]
+    lines = [
+        line for line in (DOCKER / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    ]
+    pinned = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines}
+    unfit = [
+        text
+        for text in wanted
+        if pinned.get(canonicalize_name(Requirement(text).name)) is None
+        or not Requirement(text).specifier.contains(pinned[canonicalize_name(Requirement(text).name)])
+    ]
+    assert unfit == [], "make constraints"
+
+
+def test_releases_and_their_workflow_are_named_alike() -> None:
+    (workflow,) = [yaml.safe_load(path.read_text()) for path in WORKFLOWS if path.stem == "release"]
+    assert workflow[True]["push"]["tags"] == ["hop-archive-*"]  # YAML's reading of the key "on"

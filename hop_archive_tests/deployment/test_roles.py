@@ -1,0 +1,179 @@
+"""deploy/postgres/roles.sql on a real Postgres: each role can do its work, and nothing more."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.migrate import migrate
+from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.errors import UnavailableError
+from hop_archive.following import catch_up
+from hop_archive.local.postgres import Postgres
+from hop_archive.local.stack import LocalStack, _postgres
+from hop_archive_tests.deployment.image import CHECKOUT
+from hop_archive_tests.worlds import BUSY, awkward_world, exhausted
+
+pytestmark = pytest.mark.local
+
+ROLES = ("archiver", "reader", "cleaner")
+SQL = (CHECKOUT / "deploy" / "postgres" / "roles.sql").read_text()
+REFUSED = psycopg.errors.InsufficientPrivilege
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A database of a test's own, with the roles and a login for each."""
+
+    administrator: str
+    name: str
+
+    def url(self, role: str) -> str:
+        at = urlsplit(self.administrator)
+        return f"postgresql://{self.name}_{role}:secret@{at.hostname}:{at.port}/{self.name}"
+
+    def does(self, role: str, statement: str) -> int:
+        """Do something as a role; how many rows it was."""
+        with psycopg.connect(self.url(role)) as connection:
+            return connection.execute(statement.encode()).rowcount
+
+
+def administrator(stack: LocalStack) -> str:
+    stack.up()
+    state = stack._known()
+    try:
+        stack.pid("postgres")
+    except UnavailableError:
+        pytest.skip("Postgres was given, not started by the tests: roles are not made in it")
+    server: Postgres = _postgres(state)
+    port = state.server("postgres").ports[0]
+    return f"postgresql://postgres:{server.superuser_password}@127.0.0.1:{port}/postgres"
+
+
+@pytest.fixture(scope="module")
+def server(local_stack: LocalStack) -> Iterator[Server]:
+    made = Server(administrator(local_stack), f"t{uuid.uuid4().hex[:12]}")
+    inside = urlsplit(made.administrator)._replace(path=f"/{made.name}").geturl()
+    database = sql.Identifier(made.name)
+    with psycopg.connect(made.administrator, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
+    try:
+        migrate(inside, name="owner")
+        for _ in range(2):  # again, it changes nothing
+            with psycopg.connect(inside) as connection:
+                connection.execute(SQL.encode())
+        with psycopg.connect(made.administrator, autocommit=True) as connection:
+            for role in ROLES:
+                login = sql.Identifier(f"{made.name}_{role}")
+                group = sql.Identifier(f"hop_archive_{role}")
+                statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret' IN ROLE {}")
+                connection.execute(statement.format(login, group))
+        yield made
+    finally:
+        with psycopg.connect(made.administrator, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+            for name in (
+                *(f"{made.name}_{role}" for role in ROLES),
+                *(f"hop_archive_{role}" for role in ROLES),
+            ):
+                connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def archive(server: Server) -> Iterator[Archive]:
+    """An archive by the archiver's login, with an awkward world in it: duplicates, collisions, absent and lost ones."""
+    catalog = PostgresCatalog("archiver", server.url("archiver"))
+    with_catalog = replace(awkward_world().archive(), catalog=catalog)
+    exhausted(catch_up(with_catalog))
+    yield with_catalog
+    catalog.close()
+
+
+def test_the_archiver_archives(archive: Archive, server: Server) -> None:
+    archive.catalog.check()
+    assert sum(summary.messages for summary in archive.catalog.summaries()) > 0
+    assert sum(1 for _ in archive.catalog.duplicates(BUSY)) > 0
+
+
+def test_the_archiver_merges_the_ledger(archive: Archive) -> None:
+    archive.catalog.merge_ledger(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM messages",
+        "UPDATE messages SET key = 'elsewhere'",
+        "DELETE FROM duplicates",
+        "DELETE FROM generations",
+        "DELETE FROM topics",
+        "TRUNCATE messages",
+        "DROP TABLE messages",
+        "CREATE TABLE mine (id int)",
+        "UPDATE hop_archive_alembic_version SET version_num = '0'",
+    ],
+)
+@pytest.mark.parametrize("role", ["archiver", "reader"])
+def test_neither_archiver_nor_reader_can_take_away_or_change_what_is_archived(
+    archive: Archive, server: Server, role: str, statement: str
+) -> None:
+    with pytest.raises(REFUSED):
+        server.does(role, statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO messages DEFAULT VALUES",
+        "INSERT INTO topics DEFAULT VALUES",
+        "UPDATE topics SET n_messages = 0",
+        "DELETE FROM batches",
+        "INSERT INTO findings (kind, topic) VALUES ('x', 'x')",
+    ],
+)
+def test_the_reader_adds_nothing(archive: Archive, server: Server, statement: str) -> None:
+    with pytest.raises(REFUSED):
+        server.does("reader", statement)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_all_read_all(archive: Archive, server: Server, role: str) -> None:
+    with psycopg.connect(server.url(role)) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert len(found) >= 8
+    for (table,) in found:
+        server.does(role, f'SELECT * FROM "{table}"')
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO messages DEFAULT VALUES",
+        "UPDATE messages SET key = 'elsewhere'",
+        "DELETE FROM batches",
+        "DELETE FROM generations",
+        "TRUNCATE messages",
+    ],
+)
+def test_the_cleaner_can_neither_add_nor_change_messages_nor_touch_the_ledger(
+    archive: Archive, server: Server, statement: str
+) -> None:
+    with pytest.raises(REFUSED):
+        server.does("cleaner", statement)
+
+
+def test_the_cleaner_takes_away_and_what_is_left_is_counted(archive: Archive, server: Server) -> None:
+    before = {s.topic: s.messages for s in archive.catalog.summaries()}
+    gone = server.does("cleaner", f"DELETE FROM messages WHERE topic = '{BUSY}' AND \"offset\" < 10")
+    assert gone > 0
+    after = {s.topic: s.messages for s in archive.catalog.summaries()}
+    assert after == {**before, BUSY: before[BUSY] - gone}
+    assert server.does("cleaner", f"UPDATE messages SET retracted = true WHERE topic = '{BUSY}'") > 0
