@@ -6,12 +6,13 @@ before it is told, because the archive goes on working meanwhile.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hop_archive.archive import Archive
+from hop_archive.archive import Archive, utc_now
 from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
 from hop_archive.document import crc32, decode
 from hop_archive.errors import CorruptError, ObjectMissingError
@@ -48,18 +49,22 @@ class Verification:
     """What to verify.
 
     Attributes:
-        archive: The archive.
-        query: Which messages. Shallow verification and the ledger know topics only.
+        catalog: What there should be.
+        store: What there is.
+        query: Which messages. What is not fetched is selected by topic only.
         grace_s: How old an object has to be before it counts as one that no row names.
         checked: Where to count.
         backup: The backup of the store; None where there is none.
+        now: The clock on the wall.
     """
 
-    archive: Archive
+    catalog: Catalog
+    store: Store
     query: Query = field(default_factory=Query)
     grace_s: float = GRACE_S
     checked: Checked = field(default_factory=Checked)
     backup: Store | None = None
+    now: Callable[[], datetime.datetime] = utc_now
 
     def topics(self) -> Sequence[str]:
         """The topics that are meant, of those that the catalog knows.
@@ -67,7 +72,7 @@ class Verification:
         Raises:
             ConfigurationError: A name or glob means none.
         """
-        return self.query.chosen_topics(one.topic for one in self.archive.catalog.summaries())
+        return self.query.chosen_topics(one.topic for one in self.catalog.summaries())
 
 
 # --- catalog <-> store, by listing
@@ -97,19 +102,19 @@ def backup_objects(wanted: Verification) -> Iterator[Trouble]:
     assert backup is not None
     for topic, segments in itertools.product(wanted.topics(), (False, True)):
         prefix = _folder(topic, segments=segments)
-        recorded = wanted.archive.catalog.recorded(topic, segments=segments)
+        recorded = wanted.catalog.recorded(topic, segments=segments)
         for record, info in _joined(wanted, recorded, backup.listing(prefix)):
             if record is not None and (trouble := _compared(record, info)) is not None:
                 yield trouble._replace(bucket=backup.bucket)
 
 
 def _objects_of(wanted: Verification, topic: str, *, segments: bool) -> Iterator[Trouble]:
-    archive, prefix = wanted.archive, _folder(topic, segments=segments)
-    recorded = archive.catalog.recorded(topic, segments=segments)
-    for record, info in _joined(wanted, recorded, archive.store.listing(prefix)):
+    prefix = _folder(topic, segments=segments)
+    recorded = wanted.catalog.recorded(topic, segments=segments)
+    for record, info in _joined(wanted, recorded, wanted.store.listing(prefix)):
         if record is not None:
             trouble = _compared(record, info)
-            if trouble is not None and _still(archive, record, trouble):
+            if trouble is not None and _still(wanted, record, trouble):
                 yield trouble
         elif info is not None and (segments or not is_segment_key(info.key)):
             yield from _unnamed(wanted, info)
@@ -145,31 +150,31 @@ def _compared(record: Recorded, info: ObjectInfo | None) -> Trouble | None:
     return None
 
 
-def _still(archive: Archive, record: Recorded, trouble: Trouble) -> bool:
+def _still(wanted: Verification, record: Recorded, trouble: Trouble) -> bool:
     """Whether a trouble is one now, too: a row may have been removed, and its object after it, meanwhile."""
-    row = archive.catalog.find(record.uuid)
+    row = wanted.catalog.find(record.uuid)
     if row is None or row.object_key != record.key:
         return False
-    found = next((i for i in archive.store.listing(record.key) if i.key == record.key), None)
+    found = next((i for i in wanted.store.listing(record.key) if i.key == record.key), None)
     again = _compared(record, found)
     return again is not None and again.kind is trouble.kind
 
 
 def _unnamed(wanted: Verification, info: ObjectInfo) -> Iterator[Trouble]:
-    age_s = wanted.archive.now().timestamp() - info.modified_ms / 1000
+    age_s = wanted.now().timestamp() - info.modified_ms / 1000
     if info.key.startswith(OWN_FOLDER) or age_s < wanted.grace_s:
         return
     topic = topic_of(info.key)
     kind = Kind.FOREIGN_OBJECT if topic is None else Kind.ORPHAN_OBJECT
     what = "no key of ours looks like this" if topic is None else "no row names it"
-    bucket = wanted.archive.store.bucket
+    bucket = wanted.store.bucket
     yield Trouble(kind, topic or "", f"{what} ({info.size_bytes} bytes)", None, bucket, info.key)
 
 
 def _elsewhere(wanted: Verification, topics: set[str]) -> Iterator[Trouble]:
     """Objects in no folder of a topic that the catalog knows. What is in those folders is skipped, not listed."""
     passed = ""
-    while (info := next(wanted.archive.store.listing(start_after=passed), None)) is not None:
+    while (info := next(wanted.store.listing(start_after=passed), None)) is not None:
         known = _known_folder(info.key, topics)
         if known is None:
             wanted.checked.counts["objects"] += 1
@@ -189,18 +194,24 @@ def _known_folder(key: str, topics: set[str]) -> str | None:
 # --- catalog -> store, document by document
 
 
-def documents(wanted: Verification) -> Iterator[Trouble]:
+def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> Iterator[Trouble]:
     """Fetch the document of each selected row and compare it with the row.
 
-    Finds ``missing_object``, ``corrupt_object`` (its bytes are not those that were stored) and ``row_differs``.
+    Finds ``missing_object``, ``wrong_size``, ``corrupt_object`` (its bytes are not those that were stored) and
+    ``row_differs``.
+
+    Args:
+        wanted: What to verify.
+        known: Bucket and key of objects whose trouble was told already: they are left out.
     """
-    archive = wanted.archive
-    rows = archive.catalog.select(wanted.query, Order.PLACE)
+    rows = wanted.catalog.select(wanted.query, Order.PLACE)
     while some := list(itertools.islice(rows, _FETCHED_AT_ONCE)):
-        for row, body in zip(some, fetched(archive.store, [extent(row) for row in some]), strict=True):
+        for row, body in zip(some, fetched(wanted.store, [extent(row) for row in some]), strict=True):
             wanted.checked.counts["messages"] += 1
             trouble = _differing(row, body)
-            if trouble is not None and archive.catalog.find(row.uuid) == row:
+            if trouble is not None and (row.bucket, row.object_key) in known:
+                continue
+            if trouble is not None and wanted.catalog.find(row.uuid) == row:
                 yield trouble
             elif isinstance(body, bytes):
                 wanted.checked.counts["bytes"] += len(body)
@@ -288,7 +299,7 @@ def ledger(wanted: Verification) -> Iterator[Trouble]:
     Finds ``coverage_hole`` (offsets between dealt-with ones, or with rows, that no ledger row covers),
     ``count_mismatch`` and ``lost``.
     """
-    catalog = wanted.archive.catalog
+    catalog = wanted.catalog
     for topic in wanted.topics():
         for entry in catalog.ledger([topic]):
             wanted.checked.counts["batches"] += 1
@@ -325,13 +336,19 @@ def _holes(catalog: Catalog, topic: str) -> list[Slice]:
 # --- source -> catalog
 
 
-def source(wanted: Verification) -> Iterator[Trouble]:
+def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
     """Compare what Kafka holds now with the coverage. Finds ``not_archived``.
 
     What arrived since the last run counts as well: right after a run there should be none.
     """
-    seen = survey(wanted.archive, list(wanted.topics()))
+    seen = survey(archive, _topics_at(wanted, archive) if wanted.query.topics else None)
     for lineage, known in sorted(seen.knowledge.items()):
         wanted.checked.counts["offsets"] += max(0, known.watermarks.stable - known.watermarks.low)
         for start, stop in work(known):
             yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
+
+
+def _topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
+    """The topics that are meant, whether the catalog knows them by now or not."""
+    known = {one.topic for one in wanted.catalog.summaries()} | archive.source.topics().keys()
+    return wanted.query.chosen_topics(known)

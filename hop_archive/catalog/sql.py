@@ -11,7 +11,7 @@ Indexes, and who needs them:
 ``messages_topic_timestamp_idx`` (topic, timestamp): a restore or a reader that selects by topic and time
 ``messages_offset_idx``         (topic, generation, partition, offset) unique: ``ROWS``, and that no offset is
                                 stored twice
-``messages_key_idx``            (topic, key in byte order) where the object is one document: ``RECORDED_ALONE``. Costs
+``messages_object_idx``         (topic, key in byte order) where the object is one document: ``RECORDED_ALONE``. Costs
                                 nothing for rows in segments; others wait for a put anyway
 ``messages_adopted_idx``        (topic, timestamp, message_crc32) where there is no digest: ``KNOWN_ADOPTED``,
                                 ``HAS_ADOPTED``; costs nothing for rows of our own
@@ -60,7 +60,7 @@ RECORDED_ALONE = """
     WHERE position IS NULL AND topic = %s
     ORDER BY key COLLATE "C"
 """
-"""Index: messages_key_idx."""
+"""Index: messages_object_idx."""
 
 RECORDED_IN_SEGMENTS = """
     SELECT key, bucket, topic, position, size, uuid FROM messages

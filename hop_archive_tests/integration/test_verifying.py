@@ -26,6 +26,7 @@ pytestmark = pytest.mark.local
 
 MESSAGES = 60
 Layout = Literal["message", "segment"]
+Direction = Callable[[Verification], Iterator[Trouble]]
 
 
 @dataclass
@@ -76,18 +77,19 @@ class Scene:
         self.s3.delete_object(Bucket=self.address.bucket, Key=f"{self.schema}/{key}")
 
     def verification(self, **changes: Any) -> Verification:
-        return replace(Verification(self.archive, grace_s=0), **changes)
+        return replace(Verification(self.archive.catalog, self.archive.store, grace_s=0), **changes)
 
-    def found(
-        self, *directions: Callable[[Verification], Iterator[Trouble]], **changes: Any
-    ) -> list[Trouble]:
+    def source(self, wanted: Verification) -> Iterator[Trouble]:
+        return verifying.source(wanted, self.archive)
+
+    def all(self) -> tuple[Direction, ...]:
+        return (verifying.objects, verifying.documents, verifying.ledger, self.source)
+
+    def found(self, *directions: Direction, **changes: Any) -> list[Trouble]:
         return [one for direction in directions for one in direction(self.verification(**changes))]
 
-    def kinds(self, *directions: Callable[[Verification], Iterator[Trouble]], **changes: Any) -> list[str]:
+    def kinds(self, *directions: Direction, **changes: Any) -> list[str]:
         return [one.kind.value for one in self.found(*directions, **changes)]
-
-
-ALL = (verifying.objects, verifying.documents, verifying.ledger, verifying.source)
 
 
 @pytest.fixture(params=["message", "segment"])
@@ -106,7 +108,7 @@ def scene(
 
 def test_in_a_sound_archive_nothing_is_found_and_everything_is_looked_at(scene: Scene) -> None:
     wanted = scene.verification()
-    assert [one for direction in ALL for one in direction(wanted)] == []
+    assert [one for direction in scene.all() for one in direction(wanted)] == []
     counts = wanted.checked.counts
     objects = MESSAGES if scene.layout == "message" else 2
     assert (counts["objects"], counts["rows"], counts["messages"]) == (objects, MESSAGES, MESSAGES)
@@ -122,7 +124,7 @@ def test_a_deleted_object_is_missing_in_a_listing_and_when_it_is_fetched(scene: 
     assert {one.kind for one in deep} == {Kind.MISSING_OBJECT}
     assert {one.object_key for one in deep} == {key}
     assert own in {str(one.uuid) for one in deep}
-    assert scene.kinds(verifying.ledger, verifying.source) == []
+    assert scene.kinds(verifying.ledger, scene.source) == []
 
 
 def test_a_truncated_object_has_the_wrong_size(scene: Scene) -> None:
@@ -195,7 +197,7 @@ def test_a_ledger_row_that_was_removed_is_a_hole_and_work(scene: Scene) -> None:
     assert hole.kind is Kind.COVERAGE_HOLE
     assert hole.slice is not None
     assert (hole.slice.generation, hole.slice.start, hole.slice.stop) == (number, start, stop)
-    assert scene.kinds(verifying.source) == ["not_archived"]
+    assert scene.kinds(scene.source) == ["not_archived"]
 
 
 def test_a_summary_that_miscounts_is_found(scene: Scene) -> None:
@@ -207,10 +209,10 @@ def test_a_summary_that_miscounts_is_found(scene: Scene) -> None:
 
 def test_messages_that_are_not_archived_yet_are_told(scene: Scene) -> None:
     scene.archive.source.publish(filler(4, 300, topic=scene.topic, seed=3))
-    assert set(scene.kinds(verifying.source)) == {"not_archived"}
+    assert set(scene.kinds(scene.source)) == {"not_archived"}
     for _ in islice(catch_up(scene.archive), None):
         pass
-    assert scene.found(*ALL) == []
+    assert scene.found(*scene.all()) == []
 
 
 def test_a_backup_that_lacks_an_object_is_told_of_its_bucket(scene: Scene, open_archive: OpenArchive) -> None:

@@ -9,7 +9,7 @@ down_revision = "0001"
 
 _STATEMENTS = (
     # Only objects that are one document: those of segments are found by offset. Byte order, as stores list.
-    'CREATE INDEX messages_key_idx ON messages (topic, key COLLATE "C") WHERE position IS NULL',
+    'CREATE INDEX messages_object_idx ON messages (topic, key COLLATE "C") WHERE position IS NULL',
     # What makes a trouble the same trouble when it is seen again. A collision is no trouble, and is never resolved.
     """
     CREATE UNIQUE INDEX findings_open_idx ON findings (kind, topic, coalesce(uuid::text, ''), coalesce(key, ''),
