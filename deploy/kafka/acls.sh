@@ -23,5 +23,3 @@ acls() {
 acls --operation Read --operation Describe --topic '*'
 # Committed for outside monitoring, never read back.
 acls --operation Read --group "$group"
-# To notice that a topic was made anew, the cluster's and the topics' ids are compared.
-acls --operation Describe --cluster

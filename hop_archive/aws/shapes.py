@@ -83,7 +83,7 @@ def database_login(secret: Secret, username: str = "") -> Login:
             f"it holds the password of {owner}, and {username} is wanted",
             "Correct the stanza's user or its secret_name.",
         )
-    return Login(owner or username, SecretStr(password))
+    return Login(username or owner, SecretStr(password))
 
 
 _KAFKA_FORMS = 'Give it the value {"username": "...", "password": "..."}, or correct secret_name.'

@@ -23,6 +23,8 @@ COMMANDS: dict[str, str] = {
     "status": "hop_archive.cli.status:status",
     "uuids": "hop_archive.cli.uuids:uuids",
     "inspect": "hop_archive.cli.inspect:inspect",
+    "export": "hop_archive.cli.export:export",
+    "connect": "hop_archive.cli.connect:connect",
     "topics": "hop_archive.cli.topics:topics",
     "publish": "hop_archive.cli.publish:publish",
     "verify": "hop_archive.cli.verify:verify",

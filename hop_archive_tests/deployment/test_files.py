@@ -16,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hop_archive.cli import COMMANDS
 from hop_archive.configuration import load, select
 from hop_archive.local.s3 import BACKUP_BUCKET, PRIMARY_BUCKET
 from hop_archive_tests.deployment.image import CHECKOUT, DOCKER, compose, copied, dockerfile
@@ -184,3 +185,14 @@ def test_the_image_s_versions_are_ones_that_the_package_takes() -> None:
 def test_releases_and_their_workflow_are_named_alike() -> None:
     (workflow,) = [yaml.safe_load(path.read_text()) for path in WORKFLOWS if path.stem == "release"]
     assert workflow[True]["push"]["tags"] == ["hop-archive-*"]  # YAML's reading of the key "on"
+
+
+def test_what_the_documentation_names_is_there_and_it_names_all_of_deploy() -> None:
+    text = (CHECKOUT / "docs" / "deployment.md").read_text()
+    named = set(re.findall(r"\b(?:docker|deploy)/[\w./-]*\w\.\w+", text)) - {"docker/.env"}
+    assert [name for name in sorted(named) if not (CHECKOUT / name).exists()] == []
+    files = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "deploy").rglob("*") if path.is_file()}
+    assert sorted(files - named) == []
+    commands = set(re.findall(r"(?m)(?:^|`|-- |exec code )hop-archive ([a-z][a-z-]+)", text))
+    assert len(commands) >= 5
+    assert sorted(commands - COMMANDS.keys()) == []

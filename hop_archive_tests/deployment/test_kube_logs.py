@@ -265,11 +265,14 @@ def test_wrong_credentials_are_not_shown(
     assert "not-this-one" not in result.output
 
 
-def test_a_cluster_that_does_not_answer_is_named_at_once(access: Path, cluster: FakeCluster) -> None:
+def test_a_cluster_that_does_not_answer_is_named_at_once_and_once(
+    access: Path, cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
     kubeconfig(access.parent, 1)
     result = invoke("kube-logs")
     assert result.exit_code == 3
     assert "http://127.0.0.1:1 does not answer" in result.stderr
+    assert caplog.records == []  # the client's own account of each attempt
 
 
 def test_a_cluster_in_trouble_is_to_be_asked_again_later(access: Path, cluster: FakeCluster) -> None:

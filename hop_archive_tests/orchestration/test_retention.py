@@ -70,3 +70,15 @@ def test_a_limit_leaves_the_younger_for_the_next_time(instance: dg.DagsterInstan
     assert purge(instance, older_than_days=0, at_most=2) == 2
     assert runs[2] in {run.run_id for run in instance.get_runs()}
     assert instance.get_run_by_id(runs[0]) is None
+
+
+def test_of_an_asset_without_partitions_the_newest_stays_too(instance: dg.DagsterInstance) -> None:
+    @dg.asset
+    def whole() -> None:
+        """Without partitions."""
+
+    older, newer = (dg.materialize([whole], instance=instance).run_id for _ in range(2))
+    assert purge(instance, older_than_days=0) == 1
+    left = {run.run_id for run in instance.get_runs()}
+    assert newer in left
+    assert older not in left

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hop_archive_tests.aws import answering, json_refusal
 from hop_archive_tests.unit.cli_helpers import invoke, place, toml
 
 __all__ = ["place"]
@@ -66,6 +67,19 @@ def test_a_stanza_says_where_it_leads_once_its_variables_are_set(
     found = listed()["source", "k"]
     assert (found["address"], found["missing"]) == ("Kafka at h:1", [])
     assert "sesame" not in invoke("list").output
+
+
+def test_a_secret_that_aws_keeps_is_not_asked_for_and_its_variables_are_not_lacking(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml(place, KAFKA + 'secret_name = "s"\nregion = "us-west-2"\n')
+    monkeypatch.setenv("BROKERS_OF_K", "h:1")
+    with answering(lambda _: json_refusal("AccessDeniedException")) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        found = listed()
+    assert server.bodies == []
+    assert (found["source", "k"]["address"], found["source", "k"]["missing"]) == ("Kafka at h:1", [])
+    assert found["database", "aws-prod-db"]["missing"] == []
 
 
 def test_a_variable_that_holds_nonsense_is_told_and_the_rest_is_listed(

@@ -1,0 +1,141 @@
+"""``hop-archive connect``: psql on a database stanza."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from hop_archive.cli.options import Chosen, stanza_options
+from hop_archive.errors import ConfigurationError, MissingSettingError
+
+if TYPE_CHECKING:
+    from hop_archive.stanzas import PostgresStanza
+
+_EPILOG = """\b
+Examples:
+  hop-archive connect -D local-db
+  hop-archive connect -D aws-prod-db --read-only
+  hop-archive connect -D local-db -- -c 'SELECT topic, n_messages FROM topics'
+  hop-archive connect -D local-db -- --csv -f report.sql > report.csv
+
+\b
+What follows -- goes to psql. The exit code is psql's.
+"""
+
+CLIENTS = ("psql", "pgcli")
+"""What is looked for, in this order."""
+
+_MISTAKABLE = ("PGSERVICE", "PGHOSTADDR")
+"""Variables of the user's own that would lead somewhere else than ours say."""
+
+_TUNING = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+"""What has no variable, and does not matter to somebody who sits before it."""
+
+_PATIENCE_S = "10"
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Begin each transaction read-only: a guard against slips, which SET can lift, not against intent.",
+)
+@click.argument("arguments", metavar="[-- ARGUMENT...]", nargs=-1, type=click.UNPROCESSED)
+def connect(chosen: Chosen, arguments: tuple[str, ...], *, read_only: bool) -> None:
+    """Open psql on the database, in the catalog's schema; pgcli where there is no psql.
+
+    The password goes by the environment of that program: it is on no command line and on no screen.
+    """
+    from hop_archive.stanzas import PostgresStanza
+
+    setup = chosen.setup()
+    name = setup.selection.database
+    stanza = setup.configuration.database(name).resolved()
+    if not isinstance(stanza, PostgresStanza):
+        raise ConfigurationError(
+            f"Database {name} is {stanza.describe()}, where no psql can connect.",
+            remedy="Name a Postgres database: hop-archive connect -D NAME (hop-archive list shows them).",
+            database=name,
+        )
+    program = client(os.environ)
+    environment = {**_kept(os.environ), **child_environment(stanza, read_only=read_only)}
+    if sys.stderr.isatty():
+        click.echo(f"Database {name} ({stanza.describe()})", err=True)
+    _become(program, arguments, environment)
+
+
+def client(environ: Mapping[str, str]) -> str:
+    """Where the first of `CLIENTS` is that there is.
+
+    Raises:
+        MissingSettingError: There is none.
+    """
+    for name in CLIENTS:
+        if found := shutil.which(name, path=environ.get("PATH")):
+            return found
+    raise MissingSettingError(
+        "There is no psql here, nor pgcli.",
+        remedy="Install PostgreSQL's client (apt install postgresql-client, dnf install postgresql, "
+        "brew install libpq), or: pip install pgcli",
+    )
+
+
+def child_environment(stanza: PostgresStanza, *, read_only: bool) -> dict[str, str]:
+    """The variables by which libpq, and so psql, finds the database, its schema, and the credentials.
+
+    Raises:
+        MissingSettingError: A variable or secret of the stanza is not there.
+        ConfigurationError: The connection string holds what no variable can say.
+    """
+    from psycopg import pq
+    from psycopg.conninfo import conninfo_to_dict
+
+    told = conninfo_to_dict(stanza.dsn().get_secret_value(), connect_timeout=None)
+    variables = {each.keyword.decode(): each.envvar for each in pq.Conninfo.get_defaults()}
+    said = {
+        name: str(value) for name, value in told.items() if value not in (None, "") and name not in _TUNING
+    }
+    if nameless := sorted(name for name in said if variables.get(name) is None):
+        raise ConfigurationError(
+            f"{stanza.label}: psql cannot be told {', '.join(nameless)} by its environment.",
+            remedy="Leave that out of the url, or call psql by hand.",
+        )
+    environment = {(variables[name] or b"").decode(): value for name, value in said.items()}
+    options = _options(stanza.schema_name, told.get("options"), read_only=read_only)
+    return {"PGCONNECT_TIMEOUT": _PATIENCE_S, **environment, "PGOPTIONS": options, "PGAPPNAME": "hop-archive"}
+
+
+def _options(schema: str, own: object, *, read_only: bool) -> str:
+    """What the server is told at the start of the session, in the form of its command line."""
+    quoted = schema.replace('"', '""')
+    settings = {
+        "search_path": f'"{quoted}"',
+        **({"default_transaction_read_only": "on"} if read_only else {}),
+    }
+    return " ".join(
+        [*([str(own)] if own else []), *(f"-c {_escaped(f'{k}={v}')}" for k, v in settings.items())]
+    )
+
+
+def _escaped(text: str) -> str:
+    """Spaces part words there, and a backslash keeps them together (PostgreSQL 14, 34.1.2, ``options``)."""
+    return text.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _kept(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in _MISTAKABLE}
+
+
+def _become(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Let the program take the place of this process: its exit code is ours, and Ctrl-C is its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what follows would inherit that
+    os.execve(program, [program, *arguments], environment)  # noqa: S606 - no shell is what is wanted

@@ -1,0 +1,198 @@
+"""Apache Kafka itself with what docker/ and deploy/ say of it: compose.yaml's settings, and the archiver's rights."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import (
+    ResourcePatternType,
+    ResourceType,
+)  # where their types are; confluent_kafka.admin does not export them to mypy
+from pydantic import SecretStr
+
+from hop_archive.archive import Archive
+from hop_archive.errors import HopArchiveError
+from hop_archive.following import catch_up
+from hop_archive.local.ports import choose_ports
+from hop_archive.local.samples import SAMPLE_TOPICS
+from hop_archive.message import TopicPartition
+from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.protocol import Source
+from hop_archive.surveying import survey
+from hop_archive.topics import TopicPolicy
+from hop_archive_tests.deployment.image import CHECKOUT, compose
+from hop_archive_tests.faults.real import create_sample_topics, publish, sample_alerts, wait_until
+from hop_archive_tests.kafka.broker import ApacheKafka, find_kafka, pinned_version
+from hop_archive_tests.kafka.test_broker import kafka_or_skip
+from hop_archive_tests.worlds import World, exhausted
+
+ACLS = CHECKOUT / "deploy" / "kafka" / "acls.sh"
+JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_archiver="secret";'
+
+
+def test_compose_s_kafka_is_the_release_that_the_tests_run_on() -> None:
+    assert compose()["services"]["kafka"]["image"] == f"apache/kafka:{pinned_version()}"
+
+
+def archived(source: Source) -> tuple[int, int]:
+    """How many messages a mock world archives from a source, and how many are left."""
+    archive: Archive = replace(World().archive(), source=source, topics=TopicPolicy(("t.*",)))
+    exhausted(catch_up(archive))
+    return sum(s.messages for s in archive.catalog.summaries()), sum(survey(archive).pending().values())
+
+
+@pytest.mark.kafka
+def test_the_archive_reads_a_broker_with_compose_s_settings(tmp_path: Path) -> None:
+    kafka_or_skip()
+    service = compose()["services"]["kafka"]
+    # As the image's start-up does it: KAFKA_NODE_ID is node.id.
+    given = {
+        name.removeprefix("KAFKA_").lower().replace("_", "."): v for name, v in service["environment"].items()
+    }
+    inside, outside, controller = choose_ports(3)
+    places = {
+        "kafka:9092": f"127.0.0.1:{inside}",
+        "127.0.0.1:29092": f"127.0.0.1:{outside}",
+        "kafka:9093": f"127.0.0.1:{controller}",
+        "INSIDE://:9092": f"INSIDE://127.0.0.1:{inside}",
+        "OUTSIDE://:29092": f"OUTSIDE://127.0.0.1:{outside}",
+        "CONTROLLER://:9093": f"CONTROLLER://127.0.0.1:{controller}",
+        "/var/lib/kafka/data": str(tmp_path / "data"),
+    }
+    for theirs, ours in places.items():
+        given = {name: value.replace(theirs, ours) for name, value in given.items()}
+    file = tmp_path / "server.properties"
+    file.write_text("".join(f"{name}={value}\n" for name, value in given.items()))
+    with broker_of(file, outside):
+        source = KafkaSource("compose", bootstrap_servers=f"127.0.0.1:{outside}", writable=True)
+        create_sample_topics(source, "t")
+        sent = publish(source, sample_alerts("t", 50))
+        assert archived(source)[1] == 0
+        assert len(sent) == 50
+        source.close()
+
+
+def broker_of(file: Path, port: int) -> ApacheKafka:
+    """A broker with a file of its own, and none of the tests' settings."""
+
+    class WithFile(ApacheKafka):
+        def _write_properties(self) -> Path:
+            return file
+
+        def _format(self, java: str, kafka: object, settings: Path) -> None:
+            command = [java, "-cp", find_kafka().classpath, "kafka.tools.StorageTool", "format"]
+            arguments = ["--cluster-id=4L6g3nShT-eMCtK--X86sw", "--config", str(settings)]
+            subprocess.run([*command, *arguments], check=True, capture_output=True, timeout=60)
+
+    made = WithFile(file.parent)
+    made._ports = (port, 0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApacheKafka, str]]:
+    """A broker with an authorizer: who comes by the second listener is who he says, and may what ACLs say."""
+    kafka_or_skip()
+    port, plain, controller = choose_ports(3)
+    made = ApacheKafka(
+        tmp_path_factory.mktemp("guarded"),
+        {
+            "listeners": f"PLAINTEXT://127.0.0.1:{plain},LOGIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},LOGIN://127.0.0.1:{port},"
+            f"CONTROLLER://127.0.0.1:{controller}",
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,LOGIN:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.login.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.login.plain.sasl.jaas.config": JAAS,
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        },
+    )
+    made._ports = (plain, controller)
+    with made as running:
+        yield running, f"127.0.0.1:{port}"
+
+
+def archiver(server: str) -> KafkaSource:
+    settings = {
+        "security.protocol": "sasl_plaintext",
+        "sasl.mechanisms": "PLAIN",
+        "sasl.username": "archiver",
+    }
+    return KafkaSource(
+        "guarded",
+        bootstrap_servers=server,
+        writable=True,
+        group_id="hop_archive",
+        settings=settings,
+        secrets={"sasl.password": SecretStr("secret")},
+    )
+
+
+def grant(directory: Path, server: str) -> None:
+    """Do what the script asks of Kafka's program, which the broker here comes without, through the client."""
+    record, program = directory / "record", directory / "kafka-acls.sh"
+    program.write_text(f'#!/bin/sh\nset -f; echo "$*" >> {record}\n')
+    program.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{directory}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([str(ACLS), server, "archiver"], env=environ, check=True, timeout=20)
+    client = AdminClient({"bootstrap.servers": server})
+    for line in record.read_text().splitlines():
+        for future in client.create_acls(list(bindings(line.split()))).values():
+            future.result(20)
+
+
+def bindings(words: list[str]) -> Iterator[AclBinding]:
+    """What the program would make of its arguments."""
+    value = dict(itertools.pairwise(words))
+    kind = ResourceType.TOPIC if "--topic" in words else ResourceType.GROUP
+    name = value["--topic" if "--topic" in words else "--group"]
+    for option, operation in itertools.pairwise(words):
+        if option == "--operation":
+            yield AclBinding(
+                kind,
+                name,
+                ResourcePatternType.LITERAL,
+                value["--allow-principal"],
+                "*",
+                AclOperation[operation.upper()],
+                AclPermissionType.ALLOW,
+            )
+
+
+@pytest.mark.kafka
+def test_with_the_script_s_rights_the_archiver_reads_and_does_nothing_else(
+    guarded: tuple[ApacheKafka, str], tmp_path: Path
+) -> None:
+    broker, server = guarded
+    administrator = KafkaSource("plain", bootstrap_servers=broker.bootstrap_servers, writable=True)
+    create_sample_topics(administrator, "t")
+    publish(administrator, sample_alerts("t", 50))
+    source = archiver(server)
+    assert not source.topics()  # what may not be seen is not there
+    grant(tmp_path, broker.bootstrap_servers)
+    wait_until(lambda: len(source.topics()) >= len(SAMPLE_TOPICS), "the rights are known to the broker")
+    messages, left = archived(source)
+    assert messages > 40
+    assert left == 0
+    source.note_progress({TopicPartition("t.message.gcn.notices", 0): 1})
+    client = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    groups = client.list_consumer_groups().result(20).valid
+    assert "hop_archive" in {group.group_id for group in groups}  # progress that monitoring can see
+    # The producer's set-up is refused before any message is: the client's own error, as yet.
+    with pytest.raises((HopArchiveError, KafkaException)):
+        publish(source, sample_alerts("t", 1))
+    with pytest.raises(HopArchiveError):
+        source.create_topic("t.new", 1)
+    for one in (source, administrator):
+        one.close()
