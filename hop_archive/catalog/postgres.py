@@ -202,7 +202,10 @@ class PostgresCatalog:
         # Keys have these numbers unpadded: byte order is not that of numbers.
         lineages.sort(key=lambda lineage: f"{lineage[0]}/{lineage[1]}/")
         streams = (self._stream(sql.RECORDED_IN_SEGMENTS, topic, *lineage) for lineage in lineages)
-        return joined(Named(*row) for row in chain.from_iterable(streams))
+        return (
+            Recorded(key, bucket, of, rows, end, True, own)
+            for key, bucket, of, rows, end, own in chain.from_iterable(streams)
+        )
 
     def find(self, own: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""

@@ -63,11 +63,12 @@ RECORDED_ALONE = """
 """Index: messages_object_idx."""
 
 RECORDED_IN_SEGMENTS = """
-    SELECT key, bucket, topic, position, size, uuid FROM messages
+    SELECT key, bucket, topic, count(*), max(position + size), min(uuid::text)::uuid FROM messages
     WHERE topic = %s AND generation = %s AND partition = %s AND position IS NOT NULL
-    ORDER BY "offset"
+    GROUP BY key, bucket, topic ORDER BY min("offset")
 """
-"""Index: messages_offset_idx. Segments of one partition are named by their offsets: this is the order of keys."""
+"""Index: messages_offset_idx. Segments of one partition are named by their offsets: this is the order of keys. (Of
+uuids there is no minimum before Postgres 18.)"""
 
 MISCOUNTED_BATCHES = """
     SELECT generation, partition, lower(offsets), upper(offsets), archived, found.rows, duplicates, found.copies
