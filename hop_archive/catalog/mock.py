@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
 
+from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
     SELECT_TIMEOUT_S,
     Batch,
@@ -18,7 +19,9 @@ from hop_archive.catalog.protocol import (
     Generation,
     LedgerEntry,
     Mentions,
+    Miscount,
     Outcome,
+    Recorded,
     Row,
     TopicSummary,
 )
@@ -28,7 +31,7 @@ from hop_archive.identity import Identity, Known
 from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
 from hop_archive.shared_state import SharedState
-from hop_archive.slices import Lineage, OffsetSet
+from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 
 AdoptedKey: TypeAlias = tuple[str, int, int]
 """Topic, timestamp and CRC-32 of the value: what a row without a digest is known by."""
@@ -60,6 +63,20 @@ class _Tables:
         for lineage in sorted(self.ledger):
             if topics is None or lineage.topic in topics:
                 yield from sorted(self.ledger[lineage], key=lambda dealt: dealt.entry.slice.start)
+
+    def offsets(self, topic: str) -> dict[Lineage, list[int]]:
+        """The offsets of a topic's rows, by lineage."""
+        found: dict[Lineage, list[int]] = {}
+        for row in self.rows.values():
+            if row.topic == topic and row.generation is not None:
+                assert row.partition is not None
+                assert row.offset is not None
+                found.setdefault(Lineage(topic, row.generation, row.partition), []).append(row.offset)
+        return found
+
+
+def _count(offsets: Iterable[int], within: Slice) -> int:
+    return sum(within.start <= offset < within.stop for offset in offsets)
 
 
 class MockCatalog:
@@ -216,6 +233,17 @@ class MockCatalog:
             rows = [row for row in tables.rows.values() if row.topic == topic]
         yield from sorted(rows, key=_place)
 
+    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+        """The objects that rows of ``topic`` name, in byte order of their keys."""
+        with self._state.read() as tables:
+            every = [row for row in tables.rows.values() if row.topic == topic]
+        rows = [row for row in every if (row.position is not None) is segments]
+        rows.sort(key=lambda row: (row.object_key, row.bucket, row.position or 0))
+        return joined(
+            Named(row.object_key, row.bucket, row.topic, row.position, row.size_bytes, row.uuid)
+            for row in rows
+        )
+
     def find(self, own: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""
         with self._state.read() as tables:
@@ -275,6 +303,30 @@ class MockCatalog:
                 if lineage.topic == topic
             ]
         return sorted(found, key=lambda pair: (pair[0], pair[1].offset))
+
+    def miscounts(self, topic: str) -> Sequence[Miscount]:
+        """Where the ledger's numbers are wrong; a mock keeps no summary that could be."""
+        with self._state.read() as tables:
+            entries = [dealt.entry for dealt in tables.entries([topic])]
+            offsets = tables.offsets(topic)
+            copies = {at: [d.offset for d in found] for at, found in tables.duplicates.items()}
+        found: list[Miscount] = []
+        for entry in entries:
+            rows = _count(offsets.get(entry.slice.lineage, ()), entry.slice)
+            again = _count(copies.get(entry.slice.lineage, ()), entry.slice)
+            found.append(Miscount(topic, entry.slice, "archived", entry.archived, rows))
+            found.append(Miscount(topic, entry.slice, "duplicates", entry.duplicates, again))
+        return [one for one in found if one.said != one.found]
+
+    def unledgered(self, topic: str) -> Sequence[Slice]:
+        """For each lineage of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
+        coverage = self.coverage([topic])
+        with self._state.read() as tables:
+            offsets = tables.offsets(topic)
+        outside = {
+            at: [o for o in found if o not in coverage.get(at, EMPTY)] for at, found in offsets.items()
+        }
+        return [Slice(*at, min(found), max(found) + 1) for at, found in sorted(outside.items()) if found]
 
     def merge_ledger(self, before: datetime.datetime) -> int:
         """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.

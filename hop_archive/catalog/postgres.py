@@ -6,7 +6,7 @@ import datetime
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure, UndefinedTabl
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog import sql
+from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
@@ -27,7 +28,9 @@ from hop_archive.catalog.protocol import (
     Generation,
     LedgerEntry,
     Mentions,
+    Miscount,
     Outcome,
+    Recorded,
     Row,
     TopicSummary,
 )
@@ -191,6 +194,19 @@ class PostgresCatalog:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
         return map(_row, self._stream(sql.ROWS, topic))
 
+    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+        """The objects that rows of ``topic`` name, streamed in byte order of their keys; see ``Catalog.recorded``."""
+        if not segments:
+            return joined(Named(*row) for row in self._stream(sql.RECORDED_ALONE, topic))
+        lineages = self._fetch(sql.LINEAGES, [topic])
+        # Keys have these numbers unpadded: byte order is not that of numbers.
+        lineages.sort(key=lambda lineage: f"{lineage[0]}/{lineage[1]}/")
+        streams = (self._stream(sql.RECORDED_IN_SEGMENTS, topic, *lineage) for lineage in lineages)
+        return (
+            Recorded(key, bucket, of, rows, end, True, own)
+            for key, bucket, of, rows, end, own in chain.from_iterable(streams)
+        )
+
     def find(self, own: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""
         found = self._fetch(sql.FIND, [own])
@@ -222,6 +238,30 @@ class PostgresCatalog:
         """The recorded collisions of ``topic``, in order of lineage and offset."""
         found = self._fetch(sql.COLLISIONS, [topic, sql.COLLISION])
         return [(Lineage(topic, *row[:2]), Collision(*row[2:])) for row in found]
+
+    def miscounts(self, topic: str) -> Sequence[Miscount]:
+        """Where the ledger's numbers or the summary's are wrong; reads every row of the topic, of an index."""
+        found: list[Miscount] = []
+        for row in self._fetch(sql.MISCOUNTED_BATCHES, [topic]):
+            where = Slice(topic, *row[:4])
+            found += [
+                Miscount(topic, where, "archived", *row[4:6]),
+                Miscount(topic, where, "duplicates", *row[6:8]),
+            ]
+        ((messages, rows, size_bytes, rows_bytes),) = self._fetch(sql.MISCOUNTED_SUMMARY, {"topic": topic})
+        found.append(Miscount(topic, None, "messages", messages, rows))
+        found.append(Miscount(topic, None, "bytes", size_bytes, rows_bytes))
+        return [one for one in found if one.said != one.found]
+
+    def unledgered(self, topic: str) -> Sequence[Slice]:
+        """For each lineage of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
+        found: list[Slice] = []
+        for generation, partition, rows in self._fetch(sql.ROWS_BY_LINEAGE, [topic]):
+            lineage = (topic, generation, partition)
+            if self._fetch(sql.ROWS_IN_LEDGER, lineage) != [(rows,)]:
+                (ends,) = self._fetch(sql.UNLEDGERED, lineage)
+                found += [Slice(*lineage, *ends)] if ends[0] is not None else []
+        return found
 
     def merge_ledger(self, before: datetime.datetime) -> int:
         """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.
@@ -262,13 +302,13 @@ class PostgresCatalog:
         with self._connections.lease() as connection, connection.transaction():
             return work(connection)
 
-    def _stream(self, statement: str, topic: str) -> Iterator[Tuple]:
+    def _stream(self, statement: str, *values: object) -> Iterator[Tuple]:
         """Rows through a server-side cursor; holds a connection and a transaction until it ends or is closed."""
         with translating(self._server), self._connections.lease() as connection, connection.transaction():
             connection.execute(sql.NO_IDLE_LIMIT)
             with connection.cursor(name="stream") as cursor:
                 cursor.itersize = _STREAMED_ROWS
-                cursor.execute(statement, [topic], binary=True)
+                cursor.execute(statement, values, binary=True)
                 yield from cursor
 
     def _record(self, connection: psycopg.Connection, batch: Batch) -> None:

@@ -94,6 +94,46 @@ class Row(NamedTuple):
     retracted: bool = False
 
 
+class Recorded(NamedTuple):
+    """An object that rows name, as the catalog knows it.
+
+    Attributes:
+        key: Its key.
+        bucket: Its bucket.
+        topic: Topic of its messages.
+        rows: How many rows name it.
+        end_bytes: Where its last document ends: the object is at least so long.
+        is_segment: Whether its documents stand end to end in it; otherwise it is one document.
+        uuid: The message of its first row.
+    """
+
+    key: str
+    bucket: str
+    topic: str
+    rows: int
+    end_bytes: int
+    is_segment: bool
+    uuid: uuid.UUID
+
+
+class Miscount(NamedTuple):
+    """A number that is not that of the rows it counts.
+
+    Attributes:
+        topic: Of which topic.
+        slice: The ledger row that says it; None: the topic's summary does.
+        what: What is counted.
+        said: The number that stands there.
+        found: The number of the rows.
+    """
+
+    topic: str
+    slice: Slice | None
+    what: str
+    said: int
+    found: int
+
+
 class Duplicate(NamedTuple):
     """A message that was not stored, because ``uuid`` already holds the same one."""
 
@@ -311,6 +351,16 @@ class Catalog(Protocol):
     def rows(self, topic: str) -> Iterator[Row]:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
 
+    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+        """The objects that rows of ``topic`` name, streamed in byte order of their keys.
+
+        What is committed after the first of them was asked for may be missing.
+
+        Args:
+            topic: Of which topic.
+            segments: Those that hold many documents; else those that are one.
+        """
+
     def find(self, own: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""
 
@@ -342,6 +392,15 @@ class Catalog(Protocol):
 
     def collisions(self, topic: str) -> Sequence[tuple[Lineage, Collision]]:
         """The recorded collisions of ``topic``, in order of lineage and offset."""
+
+    def miscounts(self, topic: str) -> Sequence[Miscount]:
+        """Where the ledger's numbers (``archived``, ``duplicates``) or the summary's (``messages``, ``bytes``) are wrong.
+
+        Reads every row of the topic, of an index where that does.
+        """
+
+    def unledgered(self, topic: str) -> Sequence[Slice]:
+        """For each lineage of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
 
     def merge_ledger(self, before: datetime.datetime) -> int:
         """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.

@@ -11,6 +11,8 @@ Indexes, and who needs them:
 ``messages_topic_timestamp_idx`` (topic, timestamp): a restore or a reader that selects by topic and time
 ``messages_offset_idx``         (topic, generation, partition, offset) unique: ``ROWS``, and that no offset is
                                 stored twice
+``messages_object_idx``         (topic, key in byte order) where the object is one document: ``RECORDED_ALONE``. Costs
+                                nothing for rows in segments; others wait for a put anyway
 ``messages_adopted_idx``        (topic, timestamp, message_crc32) where there is no digest: ``KNOWN_ADOPTED``,
                                 ``HAS_ADOPTED``; costs nothing for rows of our own
 ``messages_timestamp_id_idx``   (timestamp, id) with topic and public: archive-core's readers page through all
@@ -28,7 +30,7 @@ Indexes, and who needs them:
 
 from __future__ import annotations
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that these statements need; ``migrations/versions`` ends with it."""
 
 VERSION_TABLE = "hop_archive_alembic_version"
@@ -50,6 +52,73 @@ NO_IDLE_LIMIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', t
 """In a transaction that streams: between two rows its reader may take its time."""
 
 VERSION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 (a constant)
+
+# --- objects
+
+RECORDED_ALONE = """
+    SELECT key, bucket, topic, position, size, uuid FROM messages
+    WHERE position IS NULL AND topic = %s
+    ORDER BY key COLLATE "C"
+"""
+"""Index: messages_object_idx."""
+
+RECORDED_IN_SEGMENTS = """
+    SELECT key, bucket, topic, count(*), max(position + size), min(uuid::text)::uuid FROM messages
+    WHERE topic = %s AND generation = %s AND partition = %s AND position IS NOT NULL
+    GROUP BY key, bucket, topic ORDER BY min("offset")
+"""
+"""Index: messages_offset_idx. Segments of one partition are named by their offsets: this is the order of keys. (Of
+uuids there is no minimum before Postgres 18.)"""
+
+MISCOUNTED_BATCHES = """
+    SELECT generation, partition, lower(offsets), upper(offsets), archived, found.rows, duplicates, found.copies
+    FROM batches AS b, LATERAL (
+        SELECT (SELECT count(*) FROM messages AS m
+                WHERE m.topic = b.topic AND m.generation = b.generation AND m.partition = b.partition
+                  AND m."offset" >= lower(b.offsets) AND m."offset" < upper(b.offsets)) AS rows,
+               (SELECT count(*) FROM duplicates AS d
+                WHERE d.topic = b.topic AND d.generation = b.generation AND d.partition = b.partition
+                  AND d."offset" >= lower(b.offsets) AND d."offset" < upper(b.offsets)) AS copies
+    ) AS found
+    WHERE topic = %s AND (archived, duplicates) IS DISTINCT FROM (found.rows, found.copies)
+    ORDER BY generation, partition, lower(offsets)
+"""
+"""Index: batches_lineage_idx, messages_offset_idx, duplicates_pkey."""
+
+MISCOUNTED_SUMMARY = """
+    SELECT coalesce(said.n_messages, 0), found.rows, coalesce(said.n_bytes, 0), found.bytes
+    FROM (SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS bytes FROM messages WHERE topic = %(topic)s) AS found
+    LEFT JOIN topics AS said ON said.topic = %(topic)s
+"""
+"""Index: messages_topic_timestamp_idx."""
+
+ROWS_BY_LINEAGE = """
+    SELECT generation, partition, count(*) FROM messages
+    WHERE topic = %s AND generation IS NOT NULL GROUP BY generation, partition ORDER BY generation, partition
+"""
+"""Index: messages_offset_idx."""
+
+ROWS_IN_LEDGER = """
+    SELECT coalesce(sum((
+        SELECT count(*) FROM messages AS m
+        WHERE m.topic = b.topic AND m.generation = b.generation AND m.partition = b.partition
+          AND m."offset" >= lower(b.offsets) AND m."offset" < upper(b.offsets))), 0)::bigint
+    FROM batches AS b WHERE topic = %s AND generation = %s AND partition = %s
+"""
+"""Index: batches_lineage_idx, messages_offset_idx."""
+
+UNLEDGERED = """
+    SELECT min(m."offset"), max(m."offset") + 1
+    FROM messages AS m
+    WHERE m.topic = %s AND m.generation = %s AND m.partition = %s AND NOT EXISTS (
+        SELECT FROM batches AS b
+        WHERE b.topic = m.topic AND b.generation = m.generation AND b.partition = m.partition
+          AND b.offsets @> m."offset")
+"""
+"""Index: messages_offset_idx, batches_slice_excl. Looks into the ledger for each row: asked only where counts differ."""
+
+LINEAGES = "SELECT DISTINCT generation, partition FROM batches WHERE topic = %s AND archived > 0"
+"""Index: batches_lineage_idx."""
 
 # --- condition
 

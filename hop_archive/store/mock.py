@@ -7,6 +7,7 @@ import datetime
 import os
 import tempfile
 import threading
+import time
 import urllib.parse
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
@@ -80,9 +81,9 @@ class MockStore:
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield objects in byte order of their keys; see ``Store.listing``."""
-        for key, size_bytes in sorted(self._shelf.items(), key=itemgetter(0)):
-            if key.startswith(prefix) and key > start_after:
-                yield ObjectInfo(key, size_bytes)
+        for info in sorted(self._shelf.items(), key=itemgetter(0)):
+            if info.key.startswith(prefix) and info.key > start_after:
+                yield info
 
     def delete(self, keys: Collection[str]) -> None:
         """Delete objects; see ``Store.delete``."""
@@ -134,13 +135,14 @@ class _Shelf(Protocol):
 
     def remove(self, key: str) -> None: ...
 
-    def items(self) -> Iterable[tuple[str, int]]:
-        """Keys and sizes, in any order."""
+    def items(self) -> Iterable[ObjectInfo]:
+        """All objects, in any order."""
 
 
 class _Memory:
     def __init__(self) -> None:
         self._bodies: dict[str, bytes] = {}
+        self._made_ms: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def add(self, key: str, body: bytes) -> bool:
@@ -148,6 +150,7 @@ class _Memory:
             if key in self._bodies:
                 return False
             self._bodies[key] = body
+            self._made_ms[key] = time.time_ns() // 1_000_000
             return True
 
     def get(self, key: str) -> bytes | None:
@@ -157,9 +160,9 @@ class _Memory:
         with self._lock:
             self._bodies.pop(key, None)
 
-    def items(self) -> list[tuple[str, int]]:
+    def items(self) -> list[ObjectInfo]:
         with self._lock:
-            return [(key, len(body)) for key, body in self._bodies.items()]
+            return [ObjectInfo(key, len(body), self._made_ms[key]) for key, body in self._bodies.items()]
 
 
 class _Directory:
@@ -194,11 +197,12 @@ class _Directory:
     def remove(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 
-    def items(self) -> Iterator[tuple[str, int]]:
+    def items(self) -> Iterator[ObjectInfo]:
         for folder, _, names in os.walk(self._root):
             for path in (Path(folder, name) for name in names if not name.startswith("+")):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                    yield self._key(path), path.stat().st_size
+                    found = path.stat()
+                    yield ObjectInfo(self._key(path), found.st_size, found.st_mtime_ns // 1_000_000)
 
     def _path(self, key: str) -> Path:
         *folders, name = (urllib.parse.quote(part, safe="") for part in key.split("/"))

@@ -29,10 +29,17 @@ class NewObject(NamedTuple):
 
 
 class ObjectInfo(NamedTuple):
-    """What a listing tells of an object."""
+    """What a listing tells of an object.
+
+    Attributes:
+        key: Its key within the store.
+        size_bytes: Its length.
+        modified_ms: When it was created, by the service's clock (milliseconds since 1970).
+    """
 
     key: str
     size_bytes: int
+    modified_ms: int
 
 
 class Extent(NamedTuple):

@@ -421,7 +421,10 @@ class S3Store:
 
     def _infos(self, page: Sequence[ObjectMeta]) -> list[ObjectInfo]:
         begin = len(self._prefix)
-        return [ObjectInfo(meta["path"][begin:], meta["size"]) for meta in page]
+        return [
+            ObjectInfo(meta["path"][begin:], meta["size"], int(meta["last_modified"].timestamp() * 1000))
+            for meta in page
+        ]
 
     def _check_order(self, last: str, page: list[ObjectInfo]) -> None:
         if page[0].key > last and page == sorted(page):

@@ -1,0 +1,270 @@
+"""``hop-archive verify``: whether the archive is as its catalog says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
+from hop_archive.cli.output import count, counted, size
+from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.cli.selection import selection_options
+from hop_archive.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hop_archive.findings import Trouble
+    from hop_archive.selecting import Query
+    from hop_archive.verifying import Verification
+
+    Direction = Callable[[Verification], Iterator[Trouble]]
+
+DIRECTIONS = ("objects", "backup", "ledger", "source")
+_DEFAULT = ("objects", "ledger")
+
+_EPILOG = """\b
+Examples:
+  hop-archive verify -D local-db -S local-store
+      every object that the catalog names is there with its size, none is there
+      that it does not name, and the ledger adds up
+  hop-archive verify -D local-db -S local-store --deep -T gcn.notices --since 2d
+      and fetches these messages, and compares each with its row
+  hop-archive verify -H hop-prod -D aws-prod-db -S s3-prod --direction source
+      whatever Kafka still holds is archived
+
+\b
+Directions:
+  objects   catalog and store against each other, by listing, nothing fetched
+  backup    the catalog against the backup bucket, likewise
+  ledger    no holes, sums right, numbers those of the rows
+  source    what Kafka holds now is archived; what has just arrived counts too
+
+\b
+What may be found:
+  missing_object   a row names an object that is not there
+  wrong_size       an object is shorter, or longer, than its rows say
+  corrupt_object   a document's bytes are not those that were stored (--deep)
+  row_differs      a row is not what its document says (--deep)
+  orphan_object    no row names a document or segment
+  foreign_object   no key of ours looks like this
+  coverage_hole    offsets between dealt-with ones that no ledger row covers
+  count_mismatch   a number is not that of the rows that it counts
+  not_archived     Kafka holds it, and the ledger does not cover it
+  lost             gone from Kafka before it was archived
+
+\b
+Ends with 1 where anything is found, and with 0 where nothing is.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@selection_options
+@click.option(
+    "--direction",
+    "directions",
+    type=click.Choice(DIRECTIONS),
+    multiple=True,
+    help="What to compare; may be given again.  [default: objects and ledger]",
+)
+@click.option("--deep", is_flag=True, help="Fetch every selected document, too, and compare it with its row.")
+@click.option(
+    "--grace",
+    "grace_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=3600,
+    show_default=True,
+    help="Objects younger than this may belong to a batch that is being archived: not told as orphans.",
+)
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    chosen: Chosen,
+    query: Query,
+    timeout_s: float,
+    directions: tuple[str, ...],
+    *,
+    deep: bool,
+    grace_s: float,
+    as_json: bool,
+) -> None:
+    """Check that the archive is as its catalog says: nothing missing, nothing damaged, nothing unaccounted for.
+
+    Reads, and changes nothing; archiving may go on meanwhile. Objects are compared by listing both sides in the same
+    order, not by a request for each; memory stays the same however many there are. Options other than --topic select
+    what --deep fetches.
+    """
+    _refuse_what_only_deep_knows(query, deep=deep)
+    setup = chosen.setup()
+    with _opened(setup, query, grace_s) as wanted:
+        checks = list(_directions(setup, directions or _DEFAULT))
+        report = _Report(wanted, as_json=as_json)
+        report.show(_found(wanted, checks, deep=deep))
+    if report.found:
+        ctx.exit(1)
+
+
+def _refuse_what_only_deep_knows(query: Query, *, deep: bool) -> None:
+    """Otherwise a narrow selection would seem to have been looked at, and was not."""
+    from dataclasses import replace
+
+    from hop_archive.selecting import Query
+
+    if not deep and replace(query, topics=()) != Query():
+        raise ConfigurationError(
+            "Without --deep, messages are selected by --topic only.",
+            remedy="Add --deep, or leave the other options out.",
+        )
+
+
+@contextlib.contextmanager
+def _opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]:
+    from hop_archive.opening import open_backup
+    from hop_archive.verifying import Verification
+
+    backup = open_backup(setup.selection.store, setup.configuration.store(setup.selection.store))
+    with contextlib.closing(catalog_of(setup)) as catalog, contextlib.closing(store_of(setup)) as store:
+        catalog.check()
+        store.check()
+        yield Verification(catalog, store, query, grace_s, backup=backup)
+        if backup is not None:
+            backup.close()
+
+
+def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Direction]:
+    from hop_archive import verifying
+
+    for name in names:
+        if name == "source":
+            yield lambda wanted: _of_source(setup, wanted)
+        elif name == "backup" and not getattr(
+            setup.configuration.store(setup.selection.store), "backup_bucket", ""
+        ):
+            raise ConfigurationError(
+                f"Store {setup.selection.store} has no backup_bucket.",
+                remedy="Name it in the store's stanza, or leave --direction backup out.",
+            )
+        else:
+            yield {
+                "objects": verifying.objects,
+                "backup": verifying.backup_objects,
+                "ledger": verifying.ledger,
+            }[name]
+
+
+def _of_source(setup: Setup, wanted: Verification) -> Iterator[Trouble]:
+    from hop_archive import verifying
+
+    with contextlib.closing(setup.open()) as archive:
+        yield from verifying.source(wanted, archive)
+
+
+def _found(wanted: Verification, directions: list[Direction], *, deep: bool) -> Iterator[Trouble]:
+    from hop_archive import verifying
+
+    told: set[tuple[str, str]] = set()
+    for direction in directions:
+        for trouble in direction(wanted):
+            if trouble.object_key:
+                told.add((trouble.bucket, trouble.object_key))
+            yield trouble
+    if deep:
+        yield from verifying.documents(wanted, told)
+
+
+@dataclass(slots=True)
+class _Report:
+    """Prints troubles as they are found, and what was looked at."""
+
+    wanted: Verification
+    as_json: bool
+    found: int = 0
+
+    def show(self, troubles: Iterator[Trouble]) -> None:
+        with _progress(self.wanted):
+            if self.as_json:
+                self._show_json(troubles)
+            else:
+                for trouble in self._counted(troubles):
+                    click.echo(line(trouble))
+        if not self.as_json:
+            click.echo(self._summary())
+
+    def _counted(self, troubles: Iterator[Trouble]) -> Iterator[Trouble]:
+        for trouble in troubles:
+            self.found += 1
+            yield trouble
+
+    def _show_json(self, troubles: Iterator[Trouble]) -> None:
+        """One object, written as it is found: there may be more troubles than memory should hold."""
+        click.echo('{"findings": [', nl=False)
+        for trouble in self._counted(troubles):
+            separator = "," if self.found > 1 else ""
+            click.echo(f"{separator}\n{json.dumps(as_object(trouble))}", nl=False)
+        click.echo(f'], "checked": {json.dumps(dict(self.wanted.checked.counts))}}}')
+
+    def _summary(self) -> str:
+        counts = self.wanted.checked.counts
+        looked = ", ".join(f"{count(number)} {what}" for what, number in counts.items() if what != "bytes")
+        fetched = f", {size(counts['bytes'])} fetched" if counts["bytes"] else ""
+        verdict = counted(self.found, "trouble") + " found" if self.found else "Nothing is wrong"
+        return f"{verdict}: looked at {looked or 'nothing, for there is nothing'}{fetched}."
+
+
+def line(trouble: Trouble) -> str:
+    """A trouble, for people."""
+    where = [trouble.object_key, str(trouble.slice) if trouble.slice else "", str(trouble.uuid or "")]
+    return (
+        f"{trouble.kind.value}  {' '.join(part for part in where if part) or trouble.topic}: {trouble.detail}"
+    )
+
+
+def as_object(trouble: Trouble) -> dict[str, Any]:
+    """A trouble as JSON has it; null for what it is not about."""
+    where = trouble.slice
+    return {
+        "kind": trouble.kind.value,
+        "topic": trouble.topic,
+        "uuid": None if trouble.uuid is None else str(trouble.uuid),
+        "bucket": trouble.bucket or None,
+        "object_key": trouble.object_key or None,
+        "generation": where and where.generation,
+        "partition": where and where.partition,
+        "start": where and where.start,
+        "stop": where and where.stop,
+        "detail": trouble.detail,
+    }
+
+
+@contextlib.contextmanager
+def _progress(wanted: Verification) -> Iterator[None]:
+    """On a terminal, a line that counts; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    import threading
+
+    from rich.console import Console
+
+    over = threading.Event()
+    began = time.monotonic()
+    with Console(stderr=True).status("looking…") as shown:
+
+        def keep_showing() -> None:
+            while not over.wait(0.5):
+                counts = ", ".join(f"{count(n)} {what}" for what, n in list(wanted.checked.counts.items()))
+                shown.update(f"{time.monotonic() - began:.0f} s: {counts}")
+
+        threading.Thread(target=keep_showing, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()

@@ -1,0 +1,68 @@
+"""What stands side by side: the objects that the catalog records, and those that a store lists. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from hop_archive.catalog.protocol import Recorded
+from hop_archive.store.protocol import ObjectInfo
+
+OWN_FOLDER = "hop_archive/"
+"""Where the archive keeps what is no message: the doctor's probe, quarantined objects, reports."""
+
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_ALONE = re.compile(rf"(?P<topic>[^/]+)/-?\d+/\d+/\d+/\d+/{_UUID}(?:\.\d+)?\.bson")
+_SEGMENT = re.compile(r"segments/(?P<topic>[^/]+)/\d+/\d+/\d{20}-\d{20}(?:\.\d+)?\.bson")
+
+Keyed = TypeVar("Keyed", Recorded, ObjectInfo)
+
+
+def topic_of(key: str) -> str | None:
+    """The topic whose document or segment would stand under this key; None where the key scheme has no such key.
+
+    A key of the scheme of segments is one of a segment, though a topic may be called ``segments``.
+    """
+    found = _SEGMENT.fullmatch(key) or _ALONE.fullmatch(key)
+    return found["topic"] if found else None
+
+
+def is_segment_key(key: str) -> bool:
+    """Tell whether a segment would stand under this key."""
+    return _SEGMENT.fullmatch(key) is not None
+
+
+def side_by_side(
+    recorded: Iterable[Recorded], listed: Iterable[ObjectInfo]
+) -> Iterator[tuple[Recorded | None, ObjectInfo | None]]:
+    """Join two streams, both in byte order of keys: what has the same key comes together, the rest alone.
+
+    Two records of one key (in two buckets, say) each come with the object. Holds one of each.
+
+    Raises:
+        ValueError: A stream is not in byte order: what is missed in such a join would be called lost.
+    """
+    left, right = _ordered(recorded), _ordered(listed)
+    record, info = next(left, None), next(right, None)
+    named = False
+    while record is not None or info is not None:
+        if info is None or (record is not None and record.key < info.key):
+            yield record, None
+            record = next(left, None)
+        elif record is None or info.key < record.key:
+            if not named:
+                yield None, info
+            info, named = next(right, None), False
+        else:
+            yield record, info
+            record, named = next(left, None), True
+
+
+def _ordered(keyed: Iterable[Keyed]) -> Iterator[Keyed]:
+    last = ""
+    for one in keyed:
+        if one.key < last:
+            raise ValueError(f"not in byte order of keys: {one.key!r} after {last!r}")
+        last = one.key
+        yield one

@@ -1,0 +1,354 @@
+"""Whether the archive is as its catalog says, in every direction. Changes nothing but, if asked to, ``findings``.
+
+Each direction streams: what is held at once does not grow with the archive. What is found is looked at once more
+before it is told, because the archive goes on working meanwhile.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from hop_archive.archive import Archive, utc_now
+from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
+from hop_archive.document import crc32, decode
+from hop_archive.errors import CorruptError, ObjectMissingError
+from hop_archive.findings import Kind, Trouble
+from hop_archive.identity import digest
+from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of
+from hop_archive.planning import work
+from hop_archive.reporting import inner_holes
+from hop_archive.selecting import Order, Query
+from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.store.protocol import Extent, ObjectInfo, Store
+from hop_archive.surveying import survey
+
+GRACE_S = 3600.0
+"""Objects younger than this may belong to a batch that is about to be committed."""
+
+_FETCHED_AT_ONCE = 2_000
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was looked at so far, for people and for ``--json``; counts only grow.
+
+    Attributes:
+        counts: By what was counted: ``objects``, ``rows``, ``messages`` (documents fetched), ``bytes``, ``batches``,
+            ``offsets``.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What to verify.
+
+    Attributes:
+        catalog: What there should be.
+        store: What there is.
+        query: Which messages. What is not fetched is selected by topic only.
+        grace_s: How old an object has to be before it counts as one that no row names.
+        checked: Where to count.
+        backup: The backup of the store; None where there is none.
+        now: The clock on the wall.
+    """
+
+    catalog: Catalog
+    store: Store
+    query: Query = field(default_factory=Query)
+    grace_s: float = GRACE_S
+    checked: Checked = field(default_factory=Checked)
+    backup: Store | None = None
+    now: Callable[[], datetime.datetime] = utc_now
+
+    def topics(self) -> Sequence[str]:
+        """The topics that are meant, of those that the catalog knows.
+
+        Raises:
+            ConfigurationError: A name or glob means none.
+        """
+        return self.query.chosen_topics(one.topic for one in self.catalog.summaries())
+
+
+# --- catalog <-> store, by listing
+
+
+def objects(wanted: Verification) -> Iterator[Trouble]:
+    """Compare what the catalog records with what the store lists, in both directions, without fetching anything.
+
+    Finds ``missing_object``, ``wrong_size``, ``orphan_object``, ``foreign_object``. Objects outside of the key scheme,
+    and those of topics that the catalog does not know, are looked for only where all topics are meant.
+    """
+    topics = wanted.topics()
+    for topic in topics:
+        for segments in (False, True):
+            yield from _objects_of(wanted, topic, segments=segments)
+    if not wanted.query.topics:
+        yield from _elsewhere(wanted, set(topics))
+
+
+def backup_objects(wanted: Verification) -> Iterator[Trouble]:
+    """Compare what the catalog records with what the backup lists; what the backup has beyond that is its own.
+
+    Finds ``missing_object`` and ``wrong_size``, of the backup's bucket. A copy that is on its way is missing, too:
+    replication takes minutes.
+    """
+    backup = wanted.backup
+    assert backup is not None
+    for topic, segments in itertools.product(wanted.topics(), (False, True)):
+        prefix = _folder(topic, segments=segments)
+        recorded = wanted.catalog.recorded(topic, segments=segments)
+        for record, info in _joined(wanted, recorded, backup.listing(prefix)):
+            if record is not None and (trouble := _compared(record, info)) is not None:
+                yield trouble._replace(bucket=backup.bucket)
+
+
+def _objects_of(wanted: Verification, topic: str, *, segments: bool) -> Iterator[Trouble]:
+    prefix = _folder(topic, segments=segments)
+    recorded = wanted.catalog.recorded(topic, segments=segments)
+    for record, info in _joined(wanted, recorded, wanted.store.listing(prefix)):
+        if record is not None:
+            trouble = _compared(record, info)
+            if trouble is not None and _still(wanted, record, trouble):
+                yield trouble
+        elif info is not None and (segments or not is_segment_key(info.key)):
+            yield from _unnamed(wanted, info)
+
+
+def _folder(topic: str, *, segments: bool) -> str:
+    return f"segments/{topic}/" if segments else f"{topic}/"
+
+
+def _joined(
+    wanted: Verification, recorded: Iterator[Recorded], listed: Iterator[ObjectInfo]
+) -> Iterator[tuple[Recorded | None, ObjectInfo | None]]:
+    # The rows first: what is recorded by now is stored by then, so nothing recorded can be missing from the listing.
+    first = list(itertools.islice(recorded, 1))
+    counts = wanted.checked.counts
+    for record, info in side_by_side(itertools.chain(first, recorded), listed):
+        counts["objects"] += info is not None
+        counts["rows"] += record.rows if record is not None else 0
+        yield record, info
+
+
+def _compared(record: Recorded, info: ObjectInfo | None) -> Trouble | None:
+    """A segment may be longer than its last document: what was found to be a copy meanwhile has no row."""
+    about = (record.uuid, record.bucket, record.key)
+    if info is None:
+        rows = "a message" if record.rows == 1 else f"{record.rows} messages"
+        return Trouble(
+            Kind.MISSING_OBJECT, record.topic, f"{rows} should be in it, and it is not there", *about
+        )
+    if info.size_bytes < record.end_bytes or (not record.is_segment and info.size_bytes > record.end_bytes):
+        wanted = f"{'at least ' if record.is_segment else ''}{record.end_bytes} bytes"
+        return Trouble(Kind.WRONG_SIZE, record.topic, f"{wanted} wanted, {info.size_bytes} found", *about)
+    return None
+
+
+def _still(wanted: Verification, record: Recorded, trouble: Trouble) -> bool:
+    """Whether a trouble is one now, too: a row may have been removed, and its object after it, meanwhile."""
+    row = wanted.catalog.find(record.uuid)
+    if row is None or row.object_key != record.key:
+        return False
+    found = next((i for i in wanted.store.listing(record.key) if i.key == record.key), None)
+    again = _compared(record, found)
+    return again is not None and again.kind is trouble.kind
+
+
+def _unnamed(wanted: Verification, info: ObjectInfo) -> Iterator[Trouble]:
+    age_s = wanted.now().timestamp() - info.modified_ms / 1000
+    if info.key.startswith(OWN_FOLDER) or age_s < wanted.grace_s:
+        return
+    topic = topic_of(info.key)
+    kind = Kind.FOREIGN_OBJECT if topic is None else Kind.ORPHAN_OBJECT
+    what = "no key of ours looks like this" if topic is None else "no row names it"
+    bucket = wanted.store.bucket
+    yield Trouble(kind, topic or "", f"{what} ({info.size_bytes} bytes)", None, bucket, info.key)
+
+
+def _elsewhere(wanted: Verification, topics: set[str]) -> Iterator[Trouble]:
+    """Objects in no folder of a topic that the catalog knows. What is in those folders is skipped, not listed."""
+    passed = ""
+    while (info := next(wanted.store.listing(start_after=passed), None)) is not None:
+        known = _known_folder(info.key, topics)
+        if known is None:
+            wanted.checked.counts["objects"] += 1
+            yield from _unnamed(wanted, info)
+            passed = info.key
+        else:
+            passed = f"{known[:-1]}0"  # the next character after "/"
+
+
+def _known_folder(key: str, topics: set[str]) -> str | None:
+    first, _, rest = key.partition("/")
+    if first == "segments" and (second := rest.partition("/")[0]) in topics:
+        return f"segments/{second}/"
+    return f"{first}/" if first in topics and "/" in key else None
+
+
+# --- catalog -> store, document by document
+
+
+def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> Iterator[Trouble]:
+    """Fetch the document of each selected row and compare it with the row.
+
+    Finds ``missing_object``, ``wrong_size``, ``corrupt_object`` (its bytes are not those that were stored) and
+    ``row_differs``.
+
+    Args:
+        wanted: What to verify.
+        known: Bucket and key of objects whose trouble was told already: they are left out.
+    """
+    rows = wanted.catalog.select(wanted.query, Order.PLACE)
+    while some := list(itertools.islice(rows, _FETCHED_AT_ONCE)):
+        for row, body in zip(some, fetched(wanted.store, [extent(row) for row in some]), strict=True):
+            wanted.checked.counts["messages"] += 1
+            trouble = _differing(row, body)
+            if trouble is not None and (row.bucket, row.object_key) in known:
+                continue
+            if trouble is not None and wanted.catalog.find(row.uuid) == row:
+                yield trouble
+            elif isinstance(body, bytes):
+                wanted.checked.counts["bytes"] += len(body)
+
+
+def extent(row: Row) -> Extent:
+    """Where the document of a row stands."""
+    return Extent(row.object_key, row.position, None if row.position is None else row.size_bytes)
+
+
+def fetched(store: Store, extents: Sequence[Extent]) -> Iterator[bytes | ObjectMissingError | CorruptError]:
+    """The bytes of each extent, or why they are not to be had; what is missing does not stop the others.
+
+    Raises:
+        UnavailableError: The store does not answer.
+    """
+    done = 0
+    while done < len(extents):
+        try:
+            for body in store.fetch(extents[done:]):
+                done += 1
+                yield body
+        except (ObjectMissingError, CorruptError) as error:
+            done += 1
+            yield error
+
+
+def _differing(row: Row, body: bytes | ObjectMissingError | CorruptError) -> Trouble | None:
+    if isinstance(body, ObjectMissingError):
+        return _about(row, Kind.MISSING_OBJECT, "it is not there")
+    if isinstance(body, CorruptError):
+        return _about(row, Kind.WRONG_SIZE, f"it ends before byte {(row.position or 0) + row.size_bytes}")
+    if len(body) != row.size_bytes:
+        return _about(row, Kind.WRONG_SIZE, f"{row.size_bytes} bytes wanted, {len(body)} found")
+    try:
+        differences = list(_row_differences(row, body))
+    except CorruptError as error:
+        return _about(row, Kind.CORRUPT_OBJECT, str(error))
+    if crc32(body) != row.crc32:
+        # Whole in itself, it is the row that was changed; otherwise its bytes were.
+        kind = Kind.ROW_DIFFERS if not differences else Kind.CORRUPT_OBJECT
+        return _about(row, kind, f"CRC-32 {row.crc32:08x} wanted, {crc32(body):08x} found")
+    if differences:
+        return _about(row, Kind.ROW_DIFFERS, "; ".join(differences))
+    return None
+
+
+def _row_differences(row: Row, body: bytes) -> Iterator[str]:
+    document = decode(body)
+    message = document.message
+    content = digest(message.key, message.headers, message.value)
+    if document.digest and content != document.digest:
+        raise CorruptError("its content is not that of its digest")
+    found: dict[str, tuple[object, object]] = {
+        "uuid": (row.uuid, document.uuid),
+        "topic": (row.topic, message.topic),
+        "timestamp": (row.timestamp_ms, message.timestamp_ms),
+        "CRC-32 of the value": (row.message_crc32, crc32(message.value)),
+    }
+    if row.digest is not None:
+        found |= {
+            "digest": (row.digest.hex(), content.hex()),
+            "partition": (row.partition, message.partition),
+            "offset": (row.offset, message.offset),
+            "timestamp type": (row.timestamp_type, message.timestamp_type),
+        }
+    for name, (wanted, there) in found.items():
+        if wanted != there:
+            yield f"{name}: {wanted} in the row, {there} in the document"
+
+
+def _about(row: Row, kind: Kind, detail: str) -> Trouble:
+    place = None
+    if row.generation is not None and row.partition is not None and row.offset is not None:
+        place = Slice(row.topic, row.generation, row.partition, row.offset, row.offset + 1)
+    return Trouble(kind, row.topic, detail, row.uuid, row.bucket, row.object_key, place)
+
+
+# --- the ledger
+
+
+def ledger(wanted: Verification) -> Iterator[Trouble]:
+    """Compare the ledger with itself, with the rows and with the summary.
+
+    Finds ``coverage_hole`` (offsets between dealt-with ones, or with rows, that no ledger row covers),
+    ``count_mismatch`` and ``lost``.
+    """
+    catalog = wanted.catalog
+    for topic in wanted.topics():
+        for entry in catalog.ledger([topic]):
+            wanted.checked.counts["batches"] += 1
+            wanted.checked.counts["offsets"] += len(entry.slice)
+            if entry.outcome is Outcome.LOST:
+                yield _at(Kind.LOST, entry.slice, entry.reason)
+        for hole in _holes(catalog, topic):
+            yield _at(Kind.COVERAGE_HOLE, hole, "no ledger row covers these")
+        for one in catalog.miscounts(topic):
+            where = "the ledger" if one.slice is not None else "the topic's summary"
+            detail = f"{one.what}: {where} says {one.said}, the rows are {one.found}"
+            yield Trouble(Kind.COUNT_MISMATCH, topic, detail, slice=one.slice)
+
+
+def _at(kind: Kind, where: Slice, detail: str) -> Trouble:
+    return Trouble(kind, where.topic, f"{len(where)} offsets: {detail}", slice=where)
+
+
+def _holes(catalog: Catalog, topic: str) -> list[Slice]:
+    """Without the spaces between rows that stand beyond the coverage: those may well be absent offsets."""
+    coverage = catalog.coverage([topic])
+    inner = {Slice(*at, *hole) for at, covered in coverage.items() for hole in inner_holes(covered)}
+    beyond = {
+        Slice(*rows.lineage, *hole)
+        for rows in catalog.unledgered(topic)
+        for hole in OffsetSet.between(rows.start, rows.stop) - coverage.get(rows.lineage, EMPTY)
+    }
+    by_lineage: dict[Lineage, list[tuple[int, int]]] = {}
+    for one in inner | beyond:
+        by_lineage.setdefault(one.lineage, []).append((one.start, one.stop))
+    return [Slice(*at, *hole) for at, found in sorted(by_lineage.items()) for hole in OffsetSet.of(found)]
+
+
+# --- source -> catalog
+
+
+def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
+    """Compare what Kafka holds now with the coverage. Finds ``not_archived``.
+
+    What arrived since the last run counts as well: right after a run there should be none.
+    """
+    seen = survey(archive, _topics_at(wanted, archive) if wanted.query.topics else None)
+    for lineage, known in sorted(seen.knowledge.items()):
+        wanted.checked.counts["offsets"] += max(0, known.watermarks.stable - known.watermarks.low)
+        for start, stop in work(known):
+            yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
+
+
+def _topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
+    """The topics that are meant, whether the catalog knows them by now or not."""
+    known = {one.topic for one in wanted.catalog.summaries()} | archive.source.topics().keys()
+    return wanted.query.chosen_topics(known)

@@ -1,0 +1,118 @@
+"""``hop-archive verify``: what it prints, how it ends, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import NewObject
+from hop_archive_tests.unit.cli_helpers import M, invoke, mocks, place, toml
+
+__all__ = ["place"]
+
+
+@pytest.fixture
+def directory(place: Path) -> Path:
+    """Mocks with an archive of sample alerts."""
+    found = mocks(place, source="writable = true")
+    ran = invoke("run", *M, "--until-caught-up", "-q")
+    assert ran.exit_code == 0, ran.output
+    return found
+
+
+def store(directory: Path) -> MockStore:
+    return MockStore("m", directory / "objects", deleting_allowed=True)
+
+
+def a_key(directory: Path) -> str:
+    return next(iter(store(directory).listing())).key
+
+
+def test_a_sound_archive_ends_with_0_and_says_what_was_looked_at(directory: Path) -> None:
+    ran = invoke("verify", *M, "--deep")
+    assert ran.exit_code == 0, ran.output
+    messages = sum(one.messages for one in MockCatalog("m", directory=directory).summaries())
+    assert "Nothing is wrong: looked at " in ran.output
+    assert f"{messages} messages" in ran.output
+
+
+def test_a_missing_object_ends_with_1_and_is_named_once_even_if_it_would_be_fetched(directory: Path) -> None:
+    key = a_key(directory)
+    store(directory).delete([key])
+    ran = invoke("verify", *M, "--deep")
+    assert ran.exit_code == 1
+    assert ran.output.count("missing_object") == 1
+    assert key in ran.output
+    assert "1 trouble found" in ran.output
+
+
+def test_json_tells_kind_place_and_counts(directory: Path) -> None:
+    key = a_key(directory)
+    store(directory).delete([key])
+    store(directory).create([NewObject("elsewhere.txt", b"?")])
+    ran = invoke("verify", *M, "--json", "--grace", "0")
+    assert ran.exit_code == 1
+    told = json.loads(ran.stdout)
+    assert {(one["kind"], one["object_key"]) for one in told["findings"]} == {
+        ("missing_object", key),
+        ("foreign_object", "elsewhere.txt"),
+    }
+    assert told["checked"]["rows"] > 0
+    (missing,) = [one for one in told["findings"] if one["kind"] == "missing_object"]
+    row = MockCatalog("m", directory=directory).recorded(missing["topic"], segments=False)
+    assert missing["uuid"] in {str(one.uuid) for one in row}
+
+
+def test_json_of_a_sound_archive_has_no_findings(directory: Path) -> None:
+    ran = invoke("verify", *M, "--json")
+    assert (ran.exit_code, json.loads(ran.stdout)["findings"]) == (0, [])
+
+
+def test_what_arrived_since_is_found_by_the_source_only(directory: Path) -> None:
+    sent = invoke(
+        "publish", "-H", "m", "-T", "fresh", "--not-a-test-topic", "fresh", "--count", "3", "--create"
+    )
+    assert sent.exit_code == 0, sent.output
+    assert invoke("verify", *M).exit_code == 0
+    ran = invoke("verify", *M, "--direction", "source", "--json")
+    assert ran.exit_code == 1, ran.output
+    found = json.loads(ran.stdout)["findings"]
+    assert {(one["kind"], one["topic"]) for one in found} == {("not_archived", "fresh")}
+    assert sum(one["stop"] - one["start"] for one in found) >= 3
+    assert invoke("verify", *M, "--direction", "source", "-T", "fre*").exit_code == 1
+
+
+def test_one_topic_can_be_chosen_and_one_that_is_not_there_is_told(directory: Path) -> None:
+    ran = invoke("verify", *M, "-T", "no.such.topic")
+    assert ran.exit_code == 2
+    assert "no.such.topic" in ran.output
+
+
+def test_options_that_only_deep_knows_are_refused_without_it(directory: Path) -> None:
+    ran = invoke("verify", *M, "--since", "2d")
+    assert ran.exit_code == 2
+    assert "--deep" in ran.output
+
+
+def test_a_store_without_a_backup_is_told(directory: Path) -> None:
+    ran = invoke("verify", *M, "--direction", "backup")
+    assert ran.exit_code == 2
+    assert "backup_bucket" in ran.output
+
+
+def test_servers_that_are_down_are_told_in_one_message(place: Path) -> None:
+    toml(
+        place,
+        """
+        [database.x]
+        type = "postgres"
+        url = "postgresql://nobody@127.0.0.1:9/none"
+        """,
+    )
+    ran = invoke("verify", "-D", "x", "-S", "mock-store")
+    assert ran.exit_code == 3
+    assert ran.output.count("Error:") == 1
