@@ -121,6 +121,13 @@ class _Delivery:
         self._failure: KafkaError | None = None
 
     def run(self, messages: Iterable[Outgoing]) -> list[Receipt]:
+        try:
+            return self._run(messages)
+        except KafkaException as error:
+            # Poll and flush raise what makes an idempotent producer fatal: no right to write, or being fenced.
+            raise self._failed(kafka_error(error)) from error
+
+    def _run(self, messages: Iterable[Outgoing]) -> list[Receipt]:
         for index, message in enumerate(messages):
             self._check(message)
             self._receipts.append(_PENDING)
