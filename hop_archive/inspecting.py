@@ -34,7 +34,7 @@ class Inspection:
         """What a person has to decide on; None where all is well."""
         if not self.problems:
             return None
-        told = f"Message {self.row.uuid} is damaged: {'; '.join(self.problems)}."
+        told = f"Message {self.row.uuid} is not stored as the catalog says: {'; '.join(self.problems)}."
         facts = {"uuid": str(self.row.uuid), "object_key": self.row.object_key, "bucket": self.row.bucket}
         return ObjectMissingError(told, **facts) if self.body is None else CorruptError(told, **facts)
 
