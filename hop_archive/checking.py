@@ -46,6 +46,7 @@ def _differences(row: Row, document: Document) -> Iterator[str]:
         yield _difference("digest", row.digest.hex(), document.digest.hex())
         found = digest(message.key, message.headers, message.value)
         yield _difference("digest of its content", row.digest.hex(), found.hex())
+        yield _difference("annotations", row.annotations, document.annotations)
 
 
 def _difference(what: str, wanted: object, found: object) -> str:

@@ -23,12 +23,14 @@ class Fetched(NamedTuple):
         body: The stored bytes; b"" where there are none.
         document: What they decode to; None where they do not.
         problems: In what they are not what the row describes; empty where all is well.
+        error: Why there are no bytes: the object is missing, or ends too soon; None where there are some.
     """
 
     row: Row
     body: bytes
     document: Document | None
     problems: tuple[str, ...]
+    error: ObjectMissingError | CorruptError | None = None
 
 
 def fetch_documents(store: Store, rows: Iterable[Row]) -> Iterator[Fetched]:
@@ -54,7 +56,7 @@ def fetch_documents(store: Store, rows: Iterable[Row]) -> Iterator[Fetched]:
                     yield Fetched(row, body, *check(row, body))
                 whole = True
             except (ObjectMissingError, CorruptError) as error:
-                yield Fetched(asked.popleft(), b"", None, (str(error).rstrip("."),))
+                yield Fetched(asked.popleft(), b"", None, (str(error).rstrip("."),), error)
 
 
 def _asking(rows: Iterable[Row], asked: deque[Row]) -> Iterator[Extent]:

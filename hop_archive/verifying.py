@@ -14,22 +14,20 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive, utc_now
 from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
-from hop_archive.document import crc32, decode
-from hop_archive.errors import CorruptError, ObjectMissingError
+from hop_archive.document import crc32, encode
+from hop_archive.errors import ObjectMissingError
+from hop_archive.fetching import Fetched, fetch_documents
 from hop_archive.findings import Kind, Trouble
-from hop_archive.identity import digest
 from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of
 from hop_archive.planning import work
 from hop_archive.reporting import inner_holes
 from hop_archive.selecting import Order, Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
-from hop_archive.store.protocol import Extent, ObjectInfo, Store
+from hop_archive.store.protocol import ObjectInfo, Store
 from hop_archive.surveying import survey
 
 GRACE_S = 3600.0
 """Objects younger than this may belong to a batch that is about to be committed."""
-
-_FETCHED_AT_ONCE = 2_000
 
 
 @dataclass(slots=True)
@@ -205,82 +203,33 @@ def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> 
         known: Bucket and key of objects whose trouble was told already: they are left out.
     """
     rows = wanted.catalog.select(wanted.query, Order.PLACE)
-    while some := list(itertools.islice(rows, _FETCHED_AT_ONCE)):
-        for row, body in zip(some, fetched(wanted.store, [extent(row) for row in some]), strict=True):
-            wanted.checked.counts["messages"] += 1
-            trouble = _differing(row, body)
-            if trouble is not None and (row.bucket, row.object_key) in known:
-                continue
-            if trouble is not None and wanted.catalog.find(row.uuid) == row:
-                yield trouble
-            elif isinstance(body, bytes):
-                wanted.checked.counts["bytes"] += len(body)
+    for found in fetch_documents(wanted.store, rows):
+        wanted.checked.counts["messages"] += 1
+        wanted.checked.counts["bytes"] += len(found.body)
+        if found.problems and (found.row.bucket, found.row.object_key) not in known:
+            yield from _still_of(wanted, found)
 
 
-def extent(row: Row) -> Extent:
-    """Where the document of a row stands."""
-    return Extent(row.object_key, row.position, None if row.position is None else row.size_bytes)
+def _still_of(wanted: Verification, found: Fetched) -> Iterator[Trouble]:
+    """The trouble of a row, unless the row is another one by now, or gone."""
+    if wanted.catalog.find(found.row.uuid) == found.row:
+        yield _about(found.row, _kind_of(found), "; ".join(found.problems))
 
 
-def fetched(store: Store, extents: Sequence[Extent]) -> Iterator[bytes | ObjectMissingError | CorruptError]:
-    """The bytes of each extent, or why they are not to be had; what is missing does not stop the others.
+def _kind_of(found: Fetched) -> Kind:
+    """Which of the two is wrong, the object or the row: the checksum that the row has of the object tells.
 
-    Raises:
-        UnavailableError: The store does not answer.
+    Where only that checksum differs, and the document is whole, it is the row that was changed.
     """
-    done = 0
-    while done < len(extents):
-        try:
-            for body in store.fetch(extents[done:]):
-                done += 1
-                yield body
-        except (ObjectMissingError, CorruptError) as error:
-            done += 1
-            yield error
-
-
-def _differing(row: Row, body: bytes | ObjectMissingError | CorruptError) -> Trouble | None:
-    if isinstance(body, ObjectMissingError):
-        return _about(row, Kind.MISSING_OBJECT, "it is not there")
-    if isinstance(body, CorruptError):
-        return _about(row, Kind.WRONG_SIZE, f"it ends before byte {(row.position or 0) + row.size_bytes}")
-    if len(body) != row.size_bytes:
-        return _about(row, Kind.WRONG_SIZE, f"{row.size_bytes} bytes wanted, {len(body)} found")
-    try:
-        differences = list(_row_differences(row, body))
-    except CorruptError as error:
-        return _about(row, Kind.CORRUPT_OBJECT, str(error))
-    if crc32(body) != row.crc32:
-        # Whole in itself, it is the row that was changed; otherwise its bytes were.
-        kind = Kind.ROW_DIFFERS if not differences else Kind.CORRUPT_OBJECT
-        return _about(row, kind, f"CRC-32 {row.crc32:08x} wanted, {crc32(body):08x} found")
-    if differences:
-        return _about(row, Kind.ROW_DIFFERS, "; ".join(differences))
-    return None
-
-
-def _row_differences(row: Row, body: bytes) -> Iterator[str]:
-    document = decode(body)
-    message = document.message
-    content = digest(message.key, message.headers, message.value)
-    if document.digest and content != document.digest:
-        raise CorruptError("its content is not that of its digest")
-    found: dict[str, tuple[object, object]] = {
-        "uuid": (row.uuid, document.uuid),
-        "topic": (row.topic, message.topic),
-        "timestamp": (row.timestamp_ms, message.timestamp_ms),
-        "CRC-32 of the value": (row.message_crc32, crc32(message.value)),
-    }
-    if row.digest is not None:
-        found |= {
-            "digest": (row.digest.hex(), content.hex()),
-            "partition": (row.partition, message.partition),
-            "offset": (row.offset, message.offset),
-            "timestamp type": (row.timestamp_type, message.timestamp_type),
-        }
-    for name, (wanted, there) in found.items():
-        if wanted != there:
-            yield f"{name}: {wanted} in the row, {there} in the document"
+    row, document = found.row, found.document
+    if found.error is not None:
+        return Kind.MISSING_OBJECT if isinstance(found.error, ObjectMissingError) else Kind.WRONG_SIZE
+    if len(found.body) != row.size_bytes:
+        return Kind.WRONG_SIZE
+    if crc32(found.body) == row.crc32:
+        return Kind.ROW_DIFFERS
+    is_whole = document is not None and len(found.problems) == 1 and encode(document) == found.body
+    return Kind.ROW_DIFFERS if is_whole else Kind.CORRUPT_OBJECT
 
 
 def _about(row: Row, kind: Kind, detail: str) -> Trouble:

@@ -23,6 +23,7 @@ Indexes, and who needs them:
                                 ``MERGE`` of some topics
 ``batches_created_idx``         (created_at): ``SUMMARIES`` of a window, ``MERGEABLE``
 ``duplicates_pkey``             (topic, generation, partition, offset): ``DUPLICATES``
+``duplicates_uuid_idx``         (uuid): ``DUPLICATES_OF``
 ``findings_topic_idx``          (topic, kind): ``COLLISIONS``
 ``generations_pkey``, ``observed_pkey``, ``unique_topic`` are the keys of those tables
 =============================== ============================================================================
@@ -389,7 +390,7 @@ DUPLICATES_OF = """
     SELECT generation, partition, "offset", timestamp, uuid, reason, count(*) OVER ()
     FROM duplicates WHERE topic = %s AND uuid = %s ORDER BY generation, partition, "offset" LIMIT %s
 """
-"""Index: duplicates_pkey, by topic: reads all duplicates of the topic."""
+"""Index: duplicates_uuid_idx."""
 
 COLLISIONS_OF = """
     SELECT topic, generation, partition, lower(offsets), (detail ->> 'client_uuid')::uuid, uuid, count(*) OVER ()

@@ -10,6 +10,8 @@ down_revision = "0001"
 _STATEMENTS = (
     # Only objects that are one document: those of segments are found by offset. Byte order, as stores list.
     'CREATE INDEX messages_object_idx ON messages (topic, key COLLATE "C") WHERE position IS NULL',
+    # Which copies there were of a message: few rows, so the index costs next to nothing.
+    "CREATE INDEX duplicates_uuid_idx ON duplicates (uuid)",
     # What makes a trouble the same trouble when it is seen again. A collision is no trouble, and is never resolved.
     """
     CREATE UNIQUE INDEX findings_open_idx ON findings (kind, topic, coalesce(uuid::text, ''), coalesce(key, ''),
@@ -20,6 +22,6 @@ _STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Add the two indexes; on a catalog of a hundred million rows this takes minutes, and writers wait."""
+    """Add the indexes; on a catalog of a hundred million rows this takes minutes, and writers wait."""
     for statement in _STATEMENTS:
         op.get_bind().exec_driver_sql(statement)
