@@ -9,15 +9,17 @@ from __future__ import annotations
 import datetime
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive, utc_now
 from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
+from hop_archive.comparing import Place, Sent, sent_received
 from hop_archive.document import crc32, encode
 from hop_archive.errors import ObjectMissingError
 from hop_archive.fetching import Fetched, fetch_documents
 from hop_archive.findings import Kind, Trouble
+from hop_archive.message import TopicPartition
 from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of
 from hop_archive.planning import work
 from hop_archive.reporting import inner_holes
@@ -237,6 +239,64 @@ def _about(row: Row, kind: Kind, detail: str) -> Trouble:
     if row.generation is not None and row.partition is not None and row.offset is not None:
         place = Slice(row.topic, row.generation, row.partition, row.offset, row.offset + 1)
     return Trouble(kind, row.topic, detail, row.uuid, row.bucket, row.object_key, place)
+
+
+# --- what was sent -> store
+
+
+def sent(wanted: Verification, recorded: Mapping[Place, Sent]) -> Iterator[Trouble]:
+    """Compare messages as they were sent with what is stored of them, or of the message that each repeats.
+
+    Places are those of the newest generation of each topic. Holds what was recorded, and the rows of one topic of it.
+    Finds ``not_archived`` and ``corrupt_object``, besides what fetching a document may find.
+    """
+    for topic in sorted({at.topic for at, _ in recorded}):
+        standing = _standing(wanted.catalog, topic, recorded)
+        for at, offset in sorted(place for place in recorded if place[0].topic == topic):
+            if (at, offset) not in standing:
+                yield Trouble(
+                    Kind.NOT_ARCHIVED, topic, f"what was sent to {at} at offset {offset} has no row"
+                )
+        places = list(standing)
+        for place, found in zip(places, fetch_documents(wanted.store, standing.values()), strict=True):
+            wanted.checked.counts["messages"] += 1
+            if found.problems:
+                yield from _still_of(wanted, found)
+            elif found.document is not None:
+                yield from _unlike(recorded[place], found)
+
+
+def _standing(catalog: Catalog, topic: str, recorded: Collection[Place]) -> dict[Place, Row]:
+    """The row of each place that has one, or else the row of the message that it repeats."""
+    newest = max((one.number for one in catalog.generations([topic]).get(topic, ())), default=0)
+    rows = ((_place(row), row) for row in catalog.rows(topic) if row.generation == newest)
+    places = {place: row for place, row in rows if place in recorded}
+    copies = {
+        (TopicPartition(topic, at.partition), one.offset): one.uuid
+        for at, one in catalog.duplicates(topic)
+        if at.generation == newest
+    }
+    kept = {place: catalog.find(own) for place, own in copies.items() if place in recorded}
+    return {
+        place: row
+        for place in recorded
+        if place[0].topic == topic and (row := places.get(place) or kept.get(place)) is not None
+    }
+
+
+def _place(row: Row) -> Place:
+    assert row.partition is not None
+    assert row.offset is not None
+    return TopicPartition(row.topic, row.partition), row.offset
+
+
+def _unlike(was: Sent, found: Fetched) -> Iterator[Trouble]:
+    assert found.document is not None
+    message = found.document.message
+    content = {"key", "value", "headers"}  # a message that repeats another may have another timestamp
+    unlike = [str(one) for one in sent_received(was, message) if one.field in content]
+    if unlike:
+        yield _about(found.row, Kind.CORRUPT_OBJECT, f"not as it was sent: {'; '.join(unlike)}")
 
 
 # --- the ledger

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -75,6 +76,13 @@ Ends with 1 where anything is found, and with 0 where nothing is.
 )
 @click.option("--deep", is_flag=True, help="Fetch every selected document, too, and compare it with its row.")
 @click.option(
+    "--sent",
+    "sent_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Compare what is stored with what was sent, too, as recorded by hop-archive publish --record.",
+)
+@click.option(
     "--grace",
     "grace_s",
     metavar="SECONDS",
@@ -93,6 +101,7 @@ def verify(
     directions: tuple[str, ...],
     *,
     deep: bool,
+    sent_file: Path | None,
     grace_s: float,
     as_json: bool,
 ) -> None:
@@ -105,7 +114,7 @@ def verify(
     _refuse_what_only_deep_knows(query, deep=deep)
     setup = chosen.setup()
     with _opened(setup, query, grace_s) as wanted:
-        checks = list(_directions(setup, directions or _DEFAULT))
+        checks = [*_directions(setup, directions or _DEFAULT), *_against_sent(sent_file)]
         report = _Report(wanted, as_json=as_json)
         report.show(_found(wanted, checks, deep=deep))
     if report.found:
@@ -158,6 +167,16 @@ def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Direction]:
                 "backup": verifying.backup_objects,
                 "ledger": verifying.ledger,
             }[name]
+
+
+def _against_sent(file: Path | None) -> list[Direction]:
+    from hop_archive import verifying
+    from hop_archive.comparing import read_sent
+
+    if file is None:
+        return []
+    recorded = read_sent(file)
+    return [lambda wanted: verifying.sent(wanted, recorded)]
 
 
 def _of_source(setup: Setup, wanted: Verification) -> Iterator[Trouble]:

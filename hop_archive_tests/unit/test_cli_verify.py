@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from hop_archive.catalog.mock import MockCatalog
+from hop_archive.comparing import read_sent, record_sent
+from hop_archive.local.samples import Sample
+from hop_archive.message import Receipt
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.unit.cli_helpers import M, invoke, mocks, place, toml
@@ -84,6 +87,37 @@ def test_what_arrived_since_is_found_by_the_source_only(directory: Path) -> None
     assert {(one["kind"], one["topic"]) for one in found} == {("not_archived", "fresh")}
     assert sum(one["stop"] - one["start"] for one in found) >= 3
     assert invoke("verify", *M, "--direction", "source", "-T", "fre*").exit_code == 1
+
+
+def publish_and_archive(place: Path) -> Path:
+    record = place / "sent.bson"
+    to = ("-H", "m", "-T", "fresh", "--not-a-test-topic", "fresh", "--create", "--record", str(record))
+    assert invoke("publish", *to, "--known").exit_code == 0
+    assert invoke("run", *M, "--until-caught-up", "-q").exit_code == 0
+    return record
+
+
+def test_what_is_stored_is_as_it_was_sent_copies_included(place: Path, directory: Path) -> None:
+    record = publish_and_archive(place)
+    copies = list(MockCatalog("m", directory=directory).duplicates("fresh"))
+    assert copies
+    ran = invoke("verify", *M, "--sent", str(record))
+    assert ran.exit_code == 0, ran.output
+    assert f"{len(read_sent(record))} messages" in ran.output
+
+
+def test_what_is_not_as_it_was_sent_or_not_there_is_told(place: Path, directory: Path) -> None:
+    record = publish_and_archive(place)
+    (at, offset), was = next(iter(read_sent(record).items()))
+    other = Sample("fresh", was.key, b"other", was.headers, was.timestamp_ms, at.partition, "filler")
+    record.unlink()
+    receipts = [Receipt("fresh", at.partition, offset), Receipt("fresh", at.partition, 10**9)]
+    record_sent(record, [other, other], receipts)
+    ran = invoke("verify", *M, "--sent", str(record), "--json")
+    assert ran.exit_code == 1
+    found = json.loads(ran.stdout)["findings"]
+    assert [one["kind"] for one in found] == ["not_archived", "corrupt_object"]
+    assert "not as it was sent" in found[1]["detail"]
 
 
 def test_one_topic_can_be_chosen_and_one_that_is_not_there_is_told(directory: Path) -> None:
