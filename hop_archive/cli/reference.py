@@ -79,7 +79,7 @@ def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:
     records = [
         record
         for option in command.get_params(ctx)
-        if option.name not in ("debug", "help") and (record := option.get_help_record(ctx))
+        if not {"--debug", "--help"} & {*option.opts} and (record := option.get_help_record(ctx))
     ]
     if records:
         yield "| option | meaning |"

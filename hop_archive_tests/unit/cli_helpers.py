@@ -83,7 +83,9 @@ def command(*args: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """An environment in which `command` finds the package, and nothing is chosen."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOP_ARCHIVE_")}
+    # LINES and COLUMNS, which tests in several processes are given, would beat the size of a terminal.
+    left = ("HOP_ARCHIVE_", "LINES", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
     return {**kept, "PYTHONPATH": str(Path(hop_archive.__file__).parents[1])}
 
 
