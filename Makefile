@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STACK ?= .local-stack
+# Processes that run tests, each with servers of its own; more than the machine has cores make some wait too long.
+WORKERS ?= 2
 # The image: its name, where make push takes it (ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com), and for what machines.
 IMAGE ?= hop-archive
 REGISTRY ?= ghcr.io/scimma
@@ -47,7 +49,7 @@ docs: setup ## Make docs/commands.md from the commands' own help
 	$(BIN)/python -m hop_archive.cli.reference > docs/commands.md
 
 test: setup ## The tests, on real local servers where there are such
-	$(BIN)/pytest -m 'not kafka'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not kafka'
 
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
 	$(BIN)/pytest -m kafka
