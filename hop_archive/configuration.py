@@ -9,11 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -244,6 +244,39 @@ class Selection:
         """Whether nobody named a source, database or store, so that only mocks are used."""
         return self.source_from == self.database_from == self.store_from == "default"
 
+    def refuse_unnamed(self, *kinds: Kind) -> None:
+        """Refuse a mock that nobody named beside a database or a store that somebody did name.
+
+        A forgotten store would take objects into memory while a real catalog says that they are archived; a
+        forgotten source would put sample alerts into a real archive. A source alone can be named: it is only read.
+
+        Args:
+            kinds: What is used together.
+
+        Raises:
+            MissingSettingError: The database or the store is named, and another one is not.
+        """
+        named = [kind for kind in kinds if self._origin(kind) != "default"]
+        for kind in kinds:
+            if {"database", "store"} & {*named} and kind not in named:
+                raise _unnamed(kind, [f"{one} {getattr(self, one)}" for one in named])
+
+    def _origin(self, kind: Kind) -> Origin:
+        origin: Origin = getattr(self, f"{kind}_from")
+        return origin
+
+
+_OPTIONS: Mapping[Kind, str] = {"source": "-H", "database": "-D", "store": "-S", "log": "-l"}
+
+
+def _unnamed(kind: Kind, named: Sequence[str]) -> MissingSettingError:
+    option, variable, mock = _OPTIONS[kind], f"HOP_ARCHIVE_{kind.upper()}", _DEFAULTS[kind]
+    return MissingSettingError(
+        f"No {kind} is named, beside {' and '.join(named)}.",
+        remedy=f"Name it with {option} or {variable}; {option} {mock} if a mock is meant.",
+        kind=kind,
+    )
+
 
 _DEFAULTS: Mapping[Kind, str] = {
     "source": "mock-hop",
@@ -268,10 +301,10 @@ def select(
     Raises:
         MissingSettingError: A stanza that was named is not there.
     """
-    sources = _chosen("source", configuration.source, source, environ)
-    databases = _chosen("database", configuration.database, database, environ)
-    stores = _chosen("store", configuration.store, store, environ)
-    logs = _chosen("log", configuration.log, log, environ)
+    sources = _chosen("source", configuration, source, environ)
+    databases = _chosen("database", configuration, database, environ)
+    stores = _chosen("store", configuration, store, environ)
+    logs = _chosen("log", configuration, log, environ)
     return Selection(
         source=sources[0],
         database=databases[0],
@@ -285,11 +318,26 @@ def select(
 
 
 def _chosen(
-    kind: Kind, stanza: Callable[[str], Stanza], option: str | None, environ: Mapping[str, str]
+    kind: Kind, configuration: Configuration, option: str | None, environ: Mapping[str, str]
 ) -> tuple[str, Origin]:
     name, origin = _name_and_origin(kind, option, environ)
-    stanza(name)
+    stanza: Callable[[str], Stanza] = getattr(configuration, kind)
+    try:
+        stanza(name)
+    except MissingSettingError as error:
+        raise _explained(error, kind, configuration, name, origin) from None
     return name, origin
+
+
+def _explained(
+    error: MissingSettingError, kind: Kind, configuration: Configuration, name: str, origin: Origin
+) -> MissingSettingError:
+    """The same error with what the wrong name most likely is: one of another kind, or what a variable holds."""
+    others = [one for one in get_args(Kind) if one != kind and name in getattr(configuration, f"{one}s")]
+    hints = [f"{name} is a {one} stanza ({_OPTIONS[one]})." for one in others]
+    if origin == "environment":
+        hints.append(f"HOP_ARCHIVE_{kind.upper()} names it.")
+    return MissingSettingError(" ".join([error.args[0], *hints]), remedy=error.remedy, **error.facts)
 
 
 def _name_and_origin(kind: Kind, option: str | None, environ: Mapping[str, str]) -> tuple[str, Origin]:

@@ -58,8 +58,13 @@ class Status:
     source_error: str = ""
 
 
-def status(archive: Archive, topics: Collection[str] | None = None) -> Status:
+def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Status:
     """Ask the catalog, and the source where it answers.
+
+    Args:
+        archive: Whose status.
+        topics: Only these; None for all.
+        unasked: Why the source is not to be asked; '' to ask it.
 
     Raises:
         UnavailableError: The catalog does not answer.
@@ -68,8 +73,8 @@ def status(archive: Archive, topics: Collection[str] | None = None) -> Status:
     totals = _by_topic(archive.catalog.summaries(topics))
     windows = {w: _by_topic(archive.catalog.summaries(topics, since=at - age)) for w, age in WINDOWS.items()}
     try:
-        seen: Survey | None = survey(archive, topics)
-        source_error = ""
+        seen: Survey | None = None if unasked else survey(archive, topics)
+        source_error = unasked
     except UnavailableError as error:
         archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
         seen, source_error = None, str(error)

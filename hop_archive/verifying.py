@@ -115,7 +115,7 @@ def _objects_of(wanted: Verification, topic: str, *, segments: bool) -> Iterator
         if record is not None:
             trouble = _compared(record, info)
             if trouble is not None and _still(wanted, record, trouble):
-                yield trouble
+                yield _with_bucket(trouble, wanted.store.bucket)
         elif info is not None and (segments or not is_segment_key(info.key)):
             yield from _unnamed(wanted, info)
 
@@ -131,7 +131,7 @@ def _joined(
     first = list(itertools.islice(recorded, 1))
     counts = wanted.checked.counts
     for record, info in side_by_side(itertools.chain(first, recorded), listed):
-        counts["objects"] += info is not None
+        counts["objects"] += info is not None and not info.key.startswith(OWN_FOLDER)
         counts["rows"] += record.rows if record is not None else 0
         yield record, info
 
@@ -148,6 +148,15 @@ def _compared(record: Recorded, info: ObjectInfo | None) -> Trouble | None:
         wanted = f"{'at least ' if record.is_segment else ''}{record.end_bytes} bytes"
         return Trouble(Kind.WRONG_SIZE, record.topic, f"{wanted} wanted, {info.size_bytes} found", *about)
     return None
+
+
+def _with_bucket(trouble: Trouble, looked_in: str) -> Trouble:
+    """Where the catalog names another bucket than was looked in, that is most likely why: the wrong store was named."""
+    if trouble.bucket == looked_in:
+        return trouble
+    return trouble._replace(
+        detail=f"{trouble.detail} in bucket {looked_in}; the row says {trouble.bucket or 'none'}"
+    )
 
 
 def _still(wanted: Verification, record: Recorded, trouble: Trouble) -> bool:
@@ -177,7 +186,7 @@ def _elsewhere(wanted: Verification, topics: set[str]) -> Iterator[Trouble]:
     while (info := next(wanted.store.listing(start_after=passed), None)) is not None:
         known = _known_folder(info.key, topics)
         if known is None:
-            wanted.checked.counts["objects"] += 1
+            wanted.checked.counts["objects"] += not info.key.startswith(OWN_FOLDER)
             yield from _unnamed(wanted, info)
             passed = info.key
         else:

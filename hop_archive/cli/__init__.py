@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from hop_archive.errors import HopArchiveError
+from hop_archive.errors import ConfigurationError, HopArchiveError
 
 COMMANDS: dict[str, str] = {
     "run": "hop_archive.cli.run:run",
@@ -92,12 +92,18 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; errors raised on purpose become one message and their exit code."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a disk that is full is told here, not by the interpreter at its end
+            return result
         except HopArchiveError as error:
             _report(ctx, error)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+        except OSError as error:
+            if isinstance(error, ConnectionError | TimeoutError):
+                raise  # a closed pipe is click's to handle; what a network did was to be translated
+            _report(ctx, _unusable(error))
 
 
 def _report(ctx: click.Context, error: HopArchiveError) -> NoReturn:
@@ -105,6 +111,17 @@ def _report(ctx: click.Context, error: HopArchiveError) -> NoReturn:
         traceback.print_exception(error)
     click.echo(f"Error: {error}", err=True)
     ctx.exit(error.exit_code)
+
+
+def _unusable(error: OSError) -> ConfigurationError:
+    """A disk that is full, a folder that may not be written: the operator's to mend, wherever it is met."""
+    where = error.filename or "What the output goes to"
+    unusable = ConfigurationError(
+        f"{where} cannot be used: {error.strerror or error}.",
+        remedy="See whether it is there, may be used by this user, and has room.",
+    )
+    unusable.__cause__ = error
+    return unusable
 
 
 def _load(name: str) -> click.Command:
@@ -177,7 +194,7 @@ def _give_debug(command: click.Command) -> None:
     cls=Commands,
     epilog=_EPILOG,
     params=[_version_option(), _debug_option()],
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:
     """Archive every message of Hopskotch's public topics, bit for bit, in S3 and Postgres.

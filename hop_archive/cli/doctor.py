@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
+from hop_archive.cli.output import counted
 from hop_archive.errors import HopArchiveError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def doctor(ctx: click.Context, chosen: Chosen, *, probe: bool, as_json: bool) ->
     and writable; whether the bucket takes objects, never replaces one, and keeps versions and copies; whether clocks
     agree. Each failure comes with what to do about it. Messages, rows and objects of the archive are left alone.
     """
-    setup = chosen.setup()
+    setup = chosen.setup("source", "database", "store")
     checks = list(examined(setup, probe=probe))
     if as_json:
         click.echo(json.dumps(as_object(checks, setup), indent=2))
@@ -180,4 +181,4 @@ def _verdict(verdicts: Sequence[str]) -> str:
     if (failures := verdicts.count("failed")) > 0:
         return f"{failures} of {len(verdicts)} checks failed."
     warnings = verdicts.count("warning")
-    return f"All is well, with {warnings} warnings." if warnings else "All is well."
+    return f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well."

@@ -16,7 +16,7 @@ from hop_archive.cli.completion import stanza_names
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.configuration import Configuration, Selection
+    from hop_archive.configuration import Configuration, Kind, Selection
     from hop_archive.planning import Limits
     from hop_archive.stanzas import LogStanza
 
@@ -103,11 +103,15 @@ class Chosen:
     store: str | None
     log: str | None
 
-    def setup(self) -> Setup:
+    def setup(self, *uses: Kind) -> Setup:
         """Read ``.env``, read and check the configuration, choose stanzas, and start the log.
 
+        Args:
+            uses: What the command uses together: all of these are to be named, or none.
+
         Raises:
-            ConfigurationError: Something is wrong with a file, or a stanza that was named is not there.
+            ConfigurationError: Something is wrong with a file, a stanza that was named is not there, or one that
+                ought to be named is not.
         """
         from hop_archive.cli.env_file import read_env_file
         from hop_archive.configuration import load, select
@@ -115,6 +119,7 @@ class Chosen:
         read_env_file(os.environ)
         configuration = load(self.toml_file)
         setup = Setup(configuration, select(configuration, self.source, self.database, self.store, self.log))
+        setup.selection.refuse_unnamed(*uses)
         setup.start_log()
         return setup
 

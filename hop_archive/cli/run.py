@@ -126,7 +126,7 @@ def run(
     if sent is not None and not compare:
         raise click.UsageError("--sent is for --compare.")
     wanted = Wanted(until_caught_up, topics, memory_mebibytes, batch_messages, compare, sent, quiet)
-    setup = chosen.setup()
+    setup = chosen.setup("source", "database", "store")
     with contextlib.closing(setup.open(wanted.limits(), run_id or _own_run_id())) as archive:
         click.get_current_context().exit(_Run(setup, archive, wanted).go())
 
@@ -152,8 +152,8 @@ class _Run:
         from hop_archive.sampling import Arrivals, fill
 
         stanza = self.setup.configuration.source(self.setup.selection.source)
-        if self.setup.selection.is_default and not self.wanted.quiet:
-            click.echo(_nothing_named(self.setup), err=True)
+        if not self.wanted.quiet and (notice := _unnamed(self.setup)):
+            click.echo(notice, err=True)
         with self.stop.on_signals():
             fill(self.archive.source, stanza)
             check(self.archive, self.topics)
@@ -346,9 +346,15 @@ def _own_run_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _nothing_named(setup: Setup) -> str:
+def _unnamed(setup: Setup) -> str:
+    """What to know where mocks are used that nobody named; '' where all is as it was asked for."""
     chosen = setup.selection
-    return f"No stanza named: archiving sample alerts from {chosen.source} to {chosen.database} and {chosen.store}…"
+    to = f"from {chosen.source} to {chosen.database} and {chosen.store}…"
+    if chosen.is_default:
+        return f"No stanza named: archiving sample alerts {to}"
+    if chosen.database_from == chosen.store_from == "default":
+        return f"No database and no store named: archiving {to} These are mocks: nothing lasts."
+    return ""
 
 
 def _title(setup: Setup) -> str:

@@ -14,7 +14,7 @@ import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, counted, duration, moment, size, table, timestamp
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import MissingSettingError, UnavailableError
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
@@ -80,7 +80,7 @@ def status(chosen: Chosen, topics: tuple[str, ...], watch: float | None, *, as_j
         if watch is not None:
             _Watch(setup, archive, wanted, watch, as_json=as_json).go()
             return
-        found = _look(archive, wanted)
+        found = _look(setup, archive, wanted)
     if as_json:
         click.echo(json.dumps(as_object(found, setup), indent=2))
         return
@@ -88,11 +88,34 @@ def status(chosen: Chosen, topics: tuple[str, ...], watch: float | None, *, as_j
         click.echo(line)
 
 
-def _look(archive: Archive, topics: Sequence[str] | None) -> Status:
+def _look(setup: Setup, archive: Archive, topics: Sequence[str] | None) -> Status:
     from hop_archive import reporting
 
     archive.catalog.check()
-    return reporting.status(archive, topics)
+    found = reporting.status(archive, topics, unasked=_why_unasked(setup))
+    _refuse_unknown(found, topics or ())
+    return found
+
+
+def _why_unasked(setup: Setup) -> str:
+    """Why the source is not asked: a mock that nobody named says nothing of a database that somebody did."""
+    chosen = setup.selection
+    is_named = chosen.source_from != "default" or chosen.is_default
+    return "" if is_named else "no source is named; name it with -H or HOP_ARCHIVE_SOURCE."
+
+
+def _refuse_unknown(found: Status, topics: Sequence[str]) -> None:
+    unknown = sorted(set(topics) - {one.topic for one in found.topics})
+    if not unknown:
+        return
+    names = ", ".join(unknown)
+    nowhere = f"Neither the source nor the catalog has a topic named {names}."
+    catalog = f"The catalog has no topic named {names}, and the source is not known."
+    raise MissingSettingError(
+        catalog if found.source_error else nowhere,
+        remedy="-T takes exact names; see hop-archive topics.",
+        topics=unknown,
+    )
 
 
 class _Watch:
@@ -121,7 +144,7 @@ class _Watch:
     def _seen(self) -> list[str]:
         """What to show now. The last that was known stays below an error."""
         try:
-            found = _look(self.archive, self.topics)
+            found = _look(self.setup, self.archive, self.topics)
         except UnavailableError as error:
             return self._of_outage(error)
         if self.as_json:
@@ -218,9 +241,10 @@ def _summary_object(summary: TopicSummary) -> dict[str, Any]:
 def _lines(found: Status, setup: Setup) -> Iterator[str]:
     chosen, stanzas = setup.selection, setup.configuration
     yield headline(found)
-    source = stanzas.source(chosen.source).resolved().describe()
+    source = f"{chosen.source} ({stanzas.source(chosen.source).resolved().describe()})"
     database = stanzas.database(chosen.database).resolved().describe()
-    yield f"Source {chosen.source} ({source}), database {chosen.database} ({database}), {moment(found.at)}"
+    asked = "not named" if _why_unasked(setup) else source
+    yield f"{moment(found.at)}: source {asked}, database {chosen.database} ({database})"
     if found.source_error:
         yield f"The lag is not known: {found.source_error}"
     if not found.topics:
@@ -242,7 +266,7 @@ def headline(found: Status) -> str:
 def _progress(found: Status) -> Iterator[str]:
     lags = [one.lag for one in found.topics if one.lag]
     if found.source_error:
-        yield "The source does not answer, so how far behind the archive is is not known"
+        yield "How far behind the archive is, is not known"
     elif lags:
         yield f"{counted(sum(lags), 'offset')} behind, in {counted(len(lags), 'topic')}"
     elif found.topics:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, counted, moment, table
+from hop_archive.errors import MissingSettingError
 
 if TYPE_CHECKING:
     from hop_archive.topic_reporting import Gap, TopicReport, TopicsReport
@@ -63,15 +64,29 @@ def topics(chosen: Chosen, patterns: tuple[str, ...], holes: bool, internal: boo
     """
     from hop_archive.topic_reporting import report_topics
 
-    setup = chosen.setup()
+    setup = chosen.setup("source", "database")
     with contextlib.closing(setup.open()) as archive:
         archive.catalog.check()
         found = report_topics(archive, patterns, internal=internal, with_gaps=holes)
+    _refuse_unmatched(found, patterns)
     if as_json:
         click.echo(json.dumps(as_object(found, setup, with_gaps=holes), indent=2))
         return
     for line in _lines(found, setup, with_gaps=holes):
         click.echo(line)
+
+
+def _refuse_unmatched(found: TopicsReport, patterns: Sequence[str]) -> None:
+    """Say that a name or glob means nothing, unless the source, which was not heard, might know it."""
+    from hop_archive.topics import matches
+
+    unmatched = [one for one in patterns if not any(matches(each.topic, (one,)) for each in found.topics)]
+    if unmatched and not found.source_error:
+        raise MissingSettingError(
+            f"Neither the source nor the catalog has a topic {', '.join(unmatched)}.",
+            remedy="Leave --topic out to see all; --all shows Kafka's own, too.",
+            topics=unmatched,
+        )
 
 
 def as_object(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> dict[str, Any]:
@@ -134,7 +149,7 @@ def _headline(found: TopicsReport, setup: Setup) -> str:
     chosen = setup.selection
     where = f"source {chosen.source}, database {chosen.database}"
     if not found.topics:
-        return f"No such topics: {where}."
+        return f"No topic is known: {where}."
     states = Counter(one.state.value for one in found.topics)
     told = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
     return f"{counted(len(found.topics), 'topic')} ({told}): {where}"

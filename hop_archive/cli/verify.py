@@ -58,6 +58,8 @@ What may be found:
   count_mismatch   a number is not that of the rows that it counts
   not_archived     Kafka holds it, and the ledger does not cover it
   lost             gone from Kafka before it was archived
+What is missing or damaged can be copied back from the backup bucket, if there
+is one, under the same key. The archive replaces no object by itself.
 
 \b
 Ends with 1 where anything is found, and with 0 where nothing is.
@@ -112,7 +114,8 @@ def verify(
     what --deep fetches.
     """
     _refuse_what_only_deep_knows(query, deep=deep)
-    setup = chosen.setup()
+    asks_source = "source" in directions
+    setup = chosen.setup("database", "store", *(("source",) if asks_source else ()))
     with _opened(setup, query, grace_s) as wanted:
         checks = [*_directions(setup, directions or _DEFAULT), *_against_sent(sent_file)]
         report = _Report(wanted, as_json=as_json)
@@ -232,18 +235,23 @@ class _Report:
 
     def _summary(self) -> str:
         counts = self.wanted.checked.counts
-        looked = ", ".join(f"{count(number)} {what}" for what, number in counts.items() if what != "bytes")
+        numbers = {what: number for what, number in counts.items() if number and what != "bytes"}
+        looked = ", ".join(f"{count(number)} {what}" for what, number in numbers.items())
         fetched = f", {size(counts['bytes'])} fetched" if counts["bytes"] else ""
+        where = f"database {self.wanted.catalog.name} and store {self.wanted.store.name}"
+        if not looked:
+            return f"There is nothing to verify in {where}."
         verdict = counted(self.found, "trouble") + " found" if self.found else "Nothing is wrong"
-        return f"{verdict}: looked at {looked or 'nothing, for there is nothing'}{fetched}."
+        return f"{verdict} in {where}: looked at {looked}{fetched}."
 
 
 def line(trouble: Trouble) -> str:
     """A trouble, for people."""
-    where = [trouble.object_key, str(trouble.slice) if trouble.slice else "", str(trouble.uuid or "")]
-    return (
-        f"{trouble.kind.value}  {' '.join(part for part in where if part) or trouble.topic}: {trouble.detail}"
-    )
+    own = str(trouble.uuid or "")
+    place = "" if trouble.slice is None else str(trouble.slice)
+    parts = [trouble.object_key or place, "" if own in trouble.object_key else own]
+    where = " ".join(part for part in parts if part) or trouble.topic
+    return f"{trouble.kind.value}  {where}: {trouble.detail}"
 
 
 def as_object(trouble: Trouble) -> dict[str, Any]:
@@ -272,15 +280,20 @@ def _progress(wanted: Verification) -> Iterator[None]:
     import threading
 
     from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
     over = threading.Event()
     began = time.monotonic()
-    with Console(stderr=True).status("looking…") as shown:
+    # What is printed meanwhile goes above the line, unless it goes to a file or a pipe.
+    with Live(
+        Text("looking…"), console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as shown:
 
         def keep_showing() -> None:
             while not over.wait(0.5):
                 counts = ", ".join(f"{count(n)} {what}" for what, n in list(wanted.checked.counts.items()))
-                shown.update(f"{time.monotonic() - began:.0f} s: {counts}")
+                shown.update(Text(f"{time.monotonic() - began:.0f} s: {counts}"))
 
         threading.Thread(target=keep_showing, daemon=True).start()
         try:

@@ -60,6 +60,7 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
         selection = select(
             configuration, self.source or None, self.database or None, self.store or None, environ=environ
         )
+        selection.refuse_unnamed("source", "database", "store")
         limits = replace(
             Limits.within(self.memory_mebibytes * 1024 * 1024),
             run_messages=self.run_messages,

@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 
-HERE = ("-H", "hop-local", "-D", "fresh")
+HERE = ("-H", "hop-local", "-D", "fresh", "-S", "mock-store")
 ARCHIVED_TOPICS = ("gcn.notices", "hop.odd-headers", "icecube.tracks", "igwn.circulars", "lvk.superevents", "snews.alerts", "ztf.alerts")  # fmt: skip
 
 

@@ -205,3 +205,23 @@ def test_a_dumb_terminal_gets_plain_lines(place: Path) -> None:
         assert run.wait(DEADLINE_S) == 0
     assert b"\x1b" not in shown
     assert b"Caught up." in shown
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("words", [("list",), ("uuids", *M)])
+def test_a_disk_that_is_full_is_told_in_one_message(place: Path, words: tuple[str, ...]) -> None:
+    mocks(place)
+    program("run", *M, "--until-caught-up", "-q", cwd=place)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            command(*words),
+            cwd=place,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert "No space left on device" in ran.stderr

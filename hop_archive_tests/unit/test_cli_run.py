@@ -181,6 +181,24 @@ def test_an_outage_fails_a_run_that_is_to_catch_up(place: Path) -> None:
     assert "does not answer" in result.stderr
 
 
+@pytest.mark.parametrize("words", [("-H", "m", "-D", "m"), ("-D", "m", "-S", "m"), ("-S", "m")])
+def test_a_part_that_was_forgotten_beside_what_lasts_is_not_taken_to_be_a_mock(
+    place: Path, words: tuple[str, ...]
+) -> None:
+    directory = mocks(place)
+    ran = invoke("run", *words, "--until-caught-up")
+    assert ran.exit_code == 2
+    assert "if a mock is meant" in ran.stderr
+    assert archived(directory) == 0
+
+
+def test_a_source_alone_is_archived_to_mocks_that_say_so(place: Path) -> None:
+    mocks(place)
+    ran = invoke("run", "-H", "m", "--until-caught-up")
+    assert ran.exit_code == 0
+    assert "nothing lasts" in ran.stderr
+
+
 def test_a_broker_that_is_not_there_is_told_within_ten_seconds(place: Path) -> None:
     with socket.socket() as nobody:  # bound and not listening: connections are refused
         nobody.bind(("127.0.0.1", 0))
@@ -191,7 +209,7 @@ def test_a_broker_that_is_not_there_is_told_within_ten_seconds(place: Path) -> N
     assert time.monotonic() - began < 12
     assert result.exit_code == 3
     assert servers in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()][1:] == ["Error"]
 
 
 def test_a_database_that_is_not_there_is_told_in_one_message(place: Path) -> None:
@@ -199,7 +217,7 @@ def test_a_database_that_is_not_there_is_told_in_one_message(place: Path) -> Non
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
         toml(place, f'[database.p]\ntype = "postgres"\nurl = "postgresql://me@127.0.0.1:{port}/x"')
-        result = invoke("run", "-D", "p")
+        result = invoke("run", "-H", "mock-hop", "-D", "p", "-S", "mock-store")
     assert result.exit_code == 3
     assert "Traceback" not in result.stderr
     assert "psycopg.pool" not in result.stderr
@@ -219,7 +237,7 @@ def test_a_bucket_that_cannot_be_reached_is_told_in_one_message(place: Path) -> 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AK", "a")
             patch.setenv("SK", "s")
-            result = invoke("run", "-S", "s")
+            result = invoke("run", "-H", "mock-hop", "-D", "mock-db", "-S", "s")
     assert time.monotonic() - began < DEADLINE_S
     assert result.exit_code == 3
     assert "Traceback" not in result.stderr

@@ -169,7 +169,7 @@ def test_the_first_line_tells_a_quiet_source_from_an_archive_that_stands_still()
 
 def test_the_first_line_says_that_the_source_is_down() -> None:
     text = headline(standing(None, error="No answer."))
-    assert text == "The source does not answer, so how far behind the archive is is not known."
+    assert text == "How far behind the archive is, is not known."
 
 
 def test_the_first_line_is_in_json_too(place: Path) -> None:
@@ -280,3 +280,21 @@ def test_a_terminal_shows_the_table_in_place_and_as_much_as_fits(place: Path) ->
     assert b"more lines: a taller terminal" in shown
     assert b"LAST BATCH" not in shown
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is back"
+
+
+def test_a_database_without_a_source_is_shown_and_says_that_the_lag_is_not_known(place: Path) -> None:
+    mocks(place)
+    invoke("run", *M, "--until-caught-up", "-q")
+    ran = invoke("status", "-D", "m")
+    assert ran.exit_code == 0, ran.output
+    assert ran.stdout.startswith("How far behind the archive is, is not known")
+    assert "source not named" in ran.stdout
+    told = json.loads(invoke("status", "-D", "m", "--json").stdout)
+    assert told["source"]["error"]
+    assert {one["lag"] for one in told["topics"]} == {None}
+
+
+def test_a_topic_that_nobody_knows_is_an_error(place: Path) -> None:
+    mocks(place)
+    ran = invoke("status", *M, "-T", "no.such.topic")
+    assert (ran.exit_code, "no.such.topic" in ran.stderr) == (2, True)

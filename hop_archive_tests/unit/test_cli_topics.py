@@ -100,7 +100,11 @@ def test_kafkas_own_topics_are_shown_only_if_asked_for(world: World) -> None:
 def test_only_topics_of_a_pattern_are_shown(world: World) -> None:
     assert world.topics("-T", "a.*").keys() == {"a.one", "a.test"}
     assert world.topics("-T", "a.t*", "-T", "other").keys() == {"a.test", "other"}
-    assert world.topics("-T", "axone") == {}
+
+
+def test_a_pattern_that_means_no_topic_is_an_error_that_names_it(world: World) -> None:
+    ran = invoke("topics", *M, "-T", "a.*", "-T", "axone")
+    assert (ran.exit_code, "axone" in ran.stderr) == (2, True)
 
 
 def test_a_pattern_that_is_none_is_an_error(world: World) -> None:
@@ -221,7 +225,7 @@ def test_a_database_that_does_not_answer_is_an_error(place: Path) -> None:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
         toml(place, f'[database.p]\ntype = "postgres"\nurl = "postgresql://me@127.0.0.1:{port}/x"')
-        result = invoke("topics", "-D", "p")
+        result = invoke("topics", "-H", "mock-hop", "-D", "p")
     assert result.exit_code == 3
     assert f"127.0.0.1:{port}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -241,4 +245,4 @@ def test_people_get_a_line_that_sums_up_and_a_table(world: World) -> None:
 
 def test_where_there_is_no_topic_that_is_said(place: Path) -> None:
     mocks(place)
-    assert invoke("topics", *M).stdout == "No such topics: source m, database m.\n"
+    assert invoke("topics", *M).stdout == "No topic is known: source m, database m.\n"

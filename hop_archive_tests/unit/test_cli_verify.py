@@ -39,7 +39,7 @@ def test_a_sound_archive_ends_with_0_and_says_what_was_looked_at(directory: Path
     ran = invoke("verify", *M, "--deep")
     assert ran.exit_code == 0, ran.output
     messages = sum(one.messages for one in MockCatalog("m", directory=directory).summaries())
-    assert "Nothing is wrong: looked at " in ran.output
+    assert "Nothing is wrong in database m and store m: looked at " in ran.output
     assert f"{messages} messages" in ran.output
 
 

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import make_url
 
-from hop_archive.configuration import Configuration, load, parse, select
+from hop_archive.configuration import Configuration, Kind, Selection, load, parse, select
 from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.stanzas import (
     FileLogStanza,
@@ -673,3 +673,52 @@ def test_a_file_log_names_its_file() -> None:
     stanza = parse('[log.x]\ntype = "file"\npath = "${DIR}/a.log"').log("x").resolved({"DIR": "d"})
     assert isinstance(stanza, FileLogStanza)
     assert (stanza.path, stanza.describe()) == ("d/a.log", "the file d/a.log")
+
+
+# What is used together
+
+
+def selected(**named: str) -> Selection:
+    return select(load(environ={}), **named, environ={})
+
+
+ALL_THREE: tuple[Kind, ...] = ("source", "database", "store")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {},
+        {"source": "hop-local"},
+        {"source": "hop-local", "database": "local-db", "store": "mock-store"},
+        {"source": "mock-hop", "database": "local-db", "store": "local-store"},
+    ],
+)
+def test_all_parts_named_or_only_a_source_is_well(named: dict[str, str]) -> None:
+    selected(**named).refuse_unnamed(*ALL_THREE)
+
+
+@pytest.mark.parametrize(
+    ("named", "option"),
+    [
+        ({"source": "hop-local", "database": "local-db"}, "-S mock-store"),
+        ({"database": "local-db", "store": "local-store"}, "-H mock-hop"),
+        ({"source": "hop-local", "store": "local-store"}, "-D mock-db"),
+        ({"store": "local-store"}, "-H mock-hop"),
+    ],
+)
+def test_a_mock_that_nobody_named_is_refused_beside_what_lasts(named: dict[str, str], option: str) -> None:
+    with pytest.raises(MissingSettingError, match=option):
+        selected(**named).refuse_unnamed(*ALL_THREE)
+
+
+def test_what_is_not_used_need_not_be_named() -> None:
+    selected(database="local-db").refuse_unnamed("database")
+    selected(database="local-db", store="local-store").refuse_unnamed("database", "store")
+
+
+def test_a_name_of_another_kind_is_told_and_so_is_the_variable_that_holds_it() -> None:
+    with pytest.raises(MissingSettingError, match=r"local-db is a database stanza \(-D\)"):
+        selected(source="local-db")
+    with pytest.raises(MissingSettingError, match="HOP_ARCHIVE_STORE names it"):
+        select(load(environ={}), environ={"HOP_ARCHIVE_STORE": "nowhere"})
