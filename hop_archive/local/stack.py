@@ -9,28 +9,30 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hop_archive.errors import ConfigurationError, MissingSettingError, UnavailableError
+from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
 from hop_archive.local import processes
 from hop_archive.local.address import VARIABLE_OF, External, ServerName, StackAddress
 from hop_archive.local.kafka import Kafka, ask_kafka
 from hop_archive.local.ports import LOOPBACK, choose_ports, is_free
 from hop_archive.local.postgres import OUTSIDE_PREFIX, Postgres, ask_postgres, choose_home
 from hop_archive.local.processes import NotAnswering, ProcessMark, Server, ServerDiedError
-from hop_archive.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address
+from hop_archive.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address, ports_in
 from hop_archive.local.state import (
     LOCK_FILE,
     STATE_FILE,
+    DamagedStateError,
     ServerState,
     StackState,
     locked,
     read_state,
     write_state,
 )
+from hop_archive.local.strays import find_strays
 
 # In the order of their start: the slowest to become ready first, so that the others start meanwhile.
 SERVER_NAMES: tuple[ServerName, ...] = ("s3", "kafka", "postgres")
@@ -82,6 +84,33 @@ class LocalStack:
             )
         return _address(self.directory, state)
 
+    def last_address(self) -> StackAddress:
+        """Return where the servers are, or were when they last ran.
+
+        Raises:
+            MissingSettingError: The stack was never up.
+        """
+        state = self._known()
+        if not _has_ports(state):
+            raise self._never_up()
+        return _address(self.directory, state)
+
+    def damage(self) -> str:
+        """Say what is wrong with the stack's state file; '' where it can be read, or is not there."""
+        try:
+            read_state(self.directory)
+        except DamagedStateError as error:
+            return str(error)
+        return ""
+
+    def runs(self, name: ServerName) -> bool:
+        """Tell whether the stack's own server of that name runs.
+
+        Raises:
+            MissingSettingError: The stack was never up.
+        """
+        return processes.is_running(self._known().server(name).process)
+
     def not_running(self) -> tuple[ServerName, ...]:
         """Return the servers that the stack has started and not stopped, and that ended all the same."""
         state = read_state(self.directory)
@@ -92,22 +121,60 @@ class LocalStack:
         """Stop all that runs, and return which that was; with `purge` remove the data, the logs and the state.
 
         Again, or where no stack was ever up: does nothing. Only what a stack made is removed: its state
-        file must be there to say so.
+        file must be there to say so. Where that is damaged, or was removed by hand, the servers are found by
+        themselves; where it is damaged, data that look like a stack's are removed all the same.
 
         Raises:
-            ForbiddenError: The stack is another user's.
+            ForbiddenError: The stack is another user's, or nothing but its state file's name says that it is one.
             UnavailableError: A server would not end.
         """
-        if read_state(self.directory) is None:
-            return ()
+        try:
+            known = read_state(self.directory) is not None
+        except DamagedStateError:
+            return self._down_by_sight(purge=purge)
+        if not known:
+            self._stop_strays(found := find_strays(self.directory))
+            return tuple(found)
         with locked(self.directory):
-            running = tuple(name for name in SERVER_NAMES if self._runs(name))
+            running = tuple(name for name in SERVER_NAMES if self.runs(name))
             with contextlib.ExitStack() as stopping:  # which goes on to the others where one won't end
                 for name in SERVER_NAMES:
                     stopping.callback(self._stop, name)
             if purge:
-                self._remove()
+                self._remove(Path(self._known().postgres_home))
         return running
+
+    def _down_by_sight(self, *, purge: bool) -> tuple[ServerName, ...]:
+        """Do as `down` where the state file is no help."""
+        found = find_strays(self.directory)
+        if purge and not (found or self._has_left_data()):
+            raise ForbiddenError(
+                f"Nothing is removed from {self.directory}: nothing there but {STATE_FILE} is a local stack's.",
+                remedy="Remove by hand what you know to be of no use.",
+            )
+        if not (found or purge):
+            return ()
+        with locked(self.directory):
+            found = find_strays(self.directory)
+            self._stop_strays(found)
+            if purge:
+                self._remove(_outside_home(found.get("postgres")))
+        return tuple(found)
+
+    def _has_left_data(self) -> bool:
+        """Whether the servers' directories are there as a stack leaves them: each with its log beside it."""
+        left = [name for name in SERVER_NAMES if (self.directory / name).exists()]
+        return bool(left) and all(self.log(name).exists() for name in left)
+
+    def _stop_strays(self, found: Mapping[ServerName, ProcessMark]) -> None:
+        with contextlib.ExitStack() as stopping:
+            for name, mark in found.items():
+                stopping.callback(self._stop_stray, name, mark)
+
+    def _stop_stray(self, name: ServerName, mark: ProcessMark) -> None:
+        server = _server(self.directory, StackState.new(), name)
+        processes.stop(mark, server.stop_signal, server.grace_s)
+        server.tidy(ports_in(mark.command))
 
     def start(self, name: ServerName) -> None:
         """Start a server that was stopped or killed, on the ports that it had, and wait until it works.
@@ -116,7 +183,7 @@ class LocalStack:
             UnavailableError: It did not come up, or somebody else has its port now.
         """
         with locked(self.directory):
-            if not self._runs(name):
+            if not self.runs(name):
                 self._stop(name)  # what is left of it
                 self._launch(name, self._former_ports(name))
             self._settle(name)
@@ -164,26 +231,23 @@ class LocalStack:
     def _known(self) -> StackState:
         state = read_state(self.directory)
         if state is None:
-            raise MissingSettingError(
-                f"No local stack was ever up in {self.directory}.",
-                remedy=f"Start it: hop-archive local up --dir {self.directory}",
-            )
+            raise self._never_up()
         return state
 
+    def _never_up(self) -> MissingSettingError:
+        return MissingSettingError(
+            f"No local stack was ever up in {self.directory}.",
+            remedy=f"Start it: hop-archive local up --dir {self.directory}",
+        )
+
     def _is_up(self, state: StackState) -> bool:
-        own = [name for name in SERVER_NAMES if not state.external.gives(name)]
-        if not all(state.server(name).ports for name in own):
+        own = _own(state)
+        if not _has_ports(state):
             return False
         return not own or any(processes.is_running(state.server(name).process) for name in own)
 
-    def _runs(self, name: ServerName) -> bool:
-        return processes.is_running(self._known().server(name).process)
-
     def _server(self, name: ServerName) -> Server:
-        state = self._known()
-        if name == "kafka":
-            return Kafka(self.directory / name, state.cluster_id)
-        return _postgres(state) if name == "postgres" else _object_store(self.directory / name, state)
+        return _server(self.directory, self._known(), name)
 
     def _record(self, name: ServerName, server: ServerState) -> None:
         write_state(self.directory, self._known().with_server(name, server))
@@ -191,7 +255,7 @@ class LocalStack:
     def _bring_up(self, names: list[ServerName]) -> None:
         with contextlib.ExitStack() as undo:
             for name in names:
-                if not self._runs(name):
+                if not self.runs(name):
                     self._stop(name)  # what is left of it
                     undo.callback(self._stop, name)
                     self._launch(name, self._ports(name))
@@ -251,8 +315,7 @@ class LocalStack:
         server.tidy(known.ports)
         self._record(name, ServerState(known.ports))
 
-    def _remove(self) -> None:
-        home = Path(self._known().postgres_home)
+    def _remove(self, home: Path) -> None:
         if home.name.startswith(OUTSIDE_PREFIX) and home.exists():
             shutil.rmtree(home)
         for name in SERVER_NAMES:
@@ -264,6 +327,26 @@ class LocalStack:
         (self.directory / LOCK_FILE).unlink()
         if not any(self.directory.iterdir()):
             self.directory.rmdir()
+
+
+def _own(state: StackState) -> list[ServerName]:
+    """The servers that are the stack's and not given."""
+    return [name for name in SERVER_NAMES if not state.external.gives(name)]
+
+
+def _has_ports(state: StackState) -> bool:
+    return all(state.server(name).ports for name in _own(state))
+
+
+def _outside_home(postgres: ProcessMark | None) -> Path:
+    """The directory of a running Postgres, of which only one outside of the stack's own is looked for."""
+    return Path(postgres.command[postgres.command.index("-D") + 1]).parent if postgres else Path()
+
+
+def _server(directory: Path, state: StackState, name: ServerName) -> Server:
+    if name == "kafka":
+        return Kafka(directory / name, state.cluster_id)
+    return _postgres(state) if name == "postgres" else _object_store(directory / name, state)
 
 
 def _postgres(state: StackState) -> Postgres:

@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +26,10 @@ LOCK_FILE = "lock"
 _FORMAT = 1
 _LOCK_TIMEOUT_S = 180.0
 _POLL_S = 0.05
+
+
+class DamagedStateError(ConfigurationError):
+    """``stack.json`` is there but is not what a stack wrote; its servers may run all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +89,8 @@ def read_state(directory: Path) -> StackState | None:
     """Return the state of the stack in `directory`; None where there is none.
 
     Raises:
-        ForbiddenError: It belongs to another user.
-        ConfigurationError: It is not a state that this version can read.
+        ForbiddenError: The caller may not read it: it is another user's, or its permissions are in the way.
+        DamagedStateError: It is not a state that this version can read.
     """
     path = directory / STATE_FILE
     try:
@@ -92,19 +98,58 @@ def read_state(directory: Path) -> StackState | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
-        raise ForbiddenError(
-            f"{path} belongs to another user.", remedy="Use that user's account, or another directory."
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"{path} is not the state of a local stack that this version can read: {error!r}.",
-            remedy="Use another directory.",
-        ) from error
+        raise _unreadable(path) from error
+    except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> DamagedStateError:
+    down = f"hop-archive local down --dir {shlex.quote(str(path.parent))}"
+    return DamagedStateError(
+        f"{path} is not the state of a local stack that this version can read.",
+        remedy=f"Stop what runs there: {down} (with --purge it removes the data too, and local up begins anew).",
+        path=str(path),
+    )
+
+
+def _unreadable(path: Path) -> ForbiddenError:
+    """Why it cannot be read: whose it is, as far as that can be seen, else whose the nearest directory is."""
+    for place in (path, *path.parents):
+        try:
+            owner = place.stat().st_uid
+        except PermissionError:
+            continue
+        break
+    if owner == os.geteuid():
+        kind = "X" if place.is_dir() else ""
+        return ForbiddenError(
+            f"{place} is yours, but its permissions do not let you read it.",
+            remedy=f"Give them back: chmod u+rw{kind} {shlex.quote(str(place))}",
+        )
+    return ForbiddenError(
+        f"{place} belongs to another user ({_name_of(owner)}).",
+        remedy="Use that user's account, or another directory.",
+    )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"number {uid}"
 
 
 def write_state(directory: Path, state: StackState) -> None:
-    """Replace the state, readable by its owner only: it holds passwords."""
-    write_private(directory / STATE_FILE, json.dumps({"format": _FORMAT, **asdict(state)}, indent=2) + "\n")
+    """Replace the state, readable by its owner only: it holds passwords.
+
+    Raises:
+        ForbiddenError: It cannot be written.
+    """
+    text = json.dumps({"format": _FORMAT, **asdict(state)}, indent=2) + "\n"
+    try:
+        write_private(directory / STATE_FILE, text)
+    except OSError as error:
+        raise _unusable(directory, f"{STATE_FILE} cannot be written there: {error.strerror}") from error
 
 
 def _decoded(document: dict[str, Any]) -> StackState:
@@ -129,7 +174,7 @@ def locked(directory: Path) -> Iterator[None]:
 
     Raises:
         UnavailableError: Somebody held it for three minutes.
-        ForbiddenError: The directory is not the caller's to write in.
+        ForbiddenError: The directory cannot be made, or is not the caller's to write in. Said at once.
     """
     descriptor = _acquire(directory)
     try:
@@ -150,13 +195,8 @@ def _acquire(directory: Path) -> int:
 
 def _try_lock(directory: Path) -> int | None:
     path = directory / LOCK_FILE
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except FileNotFoundError:  # removed between the two
+    if not _made(directory) or (descriptor := _opened(path)) is None:
         return None
-    except (PermissionError, FileExistsError) as error:
-        raise ForbiddenError(f"Cannot use {directory} for a local stack: {error}.") from error
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Whoever removed the stack's data removed the lock with them; then this is nobody's lock any more.
@@ -165,3 +205,46 @@ def _try_lock(directory: Path) -> int | None:
             return descriptor
     os.close(descriptor)
     return None
+
+
+def _made(directory: Path) -> bool:
+    """Make the directory where it is missing; tell whether it is there, which another process may undo."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        if directory.exists():
+            raise _unusable(directory, "it is no directory") from error
+        return False
+    except FileNotFoundError as error:  # its parent is there by now: /proc, for instance, answers so
+        raise _unusable(directory, f"no directory can be made in {directory.parent}") from error
+    except OSError as error:
+        raise _unusable(directory, f"it cannot be made: {error.strerror}") from error
+    return True
+
+
+def _opened(path: Path) -> int | None:
+    """Open the lock; None where its directory was removed meanwhile."""
+    before = _identity(path.parent)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError as error:
+        if before is None or before != _identity(path.parent):
+            return None
+        raise _unusable(path.parent, "no file can be made there") from error
+    except OSError as error:
+        raise _unusable(path.parent, f"its file {path.name} cannot be opened: {error.strerror}") from error
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = directory.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _unusable(directory: Path, why: str) -> ForbiddenError:
+    return ForbiddenError(
+        f"Cannot use {directory} for a local stack: {why}.",
+        remedy="Name a directory that you can write in, with --dir.",
+        path=str(directory),
+    )

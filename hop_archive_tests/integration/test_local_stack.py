@@ -446,10 +446,76 @@ def test_up_refuses_a_path_that_the_s3_server_would_take_for_two(tmp_path: Path)
         LocalStack(tmp_path / "one,two").up()
 
 
-def test_a_broken_state_file_is_named(tmp_path: Path) -> None:
+# A state file that is of no use.
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "5", '"x"', "[]", '{"format": 1, "servers": 3}', "\xff"])
+def test_a_state_file_that_is_damaged_is_told_with_the_way_out_and_no_words_of_pythons(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / STATE_FILE).write_text(text, encoding="latin-1")
+    for command in ("up", "env"):
+        error = run_cli(command, "--dir", tmp_path).exception
+        assert isinstance(error, ConfigurationError)
+        assert f"hop-archive local down --dir {tmp_path} " in str(error)
+        assert "Error" not in str(error)
+        assert "line 1" not in str(error)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "removed"])
+def test_down_stops_what_runs_where_the_state_file_is_of_no_use(stack: LocalStack, damage: str) -> None:
+    file, ports = stack.directory / STATE_FILE, all_ports(stack)
+    text = file.read_text()
+    servers = processes_of(stack.directory)
+    sockets = [
+        path for path in Path("/tmp").glob("seaweedfs-*.sock") if any(str(n) in path.name for n in ports)
+    ]
+    assert len(servers) == len(SERVER_NAMES)
+    assert sockets
+    with subprocess.Popen(["tail", "-f", stack.log("kafka")], cwd=stack.directory / "kafka") as reader:
+        if damage == "removed":
+            file.unlink()
+        else:
+            file.write_text(text[:99])
+        result = run_cli("down", "--dir", stack.directory)
+        assert reader.poll() is None
+        reader.kill()
+    file.write_text(text)  # for the tests that follow
+    assert result.exit_code == 0, result.exception
+    assert {name for name in SERVER_NAMES if name in result.stdout} == set(SERVER_NAMES)
+    assert ("stack.json" in result.stderr) == (damage == "cut short")
+    assert not [one for one in servers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert all(map(is_free, ports))
+    assert not [path for path in sockets if path.exists()]
+
+
+def test_purge_removes_a_stack_whose_state_file_is_damaged(stack: LocalStack) -> None:
+    stack.down()
+    (stack.directory / STATE_FILE).write_text("")
+    assert run_cli("down", "--purge", "--dir", stack.directory).exit_code == 0
+    assert not stack.directory.exists()
+
+
+def test_purge_touches_nothing_beside_a_strangers_file_of_that_name(tmp_path: Path) -> None:
     (tmp_path / STATE_FILE).write_text("{}")
-    with pytest.raises(ConfigurationError, match=r"stack\.json is not the state of a local stack"):
-        LocalStack(tmp_path).down()
+    (tmp_path / "postgres").mkdir()
+    run_cli("env", "--dir", tmp_path)
+    run_cli("up", "--dir", tmp_path)
+    assert run_cli("down", "--dir", tmp_path).exit_code == 0
+    error = run_cli("down", "--purge", "--dir", tmp_path).exception
+    assert isinstance(error, ConfigurationError)
+    assert {path.name for path in tmp_path.iterdir()} >= {STATE_FILE, "postgres"}
+
+
+def test_a_directory_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for directory in (Path("/proc/x"), Path("/proc/self"), tmp_path / "file", tmp_path / "file" / "x"):
+        began = time.monotonic()
+        with pytest.raises(ConfigurationError, match=r"Cannot use .* for a local stack: .*--dir") as caught:
+            LocalStack(directory).up()
+        assert time.monotonic() - began < 5
+        assert caught.value.exit_code == 2
+        assert "[Errno" not in str(caught.value)
 
 
 # What env says.
@@ -752,6 +818,31 @@ def test_another_users_stack_is_refused_by_name(stack: LocalStack, tmp_path: Pat
         )
     assert done.returncode != 0
     assert "belongs to another user" in done.stderr
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="needs a second user, whom permissions hold back")
+@pytest.mark.parametrize("closed", ["", STATE_FILE])
+def test_a_stack_that_is_ones_own_but_closed_is_not_called_another_users(closed: str) -> None:
+    python = interpreter_for_others()
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        file = Path(place) / STATE_FILE
+        file.write_text("{}")
+        for path in (file, file.parent):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        (Path(place) / closed).chmod(0o000 if closed else 0o600)  # which is listed, and not entered
+        done = subprocess.run(
+            [python, *CLI[1:], "down", "--dir", place],
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{PROJECT}:{sysconfig.get_path('purelib')}"},
+            user=nobody.pw_uid,
+            group=nobody.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            text=True,
+        )
+    assert f"{(Path(place) / closed)} is yours, but its permissions do not let you read it" in done.stderr
+    assert f"chmod u+rw{'' if closed else 'X'} {Path(place) / closed}" in done.stderr
 
 
 # Servers that are there already.

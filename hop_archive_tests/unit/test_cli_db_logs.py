@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
+from hop_archive.local.processes import ProcessMark
 from hop_archive.local.stack import LocalStack
+from hop_archive.local.state import ServerState, StackState, write_state
 from hop_archive_tests.aws import Answer, Answering, answering, keys, moto, moto_endpoint, no_aws, xml_refusal
 from hop_archive_tests.aws import make_instance as made_by_moto
 from hop_archive_tests.unit.cli_helpers import invoke, place, toml
@@ -182,6 +185,7 @@ def test_the_stack_that_the_environment_names_is_found(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert any("ready to accept connections" in one for one in shown("-D", "local-db"))
+    assert "does not run" not in invoke("db-logs", "-D", "local-db").stderr
     monkeypatch.setenv("HOP_ARCHIVE_LOCAL_DATABASE_URL", "postgresql://u@127.0.0.1:1/d")
     assert invoke("db-logs", "-D", "local-db").exit_code == 2
 
@@ -198,3 +202,42 @@ def test_other_databases_have_no_logs_to_fetch(
     assert result.exit_code == 2
     assert "only RDS instances and the local stack have logs to fetch" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def fallen(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a stack that was up, whose servers have ended; the shell has what local env said then."""
+    stack = place / "my stack"
+    stack.mkdir()
+    ended = ProcessMark(None, ("no", "such", "program"))
+    ports = {"s3": tuple(range(1, 9)), "kafka": (9,), "postgres": (10,)}
+    servers = {name: ServerState(some, ended, settled=True) for name, some in ports.items()}
+    write_state(stack, replace(StackState.new(), servers=servers))
+    for name, value in LocalStack(stack).last_address().environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOP_ARCHIVE_LOCAL_DIR", str(stack))
+    (stack / "postgres.log").write_text("PANIC\n")
+    return stack
+
+
+@pytest.mark.parametrize("named", [(), ("--dir", "my stack")])
+def test_the_log_of_a_stack_that_is_down_is_shown_and_that_it_is_down_is_said_beside(
+    fallen: Path, named: tuple[str, ...]
+) -> None:
+    result = invoke("db-logs", "-D", "local-db", *named)
+    assert (result.exit_code, result.stdout) == (0, "PANIC\n")
+    assert f"does not run now. Start it: hop-archive local up --dir '{fallen}'\n" in result.stderr
+
+
+def test_the_log_of_a_stack_whose_state_is_damaged_is_shown_where_it_is_named(fallen: Path) -> None:
+    (fallen / "stack.json").write_text("{")
+    assert shown("--dir", str(fallen)) == ["PANIC"]
+    assert "local down --dir" in invoke("db-logs", "-D", "local-db").stderr
+
+
+def test_another_servers_database_is_not_taken_for_the_stacks_that_is_down(
+    fallen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOP_ARCHIVE_LOCAL_DATABASE_URL", "postgresql://u@127.0.0.1:11/d")
+    result = invoke("db-logs", "-D", "local-db")
+    assert (result.exit_code, result.stdout) == (2, "")
