@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import shlex
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import click
 
 from hop_archive.errors import HopArchiveError
 from hop_archive.local.samples import Sample, samples
+from hop_archive.local.stack import LocalStack
 from hop_archive.orchestration.workbench import (
     INSTANCE_FILE,
     Workbench,
@@ -38,7 +41,7 @@ def main(directory: Path, rate: float, port: int) -> None:
     try:
         bench = set_up(directory, Path(INSTANCE_FILE))
         threading.Thread(target=_trickle, args=(bench, rate), daemon=True).start()
-        click.echo(f"Dagster's UI: http://127.0.0.1:{port}   (stop the servers afterwards: make down)")
+        click.echo(f"Dagster's UI: http://127.0.0.1:{port}   (Ctrl-C ends it)")
         raise SystemExit(
             _run(
                 bench.command("dagster", "dev", *bench.code, "--host", "127.0.0.1", "--port", str(port)),
@@ -48,6 +51,16 @@ def main(directory: Path, rate: float, port: int) -> None:
     except HopArchiveError as error:
         click.echo(str(error), err=True)
         raise SystemExit(error.exit_code) from error
+    finally:
+        _tell_what_is_up(directory)
+
+
+def _tell_what_is_up(directory: Path) -> None:
+    """However it ended: what goes on running, and how to stop it."""
+    with suppress(HopArchiveError):
+        LocalStack(directory).address()
+        down = f"hop-archive local down --dir {shlex.quote(str(directory))}"
+        click.echo(f"Kafka, Postgres and S3 are still up. Stop them: make down (or: {down})")
 
 
 def _run(command: list[str], bench: Workbench) -> int:
