@@ -14,7 +14,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from hop_archive.errors import ConfigurationError
+
 State = TypeVar("State")
+
+
+@contextmanager
+def usable(directory: Path) -> Iterator[None]:
+    """Do the block's file work in a mock's directory.
+
+    Raises:
+        ConfigurationError: It cannot be done there.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = "" if error.filename in (None, str(directory)) else f" ({error.filename})"
+        raise ConfigurationError(
+            f"The mock's directory {directory} cannot be used: {error.strerror}{where}.",
+            remedy="Name one that you can write in: the stanza's directory, or HOP_ARCHIVE_MOCK_DIR for the shipped "
+            "mocks.",
+            path=str(directory),
+        ) from error
 
 
 class SharedState(Generic[State]):
@@ -36,7 +57,11 @@ class SharedState(Generic[State]):
 
     @contextmanager
     def read(self) -> Iterator[State]:
-        """The value, not to be changed, while the lock is held."""
+        """The value, not to be changed, while the lock is held.
+
+        Raises:
+            ConfigurationError: The directory cannot be used.
+        """
         with self._lock, self._file_lock():
             yield self._load()
 
@@ -45,6 +70,9 @@ class SharedState(Generic[State]):
         """The value, to be changed in place, and kept when the block ends.
 
         The block checks first and then changes: in memory, a change made before it raises would stay.
+
+        Raises:
+            ConfigurationError: The directory cannot be used.
         """
         with self._lock, self._file_lock():
             value = self._load()
@@ -53,9 +81,9 @@ class SharedState(Generic[State]):
 
     def _load(self) -> State:
         if self._path is not None:
-            if self._path.exists():
-                return pickle.loads(self._path.read_bytes())  # type: ignore[no-any-return]  # noqa: S301 (our own file)
-            return self._initial()
+            with usable(self._path.parent):
+                content = self._path.read_bytes() if self._path.exists() else None
+            return self._initial() if content is None else pickle.loads(content)  # noqa: S301 (our own file)
         if self._value is None:
             self._value = self._initial()
         return self._value
@@ -65,15 +93,19 @@ class SharedState(Generic[State]):
             self._value = value
             return
         beside = self._path.with_suffix(".new")
-        beside.write_bytes(pickle.dumps(value))
-        beside.replace(self._path)
+        content = pickle.dumps(value)
+        with usable(self._path.parent):
+            beside.write_bytes(content)
+            beside.replace(self._path)
 
     @contextmanager
     def _file_lock(self) -> Iterator[None]:
         if self._path is None:
             yield
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as handle:
+        with usable(self._path.parent):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            opened = self._path.with_suffix(".lock").open("w")
+        with opened as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

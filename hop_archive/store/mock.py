@@ -16,6 +16,7 @@ from typing import Protocol
 
 from hop_archive.conditions import StoreCondition
 from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
+from hop_archive.shared_state import usable
 from hop_archive.store.keys import legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
 from hop_archive.store.spans import Span, cut, spans
@@ -175,7 +176,10 @@ class _Directory:
         self._root = root
 
     def add(self, key: str, body: bytes) -> bool:
-        path = self._path(key)
+        with usable(self._root):
+            return self._add(self._path(key), body)
+
+    def _add(self, path: Path, body: bytes) -> bool:
         _make(path.parent)
         # A link appears whole or not at all, and never over another file: a rename would overwrite.
         beside = self._write(body)
@@ -189,13 +193,15 @@ class _Directory:
         return True
 
     def get(self, key: str) -> bytes | None:
-        try:
-            return self._path(key).read_bytes()
-        except FileNotFoundError:
-            return None
+        with usable(self._root):
+            try:
+                return self._path(key).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def remove(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        with usable(self._root):
+            self._path(key).unlink(missing_ok=True)
 
     def items(self) -> Iterator[ObjectInfo]:
         for folder, _, names in os.walk(self._root):

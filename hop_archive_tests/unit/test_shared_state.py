@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hop_archive.errors import ConfigurationError
 from hop_archive.shared_state import SharedState
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import Extent, NewObject
 
 COUNT_UP = """
 import sys
@@ -169,3 +172,43 @@ def test_a_value_half_written_is_not_seen(tmp_path: Path, monkeypatch: pytest.Mo
             value["b"] = 2
     with state.change() as value:
         assert value == {"a": 1}
+
+
+@pytest.mark.parametrize("place", ["/proc/mock", "file", "file/below"])
+def test_a_directory_that_cannot_be_used_is_told_with_what_to_do(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    directory = tmp_path / place
+    state = SharedState[dict[str, int]](dict, directory)
+    for opening in (state.read, state.change):
+        with pytest.raises(ConfigurationError) as caught, opening():
+            pass
+        assert f"directory {directory} cannot be used: " in str(caught.value)
+        assert "HOP_ARCHIVE_MOCK_DIR" in str(caught.value)
+
+
+def test_what_the_block_itself_cannot_read_is_not_blamed_on_the_directory(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), SharedState[dict[str, int]](dict, tmp_path).change():
+        (tmp_path / "nothing").read_bytes()
+
+
+def test_a_value_that_cannot_be_kept_is_told_and_the_one_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = SharedState[dict[str, int]](dict, tmp_path)
+    (tmp_path / "state.new").mkdir()
+    with pytest.raises(ConfigurationError, match=r"Is a directory \(.*state\.new\)"), state.change() as value:
+        value["a"] = 1
+    with state.read() as value:
+        assert value == {}
+
+
+def test_a_mock_store_whose_directory_cannot_be_used_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = MockStore("m", directory=tmp_path / "file", deleting_allowed=True)
+    for asked in (
+        lambda: store.create([NewObject("a/b", b"")]),
+        lambda: list(store.fetch([Extent("a/b")])),
+        lambda: store.delete(["a/b"]),
+    ):
+        with pytest.raises(ConfigurationError, match="HOP_ARCHIVE_MOCK_DIR"):
+            asked()
