@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -112,7 +113,9 @@ def inspect(
     """
     wanted = Wanted(shown or None, payload, bson, force, as_json)
     _refuse_contradictions(wanted, uuids)
-    setup = chosen.setup()
+    for target in filter(None, (payload, bson)):
+        _prove_writable(target, force=force)
+    setup = chosen.setup("database", "store")
     with (
         contextlib.closing(catalog_of(setup)) as catalog,
         contextlib.closing(store_of(setup)) as store,
@@ -136,6 +139,8 @@ def _refuse_contradictions(wanted: Wanted, uuids: Sequence[uuid.UUID]) -> None:
         raise click.UsageError("--payload and --bson take one UUID at a time.")
     if wanted.payload == wanted.bson == "-":
         raise click.UsageError("Only one of --payload and --bson can go to the output.")
+    if wanted.payload and wanted.payload == wanted.bson:
+        raise click.UsageError("--payload and --bson need a file each.")
     if wanted.is_quiet and wanted.as_json:
         raise click.UsageError("The output takes either bytes or JSON.")
 
@@ -178,6 +183,40 @@ def _value(found: Inspection) -> bytes:
     return value
 
 
+def _prove_writable(target: str, *, force: bool) -> None:
+    """Fail before anything is fetched or shown, rather than after it."""
+    if target == "-":
+        return
+    with _refusing(target):
+        path = Path(target)
+        _refuse_present(path, force=force)
+        if not path.exists() or path.is_file():
+            beside = _beside(path)
+            beside.touch()
+            beside.unlink()
+
+
+def _refuse_present(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if path.exists() and not force:
+        raise FileExistsError(path)
+
+
+@contextlib.contextmanager
+def _refusing(target: str) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        raise ConfigurationError(f"{target} is there already.", remedy="--force overwrites it.") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"{target} cannot be written: {error.strerror}.",
+            remedy="Name a file in a directory that is there and that you can write in.",
+            path=target,
+        ) from error
+
+
 def _write(target: str, content: bytes, *, force: bool) -> None:
     if target == "-":
         from hop_archive.cli.uuids import quietly_closed
@@ -186,27 +225,26 @@ def _write(target: str, content: bytes, *, force: bool) -> None:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         return
-    try:
+    with _refusing(target):
         _write_file(Path(target), content, force=force)
-    except FileExistsError as error:
-        raise ConfigurationError(f"{target} is there already.", remedy="--force overwrites it.") from error
-    except OSError as error:
-        raise ConfigurationError(f"{target} cannot be written: {error.strerror}.", path=target) from error
 
 
 def _write_file(path: Path, content: bytes, *, force: bool) -> None:
     """Whole or not at all: what is interrupted must not look like the payload."""
-    if path.exists() and not force:
-        raise FileExistsError(path)
+    _refuse_present(path, force=force)
     if path.exists() and not path.is_file():
         path.write_bytes(content)  # such as /dev/null or a pipe, beside which nothing can be put
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = _beside(path)
     try:
         beside.write_bytes(content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def as_object(found: Inspection) -> dict[str, Any]:

@@ -223,6 +223,31 @@ def test_a_file_that_is_there_is_overwritten_only_by_force(world: Mocks, place: 
     assert inspect(row.uuid, "--payload", "/dev/null", "--force").exit_code == 0
 
 
+@pytest.mark.parametrize("option", ["--payload", "--bson"])
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("mine", "is there already"), ("no/such/folder", "cannot be written"), ("mine/x", "cannot be written"),
+     ("/proc/x", "cannot be written"), (".", "Is a directory")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_shown(
+    world: Mocks, place: Path, option: str, target: str, why: str
+) -> None:
+    row = next(world.catalog.select(Query()))
+    (place / "mine").write_text("mine")
+    result = inspect(row.uuid, option, target)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert why in result.stderr
+    assert inspect(row.uuid, option, "new").exit_code == 0
+    assert sorted(path.name for path in place.iterdir()) == ["hop_archive.toml", "mine", "mocks", "new"]
+
+
+def test_the_way_to_a_file_is_tried_without_touching_what_is_there(world: Mocks, place: Path) -> None:
+    (place / "mine").write_text("mine")
+    assert inspect(uuid.uuid4(), "--payload", "mine", "--bson", "new", "--force").exit_code == 2
+    assert (place / "mine").read_text() == "mine"
+    assert sorted(path.name for path in place.iterdir()) == ["hop_archive.toml", "mine", "mocks"]
+
+
 def test_a_payload_that_is_null_is_not_written_as_an_empty_file(world: Mocks, place: Path) -> None:
     row = world.publish(None)
     result = inspect(row.uuid, "--payload", "p")
@@ -242,7 +267,7 @@ def test_a_uuid_that_is_not_there_says_so(world: Mocks) -> None:
 
 @pytest.mark.parametrize(
     "args", [("1234",), ("x",), (), (uuid.uuid4(), uuid.uuid4(), "--bson", "b"), (uuid.uuid4(), "--bson", "-", "--json"),
-             (uuid.uuid4(), "--bson", "-", "--payload", "-")]
+             (uuid.uuid4(), "--bson", "-", "--payload", "-"), (uuid.uuid4(), "--bson", "x", "--payload", "x")]
 )  # fmt: skip
 def test_what_makes_no_sense_is_a_usage_error(place: Path, args: tuple[object, ...]) -> None:
     mocks(place)
