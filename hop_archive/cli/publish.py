@@ -331,7 +331,7 @@ class _Publishing:
             yield f"What was sent is recorded in {self.wanted.record}."
         if self.sending.messages and not _is_in_memory(stanza):
             yield "To archive it, and compare what was sent, received and stored:"
-            yield f"  {self._next_command()}"
+            yield f"  {self._next_command(stanza)}"
 
     def _object(self, stanza: SourceStanza) -> dict[str, Any]:
         return {
@@ -347,7 +347,7 @@ class _Publishing:
             "ended_by": self._ended or None,
             "error": self.error or None,
             "record": str(self.wanted.record) if self.wanted.record else None,
-            "next": None if _is_in_memory(stanza) else self._next_command(),
+            "next": None if _is_in_memory(stanza) else self._next_command(stanza),
         }
 
     @property
@@ -356,10 +356,19 @@ class _Publishing:
             return self.stop.signal.name
         return "your answer" if self.quit else ""
 
-    def _next_command(self) -> str:
-        """The command line that archives what was sent, from the same source, and compares it."""
+    def _next_command(self, stanza: SourceStanza) -> str:
+        """The command line that archives what was sent, from the same source, and compares it.
+
+        Where nobody named a database or store it has words to be replaced: a mock in memory, which is what stands
+        there by default, would take a real source's messages and forget them. A mock's own go to mocks.
+        """
+        from hop_archive.stanzas import MockSourceStanza
+
         chosen = self.setup.selection
-        words = ["hop-archive", "run", "-H", chosen.source, "-D", chosen.database, "-S", chosen.store]
+        open_to_choice = not isinstance(stanza, MockSourceStanza)
+        database = "DATABASE" if open_to_choice and chosen.database_from == "default" else chosen.database
+        store = "STORE" if open_to_choice and chosen.store_from == "default" else chosen.store
+        words = ["hop-archive", "run", "-H", chosen.source, "-D", database, "-S", store]
         words += ["-T", self.wanted.topic, "--until-caught-up", "--compare"]
         return shlex.join([*words, *(["--sent", str(self.wanted.record)] if self.wanted.record else [])])
 

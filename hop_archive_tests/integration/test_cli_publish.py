@@ -113,6 +113,25 @@ def test_samples_of_the_local_stack_are_archived_to_the_last_message(
     held = sum(marks.high for marks in source.watermarks(partitions).values())
     source.close()
     named = [word for topic in topics for word in ("-T", topic)]
-    compared = stack_place.must("run", "-H", "here", "-D", "here", "--until-caught-up", "--compare", *named)
+    compared = stack_place.must(
+        "run", "-H", "here", "-D", "here", "-S", "mock-store", "--until-caught-up", "--compare", *named
+    )
     assert f"Compared {held:,} messages: no differences." in compared
     assert held >= 300
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ((), "-D DATABASE -S STORE"),
+        (("-S", "local-store"), "-D DATABASE -S local-store"),
+        (("-D", "mock-db"), "-D mock-db -S STORE"),
+    ],
+)
+def test_the_command_for_what_was_sent_to_a_server_names_no_mock_that_nobody_chose(
+    stack_place: Place, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...], told: str
+) -> None:
+    for variable in ("HOP_ARCHIVE_DATABASE", "HOP_ARCHIVE_STORE"):
+        monkeypatch.delenv(variable, raising=False)
+    result = stack_place.must("publish", "-H", "here", "--create", "--count", "1", *named)
+    assert f"  hop-archive run -H here {told} -T {stack_place.topic} " in result

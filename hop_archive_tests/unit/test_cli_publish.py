@@ -154,6 +154,11 @@ def test_the_command_is_shown_to_people_too(directory: Path) -> None:
     assert wanted in lines
 
 
+def test_a_mocks_own_default_is_a_mock(directory: Path) -> None:
+    lines = invoke("publish", "-H", "m", "--create").stdout.splitlines()
+    assert "  hop-archive run -H m -D mock-db -S mock-store -T sys.test --until-caught-up --compare" in lines
+
+
 def test_a_record_has_what_was_acknowledged(directory: Path, place: Path) -> None:
     publish("--create", "--record", "sent.bson")
     sent = read_sent(place / "sent.bson")
