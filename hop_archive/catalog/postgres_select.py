@@ -26,7 +26,7 @@ from psycopg.generators import execute
 from hop_archive.catalog import sql
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
-from hop_archive.catalog.user_condition import HARMLESS, called, refusal
+from hop_archive.catalog.user_condition import HARMLESS, called, refusal, unquoted_columns
 from hop_archive.errors import ConfigurationError
 from hop_archive.selecting import Order, Query
 
@@ -37,6 +37,7 @@ _STREAMED_ROWS = 2_000
 """Rows that a stream fetches at once: about 1 MB."""
 
 _CANCELED = "57014"
+_SYNTAX_ERROR = "42601"
 _OF_THE_CONDITION = ("0A", "21", "22", "25001", "25006", "38", "39", "42", "54", "P0")
 """Feature not supported; cardinality; data; what a read-only transaction refuses; functions' own; syntax, names, types and rights;
 program limits. (PostgreSQL 14, appendix A.) In a statement of ours that is known to be right, they are about the
@@ -178,7 +179,10 @@ class Selecting:
             at = int(error.diag.statement_position) - 1 - position
             if at > len(condition):  # what it stumbled over is a bracket of ours
                 told = "it ends too early"
-        return refusal(condition, told, at, error.diag.message_hint or "")
+        remedies = [error.diag.message_hint or ""]
+        if error.sqlstate == _SYNTAX_ERROR:
+            remedies += [_quoting(name) for name in unquoted_columns(condition)]
+        return refusal(condition, told, at, " ".join(filter(None, remedies)))
 
     def _too_slow(self) -> ConfigurationError:
         return ConfigurationError(
@@ -187,3 +191,7 @@ class Selecting:
             database=self._server.name,
             timeout_s=self._timeout_s,
         )
+
+
+def _quoting(name: str) -> str:
+    return f'{name} is a word of SQL\'s own: the column is written "{name}", in double quotes.'

@@ -31,6 +31,9 @@ _TOKEN = re.compile(
 _LONGEST_NAME = 63
 """Bytes of a name in Postgres, which silently cuts longer ones: a function could hide behind that."""
 
+RESERVED = ("offset",)
+"""Columns whose names are words of SQL's own, and no columns without quotes (PostgreSQL 14, appendix C)."""
+
 HARMLESS = frozenset({"random", "clock_timestamp", "timeofday", "gen_random_uuid"})
 """Functions that Postgres calls volatile because of what they return, not for anything that they do."""
 
@@ -87,6 +90,12 @@ def called(condition: str) -> dict[str, int]:
     if not condition.strip():
         raise refusal(condition, "it is empty")
     return found
+
+
+def unquoted_columns(condition: str) -> list[str]:
+    """Those of ``RESERVED`` that stand in the condition without quotes, each once."""
+    words = {token[0].lower() for token in _TOKEN.finditer(condition) if token.lastgroup == "word"}
+    return [name for name in RESERVED if name in words]
 
 
 def _refuse_odd(condition: str, token: re.Match[str]) -> None:

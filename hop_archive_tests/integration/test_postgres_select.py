@@ -13,6 +13,7 @@ import pytest
 from hop_archive.catalog import postgres_select, sql
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Duplicate
+from hop_archive.catalog.user_condition import RESERVED
 from hop_archive.errors import ConfigurationError, UnavailableError
 from hop_archive.selecting import Order, Query
 from hop_archive_tests.contract.catalog_helpers import (
@@ -213,6 +214,30 @@ def test_a_fault_is_told_as_postgres_tells_it_with_the_place_marked(
     with pytest.raises(ConfigurationError) as caught:
         list(postgres.select(Query(condition=condition)))
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("condition", ["offset = 3", "size > Offset", "partition = 0 AND offset"])
+def test_the_column_that_is_a_word_of_sqls_own_is_told_how_to_write(
+    postgres: PostgresCatalog, condition: str
+) -> None:
+    with pytest.raises(ConfigurationError, match='written "offset", in double quotes'):
+        list(postgres.select(Query(condition=condition)))
+    for other in ('"offset" = ', "title LIKE 'offset' AND", "sizze = 1"):
+        with pytest.raises(ConfigurationError) as caught:
+            list(postgres.select(Query(condition=other)))
+        assert "double quotes" not in str(caught.value)
+
+
+def test_every_column_that_postgres_takes_only_in_quotes_is_known(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    query = """
+        SELECT DISTINCT column_name FROM information_schema.columns
+        JOIN pg_get_keywords() ON word = column_name AND catcode IN ('R', 'T')
+        WHERE table_name = 'messages'
+    """
+    with connect(database_url) as connection:
+        assert {name for (name,) in connection.execute(query)} == set(RESERVED)
 
 
 def test_percent_signs_of_a_condition_are_its_own(postgres: PostgresCatalog) -> None:

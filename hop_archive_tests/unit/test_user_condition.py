@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hop_archive.catalog.user_condition import called, marked
+from hop_archive.catalog.user_condition import called, marked, unquoted_columns
 from hop_archive.errors import ConfigurationError
 
 
@@ -83,3 +83,17 @@ def test_any_text_is_a_condition_or_an_error_that_says_why(text: str) -> None:
         called(text)
     except ConfigurationError as error:
         assert "The condition cannot be used: " in str(error)  # noqa: PT017 - either way is right
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("offset = 3", ["offset"]),
+        ("size > OFFSET and offset < 2", ["offset"]),
+        ('"offset" = 3', []),
+        ("title = 'offset'", []),
+        ("offsets = 3 OR my_offset = 2", []),
+    ],
+)
+def test_a_column_that_needs_quotes_and_has_none_is_found(condition: str, found: list[str]) -> None:
+    assert unquoted_columns(condition) == found
