@@ -95,9 +95,11 @@ def read_sent(path: Path) -> dict[Place, Sent]:
             return dict(_sent(document) for document in bson.decode_file_iter(file))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
-    except (bson.errors.InvalidBSON, KeyError) as error:
+    except (bson.errors.InvalidBSON, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"{path} is not a record of sent messages: {error}.", path=str(path)
+            f"{path} is not a record of sent messages.",
+            remedy="Name a file that hop-archive publish --record FILE (or local publish --record FILE) wrote.",
+            path=str(path),
         ) from error
 
 

@@ -40,7 +40,22 @@ _TUNING = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_c
 _PATIENCE_S = "10"
 
 
-@click.command(epilog=_EPILOG)
+class _BeforePsql(click.Command):
+    """A command whose arguments for another program stand after ``--``, and which says so."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options; one that is not ours may have been meant for psql."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.format_message()} What is for psql stands after --: "
+                f"hop-archive connect -D NAME -- {error.option_name} ...",
+                ctx,
+            ) from error
+
+
+@click.command(cls=_BeforePsql, epilog=_EPILOG)
 @stanza_options
 @click.option(
     "--read-only",

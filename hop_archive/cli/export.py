@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, Setup, stanza_options
-from hop_archive.cli.output import count, counted, duration, rate, size
+from hop_archive.cli.output import counted, duration, rate, size
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.selection import COLUMNS_HELP, described, selection_options
 
@@ -85,7 +85,7 @@ def export(
     from hop_archive.exporting import Wanted, refuse_other_content
     from hop_archive.exporting import export as write
 
-    setup = chosen.setup()
+    setup = chosen.setup("database", "store")
     refuse_other_content(folder, replace=force)
     wanted = Wanted(query, form, skip_damaged, force, timeout_s, _origin(setup, query))
     with (
@@ -148,7 +148,7 @@ class _Line:
             return
         self._next = now + _SHOW_EVERY_S
         speed = rate(progress.messages / max(now - self._began, 1e-3))
-        text = f"{count(progress.messages)} messages, {size(progress.size_bytes)}, {speed}   {progress.topic}"
+        text = f"{counted(progress.messages, 'message')}, {size(progress.size_bytes)}, {speed}   {progress.topic}"
         sys.stderr.write(f"\r\x1b[K{text[:78]}")
         sys.stderr.flush()
 

@@ -228,3 +228,11 @@ def test_the_real_psql_finds_the_catalog(place: Path, empty_database_url: str) -
     assert refused.returncode == 1
     assert "read-only" in refused.stderr
     assert ask("DELETE FROM messages").returncode == 0
+
+
+@pytest.mark.parametrize("option", ["-c", "--csv"])
+def test_an_option_of_psqls_is_told_where_to_stand(place: Path, option: str) -> None:
+    result = invoke("connect", "-D", "local-db", option, "SELECT 1")
+    assert result.exit_code == 2
+    assert f"No such option '{option}'. What is for psql stands after --: " in result.stderr
+    assert f"hop-archive connect -D NAME -- {option} ..." in result.stderr

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import bson
 import pytest
 
+from hop_archive.comparing import read_sent
+from hop_archive.errors import ConfigurationError
 from hop_archive.following import catch_up
 from hop_archive.planning import Limits
 from hop_archive.proving import prove
@@ -83,3 +87,21 @@ def test_documents_are_fetched_many_at_a_time(layout: Layout) -> None:
     (proof,) = prove(archive, [QUIET])
     assert (proof.archived, proof.holds) == (MANY, True)
     assert world.store.calls <= 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"junk", b"\xff" * 99, b"\x03\0", bson.encode({"a": 1}),
+     bson.encode({"topic": "t", "partition": 0, "offset": 0, "key": b"", "value": b"", "headers": 5, "timestamp": 0}),
+     bson.encode({"topic": "t", "partition": 0, "offset": 0, "key": b"", "value": b"", "headers": ["abc"], "timestamp": 0})],
+)  # fmt: skip
+def test_what_is_no_record_is_told_with_what_is_wanted_and_no_librarys_words(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ConfigurationError) as caught:
+        read_sent(tmp_path / "file")
+    assert str(caught.value) == (
+        f"{tmp_path / 'file'} is not a record of sent messages. "
+        "Name a file that hop-archive publish --record FILE (or local publish --record FILE) wrote."
+    )

@@ -323,9 +323,9 @@ def test_the_command_ends_with_code_5_where_something_is_damaged(place: Path) ->
 def test_what_is_shown_meanwhile_is_one_line_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
     ticks = iter([0.0, 0.1, 0.6, 0.7])
     line = _Line(0.0, clock=lambda: next(ticks))
-    for messages in range(4):
+    for messages in range(1, 5):
         line.show(Progress(messages, 10, topic="x" * 249))
     first, second = capsys.readouterr().err.split("\r\x1b[K")[1:]
-    assert first.startswith("0 messages, 10 B")
-    assert second.startswith("2 messages, 10 B, 3.3/s   xxx")
+    assert first.startswith("1 message, 10 B")
+    assert second.startswith("3 messages, 10 B, 5.0/s   xxx")
     assert len(first) == len(second) == 78
