@@ -94,8 +94,8 @@ def called(condition: str) -> dict[str, int]:
 
 def unquoted_columns(condition: str) -> list[str]:
     """Those of ``RESERVED`` that stand in the condition without quotes, each once."""
-    words = {token[0].lower() for token in _TOKEN.finditer(condition) if token.lastgroup == "word"}
-    return [name for name in RESERVED if name in words]
+    tokens = {token[0].lower() for token in _TOKEN.finditer(condition)}  # with their quotes
+    return [name for name in RESERVED if name in tokens]
 
 
 def _refuse_odd(condition: str, token: re.Match[str]) -> None:

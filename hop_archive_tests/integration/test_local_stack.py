@@ -472,14 +472,19 @@ def test_down_stops_what_runs_where_the_state_file_is_of_no_use(stack: LocalStac
     ]
     assert len(servers) == len(SERVER_NAMES)
     assert sockets
-    with subprocess.Popen(["tail", "-f", stack.log("kafka")], cwd=stack.directory / "kafka") as reader:
-        if damage == "removed":
-            file.unlink()
+    home = stack.directory / "kafka"
+    with (
+        stack.log("kafka").open("ab") as log,
+        subprocess.Popen(["/bin/sleep", "60"], cwd=home, stdout=log) as stranger,
+    ):
+        if damage == "removed":  # and logs as well, of which only Postgres may be in need, as root
+            for path in (file, stack.log("kafka"), stack.log("s3")):
+                path.unlink()
         else:
             file.write_text(text[:99])
         result = run_cli("down", "--dir", stack.directory)
-        assert reader.poll() is None
-        reader.kill()
+        assert stranger.poll() is None
+        stranger.kill()
     file.write_text(text)  # for the tests that follow
     assert result.exit_code == 0, result.exception
     assert {name for name in SERVER_NAMES if name in result.stdout} == set(SERVER_NAMES)
