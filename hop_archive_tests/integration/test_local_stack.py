@@ -483,9 +483,10 @@ def test_down_stops_what_runs_where_the_state_file_is_of_no_use(stack: LocalStac
         else:
             file.write_text(text[:99])
         result = run_cli("down", "--dir", stack.directory)
-        assert stranger.poll() is None
+        untouched = stranger.poll() is None
         stranger.kill()
     file.write_text(text)  # for the tests that follow
+    assert untouched
     assert result.exit_code == 0, result.exception
     assert {name for name in SERVER_NAMES if name in result.stdout} == set(SERVER_NAMES)
     assert ("stack.json" in result.stderr) == (damage == "cut short")
