@@ -107,12 +107,11 @@ def child_environment(stanza: PostgresStanza, *, read_only: bool) -> dict[str, s
 
     Raises:
         MissingSettingError: A variable or secret of the stanza is not there.
-        ConfigurationError: The connection string holds what no variable can say.
+        ConfigurationError: The connection string is not one, or holds what no variable can say.
     """
     from psycopg import pq
-    from psycopg.conninfo import conninfo_to_dict
 
-    told = conninfo_to_dict(stanza.dsn().get_secret_value(), connect_timeout=None)
+    told = _parsed(stanza)
     variables = {each.keyword.decode(): each.envvar for each in pq.Conninfo.get_defaults()}
     said = {
         name: str(value) for name, value in told.items() if value not in (None, "") and name not in _TUNING
@@ -125,6 +124,21 @@ def child_environment(stanza: PostgresStanza, *, read_only: bool) -> dict[str, s
     environment = {(variables[name] or b"").decode(): value for name, value in said.items()}
     options = _options(stanza.schema_name, told.get("options"), read_only=read_only)
     return {"PGCONNECT_TIMEOUT": _PATIENCE_S, **environment, "PGOPTIONS": options, "PGAPPNAME": "hop-archive"}
+
+
+def _parsed(stanza: PostgresStanza) -> Mapping[str, object]:
+    """What the connection string says, by libpq's keywords."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        return conninfo_to_dict(stanza.dsn().get_secret_value(), connect_timeout=None)
+    except ProgrammingError:
+        # Its text quotes the string, password and all.
+        raise ConfigurationError(
+            f"{stanza.label}: its connection string is not one.",
+            remedy="Write postgresql://USER@HOST:PORT/DATABASE, with %XX for what is no letter or digit.",
+        ) from None
 
 
 def _options(schema: str, own: object, *, read_only: bool) -> str:

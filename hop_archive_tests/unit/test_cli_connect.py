@@ -136,6 +136,21 @@ def test_what_no_variable_can_say_is_refused() -> None:
         connect.child_environment(stanza, read_only=False)
 
 
+@pytest.mark.parametrize("url", ["postgresql://u:hunter2@[::1/db", "postgresql://u:hunter2%zz@h/db"])
+def test_a_url_that_is_none_is_refused_without_its_password(fake: Fake, url: str) -> None:
+    toml(fake.place, '[database.x]\ntype = "postgres"\nurl = "${DSN}"\n')
+    fake.install("psql")
+    ran = fake.call(DSN=url)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    (message,) = ran.stderr.splitlines()
+    assert message.startswith(
+        "Error: hop_archive.toml: [database.x]: its connection string is not one. Write postgresql://"
+    )
+    assert "hunter2" not in message
+    assert not fake.note.exists()
+
+
 def test_the_exit_code_is_psqls(fake: Fake) -> None:
     fake.install("psql")
     assert fake.call(CODE="3").returncode == 3
