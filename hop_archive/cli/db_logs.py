@@ -123,8 +123,11 @@ def _is_of_the_stack(directory: Path, stanza: PostgresStanza) -> bool:
     from hop_archive.local.stack import LocalStack
 
     own = urlsplit(LocalStack(directory).last_address().database_url)
-    meant = urlsplit(stanza.dsn().get_secret_value())
-    return (own.hostname, own.port) == (meant.hostname, meant.port)
+    try:
+        meant = urlsplit(stanza.dsn().get_secret_value())
+        return (own.hostname, own.port) == (meant.hostname, meant.port)
+    except ValueError:  # libpq takes several hosts, as in h:1,i:2; the stack's url has one
+        return False
 
 
 def _no_logs(setup: Setup) -> MissingSettingError:

@@ -235,9 +235,11 @@ def test_the_log_of_a_stack_whose_state_is_damaged_is_shown_where_it_is_named(fa
     assert "local down --dir" in invoke("db-logs", "-D", "local-db").stderr
 
 
+@pytest.mark.parametrize("hosts", ["127.0.0.1:11", "127.0.0.1:10,127.0.0.1:11", "h:5432,i", "[::1"])
 def test_another_servers_database_is_not_taken_for_the_stacks_that_is_down(
-    fallen: Path, monkeypatch: pytest.MonkeyPatch
+    fallen: Path, monkeypatch: pytest.MonkeyPatch, hosts: str
 ) -> None:
-    monkeypatch.setenv("HOP_ARCHIVE_LOCAL_DATABASE_URL", "postgresql://u@127.0.0.1:11/d")
+    monkeypatch.setenv("HOP_ARCHIVE_LOCAL_DATABASE_URL", f"postgresql://u:hunter2@{hosts}/d")
     result = invoke("db-logs", "-D", "local-db")
     assert (result.exit_code, result.stdout) == (2, "")
+    assert "hunter2" not in result.stderr
