@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ OWN_FOLDER = "hop_archive/"
 """Where the archive keeps what is no message: the doctor's probe, quarantined objects, reports."""
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_ALONE = re.compile(rf"(?P<topic>[^/]+)/-?\d+/\d+/\d+/\d+/{_UUID}(?:\.\d+)?\.bson")
+_ALONE = re.compile(rf"(?P<topic>[^/]+)/-?\d+/\d+/\d+/\d+/(?P<uuid>{_UUID})(?:\.\d+)?\.bson")
 _SEGMENT = re.compile(r"segments/(?P<topic>[^/]+)/\d+/\d+/\d{20}-\d{20}(?:\.\d+)?\.bson")
 
 Keyed = TypeVar("Keyed", Recorded, ObjectInfo)
@@ -26,6 +27,12 @@ def topic_of(key: str) -> str | None:
     """
     found = _SEGMENT.fullmatch(key) or _ALONE.fullmatch(key)
     return found["topic"] if found else None
+
+
+def uuid_of(key: str) -> uuid.UUID | None:
+    """The message whose document would stand alone under this key; None for other keys."""
+    found = None if is_segment_key(key) else _ALONE.fullmatch(key)
+    return uuid.UUID(found["uuid"]) if found else None
 
 
 def is_segment_key(key: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +21,16 @@ from hop_archive.errors import ObjectMissingError
 from hop_archive.fetching import Fetched, fetch_documents
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
-from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of
+from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of, uuid_of
 from hop_archive.planning import work
 from hop_archive.reporting import inner_holes
 from hop_archive.selecting import Order, Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.store.protocol import ObjectInfo, Store
 from hop_archive.surveying import survey
+
+_PATIENCE_S = 6.0
+"""A step of a run that failed is tried again after 5 s; another of its steps may have gone on meanwhile."""
 
 GRACE_S = 3600.0
 """Objects younger than this may belong to a batch that is about to be committed."""
@@ -56,6 +60,7 @@ class Verification:
         checked: Where to count.
         backup: The backup of the store; None where there is none.
         now: The clock on the wall.
+        sleep: How to wait.
     """
 
     catalog: Catalog
@@ -65,6 +70,11 @@ class Verification:
     checked: Checked = field(default_factory=Checked)
     backup: Store | None = None
     now: Callable[[], datetime.datetime] = utc_now
+    sleep: Callable[[float], None] = time.sleep
+
+    def oldest_young_ms(self) -> int:
+        """What was created after this moment (milliseconds since 1970) is too young to be judged."""
+        return int((self.now().timestamp() - self.grace_s) * 1000)
 
     def topics(self) -> Sequence[str]:
         """The topics that are meant, of those that the catalog knows.
@@ -89,7 +99,7 @@ def objects(wanted: Verification) -> Iterator[Trouble]:
         for segments in (False, True):
             yield from _objects_of(wanted, topic, segments=segments)
     if not wanted.query.topics:
-        yield from _elsewhere(wanted, set(topics))
+        yield from _elsewhere(wanted, set(topics), wanted.oldest_young_ms())
 
 
 def backup_objects(wanted: Verification) -> Iterator[Trouble]:
@@ -110,6 +120,8 @@ def backup_objects(wanted: Verification) -> Iterator[Trouble]:
 
 def _objects_of(wanted: Verification, topic: str, *, segments: bool) -> Iterator[Trouble]:
     prefix = _folder(topic, segments=segments)
+    # Taken before the rows are: what is archived while this goes on is young, however long it takes.
+    young_ms = wanted.oldest_young_ms()
     recorded = wanted.catalog.recorded(topic, segments=segments)
     for record, info in _joined(wanted, recorded, wanted.store.listing(prefix)):
         if record is not None:
@@ -117,7 +129,7 @@ def _objects_of(wanted: Verification, topic: str, *, segments: bool) -> Iterator
             if trouble is not None and _still(wanted, record, trouble):
                 yield _with_bucket(trouble, wanted.store.bucket)
         elif info is not None and (segments or not is_segment_key(info.key)):
-            yield from _unnamed(wanted, info)
+            yield from _unnamed(wanted, info, young_ms)
 
 
 def _folder(topic: str, *, segments: bool) -> str:
@@ -169,9 +181,8 @@ def _still(wanted: Verification, record: Recorded, trouble: Trouble) -> bool:
     return again is not None and again.kind is trouble.kind
 
 
-def _unnamed(wanted: Verification, info: ObjectInfo) -> Iterator[Trouble]:
-    age_s = wanted.now().timestamp() - info.modified_ms / 1000
-    if info.key.startswith(OWN_FOLDER) or age_s < wanted.grace_s:
+def _unnamed(wanted: Verification, info: ObjectInfo, young_ms: int) -> Iterator[Trouble]:
+    if info.key.startswith(OWN_FOLDER) or info.modified_ms > young_ms or _is_named_now(wanted, info):
         return
     topic = topic_of(info.key)
     kind = Kind.FOREIGN_OBJECT if topic is None else Kind.ORPHAN_OBJECT
@@ -180,17 +191,26 @@ def _unnamed(wanted: Verification, info: ObjectInfo) -> Iterator[Trouble]:
     yield Trouble(kind, topic or "", f"{what} ({info.size_bytes} bytes)", None, bucket, info.key)
 
 
-def _elsewhere(wanted: Verification, topics: set[str]) -> Iterator[Trouble]:
-    """Objects in no folder of a topic that the catalog knows. What is in those folders is skipped, not listed."""
-    passed = ""
-    while (info := next(wanted.store.listing(start_after=passed), None)) is not None:
-        known = _known_folder(info.key, topics)
-        if known is None:
-            wanted.checked.counts["objects"] += not info.key.startswith(OWN_FOLDER)
-            yield from _unnamed(wanted, info)
-            passed = info.key
-        else:
-            passed = f"{known[:-1]}0"  # the next character after "/"
+def _is_named_now(wanted: Verification, info: ObjectInfo) -> bool:
+    """Whether a row names the object by now: of a crashed attempt, which was completed while we looked."""
+    own = uuid_of(info.key)
+    row = None if own is None else wanted.catalog.find(own)
+    return row is not None and row.object_key == info.key
+
+
+def _elsewhere(wanted: Verification, topics: set[str], young_ms: int) -> Iterator[Trouble]:
+    """Objects in no folder of a topic that the catalog knows. What is in those folders is jumped over."""
+    passed: str | None = ""
+    while passed is not None:
+        listing, passed = wanted.store.listing(start_after=passed), None
+        for info in listing:
+            known = _known_folder(info.key, topics)
+            if known is None:
+                wanted.checked.counts["objects"] += not info.key.startswith(OWN_FOLDER)
+                yield from _unnamed(wanted, info, young_ms)
+            elif info.key < f"{known}~":  # after all that keys of ours may have there
+                passed = f"{known}~"
+                break
 
 
 def _known_folder(key: str, topics: set[str]) -> str | None:
@@ -318,18 +338,33 @@ def ledger(wanted: Verification) -> Iterator[Trouble]:
     ``count_mismatch`` and ``lost``.
     """
     catalog = wanted.catalog
+    doubtful: dict[Slice, None] = {}
     for topic in wanted.topics():
         for entry in catalog.ledger([topic]):
             wanted.checked.counts["batches"] += 1
             wanted.checked.counts["offsets"] += len(entry.slice)
             if entry.outcome is Outcome.LOST:
                 yield _at(Kind.LOST, entry.slice, entry.reason)
-        for hole in _holes(catalog, topic):
-            yield _at(Kind.COVERAGE_HOLE, hole, "no ledger row covers these")
+        doubtful |= dict.fromkeys(_holes(catalog, topic))
         for one in catalog.miscounts(topic):
             where = "the ledger" if one.slice is not None else "the topic's summary"
             detail = f"{one.what}: {where} says {one.said}, the rows are {one.found}"
             yield Trouble(Kind.COUNT_MISMATCH, topic, detail, slice=one.slice)
+    for hole in _lasting(wanted, list(doubtful)):
+        yield _at(Kind.COVERAGE_HOLE, hole, "no ledger row covers these")
+
+
+def _lasting(wanted: Verification, holes: Sequence[Slice]) -> Iterator[Slice]:
+    """What of the holes is there a little later, too: a run may have been about to fill them."""
+    if holes:
+        wanted.sleep(_PATIENCE_S)
+    for topic, some in itertools.groupby(holes, key=lambda hole: hole.topic):
+        before = list(some)
+        yield from (now for now in _holes(wanted.catalog, topic) if any(_overlap(now, was) for was in before))
+
+
+def _overlap(one: Slice, other: Slice) -> bool:
+    return one.lineage == other.lineage and one.start < other.stop and other.start < one.stop
 
 
 def _at(kind: Kind, where: Slice, detail: str) -> Trouble:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     Direction = Callable[[Verification], Iterator[Trouble]]
 
+_TOLD = 100_000
+"""So many objects with a trouble are told only once where they are fetched as well; beyond, twice."""
+
 DIRECTIONS = ("objects", "backup", "ledger", "source")
 _DEFAULT = ("objects", "ledger")
 
@@ -146,9 +149,8 @@ def _opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification
     with contextlib.closing(catalog_of(setup)) as catalog, contextlib.closing(store_of(setup)) as store:
         catalog.check()
         store.check()
-        yield Verification(catalog, store, query, grace_s, backup=backup)
-        if backup is not None:
-            backup.close()
+        with contextlib.closing(backup) if backup is not None else contextlib.nullcontext():
+            yield Verification(catalog, store, query, grace_s, backup=backup)
 
 
 def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Direction]:
@@ -195,7 +197,7 @@ def _found(wanted: Verification, directions: list[Direction], *, deep: bool) -> 
     told: set[tuple[str, str]] = set()
     for direction in directions:
         for trouble in direction(wanted):
-            if trouble.object_key:
+            if deep and trouble.object_key and len(told) < _TOLD:
                 told.add((trouble.bucket, trouble.object_key))
             yield trouble
     if deep:

@@ -77,7 +77,9 @@ class Scene:
         self.s3.delete_object(Bucket=self.address.bucket, Key=f"{self.schema}/{key}")
 
     def verification(self, **changes: Any) -> Verification:
-        return replace(Verification(self.archive.catalog, self.archive.store, grace_s=0), **changes)
+        return replace(
+            Verification(self.archive.catalog, self.archive.store, grace_s=0, sleep=lambda _: None), **changes
+        )
 
     def source(self, wanted: Verification) -> Iterator[Trouble]:
         return verifying.source(wanted, self.archive)

@@ -1,0 +1,82 @@
+"""Verification while the archive goes on working, and what it costs; damage itself is in integration/test_verifying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hop_archive import verifying
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import Recorded
+from hop_archive.findings import Kind
+from hop_archive.following import catch_up
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import NewObject, ObjectInfo
+from hop_archive.verifying import Verification
+from hop_archive_tests.worlds import QUIET, World, awkward_world
+
+
+def archived(world: World) -> World:
+    for _ in catch_up(world.archive()):
+        pass
+    return world
+
+
+def verification(world: World) -> Verification:
+    return Verification(world.catalog, world.store, grace_s=0, sleep=lambda _: None)
+
+
+class Counting(MockStore):
+    """A store whose listings cost something: a thousand objects a request."""
+
+    listings = 0
+
+    def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        self.listings += 1
+        return super().listing(prefix, start_after)
+
+
+def test_many_foreign_objects_are_found_by_few_listings_wherever_they_stand() -> None:
+    world = World(store=Counting())
+    world.cluster.create_topic(QUIET)
+    world.cluster.append(QUIET, b"one")
+    archived(world)
+    foreign = [f"{folder}{number:03}" for folder in ("a/", "m", f"{QUIET}0", "zz/") for number in range(100)]
+    foreign += [f"{QUIET}0", f"{QUIET}/~~", f"{QUIET}/é"]
+    world.store.create([NewObject(key, b"?") for key in foreign])
+    assert isinstance(world.store, Counting)
+    world.store.listings = 0
+    found = list(verifying.objects(verification(world)))
+    assert {one.kind for one in found} == {Kind.FOREIGN_OBJECT}
+    assert sorted(one.object_key for one in found) == sorted(foreign)
+    assert world.store.listings < 10
+
+
+class Snapshot(MockCatalog):
+    """A catalog of which a long verification sees rows as they stood when it began: without any."""
+
+    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+        return iter(())
+
+
+def test_an_object_that_a_row_names_by_now_is_no_orphan() -> None:
+    world = archived(awkward_world())
+    world.catalog.__class__ = Snapshot
+    assert list(verifying.objects(verification(world))) == []
+
+
+def test_a_hole_that_is_filled_meanwhile_is_not_told() -> None:
+    world = archived(awkward_world())
+    state = world.catalog._state
+    with state.change() as tables:
+        lineage = max(tables.ledger, key=lambda at: len(tables.ledger[at]))
+        middle = sorted(tables.ledger[lineage], key=lambda dealt: dealt.entry.slice.start)[1]
+        tables.ledger[lineage].remove(middle)
+
+    def fill(_: float) -> None:
+        with state.change() as tables:
+            tables.ledger[lineage].append(middle)
+
+    wanted = verification(world)
+    assert [one.kind for one in verifying.ledger(wanted)] == [Kind.COVERAGE_HOLE]
+    assert list(verifying.ledger(replace(wanted, sleep=fill))) == []
