@@ -218,7 +218,7 @@ class KafkaSourceStanza(_Source, _OfAws):
         username_env: Variable that holds the user's name.
         password_env: Variable that holds the password.
         group_id: Consumer group whose offsets are committed for outside monitoring, and never read back.
-        fetch_mebibytes: Bound on messages prefetched by one reader.
+        fetch_mebibytes: Bound on messages prefetched by one reader, 1 to 2048; librdkafka refuses some 3,815 and more.
     """
 
     type: Literal["kafka"] = "kafka"
@@ -228,7 +228,7 @@ class KafkaSourceStanza(_Source, _OfAws):
     username_env: EnvName = ""
     password_env: EnvName = ""
     group_id: Filled = "hop_archive"
-    fetch_mebibytes: Count = 32
+    fetch_mebibytes: int = Field(default=32, ge=1, le=2048)
 
     @model_validator(mode="after")
     def _credentials_fit_security(self) -> Self:

@@ -99,6 +99,8 @@ WRONG = {
     '[sources.x]\ntype = "mock"': "[sources]: unknown table; nearest known: source",
     "[zzz]": "[zzz]: unknown table; known: source, database, store, log",
     kafka("passwd_env = 'A'"): "[source.x] passwd_env: unknown key; nearest known: password_env",
+    kafka("fetch_mebibytes = 0"): "[source.x] fetch_mebibytes: wanted at least 1, found 0",
+    kafka("fetch_mebibytes = 2049"): "[source.x] fetch_mebibytes: wanted at most 2048, found 2049",
     kafka('topics = "a"'): '[source.x] topics: wanted a list, found "a"',
     kafka("topics = [1]"): "[source.x] topics[0]: wanted text, found 1",
     kafka('security = "ssl"'): (
