@@ -1,7 +1,8 @@
 """Messages of the archive in a folder: a Parquet table of their rows, and their documents or payloads as files.
 
 A folder appears whole or not at all: it is filled beside its place, as ``NAME.partial``, and renamed at the end. So a
-folder that is there is complete, and one that was interrupted can be told by its name.
+folder that is there is complete, and one that was interrupted can be told by its name, and by a file in it that says
+who made it: nothing else that may have that name is ever deleted.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import datetime
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +32,8 @@ from hop_archive.fetching import Fetched, fetch_documents
 from hop_archive.selecting import Order, Query
 from hop_archive.store.protocol import Store
 
+log = logging.getLogger(__name__)
+
 Form: TypeAlias = Literal["bson", "payloads"]
 
 MANIFEST = "manifest.json"
@@ -36,6 +41,9 @@ TABLE = "catalog.parquet"
 DAMAGED = "damaged.jsonl"
 MANIFEST_FORMAT = "hop_archive export 1"
 """What the manifest says of its own form."""
+
+MARK = ".hop_archive-export"
+"""File in a folder that is being filled: by it, what an interrupted export left is told from a folder of somebody's."""
 
 _ROW_GROUP = 10_000
 """Rows that are held before they are written: a few MB."""
@@ -89,6 +97,9 @@ _EXTENSIONS = {
 
 _LONGEST_NAME = 240
 """Characters of a topic in a file's name; file systems allow 255 bytes, extension included."""
+
+_OLD_NAME = 60
+"""Characters, of four bytes at most, of a folder's name that it keeps when it is moved away."""
 
 
 @dataclass(slots=True)
@@ -192,18 +203,45 @@ def _staged(folder: Path, *, replace: bool) -> Iterator[Path]:
 @contextlib.contextmanager
 def _locked(partial: Path, *, replace: bool) -> Iterator[None]:
     """The new, empty folder ``partial``, locked: that is how one under way is told from the rest of a dead one."""
-    if partial.exists():
+    if os.path.lexists(partial):
         _clear_rest(partial, replace=replace)
     partial.mkdir()
     handle = os.open(partial, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (partial / MARK).touch()
         yield
     finally:
         os.close(handle)
 
 
 def _clear_rest(partial: Path, *, replace: bool) -> None:
+    _refuse_busy(partial)
+    if not _is_rest(partial):
+        raise ConfigurationError(
+            f"{partial} is there, and no rest of an export: it is left as it is.",
+            remedy="Move it away, or name another folder.",
+            path=str(partial),
+        )
+    if not replace:
+        raise ConfigurationError(
+            f"{partial} is there: the rest of an export that was interrupted.",
+            remedy="Delete it, or let --force replace it.",
+            path=str(partial),
+        )
+    shutil.rmtree(partial)
+
+
+def _is_rest(partial: Path) -> bool:
+    """Tell whether an export left it: just made, half filled, or whole and not yet in its place."""
+    if partial.is_symlink() or not partial.is_dir():
+        return False
+    return not any(partial.iterdir()) or (partial / MARK).is_file() or is_export(partial)
+
+
+def _refuse_busy(partial: Path) -> None:
+    if not partial.is_dir():
+        return
     handle = os.open(partial, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,13 +251,6 @@ def _clear_rest(partial: Path, *, replace: bool) -> None:
         ) from None
     finally:
         os.close(handle)
-    if not replace:
-        raise ConfigurationError(
-            f"{partial} is there: the rest of an export that was interrupted.",
-            remedy="Delete it, or let --force replace it.",
-            path=str(partial),
-        )
-    shutil.rmtree(partial)
 
 
 def refuse_other_content(folder: Path, *, replace: bool) -> None:
@@ -256,14 +287,37 @@ def is_export(folder: Path) -> bool:
 
 def _take_place(partial: Path, folder: Path) -> None:
     """Rename; an earlier export stays until the new one stands in its place."""
+    (partial / MARK).unlink()
     if not is_export(folder):
         partial.replace(folder)
         return
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.replace(old)
-    partial.replace(folder)
-    shutil.rmtree(old)
+    with _moved_away(folder) as old:
+        partial.replace(folder)
+    _delete_old(old)
+
+
+@contextlib.contextmanager
+def _moved_away(folder: Path) -> Iterator[Path]:
+    """The folder under a name beside its own that nobody had; it comes back where what is done meanwhile fails."""
+    old = Path(tempfile.mkdtemp(prefix=f"{folder.name[:_OLD_NAME]}.old-", dir=folder.parent))
+    try:
+        folder.replace(old)  # which an empty folder lets happen
+    except OSError:
+        old.rmdir()
+        raise
+    try:
+        yield old
+    except BaseException:
+        old.replace(folder)
+        raise
+
+
+def _delete_old(old: Path) -> None:
+    """The new export is whole and in its place, so that this fails is no failure of it."""
+    try:
+        shutil.rmtree(old)
+    except OSError as error:
+        log.warning("The export that was replaced could not be deleted whole: %s (%s)", old, error.strerror)
 
 
 class FileNames:
@@ -273,7 +327,7 @@ class FileNames:
         taken: Names that are in use for something else.
     """
 
-    def __init__(self, taken: Collection[str] = (MANIFEST, TABLE, DAMAGED)) -> None:
+    def __init__(self, taken: Collection[str] = (MANIFEST, TABLE, DAMAGED, MARK)) -> None:
         self._topics: dict[str, str] = {}
         self._taken = {name.casefold() for name in taken}
 
@@ -347,7 +401,9 @@ class _Export:
             "topics": self._files.told(),
             "files": {TABLE: {"bytes": (self._folder / TABLE).stat().st_size, "sha256": _sha256(self._folder / TABLE)}},
         }  # fmt: skip
-        (self._folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        (self._folder / MANIFEST).write_text(
+            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         return manifest
 
     def _take(self, fetched: Fetched, table: _Table) -> None:
@@ -371,7 +427,7 @@ class _Export:
                 remedy="--skip-damaged leaves such messages out, and records them.",
                 **told,
             )
-        with (self._folder / DAMAGED).open("a") as file:
+        with (self._folder / DAMAGED).open("a", encoding="utf-8") as file:
             file.write(json.dumps({**told, "problems": fetched.problems}, ensure_ascii=False) + "\n")
         self._progress.damaged += 1
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import locale
 import os
 import tracemalloc
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from hop_archive.catalog.protocol import Row
 from hop_archive.cli.export import _Line
 from hop_archive.document import decode
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, UnavailableError
-from hop_archive.exporting import FileNames, Progress, Wanted, export
+from hop_archive.exporting import MARK, FileNames, Progress, Wanted, export
 from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.fetching import fetch_documents
 from hop_archive.following import catch_up
@@ -211,13 +212,112 @@ def test_an_earlier_export_is_replaced_only_by_force_and_only_when_the_new_one_i
 def test_the_rest_of_an_interrupted_export_is_told_and_replaced_by_force(
     world: World, tmp_path: Path
 ) -> None:
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "x.bson").write_text("half")
+    interrupted(world, tmp_path / "out")
+    left = sorted(path.name for path in (tmp_path / "out.partial").iterdir())
+    assert len(left) > 1
     with pytest.raises(ConfigurationError, match="interrupted"):
         run(world, tmp_path / "out")
-    assert (tmp_path / "out.partial" / "x.bson").exists()
+    assert sorted(path.name for path in (tmp_path / "out.partial").iterdir()) == left
     run(world, tmp_path / "out", replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (tmp_path / "out" / MARK).exists()
+
+
+def interrupted(world: World, folder: Path) -> None:
+    """Export in a process of its own, which dies amid it."""
+
+    def die(_: Progress) -> None:
+        os._exit(0)
+
+    if not (child := os.fork()):
+        try:
+            export(world.catalog, world.store, folder, Wanted(Query()), now=utc_now, notice=die)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_empty_rest_may_be_replaced_too(world: World, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    run(world, tmp_path / "out", replace=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+@pytest.mark.parametrize("name", ["out.partial", "out.old"])
+def test_what_somebody_else_keeps_under_a_like_name_is_never_deleted(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    world = awkward_world("message")
+    exhausted(catch_up(world.archive()))
+    run(world, tmp_path / "out", Query(limit=1))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_text("mine")
+    mine = tmp_path / name
+    if kind == "folder":
+        (tmp_path / "mine").rename(mine)
+    elif kind == "file":
+        mine.write_text("mine")
+    else:
+        mine.symlink_to(tmp_path / "mine", target_is_directory=True)
+    if name == "out.partial":
+        with pytest.raises(ConfigurationError, match="left as it is"):
+            run(world, tmp_path / "out", Query(limit=2), replace=True)
+    else:
+        run(world, tmp_path / "out", Query(limit=2), replace=True)
+    assert (mine if kind == "file" else mine / "thesis").read_text() == "mine"
+    assert mine.is_symlink() == (kind == "link")
+    count = json.loads((tmp_path / "out" / "manifest.json").read_text())["messages"]
+    assert count == (1 if name == "out.partial" else 2)
+
+
+def test_an_earlier_export_that_cannot_be_deleted_is_told_and_the_new_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = awkward_world("message")
+    exhausted(catch_up(world.archive()))
+    run(world, tmp_path / "out", Query(limit=1))
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("hop_archive.exporting.shutil.rmtree", refuse)
+    assert run(world, tmp_path / "out", Query(limit=2), replace=True)["messages"] == 2
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["messages"] == 2
+    (old,) = (path for path in tmp_path.iterdir() if path.name != "out")
+    assert json.loads((old / "manifest.json").read_text())["messages"] == 1
+    assert str(old) in caplog.text
+
+
+def test_an_earlier_export_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = awkward_world("message")
+    exhausted(catch_up(world.archive()))
+    run(world, tmp_path / "out", Query(limit=1))
+    rename = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "out.partial":
+            raise PermissionError(13, "Permission denied", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ConfigurationError, match="Permission denied"):
+        run(world, tmp_path / "out", Query(limit=2), replace=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["messages"] == 1
+
+
+def test_the_manifest_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    world, _ = damaged_world()
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        run(world, tmp_path / "out", skip_damaged=True, origin={"database": "grün"})
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    assert "grün" in (tmp_path / "out" / "manifest.json").read_bytes().decode()
 
 
 def test_an_export_that_is_under_way_is_not_disturbed(world: World, tmp_path: Path) -> None:
