@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -122,7 +122,7 @@ class LocalStack:
 
         Again, or where no stack was ever up: does nothing. Only what a stack made is removed: its state
         file must be there to say so. Where that is damaged, or was removed by hand, the servers are found by
-        themselves; where it is damaged, data that look like a stack's are removed all the same.
+        themselves (see `find_strays`: nobody else's is stopped); where it is damaged, data that look like a stack's are removed all the same.
 
         Raises:
             ForbiddenError: The stack is another user's, or nothing but its state file's name says that it is one.
@@ -158,7 +158,7 @@ class LocalStack:
             found = find_strays(self.directory)
             self._stop_strays(found)
             if purge:
-                self._remove(_outside_home(found.get("postgres")))
+                self._remove(*map(_home, found.get("postgres", ())))
         return tuple(found)
 
     def _has_left_data(self) -> bool:
@@ -166,9 +166,9 @@ class LocalStack:
         left = [name for name in SERVER_NAMES if (self.directory / name).exists()]
         return bool(left) and all(self.log(name).exists() for name in left)
 
-    def _stop_strays(self, found: Mapping[ServerName, ProcessMark]) -> None:
+    def _stop_strays(self, found: Mapping[ServerName, Sequence[ProcessMark]]) -> None:
         with contextlib.ExitStack() as stopping:
-            for name, mark in found.items():
+            for name, mark in ((name, mark) for name, marks in found.items() for mark in marks):
                 stopping.callback(self._stop_stray, name, mark)
 
     def _stop_stray(self, name: ServerName, mark: ProcessMark) -> None:
@@ -315,9 +315,10 @@ class LocalStack:
         server.tidy(known.ports)
         self._record(name, ServerState(known.ports))
 
-    def _remove(self, home: Path) -> None:
-        if home.name.startswith(OUTSIDE_PREFIX) and home.exists():
-            shutil.rmtree(home)
+    def _remove(self, *homes: Path) -> None:
+        for home in homes:
+            if home.name.startswith(OUTSIDE_PREFIX) and home.exists():
+                shutil.rmtree(home)
         for name in SERVER_NAMES:
             if (self.directory / name).exists():
                 shutil.rmtree(self.directory / name)
@@ -338,9 +339,9 @@ def _has_ports(state: StackState) -> bool:
     return all(state.server(name).ports for name in _own(state))
 
 
-def _outside_home(postgres: ProcessMark | None) -> Path:
-    """The directory of a running Postgres, of which only one outside of the stack's own is looked for."""
-    return Path(postgres.command[postgres.command.index("-D") + 1]).parent if postgres else Path()
+def _home(postgres: ProcessMark) -> Path:
+    """The directory of a running Postgres, which may be outside of the stack's own."""
+    return Path(postgres.command[postgres.command.index("-D") + 1]).parent
 
 
 def _server(directory: Path, state: StackState, name: ServerName) -> Server:

@@ -22,6 +22,7 @@ from hop_archive.local.processes import ProcessMark
 
 STATE_FILE = "stack.json"
 LOCK_FILE = "lock"
+CLUSTER_ID_PREFIX = "hop-archive-local-"
 
 _FORMAT = 1
 _LOCK_TIMEOUT_S = 180.0
@@ -69,7 +70,7 @@ class StackState:
     def new(cls) -> StackState:
         """Return the state of a stack that was never started, with credentials of its own."""
         return cls(
-            cluster_id=f"hop-archive-local-{secrets.token_hex(4)}",
+            cluster_id=f"{CLUSTER_ID_PREFIX}{secrets.token_hex(4)}",
             postgres_password=secrets.token_hex(16),
             superuser_password=secrets.token_hex(16),
             s3_access_key=secrets.token_hex(10),

