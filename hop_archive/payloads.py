@@ -64,7 +64,7 @@ def show(value: bytes | None, limit: int | None = DEFAULT_SHOWN) -> Shown:
     for attempt in (_avro, _json, _xml, _text):
         if (found := attempt(value, limit)) is not None:
             return found
-    return Shown(Kind.BINARY, "\n".join(hex_lines(value[:limit])), limit is None or len(value) <= limit)
+    return _dump(value, limit)
 
 
 def harmless(text: str, keep: str = "") -> str:
@@ -102,6 +102,10 @@ def hex_lines(value: bytes) -> Iterator[str]:
         yield f"{at:08x}  {pairs}  |{ascii_only}|"
 
 
+def _dump(value: bytes, limit: int | None, note: str = "") -> Shown:
+    return Shown(Kind.BINARY, "\n".join(hex_lines(value[:limit])), limit is None or len(value) <= limit, note)
+
+
 class _Enough(Exception):  # noqa: N818 - no error
     """As much is there as is wanted."""
 
@@ -135,7 +139,8 @@ class _Page:
 
 # JSON: laid out piece by piece, so that numbers, escapes and repeated names stay as they were written.
 
-_JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+# Quantifiers are possessive: what can go back keeps a note of each character, some hundred bytes.
+_JSON_PART = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _INDENT = "  "
 
 
@@ -275,8 +280,14 @@ _AVRO_MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _MOST_INFLATED_BYTES = 64 * 2**20
 """A small block can be made to inflate to gigabytes: what is behind a block that does is not read."""
+_MOST_FREE_VALUES = 1_000
+"""Values that one value may bring about without a byte of their own, records among them; alerts have about ten."""
 _SHOWN_BYTES = 16
 """Bytes shown of a value of type bytes: cutouts of images are long."""
+
+
+class _OversizedError(Exception):
+    """A few bytes can say so much, or so deep, that decoding them is not safe."""
 
 
 def _avro(value: bytes, limit: int | None) -> Shown | None:
@@ -289,6 +300,8 @@ def _avro(value: bytes, limit: int | None) -> Shown | None:
         readable, note = _readable_blocks(value)
         records = fastavro.reader(io.BytesIO(readable))
         return page.filled(Kind.AVRO, lambda: _add_all(page, map(_record_text, records)), note)
+    except _OversizedError as error:
+        return _dump(value, limit, f"an Avro file {error}, so not decoded")
     except Exception:  # noqa: BLE001 - a schema of anybody's can make fastavro fail in any way
         return None
 
@@ -298,19 +311,24 @@ def _readable_blocks(value: bytes) -> tuple[bytes, str]:
 
     Raises:
         IndexError, ValueError: It is not whole.
+        _OversizedError: It is not safe to decode.
     """
-    codec, at = _avro_header(value)
+    codec, schema, at = _avro_header(value)
     if codec not in (b"null", b"deflate"):
         return value[
             :at
         ], f"compressed with {harmless(codec.decode(errors='replace'))}, which is not read here"
+    _Weights().check(schema)
     inflated = 0
     while at < len(value):
-        _, start = _avro_long(value, at)
+        count, start = _avro_long(value, at)
         size, start = _avro_long(value, start)
         if size < 0:
             raise ValueError(size)
-        inflated += _inflated(value[start : start + size], codec)
+        inside = _inflated(value[start : start + size], codec)
+        if count > inside:
+            raise _OversizedError("with more objects in a block than bytes")
+        inflated += inside
         if inflated > _MOST_INFLATED_BYTES:
             return value[:at], "what would inflate to more than 64 MiB is left out"
         at = start + size + _SYNC_BYTES
@@ -323,18 +341,85 @@ def _inflated(block: bytes, codec: bytes) -> int:
     return len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(block, _MOST_INFLATED_BYTES + 1))
 
 
-def _avro_header(value: bytes) -> tuple[bytes, int]:
-    """The codec, and where the first block begins."""
-    codec, at = b"null", len(_AVRO_MAGIC)
+class _Weights:
+    """Checks that what a schema's values take in memory is bounded by their bytes, and how deep they go by the schema."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, tuple[int, int] | None] = {}
+
+    def check(self, schema: bytes) -> None:
+        """Pass, or raise _OversizedError; ValueError, KeyError and the like where it is no schema."""
+        import fastavro
+
+        self._of(fastavro.parse_schema(json.loads(schema, object_hook=_without_hints)))
+
+    def _of(self, schema: Any) -> tuple[int, int]:
+        """Fewest bytes of a value, as 0 or 1; and the most values in it that have no byte of their own.
+
+        What follows the number of items, in an array or map, or the number of a branch, is not counted: an array
+        may be empty.
+        """
+        if isinstance(schema, list):
+            return 1, max((self._of(branch)[1] for branch in schema), default=0)
+        if isinstance(schema, str):
+            return self._of_name(schema)
+        kind = schema["type"]
+        if kind in ("array", "map"):
+            return self._of_many(schema["items" if kind == "array" else "values"])
+        if kind in ("record", "error"):
+            return self._of_record(schema)
+        if kind in ("fixed", "enum"):
+            weight = (0, 1) if schema.get("size") == 0 and kind == "fixed" else (1, 0)
+            self._named[schema["name"]] = weight
+            return weight
+        return self._of(kind)
+
+    def _of_name(self, name: str) -> tuple[int, int]:
+        if name in _AVRO_PRIMITIVES:
+            return (0, 1) if name == "null" else (1, 0)
+        if (weight := self._named[name]) is None:
+            # Each level takes a piece of the C stack: 300,000 of them ended the process (fastavro 1.12).
+            raise _OversizedError("whose schema holds itself")
+        return weight
+
+    def _of_many(self, item: Any) -> tuple[int, int]:
+        least, free = self._of(item)
+        if not least:
+            raise _OversizedError("with items that take no bytes")
+        return 1, free
+
+    def _of_record(self, schema: Any) -> tuple[int, int]:
+        self._named[schema["name"]] = None
+        weights = [self._of(field["type"]) for field in schema["fields"]]
+        free = 1 + sum(free for _, free in weights)
+        if free > _MOST_FREE_VALUES:
+            raise _OversizedError("whose schema makes much of few bytes")
+        weight = max((least for least, _ in weights), default=0), free
+        self._named[schema["name"]] = weight
+        return weight
+
+
+_AVRO_PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
+
+
+def _without_hints(table: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what fastavro writes into schemas for itself, and would believe: names with another meaning."""
+    if any(name.startswith("__") for name in table):
+        raise ValueError(sorted(table))
+    return table
+
+
+def _avro_header(value: bytes) -> tuple[bytes, bytes, int]:
+    """The codec, the schema, and where the first block begins."""
+    told, at = {b"avro.codec": b"null"}, len(_AVRO_MAGIC)
     while (count_and_at := _avro_long(value, at))[0]:
         count, at = count_and_at
         if count < 0:  # then the size of this part of the map follows
             _, at = _avro_long(value, at)
         for _ in range(abs(count)):
             name, at = _avro_bytes(value, at)
-            content, at = _avro_bytes(value, at)
-            codec = content if name == b"avro.codec" else codec
-    return codec, count_and_at[1] + _SYNC_BYTES
+            told[name], at = _avro_bytes(value, at)
+    return told[b"avro.codec"], told[b"avro.schema"], count_and_at[1] + _SYNC_BYTES
 
 
 def _avro_bytes(value: bytes, at: int) -> tuple[bytes, int]:

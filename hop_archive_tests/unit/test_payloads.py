@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import unicodedata
 import zlib
 
@@ -79,6 +80,17 @@ def test_laid_out_json_means_the_same(content: object, ascii_only: bool) -> None
 @pytest.mark.parametrize("value", [b'{"a": }', b"[" * 100_000, b"{'a': 1}", b'{"a": 1} x'])
 def test_what_only_begins_like_json_is_text(value: bytes) -> None:
     assert show(value).kind is Kind.TEXT
+
+
+@pytest.mark.parametrize("inside", ["x" * 2_000_000, r"\n" * 1_000_000])
+def test_a_long_string_in_json_takes_no_more_memory_than_a_few_copies_of_it(inside: str) -> None:
+    value = f'{{"a": "{inside}"}}'.encode()
+    tracemalloc.start()
+    try:
+        assert show(value).kind is Kind.JSON
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(value)
+    finally:
+        tracemalloc.stop()
 
 
 def test_xml_is_laid_out_with_its_prefixes_and_the_order_of_its_attributes() -> None:
@@ -166,6 +178,100 @@ def test_avro_that_would_inflate_to_gigabytes_is_not_inflated() -> None:
 
 def test_avro_in_a_compression_that_is_not_read_says_so() -> None:
     assert "bzip2" in show(avro("bzip2")).note
+
+
+def number(value: int) -> bytes:
+    """A long of Avro's."""
+    zigzag, out = (value << 1) ^ (value >> 63), b""
+    while zigzag > 0x7F:
+        out += bytes([zigzag & 0x7F | 0x80])
+        zigzag >>= 7
+    return out + bytes([zigzag])
+
+
+def avro_file(schema: object, data: bytes, count: int = 1, codec: bytes = b"null") -> bytes:
+    """An Avro file of one block."""
+    told = {b"avro.schema": json.dumps(schema).encode(), b"avro.codec": codec}
+    table = b"".join(number(len(part)) + part for pair in told.items() for part in pair)
+    if codec == b"deflate":
+        data = zlib.compress(data, wbits=-15)
+    head = b"Obj\x01" + number(len(told)) + table + number(0) + bytes(16)
+    return head + number(count) + number(len(data)) + data + bytes(16)
+
+
+def record(name: str, *types: object) -> dict[str, object]:
+    return {
+        "type": "record",
+        "name": name,
+        "fields": [{"name": f"f{n}", "type": one} for n, one in enumerate(types)],
+    }
+
+
+NOTHING = {"type": "fixed", "name": "N", "size": 0}
+MUCH = record("R0", "null")
+for _n in range(1, 40):
+    MUCH = record(f"R{_n}", MUCH, f"R{_n - 1}")
+ARRAY = number(3) + number(0)
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "why"),
+    [
+        ({"type": "array", "items": "null"}, ARRAY, "no bytes"),
+        ({"type": "array", "items": {"type": "null"}}, ARRAY, "no bytes"),
+        ({"type": "array", "items": NOTHING}, ARRAY, "no bytes"),
+        ({"type": "array", "items": record("E")}, ARRAY, "no bytes"),
+        ({"type": "array", "items": record("E", "null", NOTHING, "N")}, ARRAY, "no bytes"),
+        (record("T", NOTHING, "int", {"type": "array", "items": "N"}), bytes(4), "no bytes"),
+        (
+            record("T", {**record("E", "null"), "namespace": "n"}, {"type": "array", "items": "n.E"}),
+            ARRAY,
+            "no bytes",
+        ),
+        (["int", {"type": "array", "items": "null"}], number(1) + ARRAY, "no bytes"),
+        ({"type": "map", "values": {"type": "array", "items": "null"}}, bytes(1), "no bytes"),
+        ({"type": "map", "values": "null"}, bytes(1), "no bytes"),
+        (record("L", ["null", "L"]), number(1) * 300_000 + number(0), "holds itself"),
+        (record("L", "L"), bytes(1), "holds itself"),
+        (record("L", {"type": "array", "items": "L"}), bytes(1), "holds itself"),
+        (MUCH, bytes(1), "few bytes"),
+    ],
+)
+def test_avro_of_which_few_bytes_would_make_much_is_shown_as_bytes(
+    schema: object, data: bytes, why: str
+) -> None:
+    shown = show(avro_file(schema, data), 64)
+    assert shown.kind is Kind.BINARY
+    assert why in shown.note
+    assert shown.text.startswith("00000000  4f 62 6a 01")
+    assert (len(shown.text.splitlines()), shown.complete) == (4, False)
+
+
+@pytest.mark.parametrize("codec", [b"null", b"deflate"])
+def test_avro_with_more_objects_than_bytes_is_shown_as_bytes(codec: bytes) -> None:
+    assert show(avro_file("boolean", bytes(100), 100, codec)).text.count("false") == 100
+    shown = show(avro_file("boolean", bytes(100), 101, codec))
+    assert (shown.kind, "objects" in shown.note) == (Kind.BINARY, True)
+    assert "objects" in show(avro_file("null", b"", 10, codec)).note
+
+
+def test_avro_with_hints_for_its_reader_is_not_decoded() -> None:
+    hints = {"__fastavro_parsed__": True, "__named_schemas__": {"T": {"type": "array", "items": "null"}}}
+    assert show(avro_file({**record("T", "int"), **hints}, bytes(2))).kind is Kind.BINARY
+
+
+def test_avro_of_common_schemas_is_decoded_whatever_names_it_uses_again() -> None:
+    point = {**record("P", "double", ["null", "string"]), "namespace": "n"}
+    colour = {"type": "enum", "name": "C", "symbols": ["RED", "BLUE"]}
+    hash_of = {"type": "fixed", "name": "H", "size": 1}
+    many = {"type": "array", "items": ["null", "n.P"]}
+    schema = record("T", point, many, {"type": "map", "values": "n.P"}, colour, "C", hash_of, "null", "H")
+    out = io.BytesIO()
+    one = {"f0": 1.5, "f1": None}
+    value = dict(zip([f"f{n}" for n in range(8)], [one, [one, None], {"a": one}, "RED", "BLUE", b"x", None, b"y"], strict=True))  # fmt: skip
+    fastavro.writer(out, schema, [value] * 3)
+    shown = show(out.getvalue(), None)
+    assert (shown.kind, shown.note, shown.text.count("BLUE")) == (Kind.AVRO, "", 3)
 
 
 @pytest.mark.parametrize("cut", [4, 20, 300, -20])
