@@ -576,18 +576,18 @@ def test_a_server_whose_log_was_moved_is_known_by_its_data(stack: LocalStack, tm
 def test_of_several_servers_of_a_name_each_is_stopped_and_a_servers_shell_is_not(stack: LocalStack) -> None:
     file, running = stack.directory / STATE_FILE, pids(stack)
     broker = ("tansu", *psutil.Process(running["kafka"]).cmdline()[1:])
-    text = file.read_text()
     with (
+        ExitStack() as after,
         stranger(stack.directory / "kafka", stack.log("kafka"), *broker) as second,
         stranger(stack.directory / "kafka", stack.log("kafka"), *broker) as third,
         stranger(stack.directory / "s3", stack.log("s3"), "weed", "shell") as shell,
     ):
+        after.callback(file.write_text, file.read_text())  # for the tests that follow
         file.write_text("{")
         assert set(stack.down()) == set(SERVER_NAMES)
         ended = [second.wait(20), third.wait(20)]
         assert len(ended) == 2
         assert shell.poll() is None
-    file.write_text(text)  # for the tests that follow
     assert stack.not_running() == SERVER_NAMES
 
 
