@@ -57,11 +57,19 @@ test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Jav
 bench: setup ## Measure rates side by side in one run; also writes bench.json
 	$(BIN)/python -m hop_archive_tests.bench --json bench.json
 
+# The shell sees these as they are, whatever they hold: a name of a tag is not ours to choose.
+container push: export AS_IMAGE := $(value IMAGE)
+container push: export AS_PLATFORM := $(value PLATFORM)
+container push: export AS_VERSION := $(value VERSION)
+container push: export AS_COMMIT := $(value COMMIT)
+container push: export AS_REF := $(value GITHUB_REF)
+container push: export AS_REGISTRY := $(value REGISTRY)
+
 container: ## Build the image of what is checked out (IMAGE, VERSION, COMMIT, PLATFORM)
-	$(PYTHON) docker/release.py container --image '$(IMAGE)' --version '$(VERSION)' --commit '$(COMMIT)' --platform '$(PLATFORM)'
+	$(PYTHON) docker/release.py container --image "$$AS_IMAGE" --version "$$AS_VERSION" --commit "$$AS_COMMIT" --platform "$$AS_PLATFORM"
 
 push: ## Build and push a release: make push GITHUB_REF=hop-archive-1.2.3 (REGISTRY, IMAGE, PLATFORM)
-	$(PYTHON) docker/release.py push --ref '$(GITHUB_REF)' --registry '$(REGISTRY)' --image '$(IMAGE)' --platform '$(PLATFORM)'
+	$(PYTHON) docker/release.py push --ref "$$AS_REF" --registry "$$AS_REGISTRY" --image "$$AS_IMAGE" --platform "$$AS_PLATFORM"
 
 constraints: setup ## Pin the image to the versions that are installed here and tested
 	$(BIN)/python docker/pin.py > docker/constraints.txt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 TABLES = ("messages", "batches", "duplicates", "generations", "observed", "findings", "topics")
@@ -33,13 +33,21 @@ class CatalogCondition:
     role: str
     rights: Mapping[str, frozenset[str]]
 
-    def lacking(self, *wanted: str) -> list[str]:
-        """The rights that the role lacks, as ``INSERT on messages``."""
+    def lacking_to_archive(self) -> list[str]:
+        """The rights that an archiver needs and the role lacks, as ``INSERT on messages``."""
+        return [
+            *self.lacking("SELECT", "INSERT"),
+            *self.lacking("UPDATE", tables=("batches", "findings", "observed", "topics")),
+            *self.lacking("DELETE", tables=("batches",)),
+        ]
+
+    def lacking(self, *wanted: str, tables: Collection[str] = TABLES) -> list[str]:
+        """Which of the ``wanted`` rights on ``tables`` the role lacks, as ``INSERT on messages``."""
         return [
             f"{right} on {table}"
             for table, has in self.rights.items()
             for right in wanted
-            if right not in has
+            if table in tables and right not in has
         ]
 
 

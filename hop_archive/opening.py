@@ -92,7 +92,9 @@ def open_catalog(name: str, stanza: DatabaseStanza, environ: Mapping[str, str] =
         name,
         stanza.dsn(environ).get_secret_value(),
         schema=stanza.schema_name,
-        pool_size=stanza.pool_size,
+        pool_size=max(
+            2, stanza.pool_size
+        ),  # whoever reads a stream of rows may have to ask something else meanwhile
     )
 
 

@@ -1,7 +1,8 @@
-"""Whether the archive is as its catalog says, in every direction. Changes nothing but, if asked to, ``findings``.
+"""Whether the archive is as its catalog says, in every direction. Changes nothing.
 
-Each direction streams: what is held at once does not grow with the archive. What is found is looked at once more
-before it is told, because the archive goes on working meanwhile.
+Each direction streams: what is held at once does not grow with the archive. The archive may go on working meanwhile:
+what it may be about to mend is looked at once more before it is told, but for what ``source`` and ``backup_objects``
+say of the very moment.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hop_archive.fetching import Fetched, fetch_documents
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
 from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of, uuid_of
-from hop_archive.planning import work
+from hop_archive.planning import lost, work
 from hop_archive.reporting import inner_holes
 from hop_archive.selecting import Order, Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
@@ -82,7 +83,12 @@ class Verification:
         Raises:
             ConfigurationError: A name or glob means none.
         """
-        return self.query.chosen_topics(one.topic for one in self.catalog.summaries())
+        return self.query.chosen_topics(_known(self.catalog))
+
+
+def _known(catalog: Catalog) -> set[str]:
+    """The topics of which the catalog has anything: rows, or a ledger."""
+    return {*catalog.topics(), *(one.topic for one in catalog.summaries())}
 
 
 # --- catalog <-> store, by listing
@@ -233,11 +239,12 @@ def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> 
         wanted: What to verify.
         known: Bucket and key of objects whose trouble was told already: they are left out.
     """
-    rows = wanted.catalog.select(wanted.query, Order.PLACE)
+    chosen = wanted.catalog.select(wanted.query, Order.PLACE)
+    rows = (row for row in chosen if (row.bucket, row.object_key) not in known)
     for found in fetch_documents(wanted.store, rows):
         wanted.checked.counts["messages"] += 1
         wanted.checked.counts["bytes"] += len(found.body)
-        if found.problems and (found.row.bucket, found.row.object_key) not in known:
+        if found.problems:
             yield from _still_of(wanted, found)
 
 
@@ -343,6 +350,7 @@ def ledger(wanted: Verification) -> Iterator[Trouble]:
         for entry in catalog.ledger([topic]):
             wanted.checked.counts["batches"] += 1
             wanted.checked.counts["offsets"] += len(entry.slice)
+            wanted.checked.counts["skipped offsets"] += (entry.outcome is Outcome.SKIPPED) * len(entry.slice)
             if entry.outcome is Outcome.LOST:
                 yield _at(Kind.LOST, entry.slice, entry.reason)
         doubtful |= dict.fromkeys(_holes(catalog, topic))
@@ -390,18 +398,27 @@ def _holes(catalog: Catalog, topic: str) -> list[Slice]:
 
 
 def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
-    """Compare what Kafka holds now with the coverage. Finds ``not_archived``.
+    """Compare what Kafka holds now with the coverage. Finds ``not_archived``, and what is ``lost`` by now.
 
-    What arrived since the last run counts as well: right after a run there should be none.
+    What arrived since the last run counts as not archived as well: right after a run there should be none.
     """
     seen = survey(archive, _topics_at(wanted, archive) if wanted.query.topics else None)
     for lineage, known in sorted(seen.knowledge.items()):
         wanted.checked.counts["offsets"] += max(0, known.watermarks.stable - known.watermarks.low)
+        for start, stop in lost(known):
+            yield _at(
+                Kind.LOST, Slice(*lineage, start, stop), "gone from Kafka, and not recorded as lost yet"
+            )
         for start, stop in work(known):
             yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
 
 
 def _topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
-    """The topics that are meant, whether the catalog knows them by now or not."""
-    known = {one.topic for one in wanted.catalog.summaries()} | archive.source.topics().keys()
+    """The topics that are meant, whether the catalog knows them by now or not.
+
+    A name means the topic, vetoed or not; a glob means those that are archived.
+    """
+    there = archive.source.topics()
+    plain = {name for name in there if name in wanted.query.topics}
+    known = _known(wanted.catalog) | {name for name in there if archive.topics.archived(name)} | plain
     return wanted.query.chosen_topics(known)

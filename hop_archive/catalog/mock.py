@@ -233,6 +233,11 @@ class MockCatalog:
             rows = [row for row in tables.rows.values() if row.topic == topic]
         yield from sorted(rows, key=_place)
 
+    def topics(self) -> Sequence[str]:
+        """The topics that have rows; sorted."""
+        with self._state.read() as tables:
+            return sorted({row.topic for row in tables.rows.values()})
+
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, in byte order of their keys."""
         with self._state.read() as tables:

@@ -194,11 +194,15 @@ class PostgresCatalog:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
         return map(_row, self._stream(sql.ROWS, topic))
 
+    def topics(self) -> Sequence[str]:
+        """The topics that have rows, whatever their summaries say; sorted by bytes."""
+        return sorted(topic for (topic,) in self._fetch(sql.TOPICS))
+
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, streamed in byte order of their keys; see ``Catalog.recorded``."""
         if not segments:
             return joined(Named(*row) for row in self._stream(sql.RECORDED_ALONE, topic))
-        lineages = self._fetch(sql.LINEAGES, [topic])
+        lineages = self._fetch(sql.LINEAGES, {"topic": topic})
         # Keys have these numbers unpadded: byte order is not that of numbers.
         lineages.sort(key=lambda lineage: f"{lineage[0]}/{lineage[1]}/")
         streams = (self._stream(sql.RECORDED_IN_SEGMENTS, topic, *lineage) for lineage in lineages)

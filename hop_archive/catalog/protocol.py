@@ -351,6 +351,9 @@ class Catalog(Protocol):
     def rows(self, topic: str) -> Iterator[Row]:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
 
+    def topics(self) -> Sequence[str]:
+        """The topics that have rows, sorted; asked of the rows, not of a summary that may be wrong."""
+
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, streamed in byte order of their keys.
 

@@ -118,8 +118,18 @@ UNLEDGERED = """
 """
 """Index: messages_offset_idx, batches_slice_excl. Looks into the ledger for each row: asked only where counts differ."""
 
-LINEAGES = "SELECT DISTINCT generation, partition FROM batches WHERE topic = %s AND archived > 0"
-"""Index: batches_lineage_idx."""
+LINEAGES = """
+    WITH RECURSIVE found AS (
+        (SELECT generation, partition FROM messages WHERE topic = %(topic)s AND generation IS NOT NULL
+         ORDER BY generation, partition LIMIT 1)
+        UNION ALL
+        SELECT following.generation, following.partition FROM found, LATERAL (
+            SELECT m.generation, m.partition FROM messages AS m
+            WHERE m.topic = %(topic)s AND (m.generation, m.partition) > (found.generation, found.partition)
+            ORDER BY m.generation, m.partition LIMIT 1) AS following
+    ) SELECT generation, partition FROM found
+"""
+"""Those that have rows, whatever the ledger says. Index: messages_offset_idx, one step in it a lineage."""
 
 # --- condition
 
@@ -327,8 +337,15 @@ ROWS = f"""
 
 # --- messages that meet a query
 
-TOPICS = "SELECT topic FROM topics WHERE n_messages > 0"
-"""Index: none; one row a topic."""
+TOPICS = """
+    WITH RECURSIVE found AS (
+        (SELECT topic FROM messages ORDER BY topic LIMIT 1)
+        UNION ALL
+        SELECT (SELECT m.topic FROM messages AS m WHERE m.topic > found.topic ORDER BY m.topic LIMIT 1)
+        FROM found WHERE found.topic IS NOT NULL
+    ) SELECT topic FROM found WHERE topic IS NOT NULL
+"""
+"""Those that have rows, whatever the summary says. Index: messages_topic_timestamp_idx, one step in it a topic."""
 
 SELECTED = {
     "topic": "topic = %(topic)s",
@@ -370,7 +387,8 @@ SELECT_SETTINGS = """
     SELECT set_config('transaction_read_only', 'on', true),
            set_config('statement_timeout', %(statement_ms)s, true),
            set_config('idle_in_transaction_session_timeout', '0', true),
-           set_config('standard_conforming_strings', 'on', true)
+           set_config('standard_conforming_strings', 'on', true),
+           set_config('cursor_tuple_fraction', %(fraction)s, true)
 """
 """For one transaction, which cannot be made writable again once it has read. The timeout bounds each page of rows that is fetched, not the whole stream."""
 

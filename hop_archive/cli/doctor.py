@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import counted
+from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.errors import HopArchiveError
 
 if TYPE_CHECKING:
     import datetime
 
+    from hop_archive.catalog.protocol import Catalog
     from hop_archive.diagnosing import Check
+    from hop_archive.store.protocol import Store
 
 _EPILOG = """\b
 Examples:
@@ -34,8 +37,6 @@ what stands there; --no-probe leaves that out.
 
 _SIGNS = {"ok": "ok", "warning": "WARNING", "unknown": "?", "failed": "FAILED"}
 _COLOURS = {"warning": "yellow", "failed": "red"}
-
-Clocks: TypeAlias = "dict[str, Callable[[], datetime.datetime | None]]"
 
 
 @click.command(epilog=_EPILOG)
@@ -131,15 +132,17 @@ def _clocks(setup: Setup) -> Iterator[Check]:
     from hop_archive.archive import utc_now
     from hop_archive.diagnosing import examine_clocks
 
-    try:
-        with closing(setup.open()) as archive:
-            clocks: Clocks = {
-                "database": lambda: archive.catalog.condition().at,
-                "store": lambda: archive.store.condition().at,
-            }
-            yield from examine_clocks(utc_now, clocks)
-    except HopArchiveError:
-        return  # said already, of the part that it is about
+    openers: Mapping[str, Callable[[Setup], Catalog | Store]] = {"database": catalog_of, "store": store_of}
+    for name, opened in openers.items():
+        try:
+            with closing(opened(setup)) as part:
+                yield from examine_clocks(utc_now, {name: functools.partial(_clock_of, part)})
+        except HopArchiveError:
+            continue  # said already, of the part that it is about
+
+
+def _clock_of(part: Catalog | Store) -> datetime.datetime | None:
+    return part.condition().at
 
 
 def as_object(checks: Sequence[Check], setup: Setup) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _unknown(own: uuid.UUID, database: str) -> MissingSettingError:
 
 def _tell(found: Inspection, wanted: Wanted) -> None:
     if wanted.as_json:
-        click.echo(json.dumps(as_object(found), ensure_ascii=False))
+        click.echo(json.dumps(as_object(found)))
     elif not wanted.is_quiet:
         click.echo("\n".join(_lines(found, wanted.limit)) + "\n")
     if wanted.bson:

@@ -119,7 +119,7 @@ def _as_text(one: Container, line: str) -> str:
 
 
 def _as_object(one: Container, line: str) -> str:
-    return json.dumps({"pod": one.pod, "container": one.name, "line": line}, ensure_ascii=False)
+    return json.dumps({"pod": one.pod, "container": one.name, "line": line})
 
 
 def _in_turn(

@@ -85,7 +85,7 @@ def quietly_closed() -> Iterator[None]:
 
 
 def _json(row: Row) -> str:
-    return json.dumps(as_object(row), ensure_ascii=False)
+    return json.dumps(as_object(row))
 
 
 def as_object(row: Row) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -17,7 +18,8 @@ from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, counted, size
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.selection import selection_options
-from hop_archive.errors import ConfigurationError
+from hop_archive.errors import ConfigurationError, HopArchiveError
+from hop_archive.payloads import harmless
 
 if TYPE_CHECKING:
     from hop_archive.findings import Trouble
@@ -159,19 +161,20 @@ def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Direction]:
     for name in names:
         if name == "source":
             yield lambda wanted: _of_source(setup, wanted)
-        elif name == "backup" and not getattr(
-            setup.configuration.store(setup.selection.store), "backup_bucket", ""
-        ):
-            raise ConfigurationError(
-                f"Store {setup.selection.store} has no backup_bucket.",
-                remedy="Name it in the store's stanza, or leave --direction backup out.",
-            )
         else:
-            yield {
-                "objects": verifying.objects,
-                "backup": verifying.backup_objects,
-                "ledger": verifying.ledger,
-            }[name]
+            yield {"objects": verifying.objects, "backup": _of_backup, "ledger": verifying.ledger}[name]
+
+
+def _of_backup(wanted: Verification) -> Iterator[Trouble]:
+    from hop_archive import verifying
+
+    if wanted.backup is None:
+        raise ConfigurationError(
+            f"Store {wanted.store.name} has no backup_bucket.",
+            remedy="Name it in the store's stanza, or leave --direction backup out.",
+        )
+    wanted.backup.check()
+    yield from verifying.backup_objects(wanted)
 
 
 def _against_sent(file: Path | None) -> list[Direction]:
@@ -229,11 +232,18 @@ class _Report:
 
     def _show_json(self, troubles: Iterator[Trouble]) -> None:
         """One object, written as it is found: there may be more troubles than memory should hold."""
+        counted_ones = self._counted(troubles)
+        first = list(itertools.islice(counted_ones, 1))  # what cannot even begin prints nothing
         click.echo('{"findings": [', nl=False)
-        for trouble in self._counted(troubles):
-            separator = "," if self.found > 1 else ""
-            click.echo(f"{separator}\n{json.dumps(as_object(trouble))}", nl=False)
-        click.echo(f'], "checked": {json.dumps(dict(self.wanted.checked.counts))}}}')
+        error = ""
+        try:
+            for number, trouble in enumerate(itertools.chain(first, counted_ones)):
+                click.echo(f"{',' if number else ''}\n{json.dumps(as_object(trouble))}", nl=False)
+        except HopArchiveError as failed:
+            error = f', "error": {json.dumps(str(failed))}'
+            raise
+        finally:
+            click.echo(f'], "checked": {json.dumps(dict(self.wanted.checked.counts))}{error}}}')
 
     def _summary(self) -> str:
         counts = self.wanted.checked.counts
@@ -253,7 +263,8 @@ def line(trouble: Trouble) -> str:
     place = "" if trouble.slice is None else str(trouble.slice)
     parts = [trouble.object_key or place, "" if own in trouble.object_key else own]
     where = " ".join(part for part in parts if part) or trouble.topic
-    return f"{trouble.kind.value}  {where}: {trouble.detail}"
+    # Keys and details may hold whatever anyone put into the bucket.
+    return harmless(f"{trouble.kind.value}  {where}: {trouble.detail}")
 
 
 def as_object(trouble: Trouble) -> dict[str, Any]:

@@ -202,6 +202,23 @@ def test_a_ledger_row_that_was_removed_is_a_hole_and_work(scene: Scene) -> None:
     assert scene.kinds(scene.source) == ["not_archived"]
 
 
+def test_rows_whose_ledger_is_gone_are_looked_at_all_the_same(scene: Scene) -> None:
+    scene.sql("DELETE FROM batches")
+    assert scene.found(verifying.objects) == []
+    key, *_ = scene.victim()
+    scene.delete(key)
+    assert scene.kinds(verifying.objects) == ["missing_object"]
+
+
+def test_rows_that_the_summary_denies_are_looked_at_all_the_same(scene: Scene) -> None:
+    scene.sql("UPDATE topics SET n_messages = 0")
+    wanted = scene.verification()
+    assert list(verifying.documents(wanted)) == []
+    assert wanted.checked.counts["messages"] == MESSAGES
+    scene.sql("DELETE FROM topics; DELETE FROM batches")
+    assert scene.found(verifying.objects) == []
+
+
 def test_a_summary_that_miscounts_is_found(scene: Scene) -> None:
     scene.sql("UPDATE topics SET n_messages = n_messages + 1")
     (count,) = scene.found(verifying.ledger)

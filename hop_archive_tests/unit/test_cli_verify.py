@@ -70,6 +70,19 @@ def test_json_tells_kind_place_and_counts(directory: Path) -> None:
     assert missing["uuid"] in {str(one.uuid) for one in row}
 
 
+def test_json_that_cannot_begin_prints_nothing(directory: Path) -> None:
+    ran = invoke("verify", *M, "--json", "-T", "no.such.topic")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+
+
+def test_what_a_key_holds_cannot_act_on_a_terminal(directory: Path) -> None:
+    store(directory).create([NewObject("\x1b]0;owned\x07.txt", b"?")])
+    ran = invoke("verify", *M, "--grace", "0")
+    assert ran.exit_code == 1
+    assert "\x1b" not in ran.output
+    assert "\\x1b]0;owned" in ran.output
+
+
 def test_json_of_a_sound_archive_has_no_findings(directory: Path) -> None:
     ran = invoke("verify", *M, "--json")
     assert (ran.exit_code, json.loads(ran.stdout)["findings"]) == (0, [])

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from hop_archive import diagnosing
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.conditions import CatalogCondition, StoreCondition
 from hop_archive.diagnosing import (
@@ -210,6 +211,21 @@ def test_without_a_probe_nothing_is_created() -> None:
 
 def test_a_server_that_replaces_objects_is_a_failure() -> None:
     assert verdicts(list(examine_store(Overwriting())))["may create objects"] is FAILED
+
+
+def test_a_probe_that_an_overwriting_server_left_is_no_failure_of_a_mended_one() -> None:
+    store = MockStore()
+    store.create([NewObject(PROBE_KEY, diagnosing._OTHER_PROBE)])
+    assert verdicts(list(examine_store(store)))["may create objects"] is OK
+
+
+@pytest.mark.parametrize("right", ["UPDATE on observed", "DELETE on batches", "UPDATE on topics"])
+def test_each_right_that_archiving_needs_is_missed(right: str) -> None:
+    catalog = Catalog()
+    what, _, table = right.partition(" on ")
+    catalog.lacks = {table: what}
+    check = named(list(examine_catalog(catalog, deleting_allowed=False)), "may write")
+    assert (check.verdict, check.detail) == (FAILED, f"role joe lacks {right}")
 
 
 def test_a_store_that_takes_nothing_is_a_failure_with_its_remedy() -> None:

@@ -10,8 +10,11 @@ from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Recorded
 from hop_archive.findings import Kind
 from hop_archive.following import catch_up
+from hop_archive.message import TopicPartition
+from hop_archive.selecting import Query
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject, ObjectInfo
+from hop_archive.topics import TopicPolicy
 from hop_archive.verifying import Verification
 from hop_archive_tests.worlds import QUIET, World, awkward_world
 
@@ -63,6 +66,27 @@ def test_an_object_that_a_row_names_by_now_is_no_orphan() -> None:
     world = archived(awkward_world())
     world.catalog.__class__ = Snapshot
     assert list(verifying.objects(verification(world))) == []
+
+
+def test_what_retention_took_before_any_run_looked_is_told() -> None:
+    world = archived(awkward_world())
+    for value in (b"lost", b"still there"):
+        world.cluster.append(QUIET, value)
+    archive, at = world.archive(), TopicPartition(QUIET, 0)
+    world.cluster.delete_records(QUIET, 0, archive.source.watermarks([at])[at].high - 1)
+    found = list(verifying.source(verification(world), archive))
+    assert [one.kind for one in found] == [Kind.LOST, Kind.NOT_ARCHIVED]
+
+
+def test_a_glob_of_topics_does_not_mean_those_that_are_vetoed() -> None:
+    world = archived(awkward_world())
+    world.cluster.create_topic("vetoed")
+    world.cluster.append("vetoed", b"one")
+    archive = replace(world.archive(), topics=TopicPolicy(veto=("vetoed",)))
+    wanted = verification(world)
+    assert list(verifying.source(replace(wanted, query=Query(("*",))), archive)) == []
+    named = list(verifying.source(replace(wanted, query=Query(("vetoed",))), archive))
+    assert [one.kind for one in named] == [Kind.NOT_ARCHIVED]
 
 
 def test_a_hole_that_is_filled_meanwhile_is_not_told() -> None:

@@ -14,7 +14,7 @@ _STATEMENTS = (
     "CREATE INDEX duplicates_uuid_idx ON duplicates (uuid)",
     # What makes a trouble the same trouble when it is seen again. A collision is no trouble, and is never resolved.
     """
-    CREATE UNIQUE INDEX findings_open_idx ON findings (kind, topic, coalesce(uuid::text, ''), coalesce(key, ''),
+    CREATE UNIQUE INDEX findings_open_idx ON findings (kind, topic, coalesce(uuid::text, ''), coalesce(bucket, ''), coalesce(key, ''),
         coalesce(generation, 0), coalesce(partition, 0), coalesce(offsets, 'empty'))
         WHERE resolved_at IS NULL AND kind <> 'uuid_collision'
     """,
