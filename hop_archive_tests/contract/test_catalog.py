@@ -60,6 +60,15 @@ def test_a_catalog_that_is_there_passes_its_check(catalog: Catalog) -> None:
     catalog.check()
 
 
+def test_topics_are_those_that_have_rows(catalog: Catalog) -> None:
+    assert list(catalog.topics()) == []
+    for topic in ("b", "a.b", "A", "a-b"):
+        where = slice_of(0, 3, topic)
+        catalog.commit(Batch(where, rows=[row_at(where, 1)]))
+    catalog.commit(Batch(slice_of(0, 3, "only lost"), Outcome.LOST, "retention"))
+    assert list(catalog.topics()) == sorted(["b", "a.b", "A", "a-b"])
+
+
 def test_the_condition_tells_the_clock_and_that_all_may_be_written(catalog: Catalog) -> None:
     found = catalog.condition()
     assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
