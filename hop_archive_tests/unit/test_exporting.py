@@ -259,6 +259,7 @@ def test_what_somebody_else_keeps_under_a_like_name_is_never_deleted(
     elif kind == "file":
         mine.write_text("mine")
     else:
+        (tmp_path / "mine" / MARK).touch()
         mine.symlink_to(tmp_path / "mine", target_is_directory=True)
     if name == "out.partial":
         with pytest.raises(ConfigurationError, match="left as it is"):
