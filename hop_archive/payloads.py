@@ -278,7 +278,7 @@ class _XmlLines:
 
 _AVRO_MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
-_MOST_INFLATED_BYTES = 64 * 2**20
+_MOST_INFLATED_BYTES = 8 * 2**20
 """A small block can be made to inflate to gigabytes: what is behind a block that does is not read."""
 _MOST_FREE_VALUES = 1_000
 """Values that one value may bring about without a byte of their own, records among them; alerts have about ten."""
