@@ -16,7 +16,7 @@ from hop_archive.conditions import StoreCondition
 from hop_archive.errors import HopArchiveError
 from hop_archive.message import TopicPartition
 from hop_archive.source.protocol import Source, TopicInfo
-from hop_archive.store.protocol import Created, NewObject, Store
+from hop_archive.store.protocol import Created, Extent, NewObject, Store
 from hop_archive.topics import TopicPolicy
 
 PROBE_KEY = "hop_archive/probe"
@@ -242,7 +242,12 @@ def _may_delete(lacking: list[str], *, deleting_allowed: bool) -> Check:
 
 
 def examine_store(
-    store: Store, *, part: str = "store", probe: bool = True, keeps_versions: bool = False
+    store: Store,
+    *,
+    part: str = "store",
+    probe: bool = True,
+    keeps_versions: bool = False,
+    deleting_allowed: bool = False,
 ) -> Iterator[Check]:
     """Look at a bucket: whether it answers, takes objects, never replaces one, and what is kept of deleted ones.
 
@@ -251,12 +256,15 @@ def examine_store(
         part: Under which name.
         probe: Whether an object may be created to find out.
         keeps_versions: Whether it is expected to keep versions: a warning says when it does not.
+        deleting_allowed: Whether its stanza lets objects be deleted: then the probe is deleted again.
     """
     try:
         found = store.condition()
         yield Check(part, "answers", Verdict.OK, f"bucket {store.bucket}")
         if probe:
             yield _may_create(store, part)
+            yield _may_read_object(store, part)
+            yield _may_delete_object(store, part, allowed=deleting_allowed)
     except HopArchiveError as error:
         yield failed(part, "answers", error)
         return
@@ -279,6 +287,24 @@ def _may_create(store: Store, part: str) -> Check:
         "the server replaced an object that was to be created only where there is none",
         "Use an S3 server that honours If-None-Match on PUT: without it, two archivers can overwrite objects.",
     )
+
+
+def _may_read_object(store: Store, part: str) -> Check:
+    try:
+        (found,) = store.fetch([Extent(PROBE_KEY)])
+    except HopArchiveError as error:
+        return failed(part, "may read objects", error)
+    return Check(part, "may read objects", Verdict.OK, f"{len(found)} bytes came back")
+
+
+def _may_delete_object(store: Store, part: str, *, allowed: bool) -> Check:
+    if not allowed:
+        return Check(part, "may delete objects", Verdict.OK, "not tried: the stanza does not allow it")
+    try:
+        store.delete([PROBE_KEY])
+    except HopArchiveError as error:
+        return failed(part, "may delete objects", error)
+    return Check(part, "may delete objects", Verdict.OK, "yes, as the stanza allows")
 
 
 def _keeping(part: str, found: StoreCondition, *, expected: bool) -> Check:

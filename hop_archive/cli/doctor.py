@@ -31,8 +31,8 @@ Examples:
 
 \b
 Ends with 1 where a check failed. A warning is something to know; ? is what can't be told with these credentials.
-One small object, hop_archive/probe, is made in the store, once, to learn whether it takes objects and leaves alone
-what stands there; --no-probe leaves that out.
+One small object, hop_archive/probe, is made in the store, once, to learn whether it takes objects, leaves alone what
+stands there and gives it back; where the stanza allows deleting, it is deleted again. --no-probe leaves that out.
 """
 
 _SIGNS = {"ok": "ok", "warning": "WARNING", "unknown": "?", "failed": "FAILED"}
@@ -108,7 +108,9 @@ def _store(setup: Setup, *, probe: bool) -> Iterator[Check]:
         stanza = setup.configuration.store(name).resolved()
         with closing(open_store(name, stanza)) as store:
             expected = getattr(stanza, "endpoint", "-") == "" or bool(getattr(stanza, "backup_bucket", ""))
-            yield from examine_store(store, probe=probe, keeps_versions=expected)
+            yield from examine_store(
+                store, probe=probe, keeps_versions=expected, deleting_allowed=stanza.deleting_allowed
+            )
     except HopArchiveError as error:
         yield failed("store", "configuration", error)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -25,7 +25,7 @@ from hop_archive.local.samples import filler
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.store.mock import MockStore
-from hop_archive.store.protocol import Created, NewObject
+from hop_archive.store.protocol import Created, Extent, NewObject
 from hop_archive.topics import TopicPolicy
 
 OK, WARNING, UNKNOWN, FAILED = Verdict.OK, Verdict.WARNING, Verdict.UNKNOWN, Verdict.FAILED
@@ -201,6 +201,28 @@ def test_a_store_is_asked_with_one_object_that_stays_as_it_is_however_often() ->
     for _ in range(2):
         assert set(verdicts(list(examine_store(store))).values()) == {OK}
     assert [info.key for info in store.listing()] == [PROBE_KEY]
+
+
+def test_where_deleting_is_allowed_it_is_tried_and_leaves_nothing() -> None:
+    store = MockStore(deleting_allowed=True)
+    found = verdicts(list(examine_store(store, deleting_allowed=True)))
+    assert (found["may read objects"], found["may delete objects"]) == (OK, OK)
+    assert list(store.listing()) == []
+
+
+class Losing(MockStore):
+    """A store that neither gives back nor deletes."""
+
+    def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
+        raise ForbiddenError("no reading", remedy="ask")
+
+    def delete(self, keys: Collection[str]) -> None:
+        raise ForbiddenError("no deleting", remedy="ask")
+
+
+def test_what_may_not_be_read_or_deleted_is_a_failure() -> None:
+    found = verdicts(list(examine_store(Losing(), deleting_allowed=True)))
+    assert (found["may read objects"], found["may delete objects"]) == (FAILED, FAILED)
 
 
 def test_without_a_probe_nothing_is_created() -> None:
