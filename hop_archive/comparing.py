@@ -11,6 +11,7 @@ import bson
 
 from hop_archive.archiving import Done
 from hop_archive.catalog.protocol import Row
+from hop_archive.checking import extent_of
 from hop_archive.document import crc32, decode
 from hop_archive.errors import ConfigurationError, CorruptError, HopArchiveError, ObjectMissingError
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
@@ -134,7 +135,7 @@ def received_stored(pairs: Sequence[tuple[Message, Row]], store: Store) -> Itera
     Raises:
         UnavailableError: The store does not answer.
     """
-    bodies = _bodies([_extent(row) for _, row in pairs], store)
+    bodies = _bodies([extent_of(row) for _, row in pairs], store)
     for (message, row), body in zip(pairs, bodies, strict=True):
         yield list(_against_body(message, row, body))
 
@@ -164,10 +165,6 @@ def _against_body(message: Message, row: Row, body: bytes | HopArchiveError) -> 
     if crc32(body) != row.crc32:
         yield _difference(message, "received/stored", "crc32", row.crc32, crc32(body))
     yield from _fields(message, stored)
-
-
-def _extent(row: Row) -> Extent:
-    return Extent(row.object_key, row.position, None if row.position is None else row.size_bytes)
 
 
 def _fields(message: Message, stored: Message) -> Iterator[Difference]:

@@ -22,14 +22,17 @@ PURE = {
     f"hop_archive.{name}"
     for name in (
         "annotations",
+        "checking",
         "conditions",
         "deciding",
         "document",
         "errors",
         "faults",
+        "findings",
         "generations",
         "identity",
         "message",
+        "objects",
         "planning",
         "reading",
         "selecting",
