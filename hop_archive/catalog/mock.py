@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
-from typing import TypeAlias
 
+from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
     SELECT_TIMEOUT_S,
@@ -30,56 +29,14 @@ from hop_archive.errors import ConfigurationError, SliceTakenError, StaleDecisio
 from hop_archive.identity import Identity, Known
 from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
-from hop_archive.shared_state import SharedState
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
-
-AdoptedKey: TypeAlias = tuple[str, int, int]
-"""Topic, timestamp and CRC-32 of the value: what a row without a digest is known by."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Dealt:
-    """A ledger row, with the times that only summaries show."""
-
-    entry: LedgerEntry
-    first_timestamp_ms: int | None
-    last_timestamp_ms: int | None
-
-
-@dataclass(slots=True)
-class _Tables:
-    """All that a catalog holds."""
-
-    generations: dict[str, list[Generation]] = field(default_factory=dict)
-    observed: dict[Lineage, Watermarks] = field(default_factory=dict)
-    ledger: dict[Lineage, list[_Dealt]] = field(default_factory=dict)
-    rows: dict[uuid.UUID, Row] = field(default_factory=dict)
-    adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
-    duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
-    collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
-
-    def entries(self, topics: Collection[str] | None) -> Iterator[_Dealt]:
-        """The ledger rows of ``topics``, or of all, in order of their slices."""
-        for lineage in sorted(self.ledger):
-            if topics is None or lineage.topic in topics:
-                yield from sorted(self.ledger[lineage], key=lambda dealt: dealt.entry.slice.start)
-
-    def offsets(self, topic: str) -> dict[Lineage, list[int]]:
-        """The offsets of a topic's rows, by lineage."""
-        found: dict[Lineage, list[int]] = {}
-        for row in self.rows.values():
-            if row.topic == topic and row.generation is not None:
-                assert row.partition is not None
-                assert row.offset is not None
-                found.setdefault(Lineage(topic, row.generation, row.partition), []).append(row.offset)
-        return found
 
 
 def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog:
+class MockCatalog(MockSession):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:
@@ -87,22 +44,6 @@ class MockCatalog:
         directory: Where it is kept, for other processes to share; None keeps it in memory.
         clock: Tells the time of commits (UTC).
     """
-
-    def __init__(
-        self,
-        name: str = "mock-db",
-        directory: Path | None = None,
-        *,
-        clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
-    ) -> None:
-        self._name = name
-        self._clock = clock
-        self._state = SharedState(_Tables, directory, "catalog")
-
-    @property
-    def name(self) -> str:
-        """The stanza's name, for messages."""
-        return self._name
 
     def check(self) -> None:
         """Nothing can be wrong with it."""
@@ -349,7 +290,7 @@ class MockCatalog:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _refuse_taken(self, tables: _Tables, batch: Batch) -> None:
+    def _refuse_taken(self, tables: Tables, batch: Batch) -> None:
         wanted = batch.slice
         holders = [
             {"start": e.slice.start, "stop": e.slice.stop, "outcome": e.outcome.value, "run_id": e.run_id,
@@ -365,7 +306,7 @@ class MockCatalog:
                 holders=holders,
             )
 
-    def _refuse_stale(self, tables: _Tables, batch: Batch) -> None:
+    def _refuse_stale(self, tables: Tables, batch: Batch) -> None:
         own = [row.uuid for row in batch.rows]
         taken = sorted({str(one) for one in own if one in tables.rows})
         if taken or len(set(own)) < len(own):
@@ -382,7 +323,7 @@ def _known(row: Row) -> Known:
     return Known(row.uuid, row.topic, row.timestamp_ms, row.message_crc32, row.is_client_uuid, row.digest)
 
 
-def _topic(dealt: _Dealt) -> str:
+def _topic(dealt: Dealt) -> str:
     return dealt.entry.slice.topic
 
 
@@ -406,7 +347,7 @@ def _is_selected(query: Query, row: Row) -> bool:
     )
 
 
-def _dealt(batch: Batch, now: datetime.datetime) -> _Dealt:
+def _dealt(batch: Batch, now: datetime.datetime) -> Dealt:
     times = [row.timestamp_ms for row in batch.rows]
     entry = LedgerEntry(
         batch.slice,
@@ -419,10 +360,10 @@ def _dealt(batch: Batch, now: datetime.datetime) -> _Dealt:
         batch.run_id,
         now,
     )
-    return _Dealt(entry, min(times, default=None), max(times, default=None))
+    return Dealt(entry, min(times, default=None), max(times, default=None))
 
 
-def _summary(topic: str, dealt: Sequence[_Dealt]) -> TopicSummary:
+def _summary(topic: str, dealt: Sequence[Dealt]) -> TopicSummary:
     """What these ledger rows say."""
     entries = [d.entry for d in dealt]
     return TopicSummary(
@@ -458,8 +399,8 @@ def _greatest(times: Iterable[int | None]) -> int | None:
     return max((t for t in times if t is not None), default=None)
 
 
-def _merged(dealt: Sequence[_Dealt], before: datetime.datetime) -> list[_Dealt]:
-    merged: list[_Dealt] = []
+def _merged(dealt: Sequence[Dealt], before: datetime.datetime) -> list[Dealt]:
+    merged: list[Dealt] = []
     for one in sorted(dealt, key=lambda d: d.entry.slice.start):
         if merged and _continues(merged[-1].entry, one.entry, before):
             merged[-1] = _joined(merged[-1], one)
@@ -474,7 +415,7 @@ def _continues(left: LedgerEntry, right: LedgerEntry, before: datetime.datetime)
     return touching and alike and max(left.created_at, right.created_at) < before
 
 
-def _joined(left: _Dealt, right: _Dealt) -> _Dealt:
+def _joined(left: Dealt, right: Dealt) -> Dealt:
     a, b = left.entry, right.entry
     entry = replace(
         a,
@@ -487,4 +428,4 @@ def _joined(left: _Dealt, right: _Dealt) -> _Dealt:
         created_at=max(a.created_at, b.created_at),
     )
     first = _least((left.first_timestamp_ms, right.first_timestamp_ms))
-    return _Dealt(entry, first, _greatest((left.last_timestamp_ms, right.last_timestamp_ms)))
+    return Dealt(entry, first, _greatest((left.last_timestamp_ms, right.last_timestamp_ms)))

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
-from psycopg.errors import DeadlockDetected, SerializationFailure, UndefinedTable, UniqueViolation
+from psycopg.errors import UndefinedTable, UniqueViolation
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog import sql
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
-from hop_archive.catalog.postgres_errors import Server, translating
-from hop_archive.catalog.postgres_pool import Connections
+from hop_archive.catalog.postgres_errors import translating
 from hop_archive.catalog.postgres_select import Selecting
+from hop_archive.catalog.postgres_session import Session, Tuple
 from hop_archive.catalog.protocol import (
     SELECT_TIMEOUT_S,
     Batch,
@@ -42,16 +42,8 @@ from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
 
-Result = TypeVar("Result")
-Tuple = tuple[Any, ...]
 
-_ATTEMPTS = 3
-"""How often a transaction is tried that the server broke off to resolve a deadlock."""
-_STREAMED_ROWS = 2_000
-"""Rows that a stream fetches at once: about 1 MB."""
-
-
-class PostgresCatalog:
+class PostgresCatalog(Session):
     """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
 
     After a restart of the server the next call works. A commit whose answer was lost raises
@@ -67,20 +59,6 @@ class PostgresCatalog:
     Raises:
         ConfigurationError: ``dsn`` is not a connection string.
     """
-
-    def __init__(
-        self, name: str, dsn: str, *, schema: str = "public", pool_size: int = 4, timeout_s: float = 10.0
-    ) -> None:
-        self._server = Server.of(name, dsn, timeout_s)
-        self._connections = Connections(self._server, schema, pool_size)
-
-    def __repr__(self) -> str:
-        return f"PostgresCatalog({self._server})"
-
-    @property
-    def name(self) -> str:
-        """The stanza's name, for messages."""
-        return self._server.name
 
     def check(self) -> None:
         """Prove that the catalog can be reached and has the migrations that this version needs.
@@ -279,41 +257,6 @@ class PostgresCatalog:
         """
         lineages = [Lineage(*found) for found in self._fetch(sql.MERGEABLE, [before])]
         return sum(self._transact(partial(_merge, lineage, before)) for lineage in lineages)
-
-    def close(self) -> None:
-        """Let go of connections; closing twice is harmless, and a later call connects anew."""
-        self._connections.close()
-
-    def _fetch_raw(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Tuple]:
-        with self._connections.lease() as connection:
-            return connection.execute(statement, values, binary=True).fetchall()
-
-    def _fetch(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Tuple]:
-        with translating(self._server):
-            return self._fetch_raw(statement, values)
-
-    def _transact(self, work: Callable[[psycopg.Connection], Result]) -> Result:
-        """``work`` in a transaction of its own, tried again where the server broke off a deadlock."""
-        with translating(self._server):
-            for _ in range(_ATTEMPTS - 1):
-                try:
-                    return self._attempt(work)
-                except (DeadlockDetected, SerializationFailure):
-                    continue
-            return self._attempt(work)
-
-    def _attempt(self, work: Callable[[psycopg.Connection], Result]) -> Result:
-        with self._connections.lease() as connection, connection.transaction():
-            return work(connection)
-
-    def _stream(self, statement: str, *values: object) -> Iterator[Tuple]:
-        """Rows through a server-side cursor; holds a connection and a transaction until it ends or is closed."""
-        with translating(self._server), self._connections.lease() as connection, connection.transaction():
-            connection.execute(sql.NO_IDLE_LIMIT)
-            with connection.cursor(name="stream") as cursor:
-                cursor.itersize = _STREAMED_ROWS
-                cursor.execute(statement, values, binary=True)
-                yield from cursor
 
     def _record(self, connection: psycopg.Connection, batch: Batch) -> None:
         """The ledger row first: whoever has an overlapping slice waits there, and is refused before any work."""

@@ -1,0 +1,82 @@
+"""What every part of the mock catalog stands on: its tables, in memory or in a directory."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
+from hop_archive.planning import Watermarks
+from hop_archive.shared_state import SharedState
+from hop_archive.slices import Lineage
+
+AdoptedKey: TypeAlias = tuple[str, int, int]
+"""Topic, timestamp and CRC-32 of the value: what a row without a digest is known by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """A ledger row, with the times that only summaries show."""
+
+    entry: LedgerEntry
+    first_timestamp_ms: int | None
+    last_timestamp_ms: int | None
+
+
+@dataclass(slots=True)
+class Tables:
+    """All that a catalog holds."""
+
+    generations: dict[str, list[Generation]] = field(default_factory=dict)
+    observed: dict[Lineage, Watermarks] = field(default_factory=dict)
+    ledger: dict[Lineage, list[Dealt]] = field(default_factory=dict)
+    rows: dict[uuid.UUID, Row] = field(default_factory=dict)
+    adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
+    duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
+    collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
+
+    def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
+        """The ledger rows of ``topics``, or of all, in order of their slices."""
+        for lineage in sorted(self.ledger):
+            if topics is None or lineage.topic in topics:
+                yield from sorted(self.ledger[lineage], key=lambda dealt: dealt.entry.slice.start)
+
+    def offsets(self, topic: str) -> dict[Lineage, list[int]]:
+        """The offsets of a topic's rows, by lineage."""
+        found: dict[Lineage, list[int]] = {}
+        for row in self.rows.values():
+            if row.topic == topic and row.generation is not None:
+                assert row.partition is not None
+                assert row.offset is not None
+                found.setdefault(Lineage(topic, row.generation, row.partition), []).append(row.offset)
+        return found
+
+
+class MockSession:
+    """The tables and a clock; the parts of the mock catalog inherit from this.
+
+    Args:
+        name: The stanza's name, for messages.
+        directory: Where it is kept, for other processes to share; None keeps it in memory.
+        clock: Tells the time of commits (UTC).
+    """
+
+    def __init__(
+        self,
+        name: str = "mock-db",
+        directory: Path | None = None,
+        *,
+        clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._state = SharedState(Tables, directory, "catalog")
+
+    @property
+    def name(self) -> str:
+        """The stanza's name, for messages."""
+        return self._name
