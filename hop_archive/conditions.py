@@ -6,8 +6,11 @@ import datetime
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-TABLES = ("messages", "batches", "duplicates", "generations", "observed", "findings", "topics")
+ARCHIVING_TABLES = ("messages", "batches", "duplicates", "generations", "observed", "findings", "topics")
 """The tables that archiving writes to."""
+
+TABLES = (*ARCHIVING_TABLES, "verified", "suppressions", "restores", "snapshots")
+"""Every table of a catalog."""
 
 OLDEST = 14
 """Postgres' major version from which on every statement of ours is understood."""
@@ -41,7 +44,7 @@ class CatalogCondition:
             *self.lacking("DELETE", tables=("batches",)),
         ]
 
-    def lacking(self, *wanted: str, tables: Collection[str] = TABLES) -> list[str]:
+    def lacking(self, *wanted: str, tables: Collection[str] = ARCHIVING_TABLES) -> list[str]:
         """Which of the ``wanted`` rights on ``tables`` the role lacks, as ``INSERT on messages``."""
         return [
             f"{right} on {table}"

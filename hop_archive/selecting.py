@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from hop_archive.errors import ConfigurationError
+from hop_archive.slices import Slice
 from hop_archive.topics import PATTERN_RULE, is_pattern, matches
 
 
@@ -34,6 +35,9 @@ class Query:
         senders: Senders as annotated, any of which, in full; empty: all.
         media_types: Media types as annotated, any of which, in full; empty: all.
         uuids: UUIDs, any of which; one that is not in the catalog selects nothing. None: all; empty: none at all.
+        places: Disjoint slices, any of which, in order of place whatever order is asked for; adopted rows, which have
+            no place, are then not selected. Empty: all.
+        retracted: Only messages that were taken back, or only those that were not; None: both.
         condition: A condition in SQL on the columns of ``messages``; '' for none. Only Postgres knows SQL.
         limit: Most rows to come, the first ones of the order; None: no bound.
 
@@ -48,6 +52,8 @@ class Query:
     senders: tuple[str, ...] = ()
     media_types: tuple[str, ...] = ()
     uuids: tuple[uuid.UUID, ...] | None = None
+    places: tuple[Slice, ...] = ()
+    retracted: bool | None = None
     condition: str = ""
     limit: int | None = None
 

@@ -38,6 +38,10 @@ GRANT INSERT ON messages, duplicates, generations TO hop_archive_archiver;
 GRANT INSERT, UPDATE ON topics, observed, findings TO hop_archive_archiver;
 GRANT INSERT, UPDATE, DELETE ON batches TO hop_archive_archiver;
 
+-- It also writes down what was verified and restored, and how topics and consumer groups were set up.
+GRANT INSERT, UPDATE, DELETE ON verified TO hop_archive_archiver;
+GRANT INSERT, UPDATE ON restores, snapshots TO hop_archive_archiver;
+
 -- The cleaner takes away test messages and duplicates that slipped in, and says what it did in findings. The
 -- trigger that counts deleted messages acts as who deletes, hence topics.
 GRANT DELETE ON messages, duplicates TO hop_archive_cleaner;

@@ -213,7 +213,7 @@ class MockCatalog(MockSession):
             rows = list(tables.rows.values())
         topics = set(query.chosen_topics({row.topic for row in rows}))
         wanted = [row for row in rows if row.topic in topics and _is_selected(query, row)]
-        if order is Order.PLACE:
+        if order is Order.PLACE or query.places:
             wanted.sort(key=_selected_place)
         yield from wanted[: query.limit]
 
@@ -344,7 +344,14 @@ def _is_selected(query: Query, row: Row) -> bool:
         and (not query.senders or notes.sender in query.senders)
         and (not query.media_types or notes.media_type in query.media_types)
         and (query.uuids is None or row.uuid in query.uuids)
+        and (not query.places or any(_stands_in(row, place) for place in query.places))
+        and query.retracted in (None, row.retracted)
     )
+
+
+def _stands_in(row: Row, place: Slice) -> bool:
+    lineage = (row.topic, row.generation, row.partition)
+    return lineage == place.lineage and row.offset is not None and place.start <= row.offset < place.stop
 
 
 def _dealt(batch: Batch, now: datetime.datetime) -> Dealt:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import psycopg
@@ -109,7 +110,10 @@ class Selecting:
             raise self._refused(psycopg.errors.error_from_result(result), len(before))
 
     def _statements(self, order: Order, topics: list[str]) -> Iterator[tuple[Statement, Mapping[str, Any]]]:
-        if order is Order.ID:
+        if self._query.places:
+            for place in sorted(p for p in self._query.places if p.topic in topics):
+                yield sql.SELECT_BY_PLACE, asdict(place)
+        elif order is Order.ID:
             yield sql.SELECT_BY_ID, {"topics": topics} if self._query.topics else {}
         elif self._query.uuids is not None:
             yield sql.SELECT_UUIDS_BY_PLACE, {"topics": topics} if self._query.topics else {}
@@ -127,6 +131,7 @@ class Selecting:
             "senders": list(query.senders) or None,
             "media_types": list(query.media_types) or None,
             "uuids": None if query.uuids is None else list(query.uuids),
+            "retracted": query.retracted,
             **values,
         }
         text = self._complete(statement, bounds)

@@ -20,11 +20,15 @@ from hop_archive.slices import Lineage, OffsetSet, Slice
 
 
 class Outcome(enum.Enum):
-    """What became of a slice: read and archived, lost to retention, or skipped on purpose."""
+    """What became of a slice: read and archived, lost to retention, skipped on purpose, or pruned by a policy.
+
+    ``SKIPPED`` was never stored, or was a test that was cleaned up; ``PRUNED`` was archived once, and then taken away.
+    """
 
     ARCHIVED = "archived"
     LOST = "lost"
     SKIPPED = "skipped"
+    PRUNED = "pruned"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ Indexes, and who needs them:
 
 from __future__ import annotations
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that these statements need; ``migrations/versions`` ends with it."""
 
 VERSION_TABLE = "hop_archive_alembic_version"
@@ -355,6 +355,11 @@ SELECTED = {
     "senders": "sender = ANY(%(senders)s)",
     "media_types": "media_type = ANY(%(media_types)s)",
     "uuids": "uuid = ANY(%(uuids)s)",
+    "generation": "generation = %(generation)s",
+    "partition": "partition = %(partition)s",
+    "start": '"offset" >= %(start)s',
+    "stop": '"offset" < %(stop)s',
+    "retracted": "retracted = %(retracted)s",
 }
 """What each bound of a query adds to the condition of the following three, which are joined to them by AND."""
 

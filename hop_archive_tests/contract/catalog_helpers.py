@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.protocol import Batch, Catalog, Row
+from hop_archive.conditions import TABLES as EVERY_TABLE
 from hop_archive.identity import Identity
 from hop_archive.local import processes
 from hop_archive.local.postgres import SUPERUSER, Postgres
@@ -24,7 +25,7 @@ from hop_archive.slices import Slice
 
 DATABASE_VARIABLE = "HOP_ARCHIVE_TEST_DATABASE_URL"
 DEADLINE_S = 20.0
-TABLES = "messages, batches, duplicates, generations, observed, topics, findings"
+TABLES = ", ".join(EVERY_TABLE)
 
 Adopt = Callable[[Sequence[Row]], None]
 

@@ -33,7 +33,7 @@ from hop_archive.identity import Known, same_message
 from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
-from hop_archive.slices import Lineage, OffsetSet
+from hop_archive.slices import Lineage, OffsetSet, Slice
 from hop_archive_tests.contract.catalog_helpers import (
     TABLES,
     Adopt,
@@ -74,7 +74,7 @@ def test_the_condition_tells_the_clock_and_that_all_may_be_written(catalog: Cata
     assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
     assert found.rights.keys() == set(conditions.TABLES)
     assert (found.is_old, found.read_only) == (False, False)
-    assert found.lacking("SELECT", "INSERT", "UPDATE", "DELETE") == []
+    assert found.lacking("SELECT", "INSERT", "UPDATE", "DELETE", tables=conditions.TABLES) == []
 
 
 def test_generations_are_told_by_topic_and_in_order(catalog: Catalog) -> None:
@@ -704,6 +704,30 @@ def test_each_bound_narrows_the_selection(catalog: Catalog, adopt: Adopt, order:
     assert chosen(uuids=some, topics=("alerts",)) == set(some[1:3])
     assert chosen(uuids=()) == set()
     assert chosen(since_ms=9, senders=("nobody",)) == set()
+
+
+def test_places_select_their_offsets_and_nothing_that_has_none(catalog: Catalog, adopt: Adopt) -> None:
+    rows = selection(catalog, adopt)
+    whole = Slice("alerts", 1, 0, 0, 2**62)
+    of_it = [row for row in rows if (row.topic, row.generation, row.partition) == ("alerts", 1, 0)]
+    assert len(of_it) >= 3
+    for order in Order:
+        assert list(catalog.select(Query(places=(whole,)), order)) == of_it
+    first, last = (
+        Slice("alerts", 1, 0, row.offset or 0, (row.offset or 0) + 1) for row in (of_it[0], of_it[-1])
+    )
+    assert list(catalog.select(Query(places=(last, first)))) == [of_it[0], of_it[-1]]
+    assert list(catalog.select(Query(places=(whole,), topics=("Other-topic",)))) == []
+    assert list(catalog.select(Query(places=(whole,), uuids=(of_it[1].uuid, rows[-1].uuid)))) == [of_it[1]]
+
+
+def test_messages_that_were_taken_back_can_be_left_out_or_be_all(catalog: Catalog) -> None:
+    where = slice_of(0, 3)
+    rows = [row_at(where, 0), row_at(where, 1)._replace(retracted=True), row_at(where, 2)]
+    catalog.commit(Batch(where, rows=rows))
+    assert list(catalog.select(Query(retracted=False))) == [rows[0], rows[2]]
+    assert list(catalog.select(Query(retracted=True))) == [rows[1]]
+    assert list(catalog.select(Query())) == rows
 
 
 @pytest.mark.parametrize("order", Order)
