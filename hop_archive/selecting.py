@@ -37,6 +37,7 @@ class Query:
         uuids: UUIDs, any of which; one that is not in the catalog selects nothing. None: all; empty: none at all.
         places: Disjoint slices, any of which, in order of place whatever order is asked for; adopted rows, which have
             no place, are then not selected. Empty: all.
+        adopted: Only rows that another archiver wrote, which have no place, or only those that have one; None: both.
         retracted: Only messages that were taken back, or only those that were not; None: both.
         condition: A condition in SQL on the columns of ``messages``; '' for none. Only Postgres knows SQL.
         limit: Most rows to come, the first ones of the order; None: no bound.
@@ -53,6 +54,7 @@ class Query:
     media_types: tuple[str, ...] = ()
     uuids: tuple[uuid.UUID, ...] | None = None
     places: tuple[Slice, ...] = ()
+    adopted: bool | None = None
     retracted: bool | None = None
     condition: str = ""
     limit: int | None = None

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from hop_archive.catalog.mock_restores import MockRestores
+from hop_archive.catalog.mock_select import place_of, selected
 from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
@@ -25,7 +27,7 @@ from hop_archive.catalog.protocol import (
     TopicSummary,
 )
 from hop_archive.conditions import TABLES, CatalogCondition
-from hop_archive.errors import ConfigurationError, SliceTakenError, StaleDecisionError
+from hop_archive.errors import SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
 from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
@@ -36,7 +38,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockSession):
+class MockCatalog(MockRestores, MockSession):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:
@@ -172,7 +174,7 @@ class MockCatalog(MockSession):
         """The rows of ``topic`` in order of generation, partition and offset; adopted rows last."""
         with self._state.read() as tables:
             rows = [row for row in tables.rows.values() if row.topic == topic]
-        yield from sorted(rows, key=_place)
+        yield from sorted(rows, key=place_of)
 
     def topics(self) -> Sequence[str]:
         """The topics that have rows; sorted."""
@@ -203,19 +205,9 @@ class MockCatalog(MockSession):
         Raises:
             ConfigurationError: A topic of the query means none here; or it has a condition, and a mock knows no SQL.
         """
-        if query.condition:
-            raise ConfigurationError(
-                f"Database {self._name} is a mock, which cannot run a condition in SQL.",
-                remedy="Use the options (topic, time, sender, media type), or a Postgres database.",
-                database=self._name,
-            )
         with self._state.read() as tables:
             rows = list(tables.rows.values())
-        topics = set(query.chosen_topics({row.topic for row in rows}))
-        wanted = [row for row in rows if row.topic in topics and _is_selected(query, row)]
-        if order is Order.PLACE or query.places:
-            wanted.sort(key=_selected_place)
-        yield from wanted[: query.limit]
+        yield from selected(self._name, rows, query, order)
 
     def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
         """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
@@ -325,33 +317,6 @@ def _known(row: Row) -> Known:
 
 def _topic(dealt: Dealt) -> str:
     return dealt.entry.slice.topic
-
-
-def _place(row: Row) -> tuple[bool, int, int, int]:
-    return (row.offset is None, row.generation or 0, row.partition or 0, row.offset or 0)
-
-
-def _selected_place(row: Row) -> tuple[str, bool, int, int, int, int]:
-    """Stable sorting keeps adopted rows of one timestamp in the order in which they came."""
-    return (row.topic, *_place(row), row.timestamp_ms if row.offset is None else 0)
-
-
-def _is_selected(query: Query, row: Row) -> bool:
-    notes = row.annotations
-    return (
-        (query.since_ms is None or row.timestamp_ms >= query.since_ms)
-        and (query.until_ms is None or row.timestamp_ms < query.until_ms)
-        and (not query.senders or notes.sender in query.senders)
-        and (not query.media_types or notes.media_type in query.media_types)
-        and (query.uuids is None or row.uuid in query.uuids)
-        and (not query.places or any(_stands_in(row, place) for place in query.places))
-        and query.retracted in (None, row.retracted)
-    )
-
-
-def _stands_in(row: Row, place: Slice) -> bool:
-    lineage = (row.topic, row.generation, row.partition)
-    return lineage == place.lineage and row.offset is not None and place.start <= row.offset < place.stop
 
 
 def _dealt(batch: Batch, now: datetime.datetime) -> Dealt:

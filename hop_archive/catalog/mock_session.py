@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
+from hop_archive.catalog.restores_protocol import Restore
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage
@@ -38,6 +40,7 @@ class Tables:
     adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
     duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
+    restores: list[Restore] = field(default_factory=list)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
@@ -74,6 +77,8 @@ class MockSession:
     ) -> None:
         self._name = name
         self._clock = clock
+        self._directory = directory
+        self._held: dict[str, threading.Lock] = {}
         self._state = SharedState(Tables, directory, "catalog")
 
     @property

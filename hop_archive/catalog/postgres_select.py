@@ -24,9 +24,10 @@ import psycopg
 from psycopg import pq
 from psycopg.generators import execute
 
-from hop_archive.catalog import sql
+from hop_archive.catalog import sql, sql_restores
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
+from hop_archive.catalog.restores_protocol import Measure
 from hop_archive.catalog.user_condition import HARMLESS, called, refusal, unquoted_columns
 from hop_archive.errors import ConfigurationError
 from hop_archive.selecting import Order, Query
@@ -72,6 +73,39 @@ class Selecting:
             for row in self._rows(statement, {**values, "limit": left}):
                 yield row
                 left = None if left is None else left - 1
+
+    def measured(self) -> Measure:
+        """How much the query means."""
+        topics = self._begin()
+        found = [self._measure(*one) for one in self._measures(topics)]
+        firsts = [one.first_timestamp_ms for one in found if one.first_timestamp_ms is not None]
+        lasts = [one.last_timestamp_ms for one in found if one.last_timestamp_ms is not None]
+        return Measure(
+            sum(one.messages for one in found),
+            sum(one.size_bytes for one in found),
+            max((one.largest_bytes for one in found), default=0),
+            min(firsts, default=None),
+            max(lasts, default=None),
+            sum(one.at_zero for one in found),
+            sum(one.by_append for one in found),
+        )
+
+    def _measures(self, topics: list[str]) -> Iterator[tuple[Statement, Mapping[str, Any]]]:
+        by_place, adopted = sql_restores.MEASURE_BY_PLACE, sql_restores.MEASURE_ADOPTED
+        if self._query.places:
+            yield from ((by_place, asdict(p)) for p in sorted(self._query.places) if p.topic in topics)
+            return
+        if self._query.adopted is not True:
+            yield by_place, {"topics": topics}
+        if self._adopted and self._query.adopted is not False:
+            yield adopted, {"topics": topics}
+
+    def _measure(self, statement: Statement, values: Mapping[str, Any]) -> Measure:
+        bounds = self._bounds(values)
+        with self._reading() as connection:
+            found = connection.execute(self._complete(statement, bounds).encode(), bounds).fetchone()
+        assert found is not None
+        return Measure(*found)
 
     def _begin(self) -> list[str]:
         """The topics to look in, once the condition is known to be one."""
@@ -119,21 +153,26 @@ class Selecting:
             yield sql.SELECT_UUIDS_BY_PLACE, {"topics": topics} if self._query.topics else {}
         else:
             for topic in topics:
-                yield sql.SELECT_BY_PLACE, {"topic": topic}
-                if topic in self._adopted:
+                if self._query.adopted is not True:
+                    yield sql.SELECT_BY_PLACE, {"topic": topic}
+                if topic in self._adopted and self._query.adopted is not False:
                     yield sql.SELECT_ADOPTED, {"topic": topic}
 
-    def _rows(self, statement: Statement, values: dict[str, Any]) -> Iterator[Tuple]:
+    def _bounds(self, values: Mapping[str, Any]) -> dict[str, Any]:
         query = self._query
-        bounds = {
+        return {
             "since_ms": query.since_ms,
             "until_ms": query.until_ms,
             "senders": list(query.senders) or None,
             "media_types": list(query.media_types) or None,
             "uuids": None if query.uuids is None else list(query.uuids),
             "retracted": query.retracted,
+            "adopted": query.adopted,
             **values,
         }
+
+    def _rows(self, statement: Statement, values: dict[str, Any]) -> Iterator[Tuple]:
+        bounds = self._bounds(values)
         text = self._complete(statement, bounds)
         with self._reading() as connection, connection.cursor(name="selected") as cursor:
             cursor.itersize = _STREAMED_ROWS

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from hop_archive.annotations import Annotations
+from hop_archive.catalog.restores_protocol import RestoreCatalog
 from hop_archive.conditions import CatalogCondition
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType
@@ -275,7 +276,7 @@ SELECT_TIMEOUT_S = 60.0
 """Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
 
 
-class Catalog(Protocol):
+class Catalog(RestoreCatalog, Protocol):
     """Rows, ledger, duplicates, generations. Each call is one transaction of its own."""
 
     @property
@@ -396,6 +397,9 @@ class Catalog(Protocol):
 
     def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
         """The recorded duplicates of ``topic``, streamed in order of lineage and offset."""
+
+    def duplicates_in(self, place: Slice, limit: int) -> Sequence[Duplicate]:
+        """The first ``limit`` of the recorded duplicates in a slice, by offset."""
 
     def collisions(self, topic: str) -> Sequence[tuple[Lineage, Collision]]:
         """The recorded collisions of ``topic``, in order of lineage and offset."""

@@ -360,6 +360,7 @@ SELECTED = {
     "start": '"offset" >= %(start)s',
     "stop": '"offset" < %(stop)s',
     "retracted": "retracted = %(retracted)s",
+    "adopted": "(generation IS NULL) = %(adopted)s",
 }
 """What each bound of a query adds to the condition of the following three, which are joined to them by AND."""
 

@@ -1,0 +1,57 @@
+"""SQL of restores, each statement with the index it relies on; see ``sql.py``."""
+
+from __future__ import annotations
+
+HOLD = "SELECT pg_try_advisory_lock(hashtextextended(current_database() || '/' || %s, 0))"
+"""Held by the session, so that it is free again when the process dies."""
+
+LET_GO = "SELECT pg_advisory_unlock(hashtextextended(current_database() || '/' || %s, 0))"
+
+MEASURE_BY_PLACE = (
+    """SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(max(size), 0),
+              min(timestamp) FILTER (WHERE timestamp >= 0), max(timestamp) FILTER (WHERE timestamp >= 0),
+              count(*) FILTER (WHERE timestamp = 0), count(*) FILTER (WHERE timestamp_type = 1)
+       FROM messages WHERE generation IS NOT NULL""",
+    "",
+)
+"""Of one place. Index: messages_offset_idx."""
+
+MEASURE_ADOPTED = (
+    MEASURE_BY_PLACE[0].replace("generation IS NOT NULL", "generation IS NULL AND digest IS NULL"),
+    "",
+)
+"""Of one topic's adopted rows. Index: messages_adopted_idx."""
+
+DUPLICATES_IN = """
+    SELECT "offset", timestamp, uuid, reason FROM duplicates
+    WHERE topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s
+          AND "offset" >= %(start)s AND "offset" < %(stop)s
+    ORDER BY "offset" LIMIT %(limit)s
+"""
+"""Index: duplicates_pkey, in its order."""
+
+_COLUMNS = "id, fingerprint, target, request, progress, outcome, report, started_at, updated_at"
+
+BEGIN = """
+    INSERT INTO restores (fingerprint, target, request) VALUES (%(fingerprint)s, %(target)s, %(request)s)
+    ON CONFLICT (fingerprint) WHERE outcome = 'running' DO NOTHING
+"""
+"""Index: restores_running_idx."""
+
+RUNNING = f"SELECT {_COLUMNS} FROM restores WHERE fingerprint = %(fingerprint)s AND outcome = 'running'"  # noqa: S608
+"""Index: restores_running_idx."""
+
+NOTE = """
+    UPDATE restores
+    SET progress = coalesce(%(progress)s::jsonb, progress), report = coalesce(%(report)s::jsonb, report),
+        outcome = coalesce(%(outcome)s::text, outcome), updated_at = now(),
+        ended_at = CASE WHEN coalesce(%(outcome)s::text, outcome) <> 'running' THEN now() END
+    WHERE id = %(number)s
+"""
+"""Index: restores_pkey."""
+
+LATEST = f"""
+    SELECT {_COLUMNS} FROM restores WHERE NOT %(running_only)s OR outcome = 'running'
+    ORDER BY id DESC LIMIT %(limit)s
+"""  # noqa: S608 (put together from constants)
+"""Index: restores_pkey, in its order."""
