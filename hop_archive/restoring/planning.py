@@ -1,0 +1,270 @@
+"""From a request to what is to be written where. Reads the catalog, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.restores_protocol import Measure
+from hop_archive.errors import ConfigurationError
+from hop_archive.restoring.request import Request
+from hop_archive.selecting import Query
+from hop_archive.slices import EMPTY, Lineage, Slice
+from hop_archive.topics import TopicPolicy
+
+MEASURE_TIMEOUT_S = 280.0
+"""Longest that the database may count one lineage: below what a connection allows a statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Messages of one lineage, in order of offset; or a topic's adopted ones, in order of timestamp.
+
+    Attributes:
+        topic: The archived topic.
+        lineage: Where they stood; None for adopted ones, of which nobody knows.
+        stop: The offset at which it ends: what is archived later is not of this restore; 0 for adopted ones.
+        measure: How much it is, less ``duplicates``.
+        duplicates: How many recorded duplicates belong to it; 0 where they are not wanted.
+        alone: The slices of offsets that were asked for, within which alone it selects; empty: all up to ``stop``.
+    """
+
+    topic: str
+    lineage: Lineage | None
+    stop: int
+    measure: Measure
+    duplicates: int = 0
+    alone: tuple[Slice, ...] = ()
+
+    @property
+    def messages(self) -> int:
+        """How many messages it is, at most."""
+        return self.measure.messages + self.duplicates
+
+    @property
+    def partition(self) -> int:
+        """The partition in which its messages stood; 0 where that is not known."""
+        return self.lineage.partition if self.lineage else 0
+
+    def slices(self, start: int = 0) -> Iterator[Slice]:
+        """The slices that it selects from, from offset ``start`` on."""
+        assert self.lineage is not None
+        whole = Slice(*self.lineage, 0, self.stop)
+        for one in self.alone or (whole,):
+            first, stop = max(one.start, start), min(one.stop, self.stop)
+            if first < stop:
+                yield one.within(first, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One topic that is written to.
+
+    Attributes:
+        topic: Its name.
+        source: The archived topic.
+        lanes: What is written, one after another in each partition.
+        partitions: How many partitions it needs.
+    """
+
+    topic: str
+    source: str
+    lanes: tuple[Lane, ...]
+    partitions: int
+
+    @property
+    def measure(self) -> Measure:
+        """How much it is, less duplicates."""
+        return total(lane.measure for lane in self.lanes)
+
+    @property
+    def messages(self) -> int:
+        """How many messages, at most: test messages may be left out."""
+        return sum(lane.messages for lane in self.lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a restore is to write, topic by topic."""
+
+    targets: tuple[Target, ...]
+
+    @property
+    def messages(self) -> int:
+        """How many messages, at most."""
+        return sum(target.messages for target in self.targets)
+
+    @property
+    def measure(self) -> Measure:
+        """How much it is, less duplicates."""
+        return total(target.measure for target in self.targets)
+
+
+def total(measures: Iterator[Measure]) -> Measure:
+    """The measure of several selections together."""
+    found = list(measures)
+    firsts = [one.first_timestamp_ms for one in found if one.first_timestamp_ms is not None]
+    lasts = [one.last_timestamp_ms for one in found if one.last_timestamp_ms is not None]
+    return Measure(
+        sum(one.messages for one in found),
+        sum(one.size_bytes for one in found),
+        max((one.largest_bytes for one in found), default=0),
+        min(firsts, default=None),
+        max(lasts, default=None),
+        sum(one.at_zero for one in found),
+        sum(one.by_append for one in found),
+    )
+
+
+def plan(catalog: Catalog, request: Request, policy: TopicPolicy, known: Mapping[str, int]) -> Plan:
+    """What ``request`` means now.
+
+    Args:
+        catalog: What there is.
+        request: What is wanted.
+        policy: Which topics hold tests only.
+        known: How many partitions topics had when that was last seen; what is archived of them may be fewer.
+
+    Raises:
+        ConfigurationError: Nothing is selected; a topic means none; or several topics would go to one.
+    """
+    targets: dict[str, Target] = {}
+    for topic in _topics(catalog, request, policy):
+        lanes = _lanes(catalog, request, topic)
+        if not lanes:
+            continue
+        name = request.target_of(topic)
+        if name in targets:
+            raise _two_into_one(targets[name].source, topic, name)
+        needed = max(lane.partition for lane in lanes) + 1
+        targets[name] = Target(name, topic, tuple(lanes), max(needed, known.get(topic, 0)))
+    if not targets:
+        raise ConfigurationError(
+            "Nothing in the catalog is what was selected: there is nothing to restore.",
+            remedy="See hop-archive status for what there is; hop-archive uuids lists a selection.",
+        )
+    return Plan(tuple(targets[name] for name in sorted(targets)))
+
+
+def pinned(plan_now: Plan, stops: Mapping[str, Sequence[tuple[int, int, int]]]) -> Plan:
+    """The plan with the lanes that it had when the restore began: what was archived since is not of it.
+
+    Args:
+        plan_now: The plan as it is now.
+        stops: By target topic: generation, partition and stop of each lane with a lineage.
+    """
+    return Plan(tuple(_pinned(t, stops[t.topic]) if t.topic in stops else t for t in plan_now.targets))
+
+
+def _pinned(target: Target, stops: Sequence[tuple[int, int, int]]) -> Target:
+    then = {(generation, partition): stop for generation, partition, stop in stops}
+    lanes = [
+        lane if lane.lineage is None else replace(lane, stop=then[lane.lineage[1:]])
+        for lane in target.lanes
+        if lane.lineage is None or lane.lineage[1:] in then
+    ]
+    return replace(target, lanes=tuple(lanes))
+
+
+def stops(target: Target) -> list[list[int]]:
+    """What ``pinned`` needs to know of a target, as JSON has it."""
+    return [[*lane.lineage[1:], lane.stop] for lane in target.lanes if lane.lineage is not None]
+
+
+def _topics(catalog: Catalog, request: Request, policy: TopicPolicy) -> list[str]:
+    known = {*catalog.topics()}
+    named = request.query.topics or tuple({place.topic for place in request.query.places})
+    chosen = replace(request.query, topics=named).chosen_topics(known) if named else sorted(known)
+    return [topic for topic in chosen if request.tests or not policy.test(topic)]
+
+
+def _lanes(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
+    lineages = list(catalog.lineages(topic))
+    numbers = sorted({one.generation for one in lineages}, reverse=True)
+    lanes: list[Lane] = []
+    for number in _candidates(catalog, request, topic, numbers):
+        found = [
+            lane for one in lineages if one.generation == number and (lane := _lane(catalog, request, one))
+        ]
+        lanes = [*found, *lanes]
+        if lanes and request.generations != "all":
+            break
+    return [*_adopted(catalog, request, topic, lanes), *lanes]
+
+
+def _candidates(catalog: Catalog, request: Request, topic: str, numbers: Collection[int]) -> list[int]:
+    """The generations that may be meant, the newest first."""
+    if isinstance(request.generations, int):
+        return [number for number in numbers if number == request.generations]
+    if request.as_of_ms is None:
+        return list(numbers)
+    born = {
+        one.number: one.detected_at.timestamp() * 1000 for one in catalog.generations([topic]).get(topic, ())
+    }
+    # The first may have lived long before the archive saw it.
+    return [n for n in numbers if n == min(numbers) or born.get(n, 0) <= request.as_of_ms]
+
+
+def _lane(catalog: Catalog, request: Request, lineage: Lineage) -> Lane | None:
+    covered = catalog.coverage([lineage.topic]).get(lineage, EMPTY)
+    whole = Slice(*lineage, 0, max(covered.stop, _last(catalog, lineage) + 1))
+    alone = tuple(
+        one.within(one.start, min(one.stop, whole.stop))
+        for one in request.query.places
+        if one.lineage == lineage and one.start < whole.stop
+    )
+    if request.query.places and not alone:
+        return None
+    query = replace(bounded(request), places=alone or (whole,))
+    measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
+    copies = _duplicates(catalog, request, alone or (whole,)) if request.duplicates else 0
+    lane = Lane(lineage.topic, lineage, whole.stop, measure, copies, alone)
+    return lane if lane.messages else None
+
+
+def _last(catalog: Catalog, lineage: Lineage) -> int:
+    """The last offset with a row that the ledger does not cover; -1 where it covers all."""
+    beyond = [one.stop - 1 for one in catalog.unledgered(lineage.topic) if one.lineage == lineage]
+    return max(beyond, default=-1)
+
+
+def _duplicates(catalog: Catalog, request: Request, places: tuple[Slice, ...]) -> int:
+    """How many duplicates there are in ``places`` within the time that is wanted; other bounds come later."""
+    count = 0
+    for place in places:
+        start = place.start
+        while start < place.stop:
+            found = catalog.duplicates_in(place.within(start, place.stop), 10_000)
+            count += sum(in_time(request, one.timestamp_ms) for one in found)
+            start = found[-1].offset + 1 if found else place.stop
+    return count
+
+
+def _adopted(catalog: Catalog, request: Request, topic: str, lanes: Sequence[Lane]) -> list[Lane]:
+    """What another archiver left of the topic's first life, or of all that is known of it."""
+    first = all(lane.lineage is not None and lane.lineage.generation == 1 for lane in lanes)
+    wanted = request.generations in ("all", 1) or (request.generations == "latest" and first)
+    if not wanted or request.query.places or not catalog.has_adopted(topic):
+        return []
+    query = replace(bounded(request), topics=(topic,), adopted=True)
+    measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
+    return [Lane(topic, None, 0, measure)] if measure.messages else []
+
+
+def bounded(request: Request) -> Query:
+    """The request's query with its bound in time, for one lane: without topics and places."""
+    return replace(request.query, topics=(), places=(), until_ms=request.until_ms)
+
+
+def in_time(request: Request, timestamp_ms: int) -> bool:
+    """Whether a timestamp is within the bounds."""
+    since_ms, until_ms = request.query.since_ms, request.until_ms
+    return (since_ms is None or timestamp_ms >= since_ms) and (until_ms is None or timestamp_ms < until_ms)
+
+
+def _two_into_one(one: str, other: str, target: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Topics {one} and {other} would both go to {target}.",
+        remedy="Restore them one by one, or say --to-topic-template '{topic}.restored'.",
+    )

@@ -1,0 +1,215 @@
+"""What stands in the way of a restore, all of it at once, before a byte is written. Pure.
+
+Settings are those of Apache Kafka's topics (``org.apache.kafka.common.config.TopicConfig``). A broker may know the one
+or the other not at all: what it does not tell counts as Kafka's own default.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hop_archive.catalog.restores_protocol import Measure
+from hop_archive.restoring.planning import Target
+from hop_archive.restoring.request import Request
+
+MAX_LONG = 2**63 - 1
+
+DEFAULTS: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "max.message.bytes": "1048588",
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.before.max.ms": str(MAX_LONG),
+    "message.timestamp.after.max.ms": str(MAX_LONG),
+    "retention.bytes": "-1",
+    "retention.ms": "604800000",
+}
+"""What Apache Kafka takes for a setting that neither topic nor broker has (its documentation, "Topic Configs"). Of
+``message.timestamp.after.max.ms`` versions before 4.0 have this one, later ones an hour: they tell."""
+
+_DAY_MS = 86_400_000
+
+
+class Problem(NamedTuple):
+    """One thing that stands in the way.
+
+    Attributes:
+        where: The target topic, or the archived one.
+        what: What is wanted, and what was found.
+        remedy: What to do.
+        setting: The setting of the target and the value that would do; None where it is about none.
+    """
+
+    where: str
+    what: str
+    remedy: str
+    setting: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A target topic as it is.
+
+    Attributes:
+        partitions: How many partitions it has; None where it does not exist.
+        held: How many offsets it holds, of whatever.
+        settings: What is set, by the topic or by default; where it is to be created, what will be.
+        resumed: Whether this restore began to write to it before.
+    """
+
+    partitions: int | None
+    held: int
+    settings: Mapping[str, str]
+    resumed: bool = False
+
+    def setting(self, name: str) -> str:
+        """A setting, or Kafka's default."""
+        return self.settings.get(name) or DEFAULTS[name]
+
+
+def problems(target: Target, found: Condition, request: Request, now_ms: int) -> list[Problem]:
+    """All that stands in the way of writing this target."""
+    return [*_room(target, found, request), *_settings(target, found, request, now_ms)]
+
+
+def notes(target: Target, found: Condition, request: Request) -> list[str]:
+    """What can't be kept, or is worth knowing, though nothing stands in the way."""
+    said = []
+    if found.setting("message.timestamp.type") == "LogAppendTime":
+        said.append(
+            f"{target.topic} has append times: its messages will have the time of their writing, not their own."
+        )
+    if appended := target.measure.by_append:
+        said.append(
+            f"{appended} messages of {target.source} had append times; in {target.topic} these are create times."
+        )
+    if found.partitions is None:
+        said.append(
+            f"{target.topic} will be created with {target.partitions} partitions{_told(found.settings)}."
+        )
+    elif found.partitions > target.partitions and not request.by_key:
+        said.append(
+            f"{target.topic} has {found.partitions} partitions, and {target.source} had {target.partitions}: "
+            "messages keep theirs. --by-key puts them where a producer would."
+        )
+    return said
+
+
+def _told(settings: Mapping[str, str]) -> str:
+    own = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
+    return f" and {own}" if own else ""
+
+
+def _room(target: Target, found: Condition, request: Request) -> Iterator[Problem]:
+    needed = target.partitions if not request.by_key else 1
+    if found.partitions is not None and found.partitions < needed:
+        yield Problem(
+            target.topic,
+            f"it has {found.partitions} partitions, and {needed} are needed",
+            "Add partitions, restore to another topic, or let --by-key choose partitions anew.",
+        )
+    if found.held and not (request.append or found.resumed):
+        yield Problem(
+            target.topic,
+            f"it holds {found.held} offsets already",
+            "Restore to another topic (--to-topic), empty this one, or add to it with --append.",
+        )
+    if target.measure.at_zero and not request.skip_unsendable:
+        yield Problem(
+            target.topic,
+            f"{target.measure.at_zero} messages have the timestamp 0, for which Kafka's client sends the present time",
+            "Leave them out with --skip-unsendable; the report names them.",
+        )
+
+
+def _settings(target: Target, found: Condition, request: Request, now_ms: int) -> Iterator[Problem]:
+    measure = target.measure
+    checks = (_size(found, measure), _policy(found, request), *_times(found, measure, now_ms))
+    for check in (*checks, _retained(found, measure, now_ms), _kept_bytes(found, target)):
+        if check is not None:
+            name, value, what = check
+            yield Problem(target.topic, what, _remedy(target, name, value), (name, value))
+
+
+_Check = tuple[str, str, str]
+"""The setting, the value that would do, and what is the matter."""
+
+
+def _remedy(target: Target, name: str, value: str) -> str:
+    return f"Set {name}={value} on {target.topic}, or have it set for the time of the restore: --set-topic-config."
+
+
+def _size(found: Condition, measure: Measure) -> _Check | None:
+    """By the size of the document, which is some hundred bytes more than the message: rather once too often."""
+    name = "max.message.bytes"
+    if measure.largest_bytes <= int(found.setting(name)):
+        return None
+    return name, str(measure.largest_bytes + 1024), (
+        f"it takes messages of {found.setting(name)} bytes, and the largest may have {measure.largest_bytes}"
+    )  # fmt: skip
+
+
+def _policy(found: Condition, request: Request) -> _Check | None:
+    name = "cleanup.policy"
+    if "compact" not in found.setting(name):
+        return None
+    return (
+        name,
+        "delete",
+        "compaction would remove all but the last message of each key, and refuse those without",
+    )
+
+
+def _times(found: Condition, measure: Measure, now_ms: int) -> Iterator[_Check | None]:
+    if found.setting("message.timestamp.type") == "LogAppendTime":
+        return
+    first, last = measure.first_timestamp_ms, measure.last_timestamp_ms
+    name = "message.timestamp.before.max.ms"
+    if first is not None and now_ms - first > int(found.setting(name)):
+        yield (
+            name,
+            str(MAX_LONG),
+            f"it refuses messages as old as those of {_day(first)} ({name}={found.setting(name)})",
+        )
+    name = "message.timestamp.after.max.ms"
+    if last is not None and last - now_ms > int(found.setting(name)):
+        yield (
+            name,
+            str(MAX_LONG),
+            f"it refuses messages of as late as {_day(last)} ({name}={found.setting(name)})",
+        )
+
+
+def _retained(found: Condition, measure: Measure, now_ms: int) -> _Check | None:
+    name = "retention.ms"
+    kept_ms = int(found.setting(name))
+    appended = found.setting("message.timestamp.type") == "LogAppendTime"
+    first = measure.first_timestamp_ms
+    if kept_ms < 0 or first is None or appended or now_ms - first <= kept_ms:
+        return None
+    return name, "-1", (
+        f"it deletes what is older than {kept_ms / _DAY_MS:.1f} days, so messages of {_day(first)} would be deleted at once"
+    )  # fmt: skip
+
+
+def _kept_bytes(found: Condition, target: Target) -> _Check | None:
+    name = "retention.bytes"
+    kept = int(found.setting(name))
+    by_partition: dict[int, int] = {}
+    for lane in target.lanes:
+        by_partition[lane.partition] = by_partition.get(lane.partition, 0) + lane.measure.size_bytes
+    most = max(by_partition.values(), default=0)
+    if kept < 0 or most <= kept:
+        return None
+    return name, "-1", f"it keeps {kept} bytes a partition, and up to {most} are to be restored to one"
+
+
+def _day(timestamp_ms: int) -> str:
+    """A timestamp as a date; as a number where no calendar reaches."""
+    try:
+        at = datetime.datetime.fromtimestamp(timestamp_ms / 1000, tz=datetime.UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{timestamp_ms} ms"
+    return at.strftime("%Y-%m-%d")
