@@ -124,6 +124,21 @@ def backup_objects(wanted: Verification) -> Iterator[Trouble]:
                 yield trouble._replace(bucket=backup.bucket)
 
 
+def recorded_objects(wanted: Verification, topic: str) -> Iterator[Trouble]:
+    """Compare the objects that a topic's rows name with what the store lists; what no row names is passed over.
+
+    Finds ``missing_object`` and ``wrong_size``.
+    """
+    for segments in (False, True):
+        recorded = wanted.catalog.recorded(topic, segments=segments)
+        for record, info in _joined(
+            wanted, recorded, wanted.store.listing(_folder(topic, segments=segments))
+        ):
+            trouble = None if record is None else _compared(record, info)
+            if record is not None and trouble is not None and _still(wanted, record, trouble):
+                yield _with_bucket(trouble, wanted.store.bucket)
+
+
 def _objects_of(wanted: Verification, topic: str, *, segments: bool) -> Iterator[Trouble]:
     prefix = _folder(topic, segments=segments)
     # Taken before the rows are: what is archived while this goes on is young, however long it takes.

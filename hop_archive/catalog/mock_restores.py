@@ -114,7 +114,7 @@ class MockRestores(MockSession):
             known = tables.restores[number - 1]
             tables.restores[number - 1] = replace(
                 known,
-                progress=known.progress if progress is None else dict(progress),
+                progress={**known.progress, **(progress or {})},
                 outcome=outcome or known.outcome,
                 report=known.report if report is None else dict(report),
                 updated_at=self._clock(),

@@ -94,7 +94,14 @@ class RestoreCatalog(Protocol):
         outcome: str | None = None,
         report: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note what is known by now of a restore; None leaves a part as it is."""
+        """Note what is known by now of a restore; None leaves a part as it is.
+
+        Args:
+            number: Which.
+            progress: By name; what has the name of something that is there takes its place, the rest stays.
+            outcome: What came of it.
+            report: All that there is to tell.
+        """
 
     def restores(self, *, running_only: bool = False, limit: int = 100) -> Sequence[Restore]:
         """The latest restores, newest first."""

@@ -43,7 +43,7 @@ RUNNING = f"SELECT {_COLUMNS} FROM restores WHERE fingerprint = %(fingerprint)s 
 
 NOTE = """
     UPDATE restores
-    SET progress = coalesce(%(progress)s::jsonb, progress), report = coalesce(%(report)s::jsonb, report),
+    SET progress = progress || coalesce(%(progress)s::jsonb, '{}'), report = coalesce(%(report)s::jsonb, report),
         outcome = coalesce(%(outcome)s::text, outcome), updated_at = now(),
         ended_at = CASE WHEN coalesce(%(outcome)s::text, outcome) <> 'running' THEN now() END
     WHERE id = %(number)s

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "uuids": "hop_archive.cli.uuids:uuids",
     "inspect": "hop_archive.cli.inspect:inspect",
     "export": "hop_archive.cli.export:export",
+    "restore": "hop_archive.cli.restore:restore",
     "connect": "hop_archive.cli.connect:connect",
     "topics": "hop_archive.cli.topics:topics",
     "publish": "hop_archive.cli.publish:publish",

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from hop_archive.cli.moments import MOMENT_HELP, moment
+from hop_archive.cli.moments import moment
 from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.cli.output import moment as written
 from hop_archive.cli.output import size
 from hop_archive.errors import ConfigurationError, MissingSettingError
+from hop_archive.moments import MOMENT_HELP
 
 if TYPE_CHECKING:
     from hop_archive.local.stack import LocalStack

@@ -81,6 +81,35 @@ def export(
     unless --skip-damaged is given; then that is the exit code at the end, too, if any was left out. The archive
     itself is only read.
     """
+    write_folder(
+        chosen,
+        query,
+        folder,
+        form,
+        skip_damaged=skip_damaged,
+        force=force,
+        timeout_s=timeout_s,
+        as_json=as_json,
+    )
+
+
+def write_folder(
+    chosen: Chosen,
+    query: Query,
+    folder: Path,
+    form: Form,
+    *,
+    skip_damaged: bool = False,
+    force: bool = False,
+    timeout_s: float = 60.0,
+    as_json: bool = False,
+) -> None:
+    """Export to a folder, and say what came of it: what ``export`` does, and ``restore --to-files``.
+
+    Raises:
+        ConfigurationError: The folder is there, and is no earlier export.
+        CorruptError: Messages are damaged.
+    """
     from hop_archive.archive import utc_now
     from hop_archive.exporting import Wanted, refuse_other_content
     from hop_archive.exporting import export as write

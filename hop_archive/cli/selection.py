@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.moments import MOMENT_HELP, milliseconds, moment
+from hop_archive.cli.moments import moment
 from hop_archive.cli.options import Command
 from hop_archive.errors import ConfigurationError
+from hop_archive.moments import MOMENT_HELP, milliseconds
 
 if TYPE_CHECKING:
     from hop_archive.selecting import Query

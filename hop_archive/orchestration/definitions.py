@@ -11,22 +11,24 @@ from hop_archive.orchestration.checks import coverage_has_no_holes, lag_within_b
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
 from hop_archive.orchestration.resources import ArchiveResource, PacingResource
+from hop_archive.orchestration.restoring import TargetsResource, restore_job, restored_topics
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
 
 
 def build_definitions(**resource_overrides: object) -> dg.Definitions:
-    """The definitions, with resources replaced by name: ``archive``, ``pacing``, ``hand_over``."""
+    """The definitions, with resources replaced by name: ``archive``, ``pacing``, ``hand_over``, ``targets``."""
     resources: Mapping[str, object] = {
         "archive": ArchiveResource(),
         "pacing": PacingResource(),
         "hand_over": HandOver(),
+        "targets": TargetsResource(),
     }
     return dg.Definitions(
-        assets=[archived_messages, archive],
+        assets=[archived_messages, archive, restored_topics],
         asset_checks=[nothing_lost, coverage_has_no_holes, lag_within_bounds],
-        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger, purge_old_runs],
+        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger, purge_old_runs, restore_job],
         sensors=[topic_partitions, kafka_offsets],
         schedules=[check_often, merge_daily, purge_daily],
         # What people and backfills start is in one process too: a process for each step would cost seconds

@@ -174,8 +174,7 @@ def stops(target: Target) -> list[list[int]]:
 
 def _topics(catalog: Catalog, request: Request, policy: TopicPolicy) -> list[str]:
     known = {*catalog.topics()}
-    named = request.query.topics or tuple({place.topic for place in request.query.places})
-    chosen = replace(request.query, topics=named).chosen_topics(known) if named else sorted(known)
+    chosen = replace(request.query, topics=request.topics).chosen_topics(known)
     return [topic for topic in chosen if request.tests or not policy.test(topic)]
 
 
@@ -210,11 +209,11 @@ def _lane(catalog: Catalog, request: Request, lineage: Lineage) -> Lane | None:
     covered = catalog.coverage([lineage.topic]).get(lineage, EMPTY)
     whole = Slice(*lineage, 0, max(covered.stop, _last(catalog, lineage) + 1))
     alone = tuple(
-        one.within(one.start, min(one.stop, whole.stop))
-        for one in request.query.places
-        if one.lineage == lineage and one.start < whole.stop
+        whole.within(start, min(stop, whole.stop))
+        for at, (start, stop) in sorted(request.offsets)
+        if at == whole.topic_partition and start < whole.stop
     )
-    if request.query.places and not alone:
+    if request.offsets and not alone:
         return None
     query = replace(bounded(request), places=alone or (whole,))
     measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
@@ -245,7 +244,7 @@ def _adopted(catalog: Catalog, request: Request, topic: str, lanes: Sequence[Lan
     """What another archiver left of the topic's first life, or of all that is known of it."""
     first = all(lane.lineage is not None and lane.lineage.generation == 1 for lane in lanes)
     wanted = request.generations in ("all", 1) or (request.generations == "latest" and first)
-    if not wanted or request.query.places or not catalog.has_adopted(topic):
+    if not wanted or request.offsets or not catalog.has_adopted(topic):
         return []
     query = replace(bounded(request), topics=(topic,), adopted=True)
     measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
@@ -253,8 +252,8 @@ def _adopted(catalog: Catalog, request: Request, topic: str, lanes: Sequence[Lan
 
 
 def bounded(request: Request) -> Query:
-    """The request's query with its bound in time, for one lane: without topics and places."""
-    return replace(request.query, topics=(), places=(), until_ms=request.until_ms)
+    """The request's query with its bound in time, for one lane: without topics."""
+    return replace(request.query, topics=(), until_ms=request.until_ms)
 
 
 def in_time(request: Request, timestamp_ms: int) -> bool:

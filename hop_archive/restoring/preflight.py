@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hop_archive.catalog.restores_protocol import Measure
@@ -56,12 +56,14 @@ class Condition:
         partitions: How many partitions it has; None where it does not exist.
         held: How many offsets it holds, of whatever.
         settings: What is set, by the topic or by default; where it is to be created, what will be.
+        own: What it is to be created with.
         resumed: Whether this restore began to write to it before.
     """
 
     partitions: int | None
     held: int
     settings: Mapping[str, str]
+    own: Mapping[str, str] = field(default_factory=dict)
     resumed: bool = False
 
     def setting(self, name: str) -> str:
@@ -86,9 +88,7 @@ def notes(target: Target, found: Condition, request: Request) -> list[str]:
             f"{appended} messages of {target.source} had append times; in {target.topic} these are create times."
         )
     if found.partitions is None:
-        said.append(
-            f"{target.topic} will be created with {target.partitions} partitions{_told(found.settings)}."
-        )
+        said.append(f"{target.topic} will be created with {target.partitions} partitions{_told(found.own)}.")
     elif found.partitions > target.partitions and not request.by_key:
         said.append(
             f"{target.topic} has {found.partitions} partitions, and {target.source} had {target.partitions}: "

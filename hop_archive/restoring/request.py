@@ -10,12 +10,30 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from hop_archive.errors import ConfigurationError
+from hop_archive.message import TopicPartition
 from hop_archive.selecting import Query
+from hop_archive.slices import OffsetRange
 
 Generations: TypeAlias = Literal["latest", "all"] | int
 """Which lives of a topic: the latest, all one after another, or the one of this number."""
 
 SAME_NAME = "{topic}"
+
+
+def generations_of(text: str) -> Generations:
+    """Which lives ``latest``, ``all`` or a number means.
+
+    Raises:
+        ConfigurationError: It is none of these.
+    """
+    if text == "latest":
+        return "latest"
+    if text == "all":
+        return "all"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ConfigurationError(f"Wanted latest, all or a number for the generation, found {text!r}.")
+
 
 _LEGAL = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -26,6 +44,7 @@ class Request:
 
     Attributes:
         query: Which messages. Those that were taken back are left out where its ``retracted`` is False.
+        offsets: Only these offsets, any of which, of the generations that are meant; empty: all.
         generations: Which lives of each topic.
         as_of_ms: The archive as of this moment: messages before it, of the generation that was alive then; None: now.
         template: Name of the target topic; ``{topic}`` in it stands for the archived name.
@@ -46,6 +65,7 @@ class Request:
     """
 
     query: Query = field(default_factory=Query)
+    offsets: tuple[tuple[TopicPartition, OffsetRange], ...] = ()
     generations: Generations = "latest"
     as_of_ms: int | None = None
     template: str = SAME_NAME
@@ -84,6 +104,11 @@ class Request:
         return name
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """Names and globs of the topics that are meant; empty: all."""
+        return self.query.topics or tuple(sorted({at.topic for at, _ in self.offsets}))
+
+    @property
     def until_ms(self) -> int | None:
         """The first timestamp that is too late, whichever option said so; None: none is."""
         bounds = [bound for bound in (self.query.until_ms, self.as_of_ms) if bound is not None]
@@ -101,10 +126,11 @@ def fingerprint(request: Request, target: str, said: Mapping[str, str]) -> str:
     Args:
         request: What was asked for.
         target: The target's stanza.
-        said: Moments as they were said, by name of the option, where what they mean depends on when they are said.
+        said: Moments as they were said, where what they mean depends on when they are said: ``since``, ``until``, ``as_of``.
     """
     about = as_object(request)
-    about["query"] |= {f"{name}_ms": text for name, text in said.items()}
+    for name, text in said.items():
+        (about if name == "as_of" else about["query"])[f"{name}_ms"] = text
     # How it is gone about may change from one try to the next.
     for manner in ("skip_damaged", "skip_unsendable", "append", "set_topic_config", "keep_topic_config"):
         about.pop(manner)

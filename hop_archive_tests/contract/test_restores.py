@@ -45,10 +45,11 @@ def test_processes_that_share_a_directory_share_what_is_held(tmp_path: Path) -> 
 def test_the_same_request_finds_its_restore_until_that_is_over(catalog: Catalog) -> None:
     first = catalog.begin_restore("f", "there", {"topics": ["a"]})
     assert (first.outcome, first.request, first.progress) == ("running", {"topics": ["a"]}, {})
+    catalog.note_restore(first.number, progress={"base": {"a": [1]}, "kept": 1})
     catalog.note_restore(first.number, progress={"base": {"a": [0, 7]}})
     again = catalog.begin_restore("f", "there", {"topics": ["other"]})
     assert (again.number, again.request) == (first.number, {"topics": ["a"]})
-    assert again.progress == {"base": {"a": [0, 7]}}
+    assert again.progress == {"base": {"a": [0, 7]}, "kept": 1}
     catalog.note_restore(first.number, outcome="done", report={"messages": 3})
     following = catalog.begin_restore("f", "there", {})
     assert following.number != first.number

@@ -14,9 +14,9 @@ import pytest
 
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.cli import moments
-from hop_archive.cli.moments import milliseconds, moment_of
 from hop_archive.cli.selection import described, without_where
 from hop_archive.errors import ConfigurationError
+from hop_archive.moments import milliseconds, moment_of
 from hop_archive.selecting import Query
 from hop_archive_tests.unit.cli_helpers import DEADLINE_S, M, command, environment, invoke, mocks, place
 

@@ -32,6 +32,7 @@ PURE = {
         "generations",
         "identity",
         "message",
+        "moments",
         "objects",
         "planning",
         "reading",

@@ -1,0 +1,258 @@
+"""What a restore would do, and what stands in its way. Reads catalog, store and target; changes nothing."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from hop_archive.archive import utc_now
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.restores_protocol import Restore
+from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError, HopArchiveError
+from hop_archive.findings import Kind, Trouble
+from hop_archive.message import TopicPartition
+from hop_archive.restoring.items import Selection
+from hop_archive.restoring.planning import Plan, Target, pinned, plan
+from hop_archive.restoring.preflight import Condition, Problem, notes, problems
+from hop_archive.restoring.request import Request, fingerprint
+from hop_archive.selecting import Query
+from hop_archive.source.protocol import Setting, Source, TopicInfo
+from hop_archive.store.protocol import Store
+from hop_archive.topics import TopicPolicy
+from hop_archive.verifying import Verification, recorded_objects
+
+log = logging.getLogger(__name__)
+
+_MOST_TOLD = 20
+MOMENTS = "moments"
+"""Where a restore's progress keeps the moments that were asked for, as they were when it began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """A restore and all that it works with.
+
+    Attributes:
+        catalog: What there is.
+        store: Where it is.
+        target: Where it goes.
+        request: What is wanted.
+        policy: What the archived source says about topics: which hold tests.
+        said: Moments that depend on when they were said, as they were said; see ``fingerprint``.
+        now: The clock on the wall.
+    """
+
+    catalog: Catalog
+    store: Store
+    target: Source
+    request: Request = field(default_factory=Request)
+    policy: TopicPolicy = field(default_factory=TopicPolicy)
+    said: Mapping[str, str] = field(default_factory=dict)
+    now: Callable[[], datetime] = utc_now
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this restore from others."""
+        return fingerprint(self.request, self.target.name, self.said)
+
+    def running(self) -> Restore | None:
+        """The restore of this request that was begun and is not over, if there is one."""
+        begun = self.catalog.restores(running_only=True, limit=10_000)
+        return next((one for one in begun if one.fingerprint == self.fingerprint), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is to be done.
+
+    Attributes:
+        restoration: With the moments of the restore that is gone on with.
+        plan: What is to be written where.
+        begun: The restore that is gone on with; None: it is new.
+        conditions: Each target as it is.
+        problems: What stands in the way.
+        notes: What can't be kept, or is worth knowing.
+    """
+
+    restoration: Restoration
+    plan: Plan
+    begun: Restore | None
+    conditions: Mapping[str, Condition]
+    problems: Sequence[Problem]
+    notes: Sequence[str]
+
+    def refuse(self) -> None:
+        """Raise all that stands in the way, at once.
+
+        Raises:
+            ConfigurationError: Something does.
+            CorruptError: All that does is objects that are missing or damaged.
+        """
+        settable = self.restoration.request.set_topic_config
+        left = [one for one in self.problems if one.setting is None or not settable]
+        if not left:
+            return
+        told = "\n".join(f"  {one.where}: {one.what}. {one.remedy}" for one in left[:_MOST_TOLD])
+        more = f"\n  and {len(left) - _MOST_TOLD} more" if len(left) > _MOST_TOLD else ""
+        kind: type[HopArchiveError] = ConfigurationError
+        if all(one.remedy == _DAMAGED for one in left):
+            kind = CorruptError
+        raise kind(
+            f"Nothing was written: {len(left)} things stand in the way.\n{told}{more}",
+            problems=[one.what for one in left],
+        )
+
+    @property
+    def selection(self) -> Selection:
+        """Where the messages come from."""
+        return Selection(self.restoration.catalog, self.restoration.request)
+
+
+def prepare(restoration: Restoration) -> Preparation:
+    """Find out what a restore would do, and all that stands in its way.
+
+    Raises:
+        ConfigurationError: Nothing is selected, or a topic means none.
+        UnavailableError: Catalog, store or target do not answer.
+    """
+    begun = restoration.running()
+    resumed = _as_it_began(restoration, begun)
+    partitions = _archived_partitions(restoration.catalog)
+    planned = plan(resumed.catalog, resumed.request, resumed.policy, partitions)
+    if begun is not None:
+        planned = pinned(planned, {name: one["lanes"] for name, one in _targets(begun).items()})
+    conditions = _conditions(resumed, planned, begun)
+    now_ms = int(resumed.now().timestamp() * 1000)
+    found = [
+        problem
+        for target in planned.targets
+        for problem in problems(target, conditions[target.topic], resumed.request, now_ms)
+    ]
+    found += _damaged(resumed, planned)
+    said = [n for t in planned.targets for n in notes(t, conditions[t.topic], resumed.request)]
+    return Preparation(resumed, planned, begun, conditions, found, said)
+
+
+def _as_it_began(restoration: Restoration, begun: Restore | None) -> Restoration:
+    """The same with the moments that the restore began with: what "2d ago" is goes on."""
+    moments = {} if begun is None else begun.progress.get(MOMENTS, {})
+    if not moments:
+        return restoration
+    request = restoration.request
+    query = replace(request.query, since_ms=moments["since_ms"], until_ms=moments["until_ms"])
+    return replace(restoration, request=replace(request, query=query, as_of_ms=moments["as_of_ms"]))
+
+
+def moments(request: Request) -> dict[str, Any]:
+    """What ``prepare`` needs to go on later with the same moments."""
+    return {
+        "since_ms": request.query.since_ms,
+        "until_ms": request.query.until_ms,
+        "as_of_ms": request.as_of_ms,
+    }
+
+
+def _targets(begun: Restore) -> dict[str, Mapping[str, Any]]:
+    return {name: one for name, one in begun.progress.items() if name != MOMENTS}
+
+
+def _archived_partitions(catalog: Catalog) -> dict[str, int]:
+    """How many partitions topics had, as their last snapshots say."""
+    return {
+        one.name: int(one.content.get("partitions", 0)) for one in catalog.snapshots("topic")
+    }  # the latest of several clusters
+
+
+def archived_settings(catalog: Catalog, topic: str) -> dict[str, str]:
+    """The settings that a topic had of its own, as the last snapshot says; empty where there is none."""
+    found = list(catalog.snapshots("topic", [topic]))
+    return dict(found[-1].content.get("settings", {})) if found else {}
+
+
+def _conditions(restoration: Restoration, planned: Plan, begun: Restore | None) -> dict[str, Condition]:
+    source, names = restoration.target, [target.topic for target in planned.targets]
+    there = source.topics(names)
+    settings = {name: _values(found) for name, found in _told_settings(source, there).items()}
+    usual = _usual(source) if len(there) < len(names) else {}
+    marks = source.watermarks([at for info in there.values() for at in _partitions(info)])
+    held = Counter[str]()
+    for at, mark in marks.items():
+        held[at.topic] += mark.high - mark.low
+    resumed = _targets(begun) if begun else {}
+    return {
+        name: Condition(
+            there[name].partitions if name in there else None,
+            held[name],
+            settings.get(name, {}) if name in there else usual | own,
+            own,
+            name in resumed,
+        )
+        for target in planned.targets
+        for name, own in [(target.topic, _own(restoration, target))]
+    }
+
+
+def _told_settings(source: Source, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
+    """The settings of topics; none where the credentials do not allow to look: Kafka's defaults are assumed then."""
+    try:
+        return source.settings(topics)
+    except ForbiddenError as error:
+        log.warning("The settings of the target are not known, and taken to be Kafka's defaults: %s", error)
+        return {}
+
+
+def _values(settings: Mapping[str, Setting]) -> dict[str, str]:
+    return {name: one.value for name, one in settings.items()}
+
+
+def _usual(source: Source) -> dict[str, str]:
+    """What topics of the cluster have that set nothing of their own, as far as one that is there tells."""
+    any_topic = list(itertools.islice(source.topics(), 1))
+    found = _told_settings(source, any_topic).get(any_topic[0], {}) if any_topic else {}
+    return {name: one.value for name, one in found.items() if not one.own}
+
+
+def _partitions(info: TopicInfo) -> list[TopicPartition]:
+    return [TopicPartition(info.name, number) for number in range(info.partitions)]
+
+
+def _own(restoration: Restoration, target: Target) -> dict[str, str]:
+    """What a topic is created with: what it was set to when archived, and what was asked for."""
+    return archived_settings(restoration.catalog, target.source) | dict(restoration.request.topic_settings)
+
+
+_DAMAGED = "Mend it (hop-archive repair), or leave out what is missing: --skip-damaged."
+
+
+def _damaged(restoration: Restoration, planned: Plan) -> list[Problem]:
+    """Objects of the selection that are not there, or not as long as they should be; by listing."""
+    if restoration.request.skip_damaged:
+        return []
+    found: list[Problem] = []
+    for target in planned.targets:
+        wanted = Verification(restoration.catalog, restoration.store, Query(topics=(target.source,)))
+        troubles = {
+            t.object_key: t for t in recorded_objects(wanted, target.source) if t.kind in _WORTH_TELLING
+        }
+        if troubles:
+            found += _selected(restoration, target, troubles)
+    return found
+
+
+_WORTH_TELLING = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE)
+
+
+def _selected(restoration: Restoration, target: Target, troubles: Mapping[str, Trouble]) -> list[Problem]:
+    selection = Selection(restoration.catalog, restoration.request)
+    told: dict[str, Problem] = {}
+    for item in selection.items(target):
+        trouble = troubles.get(item.row.object_key)
+        if trouble is not None and trouble.object_key not in told:
+            what = f"object {trouble.object_key}: {trouble.detail}"
+            told[trouble.object_key] = Problem(target.source, what, _DAMAGED)
+    return list(told.values())

@@ -1,0 +1,377 @@
+"""A restore from beginning to end, and on from wherever an earlier try got to."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hop_archive.document import alternative_key
+from hop_archive.errors import ConflictError, UnavailableError
+from hop_archive.message import TopicPartition
+from hop_archive.objects import OWN_FOLDER
+from hop_archive.restoring import groups, journal
+from hop_archive.restoring.comparing import Comparison, compare
+from hop_archive.restoring.journal import Journal
+from hop_archive.restoring.manners import Manners, Progress
+from hop_archive.restoring.planning import Target, stops
+from hop_archive.restoring.preflight import Condition, problems
+from hop_archive.restoring.preparing import MOMENTS, Preparation, Restoration, moments, prepare
+from hop_archive.restoring.request import as_object
+from hop_archive.restoring.writing import Place, Writer, Written, already_there
+from hop_archive.source.protocol import Setting
+from hop_archive.store.protocol import Created, NewObject
+
+log = logging.getLogger(__name__)
+
+_SETTLE_S = 0.5
+_BACKOFF_S = (1.0, 2.0, 5.0, 10.0)
+_MOST_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a restore.
+
+    Attributes:
+        number: Its number in the catalog.
+        report: All that there is to tell, JSON-able.
+        complete: Whether all is written; False where somebody asked to stop.
+        differences: How many messages the target does not hold as they were to be.
+        left_out: How many were left out because they cannot be had, or not be sent.
+    """
+
+    number: int
+    report: Mapping[str, Any]
+    complete: bool
+    differences: int
+    left_out: int
+
+
+def restore(
+    restoration: Restoration,
+    manners: Manners,
+    folder: Path,
+    *,
+    move_groups: Sequence[str] | None = None,
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Write what is selected, read it back, and say what is where. Running it again goes on, or does nothing.
+
+    Args:
+        restoration: What, from where, to where.
+        manners: How.
+        folder: Where files may be kept meanwhile: about 60 bytes a message.
+        move_groups: Consumer groups to set on the target; empty: all that are known; None: none.
+        restart: Whether to give up an earlier try of the same restore, and begin anew.
+        progress: Told how far it is.
+
+    Raises:
+        ConfigurationError: Something stands in the way: all of it is named, and nothing was written.
+        CorruptError: A message is missing or damaged: everything before it is written.
+        ConflictError: The same restore, or another to the same topic, is at work; or another writer wrote there.
+        UnavailableError: Something did not answer for longer than ``manners.patience_s``.
+    """
+    with restoration.catalog.hold(f"the restore {restoration.fingerprint[:12]}, which is this very one"):
+        if restart:
+            _abandon(restoration)
+        found = prepare(restoration)
+        found.refuse()
+        run = _Run(found, manners, folder, move_groups, progress or Progress())
+        return run.all()
+
+
+def _abandon(restoration: Restoration) -> None:
+    begun = restoration.running()
+    if begun is None:
+        return
+    for name, one in begun.progress.items():
+        if name != MOMENTS and one["settings_before"] and restoration.target.topics([name]):
+            restoration.target.change_settings(name, one["settings_before"])
+    restoration.catalog.note_restore(begun.number, outcome="abandoned")
+
+
+class _Run:
+    """One try of a restore."""
+
+    def __init__(
+        self,
+        found: Preparation,
+        manners: Manners,
+        folder: Path,
+        move_groups: Sequence[str] | None,
+        progress: Progress,
+    ) -> None:
+        self._found = found
+        self._own = found.restoration
+        self._manners = manners
+        self._folder = folder
+        self._move_groups = move_groups
+        self._progress = progress
+        self._cluster = self._own.target.cluster_id()
+        self._record = found.begun or self._begin()
+        self._results: dict[str, Any] = {}
+
+    def _begin(self) -> Any:
+        names = [target.topic for target in self._found.plan.targets]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        target = f"{self._own.target.name} ({self._cluster}): {', '.join(names[:3])}{more}"
+        asked = as_object(self._own.request)
+        record = self._own.catalog.begin_restore(self._own.fingerprint, target, asked)
+        self._own.catalog.note_restore(record.number, progress={MOMENTS: moments(self._own.request)})
+        return record
+
+    def all(self) -> Outcome:
+        """Write every target that is not done yet."""
+        self._progress.total = self._found.plan.messages
+        complete = True
+        for target in self._found.plan.targets:
+            state = dict(self._record.progress.get(target.topic, {}))
+            if "result" not in state:
+                complete = self._one(target, state)
+            if not complete:
+                break
+            result = self._results.setdefault(target.topic, state.get("result"))
+            self._progress.there = max(
+                self._progress.there, sum(r["messages"] for r in self._results.values())
+            )
+            del result
+        return self._ended(complete=complete)
+
+    def _one(self, target: Target, state: dict[str, Any]) -> bool:
+        """Write one target, and compare; whether it is complete."""
+        self._progress.topic = target.topic
+        with self._own.catalog.hold(f"the restore to topic {target.topic} of cluster {self._cluster}"):
+            place = self._ready(target, state)
+            before = self._progress.there
+            written = self._written(target, place, before)
+            if not written.complete:
+                return False
+            result = self._result(target, place, written, state)
+            self._put_back(target, state)
+            state["result"] = self._results[target.topic] = result
+            self._note(target, state)
+            shutil.rmtree(self._journal(target), ignore_errors=True)
+        return True
+
+    # --- making ready
+
+    def _ready(self, target: Target, state: dict[str, Any]) -> Place:
+        """The target as it was when the restore began to write to it; that is noted before anything is written."""
+        source = self._own.target
+        condition = self._found.conditions[target.topic]
+        if not state:
+            source.create_topic(target.topic, target.partitions, condition.own)
+            info = source.topics([target.topic])[target.topic]
+            at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
+            marks = source.watermarks(at)
+            state |= {
+                "topic_id": info.topic_id,
+                "partitions": info.partitions,
+                "base": {str(one.partition): mark.high for one, mark in marks.items()},
+                "lanes": stops(target),
+                "settings_before": {},
+            }
+            state["settings_before"] = self._before(target, condition)
+            self._note(target, state)
+        self._set(target, condition, state)
+        base = {int(number): offset for number, offset in state["base"].items()}
+        return Place(source, target.topic, state["topic_id"], state["partitions"], base)
+
+    def _before(self, target: Target, condition: Condition) -> dict[str, str | None]:
+        """What is to be put back afterwards: each setting that has to change, as the topic has it of its own."""
+        needed = self._needed(target, condition)
+        own: Mapping[str, Setting] = self._own.target.settings([target.topic]).get(target.topic, {})
+        return {name: own[name].value if name in own and own[name].own else None for name in needed}
+
+    def _needed(self, target: Target, condition: Condition) -> dict[str, str]:
+        now_ms = int(self._own.now().timestamp() * 1000)
+        found = problems(target, replace(condition, held=0), self._own.request, now_ms)
+        return dict(one.setting for one in found if one.setting is not None)
+
+    def _set(self, target: Target, condition: Condition, state: Mapping[str, Any]) -> None:
+        wanted = {k: v for k, v in self._needed(target, condition).items() if k in state["settings_before"]}
+        if wanted:
+            log.info("Setting %s on %s for the time of the restore", wanted, target.topic)
+            self._own.target.change_settings(target.topic, wanted)
+
+    def _put_back(self, target: Target, state: Mapping[str, Any]) -> None:
+        before = state["settings_before"]
+        if before and not self._own.request.keep_topic_config:
+            log.info("Putting back %s on %s", before, target.topic)
+            self._own.target.change_settings(target.topic, before)
+
+    # --- writing
+
+    def _written(self, target: Target, place: Place, before: int) -> Written:
+        """Write; where something does not answer, wait, look how far it got, and go on."""
+        waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
+        failing_since: float | None = None
+        best = -1
+        for attempt in itertools.count():
+            try:
+                self._progress.there = before
+                return self._try(target, place, settle=attempt > 0 or self._found.begun is not None)
+            except UnavailableError as error:
+                now = self._manners.monotonic()
+                if self._progress.there > best or failing_since is None:
+                    best, failing_since = self._progress.there, now
+                if now - failing_since > self._manners.patience_s or self._manners.stop():
+                    raise
+                log.warning("The restore waits and goes on: %s", error)
+                self._manners.sleep(next(waits))
+        raise AssertionError("count() does not end")
+
+    def _try(self, target: Target, place: Place, *, settle: bool) -> Written:
+        shutil.rmtree(self._journal(target), ignore_errors=True)
+        with Journal(self._journal(target)) as kept:
+            own = self._own
+            writer = Writer(self._found.selection, own.store, place, kept, self._manners, self._progress)
+            return writer.write(target, self._already(place, settle=settle))
+
+    def _already(self, place: Place, *, settle: bool) -> dict[int, int]:
+        """How much stands there; what a broken connection left on its way may yet arrive, so twice the same."""
+        counts = already_there(place)
+        while settle:
+            self._manners.sleep(_SETTLE_S)
+            again = already_there(place)
+            if again == counts:
+                break
+            counts = again
+        return counts
+
+    def _journal(self, target: Target) -> Path:
+        return self._folder / target.topic
+
+    # --- afterwards
+
+    def _result(
+        self, target: Target, place: Place, written: Written, state: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        compared = None
+        if self._manners.check:
+            compared = compare(place, self._journal(target), self._manners, self._progress)
+        return {
+            "source_topic": target.source,
+            "messages": sum(written.counts.values()),
+            "partitions": [
+                {
+                    "partition": number,
+                    "messages": count,
+                    "first_offset": place.base.get(number, 0),
+                    "last_offset": place.base.get(number, 0) + count - 1,
+                }
+                for number, count in sorted(written.counts.items())
+            ],
+            **_compared(compared),
+            "left_out": [one._asdict() for one in written.left_out],
+            "left_out_count": written.left_out_count,
+            "tests_left_out": written.tests,
+            "settings_changed": sorted(state["settings_before"]),
+            "offset_map": self._kept_map(target),
+            "groups": self._moved(target),
+        }
+
+    def _kept_map(self, target: Target) -> list[str]:
+        """Put the map from old to new offsets into the store; its keys."""
+        return [
+            self._put(f"offset-map/{target.topic}/{path.name}".removesuffix(".parquet"), ".parquet", path)
+            for path in journal.files(self._journal(target))
+        ]
+
+    def _put(self, name: str, ending: str, content: Path | bytes) -> str:
+        """Put something under the restore's folder in the store: beside what an earlier try left, if that is other."""
+        folder = f"{OWN_FOLDER}restores/{self._record.number:06}-{self._own.fingerprint[:8]}"
+        body = content if isinstance(content, bytes) else content.read_bytes()
+        for attempt in range(_MOST_ATTEMPTS):
+            key = alternative_key(f"{folder}/{name}.bson", attempt).removesuffix(".bson") + ending
+            (created,) = self._own.store.create([NewObject(key, body)])
+            if created is not Created.OTHER:
+                return key
+        raise ConflictError(
+            f"{_MOST_ATTEMPTS} other objects stand where {folder}/{name}{ending} was to be put.",
+            remedy="Find out who writes there; nothing was overwritten.",
+        )
+
+    def _moved(self, target: Target) -> list[dict[str, Any]]:
+        """Set the groups that were asked for; what each has then, as the cluster says."""
+        if self._move_groups is None:
+            return []
+        latest = max((lane.lineage.generation for lane in target.lanes if lane.lineage), default=None)
+        if latest is None:
+            return []
+        return [
+            {"group": name, "offsets": self._set_group(name, offsets)}
+            for name, offsets in self._groups_of(target, latest)
+        ]
+
+    def _groups_of(self, target: Target, generation: int) -> Iterator[tuple[str, dict[TopicPartition, int]]]:
+        lived = self._own.catalog.generations([target.source]).get(target.source, ())
+        cluster = next((one.cluster_id for one in lived if one.number == generation), None)
+        for one in self._own.catalog.snapshots("group", self._move_groups or None, cluster):
+            committed = {TopicPartition(t, p): offset for t, p, offset in one.content.get("offsets", ())}
+            new = groups.moved(self._journal(target), target.source, generation, committed, target.topic)
+            if new:
+                yield one.name, new
+
+    def _set_group(self, name: str, offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
+        source = self._own.target
+        source.set_group_offsets(name, offsets)
+        found = source.groups().get(name, {})
+        wrong = {at: found.get(at) for at, offset in offsets.items() if found.get(at) != offset}
+        if wrong:
+            raise ConflictError(
+                f"Consumer group {name} was set to {dict(offsets)}, and stands at {wrong}.",
+                remedy="Stop the group's members, and run the same command again.",
+                group=name,
+            )
+        return [[at.topic, at.partition, offset] for at, offset in sorted(offsets.items())]
+
+    def _note(self, target: Target, state: Mapping[str, Any]) -> None:
+        self._own.catalog.note_restore(self._record.number, progress={target.topic: state})
+
+    def _ended(self, *, complete: bool) -> Outcome:
+        results = dict(self._results)
+        differences = sum(one.get("difference_count") or 0 for one in results.values())
+        left_out = sum(one["left_out_count"] for one in results.values())
+        report = {
+            "restore": self._record.number,
+            "fingerprint": self._own.fingerprint,
+            "outcome": "done" if complete and not differences else ("failed" if complete else "stopped"),
+            "target": self._own.target.name,
+            "cluster_id": self._cluster,
+            "request": as_object(self._own.request),
+            "checked": self._manners.check,
+            "messages": sum(one["messages"] for one in results.values()),
+            "left_out": left_out,
+            "differences": differences,
+            "topics": results,
+            "notes": list(self._found.notes),
+        }
+        if complete:
+            report["report"] = self._kept_report(report)
+            outcome = "failed" if differences else "done"
+            self._own.catalog.note_restore(self._record.number, outcome=outcome, report=report)
+        return Outcome(self._record.number, report, complete, differences, left_out)
+
+    def _kept_report(self, report: Mapping[str, Any]) -> str:
+        import json
+
+        body = json.dumps(report, indent=2, ensure_ascii=False).encode()
+        return self._put("report", ".json", body)
+
+
+def _compared(found: Comparison | None) -> dict[str, Any]:
+    if found is None:
+        return {"compared": None, "differences": [], "difference_count": None, "append_times": None}
+    return {
+        "compared": found.messages,
+        "differences": [one._asdict() for one in found.differences],
+        "difference_count": found.difference_count,
+        "append_times": found.append_times,
+    }

@@ -1,0 +1,84 @@
+"""Whatever call of a restore fails or is the last: the same command goes on, and each message is there once, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hop_archive.errors import HopArchiveError
+from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
+from hop_archive.restoring import items, writing
+from hop_archive.restoring.request import Request
+from hop_archive.source.mock_cluster import MockCluster
+from hop_archive_tests.restores import archived_world, empty_cluster, held, restoration, run, stored
+from hop_archive_tests.worlds import BUSY, QUIET, World
+
+REQUEST = Request(template="{topic}.again")
+PAIRS = 60
+
+
+@pytest.fixture(autouse=True)
+def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that some dozens of messages make many calls."""
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    monkeypatch.setattr(items, "PAGE", 9)
+
+
+def attempt(world: World, cluster: MockCluster, folder: Path, faults: Faults, request: Request) -> None:
+    with contextlib.suppress(CrashError, HopArchiveError):
+        run(restoration(world, cluster, request, faults), folder)
+
+
+def finish(world: World, cluster: MockCluster, folder: Path, request: Request) -> None:
+    done = [one for one in world.catalog.restores() if one.outcome == "done"]
+    if not done:  # its very last call may have been the one that failed, after it took effect
+        outcome = run(restoration(world, cluster, request), folder)
+        assert (outcome.complete, outcome.differences, outcome.left_out) == (True, 0, 0)
+    archive = world.archive()
+    for topic in (BUSY, QUIET):
+        assert held(cluster, f"{topic}.again") == stored(archive, topic)
+
+
+def calls_without_faults(world: World, folder: Path, request: Request) -> list[str]:
+    faults = Faults()
+    run(restoration(world, empty_cluster(), request, faults), folder)
+    return faults.calls
+
+
+@pytest.mark.parametrize("when", When)
+@pytest.mark.parametrize("act", [crash, fail])
+def test_whatever_single_call_fails_or_is_the_last_the_same_command_completes_the_restore(
+    when: When, act: Callable[[str], None], tmp_path: Path
+) -> None:
+    calls = calls_without_faults(archived_world("segment"), tmp_path / "calls", REQUEST)
+    assert {name.partition(".")[0] for name in calls} == {"catalog", "store", "target", "reader"}
+    for number in range(1, len(calls) + 1):
+        world, cluster = archived_world("segment"), empty_cluster()
+        attempt(world, cluster, tmp_path / f"{number}", Faults((Fault(number, when, act),)), REQUEST)
+        finish(world, cluster, tmp_path / f"{number} again", REQUEST)
+
+
+@pytest.mark.parametrize(
+    "request_", [REQUEST, Request(template="{topic}.again", skip_damaged=True)], ids=["by rows", "by content"]
+)
+def test_random_pairs_of_faults_leave_nothing_lost_doubled_or_out_of_order(
+    request_: Request, tmp_path: Path
+) -> None:
+    count = len(calls_without_faults(archived_world(), tmp_path / "calls", request_))
+    chance = random.Random(11)
+    for number in range(PAIRS):
+        world, cluster = archived_world(), empty_cluster()
+        first, second = (
+            Fault(chance.randint(1, count), chance.choice(list(When)), chance.choice([crash, fail]))
+            for _ in range(2)
+        )
+        if chance.random() < 0.5:
+            attempt(world, cluster, tmp_path / f"{number}", Faults((first, second)), request_)
+        else:
+            attempt(world, cluster, tmp_path / f"{number}", Faults((first,)), request_)
+            attempt(world, cluster, tmp_path / f"{number} b", Faults((second,)), request_)
+        finish(world, cluster, tmp_path / f"{number} c", request_)

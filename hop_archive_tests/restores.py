@@ -1,0 +1,87 @@
+"""What tests of restoring share: worlds that were archived, targets, and what a target should hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from hop_archive.archive import Archive
+from hop_archive.document import decode
+from hop_archive.faults import Faults
+from hop_archive.following import catch_up
+from hop_archive.message import Header, Message, TopicPartition
+from hop_archive.restoring.manners import Manners, Progress
+from hop_archive.restoring.preparing import Restoration
+from hop_archive.restoring.request import Request
+from hop_archive.restoring.running import Outcome, restore
+from hop_archive.source.mock import MockSource
+from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.topics import Layout
+from hop_archive_tests.invariants import committed, fetched
+from hop_archive_tests.worlds import NOW_MS, World, awkward_world, exhausted, ticking
+
+
+class Content(NamedTuple):
+    """What a restored message has to have in common with the archived one."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+    timestamp_ms: int
+
+
+def content(message: Message) -> Content:
+    return Content(message.key, message.value, message.headers, message.timestamp_ms)
+
+
+def archived_world(layout: Layout = "message") -> World:
+    """The awkward world, archived."""
+    world = awkward_world(layout)
+    exhausted(catch_up(world.archive(), overlap=0))
+    return world
+
+
+def empty_cluster() -> MockCluster:
+    return MockCluster(clock=lambda: NOW_MS, sleep=lambda _: None)
+
+
+def held(cluster: MockCluster, topic: str) -> dict[int, list[Content]]:
+    """What a topic holds, by partition, as readers of committed messages see it."""
+    with cluster.read() as state:
+        count = len(state.topics[topic].logs)
+    return {n: [content(m) for m in committed(cluster, TopicPartition(topic, n))] for n in range(count)}
+
+
+def stored(archive: Archive, topic: str) -> dict[int, list[Content]]:
+    """What the archive holds of the latest generation of a topic, by partition, in order of offset."""
+    found: dict[int, list[Content]] = {}
+    latest = archive.catalog.generations([topic])[topic][-1].number
+    for row in archive.catalog.rows(topic):
+        if row.generation == latest and row.partition is not None and not row.retracted:
+            message = decode(fetched(archive.store, row)).message
+            found.setdefault(row.partition, []).append(content(message))
+    return found
+
+
+def restoration(
+    world: World, cluster: MockCluster, request: Request, faults: Faults | None = None, **more: object
+) -> Restoration:
+    """A restore of a world into a cluster, whose calls are all subject to ``faults``."""
+    wrap = (faults or Faults()).wrap
+    return Restoration(
+        catalog=wrap(world.catalog, "catalog"),
+        store=wrap(world.store, "store"),
+        target=wrap(MockSource("there", cluster=cluster), "target"),
+        request=request,
+        **more,  # type: ignore[arg-type]  # as given
+    )
+
+
+def patient(**more: object) -> Manners:
+    """Manners that wait for nothing; with ``patience_s``, which is 0, an outage ends the restore."""
+    defaults: dict[str, object] = {"patience_s": 0.0, "sleep": lambda _: None, "monotonic": ticking()}
+    return Manners(**{**defaults, **more})  # type: ignore[arg-type]  # as given
+
+
+def run(own: Restoration, folder: Path, manners: Manners | None = None, **more: object) -> Outcome:
+    return restore(own, manners or patient(), folder, progress=Progress(), **more)  # type: ignore[arg-type]  # as given

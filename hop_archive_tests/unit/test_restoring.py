@@ -1,0 +1,517 @@
+"""What a restore writes, what it leaves out, and what it notices. On mocks; real ones are in ``integration``."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hop_archive.document import Document, crc32, decode, encode
+from hop_archive.errors import (
+    ConfigurationError,
+    ConflictError,
+    CorruptError,
+    ForbiddenError,
+    GenerationChangedError,
+    MissingSettingError,
+    UnavailableError,
+)
+from hop_archive.following import catch_up
+from hop_archive.identity import ID_HEADER
+from hop_archive.message import Message, TopicPartition
+from hop_archive.restoring import groups, journal, writing
+from hop_archive.restoring.manners import Progress
+from hop_archive.restoring.partitioning import partition_of
+from hop_archive.restoring.preparing import prepare
+from hop_archive.restoring.request import Request
+from hop_archive.selecting import Query
+from hop_archive.slices import Lineage, OffsetRange
+from hop_archive.source.mock import MockSource
+from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import Extent, NewObject
+from hop_archive.topics import TopicPolicy
+from hop_archive_tests.invariants import committed
+from hop_archive_tests.restores import (
+    archived_world,
+    content,
+    empty_cluster,
+    held,
+    patient,
+    restoration,
+    run,
+    stored,
+)
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, adopted_row, exhausted
+
+AGAIN = f"{BUSY}.again"
+ONE = Request(query=Query(topics=(BUSY,)), template="{topic}.again")
+
+
+def wholly(world: World, request: Request, tmp_path: Path, cluster: MockCluster | None = None) -> MockCluster:
+    """Restore without a fault; the target."""
+    target = cluster or empty_cluster()
+    outcome = run(restoration(world, target, request), tmp_path)
+    assert (outcome.complete, outcome.differences, outcome.left_out) == (True, 0, 0)
+    return target
+
+
+@pytest.mark.parametrize("layout", ["message", "segment"])
+def test_everything_is_put_back_as_it_was_to_the_same_partitions_in_order(
+    layout: str, tmp_path: Path
+) -> None:
+    world = archived_world(layout)  # type: ignore[arg-type]  # one of the two
+    target = wholly(world, Request(template="{topic}.again"), tmp_path)
+    for topic in (BUSY, QUIET):
+        assert held(target, f"{topic}.again") == stored(world.archive(), topic)
+    assert any(m.headers.count(("a", None)) for m in held(target, f"{QUIET}.again")[0])
+
+
+def test_duplicates_can_be_put_back_too_for_the_exact_stream(tmp_path: Path) -> None:
+    world = archived_world()
+    target = wholly(world, replace(ONE, duplicates=True), tmp_path)
+    for number in range(2):
+        original = committed(world.cluster, TopicPartition(BUSY, number))
+        assert held(target, AGAIN)[number] == [content(message) for message in original]
+
+
+def test_the_archives_own_id_is_left_out_unless_it_is_asked_for(tmp_path: Path) -> None:
+    world = archived_world()
+    derived = [row for row in world.catalog.rows(BUSY) if not row.is_client_uuid]
+    plain = wholly(world, ONE, tmp_path / "a")
+    with_ids = wholly(world, replace(ONE, keep_archive_id=True), tmp_path / "b")
+
+    def ids(cluster: MockCluster) -> set[bytes | None]:
+        return {
+            value
+            for messages in held(cluster, AGAIN).values()
+            for one in messages
+            for name, value in one.headers
+            if name == ID_HEADER
+        }
+
+    own = {row.uuid.bytes for row in derived}
+    assert own
+    assert not own & ids(plain)
+    # A message whose publisher's UUID is in use by other content keeps its own header, and gets no second one.
+    assert own - ids(with_ids) == {c.archived_as.bytes for _, c in world.catalog.collisions(BUSY)}
+
+
+def test_a_restored_topic_is_recognised_and_does_not_grow_the_archive(tmp_path: Path) -> None:
+    world = archived_world()
+    before = {topic: len(list(world.catalog.rows(topic))) for topic in (BUSY, QUIET)}
+    wholly(world, Request(append=True), tmp_path, world.cluster)
+    exhausted(catch_up(world.archive()))
+    assert {topic: len(list(world.catalog.rows(topic))) for topic in (BUSY, QUIET)} == before
+    assert sum(1 for _ in world.catalog.duplicates(BUSY)) == before[BUSY] + 3
+
+
+def test_a_selection_by_time_offset_and_uuid_is_put_back_and_nothing_else(tmp_path: Path) -> None:
+    world = archived_world()
+    rows = [row for row in world.catalog.rows(BUSY) if row.partition == 0]
+    chosen = rows[3].offset or 0
+    at = ((TopicPartition(BUSY, 0), OffsetRange(chosen, chosen + 4)),)
+    target = wholly(world, Request(offsets=at, template="{topic}.again"), tmp_path / "a")
+    expected = [row for row in rows if chosen <= (row.offset or 0) < chosen + 4]
+    assert len(held(target, AGAIN)[0]) == len(expected) > 1
+    target = wholly(
+        world, Request(query=Query(uuids=(rows[5].uuid,)), template="{topic}.again"), tmp_path / "b"
+    )
+    assert [len(found) for found in held(target, AGAIN).values()] == [1]
+    later = Query(topics=(BUSY,), since_ms=NOW_MS + 1)
+    with pytest.raises(ConfigurationError, match="Nothing in the catalog"):
+        run(restoration(world, empty_cluster(), Request(query=later)), tmp_path / "c")
+
+
+def test_a_topic_that_the_catalog_does_not_have_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=rf"Did you mean {BUSY}"):
+        run(
+            restoration(archived_world(), empty_cluster(), Request(query=Query(topics=("alerts.bussy",)))),
+            tmp_path,
+        )
+
+
+def test_the_latest_generation_is_put_back_or_all_or_the_one_that_is_named(tmp_path: Path) -> None:
+    world = archived_world()
+    first = stored(world.archive(), QUIET)[0]
+    world.cluster.recreate_topic(QUIET)
+    world.cluster.append(QUIET, b"second life")
+    exhausted(catch_up(world.archive()))
+    quiet = Request(query=Query(topics=(QUIET,)), template="{topic}.again")
+    assert len(held(wholly(world, quiet, tmp_path / "a"), f"{QUIET}.again")[0]) == 1
+    every = held(wholly(world, replace(quiet, generations="all"), tmp_path / "b"), f"{QUIET}.again")[0]
+    assert [one.value for one in every] == [*(one.value for one in first), b"second life"]
+    one = held(wholly(world, replace(quiet, generations=1), tmp_path / "c"), f"{QUIET}.again")[0]
+    assert one == first
+    born = world.catalog.generations([QUIET])[QUIET][1].detected_at.timestamp() * 1000
+    then = held(wholly(world, replace(quiet, as_of_ms=int(born) - 1), tmp_path / "d"), f"{QUIET}.again")[0]
+    assert then == first
+
+
+def test_messages_that_were_taken_back_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+    world = archived_world()
+    with world.catalog._state.change() as tables:
+        row = next(row for row in tables.rows.values() if row.topic == QUIET)
+        tables.rows[row.uuid] = row._replace(retracted=True)
+    quiet = Request(query=Query(topics=(QUIET,), retracted=False), template="{topic}.again")
+    without = held(wholly(world, quiet, tmp_path / "a"), f"{QUIET}.again")[0]
+    both = replace(quiet, query=Query(topics=(QUIET,)))
+    assert len(held(wholly(world, both, tmp_path / "b"), f"{QUIET}.again")[0]) == len(without) + 1
+
+
+def test_test_messages_can_be_left_out(tmp_path: Path) -> None:
+    world = archived_world()
+    world.cluster.append(QUIET, b"a test", headers=(("_test", b"true"),))
+    exhausted(catch_up(world.archive()))
+    outcome = run(
+        restoration(
+            world,
+            empty_cluster(),
+            Request(template="{topic}.again", tests=False),
+            policy=TopicPolicy(test_topics=(BUSY,)),
+        ),
+        tmp_path,
+    )
+    assert list(outcome.report["topics"]) == [f"{QUIET}.again"]
+    assert outcome.report["topics"][f"{QUIET}.again"]["tests_left_out"] == 1
+
+
+def test_by_key_messages_go_where_a_producer_would_put_them(tmp_path: Path) -> None:
+    world = World()
+    world.cluster.create_topic(BUSY, 2)
+    for number in range(40):
+        world.cluster.append(BUSY, b"%d" % number, key=b"key %d" % (number % 7), partition=number % 2)
+    exhausted(catch_up(world.archive()))
+    target = empty_cluster()
+    target.create_topic(AGAIN, 5)
+    wholly(world, replace(ONE, by_key=True), tmp_path, target)
+    for partition, messages in held(target, AGAIN).items():
+        assert all(partition_of(one.key, 0, 5) == partition for one in messages)
+    assert sum(map(len, held(target, AGAIN).values())) == 40
+
+
+def test_adopted_messages_which_have_no_place_are_put_back_first(tmp_path: Path) -> None:
+    world = archived_world()
+    message = Message(QUIET, -1, -1, NOW_MS - 5, 0, b"k", b"of old", ())  # type: ignore[arg-type]  # CREATE
+    own = uuid.UUID(int=77)
+    document = Document(message, own, True, b"", crc32(b"of old"))
+    body = encode(document)
+    row = adopted_row(QUIET)._replace(
+        uuid=own, is_client_uuid=True, object_key=f"{QUIET}/2023/11/14/22/{own}.bson", size_bytes=len(body),
+        crc32=crc32(body), message_crc32=crc32(b"of old"), timestamp_ms=NOW_MS - 5,
+    )  # fmt: skip
+    world.store.create([NewObject(row.object_key, body)])
+    world.catalog.adopt([row])
+    quiet = Request(query=Query(topics=(QUIET,)), template="{topic}.again")
+    target = wholly(world, quiet, tmp_path)
+    found = held(target, f"{QUIET}.again")[0]
+    assert found[0] == (b"k", b"of old", (), NOW_MS - 5)
+    assert found[1:] == stored(world.archive(), QUIET)[0]
+
+
+# --- what stands in the way
+
+
+def test_all_that_stands_in_the_way_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    world = archived_world()
+    target = empty_cluster()
+    target.create_topic(AGAIN, 1, {"max.message.bytes": "10"})
+    target.append(AGAIN, b"somebody's")
+    with pytest.raises(ConfigurationError) as caught:
+        run(restoration(world, target, ONE), tmp_path)
+    told = str(caught.value)
+    for part in (
+        "3 things",
+        "1 partitions, and 2 are needed",
+        "holds 1 offsets",
+        "max.message.bytes",
+        "--append",
+    ):
+        assert part in told
+    assert len(held(target, AGAIN)[0]) == 1
+    assert world.catalog.restores() == []
+
+
+def test_settings_are_changed_for_the_time_of_the_restore_and_put_back(tmp_path: Path) -> None:
+    world = archived_world()
+    target = empty_cluster()
+    target.create_topic(AGAIN, 2, {"max.message.bytes": "10"})
+    outcome = run(restoration(world, target, replace(ONE, set_topic_config=True)), tmp_path)
+    assert outcome.report["topics"][AGAIN]["settings_changed"] == ["max.message.bytes"]
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+    source = MockSource(cluster=target)
+    assert source.settings([AGAIN])[AGAIN]["max.message.bytes"] == ("10", True)
+
+
+def test_a_missing_object_is_told_beforehand_and_can_be_left_out(tmp_path: Path) -> None:
+    world = archived_world()
+    gone = [row for row in world.catalog.rows(BUSY) if row.partition == 1][4]
+    MockStore.delete(_deleting(world.store), [gone.object_key])
+    with pytest.raises(CorruptError, match=str(gone.uuid)):
+        run(restoration(world, empty_cluster(), ONE), tmp_path / "a")
+    target = empty_cluster()
+    outcome = run(restoration(world, target, replace(ONE, skip_damaged=True)), tmp_path / "b")
+    assert (outcome.left_out, outcome.differences) == (1, 0)
+    assert outcome.report["topics"][AGAIN]["left_out"][0]["uuid"] == str(gone.uuid)
+    assert sum(map(len, held(target, AGAIN).values())) == len(list(world.catalog.rows(BUSY))) - 1
+
+
+def test_it_stops_before_a_damaged_document_and_goes_on_when_told_to(tmp_path: Path) -> None:
+    world = archived_world()
+    bad = [row for row in world.catalog.rows(BUSY) if row.partition == 1][4]
+    body = bytearray(next(world.store.fetch([Extent(bad.object_key)])))
+    body[-3] ^= 1
+    MockStore.delete(_deleting(world.store), [bad.object_key])
+    world.store.create([NewObject(bad.object_key, bytes(body))])
+    target = empty_cluster()
+    with pytest.raises(CorruptError, match=str(bad.uuid)):
+        run(restoration(world, target, ONE), tmp_path / "a")
+    assert len(held(target, AGAIN)[1]) == 4
+    outcome = run(restoration(world, target, replace(ONE, skip_damaged=True)), tmp_path / "b")
+    assert (outcome.left_out, outcome.differences) == (1, 0)
+    expected = stored(_sound(world, bad.uuid).archive(), BUSY)
+    assert held(target, AGAIN) == expected
+
+
+def _sound(world: World, without: uuid.UUID) -> World:
+    """The world without a row, for what a target should hold."""
+    with world.catalog._state.change() as tables:
+        del tables.rows[without]
+    return world
+
+
+def _deleting(store: MockStore) -> MockStore:
+    store._deleting_allowed = True
+    return store
+
+
+def test_a_timestamp_of_zero_is_told_and_can_be_left_out(tmp_path: Path) -> None:
+    world = archived_world()
+    world.cluster.append(QUIET, b"of 1970", timestamp_ms=0)
+    exhausted(catch_up(world.archive()))
+    quiet = Request(query=Query(topics=(QUIET,)), template="{topic}.again")
+    with pytest.raises(ConfigurationError, match="timestamp 0"):
+        run(restoration(world, empty_cluster(), quiet), tmp_path / "a")
+    outcome = run(restoration(world, empty_cluster(), replace(quiet, skip_unsendable=True)), tmp_path / "b")
+    assert (outcome.left_out, outcome.differences) == (1, 0)
+
+
+def test_a_read_only_target_is_refused(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    own = replace(restoration(world, target, ONE), target=MockSource("there", cluster=target, writable=False))
+    with pytest.raises(ForbiddenError):
+        run(own, tmp_path)
+
+
+def test_topics_that_would_go_to_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="would both go to one"):
+        run(restoration(archived_world(), empty_cluster(), Request(template="one")), tmp_path)
+
+
+# --- others at work
+
+
+def test_of_two_of_the_same_at_once_one_is_refused(tmp_path: Path) -> None:
+    world = archived_world()
+    own = restoration(world, empty_cluster(), ONE)
+    held_name = f"the restore {own.fingerprint[:12]}, which is this very one"
+    with world.catalog.hold(held_name), pytest.raises(ConflictError, match="very one"):
+        run(own, tmp_path)
+
+
+class Rude(MockSource):
+    """A cluster to whose topic somebody else writes, too."""
+
+    def publish(self, messages):  # type: ignore[no-untyped-def]
+        receipts = super().publish(messages)
+        if receipts and self.cluster_is_quiet:
+            self.cluster_is_quiet = False
+            self.cluster.append(receipts[0].topic, b"mine", partition=receipts[0].partition)
+        return receipts
+
+    cluster_is_quiet = True
+
+
+def test_another_writer_is_noticed_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    own = replace(restoration(world, target, ONE), target=Rude("there", cluster=target))
+    with pytest.raises(ConflictError, match=rf"{AGAIN}\[0\].*offset"):
+        run(own, tmp_path)
+
+
+def test_what_another_wrote_after_a_crash_is_noticed_before_anything_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    stops = iter([False, False, True])
+    outcome = run(restoration(world, target, ONE), tmp_path / "a", patient(stop=lambda: next(stops)))
+    assert not outcome.complete
+    number = next(n for n, messages in held(target, AGAIN).items() if messages)
+    target.append(AGAIN, b"mine", partition=number)
+    count = len(held(target, AGAIN)[number])
+    with pytest.raises(ConflictError, match="something else"):
+        run(restoration(world, target, ONE), tmp_path / "b")
+    assert len(held(target, AGAIN)[number]) == count
+
+
+def test_a_target_that_is_deleted_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+
+    def stop_and_delete() -> bool:
+        if any(held(target, AGAIN).values()):
+            target.recreate_topic(AGAIN)
+        return False
+
+    with pytest.raises((GenerationChangedError, MissingSettingError), match=AGAIN):
+        run(restoration(world, target, ONE), tmp_path, patient(stop=stop_and_delete))
+    target.delete_topic(AGAIN)
+    with pytest.raises(GenerationChangedError, match="--restart"):
+        run(restoration(world, target, ONE), tmp_path / "b")
+    outcome = run(restoration(world, target, ONE), tmp_path / "c", restart=True)
+    assert outcome.complete
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+    assert [one.outcome for one in world.catalog.restores()] == ["done", "abandoned"]
+
+
+def test_an_outage_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    portions = iter(range(100))
+
+    def stop_the_broker() -> bool:
+        if next(portions) == 2:
+            target.stop()
+        return False
+
+    manners = patient(stop=stop_the_broker, patience_s=60.0, sleep=lambda _: target.start())
+    assert run(restoration(world, target, ONE), tmp_path, manners).complete
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+
+
+def test_an_outage_that_lasts_ends_it_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    target.stop()
+    with pytest.raises(UnavailableError):
+        run(restoration(world, target, ONE), tmp_path / "a")
+    target.start()
+    wholly(world, ONE, tmp_path / "b", target)
+
+
+def test_what_is_archived_after_it_began_is_not_of_a_restore_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    expected = stored(world.archive(), BUSY)
+    stops = iter([False, False, True])
+    run(restoration(world, target, ONE), tmp_path / "a", patient(stop=lambda: next(stops)))
+    world.cluster.append(BUSY, b"later")
+    exhausted(catch_up(world.archive()))
+    wholly(world, ONE, tmp_path / "b", target)
+    assert held(target, AGAIN) == expected
+
+
+# --- afterwards
+
+
+def test_a_message_that_differs_in_the_target_is_told_with_its_place(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+
+    class Careless(MockSource):
+        """Loses the headers of one message."""
+
+        def publish(self, messages):  # type: ignore[no-untyped-def]
+            sent = list(messages)
+            return super().publish([*sent[:3], sent[3]._replace(value=b"!"), *sent[4:]])
+
+    own = replace(restoration(world, target, ONE), target=Careless("there", cluster=target))
+    outcome = run(own, tmp_path)
+    assert (outcome.complete, outcome.differences) == (True, 1)
+    (told,) = outcome.report["topics"][AGAIN]["differences"]
+    assert told["topic"] == AGAIN
+    assert "key, value or headers" in told["what"]
+    assert world.catalog.restores()[0].outcome == "failed"
+
+
+def test_a_report_and_the_map_of_offsets_are_in_the_store(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    outcome = run(restoration(world, target, ONE), tmp_path)
+    keys = {info.key for info in world.store.listing("hop_archive/restores/")}
+    assert keys == {outcome.report["report"], *outcome.report["topics"][AGAIN]["offset_map"]}
+    folder = tmp_path / "map"
+    folder.mkdir()
+    for key in outcome.report["topics"][AGAIN]["offset_map"]:
+        (body,) = world.store.fetch([Extent(key)])
+        (folder / key.rpartition("/")[2]).write_bytes(body)
+    rows = {(row.partition, row.offset): row for row in world.catalog.rows(BUSY)}
+    entries = [entry for number in (0, 1) for entry in journal.entries(folder, number)]
+    assert {(one.partition, one.offset) for one in entries} == rows.keys()
+    for one in entries:
+        (message,) = [
+            m
+            for m in committed(target, TopicPartition(AGAIN, one.target_partition))
+            if m.offset == one.target_offset
+        ]
+        row = rows[one.partition, one.offset]
+        assert (one.uuid, one.digest) == (row.uuid.bytes, row.digest)
+        found = decode(next(world.store.fetch([Extent(row.object_key)])))
+        assert content(found.message) == content(message)
+
+
+def test_nothing_is_read_back_where_that_is_not_wanted_and_the_report_says_so(tmp_path: Path) -> None:
+    outcome = run(restoration(archived_world(), empty_cluster(), ONE), tmp_path, patient(check=False))
+    assert outcome.report["checked"] is False
+    assert outcome.report["topics"][AGAIN]["compared"] is None
+
+
+def test_offsets_of_groups_are_mapped_exactly_holes_included(tmp_path: Path) -> None:
+    with journal.Journal(tmp_path) as kept:
+        for number, old in enumerate((3, 4, 8, 20)):
+            kept.add(journal.Entry("a", 2, 5, old, b"u" * 16, 1, b"d" * 16, "b", 5, 100 + number))
+    at = Lineage("a", 2, 5)
+    wanted = {0: 100, 3: 100, 4: 101, 5: 102, 8: 102, 9: 103, 20: 103, 21: 104, 999: 104}
+    assert {old: groups.new_offset(tmp_path, at, old, 5) for old in wanted} == wanted
+    assert groups.new_offset(tmp_path, Lineage("a", 1, 5), 3, 5) is None
+    committed_offsets = {TopicPartition("a", 5): 9, TopicPartition("a", 6): 1, TopicPartition("other", 5): 1}
+    assert groups.moved(tmp_path, "a", 2, committed_offsets, "b") == {TopicPartition("b", 5): 103}
+
+
+def test_a_plan_says_how_much_it_is_and_writes_nothing() -> None:
+    world, target = archived_world(), empty_cluster()
+    found = prepare(restoration(world, target, ONE))
+    assert found.plan.messages == len(list(world.catalog.rows(BUSY)))
+    assert found.plan.measure.size_bytes == sum(row.size_bytes for row in world.catalog.rows(BUSY))
+    assert found.problems == []
+    with target.read() as state:
+        assert not state.topics
+    assert world.catalog.restores() == []
+
+
+def test_a_bound_on_the_rate_is_kept(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    slept: list[float] = []
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    manners = patient(messages_per_s=10.0, sleep=sleep, monotonic=lambda: clock[0])
+    outcome = run(restoration(world, target, ONE), tmp_path, manners)
+    assert clock[0] >= outcome.report["messages"] / 10 - 0.5
+
+
+def test_progress_counts_up_to_all_that_there_is(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def notice(now: Progress) -> None:
+        seen.append(now.there)
+
+    outcome = run(restoration(archived_world(), empty_cluster(), ONE), tmp_path, patient(notice=notice))
+    assert seen == sorted(seen)
+    assert seen[-1] == outcome.report["messages"]
