@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,7 @@ def restoration(
         store=wrap(world.store, "store"),
         target=wrap(MockSource("there", cluster=cluster), "target"),
         request=request,
+        now=lambda: datetime.datetime.fromtimestamp(NOW_MS / 1000 + 3600, tz=datetime.UTC),
         **more,  # type: ignore[arg-type]  # as given
     )
 

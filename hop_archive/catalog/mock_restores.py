@@ -69,7 +69,7 @@ class MockRestores(MockSession):
         del timeout_s  # a mock takes no time
         with self._state.read() as tables:
             rows = selected(self._name, tables.rows.values(), replace(query, limit=None))
-        times = [row.timestamp_ms for row in rows if row.timestamp_ms >= 0]
+        times = [row.timestamp_ms for row in rows if row.timestamp_ms > 0]
         sizes = [row.size_bytes for row in rows]
         return Measure(
             len(rows),
@@ -77,7 +77,7 @@ class MockRestores(MockSession):
             max(sizes, default=0),
             min(times, default=None),
             max(times, default=None),
-            sum(at == 0 for at in times),
+            sum(row.timestamp_ms == 0 for row in rows),
             sum(row.timestamp_type is TimestampType.APPEND for row in rows),
         )
 

@@ -19,8 +19,8 @@ class Measure(NamedTuple):
         messages: How many messages.
         size_bytes: Bytes of their documents.
         largest_bytes: Bytes of the largest document; 0 where there is none.
-        first_timestamp_ms: Least timestamp, of those that have one; None where none has.
-        last_timestamp_ms: Greatest timestamp of them.
+        first_timestamp_ms: Least timestamp above 0; None where there is none.
+        last_timestamp_ms: Greatest timestamp above 0.
         at_zero: How many have the timestamp 0, which no librdkafka client can send.
         by_append: How many have a timestamp that the broker gave.
     """

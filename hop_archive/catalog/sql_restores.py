@@ -9,7 +9,7 @@ LET_GO = "SELECT pg_advisory_unlock(hashtextextended(current_database() || '/' |
 
 MEASURE_BY_PLACE = (
     """SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(max(size), 0),
-              min(timestamp) FILTER (WHERE timestamp >= 0), max(timestamp) FILTER (WHERE timestamp >= 0),
+              min(timestamp) FILTER (WHERE timestamp > 0), max(timestamp) FILTER (WHERE timestamp > 0),
               count(*) FILTER (WHERE timestamp = 0), count(*) FILTER (WHERE timestamp_type = 1)
        FROM messages WHERE generation IS NOT NULL""",
     "",

@@ -130,14 +130,16 @@ def _settings(target: Target, found: Condition, request: Request, now_ms: int) -
     for check in (*checks, _retained(found, measure, now_ms), _kept_bytes(found, target)):
         if check is not None:
             name, value, what = check
-            yield Problem(target.topic, what, _remedy(target, name, value), (name, value))
+            yield Problem(target.topic, what, _remedy(target, found, name, value), (name, value))
 
 
 _Check = tuple[str, str, str]
 """The setting, the value that would do, and what is the matter."""
 
 
-def _remedy(target: Target, name: str, value: str) -> str:
+def _remedy(target: Target, found: Condition, name: str, value: str) -> str:
+    if found.partitions is None:
+        return f"Have it created with --topic-config {name}={value}."
     return f"Set {name}={value} on {target.topic}, or have it set for the time of the restore: --set-topic-config."
 
 

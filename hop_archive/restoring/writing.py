@@ -291,6 +291,7 @@ class Writer:
     def _acknowledge(self, one: _Sent, receipt: Receipt) -> None:
         wanted = self._next_offset(one.partition)
         if (receipt.partition, receipt.offset) != (one.partition, wanted):
+            self._refuse_another_life()
             raise self._overtaken(one.partition, wanted, receipt.offset)
         self._progress.sent += 1
         self._note(one)

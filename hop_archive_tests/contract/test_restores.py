@@ -90,14 +90,14 @@ def test_a_selection_is_measured_as_it_is_selected(catalog: Catalog, adopt: Adop
         Query(uuids=()),
     ):
         chosen = list(catalog.select(query))
-        dated = [row.timestamp_ms for row in chosen if row.timestamp_ms >= 0]
+        dated = [row.timestamp_ms for row in chosen if row.timestamp_ms > 0]
         assert catalog.measure(query, timeout_s=10) == Measure(
             len(chosen),
             sum(row.size_bytes for row in chosen),
             max((row.size_bytes for row in chosen), default=0),
             min(dated, default=None),
             max(dated, default=None),
-            sum(at == 0 for at in dated),
+            sum(row.timestamp_ms == 0 for row in chosen),
             sum(row.timestamp_type == 1 for row in chosen),
         )
     assert catalog.measure(Query(), timeout_s=10).messages == 5
