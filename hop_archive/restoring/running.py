@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hop_archive.catalog.restores_protocol import Restore
 from hop_archive.document import alternative_key
 from hop_archive.errors import ConflictError, UnavailableError
 from hop_archive.message import TopicPartition
@@ -61,7 +62,10 @@ def restore(
     restart: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Write what is selected, read it back, and say what is where. Running it again goes on, or does nothing.
+    """Write what is selected, read it back, and say what is where.
+
+    Running it again goes on where it was broken off; where all is done, and the target is as it was left, it does
+    nothing, and says what it said then.
 
     Args:
         restoration: What, from where, to where.
@@ -81,9 +85,41 @@ def restore(
         if restart:
             _abandon(restoration)
         found = prepare(restoration)
+        if not restart and (done := _done_before(found)) is not None:
+            return done
         found.refuse()
         run = _Run(found, manners, folder, move_groups, progress or Progress())
         return run.all()
+
+
+def _done_before(found: Preparation) -> Outcome | None:
+    """The same restore, where it is done: of the same messages, and its targets end where it left them."""
+    own = found.restoration
+    every = own.catalog.restores(limit=10_000)
+    last = next((one for one in every if one.fingerprint == own.fingerprint and one.outcome == "done"), None)
+    if found.begun is not None or last is None or not _is_as_it_was_left(found, last):
+        return None
+    log.info("Restore %s is this very one, and was done at %s", last.number, last.updated_at)
+    report = {**last.report, "notes": [f"This was done before, at {last.updated_at:%Y-%m-%d %H:%M} UTC."]}
+    return Outcome(last.number, report, True, 0, int(last.report["left_out"]))
+
+
+def _is_as_it_was_left(found: Preparation, last: Restore) -> bool:
+    topics: Mapping[str, Any] = last.report["topics"]
+    counts = [one["messages"] + one["left_out_count"] + one["tests_left_out"] for one in topics.values()]
+    if {target.topic for target in found.plan.targets} != topics.keys() or sum(counts) != found.plan.messages:
+        return False
+    target = found.restoration.target
+    now = target.topics(topics)
+    if any(name not in now or now[name].topic_id != last.progress[name]["topic_id"] for name in topics):
+        return False
+    ends = {
+        TopicPartition(name, part["partition"]): part["last_offset"] + 1
+        for name, one in topics.items()
+        for part in one["partitions"]
+    }
+    marks = target.watermarks(ends)
+    return all(at in marks and marks[at].high == end for at, end in ends.items())
 
 
 def _abandon(restoration: Restoration) -> None:

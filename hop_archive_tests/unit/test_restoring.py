@@ -402,6 +402,32 @@ def test_an_outage_that_lasts_ends_it_and_the_same_command_goes_on(tmp_path: Pat
     wholly(world, ONE, tmp_path / "b", target)
 
 
+def test_a_restore_that_is_done_is_not_done_again_unless_there_is_more_or_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    world, target = archived_world(), empty_cluster()
+    first = run(restoration(world, target, ONE), tmp_path / "a")
+    again = run(restoration(world, target, ONE), tmp_path / "b")
+    assert (again.number, again.complete) == (first.number, True)
+    assert again.report["messages"] == first.report["messages"]
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+    world.cluster.append(BUSY, b"one more")
+    exhausted(catch_up(world.archive()))
+    with pytest.raises(ConfigurationError, match="holds"):
+        run(restoration(world, target, ONE), tmp_path / "c")
+    twice = run(restoration(world, target, replace(ONE, append=True)), tmp_path / "d")
+    assert twice.number != first.number
+    assert sum(map(len, held(target, AGAIN).values())) == 2 * first.report["messages"] + 1
+
+
+def test_a_restore_whose_target_is_another_by_now_is_no_more_done(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    run(restoration(world, target, ONE), tmp_path / "a")
+    target.delete_topic(AGAIN)
+    wholly(world, ONE, tmp_path / "b", target)
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+
+
 def test_what_is_archived_after_it_began_is_not_of_a_restore_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
