@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hop_archive.catalog.protocol import Row
-from hop_archive.document import Document, crc32, decode
+from hop_archive.document import Content, Document, crc32, decode, decode_content
 from hop_archive.errors import CorruptError
 from hop_archive.identity import digest
 from hop_archive.store.protocol import Extent
@@ -31,6 +31,23 @@ def check(row: Row, body: bytes) -> tuple[Document | None, tuple[str, ...]]:
     except CorruptError as error:
         return None, (*filter(None, problems), str(error))
     return document, tuple(filter(None, (*problems, *_differences(row, document))))
+
+
+def check_content(row: Row, body: bytes) -> tuple[Content | None, tuple[str, ...]]:
+    """The content of the document that ``body`` is, where it is the very bytes that ``row`` describes.
+
+    By size, CRC-32, UUID and recorded digest, which is all that can differ where the bytes are those that were stored;
+    where they are not, ``check`` tells in what.
+    """
+    if len(body) == row.size_bytes and crc32(body) == row.crc32:
+        try:
+            found = decode_content(body)
+        except CorruptError as error:
+            return None, (str(error),)
+        if found.uuid == row.uuid and row.digest in (None, found.digest):
+            return found, ()
+    _, problems = check(row, body)
+    return None, problems
 
 
 def _differences(row: Row, document: Document) -> Iterator[str]:

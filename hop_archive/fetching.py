@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
-from typing import NamedTuple, cast
+from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from hop_archive.catalog.protocol import Row
 from hop_archive.checking import check, extent_of
@@ -14,8 +14,10 @@ from hop_archive.document import Document
 from hop_archive.errors import CorruptError, ObjectMissingError
 from hop_archive.store.protocol import Extent, Store
 
+Decoded = TypeVar("Decoded")
 
-class Fetched(NamedTuple):
+
+class FetchedAs(NamedTuple, Generic[Decoded]):
     """One row and what was found for it.
 
     Attributes:
@@ -28,13 +30,26 @@ class Fetched(NamedTuple):
 
     row: Row
     body: bytes
-    document: Document | None
+    document: Decoded | None
     problems: tuple[str, ...]
     error: ObjectMissingError | CorruptError | None = None
 
 
+Fetched: TypeAlias = FetchedAs[Document]
+"""One row and the document that was found for it."""
+
+
 def fetch_documents(store: Store, rows: Iterable[Row]) -> Iterator[Fetched]:
-    """Fetch and check the document of each row, in the order given, in bounded memory.
+    """Fetch and check the document of each row, in the order given, in bounded memory; see ``fetch_checked``."""
+    return fetch_checked(store, rows, check)
+
+
+def fetch_checked(
+    store: Store,
+    rows: Iterable[Row],
+    check: Callable[[Row, bytes], tuple[Decoded | None, tuple[str, ...]]],
+) -> Iterator[FetchedAs[Decoded]]:
+    """Fetch the document of each row, in the order given, and ``check`` it, in bounded memory.
 
     Rows are read as far ahead as the store fetches ahead. An object that is missing or too short is a problem of
     its row, and the rest follows all the same. (What was fetched ahead is then fetched again: damage is rare.)
@@ -53,10 +68,10 @@ def fetch_documents(store: Store, rows: Iterable[Row]) -> Iterator[Fetched]:
             try:
                 for body in bodies:
                     row = asked.popleft()
-                    yield Fetched(row, body, *check(row, body))
+                    yield FetchedAs(row, body, *check(row, body))
                 whole = True
             except (ObjectMissingError, CorruptError) as error:
-                yield Fetched(asked.popleft(), b"", None, (str(error).rstrip("."),), error)
+                yield FetchedAs(asked.popleft(), b"", None, (str(error).rstrip("."),), error)
 
 
 def _asking(rows: Iterable[Row], asked: deque[Row]) -> Iterator[Extent]:

@@ -15,8 +15,8 @@ from hop_archive.restoring.request import Request
 from hop_archive.selecting import Query
 from hop_archive.slices import Slice
 
-PAGE = 2_000
-"""Rows that are asked for at once, and written of one partition before the next has its turn."""
+PAGE = 10_000
+"""Rows that are asked for at once, and written of one partition before the next has its turn: some 10 MB."""
 
 _AT_ONCE = 16
 """Partitions that take turns, so that several of the target's brokers have something to do."""

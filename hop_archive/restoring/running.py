@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hop_archive.catalog.restores_protocol import Restore
+from hop_archive.collecting import calm_collector
 from hop_archive.document import alternative_key
 from hop_archive.errors import ConflictError, UnavailableError
 from hop_archive.message import TopicPartition
@@ -89,7 +90,8 @@ def restore(
             return done
         found.refuse()
         run = _Run(found, manners, folder, move_groups, progress or Progress())
-        return run.all()
+        with calm_collector():
+            return run.all()
 
 
 def _done_before(found: Preparation) -> Outcome | None:

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hop_archive.document import Document
+from hop_archive.checking import check_content
+from hop_archive.document import Content
 from hop_archive.errors import ConflictError, CorruptError, DataError, GenerationChangedError, HopArchiveError
-from hop_archive.fetching import Fetched, fetch_documents
+from hop_archive.fetching import FetchedAs, fetch_checked
 from hop_archive.identity import digest
 from hop_archive.message import Header, Message, Receipt, TopicPartition
 from hop_archive.restoring.items import Item, Selection
@@ -27,7 +28,7 @@ from hop_archive.restoring.request import Request
 from hop_archive.source.protocol import Reader, Source
 from hop_archive.store.protocol import Store
 
-PORTION_MESSAGES = 5_000
+PORTION_MESSAGES = 20_000
 PORTION_BYTES = 32 * 1024 * 1024
 """Most documents, and bytes of them, between two waits for all acknowledgements. One larger message exceeds it."""
 
@@ -213,10 +214,10 @@ class Writer:
             sent.append(_Sent(item, message.partition, content))
             yield message
 
-    def _fetched(self, portion: Sequence[Item]) -> Iterator[tuple[Item, Fetched]]:
+    def _fetched(self, portion: Sequence[Item]) -> Iterator[tuple[Item, FetchedAs[Content]]]:
         """The items with their documents; those that stand in the target already, if their rows tell, are passed."""
         wanted = list(portion) if self._needs_content else [i for i in portion if not self._is_there(i)]
-        return zip(wanted, fetch_documents(self._store, (item.row for item in wanted)), strict=False)
+        return zip(wanted, fetch_checked(self._store, (i.row for i in wanted), check_content), strict=False)
 
     def _is_there(self, item: Item) -> bool:
         """Whether it stands in the target already; if so it is noted."""
@@ -227,12 +228,12 @@ class Writer:
         self._pass(_Sent(item, item.partition, item.row.digest))
         return True
 
-    def _is_left_out(self, item: Item, found: Fetched) -> bool:
+    def _is_left_out(self, item: Item, found: FetchedAs[Content]) -> bool:
         """Whether a message is not to be written; where that is no choice of anybody's, ``_error`` says so."""
         if found.problems or found.document is None:
             self._cannot(item, "; ".join(found.problems), found.error, skip=self.request.skip_damaged)
             return True
-        if not self.request.tests and any(name == TEST_HEADER for name, _ in found.document.message.headers):
+        if not self.request.tests and any(name == TEST_HEADER for name, _ in found.document.headers):
             self._written.tests += 1
             return True
         if self._unsendable(item):
@@ -258,9 +259,8 @@ class Writer:
             object_key=row.object_key,
         )
 
-    def _message(self, item: Item, document: Document) -> _Outgoing:
-        message = document.message
-        headers = document.stored_headers if self.request.keep_archive_id else message.headers
+    def _message(self, item: Item, message: Content) -> _Outgoing:
+        headers = message.headers if self.request.keep_archive_id else message.received_headers
         where = item.partition
         if self.request.by_key or item.row.partition is None:
             where = partition_of(message.key, item.partition, self._place.partitions)
