@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the archiver needs on the Kafka cluster that it reads: see topics, read them, commit its group's offsets.
+# What the archiver needs on the Kafka cluster that it reads: see topics, read them, commit its group's offsets, and look
+# at settings and at other groups' offsets, which hop-archive snapshot keeps (without those rights, it does without).
 # Nothing else: it creates, writes and deletes nothing there. Hopskotch gives the same with a read credential;
 # this is for a cluster of your own with an authorizer.
 #
@@ -20,6 +21,8 @@ acls() {
 
 # All topics; with --resource-pattern-type prefixed --topic gcn. just those that begin so. READ brings DESCRIBE,
 # but a topic that may be seen and not read should show up as such.
-acls --operation Read --operation Describe --topic '*'
+acls --operation Read --operation Describe --operation DescribeConfigs --topic '*'
 # Committed for outside monitoring, never read back.
 acls --operation Read --group "$group"
+# Where readers stand, for restoring them with their topics.
+acls --operation Describe --group '*'

@@ -10,7 +10,8 @@ from itertools import groupby
 
 from hop_archive.catalog.mock_restores import MockRestores
 from hop_archive.catalog.mock_select import place_of, selected
-from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
+from hop_archive.catalog.mock_session import Dealt, Tables
+from hop_archive.catalog.mock_snapshots import MockSnapshots
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
     SELECT_TIMEOUT_S,
@@ -38,7 +39,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockRestores, MockSession):
+class MockCatalog(MockRestores, MockSnapshots):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:

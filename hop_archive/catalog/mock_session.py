@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
 from hop_archive.catalog.restores_protocol import Restore
+from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage
@@ -41,6 +42,7 @@ class Tables:
     duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
     restores: list[Restore] = field(default_factory=list)
+    snapshots: dict[tuple[str, str, str], Snapshot] = field(default_factory=dict)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""

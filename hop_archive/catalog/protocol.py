@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.restores_protocol import RestoreCatalog
+from hop_archive.catalog.snapshots_protocol import Snapshots
 from hop_archive.conditions import CatalogCondition
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType
@@ -276,7 +277,7 @@ SELECT_TIMEOUT_S = 60.0
 """Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
 
 
-class Catalog(RestoreCatalog, Protocol):
+class Catalog(RestoreCatalog, Snapshots, Protocol):
     """Rows, ledger, duplicates, generations. Each call is one transaction of its own."""
 
     @property

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "connect": "hop_archive.cli.connect:connect",
     "topics": "hop_archive.cli.topics:topics",
     "publish": "hop_archive.cli.publish:publish",
+    "snapshot": "hop_archive.cli.snapshot:snapshot",
     "verify": "hop_archive.cli.verify:verify",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",

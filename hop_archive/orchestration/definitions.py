@@ -15,6 +15,7 @@ from hop_archive.orchestration.restoring import TargetsResource, restore_job, re
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
+from hop_archive.orchestration.snapshots import snapshot_hourly, source_snapshot, take_source_snapshot
 
 
 def build_definitions(**resource_overrides: object) -> dg.Definitions:
@@ -26,11 +27,33 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
         "targets": TargetsResource(),
     }
     return dg.Definitions(
-        assets=[archived_messages, archive, restored_topics],
-        asset_checks=[nothing_lost, coverage_has_no_holes, lag_within_bounds],
-        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger, purge_old_runs, restore_job],
+        assets=[
+            archived_messages,
+            archive,
+            source_snapshot,
+            restored_topics,
+        ],
+        asset_checks=[
+            nothing_lost,
+            coverage_has_no_holes,
+            lag_within_bounds,
+        ],
+        jobs=[
+            archive_topic,
+            archive_quiet_topics,
+            check_archive,
+            merge_ledger,
+            purge_old_runs,
+            take_source_snapshot,
+            restore_job,
+        ],
         sensors=[topic_partitions, kafka_offsets],
-        schedules=[check_often, merge_daily, purge_daily],
+        schedules=[
+            check_often,
+            merge_daily,
+            purge_daily,
+            snapshot_hourly,
+        ],
         # What people and backfills start is in one process too: a process for each step would cost seconds
         # each, and several at once would hold several times the memory that a run may.
         executor=dg.in_process_executor,

@@ -205,14 +205,16 @@ class KafkaSource:
 
     def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
         """Committed offsets of consumer groups: a request to each broker, and one or two a group."""
-        return kafka_groups.committed(self._admin)
+        return kafka_groups.patiently(self._connection, kafka_groups.committed)
 
     def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit offsets for a group without members."""
         self._refuse_unless_writable(f"set offsets of group {group}")
         refuse_unknown(self.name, offsets, self.watermarks(offsets))
         if offsets:
-            kafka_groups.commit(self._admin, group, offsets, self._admin.deadline())
+            kafka_groups.patiently(
+                self._connection, lambda admin: kafka_groups.commit(admin, group, offsets, admin.deadline())
+            )
 
     def close(self) -> None:
         """Let go of connections and their threads; a later call connects anew."""

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 
+from hop_archive.errors import UnavailableError
 from hop_archive.message import TopicPartition
 from hop_archive.source.kafka_admin import Admin
-from hop_archive.source.kafka_client import Deadline, kafka_error, native
+from hop_archive.source.kafka_client import Connection, Deadline, kafka_error, native
+
+Result = TypeVar("Result")
 
 _AT_ONCE = 200  # each is a request of its own, or two
+_WAIT_S = 0.1
+_MOVING = ("COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR")
 _NOT_SHOWN = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.GROUP_ID_NOT_FOUND})
+
+
+def patiently(connection: Connection, work: Callable[[Admin], Result]) -> Result:
+    """``work`` with a client of its own, and with another one as long as the group's coordinator is moving.
+
+    librdkafka 2.16 asks the coordinator that it knows, which may be gone, again and again. And a cluster on which
+    no group has committed yet, or a broker that has just started, answers for a moment that it has none.
+
+    Raises:
+        HopArchiveError: What ``work`` raised, the last time where it was tried again.
+    """
+    deadline = Deadline.after(connection.timeout_s)
+    while True:
+        try:
+            with closing(Admin(connection)) as admin:
+                return work(admin)
+        except UnavailableError as error:
+            if deadline.passed or error.facts.get("kafka_error") not in _MOVING:
+                raise
+        threading.Event().wait(_WAIT_S)
 
 
 def committed(admin: Admin) -> dict[str, dict[TopicPartition, int]]:

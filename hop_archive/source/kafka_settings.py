@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
 from hop_archive.source.kafka_admin import Admin
 from hop_archive.source.kafka_client import UNKNOWN_TOPIC, Deadline
 from hop_archive.source.protocol import Setting
+
+_TOLD_S = 2.0
+_POLL_S = 0.05
 
 
 def describe(admin: Admin, topics: Collection[str], deadline: Deadline) -> dict[str, dict[str, Setting]]:
@@ -36,7 +40,11 @@ def all_own(found: Mapping[str, Mapping[str, Setting]]) -> dict[str, dict[str, S
 
 
 def change(admin: Admin, topic: str, changes: Mapping[str, str | None]) -> None:
-    """Set the settings that have a value, and remove those that have none, in one request."""
+    """Set the settings that have a value, and remove those that have none, in one request.
+
+    Waits until a broker tells them, which the controller does later than it says yes; for two seconds at most,
+    since a broker may tell a value in other words.
+    """
     if not changes:
         return
     deadline = admin.deadline()
@@ -44,6 +52,18 @@ def change(admin: Admin, topic: str, changes: Mapping[str, str | None]) -> None:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
     futures = admin.client().incremental_alter_configs([resource], request_timeout=deadline.left_s)
     admin.settle(futures, f"changing settings of topic {topic}", deadline)
+    told_by = Deadline.after(_TOLD_S)
+    while not told_by.passed and not _are_told(describe(admin, [topic], deadline).get(topic, {}), changes):
+        threading.Event().wait(_POLL_S)
+
+
+def _are_told(found: Mapping[str, Setting], changes: Mapping[str, str | None]) -> bool:
+    for name, value in changes.items():
+        setting = found.get(name)
+        told = setting.value if setting and (value is not None or setting.own) else None
+        if told != value:
+            return False
+    return True
 
 
 def _settings(entries: Mapping[str, ConfigEntry]) -> dict[str, Setting]:

@@ -29,6 +29,7 @@ GROUP_ID = "hop_archive"
 """The group under which `MockSource.note_progress` notes."""
 
 _WAIT_S = 0.005
+_WRITING = frozenset({"write", "create", "alter", "alter_configs", "delete"})
 
 
 class MockSource:
@@ -78,9 +79,7 @@ class MockSource:
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         """Everything, or all but writing where the stanza does not allow it."""
-        may = frozenset(
-            {"read", "describe", *({"write", "create", "alter", "delete"} if self._writable else ())}
-        )
+        may = frozenset({"read", "describe", "describe_configs", *(_WRITING if self._writable else ())})
         return dict.fromkeys(self.topics(topics), may)
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:

@@ -158,6 +158,8 @@ class Source(Protocol):
         """Set settings of a topic, and remove its own where the value is None, so that the default is in force.
 
         All of them or none, and no others; doing it again changes nothing. What is not set is removed already.
+        Brokers take a moment, longer than this call waits perhaps: a message that goes by the new settings may be
+        refused by the old ones until then.
 
         Raises:
             ForbiddenError: The stanza is not writable (nothing was connected), or the credentials do not allow it.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import (
     ResourcePatternType,
     ResourceType,
@@ -19,11 +21,13 @@ from confluent_kafka.admin._resource import (
 from pydantic import SecretStr
 
 from hop_archive.archive import Archive
+from hop_archive.catalog.snapshots_protocol import Kind
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.following import catch_up
 from hop_archive.local.ports import choose_ports
 from hop_archive.local.samples import SAMPLE_TOPICS
 from hop_archive.message import TopicPartition
+from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.kafka import KafkaSource
 from hop_archive.source.protocol import Source
 from hop_archive.surveying import survey
@@ -35,6 +39,7 @@ from hop_archive_tests.kafka.test_broker import kafka_or_skip
 from hop_archive_tests.worlds import World, exhausted
 
 ACLS = CHECKOUT / "deploy" / "kafka" / "acls.sh"
+KINDS: tuple[Kind, ...] = ("topic", "group")
 JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_archiver="secret";'
 
 
@@ -164,7 +169,7 @@ def bindings(words: list[str]) -> Iterator[AclBinding]:
                 ResourcePatternType.LITERAL,
                 value["--allow-principal"],
                 "*",
-                AclOperation[operation.upper()],
+                AclOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()],  # DescribeConfigs
                 AclPermissionType.ALLOW,
             )
 
@@ -194,3 +199,47 @@ def test_with_the_script_s_rights_the_archiver_reads_and_does_nothing_else(
         source.create_topic("t.new", 1)
     for one in (source, administrator):
         one.close()
+
+
+@pytest.mark.kafka
+def test_a_snapshot_takes_what_the_script_s_rights_show_and_without_them_says_what_is_hidden(
+    guarded: tuple[ApacheKafka, str], tmp_path: Path
+) -> None:
+    broker, server = guarded
+    administrator = KafkaSource("plain", bootstrap_servers=broker.bootstrap_servers, writable=True)
+    administrator.create_topic("u.alerts", 2, {"retention.ms": "1234567"})
+    administrator.set_group_offsets("reader", {TopicPartition("u.alerts", 1): 5})
+    grant(tmp_path, broker.bootstrap_servers)
+    world, source = World(), archiver(server)
+    archive = replace(world.archive(), source=source, topics=TopicPolicy(("u.*",)))
+    wait_until(lambda: take_snapshot(archive).groups == 1, "the rights are known to the broker")
+    taken = take_snapshot(archive)
+    assert (taken.topics, taken.groups, taken.hidden) == (1, 1, ())
+    before = [(one.name, one.content) for kind in KINDS for one in world.catalog.snapshots(kind)]
+    assert before[0][1]["settings"] == {"retention.ms": "1234567"}
+    withdraw(broker.bootstrap_servers)
+    wait_until(lambda: take_snapshot(archive).hidden, "the rights are withdrawn")
+    assert "reader" not in source.groups()
+    with pytest.raises(ForbiddenError):
+        source.settings(["u.alerts"])
+    assert before == [(one.name, one.content) for kind in KINDS for one in world.catalog.snapshots(kind)]
+    for one in (source, administrator):
+        one.close()
+
+
+def withdraw(server: str) -> None:
+    """Take back what only snapshots want."""
+    client = AdminClient({"bootstrap.servers": server})
+    for kind, operation in (("TOPIC", "DESCRIBE_CONFIGS"), ("GROUP", "DESCRIBE")):
+        anyone: Any = None  # what the client's types do not know
+        which = AclBindingFilter(
+            ResourceType[kind],
+            anyone,
+            ResourcePatternType.ANY,
+            anyone,
+            anyone,
+            AclOperation[operation],
+            AclPermissionType.ANY,
+        )
+        for future in client.delete_acls([which]).values():
+            assert future.result(20)

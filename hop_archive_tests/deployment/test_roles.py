@@ -19,6 +19,7 @@ from hop_archive.errors import UnavailableError
 from hop_archive.following import catch_up
 from hop_archive.local.postgres import Postgres
 from hop_archive.local.stack import LocalStack, _postgres
+from hop_archive.snapshotting import take_snapshot
 from hop_archive_tests.deployment.image import CHECKOUT
 from hop_archive_tests.worlds import BUSY, awkward_world, exhausted
 
@@ -101,6 +102,12 @@ def test_the_archiver_archives(archive: Archive, server: Server) -> None:
     archive.catalog.check()
     assert sum(summary.messages for summary in archive.catalog.summaries()) > 0
     assert sum(1 for _ in archive.catalog.duplicates(BUSY)) > 0
+
+
+def test_the_archiver_keeps_snapshots_and_replaces_them(archive: Archive) -> None:
+    for _ in range(2):
+        assert take_snapshot(archive).topics > 0
+    assert archive.catalog.snapshots("topic")
 
 
 def test_the_archiver_merges_the_ledger(archive: Archive) -> None:

@@ -42,9 +42,11 @@ PURE = {
     )
 }
 ADAPTERS = ("hop_archive.catalog", "hop_archive.source", "hop_archive.store")
-# Parts of the catalog's protocol stand in files of their own.
-PROTOCOLS = {f"{adapter}.protocol" for adapter in ADAPTERS} | {
-    f"hop_archive.catalog.{part}_protocol" for part in ("restores",)
+# Parts of a protocol stand in files of their own.
+PROTOCOLS = {
+    f"{adapter}.{path.stem}"
+    for adapter in ADAPTERS
+    for path in (ROOT.parent / adapter.replace(".", "/")).glob("*protocol.py")
 }
 # What makes sources, catalogs, stores and logs of stanzas; no use case may ask for these by itself.
 OPENERS = {f"hop_archive.{name}" for name in ("configuration", "logs", "opening", "sampling")}
@@ -140,7 +142,7 @@ def test_pure_modules_import_pure_modules_protocols_and_bson_only() -> None:
     assert named(a for a in foreign if a[1] not in allowed) == []
 
 
-def test_protocols_import_pure_modules_only() -> None:
+def test_protocols_import_pure_modules_and_parts_of_protocols_only() -> None:
     foreign = (a for a in arrows(PROTOCOLS) if top(a[1]) not in sys.stdlib_module_names)
     assert named(a for a in foreign if a[1] not in PURE | PROTOCOLS) == []
 
