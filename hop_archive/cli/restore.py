@@ -543,7 +543,6 @@ def _plan_lines(found: Preparation, estimate_s: float | None) -> Iterator[str]:
 def _to_files(ctx: click.Context, chosen: Chosen, query: Query, options: dict[str, Any]) -> None:
     """What ``hop-archive export`` does, for those who look for it here."""
     kafka = (
-        "to_source",
         "to_topic",
         "to_topic_template",
         "append",

@@ -50,6 +50,9 @@ class RestoreConfig(dg.Config):
     set_topic_config: bool = Field(
         default=False, description="Change settings that stand in the way, and put them back at the end."
     )
+    topic_config: dict[str, str] = Field(
+        default={}, description="Settings of topics that are created, by name, over the archived ones."
+    )
     groups: list[str] | None = Field(
         default=None,
         description="Consumer groups to set on the target; []: all of the last snapshot; null: none.",
@@ -180,6 +183,7 @@ def _restoration(config: RestoreConfig, archive: Archive, target: Source) -> Res
             tests=not config.without_tests,
             skip_damaged=config.skip_damaged,
             skip_unsendable=config.skip_unsendable,
+            topic_settings=config.topic_config,
             set_topic_config=config.set_topic_config,
         ),
         archive.topics,

@@ -79,6 +79,11 @@ class Target:
         return total(lane.measure for lane in self.lanes)
 
     @property
+    def generation(self) -> int | None:
+        """The newest of the generations that are written; None where all is adopted."""
+        return max((lane.lineage.generation for lane in self.lanes if lane.lineage), default=None)
+
+    @property
     def messages(self) -> int:
         """How many messages, at most: test messages may be left out."""
         return sum(lane.messages for lane in self.lanes)
@@ -117,14 +122,13 @@ def total(measures: Iterator[Measure]) -> Measure:
     )
 
 
-def plan(catalog: Catalog, request: Request, policy: TopicPolicy, known: Mapping[str, int]) -> Plan:
+def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> Plan:
     """What ``request`` means now.
 
     Args:
         catalog: What there is.
         request: What is wanted.
         policy: Which topics hold tests only.
-        known: How many partitions topics had when that was last seen; what is archived of them may be fewer.
 
     Raises:
         ConfigurationError: Nothing is selected; a topic means none; or several topics would go to one.
@@ -137,8 +141,8 @@ def plan(catalog: Catalog, request: Request, policy: TopicPolicy, known: Mapping
         name = request.target_of(topic)
         if name in targets:
             raise _two_into_one(targets[name].source, topic, name)
-        needed = max(lane.partition for lane in lanes) + 1
-        targets[name] = Target(name, topic, tuple(lanes), max(needed, known.get(topic, 0)))
+        partitions = max(lane.partition for lane in lanes) + 1
+        targets[name] = Target(name, topic, tuple(lanes), partitions)
     if not targets:
         raise ConfigurationError(
             "Nothing in the catalog is what was selected: there is nothing to restore.",

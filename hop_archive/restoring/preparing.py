@@ -122,10 +122,10 @@ def prepare(restoration: Restoration) -> Preparation:
     """
     begun = restoration.running()
     resumed = _as_it_began(restoration, begun)
-    partitions = _archived_partitions(restoration.catalog)
-    planned = plan(resumed.catalog, resumed.request, resumed.policy, partitions)
+    planned = plan(resumed.catalog, resumed.request, resumed.policy)
     if begun is not None:
         planned = pinned(planned, {name: one["lanes"] for name, one in _targets(begun).items()})
+    planned = Plan(tuple(_with_all_partitions(resumed.catalog, target) for target in planned.targets))
     conditions = _conditions(resumed, planned, begun)
     now_ms = int(resumed.now().timestamp() * 1000)
     found = [
@@ -161,17 +161,27 @@ def _targets(begun: Restore) -> dict[str, Mapping[str, Any]]:
     return {name: one for name, one in begun.progress.items() if name != MOMENTS}
 
 
-def _archived_partitions(catalog: Catalog) -> dict[str, int]:
-    """How many partitions topics had, as their last snapshots say."""
-    return {
-        one.name: int(one.content.get("partitions", 0)) for one in catalog.snapshots("topic")
-    }  # the latest of several clusters
+def _with_all_partitions(catalog: Catalog, target: Target) -> Target:
+    """The target with as many partitions as the topic had; those of which nothing is archived, too."""
+    had = int(_set_up(catalog, target).get("partitions", 0))
+    return replace(target, partitions=max(target.partitions, had))
 
 
-def archived_settings(catalog: Catalog, topic: str) -> dict[str, str]:
-    """The settings that a topic had of its own, as the last snapshot says; empty where there is none."""
-    found = list(catalog.snapshots("topic", [topic]))
-    return dict(found[-1].content.get("settings", {})) if found else {}
+def _set_up(catalog: Catalog, target: Target) -> Mapping[str, Any]:
+    """How the archived topic was set up, in the life that is restored, as its snapshot says; empty for no snapshot.
+
+    Where none is of that life, the last that there is of the topic.
+    """
+    lived = catalog.generations([target.source]).get(target.source, ())
+    life = next((one for one in lived if one.number == target.generation), None)
+    found = [
+        content
+        for snapshot in catalog.snapshots("topic", [target.source])
+        for content in (snapshot.content, snapshot.content.get("former"))
+        if content
+    ]
+    same = [one for one in found if life is not None and one.get("topic_id") == life.topic_id]
+    return next(iter([*same, *found]), {})
 
 
 def _conditions(restoration: Restoration, planned: Plan, begun: Restore | None) -> dict[str, Condition]:
@@ -223,7 +233,8 @@ def _partitions(info: TopicInfo) -> list[TopicPartition]:
 
 def _own(restoration: Restoration, target: Target) -> dict[str, str]:
     """What a topic is created with: what it was set to when archived, and what was asked for."""
-    return archived_settings(restoration.catalog, target.source) | dict(restoration.request.topic_settings)
+    settings: Mapping[str, str] = _set_up(restoration.catalog, target).get("settings", {})
+    return dict(settings) | dict(restoration.request.topic_settings)
 
 
 _DAMAGED = "Mend it (hop-archive repair), or leave out what is missing: --skip-damaged."

@@ -340,20 +340,22 @@ class _Run:
         """Set the groups that were asked for; what each has then, as the cluster says."""
         if self._move_groups is None:
             return []
-        latest = max((lane.lineage.generation for lane in target.lanes if lane.lineage), default=None)
-        if latest is None:
-            return []
         return [
             {"group": name, "offsets": self._set_group(name, offsets)}
-            for name, offsets in self._groups_of(target, latest)
+            for name, offsets in self._groups_of(target)
         ]
 
-    def _groups_of(self, target: Target, generation: int) -> Iterator[tuple[str, dict[TopicPartition, int]]]:
+    def _groups_of(self, target: Target) -> Iterator[tuple[str, dict[TopicPartition, int]]]:
+        """The groups that read the life of the topic that was restored, with their offsets in the target."""
         lived = self._own.catalog.generations([target.source]).get(target.source, ())
-        cluster = next((one.cluster_id for one in lived if one.number == generation), None)
-        for one in self._own.catalog.snapshots("group", self._move_groups or None, cluster):
-            committed = {TopicPartition(t, p): offset for t, p, offset in one.content.get("offsets", ())}
-            new = groups.moved(self._journal(target), target.source, generation, committed, target.topic)
+        life = next((one for one in lived if one.number == target.generation), None)
+        if life is None:
+            return
+        for one in self._own.catalog.snapshots("group", self._move_groups or None, life.cluster_id):
+            if one.content.get("topic_ids", {}).get(target.source) != life.topic_id:
+                continue
+            folder, generation = self._journal(target), life.number
+            new = groups.moved(folder, target.source, generation, one.offsets, target.topic)
             if new:
                 yield one.name, new
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.document import Document, crc32, decode, encode
 from hop_archive.errors import (
     ConfigurationError,
@@ -505,6 +508,50 @@ def test_offsets_of_groups_are_mapped_exactly_holes_included(tmp_path: Path) -> 
     assert groups.new_offset(tmp_path, Lineage("a", 1, 5), 3, 5) is None
     committed_offsets = {TopicPartition("a", 5): 9, TopicPartition("a", 6): 1, TopicPartition("other", 5): 1}
     assert groups.moved(tmp_path, "a", 2, committed_offsets, "b") == {TopicPartition("b", 5): 103}
+
+
+def snapshot(world: World, kind: str, name: str, content: Mapping[str, object]) -> None:
+    with world.cluster.read() as state:
+        cluster_id = state.cluster_id
+    now = datetime.datetime.now(datetime.UTC)
+    world.catalog.keep_snapshots(cluster_id, [Snapshot(cluster_id, kind, name, content, now)])  # type: ignore[arg-type]
+
+
+def topic_id(world: World, topic: str) -> str | None:
+    return world.catalog.generations([topic])[topic][-1].topic_id
+
+
+def test_a_topic_is_created_as_it_was_set_up_and_groups_go_on_where_they_were(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    own = topic_id(world, BUSY)
+    settings = {"retention.ms": "-1", "max.message.bytes": "12345"}
+    snapshot(world, "topic", BUSY, {"topic_id": own, "partitions": 6, "settings": settings})
+    rows = [row for row in world.catalog.rows(BUSY) if row.partition == 0]
+    before = rows[5].offset or 0
+    offsets = [[BUSY, 0, before], [BUSY, 1, 10_000], ["other", 0, 3]]
+    snapshot(world, "group", "readers", {"offsets": offsets, "topic_ids": {BUSY: own}})
+    snapshot(world, "group", "of another life", {"offsets": offsets, "topic_ids": {BUSY: "gone"}})
+    outcome = run(restoration(world, target, ONE), tmp_path, move_groups=())
+    source = MockSource(cluster=target)
+    assert source.topics([AGAIN])[AGAIN].partitions == 6
+    assert source.settings([AGAIN])[AGAIN]["max.message.bytes"] == ("12345", True)
+    ends = len(held(target, AGAIN)[1])
+    assert source.groups() == {"readers": {TopicPartition(AGAIN, 0): 5, TopicPartition(AGAIN, 1): ends}}
+    assert outcome.report["topics"][AGAIN]["groups"] == [
+        {"group": "readers", "offsets": [[AGAIN, 0, 5], [AGAIN, 1, ends]]}
+    ]
+
+
+def test_groups_are_left_alone_unless_they_are_asked_for(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    content = {"offsets": [[BUSY, 0, 3]], "topic_ids": {BUSY: topic_id(world, BUSY)}}
+    for name in ("one", "other"):
+        snapshot(world, "group", name, content)
+    run(restoration(world, target, ONE), tmp_path / "a")
+    assert MockSource(cluster=target).groups() == {}
+    again = replace(ONE, template="{topic}.b")
+    run(restoration(world, target, again), tmp_path / "b", move_groups=("other",))
+    assert list(MockSource(cluster=target).groups()) == ["other"]
 
 
 def test_a_plan_says_how_much_it_is_and_writes_nothing() -> None:
