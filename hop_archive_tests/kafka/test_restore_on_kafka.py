@@ -1,0 +1,194 @@
+"""Restoring on Apache Kafka itself: settings, groups, old timestamps, append times, and a broker that dies on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hop_archive.archive import Archive
+from hop_archive.errors import ConfigurationError
+from hop_archive.following import catch_up
+from hop_archive.local.samples import Sample
+from hop_archive.message import Message, TopicPartition
+from hop_archive.restoring.manners import Manners
+from hop_archive.restoring.preparing import Restoration, prepare
+from hop_archive.restoring.request import Request
+from hop_archive.restoring.running import Outcome, restore
+from hop_archive.selecting import Query
+from hop_archive.snapshotting import take_snapshot
+from hop_archive.source.kafka import KafkaSource
+from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.contract.source_fixtures import read_partition
+from hop_archive_tests.faults.real import documents, plain, publish
+from hop_archive_tests.kafka.broker import ApacheKafka
+from hop_archive_tests.kafka.test_broker import Cluster, kafka_or_skip
+from hop_archive_tests.restores import Content, content
+from hop_archive_tests.worlds import exhausted
+
+pytestmark = [pytest.mark.kafka, pytest.mark.local]
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    kafka_or_skip()
+    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
+
+
+@pytest.fixture
+def archive(open_archive: OpenArchive, broker: ApacheKafka) -> Iterator[Archive]:
+    source = KafkaSource("apache", bootstrap_servers=broker.bootstrap_servers, writable=True)
+    with closing(source):
+        yield replace(open_archive("segment"), source=source)
+
+
+def run(archive: Archive, request: Request, folder: Path, **more: object) -> Outcome:
+    own = Restoration(archive.catalog, archive.store, archive.source, request)
+    return restore(own, Manners(), folder, **more)  # type: ignore[arg-type]  # as given
+
+
+def old_alerts(topic: str, count: int, days: int, partitions: int = 1) -> list[Sample]:
+    then_ms = int(time.time() * 1000) - days * DAY_MS
+    return [
+        replace(alert, timestamp_ms=then_ms + n)
+        for n, alert in enumerate(plain(topic, count, partitions=partitions))
+    ]
+
+
+def archived(archive: Archive, topic: str) -> list[Content]:
+    return [content(message) for _, message in documents(archive, topic)]
+
+
+def standing(archive: Archive, topic: str, partition: int = 0) -> list[Message]:
+    at = TopicPartition(topic, partition)
+    marks = archive.source.watermarks([at])[at]
+    found: list[Message] = read_partition(archive.source, topic, marks.stable, marks.low)
+    return found
+
+
+def test_transactions_and_holes_come_back_as_the_messages_that_they_left(
+    archive: Archive, broker: ApacheKafka, namespace: str, tmp_path: Path
+) -> None:
+    cluster = Cluster(broker.bootstrap_servers)
+    topic = cluster.new_topic(namespace)
+    producer = cluster.producer(**{"transactional.id": namespace})
+    producer.init_transactions()
+    for number in range(6):
+        producer.begin_transaction()
+        for part in range(5):
+            producer.produce(topic, b"%d.%d" % (number, part), headers=[("a", None), ("a", b"")])
+        if number % 2:
+            producer.abort_transaction()
+        else:
+            producer.commit_transaction()
+    exhausted(catch_up(archive))
+    request = Request(query=Query(topics=(topic,)), template="{topic}.again")
+    outcome = run(archive, request, tmp_path)
+    assert (outcome.report["messages"], outcome.differences) == (15, 0)
+    found = standing(archive, f"{topic}.again")
+    assert [content(message) for message in found] == archived(archive, topic)
+    assert [message.offset for message in found] == list(range(15))
+
+
+def test_what_the_target_would_refuse_or_delete_is_told_and_mended_for_the_time_of_the_restore(
+    archive: Archive, broker: ApacheKafka, namespace: str, tmp_path: Path
+) -> None:
+    cluster = Cluster(broker.bootstrap_servers)
+    topic = cluster.new_topic(namespace, retention_ms=-1, max_message_bytes=4_000_000)
+    alerts = [*old_alerts(topic, 20, 300), Sample(topic, b"k", b"x" * 2_000_000, (), None, 0, "large")]
+    publish(archive.source, alerts)
+    exhausted(catch_up(archive))
+    target = cluster.new_topic(
+        f"{namespace}.again",
+        retention_ms=DAY_MS,
+        message_timestamp_before_max_ms=DAY_MS,
+        max_message_bytes=900_000,
+    )
+    request = Request(query=Query(topics=(topic,)), template="{topic}.again")
+    with pytest.raises(ConfigurationError) as caught:
+        run(archive, request, tmp_path / "a")
+    for name in ("retention.ms", "message.timestamp.before.max.ms", "max.message.bytes"):
+        assert name in str(caught.value)
+    before = archive.source.settings([target])[target]
+    asked = replace(request, set_topic_config=True)
+    outcome = run(archive, asked, tmp_path / "b")
+    assert (outcome.report["messages"], outcome.differences) == (21, 0)
+    assert archive.source.settings([target])[target] == before
+
+
+def test_append_times_of_a_target_are_told_and_everything_else_is_kept(
+    archive: Archive, broker: ApacheKafka, namespace: str, tmp_path: Path
+) -> None:
+    cluster = Cluster(broker.bootstrap_servers)
+    topic = cluster.new_topic(namespace, retention_ms=-1)
+    publish(archive.source, old_alerts(topic, 10, 30))
+    exhausted(catch_up(archive))
+    target = cluster.new_topic(f"{namespace}.again", message_timestamp_type="LogAppendTime")
+    request = Request(query=Query(topics=(topic,)), template="{topic}.again")
+    own = Restoration(archive.catalog, archive.store, archive.source, request)
+    assert any("append times" in note for note in prepare(own).notes)
+    outcome = run(archive, request, tmp_path)
+    assert outcome.report["topics"][target]["append_times"] == 10
+    found = [content(m)[:3] for m in standing(archive, target)]
+    assert found == [one[:3] for one in archived(archive, topic)]
+
+
+def test_groups_go_on_in_the_restored_topic_where_they_were(
+    archive: Archive, broker: ApacheKafka, namespace: str, tmp_path: Path
+) -> None:
+    topic = namespace
+    archive.source.create_topic(topic, 2, {"max.message.bytes": "2000000"})
+    publish(archive.source, plain(topic, 40, partitions=2))
+    exhausted(catch_up(archive))
+    at = {TopicPartition(topic, 0): 7, TopicPartition(topic, 1): 20}
+    archive.source.set_group_offsets(f"{namespace}.readers", at)
+    take_snapshot(archive)
+    archive.source.delete_records({TopicPartition(topic, 0): 5})
+    request = Request(query=Query(topics=(topic,)), template="{topic}.again")
+    outcome = run(archive, request, tmp_path, move_groups=(f"{namespace}.readers",))
+    again = f"{topic}.again"
+    wanted = {TopicPartition(again, 0): 7, TopicPartition(again, 1): 20}
+    found = archive.source.groups()[f"{namespace}.readers"]
+    assert {place: offset for place, offset in found.items() if place.topic == again} == wanted
+    assert outcome.report["topics"][again]["groups"][0]["group"] == f"{namespace}.readers"
+    assert archive.source.settings([again])[again]["max.message.bytes"] == ("2000000", True)
+
+
+def test_a_broker_that_is_killed_on_the_way_and_comes_back_ends_with_everything_once_in_order(
+    archive: Archive, broker: ApacheKafka, namespace: str, tmp_path: Path
+) -> None:
+    if not broker.owned:
+        pytest.skip("HOP_ARCHIVE_TEST_KAFKA names a cluster that tests may not restart")
+    topic = namespace
+    archive.source.create_topic(topic, 2)
+    publish(archive.source, plain(topic, 60_000, partitions=2))
+    exhausted(catch_up(archive))
+    portions = iter(range(1_000))
+
+    def kill_once() -> bool:
+        if next(portions) == 1:
+            broker.kill()
+        return False
+
+    def bring_it_back(seconds: float) -> None:
+        if broker.pid is None:
+            broker.restart()
+        time.sleep(min(seconds, 1.0))
+
+    own = Restoration(
+        archive.catalog,
+        archive.store,
+        archive.source,
+        Request(query=Query(topics=(topic,)), template="{topic}.again"),
+    )
+    manners = Manners(stop=kill_once, sleep=bring_it_back, patience_s=240)
+    outcome = restore(own, manners, tmp_path)
+    assert (outcome.complete, outcome.differences) == (True, 0)
+    assert outcome.report["messages"] == 60_000 == outcome.report["topics"][f"{topic}.again"]["compared"]
