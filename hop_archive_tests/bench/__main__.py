@@ -59,12 +59,16 @@ def _rates(bench: Bench, rounds: int) -> dict[str, list[Speed]]:
     bench.warm_up()
     one_by_one = list(interleaved(rounds, bench.put, bench.archive_by_message))
     in_bulk = list(interleaved(rounds, bench.consume, bench.archive_by_segment))
+    back = list(interleaved(rounds, bench.produce, bench.restore, bench.restore_and_compare))
     return {
         report.PUT: [put for put, _ in one_by_one],
         report.MESSAGE: [archived for _, archived in one_by_one],
         report.LISTING: [bench.listing() for _ in range(rounds)],
         report.CONSUME: [consumed for consumed, _ in in_bulk],
         report.SEGMENT: [archived for _, archived in in_bulk],
+        report.PRODUCE: [produced for produced, _, _ in back],
+        report.RESTORE: [restored for _, restored, _ in back],
+        report.COMPARED: [compared for _, _, compared in back],
     }
 
 

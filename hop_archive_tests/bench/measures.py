@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import obstore
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as NativePartition
 from obstore.store import S3Store as Client
 
@@ -23,6 +25,11 @@ from hop_archive.following import catch_up
 from hop_archive.local.address import StackAddress
 from hop_archive.local.samples import filler
 from hop_archive.reading import read_slices
+from hop_archive.restoring.manners import Manners
+from hop_archive.restoring.preparing import Restoration
+from hop_archive.restoring.request import Request
+from hop_archive.restoring.running import restore
+from hop_archive.selecting import Query
 from hop_archive.source.kafka import FETCH_BYTES, KafkaSource
 from hop_archive.store.protocol import NewObject
 from hop_archive.store.s3 import S3Store
@@ -139,6 +146,45 @@ class Bench:
                 assert time.monotonic() < end, f"{left} messages of {topic} do not come"
         return timer.speed(self._sizes.messages)
 
+    def produce(self) -> Speed:
+        """Messages produced by confluent-kafka alone: idempotent, acknowledged by all, as a restore does it."""
+        topic = self._new_topic()
+        alerts = list(filler(self._sizes.messages, self._sizes.size_bytes, topic=topic))
+        producer = Producer(
+            {"bootstrap.servers": self._address.bootstrap_servers, "enable.idempotence": True}
+        )
+        with _Timer() as timer:
+            for number, alert in enumerate(alerts):
+                while True:
+                    try:
+                        producer.produce(
+                            topic, alert.value, alert.key, number % PARTITIONS, headers=list(alert.headers)
+                        )
+                        break
+                    except BufferError:
+                        producer.poll(0.1)
+            assert producer.flush(_DEADLINE_S) == 0
+        return timer.speed(len(alerts))
+
+    def restore(self) -> Speed:
+        """Messages restored from segments to a new topic, planned and looked for, not read back."""
+        return self._restored(check=False)
+
+    def restore_and_compare(self) -> Speed:
+        """The same, read back and compared digest by digest."""
+        return self._restored(check=True)
+
+    def _restored(self, *, check: bool) -> Speed:
+        topic = self._published(self._sizes.messages)
+        archive = replace(self._archive, layouts=LayoutPolicy("segment"))
+        assert sum(done.archived for done in catch_up(archive, [topic])) == self._sizes.messages
+        request = Request(query=Query(topics=(topic,)), template="{topic}.again")
+        own = Restoration(archive.catalog, archive.store, archive.source, request)
+        with TemporaryDirectory() as folder, _Timer() as timer:
+            outcome = restore(own, Manners(check=check), Path(folder))
+        assert (outcome.report["messages"], outcome.differences) == (self._sizes.messages, 0)
+        return timer.speed(self._sizes.messages)
+
     def _archived(self, layout: Layout, count: int) -> Speed:
         topic = self._published(count)
         archive = replace(self._archive, layouts=LayoutPolicy(layout))
@@ -147,10 +193,14 @@ class Bench:
         assert archived == count
         return timer.speed(count)
 
-    def _published(self, count: int) -> str:
+    def _new_topic(self) -> str:
         self._topics += 1
         topic = f"{self._name}.{self._topics}"
         self._archive.source.create_topic(topic, PARTITIONS)
+        return topic
+
+    def _published(self, count: int) -> str:
+        topic = self._new_topic()
         self._archive.source.publish(filler(count, self._sizes.size_bytes, topic=topic))
         return topic
 

@@ -11,6 +11,7 @@ from hop_archive_tests.bench.measures import Speed
 
 PUT, MESSAGE = "raw put", "layout message"
 LISTING, CONSUME, SEGMENT = "raw listing", "raw consume", "layout segment"
+PRODUCE, RESTORE, COMPARED = "raw produce", "restore", "and compared"
 
 WHAT: Mapping[str, str] = {
     PUT: "obstore, 64 in flight, put-if-absent",
@@ -18,11 +19,15 @@ WHAT: Mapping[str, str] = {
     LISTING: "obstore, all keys of this run",
     CONSUME: "confluent-kafka",
     SEGMENT: "Kafka to committed rows, 10,000 an object",
+    PRODUCE: "confluent-kafka, idempotent, acknowledged by all",
+    RESTORE: "segments to another topic, in order",
+    COMPARED: "the same, read back and compared digest by digest",
 }
 UNIT: Mapping[str, str] = {PUT: "objects/s", LISTING: "keys/s"}
 
 MESSAGE_SHARE = 0.8
 SEGMENT_RATE = 20_000.0
+RESTORE_RATE = 20_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,9 @@ def results(taken: Mapping[str, Sequence[Speed]]) -> list[Result]:
     by_put, by_consume = _ratios(taken[MESSAGE], taken[PUT]), _ratios(taken[SEGMENT], taken[CONSUME])
     share = statistics.median(by_put)
     rate = statistics.median(speed.per_s for speed in taken[SEGMENT])
+    by_produce, compared = (_ratios(taken[name], taken[PRODUCE]) for name in (RESTORE, COMPARED))
+    restored = statistics.median(speed.per_s for speed in taken[RESTORE])
+    restore_goal = f">= {RESTORE_RATE:,.0f}/s"
     message_goal, segment_goal = f">= {MESSAGE_SHARE:.0%} of {PUT}", f">= {SEGMENT_RATE:,.0f}/s"
     return [
         Result(PUT, taken[PUT]),
@@ -78,6 +86,9 @@ def results(taken: Mapping[str, Sequence[Speed]]) -> list[Result]:
         Result(LISTING, taken[LISTING]),
         Result(CONSUME, taken[CONSUME]),
         Result(SEGMENT, taken[SEGMENT], CONSUME, by_consume, segment_goal, rate >= SEGMENT_RATE),
+        Result(PRODUCE, taken[PRODUCE]),
+        Result(RESTORE, taken[RESTORE], PRODUCE, by_produce, restore_goal, restored >= RESTORE_RATE),
+        Result(COMPARED, taken[COMPARED], PRODUCE, compared),
     ]
 
 

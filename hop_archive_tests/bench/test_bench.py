@@ -37,6 +37,9 @@ def test_ratios_are_of_the_same_round_and_goals_are_judged_by_the_median() -> No
             report.LISTING: speeds(80_000),
             report.CONSUME: speeds(400_000, 200_000, 300_000),
             report.SEGMENT: speeds(19_000, 21_000, 40_000),
+            report.PRODUCE: speeds(100_000, 200_000),
+            report.RESTORE: speeds(25_000, 30_000),
+            report.COMPARED: speeds(20_000, 10_000),
         }
     )
     named = {one.name: one for one in found}
@@ -45,7 +48,8 @@ def test_ratios_are_of_the_same_round_and_goals_are_judged_by_the_median() -> No
     assert (named[report.SEGMENT].rate, named[report.SEGMENT].met) == (21_000, True)
     table = "\n".join(report.lines(found))
     assert "75% of raw put" in table
-    assert table.count("MISSED") == table.count(": met") == 1
+    assert (named[report.RESTORE].ratios, named[report.RESTORE].met) == ([0.25, 0.15], True)
+    assert (table.count("MISSED"), table.count(": met")) == (1, 2)
 
 
 @pytest.mark.local
