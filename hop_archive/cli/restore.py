@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,18 +16,17 @@ import click
 
 from hop_archive.cli.moments import moment
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, counted, duration, rate, size
 from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.cli.restore_plan import show_plan
+from hop_archive.cli.restore_shown import refuse_what_is_wrong, shown, tell
 from hop_archive.cli.selection import selection_options
-from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError
+from hop_archive.errors import ConfigurationError, ForbiddenError
 from hop_archive.moments import MOMENT_HELP, is_ago, milliseconds
 
 if TYPE_CHECKING:
     from hop_archive.message import TopicPartition
-    from hop_archive.restoring.manners import Progress
-    from hop_archive.restoring.preparing import Preparation, Restoration
+    from hop_archive.restoring.preparing import Restoration
     from hop_archive.restoring.request import Request
-    from hop_archive.restoring.running import Outcome
     from hop_archive.selecting import Query
     from hop_archive.slices import OffsetRange
 
@@ -67,9 +64,6 @@ something is damaged, was left out because of that, or differs in the target.
 """
 
 _OFFSETS = re.compile(r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d+):(?P<start>\d+)-(?P<stop>\d*)")
-_SHOW_EVERY_S = 0.5
-_SAMPLE = 2_000
-_MOST_SHOWN = 20
 
 
 class _Command(click.Command):
@@ -241,7 +235,7 @@ def restore(ctx: click.Context, /, chosen: Chosen, query: Query, timeout_s: floa
     _refuse_unless_writable(setup, name, options["production"])
     with _opened(ctx, setup, name, _request(query, options)) as restoration:
         if options["dry_run"]:
-            _show_plan(restoration, as_json=options["as_json"])
+            show_plan(restoration, as_json=options["as_json"])
         else:
             _restore(ctx, restoration, options)
 
@@ -338,7 +332,7 @@ def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, An
     with (
         tempfile.TemporaryDirectory(prefix="hop-archive-restore-") as folder,
         stop.on_signals(),
-        _shown(began) as show,
+        shown(began) as show,
     ):
         manners = Manners(
             messages_per_s=options["rate"],
@@ -357,184 +351,10 @@ def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, An
             restart=options["restart"],
             progress=progress,
         )
-    _tell(outcome, progress, time.monotonic() - began, as_json=options["as_json"])
+    tell(outcome, progress, time.monotonic() - began, as_json=options["as_json"])
     if not outcome.complete:
         ctx.exit(130)
-    _refuse_what_is_wrong(outcome)
-
-
-def _tell(outcome: Outcome, progress: Progress, elapsed_s: float, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(outcome.report, indent=2, ensure_ascii=False))
-        return
-    report = outcome.report
-    for note in report["notes"]:
-        click.echo(f"Note: {note}")
-    for name, one in sorted(report["topics"].items()):
-        compared = "not compared" if one["compared"] is None else f"{count(one['compared'])} compared"
-        left = f", {count(one['left_out_count'])} left out" if one["left_out_count"] else ""
-        click.echo(
-            f"{one['source_topic']} -> {name}: {counted(one['messages'], 'message')} in "
-            f"{counted(len(one['partitions']), 'partition')}, {compared}{left}"
-        )
-        for group in one["groups"]:
-            click.echo(
-                f"  consumer group {group['group']} set in {counted(len(group['offsets']), 'partition')}"
-            )
-    speed = rate(progress.sent / max(elapsed_s, 1e-3))
-    ended = "" if outcome.complete else " Stopped as asked: the same command goes on."
-    click.echo(
-        f"Restore {outcome.number} to source {report['target']}: {counted(report['messages'], 'message')} there, "
-        f"{count(progress.sent)} written now ({size(progress.size_bytes)}, {speed}) in {duration(elapsed_s)}.{ended}"
-    )
-    if outcome.complete:
-        click.echo(f"The report is in the store: {report['report']}")
-
-
-def _refuse_what_is_wrong(outcome: Outcome) -> None:
-    if outcome.differences:
-        first = next(d for one in outcome.report["topics"].values() for d in one["differences"])
-        raise CorruptError(
-            f"{counted(outcome.differences, 'message')} of the target not as they should be; the first: "
-            f"{first['topic']}[{first['partition']}] offset {first['offset']}: {first['what']}.",
-            remedy="See the report for the others. Most often another writer, or retention, was at work there.",
-        )
-    if outcome.left_out:
-        first = next(d for one in outcome.report["topics"].values() for d in one["left_out"])
-        raise CorruptError(
-            f"{counted(outcome.left_out, 'message')} left out; the first: {first['uuid']} of {first['topic']}: "
-            f"{first['why']}.",
-            remedy="Everything else is there. See the report for the others.",
-        )
-
-
-@contextlib.contextmanager
-def _shown(began: float) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal; a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Lines(began).show
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking…", total=None)
-
-        def show(now: Any) -> None:
-            what, done = ("comparing", now.checked) if now.checked else ("writing", now.there)
-            bar.update(task, description=f"{what} {now.topic[:40]}", total=now.total, completed=done)
-
-        yield show
-
-
-class _Lines:
-    """A line on the error output every few seconds."""
-
-    def __init__(self, began: float) -> None:
-        self._began = began
-        self._next = began + 5.0
-
-    def show(self, now: Progress) -> None:
-        """Say how far it is, if it is time."""
-        at = time.monotonic()
-        if at < self._next:
-            return
-        self._next = at + 5.0
-        share = f" of {count(now.total)}"
-        left_s = (at - self._began) * (now.total - now.there) / max(now.there, 1)
-        click.echo(
-            f"{now.topic}: {count(now.there)}{share} there, {count(now.checked)} compared, "
-            f"{rate(now.sent / max(at - self._began, 1e-3))}, about {duration(max(left_s, 0))} left.",
-            err=True,
-        )
-
-
-# --- only the plan
-
-
-def _show_plan(restoration: Restoration, *, as_json: bool) -> None:
-    from hop_archive.restoring.preparing import prepare
-
-    found = prepare(restoration)
-    estimate_s = _estimate_s(found)
-    if as_json:
-        click.echo(json.dumps(_plan_object(found, estimate_s), indent=2, ensure_ascii=False))
-    else:
-        for line in _plan_lines(found, estimate_s):
-            click.echo(line)
-    found.refuse()
-
-
-def _estimate_s(found: Preparation) -> float | None:
-    """How long reading and checking all of it would take, by the pace of the first messages; None for none."""
-    import itertools
-
-    from hop_archive.fetching import fetch_documents
-
-    items = (item for target in found.plan.targets for item in found.selection.items(target))
-    began = time.monotonic()
-    sample = itertools.islice(items, _SAMPLE)
-    size_bytes = sum(
-        len(one.body) for one in fetch_documents(found.restoration.store, (i.row for i in sample))
-    )
-    elapsed_s = time.monotonic() - began
-    return elapsed_s * found.plan.measure.size_bytes / size_bytes if size_bytes else None
-
-
-def _plan_object(found: Preparation, estimate_s: float | None) -> dict[str, Any]:
-    return {
-        "dry_run": True,
-        "goes_on_with": None if found.begun is None else found.begun.number,
-        "messages": found.plan.messages,
-        "bytes": found.plan.measure.size_bytes,
-        "estimate_s": None if estimate_s is None else round(estimate_s, 1),
-        "topics": [
-            {
-                "topic": target.source,
-                "target": target.topic,
-                "exists": found.conditions[target.topic].partitions is not None,
-                "partitions": target.partitions,
-                "messages": target.messages,
-                "bytes": target.measure.size_bytes,
-                "largest_bytes": target.measure.largest_bytes,
-            }
-            for target in found.plan.targets
-        ],
-        "problems": [
-            {"where": one.where, "what": one.what, "remedy": one.remedy, "setting": one.setting}
-            for one in found.problems
-        ],
-        "notes": list(found.notes),
-    }
-
-
-def _plan_lines(found: Preparation, estimate_s: float | None) -> Iterator[str]:
-    from hop_archive.cli.output import table
-
-    rows = [
-        [
-            target.source,
-            target.topic,
-            count(target.partitions),
-            count(target.messages),
-            size(target.measure.size_bytes),
-        ]
-        for target in found.plan.targets
-    ]
-    yield from table(["TOPIC", "TO", "PARTITIONS", "MESSAGES", "SIZE"], rows, right=(2, 3, 4))
-    for note in found.notes[:_MOST_SHOWN]:
-        yield f"Note: {note}"
-    for one in found.problems[:_MOST_SHOWN] if found.restoration.request.set_topic_config else ():
-        if one.setting is not None:
-            yield f"Will be set for the time of the restore: {one.where} {'='.join(one.setting)} ({one.what})"
-    if found.begun is not None:
-        yield f"Goes on with restore {found.begun.number}, begun {found.begun.started_at:%Y-%m-%d %H:%M} UTC."
-    about = "" if estimate_s is None else f"; to read them takes about {duration(estimate_s)}, by a sample"
-    yield (
-        f"{counted(found.plan.messages, 'message')} ({size(found.plan.measure.size_bytes)}) would be written to "
-        f"source {found.restoration.target.name}{about}. Nothing was written."
-    )
+    refuse_what_is_wrong(outcome)
 
 
 # --- to files
