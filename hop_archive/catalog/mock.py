@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
+from hop_archive.catalog.mock_removals import MockRemovals, stands_in
+from hop_archive.catalog.mock_session import Dealt, Tables
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
     SELECT_TIMEOUT_S,
@@ -36,7 +37,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockSession):
+class MockCatalog(MockRemovals):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:
@@ -344,14 +345,9 @@ def _is_selected(query: Query, row: Row) -> bool:
         and (not query.senders or notes.sender in query.senders)
         and (not query.media_types or notes.media_type in query.media_types)
         and (query.uuids is None or row.uuid in query.uuids)
-        and (not query.places or any(_stands_in(row, place) for place in query.places))
+        and (not query.places or any(stands_in(row, place) for place in query.places))
         and query.retracted in (None, row.retracted)
     )
-
-
-def _stands_in(row: Row, place: Slice) -> bool:
-    lineage = (row.topic, row.generation, row.partition)
-    return lineage == place.lineage and row.offset is not None and place.start <= row.offset < place.stop
 
 
 def _dealt(batch: Batch, now: datetime.datetime) -> Dealt:
@@ -380,6 +376,7 @@ def _summary(topic: str, dealt: Sequence[Dealt]) -> TopicSummary:
         absent=sum(e.absent for e in entries),
         lost=sum(len(e.slice) for e in entries if e.outcome is Outcome.LOST),
         skipped=sum(len(e.slice) for e in entries if e.outcome is Outcome.SKIPPED),
+        pruned=sum(len(e.slice) for e in entries if e.outcome is Outcome.PRUNED),
         size_bytes=sum(e.size_bytes for e in entries),
         first_timestamp_ms=_least(d.first_timestamp_ms for d in dealt),
         last_timestamp_ms=_greatest(d.last_timestamp_ms for d in dealt),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
+from hop_archive.catalog.removals_protocol import Suppression
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage
@@ -27,6 +28,15 @@ class Dealt:
     last_timestamp_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """What is remembered of a condemned object, by bucket and key."""
+
+    recorded_bucket: str
+    command: str
+    at: datetime.datetime
+
+
 @dataclass(slots=True)
 class Tables:
     """All that a catalog holds."""
@@ -38,6 +48,8 @@ class Tables:
     adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
     duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
+    condemned: dict[tuple[str, str], Doom] = field(default_factory=dict)
+    suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
