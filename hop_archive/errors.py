@@ -5,7 +5,8 @@
     HopArchiveError
      ├── ConfigurationError          the operator changes something, then runs again        exit 2
      │    ├── MissingSettingError    a stanza, variable, secret, table or bucket is not there
-     │    └── ForbiddenError         the stanza or the credentials do not allow it
+     │    ├── ForbiddenError         the stanza or the credentials do not allow it
+     │    └── UnsupportedError       the server cannot do it, however often it is asked
      ├── UnavailableError            a server did not answer; the same call may succeed later exit 3
      ├── ConflictError               another writer was first; nothing was doubled           exit 4
      │    ├── SliceTakenError        the ledger already holds part of the slice
@@ -59,6 +60,10 @@ class MissingSettingError(ConfigurationError):
 
 class ForbiddenError(ConfigurationError):
     """The stanza or the credentials do not allow what was asked."""
+
+
+class UnsupportedError(ConfigurationError):
+    """The server cannot do what was asked, and did not do it; another server, or another way, has to be chosen."""
 
 
 class UnavailableError(HopArchiveError):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any
 
-import confluent_kafka
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -20,7 +16,6 @@ from confluent_kafka import (
     Uuid,
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
-    AdminClient,
     NewTopic,
     OffsetSpec,
     TopicDescription,
@@ -30,21 +25,14 @@ from pydantic import SecretStr
 from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.message import Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
-from hop_archive.source.kafka_client import (
-    LOGGER,
-    UNKNOWN_TOPIC,
-    Connection,
-    Deadline,
-    Troubles,
-    kafka_error,
-)
-from hop_archive.source.kafka_ends import exact_ends, tells_exact_ends
+from hop_archive.source import kafka_groups, kafka_records, kafka_settings
+from hop_archive.source.kafka_admin import Admin
+from hop_archive.source.kafka_client import UNKNOWN_TOPIC, Connection, Deadline, native
+from hop_archive.source.kafka_ends import describes_itself, exact_ends
 from hop_archive.source.kafka_publisher import Publisher
 from hop_archive.source.kafka_reader import KafkaReader
-from hop_archive.source.protocol import TopicInfo
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+from hop_archive.source.offsets import refuse_unknown
+from hop_archive.source.protocol import Setting, TopicInfo
 
 FETCH_BYTES = 32 * 1024 * 1024
 TIMEOUT_S = 8.0
@@ -52,7 +40,6 @@ _POLL_S = 0.1
 _CREATION_S = 60.0
 _PROGRESS_S = 2.0  # monitoring is not worth more of a run's time
 _PROGRESS_AGAIN_S = 60.0
-_LOGIN_S = 2.0  # long enough to see a login refused, where a call blocks and can't be told to stop
 _NO_ID = str(Uuid(0, 0))  # what a broker without KIP-516 answers
 _SPEC: Any = OffsetSpec  # its factories have no types
 
@@ -66,7 +53,7 @@ class KafkaSource:
     Args:
         name: The stanza's name, for messages.
         bootstrap_servers: As Kafka clients take it, ``host:port,host:port``.
-        writable: Whether publishing and creating topics is allowed.
+        writable: Whether publishing, creating topics, and changing anything at all is allowed.
         group_id: Under which progress is committed; nothing ever joins the group.
         settings: More librdkafka settings, as ``security.protocol``. Those that the guarantees rest on can't be
             overridden.
@@ -92,11 +79,9 @@ class KafkaSource:
         self._writable = writable
         self._group_id = group_id
         self._fetch_bytes = fetch_bytes
-        self._lock = threading.Lock()
-        self._client: AdminClient | None = None
-        self._exact_ends: bool | None = None
+        self._admin = Admin(self._connection)
+        self._has_defaults: bool | None = None
         self._progress_not_before_s = 0.0  # of time.monotonic()
-        self._troubles = Troubles()
         self._publisher = Publisher(self._connection, self.topics)
 
     @property
@@ -106,24 +91,26 @@ class KafkaSource:
 
     def cluster_id(self) -> str:
         """The cluster's id."""
-        deadline = self._deadline()
-        future = self._admin().describe_cluster(request_timeout=deadline.left_s)
-        answer = self._settle({"": future}, "describing the cluster", deadline)[""]
+        deadline = self._admin.deadline()
+        future = self._admin.client().describe_cluster(request_timeout=deadline.left_s)
+        answer = self._admin.settle({"": future}, "describing the cluster", deadline)[""]
         return str(answer.cluster_id)
 
     def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all: one request, or two for all."""
-        deadline = self._deadline()
-        wanted = sorted(set(names) - {""}) if names is not None else self._all_names(deadline)
+        deadline = self._admin.deadline()
+        wanted = sorted(set(names) - {""}) if names is not None else self._admin.all_names(deadline)
         if not wanted:
             return {}
-        futures = self._admin().describe_topics(TopicCollection(wanted), request_timeout=deadline.left_s)
-        found = self._settle(futures, "describing topics", deadline, absent=UNKNOWN_TOPIC)
+        futures = self._admin.client().describe_topics(
+            TopicCollection(wanted), request_timeout=deadline.left_s
+        )
+        found = self._admin.settle(futures, "describing topics", deadline, absent=UNKNOWN_TOPIC)
         return {name: _info(description) for name, description in found.items()}
 
     def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:
         """Watermarks of ``partitions``: three requests to each broker, however many partitions there are."""
-        deadline = self._deadline()
+        deadline = self._admin.deadline()
         while partitions:
             try:
                 return self._watermarks(partitions, deadline)
@@ -132,20 +119,22 @@ class KafkaSource:
                     raise
             # After a change of leader or a restart, librdkafka 2.16 asks with leader epochs that it remembers,
             # and is refused, until something makes it ask for all metadata again.
-            self._all_names(deadline)
+            self._admin.all_names(deadline)
             threading.Event().wait(_POLL_S)
         return {}
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         """What the credentials may do with each topic; one request."""
-        deadline = self._deadline()
+        deadline = self._admin.deadline()
         wanted = sorted(set(topics) - {""})
         if not wanted:
             return {}
-        futures = self._admin().describe_topics(
+        futures = self._admin.client().describe_topics(
             TopicCollection(wanted), include_authorized_operations=True, request_timeout=deadline.left_s
         )
-        found = self._settle(futures, "asking what may be done with topics", deadline, absent=UNKNOWN_TOPIC)
+        found = self._admin.settle(
+            futures, "asking what may be done with topics", deadline, absent=UNKNOWN_TOPIC
+        )
         return {name: _operations(description) for name, description in found.items()}
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> KafkaReader:
@@ -171,8 +160,8 @@ class KafkaSource:
         if not self.topics([name]):
             deadline = Deadline.after(_CREATION_S)
             topic = NewTopic(name, partitions, config=dict(config or {}))
-            futures = self._admin().create_topics([topic], request_timeout=deadline.left_s)
-            self._settle(
+            futures = self._admin.client().create_topics([topic], request_timeout=deadline.left_s)
+            self._admin.settle(
                 futures, f"creating topic {name}", deadline, absent={KafkaError.TOPIC_ALREADY_EXISTS}
             )
             self._wait_until_usable(name, deadline)
@@ -186,95 +175,49 @@ class KafkaSource:
         if not positions or time.monotonic() < self._progress_not_before_s:
             return
         try:
-            self._commit([_native(tp, offset) for tp, offset in sorted(positions.items())])
+            deadline = Deadline.after(min(_PROGRESS_S, self._connection.timeout_s))
+            kafka_groups.commit(self._admin, self._group_id, positions, deadline)
         except (HopArchiveError, KafkaException) as error:
             logging.getLogger(__name__).warning("Offsets were not committed for monitoring: %s", error)
             self._progress_not_before_s = time.monotonic() + _PROGRESS_AGAIN_S
-            self._forget_client()
+            self._admin.forget_client()
+
+    def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
+        """The settings of each topic; two requests, or three to a broker that tells no defaults.
+
+        Such a one (Tansu) lists the topic's own settings and marks them as defaults.
+        """
+        deadline = self._admin.deadline()
+        found = kafka_settings.describe(self._admin, self.topics(topics), deadline)
+        return found if self._describes_itself(deadline) else kafka_settings.all_own(found)
+
+    def change_settings(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        """Change a topic's own settings, and leave the others as they are (KIP-339)."""
+        self._refuse_unless_writable(f"change settings of topic {topic}")
+        if topic not in self.topics([topic]):  # Tansu takes settings for topics that do not exist
+            raise self._admin.connection.missing(f"there is no topic {topic}", topic=topic)
+        kafka_settings.change(self._admin, topic, changes)
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """Delete what stands below these offsets (KIP-107), and look whether it is gone."""
+        self._refuse_unless_writable("delete records on it")
+        return kafka_records.delete(self._admin, before, self.watermarks)
+
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
+        """Committed offsets of consumer groups: a request to each broker, and one or two a group."""
+        return kafka_groups.committed(self._admin)
+
+    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets for a group without members."""
+        self._refuse_unless_writable(f"set offsets of group {group}")
+        refuse_unknown(self.name, offsets, self.watermarks(offsets))
+        if offsets:
+            kafka_groups.commit(self._admin, group, offsets, self._admin.deadline())
 
     def close(self) -> None:
         """Let go of connections and their threads; a later call connects anew."""
         self._publisher.close()
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.__exit__(None, None, None)
-
-    def _admin(self) -> AdminClient:
-        with self._lock:
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
-
-    def _forget_client(self) -> None:
-        """Connect anew from the next call on: librdkafka 2.16 asks a coordinator that is gone, again and again.
-
-        Not closed: another thread may be using it; it goes with the last reference.
-        """
-        with self._lock:
-            self._client = None
-
-    def _connect(self) -> AdminClient:
-        configuration = self._connection.configuration(self._troubles, {"allow.auto.create.topics": False})
-        try:
-            return AdminClient(configuration, logger=LOGGER)
-        except KafkaException as error:
-            raise self._connection.failure(
-                "configuring a client", kafka_error(error), self._troubles
-            ) from error
-
-    def _deadline(self) -> Deadline:
-        return Deadline.after(self._connection.timeout_s)
-
-    def _settle(
-        self,
-        futures: Mapping[Key, Future[Value]],
-        doing: str,
-        deadline: Deadline,
-        absent: Collection[int] = (),
-    ) -> dict[Key, Value]:
-        """The results of ``futures``, less those that failed with a code in ``absent``."""
-        self._wait(futures.values(), doing, deadline)
-        results: dict[Key, Value] = {}
-        for key, future in futures.items():
-            try:
-                results[key] = future.result()
-            except KafkaException as error:
-                cause = kafka_error(error)
-                if cause.code() not in absent:
-                    raise self._connection.failure(doing, cause, self._troubles) from error
-        self._troubles.forget()
-        return results
-
-    def _wait(self, futures: Collection[Future[Any]], doing: str, deadline: Deadline) -> None:
-        """Wait for all; a refused login ends that at once, for librdkafka would try it until the timeout."""
-        client = self._admin()
-        while concurrent.futures.wait(futures, timeout=_POLL_S).not_done:
-            client.poll(0)
-            if self._troubles.refused or (deadline.passed and self._is_late(futures)):
-                raise self._connection.failure(doing, None, self._troubles)
-        client.poll(0)  # takes in what error_cb is to be told, and the log
-
-    @staticmethod
-    def _is_late(futures: Collection[Future[Any]]) -> bool:
-        """Whether librdkafka, given a second to time out by itself, with a better reason, did not."""
-        return bool(concurrent.futures.wait(futures, timeout=1.0).not_done)
-
-    def _all_names(self, deadline: Deadline) -> list[str]:
-        client, timeout_s = self._admin(), min(_LOGIN_S, deadline.left_s)
-        while True:
-            try:
-                names = sorted(client.list_topics(timeout=timeout_s).topics)
-            except KafkaException as error:
-                client.poll(0)
-                if self._troubles.refused or deadline.passed:
-                    raise self._connection.failure(
-                        "listing topics", kafka_error(error), self._troubles
-                    ) from error
-                timeout_s = deadline.left_s
-            else:
-                self._troubles.forget()
-                return names
+        self._admin.close()
 
     def _watermarks(
         self, partitions: Collection[TopicPartition], deadline: Deadline
@@ -285,12 +228,12 @@ class KafkaSource:
         stable = self._offsets(low, _SPEC.latest(), IsolationLevel.READ_COMMITTED, deadline)
         high = self._offsets(stable, _SPEC.latest(), IsolationLevel.READ_UNCOMMITTED, deadline)
         told = {tp: Watermarks(low[tp], min(stable[tp], high[tp]), high[tp]) for tp in high}
-        return told if self._tells_exact_ends(deadline) else self._corrected(told, deadline)
+        return told if self._describes_itself(deadline) else self._corrected(told, deadline)
 
-    def _tells_exact_ends(self, deadline: Deadline) -> bool:
-        if self._exact_ends is None:
-            self._exact_ends = tells_exact_ends(self._admin(), deadline)
-        return self._exact_ends
+    def _describes_itself(self, deadline: Deadline) -> bool:
+        if self._has_defaults is None:
+            self._has_defaults = describes_itself(self._admin.client(), deadline)
+        return self._has_defaults
 
     def _corrected(
         self, told: Mapping[TopicPartition, Watermarks], deadline: Deadline
@@ -312,12 +255,12 @@ class KafkaSource:
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        futures = self._admin().list_offsets(
-            {_native(tp): spec for tp in partitions},
+        futures = self._admin.client().list_offsets(
+            {native(tp): spec for tp in partitions},
             isolation_level=isolation,
             request_timeout=deadline.left_s,
         )
-        found = self._settle(futures, "asking for watermarks", deadline, absent=UNKNOWN_TOPIC)
+        found = self._admin.settle(futures, "asking for watermarks", deadline, absent=UNKNOWN_TOPIC)
         return {TopicPartition(tp.topic, tp.partition): result.offset for tp, result in found.items()}
 
     def _refuse_unless_writable(self, what: str) -> None:
@@ -331,7 +274,9 @@ class KafkaSource:
     def _wait_until_usable(self, name: str, deadline: Deadline) -> None:
         while not self._is_usable(name):
             if deadline.passed:
-                raise self._connection.failure(f"waiting for leaders of topic {name}", None, self._troubles)
+                raise self._connection.failure(
+                    f"waiting for leaders of topic {name}", None, self._admin.troubles
+                )
             threading.Event().wait(_POLL_S)
 
     def _is_usable(self, name: str) -> bool:
@@ -343,21 +288,6 @@ class KafkaSource:
             return len(self.watermarks(wanted)) == len(wanted)
         except UnavailableError:
             return False
-
-    def _commit(self, offsets: list[confluent_kafka.TopicPartition]) -> None:
-        deadline = Deadline.after(min(_PROGRESS_S, self._connection.timeout_s))
-        request = [ConsumerGroupTopicPartitions(self._group_id, offsets)]
-        futures = self._admin().alter_consumer_group_offsets(request, request_timeout=deadline.left_s)
-        for answer in self._settle(futures, "committing offsets", deadline).values():
-            for partition in answer.topic_partitions or []:
-                if partition.error is not None:
-                    raise self._connection.failure("committing offsets", partition.error, self._troubles)
-
-
-def _native(
-    tp: TopicPartition, offset: int = confluent_kafka.OFFSET_INVALID
-) -> confluent_kafka.TopicPartition:
-    return confluent_kafka.TopicPartition(tp.topic, tp.partition, offset)
 
 
 def _info(description: TopicDescription) -> TopicInfo:

@@ -8,16 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 from pydantic import SecretStr
 
 from hop_archive.errors import (
     ConfigurationError,
+    ConflictError,
     ForbiddenError,
     HopArchiveError,
     MissingSettingError,
     UnavailableError,
+    UnsupportedError,
 )
+from hop_archive.message import TopicPartition
 
 LOGGER = logging.getLogger("hop_archive.librdkafka")
 """Where librdkafka's own log goes, so that none of it reaches the terminal unasked."""
@@ -49,11 +53,22 @@ _CONFIGURATION = frozenset(
         KafkaError._SSL,  # noqa: SLF001
         KafkaError._INVALID_ARG,  # noqa: SLF001
         KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_GROUP_ID,
         KafkaError.INVALID_PARTITIONS,
         KafkaError.INVALID_REPLICATION_FACTOR,
         KafkaError.INVALID_TIMESTAMP,
         KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError.POLICY_VIOLATION,
+    }
+)
+_UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})  # noqa: SLF001
+# What a commit from outside meets in a group that has members.
+_LIVE_GROUP = frozenset(
+    {
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.NON_EMPTY_GROUP,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.ILLEGAL_GENERATION,
     }
 )
 # A connection that breaks during the handshake can look like a refused login, so one refusal is not believed.
@@ -154,6 +169,15 @@ class Connection:
             kafka_error=cause.name() if cause else None,
         )
 
+    def missing(self, what: str, **facts: object) -> MissingSettingError:
+        """The error to raise when a topic or partition that is named is not there."""
+        return MissingSettingError(
+            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {what}.",
+            remedy="Create the topic with as many partitions as needed, or correct its name.",
+            source=self.stanza,
+            **facts,
+        )
+
     def _cause(self, error: KafkaError | None, troubles: Troubles) -> KafkaError | None:
         if error is not None and error.code() in _KINDS:
             return error
@@ -178,6 +202,14 @@ _KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
     **dict.fromkeys(UNKNOWN_TOPIC, (MissingSettingError, "Create the topic, or correct its name.")),
     **dict.fromkeys(_CONFIGURATION, (ConfigurationError, "Change the settings that it names.")),
     **dict.fromkeys(
+        _UNSUPPORTED,
+        (UnsupportedError, "Use a broker that can: Apache Kafka of a release that is maintained does."),
+    ),
+    **dict.fromkeys(
+        _LIVE_GROUP,
+        (ConflictError, "Stop the group's consumers, wait until it has no members, and try again."),
+    ),
+    **dict.fromkeys(
         _FORBIDDEN,
         (ForbiddenError, "Check the stanza's user name, password, mechanism, and the user's ACLs."),
     ),
@@ -189,3 +221,10 @@ def kafka_error(exception: KafkaException) -> KafkaError:
     error = exception.args[0]
     assert isinstance(error, KafkaError)
     return error
+
+
+def native(
+    tp: TopicPartition, offset: int = confluent_kafka.OFFSET_INVALID
+) -> confluent_kafka.TopicPartition:
+    """A partition, and an offset in it, as the client wants it."""
+    return confluent_kafka.TopicPartition(tp.topic, tp.partition, offset)

@@ -29,11 +29,11 @@ _HEARD_AT_ONCE = 500
 _WAIT_S = 0.1
 
 
-def tells_exact_ends(client: AdminClient, deadline: Deadline) -> bool:
-    """Whether the brokers' ListOffsets can be believed: those of Apache Kafka can, and Kafka's kin.
+def describes_itself(client: AdminClient, deadline: Deadline) -> bool:
+    """Whether the brokers' ListOffsets can be believed, and a topic's settings are told with their defaults.
 
-    Told by whether a broker describes its configuration, of which Apache Kafka's has hundreds of entries and
-    Tansu's none. Who may not see it talks to a broker that has access rights, which Tansu has not.
+    Those of Apache Kafka and its kin can be, and are. Told by whether a broker describes its configuration, of
+    which Apache Kafka's has hundreds of entries and Tansu's none. Who may not see it talks to a broker that has access rights, which Tansu has not.
     """
     try:
         broker = client.describe_cluster(request_timeout=deadline.left_s).result().nodes[0]

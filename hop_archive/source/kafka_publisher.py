@@ -10,7 +10,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from hop_archive.errors import HopArchiveError, MissingSettingError
+from hop_archive.errors import HopArchiveError
 from hop_archive.message import Outgoing, Receipt
 from hop_archive.source.kafka_client import LOGGER, MESSAGE_BYTES_MAX, Connection, Troubles, kafka_error
 from hop_archive.source.protocol import TopicInfo
@@ -146,7 +146,7 @@ class _Delivery:
         if message.topic not in self._partitions:
             self._partitions[message.topic] = self._look_up(message.topic)
         if message.partition is not None and not 0 <= message.partition < self._partitions[message.topic]:
-            raise self._missing(
+            raise self._connection.missing(
                 f"topic {message.topic} has {self._partitions[message.topic]} partitions, and no {message.partition}"
             )
         refuse_unsendable(self._connection.stanza, message)
@@ -154,7 +154,7 @@ class _Delivery:
     def _look_up(self, topic: str) -> int:
         if info := self._topics([topic]).get(topic):
             return info.partitions
-        raise self._missing(f"there is no topic {topic}")
+        raise self._connection.missing(f"there is no topic {topic}")
 
     def _send(self, message: Outgoing, receipt: Callable[[KafkaError | None, Any], None]) -> None:
         while self._failure is None:
@@ -191,13 +191,6 @@ class _Delivery:
 
     def _failed(self, error: KafkaError) -> HopArchiveError:
         return self._connection.failure("publishing", error, self._troubles)
-
-    def _missing(self, what: str) -> MissingSettingError:
-        return MissingSettingError(
-            f"Source {self._connection.stanza}, Kafka at {self._connection.bootstrap_servers}: {what}.",
-            remedy="Create the topic with as many partitions as needed, or correct its name.",
-            source=self._connection.stanza,
-        )
 
 
 _PENDING = Receipt("", -1, -1)

@@ -10,6 +10,7 @@ from typing import Self
 
 from hop_archive.errors import (
     ConfigurationError,
+    ConflictError,
     ForbiddenError,
     GenerationChangedError,
     HopArchiveError,
@@ -19,7 +20,9 @@ from hop_archive.errors import (
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source.mock_cluster import Log, MockCluster, State
-from hop_archive.source.protocol import TopicInfo, unreadable
+from hop_archive.source.mock_settings import refuse_settings, settings_of
+from hop_archive.source.offsets import refuse_beyond_end, refuse_unknown
+from hop_archive.source.protocol import Setting, TopicInfo, unreadable
 from hop_archive.source.sendable import refuse_unsendable
 
 GROUP_ID = "hop_archive"
@@ -110,6 +113,46 @@ class MockSource:
             _running(self.name, state)
         self.cluster.create_topic(name, partitions, config)
 
+    def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
+        """The settings of each topic: its own over the defaults of the mock."""
+        with self.cluster.read() as state:
+            _running(self.name, state)
+            return {name: settings_of(state.topics[name].config) for name in topics if name in state.topics}
+
+    def change_settings(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        """Change a topic's own settings, and leave the others as they are."""
+        self._refuse_unless_writable(f"change settings of topic {topic}")
+        with self.cluster.change() as state:
+            config = self.cluster.topic(_running(self.name, state), topic).config
+            refuse_settings(topic, changes)
+            config.update({name: value for name, value in changes.items() if value is not None})
+            for name in [name for name, value in changes.items() if value is None]:
+                config.pop(name, None)
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """Delete what stands below these offsets."""
+        self._refuse_unless_writable("delete records on it")
+        with self.cluster.change() as state:
+            logs = self._logs(state, before)
+            refuse_beyond_end(self.name, before, {at: log.watermarks for at, log in logs.items()})
+            for at, log in logs.items():
+                log.truncate(before[at])
+            return {at: log.low for at, log in logs.items()}
+
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
+        """Committed offsets of all groups, that of `note_progress` among them."""
+        with self.cluster.read() as state:
+            return {group: dict(offsets) for group, offsets in _running(self.name, state).progress.items()}
+
+    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets for a group without members."""
+        self._refuse_unless_writable(f"set offsets of group {group}")
+        with self.cluster.change() as state:
+            self._logs(state, offsets)
+            if offsets:
+                self._refuse_live(state, group)
+                state.progress.setdefault(group, {}).update(offsets)
+
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
         """Note group offsets in the cluster's ``progress``."""
         with self.cluster.change() as state:
@@ -125,17 +168,32 @@ class MockSource:
             number = self.cluster.choose_partition(state, message.topic, message.key)
         refuse_unsendable(self.name, message)
         self._refuse_large(state, message)
+        self.cluster.refuse_time(state, message)
         content = (message.key, message.value, message.headers, message.timestamp_ms)
         return self.cluster.put(state, TopicPartition(message.topic, number), content)
 
     def _refuse_large(self, state: State, message: Outgoing) -> None:
-        topic = state.topics.get(message.topic)
-        limit = topic.message_bytes_max if topic else None
-        if limit is not None and len(message.value or b"") + len(message.key or b"") > limit:
+        limit = self.cluster.topic(state, message.topic).limit("max.message.bytes")
+        if len(message.value or b"") + len(message.key or b"") > limit:
             raise ConfigurationError(
                 f"Source {self.name}: a message is larger than topic {message.topic} takes, {limit} bytes.",
                 remedy="Raise max.message.bytes of the topic.",
                 topic=message.topic,
+            )
+
+    def _logs(self, state: State, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Log]:
+        """The partitions, once all of them are there, and all offsets are such."""
+        found = {at: log for at in offsets if (log := _running(self.name, state).log(at))}
+        refuse_unknown(self.name, offsets, {at: log.watermarks for at, log in found.items()})
+        return found
+
+    def _refuse_live(self, state: State, group: str) -> None:
+        if group in state.live_groups:
+            raise ConflictError(
+                f"Source {self.name}: consumer group {group} has live members.",
+                remedy="Stop the group's consumers, wait until it has no members, and try again.",
+                source=self.name,
+                group=group,
             )
 
     def _refuse_unless_writable(self, what: str) -> None:

@@ -16,10 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
-from hop_archive.errors import MissingSettingError
-from hop_archive.message import Header, Message, Receipt, TimestampType, TopicPartition
+from hop_archive.errors import ConfigurationError, MissingSettingError
+from hop_archive.message import (
+    NO_TIMESTAMP_MS,
+    Header,
+    Message,
+    Outgoing,
+    Receipt,
+    TimestampType,
+    TopicPartition,
+)
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
+from hop_archive.source.mock_settings import DEFAULTS, refuse_settings
 from hop_archive.source.protocol import TopicInfo
 
 
@@ -90,6 +99,13 @@ class Log:
         self.low = max(self.low, before)
         self.messages = self.messages[self._index(self.low) :]
 
+    def first_since(self, time_ms: int) -> int:
+        """The offset of the first message that is of that time or later, or has none; the end where none is."""
+        kept = (
+            m.offset for m in self.messages if m.timestamp_ms >= time_ms or m.timestamp_ms == NO_TIMESTAMP_MS
+        )
+        return min(next(kept, self.high), self.stable)
+
     def _index(self, offset: int) -> int:
         return bisect_left(self.messages, offset, key=lambda message: message.offset)
 
@@ -105,14 +121,16 @@ class Topic:
     @property
     def timestamp_type(self) -> TimestampType:
         """Whose clock its messages bear."""
-        append = self.config.get("message.timestamp.type") == "LogAppendTime"
+        append = self.setting("message.timestamp.type") == "LogAppendTime"
         return TimestampType.APPEND if append else TimestampType.CREATE
 
-    @property
-    def message_bytes_max(self) -> int | None:
-        """The largest message that it takes; None takes any, unlike a broker, whose default is 1 MiB."""
-        limit = self.config.get("max.message.bytes")
-        return int(limit) if limit else None
+    def setting(self, name: str) -> str:
+        """The value in force: its own, or the default."""
+        return self.config.get(name, DEFAULTS[name])
+
+    def limit(self, name: str) -> int:
+        """A setting that is a number."""
+        return int(self.setting(name))
 
 
 @dataclass(slots=True)
@@ -127,6 +145,7 @@ class State:
         transactions: The open ones: the offsets that each has written, by partition.
         begun: How many transactions there were.
         progress: Group offsets that were committed, by group.
+        live_groups: The groups that have members.
     """
 
     cluster_id: str
@@ -136,6 +155,7 @@ class State:
     transactions: dict[int, dict[TopicPartition, list[int]]] = field(default_factory=dict)
     begun: int = 0
     progress: dict[str, dict[TopicPartition, int]] = field(default_factory=dict)
+    live_groups: set[str] = field(default_factory=set)
 
     def log(self, at: TopicPartition) -> Log | None:
         """A partition, if it exists."""
@@ -185,10 +205,14 @@ class MockCluster:
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
         """Create a topic; one that exists is left as it is.
 
-        Of ``config``, ``message.timestamp.type`` and ``max.message.bytes`` have an effect.
+        Those of ``config`` that `mock_settings.DEFAULTS` lists have an effect.
+
+        Raises:
+            ConfigurationError: A setting is none of Kafka's, or its value is no number where it has to be one.
         """
         with self._state.change() as state:
             if name not in state.topics:
+                refuse_settings(name, config or {})
                 logs = [Log() for _ in range(partitions)]
                 state.topics[name] = Topic(self._make_id(), logs, dict(config or {}))
 
@@ -199,13 +223,13 @@ class MockCluster:
             MissingSettingError: There is none.
         """
         with self._state.change() as state:
-            self._topic(state, name)
+            self.topic(state, name)
             del state.topics[name]
 
     def recreate_topic(self, name: str, partitions: int | None = None) -> None:
         """Delete a topic and make it anew: another topic id, and offsets from 0 on; the same settings."""
         with self._state.change() as state:
-            old = self._topic(state, name)
+            old = self.topic(state, name)
             logs = [Log() for _ in range(partitions or len(old.logs))]
             state.topics[name] = Topic(self._make_id(), logs, old.config)
 
@@ -296,12 +320,57 @@ class MockCluster:
                 raise ValueError(f"{topic}[{partition}] ends at {log.high}, before {before}")
             log.truncate(before)
 
+    def apply_retention(self) -> None:
+        """Do at once what a broker does every few minutes: drop what is older than ``retention.ms``.
+
+        It takes each message for a segment: from the beginning of a partition on, all go up to the first one
+        that is young enough, or has no timestamp. A topic whose ``cleanup.policy`` does not say delete keeps all.
+        """
+        now = self._clock()
+        with self._state.change() as state:
+            for topic in state.topics.values():
+                age = topic.limit("retention.ms")
+                if age >= 0 and "delete" in topic.setting("cleanup.policy"):
+                    for log in topic.logs:
+                        log.truncate(log.first_since(now - age))
+
+    def join_group(self, group: str) -> None:
+        """Give a group a member, which a consumer that subscribes is."""
+        with self._state.change() as state:
+            state.live_groups.add(group)
+            state.progress.setdefault(group, {})
+
+    def leave_group(self, group: str) -> None:
+        """Let all members leave a group; its offsets stay."""
+        with self._state.change() as state:
+            state.live_groups.discard(group)
+
+    def refuse_time(self, state: State, message: Outgoing) -> None:
+        """Check that a message is not older, or further in the future, than its topic takes.
+
+        Raises:
+            MissingSettingError: There is no such topic.
+            ConfigurationError: It is. As in Kafka, topics with append times take any, and all take none (−1).
+        """
+        topic, now, at_ms = self.topic(state, message.topic), self._clock(), message.timestamp_ms
+        if at_ms is None or at_ms == NO_TIMESTAMP_MS or topic.timestamp_type is TimestampType.APPEND:
+            return
+        before, after = "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"
+        for name, distance in ((before, now - at_ms), (after, at_ms - now)):
+            if distance > topic.limit(name):
+                raise ConfigurationError(
+                    f"A message of time {at_ms} is further from the present ({now}) than topic {message.topic} takes.",
+                    remedy=f"Raise {name} of the topic, which is {topic.limit(name)}.",
+                    topic=message.topic,
+                )
+
     def restart_empty(self) -> None:
         """Restart as a broker does that keeps all in memory: no topics; the cluster id stays."""
         with self._state.change() as state:
             state.topics.clear()
             state.transactions.clear()
             state.progress.clear()
+            state.live_groups.clear()
             state.running = True
 
     def stop(self) -> None:
@@ -316,12 +385,17 @@ class MockCluster:
 
     def choose_partition(self, state: State, topic: str, key: bytes | None) -> int:
         """Where a message goes that names no partition: by its key, or where the least was written."""
-        logs = self._topic(state, topic).logs
+        logs = self.topic(state, topic).logs
         if key is not None:
             return crc32(key) % len(logs)
         return min(range(len(logs)), key=lambda number: logs[number].high)
 
-    def _topic(self, state: State, name: str) -> Topic:
+    def topic(self, state: State, name: str) -> Topic:
+        """A topic within a block of `read` or `change`.
+
+        Raises:
+            MissingSettingError: There is none.
+        """
         if name not in state.topics:
             raise MissingSettingError(
                 f"There is no topic {name} in mock cluster {state.cluster_id}.",
@@ -331,7 +405,7 @@ class MockCluster:
         return state.topics[name]
 
     def _log(self, state: State, at: TopicPartition) -> Log:
-        logs = self._topic(state, at.topic).logs
+        logs = self.topic(state, at.topic).logs
         if not 0 <= at.partition < len(logs):
             raise MissingSettingError(
                 f"Topic {at.topic} in mock cluster {state.cluster_id} has {len(logs)} partitions, and no {at.partition}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from hop_archive.errors import UnreadableMessageError
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
@@ -25,6 +25,18 @@ class TopicInfo:
     name: str
     topic_id: str | None
     partitions: int
+
+
+class Setting(NamedTuple):
+    """One setting of a topic.
+
+    Attributes:
+        value: As the cluster tells it, which is always text.
+        own: Whether it was set on this topic, and is not a default of the broker or the cluster.
+    """
+
+    value: str
+    own: bool
 
 
 class Reader(Protocol):
@@ -130,6 +142,66 @@ class Source(Protocol):
 
         Raises:
             ForbiddenError: The stanza is not writable.
+        """
+
+    def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
+        """The settings of each topic: its own, and the defaults in force where the cluster tells them.
+
+        Topics that do not exist are left out; of one without settings the mapping is empty.
+
+        Raises:
+            ForbiddenError: The credentials do not allow to look (Kafka: DescribeConfigs on the topics).
+            UnavailableError: As for ``cluster_id``.
+        """
+
+    def change_settings(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        """Set settings of a topic, and remove its own where the value is None, so that the default is in force.
+
+        All of them or none, and no others; doing it again changes nothing. What is not set is removed already.
+
+        Raises:
+            ForbiddenError: The stanza is not writable (nothing was connected), or the credentials do not allow it.
+            MissingSettingError: There is no such topic.
+            ConfigurationError: The cluster does not take a setting, or its value; nothing was changed.
+            UnavailableError: As for ``cluster_id``; whether it was changed is not known.
+        """
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """Delete the records below an offset of each partition, for good; doing it again deletes no more.
+
+        Returns:
+            The low watermarks as they are then: each at its offset, or above where it was so before.
+
+        Raises:
+            ForbiddenError: As for ``change_settings``.
+            MissingSettingError: A topic or partition does not exist; nothing was deleted.
+            ConfigurationError: An offset is above the high watermark, or negative (nothing was deleted); or the
+                topic is one whose records can't be deleted (Kafka: cleanup.policy without ``delete``).
+            UnsupportedError: The cluster can't do it; told by what it answers, or by watermarks that stayed.
+            UnavailableError: As for ``cluster_id``; it may have been done, in part or whole.
+        """
+
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
+        """The committed offsets of every consumer group that the credentials may see.
+
+        A group that has committed nothing is there, with nothing. All groups or an error, never a part.
+
+        Raises:
+            ForbiddenError: The credentials do not allow to list groups.
+            UnavailableError: As for ``cluster_id``.
+        """
+
+    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets for a group, which need not exist; its offsets of other partitions stay.
+
+        Any offset from 0 on is taken, beyond the end of the partition too, as Kafka takes it.
+
+        Raises:
+            ForbiddenError: As for ``change_settings``.
+            MissingSettingError: A topic or partition does not exist; nothing was committed.
+            ConfigurationError: An offset is negative (nothing was committed), or the group's name is none.
+            ConflictError: The group has live members, whose own commits would overwrite these; nothing was committed.
+            UnavailableError: As for ``cluster_id``; some may have been committed.
         """
 
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:

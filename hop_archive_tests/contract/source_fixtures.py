@@ -10,14 +10,14 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import confluent_kafka
 import pytest
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
 from hop_archive.errors import HopArchiveError, MissingSettingError
@@ -103,6 +103,7 @@ class Broker(Protocol):
     def open_transaction(self, topic: str, values: Sequence[bytes]) -> Transaction: ...
     def delete_records(self, topic: str, before: int) -> None: ...
     def topic_without_first(self) -> str: ...
+    def member(self, group: str, topic: str) -> AbstractContextManager[None]: ...
     def stop(self) -> None: ...
     def start(self) -> None: ...
 
@@ -174,6 +175,12 @@ class MockBroker:
             self.cluster.append(topic, b"", key=key)
         self.cluster.compact(topic, 0, [0])
         return topic
+
+    @contextmanager
+    def member(self, group: str, topic: str) -> Iterator[None]:
+        self.cluster.join_group(group)
+        yield
+        self.cluster.leave_group(group)
 
     def stop(self) -> None:
         self.cluster.stop()
@@ -261,6 +268,21 @@ class KafkaBroker:
             until(lambda: self._is_compacted(source, topic), "compaction has removed the first message")
         return topic
 
+    @contextmanager
+    def member(self, group: str, topic: str) -> Iterator[None]:
+        settings = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "group.id": group,
+            "enable.auto.commit": False,
+        }
+        consumer = Consumer(settings, logger=LOGGER)
+        try:
+            consumer.subscribe([topic])
+            until(lambda: consumer.poll(0.05) or consumer.assignment(), f"{group} has a member")
+            yield
+        finally:
+            consumer.close()
+
     def _is_compacted(self, source: Source, topic: str) -> bool:
         time.sleep(0.15)
         self.append(Sent(topic, b"", key=uuid.uuid4().bytes, timestamp_ms=now_ms()))
@@ -307,6 +329,8 @@ class TansuBroker(KafkaBroker):
             "delete records": "Tansu 0.6 does not do what DeleteRecords asks for",
             "range check": "Tansu 0.6 lets a reader wait beyond the end of a partition",
             "compaction": "Tansu 0.6 keeps everything",
+            "checking settings": "Tansu 0.6 takes any setting, and any timestamp",
+            "members of groups": "Tansu 0.6 takes half a minute to let a consumer into a group",
             "append time": "Tansu 0.6 keeps the producer's timestamps, whatever the topic says",
             "durability": "Tansu in memory forgets all when it is stopped",
             "deletion under a reader": "librdkafka 2.16.0 crashes at Tansu 0.6's metadata of a deleted topic",

@@ -1,0 +1,85 @@
+"""Consumer groups of a Kafka cluster, and the offsets that they have committed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
+
+from hop_archive.message import TopicPartition
+from hop_archive.source.kafka_admin import Admin
+from hop_archive.source.kafka_client import Deadline, kafka_error, native
+
+_AT_ONCE = 200  # each is a request of its own, or two
+_NOT_SHOWN = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.GROUP_ID_NOT_FOUND})
+
+
+def committed(admin: Admin) -> dict[str, dict[TopicPartition, int]]:
+    """The committed offsets of every group that is shown; one that is deleted meanwhile is left out.
+
+    Raises:
+        HopArchiveError: A broker did not tell its groups, or a group's offsets were not told.
+    """
+    found: dict[str, dict[TopicPartition, int]] = {}
+    for names in _batched(_names(admin)):
+        found |= _offsets(admin, names)
+    return found
+
+
+def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, int], deadline: Deadline) -> None:
+    """Commit offsets for a group without joining it.
+
+    Raises:
+        ConflictError: The group has members.
+        HopArchiveError: Not all were committed.
+    """
+    places = [native(at, offset) for at, offset in sorted(offsets.items())]
+    request = [ConsumerGroupTopicPartitions(group, places)]
+    futures = admin.client().alter_consumer_group_offsets(request, request_timeout=deadline.left_s)
+    doing = f"committing offsets of group {group}"
+    for answer in admin.settle(futures, doing, deadline).values():
+        _raise_first_error(admin, doing, answer)
+
+
+def _names(admin: Admin) -> list[str]:
+    deadline = admin.deadline()
+    future = admin.client().list_consumer_groups(request_timeout=deadline.left_s)
+    listing = admin.settle({"": future}, "listing consumer groups", deadline)[""]
+    for error in listing.errors:  # of one broker, whose groups are missing then
+        cause = kafka_error(error) if isinstance(error, KafkaException) else error
+        raise admin.connection.failure("listing consumer groups", cause, admin.troubles)
+    return sorted(group.group_id for group in listing.valid)
+
+
+def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartition, int]]:
+    deadline, doing = admin.deadline(), "asking for offsets of consumer groups"
+    futures = {
+        group: future
+        for group in groups  # the client takes one group a call
+        for future in admin.client()
+        .list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=deadline.left_s)
+        .values()
+    }
+    answers = admin.settle(futures, doing, deadline, absent=_NOT_SHOWN)
+    for answer in answers.values():
+        _raise_first_error(admin, doing, answer)
+    return {group: dict(_committed(answer)) for group, answer in answers.items()}
+
+
+def _committed(answer: ConsumerGroupTopicPartitions) -> Iterator[tuple[TopicPartition, int]]:
+    for place in answer.topic_partitions or []:
+        if place.offset >= 0:  # below that, nothing is committed there
+            yield TopicPartition(place.topic, place.partition), place.offset
+
+
+def _raise_first_error(admin: Admin, doing: str, answer: ConsumerGroupTopicPartitions) -> None:
+    for place in answer.topic_partitions or []:
+        if place.error is not None:
+            raise admin.connection.failure(doing, place.error, admin.troubles)
+
+
+def _batched(names: Sequence[str]) -> Iterator[list[str]]:
+    rest = iter(names)
+    while batch := list(itertools.islice(rest, _AT_ONCE)):
+        yield batch
