@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import pickle
 import random
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Backed(World):
 
 def small_world(layout: Layout = "message") -> Backed:
     """A busy topic of two partitions and a quiet one, some messages each, nothing archived: small enough for matrices."""
-    world = Backed(layout, store=MockStore(deleting_allowed=True))
+    world = Backed(layout, catalog=_catalog(), store=MockStore(deleting_allowed=True))
     world.backup = MockStore("backup", bucket="backup", deleting_allowed=True)
     world.cluster.create_topic(BUSY, 2)
     world.cluster.create_topic(QUIET)
@@ -68,11 +69,17 @@ def archive_all(world: Backed) -> Backed:
 def copied(world: Backed) -> Backed:
     """The same world once more, for another history."""
     new = Backed(world.layout)
-    new.catalog = MockCatalog()
+    new.catalog = _catalog()
     new.catalog._state._value = pickle.loads(pickle.dumps(world.catalog._state._value))
     new.cluster._state._value = pickle.loads(pickle.dumps(world.cluster._state._value))
     new.store, new.backup = _copied(world.store), _copied(world.backup)
     return new
+
+
+def _catalog() -> MockCatalog:
+    """A catalog whose clock stands still when the messages were published."""
+    moment = datetime.datetime.fromtimestamp(NOW_MS / 1000, datetime.UTC)
+    return MockCatalog(clock=lambda: moment)
 
 
 def _copied(store: MockStore) -> MockStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -21,7 +22,7 @@ from hop_archive.catalog.removals_protocol import (
     Suppression,
 )
 from hop_archive.catalog.splitting import Cut, Numbers, cut, to_count
-from hop_archive.errors import DataError
+from hop_archive.errors import ConflictError, DataError
 from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
 
 
@@ -70,7 +71,9 @@ class MockRemovals(MockSession):
         alike = {name: some for name, some in by_digest.items() if name and len(some) > 1}
         alike |= {name: some for name, some in sorted(by_content.items()) if _may_be_copies(some)}
         for name, some in alike.items():
-            yield from (Candidate(name, row.uuid, row.timestamp_ms) for row in some)
+            times = Counter(row.timestamp_ms for row in some)
+            for row in some:
+                yield Candidate(name, row.uuid, row.timestamp_ms, times[row.timestamp_ms] > 1)
 
     def move_to_duplicates(self, copies: Sequence[Copied], deed: Deed) -> Removed:
         """Make duplicates of messages that are copies."""
@@ -137,12 +140,14 @@ class MockRemovals(MockSession):
         """Let rows name another object, which is durable, and condemn the old one."""
         changed: list[Row] = []
         with self._state.change() as tables:
-            for one in new:
-                row = tables.rows.get(one.uuid)
-                if row is not None and (row.bucket, row.object_key) == old:
-                    changed.append(row)
-                    tables.rows[one.uuid] = _replaced(row, one)
-                    _recount(tables, row, more_bytes=one.size_bytes - row.size_bytes)
+            told = [(tables.rows[one.uuid], one) for one in new if one.uuid in tables.rows]
+            told = [(row, one) for row, one in told if (row.bucket, row.object_key) == old]
+            places = (old[0], *deed.backups)
+            _strike_out(tables, {(where, one.object_key) for _, one in told for where in places})
+            for row, one in told:
+                changed.append(row)
+                tables.rows[one.uuid] = _replaced(row, one)
+                _recount(tables, row, more_bytes=one.size_bytes - row.size_bytes)
             self._condemn(tables, [old] if changed else [], deed)
         return frozenset(row.uuid for row in changed)
 
@@ -153,14 +158,17 @@ class MockRemovals(MockSession):
 
     def condemned(self, command: str, bucket: str, most: int = 1_000) -> Sequence[Condemned]:
         """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet."""
-        with self._state.read() as tables:
+        with self._state.change() as tables:
             named = {(row.bucket, row.object_key) for row in tables.rows.values()}
             found = [
                 Condemned(where, key, (doom.recorded_bucket, key) in named, doom.at)
-                for (where, key), doom in tables.condemned.items()
+                for (where, key), doom in sorted(tables.condemned.items())
                 if doom.command == command and where == bucket
-            ]
-        return sorted(found, key=lambda one: one.key)[:most]
+            ][:most]
+            for one in found:
+                doom = tables.condemned[one.bucket, one.key]
+                tables.condemned[one.bucket, one.key] = replace(doom, claimed=not one.is_named)
+        return found
 
     def acquit(self, objects: Sequence[Condemned]) -> None:
         """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
@@ -217,7 +225,9 @@ class MockRemovals(MockSession):
     def _condemn(self, tables: Tables, objects: Iterable[tuple[str, str]], deed: Deed) -> None:
         for bucket, key in objects:
             for where in (bucket, *deed.backups):
-                tables.condemned[where, key] = Doom(bucket, deed.command, self._clock())
+                was = tables.condemned.get((where, key))
+                doom = Doom(bucket, deed.command, self._clock(), claimed=was is not None and was.claimed)
+                tables.condemned[where, key] = doom
 
     def _move(self, tables: Tables, row: Row, one: Copied, deed: Deed) -> Removed:
         if row.offset is not None:
@@ -228,6 +238,20 @@ class MockRemovals(MockSession):
         for some in tables.duplicates.values():
             some[:] = [d._replace(uuid=one.kept) if d.uuid == one.copy else d for d in some]
         return self._take(tables, [row], deed)
+
+
+def _strike_out(tables: Tables, places: Collection[tuple[str, str]]) -> None:
+    for bucket, key in places:
+        doom = tables.condemned.get((bucket, key))
+        if doom is None or doom.claimed:
+            raise ConflictError(
+                f"The object {key} in bucket {bucket} is about to be deleted by another process.",
+                remedy="Nothing was changed. Run this again.",
+                object_key=key,
+                bucket=bucket,
+            )
+    for place in places:
+        del tables.condemned[place]
 
 
 def stands_in(row: Row, place: Slice) -> bool:

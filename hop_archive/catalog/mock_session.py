@@ -35,6 +35,7 @@ class Doom:
     recorded_bucket: str
     command: str
     at: datetime.datetime
+    claimed: bool = False
 
 
 @dataclass(slots=True)

@@ -146,7 +146,13 @@ class PostgresRemovals(Session):
     def replace_documents(
         self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
     ) -> frozenset[uuid.UUID]:
-        """Let rows name another object, which is durable, and condemn the old one."""
+        """Let rows name another object, which is durable, and condemn the old one.
+
+        Raises:
+            ConflictError: The new object is not condemned any more, or claimed. Nothing was changed.
+        """
+        if not new:
+            return frozenset()
         columns = [list(column) for column in zip(*new, strict=True)]
         names = ("uuids", "keys", "positions", "sizes", "crc32s", "tombstones")
         values = {**dict(zip(names, columns, strict=True)), "bucket": old[0], "key": old[1]}
@@ -156,10 +162,11 @@ class PostgresRemovals(Session):
             for row in changed:
                 self._count_bytes(connection, row)
             if changed:
+                self._strike_out(connection, old[0], new[0].object_key, deed)
                 connection.execute(sql_removals.CONDEMN, _condemning([old], changed[0][1], deed))
             return frozenset(row[0] for row in changed)
 
-        return self._transact(work) if new else frozenset()
+        return self._transact(work)
 
     def condemn(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
         """Condemn objects (bucket and key) that no row names, and their copies in backups."""
@@ -168,27 +175,25 @@ class PostgresRemovals(Session):
 
     def condemned(self, command: str, bucket: str, most: int = 1_000) -> Sequence[Condemned]:
         """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet."""
-        found = self._fetch(sql_removals.CONDEMNED, [command, bucket, most])
-        if not found:
-            return []
-        topics, keys, buckets = ([row[n] for row in found] for n in (3, 1, 2))
-        named = {key for (key,) in self._fetch(sql_removals.NAMED_ALONE, [topics, keys, buckets])}
-        return [
-            Condemned(row[0], row[1], row[1] in named or self._is_named_segment(row[1], row[2]), row[4])
-            for row in found
-        ]
+
+        def work(connection: psycopg.Connection) -> list[Condemned]:
+            found = connection.execute(sql_removals.CONDEMNED, [command, bucket, most]).fetchall()
+            named = _named(connection, found)
+            unnamed = [row[1] for row in found if row[1] not in named]
+            connection.execute(sql_removals.CLAIM, [bucket, unnamed])
+            return [Condemned(row[0], row[1], row[1] in named, row[4]) for row in found]
+
+        return self._transact(work)
 
     def acquit(self, objects: Sequence[Condemned]) -> None:
         """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
         columns = [[o.bucket for o in objects], [o.key for o in objects], [o.at for o in objects]]
         self._transact(lambda connection: connection.execute(sql_removals.ACQUIT, columns))
 
-    def _is_named_segment(self, key: str, bucket: str) -> bool:
-        place = slice_of(key)
-        if place is None:
-            return False
-        values = {**_within(place), "key": key, "bucket": bucket}
-        return bool(self._fetch(sql_removals.IS_NAMED_SEGMENT, values)[0][0])
+    def _strike_out(self, connection: psycopg.Connection, bucket: str, key: str, deed: Deed) -> None:
+        places = {bucket, *deed.backups}
+        if connection.execute(sql_removals.STRIKE_OUT, [bucket, key, list(places)]).rowcount != len(places):
+            raise claimed(key, bucket)
 
     def _remove(
         self, connection: psycopg.Connection, places: Sequence[Slice], outcome: Gone, deed: Deed
@@ -281,6 +286,29 @@ class PostgresRemovals(Session):
                 remedy="Nothing was changed. Run hop-archive verify, and mend the ledger first.",
                 slice=str(whole),
             )
+
+
+def claimed(key: str, bucket: str) -> ConflictError:
+    """The error of whoever would let rows name an object that somebody is about to delete."""
+    return ConflictError(
+        f"The object {key} in bucket {bucket} is about to be deleted by another process.",
+        remedy="Nothing was changed. Run this again.",
+        object_key=key,
+        bucket=bucket,
+    )
+
+
+def _named(connection: psycopg.Connection, found: Sequence[Tuple]) -> set[str]:
+    """The keys, of condemned objects, that a row names; those are locked, so that none comes to be named now."""
+    topics, keys, buckets = ([row[n] for row in found] for n in (3, 1, 2))
+    alone = connection.execute(sql_removals.NAMED_ALONE, [topics, keys, buckets])
+    named = {key for (key,) in alone}
+    for key, bucket in zip(keys, buckets, strict=True):
+        if (place := slice_of(key)) is not None:
+            values = {**_within(place), "key": key, "bucket": bucket}
+            is_named = connection.execute(sql_removals.IS_NAMED_SEGMENT, values).fetchone()
+            named |= {key} if is_named and is_named[0] else set()
+    return named
 
 
 def _within(place: Slice) -> dict[str, Any]:

@@ -72,17 +72,19 @@ class Condemned(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A message that may be a copy of the one before it in the same group.
+    """A message that may be a copy of one before it in the same group.
 
     Attributes:
         group: Messages of one group may be copies of one another.
         uuid: Its UUID.
         timestamp_ms: Its timestamp.
+        is_tied: Whether another one of the group has the same timestamp.
     """
 
     group: str
     uuid: uuid.UUID
     timestamp_ms: int
+    is_tied: bool
 
 
 class Copied(NamedTuple):
@@ -236,22 +238,31 @@ class RemovalsCatalog(Protocol):
     ) -> frozenset[uuid.UUID]:
         """Let rows name another object, which is durable, and condemn the old one.
 
-        Summary and ledger count the bytes anew. Rows that do not name the old object any more are left.
+        The new object was condemned before it was made, so that a crash leaves nothing behind; now it is struck out.
+        Summary and ledger count the bytes anew. Rows that do not name the old object any more are left; where none does,
+        nothing is changed, and the new object stays condemned.
 
         Args:
             old: Bucket and key of the object that the rows name now.
-            new: Where the documents are; in the same bucket.
+            new: Where the documents are: all in one object, in the same bucket.
             deed: Who, and why.
+
+        Raises:
+            ConflictError: The new object is not condemned any more, or somebody is about to delete it: make another.
+                Nothing was changed.
 
         Returns:
             The messages whose rows were changed.
         """
 
     def condemn(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        """Condemn objects (bucket and key) that no row names, and their copies in backups."""
+        """Condemn objects (bucket and key), and their copies in backups: those that no row names, or not yet."""
 
     def condemned(self, command: str, bucket: str, most: int = 1_000) -> Sequence[Condemned]:
-        """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet, the first of them by key."""
+        """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet, the first of them by key.
+
+        Those that no row names are the caller's to delete: from now on ``replace_documents`` lets no row name them.
+        """
 
     def acquit(self, objects: Sequence[Condemned]) -> None:
         """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""

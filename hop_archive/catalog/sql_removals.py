@@ -140,8 +140,9 @@ PLACES = """
 # --- copies
 
 COPIES = """
-    SELECT encode(digest, 'hex'), uuid, timestamp FROM (
-        SELECT digest, uuid, timestamp, id, count(*) OVER (PARTITION BY digest) AS alike
+    SELECT encode(digest, 'hex'), uuid, timestamp, tied > 1 FROM (
+        SELECT digest, uuid, timestamp, id, count(*) OVER (PARTITION BY digest) AS alike,
+               count(*) OVER (PARTITION BY digest, timestamp) AS tied
         FROM messages WHERE topic = %s AND digest IS NOT NULL
     ) AS counted
     WHERE alike > 1 ORDER BY digest, id
@@ -149,7 +150,7 @@ COPIES = """
 """Index: messages_topic_timestamp_idx, for the topic. Sorts the topic's digests: an index of them would cost each insert."""
 
 ADOPTED_COPIES = """
-    SELECT timestamp || '/' || message_crc32, uuid, timestamp
+    SELECT timestamp || '/' || message_crc32, uuid, timestamp, true
     FROM messages AS m
     WHERE topic = %(topic)s AND message_crc32 <> 0 AND (timestamp, message_crc32) IN (
         SELECT a.timestamp, a.message_crc32
@@ -234,9 +235,17 @@ CONDEMN = """
 
 CONDEMNED = """
     SELECT bucket, key, recorded_bucket, topic, condemned_at FROM condemned
-    WHERE command = %s AND bucket = %s ORDER BY key LIMIT %s
+    WHERE command = %s AND bucket = %s ORDER BY key LIMIT %s FOR UPDATE
 """
-"""Index: condemned_pkey, of a table that is all but empty."""
+"""Index: condemned_pkey, of a table that is all but empty. Whoever would strike out one of them waits."""
+
+CLAIM = "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)"
+"""Index: condemned_pkey."""
+
+STRIKE_OUT = """
+    DELETE FROM condemned WHERE recorded_bucket = %s AND key = %s AND bucket = ANY(%s) AND NOT claimed RETURNING bucket
+"""
+"""Index: condemned_pkey."""
 
 NAMED_ALONE = """
     SELECT DISTINCT key FROM messages

@@ -13,7 +13,7 @@ from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Catalog, Duplicate, LedgerEntry, Outcome, Row
 from hop_archive.catalog.removals_protocol import Copied, Deed, Extent, Removed, Replaced
-from hop_archive.errors import DataError
+from hop_archive.errors import ConflictError, DataError
 from hop_archive.slices import Lineage
 from hop_archive_tests.contract.catalog_helpers import (
     Adopt,
@@ -304,6 +304,7 @@ def test_rows_name_another_object_all_numbers_follow_and_the_old_one_is_condemne
     adopt([old])
     row = batch.rows[1]
     tombstone = Replaced(row.uuid, "alerts/1.1.bson", None, 7, 99, is_tombstone=True)
+    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", WITH_BACKUP)
     assert catalog.replace_documents(("archive", row.object_key), [tombstone], WITH_BACKUP) == {row.uuid}
     found = catalog.find(row.uuid)
     assert found is not None
@@ -321,9 +322,30 @@ def test_rows_name_another_object_all_numbers_follow_and_the_old_one_is_condemne
     (entry,) = catalog.ledger()
     assert entry.size_bytes == batch.size_bytes - row.size_bytes + 7
     adopted = Replaced(old.uuid, "alerts/new.bson", None, 11, 98, is_tombstone=False)
+    catalog.condemn([("archive", "alerts/new.bson"), ("archive", "alerts/1.1.bson")], "alerts", DEED)
     assert catalog.replace_documents(("archive", old.object_key), [adopted], DEED) == {old.uuid}
     assert catalog.replace_documents(("archive", row.object_key), [tombstone], DEED) == frozenset()
     consistent(catalog)
+
+
+def test_no_row_comes_to_name_an_object_that_somebody_is_about_to_delete(catalog: Catalog) -> None:
+    batch = sparse_batch()
+    catalog.commit(batch)
+    row = batch.rows[1]
+    new = [Replaced(row.uuid, "alerts/1.1.bson", None, 7, 99, is_tombstone=True)]
+    before = everything(catalog, "alerts")
+    with pytest.raises(ConflictError, match="about to be deleted"):
+        catalog.replace_documents(("archive", row.object_key), new, DEED)
+    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", DEED)
+    claimed = catalog.condemned("prune", "archive")
+    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", DEED)
+    with pytest.raises(ConflictError, match="about to be deleted"):
+        catalog.replace_documents(("archive", row.object_key), new, DEED)
+    assert everything(catalog, "alerts") == before
+    catalog.acquit(claimed)
+    catalog.acquit(catalog.condemned("prune", "archive"))
+    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", DEED)
+    assert catalog.replace_documents(("archive", row.object_key), new, DEED) == {row.uuid}
 
 
 def test_an_object_that_no_row_names_can_be_condemned(catalog: Catalog) -> None:

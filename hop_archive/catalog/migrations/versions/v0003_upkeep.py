@@ -36,7 +36,8 @@ _STATEMENTS = (
     )
     """,
     # Objects that a transaction left without a row, to be deleted after it: by whoever finds them here, if need be. In a
-    # backup's bucket the copies, too; recorded_bucket is what rows called the bucket. Empty when nothing is under way.
+    # backup's bucket the copies, too; recorded_bucket is what rows called the bucket. Claimed: somebody deletes it now, so no
+    # row may name it any more. Empty when nothing is under way.
     """
     CREATE TABLE condemned (
         bucket text NOT NULL,
@@ -47,6 +48,7 @@ _STATEMENTS = (
         reason text NOT NULL,
         run_id text NOT NULL DEFAULT '',
         condemned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        claimed boolean NOT NULL DEFAULT false,
         PRIMARY KEY (bucket, key)
     )
     """,
