@@ -68,6 +68,12 @@ class Removing:
     now: Callable[[], datetime.datetime] = utc_now
     tally: Tally = field(default_factory=Tally)
 
+    def close(self) -> None:
+        """Let go of every connection."""
+        for part in (self.catalog, self.store, self.backup):
+            if part is not None:
+                part.close()
+
     def deed(self, command: str, reason: str) -> Deed:
         """Who takes away, and why."""
         backups = () if self.backup is None else (self.backup.bucket,)
