@@ -9,7 +9,7 @@ from dataclasses import dataclass
 ARCHIVING_TABLES = ("messages", "batches", "duplicates", "generations", "observed", "findings", "topics")
 """The tables that archiving writes to."""
 
-TABLES = (*ARCHIVING_TABLES, "verified", "suppressions", "restores", "snapshots")
+TABLES = (*ARCHIVING_TABLES, "verified", "suppressions", "condemned", "restores", "snapshots")
 """Every table of a catalog."""
 
 OLDEST = 14

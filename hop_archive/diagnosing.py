@@ -210,7 +210,7 @@ def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Che
         )
         return
     yield _may_insert(found.lacking_to_archive(), found.role)
-    lacking = found.lacking("DELETE", tables=("messages", "duplicates"))
+    lacking = found.lacking("DELETE", tables=("messages", "duplicates", "batches", "condemned"))
     yield _may_delete(lacking, deleting_allowed=deleting_allowed)
 
 

@@ -35,6 +35,8 @@ class Document:
         digest: Digest of its content, 16 bytes.
         message_crc32: CRC-32 of its value.
         annotations: What describes it.
+        suppressed: Why its content was removed for good; '' where it is there. Then key and value are null, no header but
+            the publisher's UUID is left, and digest and ``message_crc32`` are those of the content that was.
     """
 
     message: Message
@@ -43,6 +45,7 @@ class Document:
     digest: bytes
     message_crc32: int
     annotations: Annotations = field(default_factory=Annotations)
+    suppressed: str = ""
 
     @property
     def stored_headers(self) -> tuple[Header, ...]:
@@ -174,6 +177,8 @@ def _annotations(document: Document) -> dict[str, Any]:
         "sender": described.sender,
         "file_name": described.file_name,
         "originator": described.originator,
+        # Only where it says something: every other document keeps the bytes that it always had.
+        **({"suppressed": document.suppressed} if document.suppressed else {}),
     }
 
 
@@ -188,6 +193,7 @@ def _document(fields: dict[str, Any]) -> Document:
         digest=bytes(notes.get("digest", b"")),
         message_crc32=int(notes["con_message_crc32"]),
         annotations=Annotations(**{name: notes[name] for name in Annotations.__slots__ if name in notes}),
+        suppressed=_text(notes.get("suppressed", "")),
     )
 
 

@@ -6,13 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.configuration import Configuration, Selection
+from hop_archive.errors import ForbiddenError
 from hop_archive.planning import Limits
+from hop_archive.removing import Removing
 from hop_archive.source.kafka import KafkaSource
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import Source
@@ -35,6 +38,10 @@ _SECURITY_SETTINGS: Mapping[str, Mapping[str, str]] = {
     "sasl-scram-sha-256": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "SCRAM-SHA-256"},
     "sasl-scram-sha-512": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "SCRAM-SHA-512"},
 }
+
+
+Permission = Literal["look", "clean", "delete"]
+"""What a removal may do: look only; take test messages away; take any away."""
 
 
 def open_archive(
@@ -119,12 +126,59 @@ def open_store(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.e
     )
 
 
+def open_removing(
+    configuration: Configuration,
+    selection: Selection,
+    permission: Permission,
+    environ: Mapping[str, str] = os.environ,
+    run_id: str = "",
+) -> Removing:
+    """What a removal works on. Its store deletes only where both stanzas permit what is to be done; the backup too.
+
+    Raises:
+        ForbiddenError: A stanza does not permit it; to clean, also where the source stanza is a production one.
+        ConfigurationError: A stanza is not there, or a variable that it names is not set.
+    """
+    database, store = configuration.database(selection.database), configuration.store(selection.store)
+    if permission != "look":
+        _permit("database", selection.database, database, permission)
+        _permit("store", selection.store, store, permission)
+    if permission == "clean" and configuration.source(selection.source).production:
+        raise ForbiddenError(
+            f"Source {selection.source} is a production one: nothing of its archive is cleaned up.",
+            remedy="Name another source; a production archive has no test topics to clean.",
+            source=selection.source,
+        )
+    # What is deleted through these was condemned by the very command that asked for the permission.
+    deleting = store.resolved(environ).model_copy(update={"deleting_allowed": permission != "look"})
+    return Removing(
+        catalog=open_catalog(selection.database, database, environ),
+        store=open_store(selection.store, deleting, environ),
+        backup=_open_backup(selection.store, deleting, environ),
+        run_id=run_id,
+    )
+
+
+def _permit(kind: str, name: str, stanza: DatabaseStanza | StoreStanza, permission: Permission) -> None:
+    key = "cleaning_allowed" if permission == "clean" else "deleting_allowed"
+    if not getattr(stanza, key):
+        raise ForbiddenError(
+            f"The stanza of {kind} {name} does not say {key} = true.",
+            remedy="Nothing was removed. Set it there if that is really wanted.",
+            stanza=name,
+        )
+
+
 def open_backup(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.environ) -> Store | None:
     """The backup bucket of a store stanza, read-only to us; None where it has none."""
     stanza = stanza.resolved(environ)
+    return _open_backup(name, stanza.model_copy(update={"deleting_allowed": False}), environ)
+
+
+def _open_backup(name: str, stanza: StoreStanza, environ: Mapping[str, str]) -> Store | None:
     if not isinstance(stanza, S3Stanza) or not stanza.backup_bucket:
         return None
-    backup = {"bucket": stanza.backup_bucket, "backup_bucket": "", "deleting_allowed": False}
+    backup = {"bucket": stanza.backup_bucket, "backup_bucket": ""}
     return open_store(f"{name} (backup)", stanza.model_copy(update=backup), environ)
 
 

@@ -42,8 +42,17 @@ GRANT INSERT, UPDATE, DELETE ON batches TO hop_archive_archiver;
 GRANT INSERT, UPDATE, DELETE ON verified TO hop_archive_archiver;
 GRANT INSERT, UPDATE ON restores, snapshots TO hop_archive_archiver;
 
--- The cleaner takes away test messages and duplicates that slipped in, and says what it did in findings. The
--- trigger that counts deleted messages acts as who deletes, hence topics.
+-- The cleaner takes away: test messages, what a policy prunes, duplicates that slipped in, content that must go. The
+-- ledger says so in the place of what it said before; objects to be deleted are written down until they are. It adds no
+-- message, and changes of one only where its document is, and what described a content that is gone. The trigger that
+-- counts deleted messages acts as who deletes, hence topics.
 GRANT DELETE ON messages, duplicates TO hop_archive_cleaner;
-GRANT UPDATE (retracted) ON messages TO hop_archive_cleaner;
-GRANT INSERT, UPDATE ON findings, topics TO hop_archive_cleaner;
+GRANT UPDATE (retracted, key, position, size, crc32, title, sender, file_name, originator) ON messages
+    TO hop_archive_cleaner;
+GRANT INSERT, UPDATE ON duplicates, findings, topics TO hop_archive_cleaner;
+GRANT INSERT, UPDATE, DELETE ON batches, condemned TO hop_archive_cleaner;
+GRANT INSERT ON suppressions TO hop_archive_cleaner;
+
+-- Reading a test topic dry records what it skips, and so what is known of the topic.
+GRANT INSERT ON generations TO hop_archive_cleaner;
+GRANT INSERT, UPDATE ON observed TO hop_archive_cleaner;

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from hop_archive.catalog.mock_removals import MockRemovals
 from hop_archive.catalog.mock_restores import MockRestores
 from hop_archive.catalog.mock_select import place_of, selected
 from hop_archive.catalog.mock_session import Dealt, Tables
@@ -39,7 +40,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockRestores, MockSnapshots):
+class MockCatalog(MockRemovals, MockRestores, MockSnapshots):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:
@@ -346,6 +347,7 @@ def _summary(topic: str, dealt: Sequence[Dealt]) -> TopicSummary:
         absent=sum(e.absent for e in entries),
         lost=sum(len(e.slice) for e in entries if e.outcome is Outcome.LOST),
         skipped=sum(len(e.slice) for e in entries if e.outcome is Outcome.SKIPPED),
+        pruned=sum(len(e.slice) for e in entries if e.outcome is Outcome.PRUNED),
         size_bytes=sum(e.size_bytes for e in entries),
         first_timestamp_ms=_least(d.first_timestamp_ms for d in dealt),
         last_timestamp_ms=_greatest(d.last_timestamp_ms for d in dealt),

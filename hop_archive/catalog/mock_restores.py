@@ -34,7 +34,7 @@ class MockRestores(MockSession):
             ConflictError: Somebody else holds it.
         """
         with ExitStack() as ending:
-            if not self._take(name, ending):
+            if not self._try_to_hold(name, ending):
                 raise ConflictError(
                     f"database {self._name!r}: another process is at work on {name}.",
                     remedy="Wait until it is done, or end it; nothing was changed.",
@@ -42,7 +42,7 @@ class MockRestores(MockSession):
                 )
             yield
 
-    def _take(self, name: str, ending: ExitStack) -> bool:
+    def _try_to_hold(self, name: str, ending: ExitStack) -> bool:
         if self._directory is None:
             lock = self._held.setdefault(name, threading.Lock())
             if not lock.acquire(blocking=False):

@@ -48,12 +48,13 @@ def _is_selected(query: Query, row: Row) -> bool:
         and (not query.senders or notes.sender in query.senders)
         and (not query.media_types or notes.media_type in query.media_types)
         and (query.uuids is None or row.uuid in query.uuids)
-        and (not query.places or any(_stands_in(row, place) for place in query.places))
+        and (not query.places or any(stands_in(row, place) for place in query.places))
         and query.retracted in (None, row.retracted)
         and query.adopted in (None, row.generation is None)
     )
 
 
-def _stands_in(row: Row, place: Slice) -> bool:
+def stands_in(row: Row, place: Slice) -> bool:
+    """Whether a row is of an offset of this slice."""
     lineage = (row.topic, row.generation, row.partition)
     return lineage == place.lineage and row.offset is not None and place.start <= row.offset < place.stop

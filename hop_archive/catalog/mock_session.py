@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
+from hop_archive.catalog.removals_protocol import Suppression
 from hop_archive.catalog.restores_protocol import Restore
 from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.planning import Watermarks
@@ -30,6 +31,16 @@ class Dealt:
     last_timestamp_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """What is remembered of a condemned object, by bucket and key."""
+
+    recorded_bucket: str
+    command: str
+    at: datetime.datetime
+    claimed: bool = False
+
+
 @dataclass(slots=True)
 class Tables:
     """All that a catalog holds."""
@@ -43,6 +54,8 @@ class Tables:
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
     restores: list[Restore] = field(default_factory=list)
     snapshots: dict[tuple[str, str, str], Snapshot] = field(default_factory=dict)
+    condemned: dict[tuple[str, str], Doom] = field(default_factory=dict)
+    suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""

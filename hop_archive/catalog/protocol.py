@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from hop_archive.annotations import Annotations
+from hop_archive.catalog.removals_protocol import RemovalsCatalog
 from hop_archive.catalog.restores_protocol import RestoreCatalog
 from hop_archive.catalog.snapshots_protocol import Snapshots
 from hop_archive.conditions import CatalogCondition
@@ -244,6 +245,7 @@ class TopicSummary:
         first_timestamp_ms: Least timestamp of the archived messages; None where there are none.
         last_timestamp_ms: Greatest timestamp of them.
         last_batch_at: When the last batch was committed (UTC); None where there is none.
+        pruned: Offsets whose messages a policy took away.
     """
 
     topic: str
@@ -256,6 +258,7 @@ class TopicSummary:
     first_timestamp_ms: int | None = None
     last_timestamp_ms: int | None = None
     last_batch_at: datetime.datetime | None = None
+    pruned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +280,7 @@ SELECT_TIMEOUT_S = 60.0
 """Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
 
 
-class Catalog(RestoreCatalog, Snapshots, Protocol):
+class Catalog(RemovalsCatalog, RestoreCatalog, Snapshots, Protocol):
     """Rows, ledger, duplicates, generations. Each call is one transaction of its own."""
 
     @property

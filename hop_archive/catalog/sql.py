@@ -412,7 +412,7 @@ none in the second, and the other way round: both parse only where the condition
 
 DUPLICATES_OF = """
     SELECT generation, partition, "offset", timestamp, uuid, reason, count(*) OVER ()
-    FROM duplicates WHERE topic = %s AND uuid = %s ORDER BY generation, partition, "offset" LIMIT %s
+    FROM duplicates WHERE topic = %s AND uuid = %s AND generation > 0 ORDER BY generation, partition, "offset" LIMIT %s
 """
 """Index: duplicates_uuid_idx."""
 
@@ -437,11 +437,13 @@ ADD_TO_TOPIC = """
 
 SUMMARIES = """
     SELECT topic, coalesce(n_messages, 0), coalesce(duplicates, 0), coalesce(absent, 0), coalesce(lost, 0),
-           coalesce(skipped, 0), coalesce(n_bytes, 0), e_timestamp, l_timestamp, last_batch_at
+           coalesce(skipped, 0), coalesce(n_bytes, 0), e_timestamp, l_timestamp, last_batch_at,
+           coalesce(pruned, 0)
     FROM (
         SELECT topic, sum(duplicates)::bigint AS duplicates, sum(absent)::bigint AS absent,
                sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'lost')::bigint AS lost,
                sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'skipped')::bigint AS skipped,
+               sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'pruned')::bigint AS pruned,
                max(created_at) AS last_batch_at
         FROM batches WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s)
         GROUP BY topic
@@ -460,7 +462,8 @@ SUMMARIES_SINCE = """
     SELECT topic, sum(archived)::bigint, sum(duplicates)::bigint, sum(absent)::bigint,
            coalesce(sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'lost'), 0)::bigint,
            coalesce(sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'skipped'), 0)::bigint,
-           sum(bytes)::bigint, min(first_timestamp), max(last_timestamp), max(created_at)
+           sum(bytes)::bigint, min(first_timestamp), max(last_timestamp), max(created_at),
+           coalesce(sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'pruned'), 0)::bigint
     FROM batches
     WHERE created_at >= %(since)s AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
     GROUP BY topic ORDER BY topic COLLATE "C"
@@ -484,9 +487,9 @@ COPY_DUPLICATES = f"COPY duplicates ({', '.join(DUPLICATE_COLUMNS)}, batch) FROM
 
 DUPLICATES = """
     SELECT generation, partition, "offset", timestamp, uuid, reason
-    FROM duplicates WHERE topic = %s ORDER BY generation, partition, "offset"
+    FROM duplicates WHERE topic = %s AND generation > 0 ORDER BY generation, partition, "offset"
 """
-"""Index: duplicates_pkey, in its order."""
+"""Index: duplicates_pkey, in its order. Generation 0 is of adopted copies, which have no place."""
 
 COLLISION = "uuid_collision"
 """The kind of finding that a collision is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -87,7 +88,7 @@ class Selection:
         query = replace(bounded(self.request), places=(place,), limit=PAGE)
         rows = list(self.catalog.select(query, timeout_s=self.timeout_s))
         stop = place.stop if len(rows) < PAGE else (rows[-1].offset or 0) + 1
-        items = [Item(row, row.offset, row.timestamp_ms, place.partition) for row in rows]
+        items = [Item(row, row.offset, row.timestamp_ms, place.partition) for row in self._kept(rows)]
         if not self.request.duplicates:
             return items, stop
         copies, stop = self._copies(place.within(place.start, stop))
@@ -115,15 +116,16 @@ class Selection:
         query: Query = replace(
             bounded(self.request), uuids=tuple(sorted(wanted)), since_ms=None, until_ms=None
         )
-        return {row.uuid: row for row in self.catalog.select(query, timeout_s=self.timeout_s)}
+        return {row.uuid: row for row in self._kept(self.catalog.select(query, timeout_s=self.timeout_s))}
+
+    def _kept(self, rows: Iterable[Row]) -> list[Row]:
+        """Those whose content was not removed for good: that is never put back."""
+        every = list(rows)
+        gone = self.catalog.suppressed([row.uuid for row in every]) if every else frozenset()
+        return [row for row in every if row.uuid not in gone] if gone else every
 
     def _adopted(self, lane: Lane) -> Iterator[Sequence[Item]]:
         query = replace(bounded(self.request), topics=(lane.topic,), adopted=True)
-        page: list[Item] = []
-        for row in self.catalog.select(query, timeout_s=self.timeout_s):
-            page.append(Item(row, None, row.timestamp_ms, lane.partition))
-            if len(page) == PAGE:
-                yield page
-                page = []
-        if page:
-            yield page
+        rows = iter(self.catalog.select(query, timeout_s=self.timeout_s))
+        while page := list(itertools.islice(rows, PAGE)):
+            yield [Item(row, None, row.timestamp_ms, lane.partition) for row in self._kept(page)]

@@ -15,13 +15,14 @@ from psycopg import sql
 from hop_archive.archive import Archive
 from hop_archive.catalog.migrate import migrate
 from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
 from hop_archive.errors import UnavailableError
 from hop_archive.following import catch_up
 from hop_archive.local.postgres import Postgres
 from hop_archive.local.stack import LocalStack, _postgres
 from hop_archive.snapshotting import take_snapshot
 from hop_archive_tests.deployment.image import CHECKOUT
-from hop_archive_tests.worlds import BUSY, awkward_world, exhausted
+from hop_archive_tests.worlds import BUSY, QUIET, awkward_world, exhausted
 
 pytestmark = pytest.mark.local
 
@@ -164,17 +165,39 @@ def test_all_read_all(archive: Archive, server: Server, role: str) -> None:
     "statement",
     [
         "INSERT INTO messages DEFAULT VALUES",
-        "UPDATE messages SET key = 'elsewhere'",
-        "DELETE FROM batches",
+        "UPDATE messages SET digest = 'x'",
+        "UPDATE messages SET uuid = gen_random_uuid()",
         "DELETE FROM generations",
+        "DELETE FROM suppressions",
         "TRUNCATE messages",
     ],
 )
-def test_the_cleaner_can_neither_add_nor_change_messages_nor_touch_the_ledger(
+def test_the_cleaner_can_neither_add_messages_nor_change_what_they_are(
     archive: Archive, server: Server, statement: str
 ) -> None:
     with pytest.raises(REFUSED):
         server.does("cleaner", statement)
+
+
+def test_the_cleaner_removes_moves_and_suppresses_and_the_ledger_says_so(
+    archive: Archive, server: Server
+) -> None:
+    catalog = PostgresCatalog("cleaner", server.url("cleaner"))
+    deed = Deed("prune", "too old", backups=("copy",))
+    rows = list(catalog.rows(QUIET))
+    places = [s.within(s.start, s.start + 1) for s in catalog.spans(QUIET)]
+    assert catalog.remove(places, "pruned", deed).messages == 1
+    one, two = rows[1], rows[2]
+    assert catalog.move_to_duplicates([Copied(one.uuid, two.uuid, "same")], deed).messages == 1
+    catalog.suppress({two.uuid: QUIET}, "it has to go")
+    new = Replaced(two.uuid, "elsewhere.bson", None, 7, 9, is_tombstone=True)
+    assert catalog.replace_documents((two.bucket, two.object_key), [new], deed) == {two.uuid}
+    assert catalog.retract([two.uuid], retracted=True) == {two.uuid}
+    condemned = catalog.condemned("prune", "copy")
+    catalog.acquit(condemned)
+    assert len(condemned) == 3
+    assert catalog.miscounts(QUIET) == []
+    catalog.close()
 
 
 def test_the_cleaner_takes_away_and_what_is_left_is_counted(archive: Archive, server: Server) -> None:

@@ -164,6 +164,19 @@ def test_messages_that_were_taken_back_are_left_out_unless_asked_for(tmp_path: P
     assert len(held(wholly(world, both, tmp_path / "b"), f"{QUIET}.again")[0]) == len(without) + 1
 
 
+def test_content_that_was_removed_for_good_is_never_put_back(tmp_path: Path) -> None:
+    world = archived_world()
+    gone = next(row for row in world.catalog.rows(QUIET) if row.digest)
+    world.catalog.suppress({gone.uuid: QUIET}, "by order of a court")
+    quiet = Request(query=Query(topics=(QUIET,)), template="{topic}.again", duplicates=True)
+    target = empty_cluster()
+    outcome = run(restoration(world, target, quiet), tmp_path)
+    assert (outcome.complete, outcome.differences) == (True, 0)
+    assert outcome.report["messages"] == len(list(world.catalog.rows(QUIET))) - 1
+    message = decode(next(world.store.fetch([Extent(gone.object_key)]))).message
+    assert content(message) not in held(target, f"{QUIET}.again")[0]
+
+
 def test_test_messages_can_be_left_out(tmp_path: Path) -> None:
     world = archived_world()
     world.cluster.append(QUIET, b"a test", headers=(("_test", b"true"),))

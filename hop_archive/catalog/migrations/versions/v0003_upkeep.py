@@ -35,6 +35,28 @@ _STATEMENTS = (
         suppressed_at timestamptz NOT NULL DEFAULT now()
     )
     """,
+    # Objects that a transaction left without a row, to be deleted after it: by whoever finds them here, if need be. In a
+    # backup's bucket the copies, too; recorded_bucket is what rows called the bucket. Claimed: somebody deletes it now, so no
+    # row may name it any more. Empty when nothing is under way.
+    """
+    CREATE TABLE condemned (
+        bucket text NOT NULL,
+        key text NOT NULL,
+        recorded_bucket text NOT NULL,
+        topic text NOT NULL,
+        command text NOT NULL,
+        reason text NOT NULL,
+        run_id text NOT NULL DEFAULT '',
+        condemned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        claimed boolean NOT NULL DEFAULT false,
+        PRIMARY KEY (bucket, key)
+    )
+    """,
+    # An adopted row has no place. Where it turned out to be a copy, its number among the messages stands for its offset.
+    """
+    COMMENT ON TABLE duplicates IS
+    'Generation 0, partition 0: a row of another archiver that was a copy; its offset is the id it had in messages.'
+    """,
     # One row a restore. Its fingerprint is of what was asked for: the same command finds its row, and goes on.
     """
     CREATE TABLE restores (

@@ -1,0 +1,109 @@
+"""``hop-archive clean-duplicates``: what is in the archive twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.output import counted, size
+from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+
+if TYPE_CHECKING:
+    from hop_archive.deduplicating import Pair
+    from hop_archive.removing import Removing
+    from hop_archive.selecting import Query
+
+_SHOWN = 20
+
+_EPILOG = """\b
+Examples:
+  hop-archive clean-duplicates -D local-db -S local-store
+      what is there twice; changes nothing
+  hop-archive clean-duplicates -D local-db -S local-store -T gcn.notices --yes
+      and moves the copies of that topic to the duplicates
+
+\b
+What is a copy:
+  a message of the same topic with the same key, headers and value, whose
+  publisher gave it the same UUID; or gave it none, and it has the same
+  timestamp. Each is confirmed by reading both documents. The oldest row stays;
+  the offsets of the others then say which message they repeat.
+"""
+
+
+@click.command("clean-duplicates", epilog=_EPILOG)
+@stanza_options
+@click.option(
+    "-T",
+    "--topic",
+    "topics",
+    metavar="NAME",
+    multiple=True,
+    help="Only of this topic; a name or a glob. May be given again.",
+)
+@yes_option
+@json_option
+def clean_duplicates(chosen: Chosen, topics: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
+    """Find messages that are in the archive twice, and move the copies to the duplicates: rows first, objects after.
+
+    Without --yes it only looks, which needs no permission. To remove, the stanzas of database and store have to say
+    deleting_allowed = true.
+    """
+    from hop_archive.deduplicating import deduplicate
+    from hop_archive.selecting import Query
+
+    query = Query(topics=topics)
+    setup = chosen.setup("database", "store")
+    if yes:
+        with opened(setup, "delete") as removing:
+            deduplicate(removing, query)
+            _print_done(removing, as_json=as_json)
+        return
+    with opened(setup, "look") as removing:
+        plan = _look(removing, query, as_json=as_json)
+    if not plan["copies"] or not agreed("Move these copies to the duplicates?", yes=yes, as_json=as_json):
+        if as_json:
+            print_json(plan, done=False)
+        return
+    with opened(setup, "delete") as removing:
+        deduplicate(removing, query)
+        _print_done(removing, as_json=as_json)
+
+
+def _look(removing: Removing, query: Query, *, as_json: bool) -> dict[str, Any]:
+    """Tell the first copies, and count all."""
+    from hop_archive.deduplicating import find_copies
+
+    shown: list[dict[str, str]] = []
+    copies = size_bytes = 0
+    for pair in find_copies(removing, query):
+        copies, size_bytes = copies + 1, size_bytes + pair.copy.size_bytes
+        if len(shown) < _SHOWN:
+            shown.append(_as_object(pair))
+            if not as_json:
+                click.echo(f"{pair.copy.uuid}  is {pair.kept.uuid}, in {pair.copy.topic}: {pair.reason}")
+    if not as_json:
+        click.echo(
+            f"{counted(copies, 'copy', 'copies')} found, {size(size_bytes)}."
+            if copies
+            else "No copies found."
+        )
+    return {"copies": copies, "bytes": size_bytes, "first": shown}
+
+
+def _as_object(pair: Pair) -> dict[str, str]:
+    return {
+        "topic": pair.copy.topic,
+        "copy": str(pair.copy.uuid),
+        "kept": str(pair.kept.uuid),
+        "reason": pair.reason,
+    }
+
+
+def _print_done(removing: Removing, *, as_json: bool) -> None:
+    if as_json:
+        print_json(None, done=True, tally=removing.tally)
+    else:
+        print_tally(removing.tally)

@@ -1,0 +1,129 @@
+"""``hop-archive prune``: old messages go, by a policy."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.output import count, size, table
+from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+
+if TYPE_CHECKING:
+    from hop_archive.pruning import Old
+
+_AGE = re.compile(r"([0-9]{1,6})([dwy])", re.ASCII)
+_DAYS = {"d": 1, "w": 7, "y": 365}
+
+_EPILOG = """\b
+Examples:
+  hop-archive prune -D local-db -S local-store -T 'gcn.*' --older-than 400d
+      what would go; changes nothing
+  hop-archive prune -D local-db -S local-store -T igwn.gwalert --older-than 2y --yes
+      and takes it away
+
+\b
+What goes:
+  of each partition the oldest messages, without a gap, up to the first one
+  that is not old, whose timestamp tells nothing, or that a younger duplicate
+  refers to; and old rows of another archiver. The ledger says "pruned" of
+  their offsets, which are not archived again.
+
+\b
+What is refused:
+  stanzas of database or store that do not say deleting_allowed = true; a topic
+  of which a batch was archived within the last two minutes.
+"""
+
+
+def age(value: str) -> datetime.timedelta:
+    """The type of an option that takes an age in days, weeks, or years of 365 days: ``400d``, ``52w``, ``2y``.
+
+    Raises:
+        click.BadParameter: The text means none.
+    """
+    found = _AGE.fullmatch(value.strip())
+    if found is None:
+        raise click.BadParameter(
+            f"{value!r} is no age: wanted days, weeks or years, such as 400d, 52w or 2y."
+        )
+    return datetime.timedelta(days=int(found[1]) * _DAYS[found[2]])
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.option(
+    "-T",
+    "--topic",
+    "topics",
+    metavar="NAME",
+    multiple=True,
+    required=True,
+    help="Of which topics; a name or a glob. May be given again.",
+)
+@click.option(
+    "--older-than", metavar="AGE", type=age, required=True, help="From which age on: 400d, 52w, 2y."
+)
+@yes_option
+@json_option
+def prune(
+    chosen: Chosen, topics: tuple[str, ...], older_than: datetime.timedelta, *, yes: bool, as_json: bool
+) -> None:
+    """Take away messages that are older than a policy says, the oldest first: rows, then objects, then copies of those.
+
+    Shows first what would go. Interrupted, it is completed by running it again. Stop the archiving of these topics
+    before.
+    """
+    from hop_archive.pruning import Policy, plan_pruning
+    from hop_archive.pruning import prune as take_away
+
+    policy = Policy(topics, older_than)
+    setup = chosen.setup("database", "store")
+    with opened(setup, "look") as removing:
+        plan = plan_pruning(removing, policy)
+        if not as_json:
+            _print_plan(plan)
+    if not agreed("Take these away?", yes=yes, as_json=as_json):
+        if as_json:
+            print_json([_as_object(old) for old in plan], done=False)
+        return
+    with opened(setup, "delete") as removing:
+        done = take_away(removing, policy)
+        if as_json:
+            print_json([_as_object(old) for old in done], done=True, tally=removing.tally)
+        else:
+            print_tally(removing.tally)
+
+
+def _print_plan(plan: Sequence[Old]) -> None:
+    if not plan:
+        click.echo("Nothing is so old.")
+        return
+    rows = [
+        [
+            old.topic,
+            "adopted" if old.lineage is None else f"{old.lineage.generation}/{old.lineage.partition}",
+            count(old.extent.messages),
+            size(old.extent.size_bytes),
+            "" if old.kept_from is None else count(old.kept_from),
+        ]
+        for old in plan
+    ]
+    head = ["topic", "generation/partition", "messages", "bytes", "kept from offset"]
+    for line in table(head, rows, right={2, 3, 4}):
+        click.echo(line)
+
+
+def _as_object(old: Old) -> dict[str, Any]:
+    return {
+        "topic": old.topic,
+        "generation": old.lineage and old.lineage.generation,
+        "partition": old.lineage and old.lineage.partition,
+        "messages": old.extent.messages,
+        "bytes": old.extent.size_bytes,
+        "kept_from": old.kept_from,
+    }

@@ -1,0 +1,90 @@
+"""What the commands that take something away share: the plan first, a question, and what was done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.output import counted, size
+
+if TYPE_CHECKING:
+    from hop_archive.cli.options import Setup
+    from hop_archive.opening import Permission
+    from hop_archive.removing import Removing, Tally
+
+yes_option = click.option(
+    "--yes",
+    is_flag=True,
+    help="Do it without asking. Without this, a terminal is asked, and a script does nothing.",
+)
+
+
+@contextlib.contextmanager
+def opened(setup: Setup, permission: Permission) -> Iterator[Removing]:
+    """What a removal works on, while the block lasts; that both servers answer is known.
+
+    Raises:
+        ForbiddenError: A stanza does not permit it.
+        UnavailableError, MissingSettingError: As the checks of catalog and store tell.
+    """
+    from hop_archive.opening import open_removing
+
+    with contextlib.closing(open_removing(setup.configuration, setup.selection, permission)) as removing:
+        removing.catalog.check()
+        removing.store.check()
+        yield removing
+
+
+def agreed(question: str, *, yes: bool, as_json: bool) -> bool:
+    """Whether to go on: said on the command line, or on a terminal when asked."""
+    if yes:
+        return True
+    if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        return click.confirm(question)
+    if not as_json:
+        click.echo("Nothing was done: this was the plan. Add --yes to do it.")
+    return False
+
+
+def print_json(plan: Any, done: bool, tally: Tally | None = None, **more: Any) -> None:
+    """One object: the plan, whether it was done, and what was."""
+    told = {"plan": plan, "done": done, **({} if tally is None else {"removed": as_object(tally)}), **more}
+    click.echo(json.dumps(told))
+
+
+def as_object(tally: Tally) -> dict[str, Any]:
+    """What was done, as JSON has it."""
+    removed = tally.removed
+    return {
+        "messages": removed.messages,
+        "duplicates": removed.duplicates,
+        "offsets": removed.offsets,
+        "bytes": removed.size_bytes,
+        "objects": tally.objects,
+        "backup_objects": tally.copies,
+        "objects_that_stay": len(tally.staying),
+        "backup_refusal": tally.backup_refusal or None,
+    }
+
+
+def print_tally(tally: Tally) -> None:
+    """What was done, for people."""
+    removed = tally.removed
+    click.echo(
+        f"Removed {counted(removed.messages, 'message')} ({size(removed.size_bytes)}), "
+        f"{counted(tally.objects, 'object')} and {counted(tally.copies, 'object')} of the backup."
+    )
+    if tally.staying:
+        click.echo(
+            f"{counted(len(tally.staying), 'segment')} stay: other messages are in them, too. The removed messages have "
+            "no row any more; their bytes go with the segment (hop-archive suppress rewrites segments)."
+        )
+    if tally.backup_refusal:
+        click.echo(
+            f"In the backup, copies stay: {tally.backup_refusal} They are remembered: run this again with other rights."
+        )

@@ -1,0 +1,123 @@
+"""``hop-archive suppress``: content that has to go for good."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.output import counted, size
+from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+from hop_archive.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hop_archive.catalog.protocol import Row
+    from hop_archive.removing import Removing
+    from hop_archive.suppressing import Suppressed
+
+_EPILOG = """\b
+Examples:
+  hop-archive suppress 9a3f...-... -D local-db -S local-store --reason 'request 2026/17'
+      what would be done
+  hop-archive suppress 9a3f...-... -D local-db -S local-store --reason 'request 2026/17' --yes
+      and does it
+
+\b
+What is done:
+  a tombstone takes the place of the document: where and when the message was,
+  and its digest, without key, value and headers; title, sender, file name and
+  originator go from the catalog, too. Old objects are deleted, in the backup
+  bucket as well; segments are written anew without it. The suppression is
+  remembered, with the reason, for whatever comes back later. There is no undo.
+
+\b
+Ends with 1 where a UUID is not in the catalog, or where the content may still
+be somewhere: old versions in a bucket that keeps them, a backup that lets
+nothing be deleted, objects of crashed runs that are younger than an hour.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.argument("uuids", metavar="UUID...", nargs=-1, required=True, type=click.UUID)
+@click.option(
+    "--reason", metavar="TEXT", required=True, help="Why; kept in the catalog and in the tombstone."
+)
+@yes_option
+@json_option
+@click.pass_context
+def suppress(
+    ctx: click.Context, chosen: Chosen, uuids: tuple[uuid.UUID, ...], *, reason: str, yes: bool, as_json: bool
+) -> None:
+    """Remove the content of messages for good, for legal reasons; that they were there stays known.
+
+    The stanzas of database and store have to say deleting_allowed = true. Interrupted, it is completed by running it
+    again.
+    """
+    from hop_archive.suppressing import suppress as take_content_away
+
+    if not reason.strip():
+        raise ConfigurationError("The reason is empty.", remedy="Say why the content has to go.")
+    own = list(dict.fromkeys(uuids))
+    setup = chosen.setup("database", "store")
+    with opened(setup, "delete") as removing:
+        plan = _plan(removing, own, as_json=as_json)
+        if not agreed("Remove this content for good?", yes=yes, as_json=as_json):
+            if as_json:
+                print_json(plan, done=False)
+            return
+        found = take_content_away(removing, own, reason.strip())
+        left = _what_is_left(removing, found)
+        if as_json:
+            print_json(plan, done=True, tally=removing.tally, **_as_object(found), left=left)
+        else:
+            print_tally(removing.tally)
+            for line in left:
+                click.echo(line)
+    if left or found.unknown:
+        ctx.exit(1)
+
+
+def _plan(removing: Removing, own: list[uuid.UUID], *, as_json: bool) -> list[dict[str, Any]]:
+    rows = {one: removing.catalog.find(one) for one in own}
+    if not as_json:
+        for one, row in rows.items():
+            click.echo(f"{one}  {'is not in the catalog' if row is None else _place(row)}")
+    return [
+        {"uuid": str(one), "topic": row and row.topic, "object_key": row and row.object_key}
+        for one, row in rows.items()
+    ]
+
+
+def _place(row: Row) -> str:
+    where = "a document of its own" if row.position is None else "a segment, to be written anew"
+    return f"{row.topic}, {size(row.size_bytes)} in {where}: {row.object_key}"
+
+
+def _as_object(found: Suppressed) -> dict[str, Any]:
+    return {
+        "suppressed": [str(own) for own in found.done],
+        "unknown": [str(own) for own in found.unknown],
+        "young": list(found.young),
+        "keeps_versions": found.keeps_versions,
+    }
+
+
+def _what_is_left(removing: Removing, found: Suppressed) -> list[str]:
+    """Where the content may still be, for a person to see to."""
+    left: list[str] = []
+    bucket = removing.store.bucket
+    if found.keeps_versions:
+        left.append(
+            f"Bucket {bucket} keeps old versions: delete those of the deleted keys there, or the content stays."
+        )
+    if found.young:
+        keys = ", ".join(found.young[:5])
+        left.append(
+            f"{counted(len(found.young), 'object')} may hold it and may be in the making ({keys}): run this again in an hour."
+        )
+    if removing.tally.backup_refusal:
+        left.append("The backup still has it.")
+    return left

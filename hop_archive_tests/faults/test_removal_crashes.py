@@ -1,0 +1,153 @@
+"""Deduplicating, pruning and suppressing may die at any call: the next run completes it, and nothing else was touched."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+
+import pytest
+
+from hop_archive.annotations import Annotations
+from hop_archive.catalog.protocol import Batch, Outcome, Row
+from hop_archive.deduplicating import deduplicate
+from hop_archive.document import crc32, decode, encode
+from hop_archive.faults import Faults
+from hop_archive.identity import digest
+from hop_archive.pruning import Policy, prune
+from hop_archive.slices import Slice
+from hop_archive.store.protocol import NewObject
+from hop_archive.suppressing import suppress
+from hop_archive.topics import Layout
+from hop_archive_tests.invariants import fetched
+from hop_archive_tests.removals import (
+    Backed,
+    archive_all,
+    assert_whole,
+    crash_at_each_call,
+    crash_in_pairs,
+    small_world,
+)
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET
+
+LAYOUTS: tuple[Layout, ...] = ("message", "segment")
+SECRET = b"what must not be"
+
+
+def double(world: Backed, row: Row, offset: int) -> Row:
+    """Put a copy of an archived message into the archive, as two archivers at once might have: another UUID."""
+    was = decode(fetched(world.store, row))
+    own = uuid.UUID(int=offset)
+    message = was.message
+    document = type(was)(
+        type(message)(
+            message.topic,
+            1,
+            offset,
+            message.timestamp_ms,
+            message.timestamp_type,
+            message.key,
+            message.value,
+            message.headers,
+        ),
+        own,
+        False,
+        digest(message.key, message.headers, message.value),
+        was.message_crc32,
+        was.annotations,
+    )
+    body, key = encode(document), f"{row.topic}/2023/11/14/22/{own}.bson"
+    for store in (world.store, world.backup):
+        store.create([NewObject(key, body)])
+    return row._replace(
+        generation=1, partition=1, offset=offset, uuid=own, is_client_uuid=False, object_key=key, position=None,
+        size_bytes=len(body), crc32=crc32(body), digest=document.digest,
+    )  # fmt: skip
+
+
+def doubled_world(layout: Layout) -> Backed:
+    world = archive_all(small_world(layout))
+    rows = list(world.catalog.rows(BUSY))
+    stop = next(iter(world.catalog.coverage([BUSY]).values())).stop
+    where = Slice(BUSY, 1, 1, stop, stop + 3)
+    copies = [double(world, row, stop + n) for n, row in enumerate(rows[:3])]
+    world.catalog.commit(Batch(where, rows=copies))
+    return world
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_deduplicating_dies_the_next_run_completes_it(layout: Layout) -> None:
+    base = doubled_world(layout)
+    kept = {row.uuid for row in base.rows() if row.uuid.int > 100}
+
+    def deed(world: Backed, faults: Faults) -> None:
+        deduplicate(world.removing(faults))
+
+    def judge(world: Backed) -> None:
+        assert_whole(world)
+        assert {row.uuid for row in world.rows()} == kept
+        assert len(list(world.catalog.duplicates(BUSY))) == 3
+        assert world.coverage() == base.coverage()
+
+    calls = crash_at_each_call(base, deed, judge)
+    crash_in_pairs(base, deed, judge, calls)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_pruning_dies_the_next_run_completes_it(layout: Layout) -> None:
+    base = archive_all(small_world(layout))
+    policy = Policy((BUSY,), datetime.timedelta(days=30))
+    now = datetime.datetime.fromtimestamp((NOW_MS + 5) / 1000, datetime.UTC) + policy.older_than
+
+    def deed(world: Backed, faults: Faults) -> None:
+        removing = world.removing(faults)
+        prune(type(removing)(removing.catalog, removing.store, removing.backup, now=lambda: now), policy)
+
+    def judge(world: Backed) -> None:
+        assert_whole(world)
+        assert [row.timestamp_ms - NOW_MS for row in world.catalog.rows(BUSY)] == [6, 8, 5, 7, 9]
+        assert {e.outcome for e in world.catalog.ledger([QUIET])} == {Outcome.ARCHIVED}
+        assert world.coverage() == base.coverage()
+
+    calls = crash_at_each_call(base, deed, judge)
+    crash_in_pairs(base, deed, judge, calls)
+
+
+def secret_world(layout: Layout) -> tuple[Backed, uuid.UUID]:
+    """A message with content that has to go, and two duplicates of it."""
+    world = small_world(layout)
+    own = uuid.UUID(int=77)
+    headers = (("_id", own.bytes), ("title", SECRET), ("_sender", SECRET))
+    for partition in (0, 1, 1):
+        world.cluster.append(BUSY, SECRET, key=SECRET, headers=headers, partition=partition)
+    return archive_all(world), own
+
+
+def assert_nowhere(world: Backed) -> None:
+    for store in (world.store, world.backup):
+        for info in store.listing():
+            assert SECRET not in (store._shelf.get(info.key) or b""), (store.name, info.key)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_suppressing_dies_the_same_command_completes_it(layout: Layout) -> None:
+    base, own = secret_world(layout)
+    before = {row.uuid: row for row in base.rows()}
+
+    def deed(world: Backed, faults: Faults) -> None:
+        suppress(world.removing(faults), [own], "a court said so", grace_s=-1)
+
+    def judge(world: Backed) -> None:
+        assert_whole(world)
+        assert_nowhere(world)
+        row = world.catalog.find(own)
+        assert row is not None
+        assert row.annotations == Annotations(media_type=before[own].annotations.media_type)
+        document = decode(fetched(world.store, row))
+        assert document.suppressed == "a court said so"
+        assert document.digest == before[own].digest == row.digest
+        assert world.catalog.suppressed([own]) == {own}
+        assert {row.uuid for row in world.rows()} == before.keys()
+        assert world.coverage() == base.coverage()
+
+    calls = crash_at_each_call(base, deed, judge)
+    crash_in_pairs(base, deed, judge, calls)

@@ -1,0 +1,176 @@
+"""The commands that take something away: the plan first, nothing without --yes, and what the stanzas forbid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.cli.prune import age
+from hop_archive_tests.unit.cli_helpers import M, archived, invoke, place, toml
+
+__all__ = ["place"]  # a fixture
+
+TOPIC = "gcn.circulars"
+DATABASE = ("-D", "m", "-S", "m")
+
+
+def allowed(place: Path, *, source: str = "", cleaning: bool = True, deleting: bool = True) -> Path:
+    """Mocks that share a directory, with sample alerts archived; what their stanzas allow."""
+    may = f"cleaning_allowed = {str(cleaning).lower()}\ndeleting_allowed = {str(deleting).lower()}"
+    toml(
+        place,
+        f"""
+        [source.m]
+        type = "mock"
+        directory = "{place}/mocks"
+        samples = 60
+        writable = true
+        {source or 'test_topics = ["gcn.*"]'}
+        [database.m]
+        type = "mock"
+        directory = "{place}/mocks"
+        {may}
+        [store.m]
+        type = "mock"
+        directory = "{place}/mocks/objects"
+        {may}
+        """,
+    )
+    assert invoke("run", *M, "--until-caught-up").exit_code == 0
+    return place / "mocks"
+
+
+def told(result: Result, code: int = 0) -> Any:
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def a_topic(directory: Path, start: str) -> str:
+    return next(t for t in MockCatalog("m", directory=directory).topics() if t.startswith(start))
+
+
+def a_uuid(directory: Path) -> str:
+    catalog = MockCatalog("m", directory=directory)
+    return str(next(catalog.rows(catalog.topics()[0])).uuid)
+
+
+def test_without_yes_every_command_shows_its_plan_and_does_nothing(place: Path) -> None:
+    directory = allowed(place)
+    before = archived(directory)
+    own = a_uuid(directory)
+    for command in (
+        ("clean-tests", *M),
+        ("clean-duplicates", *DATABASE),
+        ("prune", *DATABASE, "-T", "*", "--older-than", "1d"),
+        ("retract", own, "-D", "m"),
+        ("suppress", own, *DATABASE, "--reason", "why"),
+    ):
+        shown = invoke(*command)
+        assert shown.exit_code == 0, shown.output
+        assert told(invoke(*command, "--json"))["done"] is False
+    assert archived(directory) == before
+    assert MockCatalog("m", directory=directory).suppressions() == []
+    assert "Add --yes" in invoke("clean-tests", *M).stdout
+
+
+def test_test_topics_are_cleaned_and_stay_clean(place: Path) -> None:
+    directory = allowed(place)
+    plan = told(invoke("clean-tests", *M, "--json"))["plan"]["topics"]
+    assert plan
+    assert all(one["topic"].startswith("gcn.") for one in plan)
+    done = told(invoke("clean_tests", *M, "--yes", "--delete-records", "--json"))
+    assert done["removed"]["messages"] == sum(one["messages"] for one in plan) == done["removed"]["objects"]
+    assert done["why_not_deleted"] == {}
+    assert invoke("run", *M, "--until-caught-up").exit_code == 0
+    assert not any(t.startswith("gcn.") for t in MockCatalog("m", directory=directory).topics())
+    assert invoke("verify", *DATABASE, "--deep", "--grace", "0").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("stanzas", "why"),
+    [
+        ({"cleaning": False}, "cleaning_allowed = true"),
+        ({"source": 'test_topics = ["gcn.*"]\nproduction = true'}, "production"),
+    ],
+)
+def test_nothing_is_cleaned_that_a_stanza_does_not_allow(
+    place: Path, stanzas: dict[str, Any], why: str
+) -> None:
+    directory = allowed(place, **stanzas)
+    before = archived(directory)
+    refused = invoke("clean-tests", *M, "--yes")
+    assert refused.exit_code == 2
+    assert why in refused.stderr
+    assert archived(directory) == before
+
+
+def test_a_topic_that_is_no_test_topic_is_refused(place: Path) -> None:
+    directory = allowed(place, source='test_topics = ["nothing-test"]')
+    refused = invoke("clean-tests", *M, "-T", a_topic(directory, "gcn"), "--yes")
+    assert refused.exit_code == 2
+    assert "is no test topic" in refused.stderr
+
+
+def test_copies_old_messages_and_content_go_only_where_deleting_is_allowed(place: Path) -> None:
+    directory = allowed(place, deleting=False)
+    before = archived(directory)
+    for command in (
+        ("clean-duplicates", *DATABASE),
+        ("prune", *DATABASE, "-T", "*", "--older-than", "1d"),
+        ("suppress", a_uuid(directory), *DATABASE, "--reason", "why"),
+    ):
+        refused = invoke(*command, "--yes")
+        assert refused.exit_code == 2, command
+        assert "deleting_allowed = true" in refused.stderr
+    assert archived(directory) == before
+    assert invoke("clean-duplicates", *DATABASE).stdout.startswith("No copies found.")
+
+
+def test_a_topic_that_was_just_archived_is_not_pruned(place: Path) -> None:
+    allowed(place)
+    refused = invoke("prune", *DATABASE, "-T", "*", "--older-than", "1d", "--yes")
+    assert refused.exit_code == 4
+    assert "being archived" in refused.stderr
+
+
+def test_a_message_is_retracted_and_the_mark_taken_away_again(place: Path) -> None:
+    directory = allowed(place)
+    own = a_uuid(directory)
+    catalog = MockCatalog("m", directory=directory)
+    assert told(invoke("retract", own, "-D", "m", "--yes", "--json"))["plan"]["change"] == [own]
+    assert [str(r.uuid) for t in catalog.topics() for r in catalog.rows(t) if r.retracted] == [own]
+    assert told(invoke("retract", own, "-D", "m", "--yes", "--json"))["done"] is False
+    assert told(invoke("retract", own, "-D", "m", "--undo", "--yes", "--json"))["done"] is True
+    unknown = told(invoke("retract", own.replace(own[:8], "0" * 8), "-D", "m", "--yes", "--json"), code=1)
+    assert len(unknown["plan"]["unknown"]) == 1
+
+
+def test_content_is_suppressed_and_what_is_left_is_sound(place: Path) -> None:
+    directory = allowed(place)
+    own = a_uuid(directory)
+    done = told(invoke("suppress", own, *DATABASE, "--reason", "request 17", "--yes", "--json"))
+    assert done["suppressed"] == [own]
+    assert done["left"] == []
+    (found,) = MockCatalog("m", directory=directory).suppressions()
+    assert (str(found.uuid), found.reason) == (own, "request 17")
+    assert invoke("verify", *DATABASE, "--deep", "--grace", "0").exit_code == 0
+    assert invoke("inspect", own, *DATABASE).exit_code == 0
+    empty = invoke("suppress", own, *DATABASE, "--reason", "  ", "--yes")
+    assert empty.exit_code == 2
+    assert "The reason is empty" in empty.stderr
+
+
+@pytest.mark.parametrize(("text", "days"), [("400d", 400), ("52w", 364), ("2y", 730)])
+def test_an_age_is_of_days_weeks_or_years(text: str, days: int) -> None:
+    assert age(text).days == days
+
+
+def test_an_age_that_is_none_is_one_clear_message(place: Path) -> None:
+    refused = invoke("prune", "-T", "*", "--older-than", "400", "-D", "m")
+    assert refused.exit_code == 2
+    assert "is no age" in refused.stderr
