@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from hop_archive.catalog.mock_rebuilding import MockRebuilding
 from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
@@ -36,7 +37,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockSession):
+class MockCatalog(MockRebuilding, MockSession):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:
@@ -131,18 +132,6 @@ class MockCatalog(MockSession):
             tables.rows.update((row.uuid, row) for row in batch.rows)
             tables.duplicates.setdefault(lineage, []).extend(batch.duplicates)
             tables.collisions.setdefault(lineage, []).extend(batch.collisions)
-
-    def adopt(self, rows: Iterable[Row]) -> None:
-        """Add rows as another archiver left them in a catalog that was adopted: no ledger row accounts for them.
-
-        Args:
-            rows: Without generation, partition, offset, timestamp type and digest.
-        """
-        with self._state.change() as tables:
-            for row in rows:
-                tables.rows[row.uuid] = row
-                key = (row.topic, row.timestamp_ms, row.message_crc32)
-                tables.adopted.setdefault(key, []).append(row.uuid)
 
     def summaries(
         self, topics: Collection[str] | None = None, since: datetime.datetime | None = None

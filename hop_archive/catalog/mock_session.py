@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
+from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row, Suppression
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage
@@ -38,6 +38,7 @@ class Tables:
     adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
     duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
+    suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
