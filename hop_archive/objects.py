@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from hop_archive.catalog.protocol import Recorded
+from hop_archive.slices import Slice
 from hop_archive.store.protocol import ObjectInfo
 
 OWN_FOLDER = "hop_archive/"
@@ -15,7 +16,11 @@ OWN_FOLDER = "hop_archive/"
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ALONE = re.compile(rf"(?P<topic>[^/]+)/-?\d+/\d+/\d+/\d+/(?P<uuid>{_UUID})(?:\.\d+)?\.bson")
-_SEGMENT = re.compile(r"segments/(?P<topic>[^/]+)/\d+/\d+/\d{20}-\d{20}(?:\.\d+)?\.bson")
+_SEGMENT = re.compile(
+    r"segments/(?P<topic>[^/]+)/(?P<generation>\d+)/(?P<partition>\d+)/(?P<start>\d{20})-(?P<stop>\d{20})"
+    r"(?:\.\d+)?\.bson"
+)
+_ATTEMPT = re.compile(r"\.(\d+)\.bson\Z")
 
 Keyed = TypeVar("Keyed", Recorded, ObjectInfo)
 
@@ -38,6 +43,20 @@ def uuid_of(key: str) -> uuid.UUID | None:
 def is_segment_key(key: str) -> bool:
     """Tell whether a segment would stand under this key."""
     return _SEGMENT.fullmatch(key) is not None
+
+
+def segment_of(key: str) -> Slice | None:
+    """The offsets that were read for the segment of this key; None for keys of no segment."""
+    found = _SEGMENT.fullmatch(key)
+    if found is None or int(found["start"]) >= int(found["stop"]):
+        return None
+    return Slice(found["topic"], *(int(found[name]) for name in ("generation", "partition", "start", "stop")))
+
+
+def attempt_of(key: str) -> int:
+    """Which alternative of its name a key is: 0 is the name itself."""
+    found = _ATTEMPT.search(key)
+    return int(found[1]) if found and topic_of(key) is not None else 0
 
 
 def side_by_side(

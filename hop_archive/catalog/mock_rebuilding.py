@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
-from hop_archive.catalog.protocol import Batch, LedgerEntry, Outcome, Reinstated, Row, Suppression
+from hop_archive.catalog.protocol import (
+    UNKNOWN_CLUSTER,
+    UNTOLD,
+    Batch,
+    LedgerEntry,
+    Outcome,
+    Reinstated,
+    Row,
+    Suppression,
+)
 from hop_archive.errors import StaleDecisionError
 from hop_archive.slices import EMPTY, Lineage, OffsetSet
 
@@ -68,6 +77,19 @@ class MockRebuilding(MockSession):
                         wrong += _count(tables, lineage, dealt.entry.slice.start)
         return wrong
 
+    def claim_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> bool:
+        """Say of a rebuilt generation, if it is the newest, which topic it is of, on which cluster."""
+        with self._state.change() as tables:
+            so_far = tables.generations.get(topic, [])
+            if not so_far or (so_far[-1].number, so_far[-1].cluster_id) != (number, UNKNOWN_CLUSTER):
+                return False
+            so_far[-1] = replace(so_far[-1], cluster_id=cluster_id, topic_id=topic_id, reason=reason)
+            for lineage in [one for one in tables.ledger if one[:2] == (topic, number)]:
+                tables.ledger[lineage] = [d for d in tables.ledger[lineage] if not _is_untold(d.entry)]
+            return True
+
     def note_suppressed(self, suppressions: Sequence[Suppression]) -> None:
         """Remember messages whose content is known to be removed."""
         with self._state.change() as tables:
@@ -94,7 +116,7 @@ class MockRebuilding(MockSession):
         kept: list[Dealt] = []
         for dealt in tables.ledger.get(wanted.lineage, ()):
             entry = dealt.entry
-            if entry.outcome is Outcome.LOST and entry.slice.offsets & wanted.offsets:
+            if (entry.outcome is Outcome.LOST or _is_untold(entry)) and entry.slice.offsets & wanted.offsets:
                 left = entry.slice.offsets - wanted.offsets
                 parts = [replace(entry, slice=wanted.within(*part)) for part in left]
                 kept += [replace(dealt, entry=part) for part in parts]
@@ -113,6 +135,10 @@ class MockRebuilding(MockSession):
         if kept:
             tables.ledger[wanted.lineage] = kept
         return covered
+
+
+def _is_untold(entry: LedgerEntry) -> bool:
+    return (entry.outcome, entry.reason) == (Outcome.SKIPPED, UNTOLD)
 
 
 def _archived(tables: Tables, lineage: Lineage) -> OffsetSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -12,7 +12,7 @@ import psycopg
 from hop_archive.catalog import sql, sql_rebuilding
 from hop_archive.catalog.postgres_copy import copy_to_stage
 from hop_archive.catalog.postgres_session import Session
-from hop_archive.catalog.protocol import Batch, Reinstated, Row, Suppression
+from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, UNTOLD, Batch, Reinstated, Row, Suppression
 from hop_archive.errors import StaleDecisionError
 
 
@@ -37,13 +37,28 @@ class Reinstating(Session):
         """Set the numbers of the topic's archived ledger rows, and its summary, to those of their rows."""
         return self._transact(partial(_recount, topic))
 
+    def claim_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> bool:
+        """Say of a rebuilt generation, if it is the newest, which topic it is of, on which cluster."""
+        said = {
+            "topic": topic,
+            "generation": number,
+            "cluster_id": cluster_id,
+            "topic_id": topic_id,
+            "reason": reason,
+            "unknown": UNKNOWN_CLUSTER,
+            "untold": UNTOLD,
+        }
+        return self._transact(partial(_claim_generation, said))
+
     def note_suppressed(self, suppressions: Sequence[Suppression]) -> None:
         """Remember messages whose content is known to be removed."""
         if suppressions:
             self._transact(partial(_note_suppressed, suppressions))
 
     def _reinstate(self, batch: Batch, connection: psycopg.Connection) -> Reinstated:
-        where = {**asdict(batch.slice), "run_id": batch.run_id}
+        where = {**asdict(batch.slice), "run_id": batch.run_id, "untold": UNTOLD}
         connection.execute(sql_rebuilding.ALONE, where)
         for part in connection.execute(sql_rebuilding.STILL_LOST, where).fetchall():
             connection.execute(sql_rebuilding.LOST_AGAIN, part)
@@ -104,3 +119,10 @@ def _recount(topic: str, connection: psycopg.Connection) -> int:
 def _note_suppressed(suppressions: Sequence[Suppression], connection: psycopg.Connection) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(sql_rebuilding.NOTE_SUPPRESSED, suppressions)
+
+
+def _claim_generation(said: Mapping[str, object], connection: psycopg.Connection) -> bool:
+    if not connection.execute(sql_rebuilding.CLAIM_GENERATION, said).rowcount:
+        return False
+    connection.execute(sql_rebuilding.TELL_AGAIN, said)
+    return True

@@ -31,6 +31,15 @@ class Outcome(enum.Enum):
     PRUNED = "pruned"
 
 
+UNKNOWN_CLUSTER = "unknown (rebuilt from the store)"
+"""Cluster of a generation that was rebuilt: documents do not say where they came from. No cluster has such an id, so
+what is on any cluster now is another generation; what it holds is read once more, and found to be copies."""
+
+
+UNTOLD = "not known since the catalog was rebuilt: no document in the store says what stood here"
+"""Why offsets between others of such a generation are skipped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One life of a topic.
@@ -445,7 +454,8 @@ class Catalog(Protocol):
     def reinstate(self, batch: Batch) -> Reinstated:
         """Add what a batch says and the catalog lacks; what is there stays as it is. One transaction.
 
-        Offsets of the slice that the ledger does not have, or calls lost, become archived: a document proves it.
+        Offsets of the slice that the ledger does not have, or calls lost or ``UNTOLD``, become archived: a document
+        proves it.
         Rows, duplicates and collisions are added where their offset is archived and has neither row nor duplicate. The
         numbers of ledger rows that were there before, and the summary, are left: ``recount`` sets them right. Running
         it again changes nothing, and two at once do no harm.
@@ -472,6 +482,17 @@ class Catalog(Protocol):
 
         Returns:
             How many ledger rows were wrong.
+        """
+
+    def claim_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> bool:
+        """Say of a rebuilt generation which topic it is of, on which cluster: it was proven.
+
+        What is ``UNTOLD`` in it is then no longer dealt with: Kafka may have it.
+
+        Returns:
+            False where it is not the newest of the topic, or was no rebuilt one of ``UNKNOWN_CLUSTER``: it stays.
         """
 
     def note_suppressed(self, suppressions: Sequence[Suppression]) -> None:

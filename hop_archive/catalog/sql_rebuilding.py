@@ -18,18 +18,19 @@ COPY_STAGED = f"COPY staged ({_ROW}) FROM STDIN (FORMAT BINARY)"
 
 STILL_LOST = f"""
     WITH gone AS (
-        DELETE FROM batches WHERE {_SLICE} AND outcome = 'lost' RETURNING *
+        DELETE FROM batches
+        WHERE {_SLICE} AND (outcome = 'lost' OR outcome = 'skipped' AND reason = %(untold)s) RETURNING *
     ), kept AS (
         SELECT gone.*, unnest(int8multirange(offsets) - int8multirange(int8range(%(start)s, %(stop)s))) AS part FROM gone
     )
-    SELECT topic, generation, partition, lower(part), upper(part), reason, run_id, created_at FROM kept
+    SELECT topic, generation, partition, lower(part), upper(part), outcome, reason, run_id, created_at FROM kept
 """  # noqa: S608 (put together from constants)
-"""Index: batches_slice_excl. What was called lost and is proven by a document is not; what is left of such rows is put
+"""Index: batches_slice_excl. What was called lost, or untold, and is proven by a document is not; what is left of such rows is put
 back by ``LOST_AGAIN``, in a statement of its own: the exclusion constraint has to see the old ones gone."""
 
 LOST_AGAIN = """
     INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, run_id, created_at)
-    VALUES (%s, %s, %s, int8range(%s, %s), 'lost', %s, %s, %s)
+    VALUES (%s, %s, %s, int8range(%s, %s), %s, %s, %s, %s)
 """
 """Index: batches_slice_excl."""
 
@@ -140,3 +141,16 @@ ADOPT_STAGED = f"INSERT INTO messages ({_ROW}) SELECT {_ROW} FROM staged ON CONF
 
 NOTE_SUPPRESSED = "INSERT INTO suppressions (uuid, topic, reason) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
 """Index: suppressions_pkey."""
+
+CLAIM_GENERATION = """
+    UPDATE generations SET cluster_id = %(cluster_id)s, topic_id = %(topic_id)s, reason = %(reason)s
+    WHERE topic = %(topic)s AND generation = %(generation)s AND cluster_id = %(unknown)s AND NOT EXISTS (
+        SELECT FROM generations AS later WHERE later.topic = %(topic)s AND later.generation > %(generation)s)
+"""
+"""Index: generations_pkey."""
+
+TELL_AGAIN = """
+    DELETE FROM batches
+    WHERE topic = %(topic)s AND generation = %(generation)s AND outcome = 'skipped' AND reason = %(untold)s
+"""
+"""Index: batches_lineage_idx."""

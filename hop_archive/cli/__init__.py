@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "topics": "hop_archive.cli.topics:topics",
     "publish": "hop_archive.cli.publish:publish",
     "verify": "hop_archive.cli.verify:verify",
+    "rebuild-catalog": "hop_archive.cli.rebuild_catalog:rebuild_catalog",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",

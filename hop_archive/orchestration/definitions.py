@@ -10,6 +10,7 @@ from hop_archive.orchestration.assets import archive, archived_messages
 from hop_archive.orchestration.checks import coverage_has_no_holes, lag_within_bounds, nothing_lost
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
+from hop_archive.orchestration.rebuilding import rebuild_catalog, rebuilt_catalog
 from hop_archive.orchestration.resources import ArchiveResource, PacingResource
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
@@ -24,9 +25,16 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
         "hand_over": HandOver(),
     }
     return dg.Definitions(
-        assets=[archived_messages, archive],
+        assets=[archived_messages, archive, rebuilt_catalog],
         asset_checks=[nothing_lost, coverage_has_no_holes, lag_within_bounds],
-        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger, purge_old_runs],
+        jobs=[
+            archive_topic,
+            archive_quiet_topics,
+            check_archive,
+            merge_ledger,
+            purge_old_runs,
+            rebuild_catalog,
+        ],
         sensors=[topic_partitions, kafka_offsets],
         schedules=[check_often, merge_daily, purge_daily],
         # What people and backfills start is in one process too: a process for each step would cost seconds

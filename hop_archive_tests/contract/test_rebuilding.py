@@ -7,7 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.catalog.protocol import Batch, Catalog, Collision, Duplicate, Outcome, Suppression
+from hop_archive.catalog.protocol import (
+    UNKNOWN_CLUSTER,
+    UNTOLD,
+    Batch,
+    Catalog,
+    Collision,
+    Duplicate,
+    Outcome,
+    Suppression,
+)
 from hop_archive.errors import StaleDecisionError
 from hop_archive.slices import Lineage, OffsetSet
 from hop_archive_tests.contract.catalog_helpers import (
@@ -80,16 +89,19 @@ def test_only_what_the_ledger_lacks_is_covered_and_only_rows_that_are_missing_ar
     assert list(catalog.rows("alerts")) == list(whole.rows)
 
 
-def test_a_slice_that_was_called_lost_is_archived_and_the_rest_stays_lost(catalog: Catalog) -> None:
-    catalog.commit(Batch(slice_of(0, 10), Outcome.LOST, "too late"))
+@pytest.mark.parametrize(("outcome", "reason"), [(Outcome.LOST, "too late"), (Outcome.SKIPPED, UNTOLD)])
+def test_a_slice_that_was_called_lost_or_untold_is_archived_and_the_rest_stays_so(
+    catalog: Catalog, outcome: Outcome, reason: str
+) -> None:
+    catalog.commit(Batch(slice_of(0, 10), outcome, reason))
     batch = Batch(slice_of(3, 5), rows=[row_at(slice_of(3, 5), 4)])
     assert catalog.reinstate(batch).covered == 2
     assert sums(catalog) == [
-        (0, 3, 1, "lost", 0, 0, 0),
+        (0, 3, 1, outcome.value, 0, 0, 0),
         (3, 5, 1, "archived", 1, 0, 1),
-        (5, 10, 1, "lost", 0, 0, 0),
+        (5, 10, 1, outcome.value, 0, 0, 0),
     ]
-    assert {e.reason for e in catalog.ledger() if e.outcome is Outcome.LOST} == {"too late"}
+    assert {e.reason for e in catalog.ledger() if e.outcome is outcome} == {reason}
 
 
 @pytest.mark.parametrize("outcome", [Outcome.SKIPPED, Outcome.PRUNED])
@@ -173,3 +185,23 @@ def test_suppressions_are_noted_once(catalog: Catalog) -> None:
         catalog.note_suppressed([one])
     catalog.note_suppressed([])
     assert OffsetSet() == catalog.coverage().get(ALERTS, OffsetSet())
+
+
+def test_only_the_newest_generation_can_be_claimed_and_only_while_its_cluster_is_unknown(
+    catalog: Catalog,
+) -> None:
+    for number in (1, 2):
+        catalog.begin_generation("alerts", number, UNKNOWN_CLUSTER, None, "rebuilt")
+    assert not catalog.claim_generation("alerts", 1, "c", "t", "proven")
+    assert not catalog.claim_generation("alerts", 3, "c", "t", "proven")
+    assert not catalog.claim_generation("others", 1, "c", "t", "proven")
+    for number, reason in ((1, UNTOLD), (2, UNTOLD), (2, "on purpose")):
+        start = len(reason)
+        where = slice_of(start, start + 1, generation=number)
+        catalog.commit(Batch(where, Outcome.SKIPPED, reason))
+    assert catalog.claim_generation("alerts", 2, "c", "t", "proven")
+    assert [(e.slice.generation, e.reason) for e in catalog.ledger()] == [(1, UNTOLD), (2, "on purpose")]
+    assert not catalog.claim_generation("alerts", 2, "d", "u", "again")
+    first, second = catalog.generations(["alerts"])["alerts"]
+    assert (first.cluster_id, first.topic_id) == (UNKNOWN_CLUSTER, None)
+    assert (second.cluster_id, second.topic_id, second.reason) == ("c", "t", "proven")

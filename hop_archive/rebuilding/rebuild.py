@@ -1,0 +1,520 @@
+"""The use case: topic by topic, what the store holds and the catalog lacks becomes rows and ledger again.
+
+Only what is missing is added. Running it again, after it was killed anywhere or beside another one, does what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from hop_archive.catalog.protocol import (
+    UNKNOWN_CLUSTER,
+    UNTOLD,
+    Batch,
+    Catalog,
+    Collision,
+    Duplicate,
+    Generation,
+    Outcome,
+    Row,
+    Suppression,
+)
+from hop_archive.deciding import Decided
+from hop_archive.errors import ConflictError, DataError, SliceTakenError, StaleDecisionError
+from hop_archive.findings import Kind, Trouble
+from hop_archive.identity import Identity
+from hop_archive.objects import attempt_of, segment_of
+from hop_archive.rebuilding.claiming import claim
+from hop_archive.rebuilding.cutting import cut, disjoint
+from hop_archive.rebuilding.evidence import Evidence, Found, gather
+from hop_archive.rebuilding.lives import Lives
+from hop_archive.rebuilding.planning import Listed, lacking, stored_topics
+from hop_archive.rebuilding.spill import Placed, Spill
+from hop_archive.reporting import inner_holes
+from hop_archive.selecting import Query
+from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.source.protocol import Source
+from hop_archive.store.protocol import ObjectInfo, Store
+
+COPY = "same UUID and digest"
+"""Why a message is a duplicate: what archiving says of such."""
+
+_MOST_ROWS = 10_000
+"""Rows in one transaction."""
+_MOST_FOUND = 2_000
+"""Documents that are written to the file in one transaction, if their objects are small."""
+_MOST_LIVES = 1_000
+_ATTEMPTS = 5
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is; counts only grow.
+
+    Attributes:
+        topic: The one at hand.
+        topics: Topics that are done.
+        objects: Objects that were listed.
+        read: Objects that were read.
+        read_bytes: Their bytes.
+        added: Messages that have a row now and had none.
+        covered: Offsets that are in the ledger now and were not.
+        duplicates: Offsets recorded as copies, which they were found to be.
+        claimed: Topics of which it was proven that the source has what is archived.
+    """
+
+    topic: str = ""
+    topics: int = 0
+    objects: int = 0
+    read: int = 0
+    read_bytes: int = 0
+    added: int = 0
+    covered: int = 0
+    duplicates: int = 0
+    claimed: int = 0
+
+
+def none_suppressed(_: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
+    """Say of no message that its content was removed."""
+    return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """What to rebuild, and how.
+
+    Attributes:
+        catalog: What is to be completed.
+        store: Where documents are.
+        source: Where the topics came from, to be asked whether they are still those; None: nobody is asked.
+        topics: Names or globs of topics; empty: all.
+        work_dir: Where files are kept until a topic is done, so that a run that was killed goes on; None: somewhere
+            temporary.
+        run_id: Noted in the ledger, for people.
+        most_rows: Most rows in one transaction.
+        suppressed: Which of these messages' contents were removed, as far as the catalog knows.
+        progress: Where to count.
+        notice: Called now and then.
+    """
+
+    catalog: Catalog
+    store: Store
+    source: Source | None = None
+    topics: tuple[str, ...] = ()
+    work_dir: Path | None = None
+    run_id: str = ""
+    most_rows: int = _MOST_ROWS
+    suppressed: Callable[[Collection[uuid.UUID]], frozenset[uuid.UUID]] = none_suppressed
+    progress: Progress = field(default_factory=Progress)
+    notice: Callable[[Progress], None] = lambda _: None
+
+
+def rebuild(wanted: Rebuild) -> Iterator[Trouble]:
+    """Add to the catalog what the store holds and it lacks.
+
+    Yields:
+        What could not be believed, or has no place of its own: ``corrupt_object`` for what does not prove itself,
+        ``orphan_object`` for what another object holds as well or was removed on purpose.
+
+    Raises:
+        ConfigurationError: A topic means nothing in the store, or the folder cannot be used.
+        ConflictError: Another rebuild is at work in the folder, or another writer was in the way each time.
+        UnavailableError: Catalog or store do not answer. What is done stays.
+    """
+    with ExitStack() as ending:
+        folder = wanted.work_dir
+        if folder is None:
+            folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="hop_archive-rebuild-")))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+        for topic in stored_topics(wanted.store, wanted.topics):
+            wanted.progress.topic = topic
+            with Spill(folder / f"{quote(topic, safe='')}.rebuild", topic, wanted.store.bucket) as spill:
+                yield from _Topic(wanted, topic, spill).run()
+                spill.remove()
+            wanted.progress.topics += 1
+            wanted.notice(wanted.progress)
+
+
+class _Topic:
+    """One topic on its way back into the catalog."""
+
+    def __init__(self, wanted: Rebuild, topic: str, spill: Spill) -> None:
+        self._wanted = wanted
+        self._catalog = wanted.catalog
+        self._topic = topic
+        self._spill = spill
+        self._counts = wanted.progress
+
+    def run(self) -> Iterator[Trouble]:
+        yield from self._gather()
+        self._tell_lives()
+        self._spill.choose()
+        yield from self._others()
+        for lineage in self._spill.lineages():
+            self._know_generation(lineage.generation)
+            yield from self._commit_lineage(lineage)
+        self._cover_rows()
+        self._cover_duplicates()
+        self._claim()
+        self._settle_untold()
+        self._catalog.recount(self._topic)
+
+    # --- reading
+
+    def _gather(self) -> Iterator[Trouble]:
+        """Read what the catalog lacks into the file, some objects in each transaction."""
+        listed = Listed()
+        found = lacking(self._catalog, self._wanted.store, self._topic, listed)
+        unread = (info for info in found if not self._spill.has(info))
+        evidence = gather(self._wanted.store, unread)
+        before = self._counts.objects
+        for some in _portions(evidence):
+            yield from self._take(some)
+            self._counts.objects = before + listed.objects
+            self._wanted.notice(self._counts)
+        self._counts.objects = before + listed.objects
+
+    def _take(self, some: Sequence[list[Evidence]]) -> Iterator[Trouble]:
+        foreign: list[Row] = []
+        troubles: list[Trouble] = []
+        with self._spill.adding():
+            for parts in some:
+                troubles += self._take_object(parts, foreign)
+        if foreign:
+            self._counts.added += self._catalog.adopt(foreign)
+        yield from troubles
+
+    def _take_object(self, parts: list[Evidence], foreign: list[Row]) -> Iterator[Trouble]:
+        info = parts[0].info
+        where = segment_of(info.key)
+        self._spill.forget(info.key)
+        problems = 0
+        for part in parts:
+            found, doubts = _fitting(part, where)
+            doubts += part.problems
+            foreign += (self._foreign(info, one) for one in found if not one.document.digest)
+            own = [one for one in found if one.document.digest]
+            self._spill.add(part._replace(found=own), where.lineage if where else None)
+            problems += len(doubts)
+            for doubt in doubts:
+                yield self._trouble(Kind.CORRUPT_OBJECT, info.key, doubt)
+        named = (where.lineage, where.start, where.stop) if where else None
+        self._spill.end(info, attempt_of(info.key), named, problems)
+        self._counts.read += 1
+        self._counts.read_bytes += info.size_bytes
+
+    def _foreign(self, info: ObjectInfo, found: Found) -> Row:
+        """The row of a document of another archiver, as that one leaves it."""
+        document = found.document
+        return Row(
+            topic=self._topic,
+            generation=None,
+            partition=None,
+            offset=None,
+            timestamp_ms=document.message.timestamp_ms,
+            timestamp_type=None,
+            uuid=document.uuid,
+            is_client_uuid=document.is_client_uuid,
+            digest=None,
+            object_key=info.key,
+            bucket=self._wanted.store.bucket,
+            position=found.position,
+            size_bytes=found.size_bytes,
+            crc32=found.crc32,
+            message_crc32=document.message_crc32,
+            annotations=document.annotations,
+        )
+
+    # --- placing
+
+    def _tell_lives(self) -> None:
+        generations = self._catalog.generations([self._topic]).get(self._topic, ())
+        rows = (one.generation for one in self._catalog.unledgered(self._topic))
+        covered = (one.generation for one in self._catalog.coverage([self._topic]))
+        self._spill.know_generations()
+        keys = (one.generation for one in self._spill.named())
+        numbers = [*rows, *covered, *keys]
+        lives = Lives.of(generations, numbers, self._spill.homeless())
+        self._spill.place(lives.placed(self._spill.homeless()))
+
+    def _others(self) -> Iterator[Trouble]:
+        """Documents of a place that another document took."""
+        for key, own, is_same, chosen in self._spill.others():
+            if is_same:
+                yield self._trouble(Kind.ORPHAN_OBJECT, key, f"{chosen} holds the same message", own)
+            else:
+                detail = f"{chosen} says that another message stood in its place"
+                yield self._trouble(Kind.CORRUPT_OBJECT, key, detail, own)
+
+    def _know_generation(self, number: int) -> None:
+        """Before any row of it: whoever archives meanwhile must not take this number for what Kafka has now."""
+        known = self._catalog.generations([self._topic]).get(self._topic, ())
+        if all(one.number != number for one in known):
+            reason = "rebuilt from the store, which does not say where it came from"
+            self._catalog.begin_generation(self._topic, number, UNKNOWN_CLUSTER, None, reason)
+
+    # --- committing
+
+    def _commit_lineage(self, lineage: Lineage) -> Iterator[Trouble]:
+        claims = disjoint(self._spill.claims(lineage))
+        rows = self._spill.rows(lineage)
+        for start, stop, items in cut(claims, rows, self._wanted.most_rows):
+            where = Slice(*lineage, start, stop)
+            placed = [one for _, one in items]
+            strangers = [one for one in placed if not (one.is_first or one.is_same)]
+            for one in strangers:
+                yield self._in_use(one.row)
+            wanted = [one for one in placed if one.is_first or one.is_same]
+            removed = self._removed(wanted)
+            self._note_suppressed(wanted)
+            for one in wanted:
+                if one.row.uuid in removed:
+                    yield self._trouble(
+                        Kind.ORPHAN_OBJECT,
+                        one.row.object_key,
+                        "its content was removed for good",
+                        one.row.uuid,
+                    )
+            batch = self._batch(where, [one for one in wanted if one.row.uuid not in removed])
+            left_out = [
+                _offset(one.row)
+                for one in (*strangers, *wanted)
+                if one in strangers or one.row.uuid in removed
+            ]
+            for part in without(batch, left_out):
+                yield from self._commit(part)
+            self._wanted.notice(self._counts)
+
+    def _batch(self, where: Slice, placed: Sequence[Placed]) -> Batch:
+        rows = [one.row for one in placed if one.is_first]
+        copies = [one.row for one in placed if not one.is_first]
+        return Batch(
+            where,
+            rows=rows,
+            duplicates=[Duplicate(_offset(row), row.timestamp_ms, row.uuid, COPY) for row in copies],
+            collisions=[
+                Collision(_offset(one.row), one.collided_with, one.row.uuid)
+                for one in placed
+                if one.is_first and one.collided_with is not None
+            ],
+            run_id=self._wanted.run_id,
+        )
+
+    def _commit(self, batch: Batch) -> Iterator[Trouble]:
+        """At once where the catalog has nothing of it; else what it lacks."""
+        try:
+            self._catalog.commit(batch)
+        except (SliceTakenError, StaleDecisionError):
+            yield from self._reinstate(batch)
+        except DataError:  # rows whose ledger is gone
+            yield from self._reinstate(batch)
+        else:
+            self._counts.added += len(batch.rows)
+            self._counts.covered += len(batch.slice)
+            self._counts.duplicates += len(batch.duplicates)
+
+    def _reinstate(self, batch: Batch) -> Iterator[Trouble]:
+        for _ in range(_ATTEMPTS):
+            settled, strangers = self._settled(batch)
+            try:
+                parts = without(settled, [_offset(row) for row in strangers])
+                refused = [row for part in parts for row in self._add(part)]
+            except StaleDecisionError:
+                continue
+            for row in strangers:
+                yield self._in_use(row)
+            yield from self._refused(refused)
+            return
+        raise ConflictError(
+            f"Other writers were first with messages of {batch.slice} each time.",
+            remedy="Run it again: what is done stays.",
+            slice=str(batch.slice),
+        )
+
+    def _add(self, batch: Batch) -> Sequence[Row]:
+        done = self._catalog.reinstate(batch)
+        self._counts.added += done.added
+        self._counts.covered += done.covered
+        return done.refused
+
+    def _settled(self, batch: Batch) -> tuple[Batch, list[Row]]:
+        """The batch by what the catalog has: rows that are copies of others as such; and those of a UUID in use."""
+        decided = Decided()
+        decided.learn(self._catalog.known([_identity(row) for row in batch.rows]))
+        rows: list[Row] = []
+        copies: list[Duplicate] = []
+        strangers: list[Row] = []
+        for row in batch.rows:
+            copy = decided.copy_of(_identity(row))
+            holder = decided.holder(row.uuid)
+            if copy is not None and not self._stands(row, copy.uuid):
+                copies.append(Duplicate(_offset(row), row.timestamp_ms, copy.uuid, COPY))
+            elif copy is None and holder is not None:
+                strangers.append(row)
+            else:
+                rows.append(row)
+        duplicates = sorted([*batch.duplicates, *copies])
+        kept = {row.uuid for row in rows}
+        met = [one for one in batch.collisions if one.archived_as in kept]
+        return replace(batch, rows=rows, duplicates=duplicates, collisions=met), strangers
+
+    def _stands(self, row: Row, own: uuid.UUID) -> bool:
+        """Whether the message that holds the content is the one in the row's own place."""
+        there = self._catalog.find(own)
+        return there is None or there[:4] == row[:4]
+
+    def _refused(self, rows: Sequence[Row]) -> Iterator[Trouble]:
+        """Of what has no free place: what another life of the topic is to have; and what was removed on purpose."""
+        for row in rows:
+            place = self._place(row)
+            if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
+                detail = "the ledger says that it was left out, or taken away on purpose"
+                yield self._trouble(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
+                continue
+            for number in itertools.count(place.generation + 1):
+                assert number < _MOST_LIVES
+                self._know_generation(number)
+                moved = replace(place, generation=number)
+                if not self._add(
+                    Batch(moved, rows=[row._replace(generation=number)], run_id=self._wanted.run_id)
+                ):
+                    break
+
+    def _place(self, row: Row) -> Slice:
+        assert row.generation is not None
+        assert row.partition is not None
+        return Slice(self._topic, row.generation, row.partition, _offset(row), _offset(row) + 1)
+
+    def _cover_rows(self) -> None:
+        """Rows that were there all along and that no ledger row covers: each run of them is archived."""
+        for beyond in self._catalog.unledgered(self._topic):
+            self._know_generation(beyond.generation)
+            covered = self._catalog.coverage([self._topic]).get(beyond.lineage, EMPTY)
+            for start, stop in OffsetSet.between(beyond.start, beyond.stop) - covered:
+                rows = self._catalog.select(Query(places=(beyond.within(start, stop),)))
+                for one in cut((), ((_offset(row), None) for row in rows), self._wanted.most_rows):
+                    self._add(Batch(beyond.within(one.start, one.stop), run_id=self._wanted.run_id))
+
+    def _cover_duplicates(self) -> None:
+        """Recorded copies that no ledger row covers: those were there, too."""
+        coverage = self._catalog.coverage([self._topic])
+        copies = itertools.groupby(self._catalog.duplicates(self._topic), key=lambda pair: pair[0])
+        for lineage, some in copies:
+            covered = coverage.get(lineage, EMPTY)
+            open_ones = ((one.offset, None) for _, one in some if one.offset not in covered)
+            for start, stop, _ in cut((), open_ones, self._wanted.most_rows):
+                self._know_generation(lineage.generation)
+                where = Slice(self._topic, lineage.generation, lineage.partition, start, stop)
+                self._add(Batch(where, run_id=self._wanted.run_id))
+
+    # --- what stays open
+
+    def _claim(self) -> None:
+        """Find out whether the newest generation is what the source has now, where there is one to ask."""
+        if self._wanted.source is not None and (newest := self._rebuilt()) is not None:
+            self._counts.claimed += claim(self._wanted.source, self._catalog, newest)
+
+    def _rebuilt(self) -> Generation | None:
+        """The newest generation, if nobody knows where it came from."""
+        known = self._catalog.generations([self._topic]).get(self._topic, ())
+        return known[-1] if known and known[-1].cluster_id == UNKNOWN_CLUSTER else None
+
+    def _settle_untold(self) -> None:
+        """Of generations that nothing will be read of again, holes are explained; of others they are work."""
+        known = self._catalog.generations([self._topic]).get(self._topic, ())
+        over = {one.number for one in known if one.cluster_id == UNKNOWN_CLUSTER}
+        for lineage, covered in self._catalog.coverage([self._topic]).items():
+            for start, stop in inner_holes(covered) if lineage.generation in over else ():
+                where = Slice(*lineage, start, stop)
+                with contextlib.suppress(SliceTakenError):
+                    self._catalog.commit(Batch(where, Outcome.SKIPPED, UNTOLD, run_id=self._wanted.run_id))
+
+    # --- content that was removed
+
+    def _removed(self, placed: Sequence[Placed]) -> frozenset[uuid.UUID]:
+        """Messages whose content was removed, and whose document here still has it."""
+        whole = [one.row.uuid for one in placed if one.suppressed is None]
+        return self._wanted.suppressed(whole) & frozenset(whole) if whole else frozenset()
+
+    def _note_suppressed(self, placed: Sequence[Placed]) -> None:
+        found = [
+            Suppression(one.row.uuid, self._topic, one.suppressed)
+            for one in placed
+            if one.suppressed is not None
+        ]
+        if found:
+            self._catalog.note_suppressed(found)
+
+    def _in_use(self, row: Row) -> Trouble:
+        detail = "its UUID is in use by other content, and no document has it under one of its own"
+        return self._trouble(Kind.CORRUPT_OBJECT, row.object_key, detail, row.uuid)
+
+    def _trouble(self, kind: Kind, key: str, detail: str, own: uuid.UUID | None = None) -> Trouble:
+        return Trouble(kind, self._topic, detail, own, self._wanted.store.bucket, key, segment_of(key))
+
+
+def without(batch: Batch, offsets: Collection[int]) -> list[Batch]:
+    """The batch without some offsets: of these nothing is said."""
+    if not offsets:
+        return [batch]
+    kept = batch.slice.offsets - OffsetSet.of((offset, offset + 1) for offset in offsets)
+    return [
+        replace(
+            batch,
+            slice=batch.slice.within(start, stop),
+            rows=[row for row in batch.rows if start <= _offset(row) < stop],
+            duplicates=[one for one in batch.duplicates if start <= one.offset < stop],
+            collisions=[one for one in batch.collisions if start <= one.offset < stop],
+        )
+        for start, stop in kept
+    ]
+
+
+def _portions(evidence: Iterable[Evidence]) -> Iterator[list[list[Evidence]]]:
+    """Whole objects, some at a time: what is found of one is kept whole or not at all."""
+    some: list[list[Evidence]] = []
+    held = 0
+    for _, parts in itertools.groupby(evidence, key=lambda one: one.info.key):
+        some.append(list(parts))
+        held += sum(len(part.found) for part in some[-1])
+        if held >= _MOST_FOUND:
+            yield some
+            some, held = [], 0
+    if some:
+        yield some
+
+
+def _fitting(evidence: Evidence, where: Slice | None) -> tuple[list[Found], list[str]]:
+    """Documents that may stand where they do, and why others may not."""
+    if where is None:
+        return list(evidence.found), []
+    found: list[Found] = []
+    doubts: list[str] = []
+    for one in evidence.found:
+        message = one.document.message
+        if message.partition == where.partition and where.start <= message.offset < where.stop:
+            found.append(one)
+        else:
+            doubts.append(
+                f"at byte {one.position}: a message of partition {message.partition}, offset {message.offset}"
+            )
+    return found, doubts
+
+
+def _offset(row: Row) -> int:
+    assert row.offset is not None
+    return row.offset
+
+
+def _identity(row: Row) -> Identity:
+    assert row.digest is not None
+    return Identity(row.uuid, row.is_client_uuid, row.topic, row.timestamp_ms, row.digest, row.message_crc32)
