@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "publish": "hop_archive.cli.publish:publish",
     "verify": "hop_archive.cli.verify:verify",
     "rebuild-catalog": "hop_archive.cli.rebuild_catalog:rebuild_catalog",
+    "catalog-snapshot": "hop_archive.cli.catalog_snapshot:catalog_snapshot",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",

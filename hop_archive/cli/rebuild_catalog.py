@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,9 @@ from hop_archive.payloads import harmless
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
     from hop_archive.findings import Trouble
+    from hop_archive.rebuilding.committing import Progress
     from hop_archive.rebuilding.planning import TopicPlan
-    from hop_archive.rebuilding.rebuild import Progress, Rebuild
+    from hop_archive.rebuilding.rebuild import Rebuild
     from hop_archive.store.protocol import Store
 
 _EPILOG = """\b
@@ -50,6 +53,9 @@ A snapshot (hop-archive catalog-snapshot) says all of these: --from-snapshot.
 Ends with 1 where something in the store could not be believed or stands there twice.
 """
 
+IN_STORE = "store"
+"""Said in the place of a folder: the snapshot in the store itself."""
+
 _SHOW_EVERY_S = 0.5
 
 
@@ -67,8 +73,8 @@ _SHOW_EVERY_S = 0.5
     "--from-snapshot",
     "snapshot",
     metavar="FOLDER",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="First take what a catalog snapshot says, then what the store has beyond it.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="First take what a catalog snapshot says, then what the store has beyond it; 'store': the one in the store.",
 )
 @click.option(
     "--work-dir",
@@ -163,13 +169,13 @@ def _rebuild(
     with _source(setup) as source, _notices() as notice:
         wanted = Rebuild(catalog, store, source, topics, work_dir, _run_id(), notice=notice)
         began = time.monotonic()
-        taken = _from_snapshot(wanted, snapshot)
-        found = [_told(one, as_json=as_json) for one in rebuild(wanted)]
+        troubles = itertools.chain(_from_snapshot(wanted, snapshot), rebuild(wanted))
+        found = [_told(one, as_json=as_json) for one in troubles]
     progress = wanted.progress
     if as_json:
-        click.echo(json.dumps({"done": True, **_numbers(progress), **taken, "findings": found}, indent=2))
+        click.echo(json.dumps({"done": True, **_numbers(progress), "findings": found}, indent=2))
     else:
-        click.echo(_summary(progress, taken, time.monotonic() - began))
+        click.echo(_summary(progress, time.monotonic() - began))
     return len(found)
 
 
@@ -186,8 +192,13 @@ def _source(setup: Setup) -> Any:
         yield source
 
 
-def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> dict[str, int]:
-    return {}
+def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Trouble]:
+    from hop_archive.rebuilding.from_snapshot import take_in
+    from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
+
+    if snapshot is not None:
+        shelf = StoreShelf(wanted.store) if str(snapshot) == IN_STORE else FolderShelf(snapshot)
+        yield from take_in(wanted, shelf)
 
 
 def _run_id() -> str:
@@ -223,10 +234,9 @@ def _numbers(progress: Progress) -> dict[str, int]:
     }
 
 
-def _summary(progress: Progress, taken: dict[str, int], elapsed_s: float) -> str:
-    taken_in = f"{counted(taken['rows'], 'row')} from the snapshot; " if taken else ""
+def _summary(progress: Progress, elapsed_s: float) -> str:
     return (
-        f"{taken_in}{counted(progress.added, 'message')} added, of {counted(progress.topics, 'topic')};"
+        f"{counted(progress.added, 'message')} added, of {counted(progress.topics, 'topic')};"
         f" {counted(progress.read, 'object')} of {count(progress.objects)} read ({size(progress.read_bytes)})"
         f" in {duration(elapsed_s)}."
     )

@@ -15,6 +15,7 @@ from hop_archive.orchestration.resources import ArchiveResource, PacingResource
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
+from hop_archive.orchestration.snapshots import catalog_as_parquet, snapshot_daily
 
 
 def build_definitions(**resource_overrides: object) -> dg.Definitions:
@@ -25,7 +26,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
         "hand_over": HandOver(),
     }
     return dg.Definitions(
-        assets=[archived_messages, archive, rebuilt_catalog],
+        assets=[archived_messages, archive, rebuilt_catalog, catalog_as_parquet],
         asset_checks=[nothing_lost, coverage_has_no_holes, lag_within_bounds],
         jobs=[
             archive_topic,
@@ -36,7 +37,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             rebuild_catalog,
         ],
         sensors=[topic_partitions, kafka_offsets],
-        schedules=[check_often, merge_daily, purge_daily],
+        schedules=[check_often, merge_daily, purge_daily, snapshot_daily],
         # What people and backfills start is in one process too: a process for each step would cost seconds
         # each, and several at once would hold several times the memory that a run may.
         executor=dg.in_process_executor,

@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,12 +27,11 @@ from hop_archive.catalog.protocol import (
     Row,
     Suppression,
 )
-from hop_archive.deciding import Decided
-from hop_archive.errors import ConflictError, DataError, SliceTakenError, StaleDecisionError
+from hop_archive.errors import SliceTakenError
 from hop_archive.findings import Kind, Trouble
-from hop_archive.identity import Identity
 from hop_archive.objects import attempt_of, segment_of
 from hop_archive.rebuilding.claiming import claim
+from hop_archive.rebuilding.committing import COPY, Committer, Progress, offset_of, without
 from hop_archive.rebuilding.cutting import cut, disjoint
 from hop_archive.rebuilding.evidence import Evidence, Found, gather
 from hop_archive.rebuilding.lives import Lives
@@ -44,42 +43,10 @@ from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import ObjectInfo, Store
 
-COPY = "same UUID and digest"
-"""Why a message is a duplicate: what archiving says of such."""
-
 _MOST_ROWS = 10_000
 """Rows in one transaction."""
 _MOST_FOUND = 2_000
 """Documents that are written to the file in one transaction, if their objects are small."""
-_MOST_LIVES = 1_000
-_ATTEMPTS = 5
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far it is; counts only grow.
-
-    Attributes:
-        topic: The one at hand.
-        topics: Topics that are done.
-        objects: Objects that were listed.
-        read: Objects that were read.
-        read_bytes: Their bytes.
-        added: Messages that have a row now and had none.
-        covered: Offsets that are in the ledger now and were not.
-        duplicates: Offsets recorded as copies, which they were found to be.
-        claimed: Topics of which it was proven that the source has what is archived.
-    """
-
-    topic: str = ""
-    topics: int = 0
-    objects: int = 0
-    read: int = 0
-    read_bytes: int = 0
-    added: int = 0
-    covered: int = 0
-    duplicates: int = 0
-    claimed: int = 0
 
 
 def none_suppressed(_: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
@@ -153,6 +120,8 @@ class _Topic:
         self._topic = topic
         self._spill = spill
         self._counts = wanted.progress
+        bucket = wanted.store.bucket
+        self._to = Committer(wanted.catalog, topic, bucket, wanted.run_id, wanted.progress)
 
     def run(self) -> Iterator[Trouble]:
         yield from self._gather()
@@ -160,7 +129,7 @@ class _Topic:
         self._spill.choose()
         yield from self._others()
         for lineage in self._spill.lineages():
-            self._know_generation(lineage.generation)
+            self._to.know_generation(lineage.generation)
             yield from self._commit_lineage(lineage)
         self._cover_rows()
         self._cover_duplicates()
@@ -206,7 +175,7 @@ class _Topic:
             self._spill.add(part._replace(found=own), where.lineage if where else None)
             problems += len(doubts)
             for doubt in doubts:
-                yield self._trouble(Kind.CORRUPT_OBJECT, info.key, doubt)
+                yield self._to.trouble(Kind.CORRUPT_OBJECT, info.key, doubt)
         named = (where.lineage, where.start, where.stop) if where else None
         self._spill.end(info, attempt_of(info.key), named, problems)
         self._counts.read += 1
@@ -250,17 +219,10 @@ class _Topic:
         """Documents of a place that another document took."""
         for key, own, is_same, chosen in self._spill.others():
             if is_same:
-                yield self._trouble(Kind.ORPHAN_OBJECT, key, f"{chosen} holds the same message", own)
+                yield self._to.trouble(Kind.ORPHAN_OBJECT, key, f"{chosen} holds the same message", own)
             else:
                 detail = f"{chosen} says that another message stood in its place"
-                yield self._trouble(Kind.CORRUPT_OBJECT, key, detail, own)
-
-    def _know_generation(self, number: int) -> None:
-        """Before any row of it: whoever archives meanwhile must not take this number for what Kafka has now."""
-        known = self._catalog.generations([self._topic]).get(self._topic, ())
-        if all(one.number != number for one in known):
-            reason = "rebuilt from the store, which does not say where it came from"
-            self._catalog.begin_generation(self._topic, number, UNKNOWN_CLUSTER, None, reason)
+                yield self._to.trouble(Kind.CORRUPT_OBJECT, key, detail, own)
 
     # --- committing
 
@@ -272,13 +234,13 @@ class _Topic:
             placed = [one for _, one in items]
             strangers = [one for one in placed if not (one.is_first or one.is_same)]
             for one in strangers:
-                yield self._in_use(one.row)
+                yield self._to.in_use(one.row)
             wanted = [one for one in placed if one.is_first or one.is_same]
             removed = self._removed(wanted)
             self._note_suppressed(wanted)
             for one in wanted:
                 if one.row.uuid in removed:
-                    yield self._trouble(
+                    yield self._to.trouble(
                         Kind.ORPHAN_OBJECT,
                         one.row.object_key,
                         "its content was removed for good",
@@ -286,12 +248,12 @@ class _Topic:
                     )
             batch = self._batch(where, [one for one in wanted if one.row.uuid not in removed])
             left_out = [
-                _offset(one.row)
+                offset_of(one.row)
                 for one in (*strangers, *wanted)
                 if one in strangers or one.row.uuid in removed
             ]
             for part in without(batch, left_out):
-                yield from self._commit(part)
+                yield from self._to.commit(part)
             self._wanted.notice(self._counts)
 
     def _batch(self, where: Slice, placed: Sequence[Placed]) -> Batch:
@@ -300,109 +262,24 @@ class _Topic:
         return Batch(
             where,
             rows=rows,
-            duplicates=[Duplicate(_offset(row), row.timestamp_ms, row.uuid, COPY) for row in copies],
+            duplicates=[Duplicate(offset_of(row), row.timestamp_ms, row.uuid, COPY) for row in copies],
             collisions=[
-                Collision(_offset(one.row), one.collided_with, one.row.uuid)
+                Collision(offset_of(one.row), one.collided_with, one.row.uuid)
                 for one in placed
                 if one.is_first and one.collided_with is not None
             ],
             run_id=self._wanted.run_id,
         )
 
-    def _commit(self, batch: Batch) -> Iterator[Trouble]:
-        """At once where the catalog has nothing of it; else what it lacks."""
-        try:
-            self._catalog.commit(batch)
-        except (SliceTakenError, StaleDecisionError):
-            yield from self._reinstate(batch)
-        except DataError:  # rows whose ledger is gone
-            yield from self._reinstate(batch)
-        else:
-            self._counts.added += len(batch.rows)
-            self._counts.covered += len(batch.slice)
-            self._counts.duplicates += len(batch.duplicates)
-
-    def _reinstate(self, batch: Batch) -> Iterator[Trouble]:
-        for _ in range(_ATTEMPTS):
-            settled, strangers = self._settled(batch)
-            try:
-                parts = without(settled, [_offset(row) for row in strangers])
-                refused = [row for part in parts for row in self._add(part)]
-            except StaleDecisionError:
-                continue
-            for row in strangers:
-                yield self._in_use(row)
-            yield from self._refused(refused)
-            return
-        raise ConflictError(
-            f"Other writers were first with messages of {batch.slice} each time.",
-            remedy="Run it again: what is done stays.",
-            slice=str(batch.slice),
-        )
-
-    def _add(self, batch: Batch) -> Sequence[Row]:
-        done = self._catalog.reinstate(batch)
-        self._counts.added += done.added
-        self._counts.covered += done.covered
-        return done.refused
-
-    def _settled(self, batch: Batch) -> tuple[Batch, list[Row]]:
-        """The batch by what the catalog has: rows that are copies of others as such; and those of a UUID in use."""
-        decided = Decided()
-        decided.learn(self._catalog.known([_identity(row) for row in batch.rows]))
-        rows: list[Row] = []
-        copies: list[Duplicate] = []
-        strangers: list[Row] = []
-        for row in batch.rows:
-            copy = decided.copy_of(_identity(row))
-            holder = decided.holder(row.uuid)
-            if copy is not None and not self._stands(row, copy.uuid):
-                copies.append(Duplicate(_offset(row), row.timestamp_ms, copy.uuid, COPY))
-            elif copy is None and holder is not None:
-                strangers.append(row)
-            else:
-                rows.append(row)
-        duplicates = sorted([*batch.duplicates, *copies])
-        kept = {row.uuid for row in rows}
-        met = [one for one in batch.collisions if one.archived_as in kept]
-        return replace(batch, rows=rows, duplicates=duplicates, collisions=met), strangers
-
-    def _stands(self, row: Row, own: uuid.UUID) -> bool:
-        """Whether the message that holds the content is the one in the row's own place."""
-        there = self._catalog.find(own)
-        return there is None or there[:4] == row[:4]
-
-    def _refused(self, rows: Sequence[Row]) -> Iterator[Trouble]:
-        """Of what has no free place: what another life of the topic is to have; and what was removed on purpose."""
-        for row in rows:
-            place = self._place(row)
-            if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
-                detail = "the ledger says that it was left out, or taken away on purpose"
-                yield self._trouble(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
-                continue
-            for number in itertools.count(place.generation + 1):
-                assert number < _MOST_LIVES
-                self._know_generation(number)
-                moved = replace(place, generation=number)
-                if not self._add(
-                    Batch(moved, rows=[row._replace(generation=number)], run_id=self._wanted.run_id)
-                ):
-                    break
-
-    def _place(self, row: Row) -> Slice:
-        assert row.generation is not None
-        assert row.partition is not None
-        return Slice(self._topic, row.generation, row.partition, _offset(row), _offset(row) + 1)
-
     def _cover_rows(self) -> None:
         """Rows that were there all along and that no ledger row covers: each run of them is archived."""
         for beyond in self._catalog.unledgered(self._topic):
-            self._know_generation(beyond.generation)
+            self._to.know_generation(beyond.generation)
             covered = self._catalog.coverage([self._topic]).get(beyond.lineage, EMPTY)
             for start, stop in OffsetSet.between(beyond.start, beyond.stop) - covered:
                 rows = self._catalog.select(Query(places=(beyond.within(start, stop),)))
-                for one in cut((), ((_offset(row), None) for row in rows), self._wanted.most_rows):
-                    self._add(Batch(beyond.within(one.start, one.stop), run_id=self._wanted.run_id))
+                for one in cut((), ((offset_of(row), None) for row in rows), self._wanted.most_rows):
+                    self._to.add(Batch(beyond.within(one.start, one.stop), run_id=self._wanted.run_id))
 
     def _cover_duplicates(self) -> None:
         """Recorded copies that no ledger row covers: those were there, too."""
@@ -412,9 +289,9 @@ class _Topic:
             covered = coverage.get(lineage, EMPTY)
             open_ones = ((one.offset, None) for _, one in some if one.offset not in covered)
             for start, stop, _ in cut((), open_ones, self._wanted.most_rows):
-                self._know_generation(lineage.generation)
+                self._to.know_generation(lineage.generation)
                 where = Slice(self._topic, lineage.generation, lineage.partition, start, stop)
-                self._add(Batch(where, run_id=self._wanted.run_id))
+                self._to.add(Batch(where, run_id=self._wanted.run_id))
 
     # --- what stays open
 
@@ -454,30 +331,6 @@ class _Topic:
         if found:
             self._catalog.note_suppressed(found)
 
-    def _in_use(self, row: Row) -> Trouble:
-        detail = "its UUID is in use by other content, and no document has it under one of its own"
-        return self._trouble(Kind.CORRUPT_OBJECT, row.object_key, detail, row.uuid)
-
-    def _trouble(self, kind: Kind, key: str, detail: str, own: uuid.UUID | None = None) -> Trouble:
-        return Trouble(kind, self._topic, detail, own, self._wanted.store.bucket, key, segment_of(key))
-
-
-def without(batch: Batch, offsets: Collection[int]) -> list[Batch]:
-    """The batch without some offsets: of these nothing is said."""
-    if not offsets:
-        return [batch]
-    kept = batch.slice.offsets - OffsetSet.of((offset, offset + 1) for offset in offsets)
-    return [
-        replace(
-            batch,
-            slice=batch.slice.within(start, stop),
-            rows=[row for row in batch.rows if start <= _offset(row) < stop],
-            duplicates=[one for one in batch.duplicates if start <= one.offset < stop],
-            collisions=[one for one in batch.collisions if start <= one.offset < stop],
-        )
-        for start, stop in kept
-    ]
-
 
 def _portions(evidence: Iterable[Evidence]) -> Iterator[list[list[Evidence]]]:
     """Whole objects, some at a time: what is found of one is kept whole or not at all."""
@@ -508,13 +361,3 @@ def _fitting(evidence: Evidence, where: Slice | None) -> tuple[list[Found], list
                 f"at byte {one.position}: a message of partition {message.partition}, offset {message.offset}"
             )
     return found, doubts
-
-
-def _offset(row: Row) -> int:
-    assert row.offset is not None
-    return row.offset
-
-
-def _identity(row: Row) -> Identity:
-    assert row.digest is not None
-    return Identity(row.uuid, row.is_client_uuid, row.topic, row.timestamp_ms, row.digest, row.message_crc32)

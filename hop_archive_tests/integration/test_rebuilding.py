@@ -27,7 +27,7 @@ from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = pytest.mark.local
 
-IN_SEGMENTS = 50_000
+MANY, SOME = 50_000, 1_500
 ALONE = int(os.environ.get("HOP_ARCHIVE_TEST_REBUILD_ALONE", "300"))
 """Messages with an object each, which cost a request each: set it to 50000 for the whole proof."""
 
@@ -76,10 +76,19 @@ class Scene:
 
 @pytest.fixture
 def scene(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Scene:
+    return made(open_archive, address, namespace, SOME)
+
+
+@pytest.fixture
+def large_scene(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Scene:
+    return made(open_archive, address, namespace, MANY)
+
+
+def made(open_archive: OpenArchive, address: StackAddress, namespace: str, in_segments: int) -> Scene:
     one = open_archive("segment", topics=TopicPolicy((f"{namespace}.segments",)), run_id="first")
     other = open_archive("message", topics=TopicPolicy((f"{namespace}.alone",)), run_id="first")
     found = Scene(one, other, address, namespace)
-    for topic, count in zip(found.topics, (IN_SEGMENTS, ALONE), strict=True):
+    for topic, count in zip(found.topics, (in_segments, ALONE), strict=True):
         one.source.create_topic(topic, 2)
         alerts = [
             replace(alert, partition=number % 2)
@@ -108,14 +117,17 @@ def dump(scene: Scene) -> Iterator[Callable[[], None]]:
     scene.sql(f"DROP SCHEMA {saved} CASCADE")
 
 
-def test_a_dropped_database_is_rebuilt_equal_column_by_column_and_archiving_goes_on(scene: Scene) -> None:
+def test_a_dropped_database_is_rebuilt_equal_column_by_column_and_archiving_goes_on(
+    large_scene: Scene,
+) -> None:
+    scene = large_scene
     before = scene.rows()
     collisions = scene.sql("SELECT topic, partition, offsets, uuid, detail FROM findings ORDER BY uuid")
     summary = scene.sql(
         "SELECT topic, e_timestamp, l_timestamp, n_messages, n_bytes FROM topics ORDER BY topic"
     )
     generations = scene.sql("SELECT topic, generation, cluster_id, topic_id FROM generations ORDER BY topic")
-    assert len(before) > IN_SEGMENTS
+    assert len(before) > MANY
     scene.drop_database()
     wanted = Rebuild(scene.segments.catalog, scene.segments.store, scene.segments.source, run_id="rebuild")
     assert list(rebuild(wanted)) == []
