@@ -194,7 +194,8 @@ class Spill:
     def remove(self) -> None:
         """Delete the file; what was found is in the catalog."""
         self._connection.close()
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._path.with_name(f"{self._path.name}-journal")):
+            path.unlink(missing_ok=True)
 
     def has(self, info: ObjectInfo) -> bool:
         """Whether the object was read before, whole."""
