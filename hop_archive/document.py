@@ -139,6 +139,12 @@ def object_key(topic: str, timestamp_ms: int, own: uuid.UUID) -> str:
     return f"{topic}/{year}/{month}/{day}/{hour}/{own}.bson"
 
 
+def utc_month(timestamp_ms: int) -> str:
+    """Year and month of any int64 timestamp, UTC: ``2026-11``."""
+    year, month, _, _ = _utc_hour(timestamp_ms)
+    return f"{year:04}-{month:02}"
+
+
 def segment_key(topic: str, generation: int, partition: int, start: int, stop: int) -> str:
     """Key of a segment that holds the documents of offsets in ``[start, stop)``; sorts by offset."""
     return f"segments/{topic}/{generation}/{partition}/{start:020}-{stop:020}.bson"

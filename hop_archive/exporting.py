@@ -449,7 +449,7 @@ class _Table:
         self._writer.close()
 
     def add(self, row: Row, file: str | None, position: int | None) -> None:
-        self._rows.append((*_cells(row), file, position))
+        self._rows.append((*cells_of(row), file, position))
         if len(self._rows) >= _ROW_GROUP:
             self._flush()
 
@@ -461,7 +461,8 @@ class _Table:
             self._rows = []
 
 
-def _cells(row: Row) -> tuple[object, ...]:
+def cells_of(row: Row) -> tuple[object, ...]:
+    """A row as Parquet has it, by the columns of ``SCHEMA`` but the last two."""
     notes = row.annotations
     return (
         row.topic,

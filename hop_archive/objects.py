@@ -19,6 +19,7 @@ _ALONE = re.compile(rf"(?P<topic>[^/]+)/-?\d+/\d+/\d+/\d+/(?P<uuid>{_UUID})(?:\.
 _SEGMENT = re.compile(
     r"segments/(?P<topic>[^/]+)/(?P<generation>\d+)/(?P<partition>\d+)/(?P<start>\d{20})-(?P<stop>\d{20})(?:\.\d+)?\.bson"
 )
+_ATTEMPT = re.compile(r"\.(\d+)\.bson\Z")
 
 Keyed = TypeVar("Keyed", Recorded, ObjectInfo)
 
@@ -50,6 +51,12 @@ def slice_of(key: str) -> Slice | None:
         return None
     numbers = (int(found[name]) for name in ("generation", "partition", "start", "stop"))
     return Slice(found["topic"], *numbers)
+
+
+def attempt_of(key: str) -> int:
+    """Which alternative of its name a key is: 0 is the name itself."""
+    found = _ATTEMPT.search(key)
+    return int(found[1]) if found and topic_of(key) is not None else 0
 
 
 def side_by_side(

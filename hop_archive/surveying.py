@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Generation, Outcome
+from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Generation, Outcome
 from hop_archive.errors import GenerationChangedError, SliceTakenError
 from hop_archive.generations import Recognition, Sighting, recognise
 from hop_archive.message import TopicPartition
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 OVERTAKEN = "retention removed these before they were archived"
 BEFORE_FIRST_SIGHT = "already gone when the archive first saw this topic"
 OUTLIVED = "the topic was deleted or made anew before these were archived"
+REBUILT = "from before the catalog was rebuilt: what is in the store of them stands in an earlier generation"
 ADOPTED = "before the ledger began: rows adopted from another archiver carry no offsets"
 
 
@@ -195,10 +196,19 @@ def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> bool:
 
 
 def _why_gone(archive: Archive, seen: Survey, gone: Slice) -> str:
-    first_sight = gone.lineage not in seen.coverage and gone.generation == 1
-    if not first_sight:
+    if gone.lineage in seen.coverage:
+        return OVERTAKEN
+    if _follows_rebuilt(seen, gone):
+        return REBUILT
+    if gone.generation > 1:
         return OVERTAKEN
     return ADOPTED if archive.catalog.has_adopted(gone.topic) else BEFORE_FIRST_SIGHT
+
+
+def _follows_rebuilt(seen: Survey, gone: Slice) -> bool:
+    """Whether the generation before is one of which nobody knows where it came from: most likely the same topic."""
+    before = (g for g in seen.generations.get(gone.topic, ()) if g.number == gone.generation - 1)
+    return any(g.cluster_id == UNKNOWN_CLUSTER for g in before)
 
 
 def _outlived(archive: Archive, seen: Survey) -> list[tuple[Slice, str]]:
@@ -224,7 +234,7 @@ def _outlived(archive: Archive, seen: Survey) -> list[tuple[Slice, str]]:
 
 def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:
     """Record that ``gone`` cannot be archived any more; False where another run has dealt with it."""
-    outcome = Outcome.SKIPPED if reason == ADOPTED else Outcome.LOST
+    outcome = Outcome.SKIPPED if reason in (ADOPTED, REBUILT) else Outcome.LOST
     try:
         archive.catalog.commit(Batch(gone, outcome, reason, run_id=archive.run_id))
     except SliceTakenError:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from hop_archive.catalog.mock_rebuilding import MockRebuilding
 from hop_archive.catalog.mock_removals import MockRemovals
 from hop_archive.catalog.mock_restores import MockRestores
 from hop_archive.catalog.mock_select import place_of, selected
@@ -40,7 +41,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockRemovals, MockRestores, MockSnapshots):
+class MockCatalog(MockRebuilding, MockRemovals, MockRestores, MockSnapshots):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:
@@ -135,18 +136,6 @@ class MockCatalog(MockRemovals, MockRestores, MockSnapshots):
             tables.rows.update((row.uuid, row) for row in batch.rows)
             tables.duplicates.setdefault(lineage, []).extend(batch.duplicates)
             tables.collisions.setdefault(lineage, []).extend(batch.collisions)
-
-    def adopt(self, rows: Iterable[Row]) -> None:
-        """Add rows as another archiver left them in a catalog that was adopted: no ledger row accounts for them.
-
-        Args:
-            rows: Without generation, partition, offset, timestamp type and digest.
-        """
-        with self._state.change() as tables:
-            for row in rows:
-                tables.rows[row.uuid] = row
-                key = (row.topic, row.timestamp_ms, row.message_crc32)
-                tables.adopted.setdefault(key, []).append(row.uuid)
 
     def summaries(
         self, topics: Collection[str] | None = None, since: datetime.datetime | None = None

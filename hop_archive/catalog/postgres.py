@@ -18,6 +18,7 @@ from hop_archive.catalog import sql
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import translating
+from hop_archive.catalog.postgres_rebuilding import Reinstating
 from hop_archive.catalog.postgres_removals import PostgresRemovals
 from hop_archive.catalog.postgres_restores import PostgresRestores
 from hop_archive.catalog.postgres_select import Selecting
@@ -46,7 +47,7 @@ from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
 
 
-class PostgresCatalog(PostgresRemovals, PostgresRestores, PostgresSnapshots):
+class PostgresCatalog(PostgresRemovals, PostgresRestores, PostgresSnapshots, Reinstating):
     """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
 
     After a restart of the server the next call works. A commit whose answer was lost raises

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from hop_archive.catalog import sql
+from hop_archive.catalog import sql, sql_rebuilding
 from hop_archive.catalog.protocol import Batch, Row
 
 _BATCH_TYPE = "int8"
@@ -36,6 +36,15 @@ def copy_duplicates(connection: psycopg.Connection, batch: Batch, number: int) -
     """
     rows = ((*batch.slice.lineage, *duplicate, number) for duplicate in batch.duplicates)
     _copy(connection, sql.COPY_DUPLICATES, sql.DUPLICATE_COLUMNS, rows)
+
+
+def copy_to_stage(connection: psycopg.Connection, rows: Iterable[Row]) -> None:
+    """Put rows into the temporary table ``staged``, which is made for the open transaction and goes with it."""
+    connection.execute(sql_rebuilding.STAGE)
+    with connection.cursor() as cursor, cursor.copy(sql_rebuilding.COPY_STAGED) as copy:
+        copy.set_types([*sql.MESSAGE_COLUMNS.values()])
+        for row in rows:
+            copy.write_row(_message(row))
 
 
 def _copy(

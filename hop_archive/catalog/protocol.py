@@ -6,7 +6,7 @@ import datetime
 import enum
 import itertools
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -32,6 +32,15 @@ class Outcome(enum.Enum):
     LOST = "lost"
     SKIPPED = "skipped"
     PRUNED = "pruned"
+
+
+UNKNOWN_CLUSTER = "unknown (rebuilt from the store)"
+"""Cluster of a generation that was rebuilt: documents do not say where they came from. No cluster has such an id, so
+what is on any cluster now is another generation; what it holds is read once more, and found to be copies."""
+
+
+UNTOLD = "not known since the catalog was rebuilt: no document in the store says what stood here"
+"""Why offsets between others of such a generation are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +285,22 @@ class LedgerEntry:
     created_at: datetime.datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Reinstated:
+    """What became of a batch that was put into a catalog which may have had some of it.
+
+    Attributes:
+        added: Messages that have a row now and had none.
+        covered: Offsets that are in the ledger now as archived, and were not.
+        refused: Rows that were not added: their place has another message's row; or the ledger says that what stood
+            there was left out, cleaned up or pruned.
+    """
+
+    added: int = 0
+    covered: int = 0
+    refused: tuple[Row, ...] = ()
+
+
 SELECT_TIMEOUT_S = 60.0
 """Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
 
@@ -424,6 +449,50 @@ class Catalog(RemovalsCatalog, RestoreCatalog, Snapshots, Protocol):
 
         Returns:
             By how many rows the ledger became shorter.
+        """
+
+    def reinstate(self, batch: Batch) -> Reinstated:
+        """Add what a batch says and the catalog lacks; what is there stays as it is. One transaction.
+
+        Offsets of the slice that the ledger does not have, or calls lost or ``UNTOLD``, become archived: a document
+        proves it.
+        Rows, duplicates and collisions are added where their offset is archived and has neither row nor duplicate. The
+        numbers of ledger rows that were there before, and the summary, are left: ``recount`` sets them right. Running
+        it again changes nothing, and two at once do no harm.
+
+        Args:
+            batch: An archived slice. None of its rows' UUIDs has a row elsewhere in the catalog.
+
+        Raises:
+            StaleDecisionError: A UUID was catalogued elsewhere meanwhile; nothing was changed.
+            UnavailableError: The database did not answer.
+        """
+
+    def adopt(self, rows: Iterable[Row]) -> int:
+        """Add rows without generation, partition, offset and digest, as another archiver leaves them.
+
+        No ledger row accounts for them. A row whose UUID is there already is left out.
+
+        Returns:
+            How many were added.
+        """
+
+    def recount(self, topic: str) -> int:
+        """Set the numbers of the topic's archived ledger rows, and its summary, to those of the rows that they count.
+
+        Returns:
+            How many ledger rows were wrong.
+        """
+
+    def claim_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> bool:
+        """Say of a rebuilt generation which topic it is of, on which cluster: it was proven.
+
+        What is ``UNTOLD`` in it is then no longer dealt with: Kafka may have it.
+
+        Returns:
+            False where it is not the newest of the topic, or was no rebuilt one of ``UNKNOWN_CLUSTER``: it stays.
         """
 
     def close(self) -> None:

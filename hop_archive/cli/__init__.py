@@ -35,6 +35,8 @@ COMMANDS: dict[str, str] = {
     "prune": "hop_archive.cli.prune:prune",
     "retract": "hop_archive.cli.retract:retract",
     "suppress": "hop_archive.cli.suppress:suppress",
+    "rebuild-catalog": "hop_archive.cli.rebuild_catalog:rebuild_catalog",
+    "catalog-snapshot": "hop_archive.cli.catalog_snapshot:catalog_snapshot",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",

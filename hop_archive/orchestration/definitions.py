@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from hop_archive.orchestration.assets import archive, archived_messages
+from hop_archive.orchestration.catalog_snapshots import catalog_as_parquet, catalog_snapshot, snapshot_daily
 from hop_archive.orchestration.checks import coverage_has_no_holes, lag_within_bounds, nothing_lost
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
+from hop_archive.orchestration.rebuilding import rebuild_catalog, rebuilt_catalog
 from hop_archive.orchestration.resources import ArchiveResource, PacingResource
 from hop_archive.orchestration.restoring import TargetsResource, restore_job, restored_topics
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
@@ -31,6 +33,8 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             archived_messages,
             archive,
             source_snapshot,
+            catalog_as_parquet,
+            rebuilt_catalog,
             restored_topics,
         ],
         asset_checks=[
@@ -45,14 +49,20 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             merge_ledger,
             purge_old_runs,
             take_source_snapshot,
+            catalog_snapshot,
+            rebuild_catalog,
             restore_job,
         ],
-        sensors=[topic_partitions, kafka_offsets],
+        sensors=[
+            topic_partitions,
+            kafka_offsets,
+        ],
         schedules=[
             check_often,
             merge_daily,
             purge_daily,
             snapshot_hourly,
+            snapshot_daily,
         ],
         # What people and backfills start is in one process too: a process for each step would cost seconds
         # each, and several at once would hold several times the memory that a run may.

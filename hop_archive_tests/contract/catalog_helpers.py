@@ -27,7 +27,7 @@ DATABASE_VARIABLE = "HOP_ARCHIVE_TEST_DATABASE_URL"
 DEADLINE_S = 20.0
 TABLES = ", ".join(EVERY_TABLE)
 
-Adopt = Callable[[Sequence[Row]], None]
+Adopt = Callable[[Sequence[Row]], object]
 
 
 @dataclass(slots=True)

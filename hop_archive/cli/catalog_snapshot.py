@@ -1,0 +1,104 @@
+"""``hop-archive catalog-snapshot``: the catalog as Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.output import counted, duration
+from hop_archive.cli.parts import catalog_of, store_of
+
+if TYPE_CHECKING:
+    from hop_archive.catalog_exporting import Progress
+
+_EPILOG = """\b
+Examples:
+  hop-archive catalog-snapshot ~/catalog -D aws-prod-db
+      a folder that DuckDB, pandas and pyarrow read as it is; called again, it
+      gets what came since
+  hop-archive catalog-snapshot store -D aws-prod-db -S s3-prod
+      into the store itself, under hop_archive/snapshots/
+  duckdb -c "SELECT topic, month, count(*)
+             FROM read_parquet('catalog/messages/*/*/*.parquet') GROUP BY ALL"
+  hop-archive rebuild-catalog --from-snapshot ~/catalog -D new-db -S s3-prod
+
+\b
+The folder gets:
+  messages/topic=TOPIC/month=YYYY-MM/part-*.parquet   a row a message
+  ledger/topic=TOPIC/part-*.parquet                   what became of all offsets
+  duplicates/topic=TOPIC/part-*.parquet               copies that were not stored
+  manifests/NUMBER.json    which files count, with counts and checksums, and
+                           generations and collisions
+"""
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "-T",
+    "--topic",
+    "topics",
+    metavar="NAME",
+    multiple=True,
+    help="Only of this topic; a name, or a glob such as 'gcn.*'. Others stay as they are. May be given again.",
+)
+@click.option("--full", is_flag=True, help="Write all anew, also what does not seem to have changed.")
+@click.option(
+    "--whole-after",
+    "whole_after_days",
+    metavar="DAYS",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Write a topic anew after so many days in any case: rows that were moved to other objects are not seen.",
+)
+@json_option
+def catalog_snapshot(
+    chosen: Chosen,
+    folder: Path,
+    topics: tuple[str, ...],
+    *,
+    full: bool,
+    whole_after_days: float,
+    as_json: bool,
+) -> None:
+    """Write the catalog as Parquet into FOLDER, or into the store where FOLDER is the word store.
+
+    Only what changed since the snapshot that is there is written. Killed at any moment, the one before stays whole.
+    The catalog is only read.
+    """
+    from hop_archive.catalog_exporting import Snapshot, snapshot
+    from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
+
+    in_store = str(folder) == "store"
+    setup = chosen.setup("database", *(("store",) if in_store else ()))
+    began = time.monotonic()
+    with contextlib.closing(catalog_of(setup)) as catalog, contextlib.ExitStack() as ending:
+        catalog.check()
+        shelf: Any = FolderShelf(folder)
+        if in_store:
+            shelf = StoreShelf(ending.enter_context(contextlib.closing(store_of(setup))))
+        wanted = Snapshot(catalog, shelf, topics, full=full, whole_after_days=whole_after_days)
+        manifest = snapshot(wanted)
+    if as_json:
+        told = {name: manifest[name] for name in ("number", "began_at", "ended_at", "database", "messages")}
+        click.echo(
+            json.dumps({**told, "rows_written": wanted.progress.rows, "files_written": wanted.progress.files})
+        )
+    else:
+        click.echo(_summary(manifest, wanted.progress, str(shelf), time.monotonic() - began))
+
+
+def _summary(manifest: dict[str, Any], progress: Progress, where: str, elapsed_s: float) -> str:
+    return (
+        f"Snapshot {manifest['number']} in {where}: {counted(manifest['messages'], 'message')} of"
+        f" {counted(len(manifest['topics']), 'topic')}; {counted(progress.rows, 'row')} of"
+        f" {counted(progress.written, 'topic')} written in {duration(elapsed_s)}."
+    )

@@ -1,0 +1,273 @@
+"""``hop-archive rebuild-catalog``: a catalog from what the store holds."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
+from hop_archive.cli.output import count, counted, duration, size, table
+from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.payloads import harmless
+
+if TYPE_CHECKING:
+    from hop_archive.catalog.protocol import Catalog
+    from hop_archive.findings import Trouble
+    from hop_archive.rebuilding.committing import Progress
+    from hop_archive.rebuilding.planning import TopicPlan
+    from hop_archive.rebuilding.rebuild import Rebuild
+    from hop_archive.store.protocol import Store
+
+_EPILOG = """\b
+Examples:
+  hop-archive migrate -D aws-prod-db
+  hop-archive rebuild-catalog -H hop-prod -D aws-prod-db -S s3-prod
+      what would be read; changes nothing
+  hop-archive rebuild-catalog -H hop-prod -D aws-prod-db -S s3-prod --yes
+      into an empty database, or one that lacks something: only what is missing
+      is added
+  hop-archive rebuild-catalog -D local-db -S local-store --work-dir ~/rebuild --yes
+      killed, and called again, it does not read again what it has read
+
+\b
+What documents and their keys do not say, and is therefore not rebuilt:
+  retracted, batch, id      messages: not retracted; as ids come
+  duplicates                which copies were not stored: their offsets are
+                            absent where a segment covers them, else unknown
+  lost, skipped, pruned     what the ledger said of offsets with no document
+  run_id, created_at        of ledger rows: those of the rebuild
+  generations               cluster and topic id, unless -H is given and Kafka
+                            still holds what is archived. Without, the topic is
+                            read once more, and found to be copies
+A snapshot (hop-archive catalog-snapshot) says all of these: --from-snapshot.
+
+\b
+Ends with 1 where something in the store could not be believed or stands there twice.
+"""
+
+IN_STORE = "store"
+"""Said in the place of a folder: the snapshot in the store itself."""
+
+_SHOW_EVERY_S = 0.5
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.option(
+    "-T",
+    "--topic",
+    "topics",
+    metavar="NAME",
+    multiple=True,
+    help="Only of this topic; a name, or a glob such as 'gcn.*'. May be given again.",
+)
+@click.option(
+    "--from-snapshot",
+    "snapshot",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="First take what a catalog snapshot says, then what the store has beyond it; 'store': the one in the store.",
+)
+@click.option(
+    "--work-dir",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to keep what was read of a topic until it is done.  [default: a temporary folder]",
+)
+@click.option("--yes", is_flag=True, help="Do it. Without, what would be done is shown.")
+@json_option
+@click.pass_context
+def rebuild_catalog(
+    ctx: click.Context,
+    chosen: Chosen,
+    topics: tuple[str, ...],
+    snapshot: Path | None,
+    work_dir: Path | None,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Make the catalog from what the store holds: all of it, or what it lacks.
+
+    Reads every document whose row may be missing, proves it by its digest, UUID and checksum, and adds rows and ledger.
+    What the catalog has stays. Killed at any moment, the same command goes on. Offsets between documents of which the
+    store says nothing are left to the next archive run where -H is given and the topic is still the same.
+    """
+    setup = chosen.setup("database", "store")
+    with (
+        contextlib.closing(catalog_of(setup)) as catalog,
+        contextlib.closing(store_of(setup)) as store,
+    ):
+        catalog.check()
+        store.check()
+        if not _agreed(catalog, store, topics, snapshot, yes=yes, as_json=as_json):
+            return
+        troubles = _rebuild(setup, catalog, store, topics, snapshot, work_dir, as_json=as_json)
+    if troubles:
+        ctx.exit(1)
+
+
+def _agreed(
+    catalog: Catalog,
+    store: Store,
+    topics: tuple[str, ...],
+    snapshot: Path | None,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> bool:
+    """Show what would be done where it is not to be done at once; whether it is to be done."""
+    if yes:
+        return True
+    from hop_archive.rebuilding.planning import plan, stored_topics
+
+    plans = list(plan(catalog, store, stored_topics(store, topics)))
+    if as_json:
+        click.echo(json.dumps({"plan": [one._asdict() for one in plans], "done": False}, indent=2))
+        return False
+    for line in _plan_lines(plans):
+        click.echo(line)
+    if snapshot is not None:
+        click.echo(f"First the snapshot in {snapshot} would be taken in.")
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        return click.confirm("Do it?")
+    click.echo("Nothing was changed. --yes does it.")
+    return False
+
+
+def _plan_lines(plans: list[TopicPlan]) -> list[str]:
+    rows = [
+        (harmless(one.topic), count(one.objects), count(one.to_read), size(one.bytes_to_read))
+        for one in plans
+        if one.to_read
+    ]
+    to_read = sum(one.to_read for one in plans)
+    lines = table(("topic", "objects", "to read", "bytes"), rows, right=(1, 2, 3)) if rows else []
+    return [*lines, f"{counted(to_read, 'object')} of {counted(len(plans), 'topic')} to read."]
+
+
+def _rebuild(
+    setup: Setup,
+    catalog: Catalog,
+    store: Store,
+    topics: tuple[str, ...],
+    snapshot: Path | None,
+    work_dir: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+
+    with _source(setup) as source, _notices() as notice:
+        wanted = Rebuild(catalog, store, source, topics, work_dir, _run_id(), notice=notice)
+        began = time.monotonic()
+        troubles = itertools.chain(_from_snapshot(wanted, snapshot), rebuild(wanted))
+        found = [_told(one, as_json=as_json) for one in troubles]
+    progress = wanted.progress
+    if as_json:
+        click.echo(json.dumps({"done": True, **_numbers(progress), "findings": found}, indent=2))
+    else:
+        click.echo(_summary(progress, time.monotonic() - began))
+    return len(found)
+
+
+@contextlib.contextmanager
+def _source(setup: Setup) -> Any:
+    """The source, where one was named."""
+    if setup.selection.source_from == "default":
+        yield None
+        return
+    from hop_archive.opening import open_source
+
+    name = setup.selection.source
+    with contextlib.closing(open_source(name, setup.configuration.source(name))) as source:
+        yield source
+
+
+def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Trouble]:
+    from hop_archive.rebuilding.from_snapshot import take_in
+    from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
+
+    if snapshot is not None:
+        shelf = StoreShelf(wanted.store) if str(snapshot) == IN_STORE else FolderShelf(snapshot)
+        yield from take_in(wanted, shelf)
+
+
+def _run_id() -> str:
+    import uuid
+
+    return f"rebuild-{uuid.uuid4().hex[:12]}"
+
+
+def _told(trouble: Trouble, *, as_json: bool) -> dict[str, Any]:
+    """A trouble as JSON has it; without --json it is told at once."""
+    told = {
+        "kind": trouble.kind.value,
+        "topic": trouble.topic,
+        "uuid": None if trouble.uuid is None else str(trouble.uuid),
+        "bucket": trouble.bucket,
+        "object_key": trouble.object_key,
+        "detail": trouble.detail,
+    }
+    if not as_json:
+        click.echo(f"{trouble.kind.value}  {harmless(trouble.object_key)}: {harmless(trouble.detail)}")
+    return told
+
+
+def _numbers(progress: Progress) -> dict[str, int]:
+    return {
+        "topics": progress.topics,
+        "objects": progress.objects,
+        "read": progress.read,
+        "read_bytes": progress.read_bytes,
+        "added": progress.added,
+        "covered": progress.covered,
+        "recognised": progress.claimed,
+    }
+
+
+def _summary(progress: Progress, elapsed_s: float) -> str:
+    return (
+        f"{counted(progress.added, 'message')} added, of {counted(progress.topics, 'topic')};"
+        f" {counted(progress.read, 'object')} of {count(progress.objects)} read ({size(progress.read_bytes)})"
+        f" in {duration(elapsed_s)}."
+    )
+
+
+@contextlib.contextmanager
+def _notices() -> Any:
+    """A line that says how far it is, drawn over itself, where somebody looks."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    shown = _Line()
+    try:
+        yield shown.show
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+class _Line:
+    """One line at the bottom of a terminal."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def show(self, progress: Progress) -> None:
+        """Draw it, if it is time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _SHOW_EVERY_S
+        text = f"{count(progress.objects)} objects, {count(progress.added)} messages   {harmless(progress.topic)}"
+        sys.stderr.write(f"\r\x1b[K{text[:78]}")
+        sys.stderr.flush()

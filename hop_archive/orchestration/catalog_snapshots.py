@@ -1,0 +1,71 @@
+"""The daily snapshot of the catalog as Parquet, into the store or a folder."""
+
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from hop_archive.archive import Archive
+from hop_archive.catalog_exporting import Snapshot, snapshot
+from hop_archive.orchestration.failures import told
+from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
+
+
+class SnapshotConfig(dg.Config):
+    """Where the snapshot goes, and how much of it is written."""
+
+    folder: str = Field(
+        default="", description="A folder that all runs see; empty: hop_archive/snapshots/ in the store."
+    )
+    full: bool = Field(default=False, description="Write all topics anew, not only what changed.")
+    whole_after_days: float = Field(
+        default=30.0, ge=0, description="Write a topic anew after so long, changed or not."
+    )
+
+
+@dg.asset(
+    group_name="upkeep",
+    kinds={"parquet", "s3"},
+    owners=["team:hop-archive"],
+    description="The catalog as Parquet, by topic and month, with a manifest: for DuckDB and pandas, and for "
+    "rebuild_catalog. Each run writes what changed; nothing is deleted in the store.",
+)
+def catalog_as_parquet(
+    context: dg.AssetExecutionContext, config: SnapshotConfig, archive: dg.ResourceParam[Archive]
+) -> dg.MaterializeResult[None]:
+    """Write what changed since the last time. A run that was killed leaves the snapshot before it whole."""
+    shelf = FolderShelf(Path(config.folder)) if config.folder else StoreShelf(archive.store)
+    wanted = Snapshot(
+        archive.catalog,
+        shelf,
+        full=config.full,
+        whole_after_days=config.whole_after_days,
+        now=archive.now,
+    )
+    with told():
+        manifest = snapshot(wanted)
+    written = {"rows_written": wanted.progress.rows, "files_written": wanted.progress.files}
+    return dg.MaterializeResult(
+        metadata={
+            "where": str(shelf),
+            "number": manifest["number"],
+            "messages": manifest["messages"],
+            **written,
+        }
+    )
+
+
+catalog_snapshot = dg.define_asset_job(
+    "catalog_snapshot",
+    selection=dg.AssetSelection.assets(catalog_as_parquet),
+    executor_def=dg.in_process_executor,
+    description="Writes what changed in the catalog as Parquet.",
+)
+
+snapshot_daily = dg.ScheduleDefinition(
+    name="snapshot_daily",
+    job=catalog_snapshot,
+    cron_schedule="27 12 * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Snapshots the catalog once a day (UTC). Off until it is switched on: it writes into the store.",
+)

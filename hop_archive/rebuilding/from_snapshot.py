@@ -1,0 +1,209 @@
+"""A catalog from a snapshot of it: rows, ledger, duplicates and generations, as they were when it was taken."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from hop_archive.annotations import Annotations
+from hop_archive.catalog.protocol import Batch, Collision, Duplicate, LedgerEntry, Outcome, Row
+from hop_archive.catalog_exporting import latest, ledger_entry, meant, sha256
+from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
+from hop_archive.findings import Trouble
+from hop_archive.message import TimestampType
+from hop_archive.rebuilding.committing import Committer
+from hop_archive.rebuilding.cutting import cut
+from hop_archive.rebuilding.rebuild import Rebuild
+from hop_archive.snapshot_shelves import Shelf
+
+_PORTION = 2_000
+
+_TABLES = """
+    CREATE TABLE rows (generation INTEGER, partition INTEGER, "offset" INTEGER, cells TEXT NOT NULL);
+    CREATE TABLE copies (generation INTEGER, partition INTEGER, "offset" INTEGER, cells TEXT NOT NULL);
+    CREATE INDEX rows_place ON rows (generation, partition, "offset");
+    CREATE INDEX copies_place ON copies (generation, partition, "offset");
+"""
+_WITHIN = 'generation = ? AND partition = ? AND "offset" >= ? AND "offset" < ? ORDER BY "offset"'
+
+
+def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
+    """Add to the catalog what the newest snapshot on a shelf says and it lacks.
+
+    When ledger rows were made, and when generations were first seen, is not kept: it is the time of this. Running it
+    again, after it was killed for instance, does what is left.
+
+    Raises:
+        ConfigurationError: There is no snapshot.
+        CorruptError: A file of it is not as the manifest says; what came before it is in the catalog.
+        UnavailableError: The database, or the store, does not answer.
+    """
+    manifest = latest(shelf)
+    if manifest is None:
+        raise ConfigurationError(f"There is no catalog snapshot in {shelf}.", remedy="Name another folder.")
+    for topic, told in sorted(manifest["topics"].items()):
+        if meant(topic, wanted.topics):
+            wanted.progress.topic = topic
+            if wanted.work_dir is not None:
+                wanted.work_dir.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix="hop_archive-snapshot-", dir=wanted.work_dir) as scratch:
+                yield from _Topic(wanted, topic, told, shelf, Path(scratch)).run()
+            wanted.notice(wanted.progress)
+
+
+class _Topic:
+    """One topic on its way back."""
+
+    def __init__(
+        self, wanted: Rebuild, topic: str, told: Mapping[str, Any], shelf: Shelf, scratch: Path
+    ) -> None:
+        self._wanted = wanted
+        self._topic = topic
+        self._told = told
+        self._shelf = shelf
+        self._scratch = scratch
+        self._to = Committer(wanted.catalog, topic, wanted.store.bucket, wanted.run_id, wanted.progress)
+
+    def run(self) -> Iterator[Trouble]:
+        self._connection = sqlite3.connect(self._scratch / "rows", isolation_level=None)
+        try:
+            self._connection.execute("PRAGMA synchronous = OFF")
+            self._connection.executescript(_TABLES)
+            self._generations()
+            self._gather()
+            for entry in self._entries():
+                yield from self._commit(entry)
+        finally:
+            self._connection.close()
+        self._wanted.catalog.recount(self._topic)
+
+    def _generations(self) -> None:
+        for one in self._told["generations"]:
+            self._wanted.catalog.begin_generation(
+                self._topic, one["number"], one["cluster_id"], one["topic_id"], one["reason"]
+            )
+
+    def _gather(self) -> None:
+        """Sort rows and copies by place, in a file; rows of other archivers, which have none, go at once."""
+        for cells in self._read("messages"):
+            row = _row(self._topic, cells)
+            if row.offset is None:
+                continue
+            values = (row.generation, row.partition, row.offset, json.dumps(_plain(cells)))
+            self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", values)
+        adopted = (row for row in map(self._row, self._read("messages")) if row.offset is None)
+        while some := list(itertools.islice(adopted, _PORTION)):
+            self._wanted.progress.added += self._wanted.catalog.adopt(some)
+        for cells in self._read("duplicates"):
+            place = (cells["generation"], cells["partition"], cells["offset"])
+            self._connection.execute("INSERT INTO copies VALUES (?, ?, ?, ?)", (*place, json.dumps(cells)))
+
+    def _entries(self) -> Iterator[LedgerEntry]:
+        return (ledger_entry(self._topic, cells) for cells in self._read("ledger"))
+
+    def _commit(self, entry: LedgerEntry) -> Iterator[Trouble]:
+        if entry.outcome is not Outcome.ARCHIVED:
+            yield from self._commit_other(entry)
+            return
+        s = entry.slice
+        items = self._within("rows", entry)
+        for start, stop, rows in cut([(s.start, s.stop)], items, self._wanted.most_rows):
+            where = s.within(start, stop)
+            copies = [
+                Duplicate(offset, c["timestamp"], uuid.UUID(c["uuid"]), c["reason"])
+                for offset, c in self._between("copies", (s.generation, s.partition, start, stop))
+            ]
+            taken = {offset for offset, _ in rows}
+            batch = Batch(
+                where,
+                rows=[self._row(_unplain(cells)) for _, cells in rows],
+                duplicates=[one for one in copies if one.offset not in taken],
+                collisions=self._collisions(entry, start, stop),
+                run_id=entry.run_id,
+            )
+            yield from self._to.commit(batch)
+
+    def _commit_other(self, entry: LedgerEntry) -> Iterator[Trouble]:
+        """What was lost, skipped or pruned, unless the catalog knows more of it by now."""
+        try:
+            self._wanted.catalog.commit(Batch(entry.slice, entry.outcome, entry.reason, run_id=entry.run_id))
+        except SliceTakenError:
+            return
+        yield from ()
+
+    def _collisions(self, entry: LedgerEntry, start: int, stop: int) -> list[Collision]:
+        at = (entry.slice.generation, entry.slice.partition)
+        return [
+            Collision(offset, uuid.UUID(client), uuid.UUID(own))
+            for generation, partition, offset, client, own in self._told["collisions"]
+            if (generation, partition) == at and start <= offset < stop
+        ]
+
+    def _within(self, table: str, entry: LedgerEntry) -> Iterator[tuple[int, Any]]:
+        s = entry.slice
+        return self._between(table, (s.generation, s.partition, s.start, s.stop))
+
+    def _between(self, table: str, bounds: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        found = self._connection.cursor().execute(
+            f'SELECT "offset", cells FROM {table} WHERE {_WITHIN}',  # noqa: S608 (a name of ours)
+            bounds,
+        )
+        return ((offset, json.loads(cells)) for offset, cells in found)
+
+    def _row(self, cells: Mapping[str, Any]) -> Row:
+        return _row(self._topic, cells)
+
+    def _read(self, kind: str) -> Iterator[dict[str, Any]]:
+        """The rows of every file of a kind, some thousand at a time, once each file is known to be whole."""
+        for told in self._told["files"]:
+            if told["kind"] == kind:
+                path = self._shelf.fetch(told["path"], self._scratch)
+                if not path.is_file() or sha256(path) != told["sha256"]:
+                    raise CorruptError(
+                        f"{told['path']} in {self._shelf} is not there, or not as it was written.",
+                        remedy="Take an older snapshot, or rebuild from the store alone.",
+                        path=told["path"],
+                    )
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(_PORTION):
+                        yield from batch.to_pylist()
+
+
+def _plain(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Cells as JSON can hold them."""
+    return {**cells, "digest": None if cells["digest"] is None else cells["digest"].hex()}
+
+
+def _unplain(cells: Mapping[str, Any]) -> dict[str, Any]:
+    return {**cells, "digest": None if cells["digest"] is None else bytes.fromhex(cells["digest"])}
+
+
+def _row(topic: str, cells: Mapping[str, Any]) -> Row:
+    clock = cells["timestamp_type"]
+    return Row(
+        topic=topic,
+        generation=cells["generation"],
+        partition=cells["partition"],
+        offset=cells["offset"],
+        timestamp_ms=cells["timestamp"],
+        timestamp_type=None if clock is None else TimestampType(clock),
+        uuid=uuid.UUID(cells["uuid"]),
+        is_client_uuid=cells["is_client_uuid"],
+        digest=cells["digest"],
+        object_key=cells["key"],
+        bucket=cells["bucket"],
+        position=cells["position"],
+        size_bytes=cells["size"],
+        crc32=cells["crc32"],
+        message_crc32=cells["message_crc32"],
+        annotations=Annotations(**{name: cells[name] for name in Annotations.__slots__}),
+        retracted=cells["retracted"],
+    )

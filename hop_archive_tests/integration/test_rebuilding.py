@@ -1,0 +1,212 @@
+"""A catalog on the local stack, dropped and rebuilt, or put back from an old dump: equal in all that documents tell."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from hop_archive import verifying
+from hop_archive.archive import Archive
+from hop_archive.catalog.migrate import migrate
+from hop_archive.catalog.sql import MESSAGE_COLUMNS
+from hop_archive.conditions import TABLES
+from hop_archive.findings import Kind, Trouble
+from hop_archive.following import catch_up
+from hop_archive.local.address import StackAddress
+from hop_archive.local.samples import filler
+from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+from hop_archive.topics import TopicPolicy
+from hop_archive.verifying import Verification
+from hop_archive_tests.conftest import OpenArchive
+
+pytestmark = pytest.mark.local
+
+MANY, SOME = 50_000, 1_500
+ALONE = int(os.environ.get("HOP_ARCHIVE_TEST_REBUILD_ALONE", "300"))
+"""Messages with an object each, which cost a request each: set it to 50000 for the whole proof."""
+
+
+@dataclass
+class Scene:
+    """One catalog and prefix with two topics: one in segments, one with an object a message."""
+
+    segments: Archive
+    alone: Archive
+    address: StackAddress
+    schema: str
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(
+            self.address.database_url, options=f"-c search_path={self.schema}"
+        ) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def drop_database(self) -> None:
+        for archive in (self.segments, self.alone):
+            archive.catalog.close()
+        self.sql(f"DROP SCHEMA {self.schema} CASCADE")
+        migrate(self.address.database_url, schema=self.schema, name="local-db")
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return self.sql(f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM messages ORDER BY uuid")
+
+    def catch_up(self) -> None:
+        for archive in (self.segments, self.alone):
+            for _ in catch_up(archive):
+                pass
+
+    def troubles(self) -> list[Trouble]:
+        found: list[Trouble] = []
+        for archive in (self.segments, self.alone):
+            wanted = Verification(archive.catalog, archive.store, grace_s=0, sleep=lambda _: None)
+            found += verifying.source(wanted, archive)
+        return [*found, *verifying.objects(wanted), *verifying.documents(wanted), *verifying.ledger(wanted)]
+
+    @property
+    def topics(self) -> tuple[str, str]:
+        return f"{self.schema}.segments", f"{self.schema}.alone"
+
+
+@pytest.fixture
+def scene(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Scene:
+    return made(open_archive, address, namespace, SOME)
+
+
+@pytest.fixture
+def large_scene(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Scene:
+    return made(open_archive, address, namespace, MANY)
+
+
+def made(open_archive: OpenArchive, address: StackAddress, namespace: str, in_segments: int) -> Scene:
+    one = open_archive("segment", topics=TopicPolicy((f"{namespace}.segments",)), run_id="first")
+    other = open_archive("message", topics=TopicPolicy((f"{namespace}.alone",)), run_id="first")
+    found = Scene(one, other, address, namespace)
+    for topic, count in zip(found.topics, (in_segments, ALONE), strict=True):
+        one.source.create_topic(topic, 2)
+        alerts = [
+            replace(alert, partition=number % 2)
+            for number, alert in enumerate(filler(count, 300, topic=topic))
+        ]
+        copies = [*alerts[3:5], replace(alerts[7], value=b"other content"), alerts[3]]
+        one.source.publish([*alerts[:50], *copies, *alerts[50:]])
+    found.catch_up()
+    return found
+
+
+def put_back(scene: Scene, saved: str) -> None:
+    for table in reversed(TABLES):
+        scene.sql(f"TRUNCATE {table}")
+        scene.sql(f"INSERT INTO {table} SELECT * FROM {saved}.{table}")
+
+
+@pytest.fixture
+def dump(scene: Scene) -> Iterator[Callable[[], None]]:
+    """A copy of every table as it is now; what is returned puts it back."""
+    saved = f"{scene.schema}_dump"
+    scene.sql(f"CREATE SCHEMA {saved}")
+    for table in TABLES:
+        scene.sql(f"CREATE TABLE {saved}.{table} AS TABLE {table}")
+    yield lambda: put_back(scene, saved)
+    scene.sql(f"DROP SCHEMA {saved} CASCADE")
+
+
+def test_a_dropped_database_is_rebuilt_equal_column_by_column_and_archiving_goes_on(
+    large_scene: Scene,
+) -> None:
+    scene = large_scene
+    before = scene.rows()
+    collisions = scene.sql("SELECT topic, partition, offsets, uuid, detail FROM findings ORDER BY uuid")
+    summary = scene.sql(
+        "SELECT topic, e_timestamp, l_timestamp, n_messages, n_bytes FROM topics ORDER BY topic"
+    )
+    generations = scene.sql("SELECT topic, generation, cluster_id, topic_id FROM generations ORDER BY topic")
+    assert len(before) > MANY
+    scene.drop_database()
+    wanted = Rebuild(scene.segments.catalog, scene.segments.store, scene.segments.source, run_id="rebuild")
+    assert list(rebuild(wanted)) == []
+    assert wanted.progress.added == len(before)
+    now = scene.rows()
+    for number, column in enumerate(MESSAGE_COLUMNS):
+        assert [row[number] for row in now] == [row[number] for row in before], column
+    assert (
+        scene.sql("SELECT topic, partition, offsets, uuid, detail FROM findings ORDER BY uuid") == collisions
+    )
+    assert (
+        scene.sql("SELECT topic, e_timestamp, l_timestamp, n_messages, n_bytes FROM topics ORDER BY topic")
+        == summary
+    )
+    assert (
+        scene.sql("SELECT topic, generation, cluster_id, topic_id FROM generations ORDER BY topic")
+        == generations
+    )
+    scene.catch_up()
+    assert scene.rows() == before
+    assert scene.troubles() == []
+
+
+def test_a_database_put_back_from_an_old_dump_catches_up_without_loss_or_doubling(
+    scene: Scene, dump: Callable[[], None]
+) -> None:
+    """The cursor reset: what came after the dump is read from Kafka again, and its objects are found to be there."""
+    for topic in scene.topics:
+        later = [
+            replace(alert, partition=0, headers=(*alert.headers, ("_id", uuid.uuid4().bytes)))
+            for alert in filler(500, 300, topic=topic, seed=5)
+        ]
+        scene.segments.source.publish(later)
+        scene.catch_up()  # so that the segments of the two topics are not cut by one run
+    before = scene.rows()
+    dump()
+    assert len(scene.rows()) == len(before) - 1_000
+    scene.catch_up()
+    now = scene.rows()
+    assert [(row[0], row[6], row[3]) for row in now] == [(row[0], row[6], row[3]) for row in before]
+    assert {one.kind for one in scene.troubles()} <= {Kind.ORPHAN_OBJECT}
+    alone = [one for one in scene.troubles() if one.topic == scene.topics[1]]
+    assert alone == [], "an object a message: the same message has the same object"
+
+
+def test_what_an_old_dump_calls_lost_afterwards_is_taken_back_from_the_store(
+    scene: Scene, dump: Callable[[], None]
+) -> None:
+    topic = scene.topics[0]
+    scene.segments.source.publish([replace(a, partition=1) for a in filler(200, 300, topic=topic, seed=6)])
+    scene.catch_up()
+    before = scene.rows()
+    dump()
+    ((generation, stop),) = scene.sql(
+        f"SELECT generation, max(upper(offsets)) FROM batches WHERE topic = '{topic}' AND partition = 1 GROUP BY 1"
+    )
+    scene.sql(
+        "INSERT INTO batches (topic, generation, partition, offsets, outcome, reason)"
+        f" VALUES ('{topic}', {generation}, 1, int8range({stop}, {stop + 200}), 'lost', 'too late')"
+    )
+    assert list(rebuild(Rebuild(scene.segments.catalog, scene.segments.store, run_id="rebuild"))) == []
+    assert scene.rows() == before
+    assert scene.sql("SELECT count(*) FROM batches WHERE outcome = 'lost'") == [(0,)]
+    assert scene.troubles() == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM batches; DELETE FROM generations; DELETE FROM topics",
+        "DELETE FROM messages WHERE partition = 1; DELETE FROM batches WHERE partition = 0",
+    ],
+)
+def test_a_damaged_database_gets_back_what_it_lacks(scene: Scene, damage: str) -> None:
+    before = scene.rows()
+    scene.sql(damage)
+    wanted = Rebuild(scene.segments.catalog, scene.segments.store, scene.segments.source, run_id="rebuild")
+    assert list(rebuild(wanted)) == []
+    assert scene.rows() == before
+    scene.catch_up()
+    assert scene.rows() == before
+    assert scene.troubles() == []

@@ -1,0 +1,234 @@
+"""Snapshots of the catalog: what they hold, that they grow, and that a catalog comes back from them whole."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import Batch, Outcome, Row
+from hop_archive.catalog_exporting import Snapshot, latest, snapshot
+from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, HopArchiveError
+from hop_archive.faults import CrashError, Fault, Faults, When, crash
+from hop_archive.following import catch_up
+from hop_archive.rebuilding.from_snapshot import take_in
+from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+from hop_archive.slices import Slice
+from hop_archive.snapshot_shelves import FolderShelf, Shelf, StoreShelf
+from hop_archive.store.mock import MockStore
+from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_world, exhausted, fill
+
+
+@pytest.fixture
+def world() -> World:
+    made = awkward_world("segment")
+    exhausted(catch_up(made.archive(run_id="first"), overlap=0))
+    made.catalog.adopt([adopted_row(QUIET)])
+    made.catalog.commit(Batch(Slice(QUIET, 1, 0, 500, 510), Outcome.LOST, "too late"))
+    return made
+
+
+@pytest.fixture(params=["folder", "store"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+    return FolderShelf(tmp_path / "catalog") if request.param == "folder" else StoreShelf(MockStore())
+
+
+def taken(world: World, shelf: Shelf, **options: Any) -> tuple[dict[str, Any], int]:
+    """The manifest, and how many rows were written for it."""
+    wanted = Snapshot(world.catalog, shelf, **options)
+    return snapshot(wanted), wanted.progress.rows
+
+
+def rows_of(catalog: MockCatalog) -> dict[str, list[Row]]:
+    return {topic: list(catalog.rows(topic)) for topic in catalog.topics()}
+
+
+def everything(catalog: MockCatalog) -> tuple[object, ...]:
+    """All but moments."""
+    return (
+        rows_of(catalog),
+        [replace(entry, created_at=datetime.datetime.min) for entry in catalog.ledger()],
+        [(list(catalog.duplicates(topic)), catalog.collisions(topic)) for topic in (BUSY, QUIET)],
+        {
+            topic: [replace(g, detected_at=datetime.datetime.min) for g in some]
+            for topic, some in catalog.generations([BUSY, QUIET]).items()
+        },
+    )
+
+
+def back(world: World, shelf: Shelf, faults: Faults | None = None, most_rows: int = 100) -> MockCatalog:
+    catalog = MockCatalog()
+    wrap = (faults or Faults()).wrap
+    with contextlib.suppress(CrashError, HopArchiveError):
+        exhausted(take_in(Rebuild(wrap(catalog, "catalog"), world.store, most_rows=most_rows), shelf))
+    return catalog
+
+
+def test_a_catalog_comes_back_from_a_snapshot_as_it_was(world: World, shelf: Shelf) -> None:
+    with world.catalog._state.change() as tables:
+        for own in list(tables.rows)[::5]:
+            tables.rows[own] = tables.rows[own]._replace(retracted=True)
+    manifest, written = taken(world, shelf)
+    assert manifest["messages"] == written == sum(len(rows) for rows in rows_of(world.catalog).values())
+    assert everything(back(world, shelf)) == everything(world.catalog)
+
+
+def test_nothing_new_writes_nothing_and_what_is_new_is_all_that_is_written(
+    world: World, shelf: Shelf
+) -> None:
+    first, _ = taken(world, shelf)
+    again, rows = taken(world, shelf)
+    assert (rows, again["number"], again["topics"]) == (0, first["number"] + 1, first["topics"])
+    before = sum(len(some) for some in rows_of(world.catalog).values())
+    fill(world.cluster, seed=4)
+    exhausted(catch_up(world.archive(), overlap=0))
+    after = sum(len(some) for some in rows_of(world.catalog).values())
+    third, rows = taken(world, shelf)
+    assert 0 < rows == after - before
+    assert third["messages"] == after
+    assert everything(back(world, shelf)) == everything(world.catalog)
+
+
+def without_a_row(catalog: MockCatalog) -> None:
+    (row, *_) = catalog.rows(BUSY)
+    with catalog._state.change() as tables:
+        del tables.rows[row.uuid]
+    catalog.recount(BUSY)
+
+
+def with_a_retracted_row(catalog: MockCatalog) -> None:
+    (row, *_) = catalog.rows(BUSY)
+    with catalog._state.change() as tables:
+        tables.rows[row.uuid] = row._replace(retracted=True)
+
+
+def with_another_adopted_row(catalog: MockCatalog) -> None:
+    (row, *_) = catalog.rows(QUIET)
+    catalog.adopt([adopted_row(QUIET)._replace(uuid=row.uuid.__class__(int=row.uuid.int ^ 1))])
+
+
+@pytest.mark.parametrize("change", [without_a_row, with_a_retracted_row, with_another_adopted_row])
+def test_rows_that_changed_or_went_are_seen_and_their_topic_is_written_anew(
+    world: World, shelf: Shelf, change: Callable[[MockCatalog], None]
+) -> None:
+    taken(world, shelf)
+    change(world.catalog)
+    assert taken(world, shelf)[1] > 1
+    assert everything(back(world, shelf)) == everything(world.catalog)
+
+
+def test_everything_is_written_anew_when_asked_for_and_after_some_days(world: World, shelf: Shelf) -> None:
+    _, every = taken(world, shelf)
+    assert taken(world, shelf, full=True)[1] == every
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=31)
+    assert taken(world, shelf, now=lambda: later)[1] == every
+
+
+def test_topics_that_are_not_meant_stay_in_the_manifest(world: World, shelf: Shelf) -> None:
+    first, _ = taken(world, shelf)
+    fill(world.cluster, seed=4)
+    exhausted(catch_up(world.archive(), overlap=0))
+    second, _ = taken(world, shelf, topics=(QUIET,))
+    assert second["topics"][BUSY] == first["topics"][BUSY]
+    assert second["topics"][QUIET] != first["topics"][QUIET]
+
+
+def test_pyarrow_reads_the_folder_as_it_is(world: World, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        taken(world, FolderShelf(tmp_path / "catalog"))
+        fill(world.cluster, seed=seed)
+        exhausted(catch_up(world.archive(), overlap=0))
+    taken(world, FolderShelf(tmp_path / "catalog"))
+    table = ds.dataset(tmp_path / "catalog" / "messages", partitioning="hive").to_table()
+    found = {(r["topic"], r["uuid"], r["offset"], r["key"]) for r in table.to_pylist()}
+    rows = [row for some in rows_of(world.catalog).values() for row in some]
+    assert found == {(r.topic, str(r.uuid), r.offset, r.object_key) for r in rows}
+    assert table.num_rows == len(rows)
+    assert set(table.column("month").to_pylist()) == {"2023-11"}
+    counted = ds.dataset(tmp_path / "catalog" / "ledger", partitioning="hive").to_table()
+    assert sum(counted.column("archived").to_pylist()) == len(rows) - 1
+
+
+def test_a_snapshot_that_was_killed_anywhere_leaves_the_one_before_whole(world: World, shelf: Shelf) -> None:
+    faults = Faults()
+    snapshot(Snapshot(faults.wrap(world.catalog, "catalog"), faults.wrap(shelf, "shelf")))
+    fill(world.cluster, seed=4)
+    before = everything(world.catalog)
+    exhausted(catch_up(world.archive(), overlap=0))
+    for number in range(1, 400, 7):
+        deadly = Faults((Fault(number, When.BEFORE, crash),))
+        try:
+            snapshot(Snapshot(deadly.wrap(world.catalog, "catalog"), deadly.wrap(shelf, "shelf"), full=True))
+        except CrashError:
+            if number < 60:
+                assert latest(shelf) is not None
+                assert everything(back(world, shelf)) == before
+            continue
+        break
+    assert everything(back(world, shelf)) == everything(world.catalog)
+
+
+def test_taking_a_snapshot_in_that_was_killed_anywhere_goes_on(world: World, shelf: Shelf) -> None:
+    taken(world, shelf)
+    faults = Faults()
+    back(world, shelf, faults, most_rows=5)
+    for number in range(1, len(faults.calls) + 1, 2):
+        for when in When:
+            catalog = back(world, shelf, Faults((Fault(number, when, crash),)), most_rows=5)
+            exhausted(take_in(Rebuild(catalog, world.store, most_rows=5), shelf))
+            assert rows_of(catalog) == rows_of(world.catalog)
+            assert catalog.coverage() == world.catalog.coverage()
+            assert list(catalog.duplicates(BUSY)) == list(world.catalog.duplicates(BUSY))
+
+
+def test_what_is_in_the_store_beyond_an_old_snapshot_is_added_by_a_rebuild(
+    world: World, shelf: Shelf
+) -> None:
+    taken(world, shelf)
+    fill(world.cluster, seed=4)
+    exhausted(catch_up(world.archive(), overlap=0))
+    catalog = back(world, shelf)
+    assert list(rebuild(Rebuild(catalog, world.store))) == []
+    assert rows_of(catalog) == rows_of(world.catalog)
+
+
+def test_a_file_that_is_not_as_it_was_written_is_refused(world: World, tmp_path: Path) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    (one, *_) = sorted((tmp_path / "catalog" / "messages").rglob("*.parquet"))
+    one.write_bytes(one.read_bytes()[:-1])
+    with pytest.raises(CorruptError, match="not as it was written"):
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), shelf))
+
+
+def test_a_folder_of_somebody_else_is_left_alone(world: World, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="no catalog snapshot"):
+        taken(world, FolderShelf(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(ConfigurationError, match="no catalog snapshot"):
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), FolderShelf(tmp_path / "none")))
+
+
+def test_two_snapshots_to_one_folder_at_once_are_refused(world: World, tmp_path: Path) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    with shelf.writing(), pytest.raises(ConflictError):
+        taken(world, shelf)
+
+
+def test_old_files_go_from_a_folder_with_the_manifests_that_named_them(world: World, tmp_path: Path) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    for _ in range(2):
+        manifest, _ = taken(world, shelf, full=True)
+    there = {path.relative_to(tmp_path / "catalog").as_posix() for path in tmp_path.rglob("*.parquet")}
+    assert there == {file["path"] for one in manifest["topics"].values() for file in one["files"]}
+    (text,) = (tmp_path / "catalog" / "manifests").iterdir()
+    assert json.loads(text.read_bytes())["number"] == 2
