@@ -123,6 +123,7 @@ def inspect(
         from hop_archive.inspecting import inspect as look
 
         catalog.check()
+        store.check()  # at once: fetching is patient, for a minute
         fault: DataError | None = None
         for own in uuids:
             found = look(catalog, store, own)
