@@ -49,7 +49,8 @@ _COLOURS = {"warning": "yellow", "failed": "red"}
 def doctor(ctx: click.Context, chosen: Chosen, *, probe: bool, as_json: bool) -> None:
     """Check that everything the archive needs is there and lets it do its work.
 
-    Of the chosen stanzas: whether the source answers, and its topics can be read; whether the database is migrated
+    Of the chosen stanzas: whether the source answers, its topics can be read, and it lets nothing be written or
+    deleted that the archive is not to; whether the database is migrated
     and writable; whether the bucket takes objects, never replaces one, and keeps versions and copies; whether clocks
     agree. Each failure comes with what to do about it. Messages, rows and objects of the archive are left alone.
     """
@@ -80,7 +81,9 @@ def _source(setup: Setup) -> Iterator[Check]:
     try:
         stanza = setup.configuration.source(name).resolved()
         with closing(open_source(name, stanza)) as source:
-            yield from examine_source(source, stanza.policy(), writable=stanza.writable)
+            yield from examine_source(
+                source, stanza.policy(), writable=stanza.writable, production=stanza.production
+            )
     except HopArchiveError as error:
         yield failed("source", "configuration", error)
 

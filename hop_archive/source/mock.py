@@ -83,6 +83,12 @@ class MockSource:
         )
         return dict.fromkeys(self.topics(topics), may)
 
+    def group_access(self) -> frozenset[str] | None:
+        """Everything: what a group has committed is noted whether or not the stanza allows writing."""
+        with self.cluster.read() as state:
+            _running(self.name, state)
+        return frozenset({"read", "describe", "delete"})
+
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
         """A reader of these partitions, each from its offset."""
         return MockReader(self.name, self.cluster, starts)
