@@ -292,6 +292,7 @@ def examine_store(
     part: str = "store",
     probe: bool = True,
     keeps_versions: bool = False,
+    is_copied: bool = False,
     deleting_allowed: bool = False,
 ) -> Iterator[Check]:
     """Look at a bucket: whether it answers, takes objects, never replaces one, and what is kept of deleted ones.
@@ -301,6 +302,7 @@ def examine_store(
         part: Under which name.
         probe: Whether an object may be created to find out.
         keeps_versions: Whether it is expected to keep versions: a warning says when it does not.
+        is_copied: Whether the service is expected to copy objects to a backup bucket: likewise.
         deleting_allowed: Whether its stanza lets objects be deleted: then the probe is deleted again.
     """
     try:
@@ -313,7 +315,7 @@ def examine_store(
     except HopArchiveError as error:
         yield failed(part, "answers", error)
         return
-    yield _keeping(part, found, expected=keeps_versions)
+    yield _keeping(part, found, versions=keeps_versions, copies=is_copied)
 
 
 def _may_create(store: Store, part: str) -> Check:
@@ -352,15 +354,21 @@ def _may_delete_object(store: Store, part: str, *, allowed: bool) -> Check:
     return Check(part, "may delete objects", Verdict.OK, "yes, as the stanza allows")
 
 
-def _keeping(part: str, found: StoreCondition, *, expected: bool) -> Check:
+def _keeping(part: str, found: StoreCondition, *, versions: bool, copies: bool) -> Check:
     what = "versioning, replication"
     told = f"versioning {_said(found.versioning)}, replication {_said(found.replication)}"
+    remedies = []
+    if versions and found.versioning is False:
+        remedies.append("Turn versioning on: it keeps what is deleted by mistake.")
+    if copies and found.replication is False:
+        remedies.append(
+            "The stanza names a backup_bucket, and nothing copies objects there: have S3 replicate the bucket to it "
+            "(deploy/s3/replication.json)."
+        )
+    if remedies:
+        return Check(part, what, Verdict.WARNING, told, " ".join(remedies))
     if found.why_unknown:
         return Check(part, what, Verdict.UNKNOWN, f"{told} ({found.why_unknown})")
-    if expected and not found.versioning:
-        return Check(
-            part, what, Verdict.WARNING, told, "Turn versioning on: it keeps what is deleted by mistake."
-        )
     return Check(part, what, Verdict.OK, told)
 
 

@@ -110,9 +110,13 @@ def _store(setup: Setup, *, probe: bool) -> Iterator[Check]:
     try:
         stanza = setup.configuration.store(name).resolved()
         with closing(open_store(name, stanza)) as store:
-            expected = getattr(stanza, "endpoint", "-") == "" or bool(getattr(stanza, "backup_bucket", ""))
+            is_copied = bool(getattr(stanza, "backup_bucket", ""))
             yield from examine_store(
-                store, probe=probe, keeps_versions=expected, deleting_allowed=stanza.deleting_allowed
+                store,
+                probe=probe,
+                keeps_versions=is_copied or getattr(stanza, "endpoint", "-") == "",
+                is_copied=is_copied,
+                deleting_allowed=stanza.deleting_allowed,
             )
     except HopArchiveError as error:
         yield failed("store", "configuration", error)

@@ -310,12 +310,14 @@ def test_a_store_that_takes_nothing_is_a_failure_with_its_remedy() -> None:
 class Keeping(MockStore):
     """A store in a condition of the test's choice."""
 
-    def __init__(self, versioning: bool | None, why_unknown: str = "") -> None:
+    def __init__(
+        self, versioning: bool | None, why_unknown: str = "", replication: bool | None = None
+    ) -> None:
         super().__init__()
-        self.versioning, self.why_unknown = versioning, why_unknown
+        self.found = StoreCondition(None, versioning, replication, why_unknown)
 
     def condition(self) -> StoreCondition:
-        return StoreCondition(None, self.versioning, None, self.why_unknown)
+        return self.found
 
 
 @pytest.mark.parametrize(
@@ -332,6 +334,26 @@ def test_versions_are_missed_where_they_are_expected(
 ) -> None:
     checks = list(examine_store(Keeping(versioning, why_unknown), keeps_versions=expected))
     assert verdicts(checks)["versioning, replication"] is verdict
+
+
+@pytest.mark.parametrize(
+    ("replication", "why_unknown", "expected", "verdict"),
+    [
+        (True, "", True, OK),
+        (False, "", True, WARNING),
+        (False, "", False, OK),
+        (None, "denied", True, UNKNOWN),
+        (False, "versioning: denied", True, WARNING),
+    ],
+)
+def test_copies_are_missed_where_the_stanza_names_a_bucket_for_them(
+    replication: bool | None, why_unknown: str, expected: bool, verdict: Verdict
+) -> None:
+    versioning = None if why_unknown else True
+    checks = list(examine_store(Keeping(versioning, why_unknown, replication), is_copied=expected))
+    check = named(checks, "versioning, replication")
+    assert check.verdict is verdict
+    assert ("backup_bucket" in check.remedy) is (verdict is WARNING)
 
 
 # Clocks
