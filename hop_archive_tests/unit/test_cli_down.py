@@ -46,7 +46,7 @@ class Case:
 
 
 CASES: dict[str, Case] = {
-    "run": Case(("--until-caught-up",), {"source": 3, "database": 3, "store": 3}, as_json=False),
+    "run": Case(("--until-caught-up",), {"source": 3, "database": 3, "store": 3}),
     "status": Case((), {"source": 0, "database": 3}),
     "uuids": Case((), {"database": 3}),
     "inspect": Case(("UUID",), {"database": 3, "store": 3}),
@@ -56,8 +56,8 @@ CASES: dict[str, Case] = {
     "publish": Case(("--known", "--create", "-T", "x-test"), {"source": 3}),
     "verify": Case(("--deep", "--direction", "source"), {"source": 3, "database": 3, "store": 3}),
     "doctor": Case((), {"source": 1, "database": 1, "store": 1}),
-    "migrate": Case((), {"database": 3}, as_json=False),
-    "db-logs": Case((), {"AWS": 3}, as_json=False),
+    "migrate": Case((), {"database": 3}),
+    "db-logs": Case((), {"AWS": 3}),
     "kube-logs": Case((), {"Kubernetes": 3}),
 }
 """Of every command that asks a server."""
