@@ -206,9 +206,13 @@ class _Reader:
         return checked
 
     def _model(self, kind: str, name: str, table: Mapping[str, object]) -> type[Stanza] | None:
-        wanted = table.get("type")
+        key = _type_key(table)
+        wanted = table.get(key)
         if isinstance(wanted, str) and wanted in TYPES[kind]:
             return TYPES[kind][wanted]
+        if key != "type":
+            self._report(f"[{kind}.{name}] {key}: unknown key; nearest known: type")
+            return None
         found = shown(wanted) if "type" in table else "nothing"
         self._report(f"[{kind}.{name}] type: wanted {alternatives(TYPES[kind])}, found {found}")
         return None
@@ -219,6 +223,12 @@ class _Reader:
 
     def _report(self, problem: str) -> None:
         self.problems.append(f"{self.origin}: {problem}")
+
+
+def _type_key(table: Mapping[str, object]) -> str:
+    """The key that says the stanza's type, or is meant to: a misspelt one is told like any other."""
+    nearest = [] if "type" in table else difflib.get_close_matches("type", table, n=1)
+    return nearest[0] if nearest else "type"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,27 +70,41 @@ def failed(part: str, what: str, error: HopArchiveError) -> Check:
 # --- the source
 
 
-def examine_source(source: Source, topics: TopicPolicy, *, writable: bool) -> Iterator[Check]:
+def examine_source(
+    source: Source, topics: TopicPolicy, *, writable: bool, production: bool = False
+) -> Iterator[Check]:
     """Look at a source: whether it answers, which topics it has, and what may be done with them.
 
     Args:
         source: An open one.
-        topics: Which of its topics are archived.
+        topics: Which of its topics are archived, and which are for tests.
         writable: Whether its stanza says that it may be written to.
+        production: Whether it is the service's own cluster, on which the archive writes and deletes nothing.
     """
+    looking_at = "answers"
     try:
-        yield Check("source", "answers", Verdict.OK, f"cluster {source.cluster_id()}")
+        yield Check("source", looking_at, Verdict.OK, f"cluster {source.cluster_id()}")
+        looking_at = "topics"
         infos = source.topics()
         wanted = {name: info for name, info in infos.items() if topics.archived(name)}
         yield _topics(infos, wanted)
         if wanted:
             yield _ids(wanted)
-            access = source.access(wanted)
-            yield _may_read(access)
+        looking_at = "may read"
+        tests = {name for name in infos if topics.test(name)}
+        access = source.access({*wanted, *tests})
+        if wanted:
+            yield _may_read({name: access[name] for name in wanted if name in access})
+            looking_at = "reads"
             yield _reads(source, wanted)
-            yield _may_write(access, writable=writable)
+        if access:
+            allowed = writable and not production
+            yield _may("write", access, tests, allowed=allowed, wanted=writable)
+            yield _may("delete", access, tests, allowed=allowed, wanted=False)
+        looking_at = "group"
+        yield _group(source.group_access())
     except HopArchiveError as error:
-        yield failed("source", "answers", error)
+        yield failed("source", looking_at, error)  # what was well before it stays so
 
 
 def _topics(infos: Collection[str], wanted: Collection[str]) -> Check:
@@ -148,29 +162,60 @@ def _reads(source: Source, wanted: Mapping[str, TopicInfo]) -> Check:
     )
 
 
-def _may_write(access: Mapping[str, frozenset[str] | None], *, writable: bool) -> Check:
-    told = [name for name, may in access.items() if may is not None]
-    may = [name for name in told if access[name] and {"write", "delete"} & (access[name] or frozenset())]
+def _may(
+    deed: str,
+    access: Mapping[str, frozenset[str] | None],
+    tests: Collection[str],
+    *,
+    allowed: bool,
+    wanted: bool,
+) -> Check:
+    """Whether the credentials may ``write`` or ``delete`` where, against what the stanza says of it."""
+    what = f"may {deed}"
+    told = {name: rights for name, rights in access.items() if rights is not None}
+    may = {name for name, rights in told.items() if deed in rights}
     if not told:
-        return Check("source", "may write", Verdict.UNKNOWN, "the cluster does not tell rights")
-    if writable and not may:
+        return Check("source", what, Verdict.UNKNOWN, "the cluster does not tell rights")
+    if may and not allowed:
         return Check(
             "source",
-            "may write",
+            what,
             Verdict.WARNING,
-            "the stanza says writable, and the credentials may write to no topic that is archived",
-            "Grant WRITE, or leave writable out of the stanza.",
-        )
-    if may and not writable:
-        return Check(
-            "source",
-            "may write",
-            Verdict.WARNING,
-            f"the stanza is read-only, and the credentials could write to or delete {_some(may)}",
+            f"the archive is not to, and the credentials could {deed}: {_split(may, tests)}",
             "Give the archive credentials that can only read.",
         )
+    if wanted and not may:
+        return Check(
+            "source",
+            what,
+            Verdict.WARNING,
+            "the stanza says writable, and the credentials may write to no topic that is archived, and no test topic",
+            "Grant WRITE, or leave writable out of the stanza.",
+        )
+    if not may:
+        return Check("source", what, Verdict.OK, "no" if allowed else "no, as it should be")
+    return Check("source", what, Verdict.OK, f"yes: {_split(may, tests)}")
+
+
+def _split(names: Collection[str], tests: Collection[str]) -> str:
+    """Test topics apart from the others, with which nothing should be tried."""
+    own, others = {*names} & {*tests}, {*names} - {*tests}
+    parts = [f"archived topics {_some(others)}"] if others else []
+    return ", and ".join([*parts, *([f"test topics {_some(own)}"] if own else [])])
+
+
+def _group(rights: frozenset[str] | None) -> Check:
+    """Committing takes it. Archiving goes on without: offsets of groups are never read back."""
+    if rights is None:
+        return Check("source", "group", Verdict.UNKNOWN, "the cluster does not tell rights to the group")
+    if "read" in rights:
+        return Check("source", "group", Verdict.OK, "progress can be committed for monitoring")
     return Check(
-        "source", "may write", Verdict.OK, f"yes, {len(may)} topics" if may else "no, as it should be"
+        "source",
+        "group",
+        Verdict.WARNING,
+        "no right to READ the group: progress is archived, and not shown to monitoring",
+        "Grant READ on the group that the stanza's group_id names.",
     )
 
 
@@ -247,6 +292,7 @@ def examine_store(
     part: str = "store",
     probe: bool = True,
     keeps_versions: bool = False,
+    is_copied: bool = False,
     deleting_allowed: bool = False,
 ) -> Iterator[Check]:
     """Look at a bucket: whether it answers, takes objects, never replaces one, and what is kept of deleted ones.
@@ -256,6 +302,7 @@ def examine_store(
         part: Under which name.
         probe: Whether an object may be created to find out.
         keeps_versions: Whether it is expected to keep versions: a warning says when it does not.
+        is_copied: Whether the service is expected to copy objects to a backup bucket: likewise.
         deleting_allowed: Whether its stanza lets objects be deleted: then the probe is deleted again.
     """
     try:
@@ -268,7 +315,7 @@ def examine_store(
     except HopArchiveError as error:
         yield failed(part, "answers", error)
         return
-    yield _keeping(part, found, expected=keeps_versions)
+    yield _keeping(part, found, versions=keeps_versions, copies=is_copied)
 
 
 def _may_create(store: Store, part: str) -> Check:
@@ -307,15 +354,21 @@ def _may_delete_object(store: Store, part: str, *, allowed: bool) -> Check:
     return Check(part, "may delete objects", Verdict.OK, "yes, as the stanza allows")
 
 
-def _keeping(part: str, found: StoreCondition, *, expected: bool) -> Check:
+def _keeping(part: str, found: StoreCondition, *, versions: bool, copies: bool) -> Check:
     what = "versioning, replication"
     told = f"versioning {_said(found.versioning)}, replication {_said(found.replication)}"
+    remedies = []
+    if versions and found.versioning is False:
+        remedies.append("Turn versioning on: it keeps what is deleted by mistake.")
+    if copies and found.replication is False:
+        remedies.append(
+            "The stanza names a backup_bucket, and nothing copies objects there: have S3 replicate the bucket to it "
+            "(deploy/s3/replication.json)."
+        )
+    if remedies:
+        return Check(part, what, Verdict.WARNING, told, " ".join(remedies))
     if found.why_unknown:
         return Check(part, what, Verdict.UNKNOWN, f"{told} ({found.why_unknown})")
-    if expected and not found.versioning:
-        return Check(
-            part, what, Verdict.WARNING, told, "Turn versioning on: it keeps what is deleted by mistake."
-        )
     return Check(part, what, Verdict.OK, told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,23 @@ from hop_archive.errors import UnavailableError
 from hop_archive.planning import lost
 from hop_archive.slices import Lineage, OffsetSet
 from hop_archive.surveying import Survey, survey
+from hop_archive.topics import TopicPolicy
 
 WINDOWS = {"last_24_hours": datetime.timedelta(hours=24), "last_hour": datetime.timedelta(hours=1)}
 """The windows of a status, besides all time: by when batches were committed."""
+
+
+class State(enum.Enum):
+    """What becomes of a topic's messages.
+
+    ``ARCHIVED``: they are archived. ``VETOED``, ``LEFT_OUT``: they are not, because the stanza vetoes the topic, or
+    does not name it. ``GONE``: the catalog knows the topic, and the source has it no more.
+    """
+
+    ARCHIVED = "archived"
+    VETOED = "vetoed"
+    LEFT_OUT = "left out"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,7 @@ class TopicStatus:
         generations: How many lives of the topic the catalog knows.
         held_back: Offsets beyond the last stable one, which an open transaction keeps from readers, and so from the
             archive; they count as no lag. None where the source does not answer, or has no such topic.
+        state: What becomes of its messages; where the source does not answer, by the policy alone.
     """
 
     topic: str
@@ -41,6 +57,7 @@ class TopicStatus:
     unrecorded: int | None
     generations: int
     held_back: int | None = None
+    state: State = State.ARCHIVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +91,12 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
     windows = {w: _by_topic(archive.catalog.summaries(topics, since=at - age)) for w, age in WINDOWS.items()}
     try:
         seen: Survey | None = None if unasked else survey(archive, topics)
+        elsewhere = {*totals} - {*seen.infos} if seen else set()
+        gone_ones = elsewhere - {*(archive.source.topics(elsewhere) if elsewhere else ())}
         source_error = unasked
     except UnavailableError as error:
         archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
-        seen, source_error = None, str(error)
+        seen, gone_ones, source_error = None, set(), str(error)
     names = sorted({*totals, *(seen.infos if seen else ())})
     generations = archive.catalog.generations(names)
     lags, gone, back = _lags(seen), _unrecorded(seen), _held_back(seen)
@@ -90,10 +109,18 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
             unrecorded=gone.get(name, 0) if seen and name in seen.infos else None,
             generations=len(generations.get(name, ())),
             held_back=back.get(name, 0) if seen and name in seen.infos else None,
+            state=State.GONE if name in gone_ones else state_by_policy(name, archive.topics),
         )
         for name in names
     ]
     return Status(tuple(rows), at, source_error)
+
+
+def state_by_policy(name: str, policy: TopicPolicy) -> State:
+    """What becomes of the messages of an existing topic."""
+    if policy.vetoed(name):
+        return State.VETOED
+    return State.ARCHIVED if policy.archived(name) else State.LEFT_OUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,6 +322,10 @@ class PostgresStanza(_Permissions, _OfAws):
         sslrootcert: File of certificates that ``verify-ca`` and ``verify-full`` trust. Not beside ``url``.
         schema_name: TOML's ``schema``: where the tables are. (pydantic has taken the plain word.)
         pool_size: Bound on connections of one process.
+        kube_context: Where on Kubernetes what archives into it runs: context of the kubeconfig file, for ``kube-logs``;
+            empty, like the next two: its default.
+        kube_namespace: Namespace of that deployment.
+        kube_selector: Labels of its pods.
     """
 
     type: Literal["postgres"] = "postgres"
@@ -336,6 +340,9 @@ class PostgresStanza(_Permissions, _OfAws):
     sslrootcert: Text = ""
     schema_name: Filled = Field(default="public", alias="schema")
     pool_size: Count = 4
+    kube_context: Text = ""
+    kube_namespace: Text = ""
+    kube_selector: Text = ""
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:

@@ -12,10 +12,10 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import LedgerEntry, Outcome, TopicSummary
 from hop_archive.errors import ConfigurationError, UnavailableError
 from hop_archive.planning import Knowledge, lost, work
-from hop_archive.reporting import inner_holes
+from hop_archive.reporting import State, inner_holes, state_by_policy
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.surveying import Survey, survey
-from hop_archive.topics import PATTERN_RULE, TopicPolicy, is_pattern, matches
+from hop_archive.topics import PATTERN_RULE, is_pattern, matches
 
 Value = TypeVar("Value")
 
@@ -27,19 +27,6 @@ UNRECORDED = "gone from Kafka: the next run records them as lost"
 NOT_WANTED = "Kafka holds these: the stanza leaves the topic out now"
 EARLIER = "of an earlier life of the topic"
 UNKNOWN = "the source does not answer, so whether it holds these is not known"
-
-
-class State(enum.Enum):
-    """What becomes of a topic's messages.
-
-    ``ARCHIVED``: they are archived. ``VETOED``, ``LEFT_OUT``: they are not, because the stanza vetoes the topic, or
-    does not name it. ``GONE``: the catalog knows the topic, and the source has it no more.
-    """
-
-    ARCHIVED = "archived"
-    VETOED = "vetoed"
-    LEFT_OUT = "left out"
-    GONE = "gone"
 
 
 class GapKind(enum.Enum):
@@ -275,13 +262,6 @@ class _Parts:
         if lineage not in self._knowledge.get(lineage.topic, {}):
             return EARLIER
         return PENDING if self._state(lineage.topic) is State.ARCHIVED else NOT_WANTED
-
-
-def state_by_policy(name: str, policy: TopicPolicy) -> State:
-    """What becomes of the messages of an existing topic."""
-    if policy.vetoed(name):
-        return State.VETOED
-    return State.ARCHIVED if policy.archived(name) else State.LEFT_OUT
 
 
 def _recorded(entry: LedgerEntry) -> list[Gap]:

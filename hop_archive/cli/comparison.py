@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hop_archive.cli.output import counted
 from hop_archive.comparing import Difference, Place, Sent, compare
@@ -72,6 +72,17 @@ class Comparison:
             f" {self.given_up:,} could not be compared: the store did not answer." if self.given_up else ""
         )
         return f"Compared {counted(self.messages, 'message')}{recorded}: {result}.{lacking}{aside}"
+
+    def as_object(self) -> dict[str, Any]:
+        """The same for ``--json``."""
+        return {
+            "compared": self.messages,
+            "with_sent": self.with_sent,
+            "recorded_as_sent": len(self._sent),
+            "differences": self.differences,
+            "not_compared": self.given_up,
+            "holds": self.holds,
+        }
 
     def _missing(self, done: Done) -> Iterator[Difference]:
         """What was sent to offsets of this reading, and did not come."""

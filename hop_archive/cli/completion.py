@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.errors import ConfigurationError, HopArchiveError
 
 if TYPE_CHECKING:
@@ -25,7 +26,13 @@ Examples:
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("shell", type=click.Choice(_SHELLS), required=False)
+@click.argument(
+    "shell",
+    type=click.Choice(_SHELLS),
+    required=False,
+    cls=Explained,
+    help="For which shell.  [default: the one that $SHELL names]",
+)
 def completion(shell: str | None) -> None:
     """Print what makes the TAB key complete commands, options and names of stanzas in SHELL.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.errors import ConfigurationError, MissingSettingError
 
@@ -62,7 +63,14 @@ class _BeforePsql(click.Command):
     is_flag=True,
     help="Begin each transaction read-only: a guard against slips, which SET can lift, not against intent.",
 )
-@click.argument("arguments", metavar="[-- ARGUMENT...]", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "arguments",
+    metavar="[-- ARGUMENT...]",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    cls=Explained,
+    help="What psql, or pgcli, is given as its own arguments.",
+)
 def connect(chosen: Chosen, arguments: tuple[str, ...], *, read_only: bool) -> None:
     """Open psql on the database, in the catalog's schema; pgcli where there is no psql.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import shlex
 from collections import deque
@@ -52,13 +53,19 @@ otherwise; reading them takes rds:DescribeDBLogFiles and rds:DownloadDBLogFilePo
 @click.option(
     "-n", "--lines", "wanted", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of that."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of text.")
 def db_logs(
-    chosen: Chosen, directory: Path | None, since: datetime.datetime | None, wanted: int | None
+    chosen: Chosen,
+    directory: Path | None,
+    since: datetime.datetime | None,
+    wanted: int | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Show what the database's server wrote to its log: of an RDS instance, or of the local stack's Postgres.
 
     Without --since, the newest two files, whole. RDS begins a file each hour; the local server begins one whenever
-    it starts.
+    it starts. With --json, each object has file and line.
     """
     from hop_archive.server_logs import newest
 
@@ -66,19 +73,21 @@ def db_logs(
     files = newest(logs.files(), since)
     if not files:
         click.echo("Nothing was written since then." if since else "There is no log.", err=True)
-    for line in _last(_lines(logs, files, since), wanted):
-        click.echo(line)
+    for file, line in _last(_lines(logs, files, since), wanted):
+        click.echo(json.dumps({"file": file.name, "line": line}) if as_json else line)
 
 
-def _lines(logs: ServerLogs, files: Iterable[LogFile], since: datetime.datetime | None) -> Iterator[str]:
+def _lines(
+    logs: ServerLogs, files: Iterable[LogFile], since: datetime.datetime | None
+) -> Iterator[tuple[LogFile, str]]:
     from hop_archive.server_logs import later
 
     for file in files:
         click.echo(f"{file.name}  ({size(file.size_bytes)}, to {written(file.written_at)})", err=True)
-        yield from later(logs.lines(file), since)
+        yield from ((file, line) for line in later(logs.lines(file), since))
 
 
-def _last(lines: Iterator[str], wanted: int | None) -> Iterable[str]:
+def _last(lines: Iterator[tuple[LogFile, str]], wanted: int | None) -> Iterable[tuple[LogFile, str]]:
     return lines if wanted is None else deque(lines, maxlen=wanted)
 
 

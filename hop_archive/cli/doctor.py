@@ -49,7 +49,8 @@ _COLOURS = {"warning": "yellow", "failed": "red"}
 def doctor(ctx: click.Context, chosen: Chosen, *, probe: bool, as_json: bool) -> None:
     """Check that everything the archive needs is there and lets it do its work.
 
-    Of the chosen stanzas: whether the source answers, and its topics can be read; whether the database is migrated
+    Of the chosen stanzas: whether the source answers, its topics can be read, and it lets nothing be written or
+    deleted that the archive is not to; whether the database is migrated
     and writable; whether the bucket takes objects, never replaces one, and keeps versions and copies; whether clocks
     agree. Each failure comes with what to do about it. Messages, rows and objects of the archive are left alone.
     """
@@ -80,7 +81,9 @@ def _source(setup: Setup) -> Iterator[Check]:
     try:
         stanza = setup.configuration.source(name).resolved()
         with closing(open_source(name, stanza)) as source:
-            yield from examine_source(source, stanza.policy(), writable=stanza.writable)
+            yield from examine_source(
+                source, stanza.policy(), writable=stanza.writable, production=stanza.production
+            )
     except HopArchiveError as error:
         yield failed("source", "configuration", error)
 
@@ -107,9 +110,13 @@ def _store(setup: Setup, *, probe: bool) -> Iterator[Check]:
     try:
         stanza = setup.configuration.store(name).resolved()
         with closing(open_store(name, stanza)) as store:
-            expected = getattr(stanza, "endpoint", "-") == "" or bool(getattr(stanza, "backup_bucket", ""))
+            is_copied = bool(getattr(stanza, "backup_bucket", ""))
             yield from examine_store(
-                store, probe=probe, keeps_versions=expected, deleting_allowed=stanza.deleting_allowed
+                store,
+                probe=probe,
+                keeps_versions=is_copied or getattr(stanza, "endpoint", "-") == "",
+                is_copied=is_copied,
+                deleting_allowed=stanza.deleting_allowed,
             )
     except HopArchiveError as error:
         yield failed("store", "configuration", error)

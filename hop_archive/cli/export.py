@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.cli.output import counted, duration, rate, size
 from hop_archive.cli.parts import catalog_of, store_of
@@ -48,7 +49,12 @@ _SHOW_EVERY_S = 0.5
 @click.command(epilog=_EPILOG)
 @stanza_options
 @selection_options
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument(
+    "folder",
+    type=click.Path(path_type=Path),
+    cls=Explained,
+    help="Where to; it must not be there yet, or be empty, unless --force is given.",
+)
 @click.option(
     "--format",
     "form",

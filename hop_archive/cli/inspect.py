@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.cli.output import count, counted, timestamp
 from hop_archive.cli.parts import catalog_of, store_of
@@ -79,7 +80,15 @@ class Wanted:
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument("uuids", metavar="UUID...", nargs=-1, required=True, type=_Uuid())
+@click.argument(
+    "uuids",
+    metavar="UUID...",
+    nargs=-1,
+    required=True,
+    type=_Uuid(),
+    cls=Explained,
+    help="Of the messages, in any usual spelling; hop-archive uuids finds them.",
+)
 @click.option(
     "--bytes",
     "shown",
@@ -123,6 +132,7 @@ def inspect(
         from hop_archive.inspecting import inspect as look
 
         catalog.check()
+        store.check()  # at once: fetching is patient, for a minute
         fault: DataError | None = None
         for own in uuids:
             found = look(catalog, store, own)

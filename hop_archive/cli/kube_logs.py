@@ -6,11 +6,13 @@ import json
 import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import click
 
+from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.errors import HopArchiveError
 
 if TYPE_CHECKING:
@@ -19,16 +21,22 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   hop-archive kube-logs                                     the last 100 lines of each container
+  hop-archive kube-logs -D aws-prod-db                      of what archives into that database
   hop-archive kube-logs --since 2h --lines 0                all lines of the last two hours
   hop-archive kube-logs -f -c daemon                        the daemon's, as they come
   hop-archive kube-logs --previous                          what those that crashed said last
   hop-archive kube-logs --context prod --namespace archive -s app=hop-archive,component=code
 
 \b
+Which deployment: what the options say; else the variables; else kube_context, kube_namespace and kube_selector
+of the database stanza; else the kubeconfig file. The error output says which it is.
 Which cluster: KUBECONFIG or ~/.kube/config; in a pod without one, the cluster it runs in. What is needed there:
 to get and list pods and to get pods/log (deploy/kubernetes/hop-archive.yaml has such a role). The client comes
 with: pip install 'hop_archive[kubernetes]'.
 """
+
+SELECTOR = "app=hop-archive"
+"""The label that deploy/kubernetes gives to all pods of a deployment."""
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -45,28 +53,29 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> i
 
 
 @click.command("kube-logs", epilog=_EPILOG)
+@stanza_options
 @click.option(
     "-n",
     "--namespace",
     envvar="HOP_ARCHIVE_KUBE_NAMESPACE",
     default="",
     metavar="NAME",
-    help="Where the deployment is.  [default: $HOP_ARCHIVE_KUBE_NAMESPACE, or the context's own]",
+    help="Where the deployment is.  [default: $HOP_ARCHIVE_KUBE_NAMESPACE, the database stanza's, or the context's own]",
 )
 @click.option(
     "-s",
     "--selector",
     envvar="HOP_ARCHIVE_KUBE_SELECTOR",
-    default="app=hop-archive",
+    default="",
     metavar="LABELS",
-    help="Labels of its pods.  [default: $HOP_ARCHIVE_KUBE_SELECTOR, or app=hop-archive]",
+    help="Labels of its pods.  [default: $HOP_ARCHIVE_KUBE_SELECTOR, the database stanza's, or app=hop-archive]",
 )
 @click.option(
     "--context",
     envvar="HOP_ARCHIVE_KUBE_CONTEXT",
     default="",
     metavar="NAME",
-    help="Context of the kubeconfig file.  [default: $HOP_ARCHIVE_KUBE_CONTEXT, or its current one]",
+    help="Context of the kubeconfig file.  [default: $HOP_ARCHIVE_KUBE_CONTEXT, the database stanza's, or its current one]",
 )
 @click.option("-c", "--container", default="", metavar="NAME", help="Only containers of this name.")
 @click.option(
@@ -84,6 +93,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> i
 @click.option("-p", "--previous", is_flag=True, help="Of the containers' lives before their last restart.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of text.")
 def kube_logs(
+    chosen: Chosen,
     namespace: str,
     selector: str,
     context: str,
@@ -107,11 +117,40 @@ def kube_logs(
         raise click.UsageError("--previous is over: there is nothing to --follow.")
     from hop_archive.cli.kube_pods import Wanted, open_cluster
 
-    cluster = open_cluster(context, namespace)
-    found = cluster.containers(selector, container)
+    place = _Place(context, namespace, selector).completed(chosen.setup())
+    cluster = open_cluster(place.context, place.namespace)
+    click.echo(f"Logs of {place.selector} in {cluster}.", err=True)
+    found = cluster.containers(place.selector, container)
     wanted = Wanted(lines or None, since_s, follow, previous, timestamps)
     show = _follow if follow else _in_turn
     show(cluster, found, wanted, _as_object if as_json else _as_text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which deployment; '' for what is not said."""
+
+    context: str
+    namespace: str
+    selector: str
+
+    def completed(self, setup: Setup) -> _Place:
+        """The same, with what the chosen database's stanza says where nobody said more."""
+        from hop_archive.stanzas import PostgresStanza
+
+        stanza = setup.configuration.database(setup.selection.database)
+        if isinstance(stanza, PostgresStanza) and (
+            stanza.kube_context or stanza.kube_namespace or stanza.kube_selector
+        ):
+            stanza = stanza.resolved()
+            said = _Place(stanza.kube_context, stanza.kube_namespace, stanza.kube_selector)
+        else:
+            said = _Place("", "", "")
+        return _Place(
+            self.context or said.context,
+            self.namespace or said.namespace,
+            self.selector or said.selector or SELECTOR,
+        )
 
 
 def _as_text(one: Container, line: str) -> str:

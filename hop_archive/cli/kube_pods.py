@@ -74,12 +74,18 @@ class Cluster:
     Attributes:
         api: The client.
         server: Where it is, for messages.
+        context: By which context of the kubeconfig file; '' in a pod, of whose cluster it is then.
         namespace: Where the pods are.
     """
 
     api: CoreV1Api = field(repr=False)
     server: str
+    context: str
     namespace: str
+
+    def __str__(self) -> str:
+        via = f"context {self.context}" if self.context else "the cluster of this pod"
+        return f"{via} ({self.server}), namespace {self.namespace}"
 
     def containers(self, selector: str, name: str = "") -> list[Container]:
         """Containers of the pods that a label selector means, those of set-up included; by pod's name.
@@ -219,13 +225,13 @@ def open_cluster(context: str = "", namespace: str = "") -> Cluster:
         ) from error
     settings = client.Configuration()
     settings.retries = False  # one who waits at a terminal is told at once
-    own_namespace = _configured(settings, context)
+    chosen, own_namespace = _configured(settings, context)
     api = client.CoreV1Api(client.ApiClient(settings))
-    return Cluster(api, settings.host, namespace or own_namespace)
+    return Cluster(api, settings.host, chosen, namespace or own_namespace)
 
 
-def _configured(settings: Any, context: str) -> str:
-    """Fill in the client's settings; the namespace that goes with them."""
+def _configured(settings: Any, context: str) -> tuple[str, str]:
+    """Fill in the client's settings; the context, and the namespace that goes with it."""
     import yaml
     from kubernetes import config
 
@@ -238,13 +244,13 @@ def _configured(settings: Any, context: str) -> str:
     try:
         if not there and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
             config.load_incluster_config(client_configuration=settings)
-            return _OWN_NAMESPACE.read_text().strip()
+            return "", _OWN_NAMESPACE.read_text().strip()
         config.load_kube_config(file, context or None, settings, persist_config=False)
         contexts, current = config.list_kube_config_contexts(file)
     except wrong as error:
         raise _no_access(file, context, there=there, why=str(error)) from error
     chosen = next((one for one in contexts if one["name"] == context), current)
-    return str(chosen["context"].get("namespace") or "default")
+    return str(chosen["name"]), str(chosen["context"].get("namespace") or "default")
 
 
 def _no_access(file: str, context: str, *, there: bool, why: str) -> ConfigurationError:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from hop_archive.cli.options import Chosen, stanza_options
+from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.errors import ConfigurationError
 
 _EPILOG = """\b
 Examples:
   hop-archive migrate -D local-db
   hop-archive migrate -D aws-dev-db
+
+\b
+As JSON: {"database": ..., "where": ..., "ran": [migrations that were run, in order]}.
 """
 
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-def migrate(chosen: Chosen) -> None:
+@json_option
+def migrate(chosen: Chosen, *, as_json: bool) -> None:
     """Make the catalog in a database, or bring it to what this version needs.
 
     Once for a new database, and after each upgrade. It is done whole or not at all; again, it changes nothing. A
@@ -36,6 +42,9 @@ def migrate(chosen: Chosen) -> None:
     from hop_archive.catalog.migrate import migrate as bring
 
     done = bring(stanza.dsn().get_secret_value(), schema=stanza.schema_name, name=name)
+    if as_json:
+        click.echo(json.dumps({"database": name, "where": stanza.describe(), "ran": list(done)}))
+        return
     where = f"Database {name} ({stanza.describe()})"
     click.echo(
         f"{where}: ran {', '.join(done)}." if done else f"{where} is up to date already; nothing to do."

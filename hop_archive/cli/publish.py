@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import counted, size
 from hop_archive.cli.publish_content import Content, Wanted, content_of, format_of, show
@@ -56,7 +57,14 @@ Ctrl-C (or SIGTERM) ends it cleanly after the message or portion in hand, exit 0
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE OR FOLDER]...")
+@click.argument(
+    "paths",
+    nargs=-1,
+    type=click.Path(path_type=Path),
+    metavar="[FILE OR FOLDER]...",
+    cls=Explained,
+    help="Sent as they are, a message a file; of a folder, all that is in it. None: the known set, or what --count generates.",
+)
 @stanza_options
 @click.option(
     "-T",

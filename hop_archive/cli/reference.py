@@ -78,11 +78,11 @@ def _paragraph(text: str) -> str:
 def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:
     records = [
         record
-        for option in command.get_params(ctx)
-        if not {"--debug", "--help"} & {*option.opts} and (record := option.get_help_record(ctx))
+        for parameter in command.get_params(ctx)
+        if not {"--debug", "--help"} & {*parameter.opts} and (record := parameter.get_help_record(ctx))
     ]
     if records:
-        yield "| option | meaning |"
+        yield "| argument or option | meaning |"
         yield "|---|---|"
         for names, meaning in records:
             yield f"| `{_escaped(names)}` | {_escaped(meaning)} |"

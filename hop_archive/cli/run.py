@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hop_archive.cli.options import Chosen, Setup, stanza_options
-from hop_archive.cli.output import count, duration
+from hop_archive.cli.output import count, duration, timestamp
 from hop_archive.errors import MissingSettingError, UnavailableError
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.archiving import Done
     from hop_archive.cli.comparison import Comparison
-    from hop_archive.cli.progress import Activity, Display
+    from hop_archive.cli.progress import Activity, Display, TopicProgress
     from hop_archive.planning import Limits
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,11 @@ Examples:
 \b
 Ctrl-C (or SIGTERM) ends it cleanly: the batch in hand is finished or left, nothing is half done, exit 0. Once
 more ends it at once, which does no harm either. Running it again goes on where the ledger says.
+
+\b
+As JSON: total, and topics, a list, with messages, bytes, duplicates, absent, lost and collisions of this run;
+comparison, null without --compare, with compared, with_sent, differences, not_compared and holds; caught_up,
+ended_by (a signal's name, or null), error (null where all went well), elapsed_s, run_id, and the stanzas' names.
 """
 
 _CHECK_EVERY_S = 5.0
@@ -53,6 +59,7 @@ class Wanted:
     compare: bool
     sent: Path | None
     quiet: bool
+    as_json: bool
 
     def limits(self) -> Limits:
         """How much may be held at once."""
@@ -104,6 +111,12 @@ class Wanted:
     help="With --compare: what was sent, as recorded by hop-archive publish --record; compared too.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only differences, warnings and errors.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="At the end, print one JSON object instead of text; differences go to the error output.",
+)
 def run(
     chosen: Chosen,
     until_caught_up: bool,
@@ -114,6 +127,7 @@ def run(
     compare: bool,
     sent: Path | None,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Archive messages: from the source to the store and the database.
 
@@ -125,7 +139,7 @@ def run(
     """
     if sent is not None and not compare:
         raise click.UsageError("--sent is for --compare.")
-    wanted = Wanted(until_caught_up, topics, memory_mebibytes, batch_messages, compare, sent, quiet)
+    wanted = Wanted(until_caught_up, topics, memory_mebibytes, batch_messages, compare, sent, quiet, as_json)
     setup = chosen.setup("source", "database", "store")
     with contextlib.closing(setup.open(wanted.limits(), run_id or _own_run_id())) as archive:
         click.get_current_context().exit(_Run(setup, archive, wanted).go())
@@ -205,7 +219,7 @@ class _Run:
         """Print what differs. A run that goes on and on survives a store that does not answer, and says so."""
         try:
             for difference in comparison.check(done):
-                click.echo(str(difference))
+                click.echo(str(difference), err=self.wanted.as_json)
         except UnavailableError as error:
             if self.wanted.until_caught_up:
                 raise
@@ -259,6 +273,9 @@ class _Run:
     def _summarize(self) -> None:
         from hop_archive.cli.progress import summary
 
+        if self.wanted.as_json:
+            click.echo(json.dumps(self._as_object(), indent=2))
+            return
         if self.wanted.quiet:
             return
         click.echo(summary(self.activity))
@@ -272,6 +289,38 @@ class _Run:
             click.echo(f"Ended by {self.stop.signal.name}; the next run goes on from here.")
         elif self.wanted.until_caught_up and sys.exc_info()[0] is None:
             click.echo("Caught up.")
+
+    def _as_object(self) -> dict[str, Any]:
+        """What the run did, for ``--json``; null for what is not known, or was not asked for."""
+        chosen, error = self.setup.selection, sys.exc_info()[1]
+        whole = self.activity.total()
+        return {
+            "source": chosen.source,
+            "database": chosen.database,
+            "store": chosen.store,
+            "run_id": self.archive.run_id,
+            "elapsed_s": round(self.activity.elapsed_s, 3),
+            "caught_up": self.wanted.until_caught_up and error is None and not self.stop.requested,
+            "ended_by": self.stop.signal.name if self.stop.signal else None,
+            "error": None if error is None else str(error),
+            "left_to_others": self.activity.conflicts,
+            "total": _tally_object(whole),
+            "topics": [{"topic": one.topic, **_tally_object(one)} for one in self.activity.topics()],
+            "comparison": self.comparison.as_object() if self.comparison else None,
+        }
+
+
+def _tally_object(one: TopicProgress) -> dict[str, Any]:
+    done = one.tally
+    return {
+        "messages": done.messages,
+        "bytes": done.size_bytes,
+        "duplicates": done.duplicates,
+        "absent": done.absent,
+        "lost": done.lost,
+        "collisions": done.collisions,
+        "last": timestamp(done.last_timestamp_ms),
+    }
 
 
 class Outage:

@@ -29,7 +29,8 @@ Columns that a condition may use:
   direct_upload, retracted
 """
 
-_WHERE = re.compile(r"\s*where\b", re.IGNORECASE)
+_WHERE = re.compile(r"\A\s*where\b", re.IGNORECASE)
+"""Only at the beginning: any other ``where`` is the condition's own, of a subquery or of a text."""
 
 _OPTIONS = (
     click.option(

@@ -38,12 +38,19 @@ anything arrives. Of each topic:
   lost        gone from Kafka before they were archived
   skipped     left out on purpose, with a reason
 Where the source does not answer, lags are not known (?, null) and the rest is shown all the same, exit 0; in
-JSON, source.error says why. A database that does not answer is an error: exit 3.
+JSON, source.error says why. A topic that the source has no more, or that is not archived any more, has no lag (-, null);
+its state, below the table and in JSON, is that of hop-archive topics. A database that does not answer is an error: exit 3.
 
 \b
 --watch goes on until Ctrl-C, exit 0, also through outages, which it shows. With --json it prints one object a line;
 while the database does not answer, that is {"error": ..., "at": ...}.
 """
+
+_NO_MORE = {
+    "gone": "archived once, no more on the source",
+    "vetoed": "the source's stanza vetoes it",
+    "left out": "the source's stanza leaves it out",
+}
 
 WATCH_EVERY_S = 2.0
 """How long --watch waits between two looks, unless told."""
@@ -215,6 +222,7 @@ def as_object(found: Status, setup: Setup) -> dict[str, Any]:
 def _topic_object(one: TopicStatus) -> dict[str, Any]:
     return {
         "topic": one.topic,
+        "state": one.state.value,
         **_summary_object(one.total),
         "lag": one.lag,
         "held_back": one.held_back,
@@ -251,7 +259,7 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
         yield "No topic has been archived, and the source has none that would be."
         return
     yield ""
-    yield from _counts(found.topics)
+    yield from _counts(found.topics, unknown="?" if found.source_error else "-")
     yield ""
     yield from _times(found.topics)
     yield from _remarks(found.topics)
@@ -301,33 +309,37 @@ def _losses(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
         yield f"{counted(held_back, 'offset')} held back by open transactions"
 
 
-def _counts(topics: tuple[TopicStatus, ...]) -> list[str]:
+def _counts(topics: tuple[TopicStatus, ...], unknown: str) -> list[str]:
     header = ["TOPIC", "LAG", "MESSAGES", "24 H", "1 H", "DUPLICATES", "ABSENT", "LOST", "SKIPPED", "SIZE"]
-    rows = [_count_cells(one) for one in topics]
-    return table(header, [*rows, _sum_cells(topics)] if len(rows) > 1 else rows, right=range(1, 10))
+    rows = [_count_cells(one, unknown) for one in topics]
+    return table(header, [*rows, _sum_cells(topics, unknown)] if len(rows) > 1 else rows, right=range(1, 10))
 
 
-def _count_cells(one: TopicStatus) -> list[str]:
+def _count_cells(one: TopicStatus, unknown: str) -> list[str]:
     day, hour = one.windows["last_24_hours"], one.windows["last_hour"]
     whole = one.total
-    numbers = (one.lag, whole.messages, day.messages, hour.messages, *_oddities(whole))
-    return [one.topic, *map(count, numbers), size(whole.size_bytes)]
+    numbers = (whole.messages, day.messages, hour.messages, *_oddities(whole))
+    return [one.topic, _known(one.lag, unknown), *map(count, numbers), size(whole.size_bytes)]
+
+
+def _known(lag: int | None, unknown: str) -> str:
+    return unknown if lag is None else count(lag)
 
 
 def _oddities(whole: TopicSummary) -> tuple[int, int, int, int]:
     return whole.duplicates, whole.absent, whole.lost, whole.skipped
 
 
-def _sum_cells(topics: tuple[TopicStatus, ...]) -> list[str]:
+def _sum_cells(topics: tuple[TopicStatus, ...], unknown: str) -> list[str]:
     lags = [one.lag for one in topics if one.lag is not None]
     numbers = (
-        sum(lags) if lags else None,
         sum(one.total.messages for one in topics),
         sum(one.windows["last_24_hours"].messages for one in topics),
         sum(one.windows["last_hour"].messages for one in topics),
         *map(sum, zip(*(_oddities(one.total) for one in topics), strict=True)),
     )
-    return ["total", *map(count, numbers), size(sum(one.total.size_bytes for one in topics))]
+    lag = _known(sum(lags) if lags else None, unknown)
+    return ["total", lag, *map(count, numbers), size(sum(one.total.size_bytes for one in topics))]
 
 
 def _times(topics: tuple[TopicStatus, ...]) -> list[str]:
@@ -344,8 +356,10 @@ def _times(topics: tuple[TopicStatus, ...]) -> list[str]:
 
 
 def _remarks(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
-    """What is gone and not in the ledger yet, which counts as lost when the next run looks; and what is held back."""
+    """Of whom nothing comes any more; what is gone and not recorded as lost until the next run; what is held back."""
     for one in topics:
+        if why := _NO_MORE.get(one.state.value):
+            yield f"{one.topic}: {one.state.value}: {why}."
         if one.unrecorded:
             yield f"{one.topic}: {counted(one.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
         if one.held_back:

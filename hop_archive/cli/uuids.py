@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.cli.output import timestamp
 from hop_archive.cli.parts import catalog_of
@@ -38,7 +39,13 @@ order is that of topic, generation, partition and offset.
 @click.command(epilog=_EPILOG)
 @stanza_options
 @selection_options
-@click.argument("clause", required=False, metavar="[CONDITION]")
+@click.argument(
+    "clause",
+    required=False,
+    metavar="[CONDITION]",
+    cls=Explained,
+    help="The same as --where CONDITION; it may begin with the word where.",
+)
 @click.option(
     "--json",
     "as_json",

@@ -137,6 +137,10 @@ class KafkaSource:
         )
         return {name: _operations(description) for name, description in found.items()}
 
+    def group_access(self) -> frozenset[str] | None:
+        """What the credentials may do with the stanza's group; one request."""
+        return kafka_groups.access(self._admin, self._group_id)
+
     def reader(self, starts: Mapping[TopicPartition, int]) -> KafkaReader:
         """A reader of these partitions, each from its offset."""
         return KafkaReader(

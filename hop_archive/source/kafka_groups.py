@@ -10,16 +10,25 @@ from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import ForbiddenError, UnavailableError, UnsupportedError
 from hop_archive.message import TopicPartition
 from hop_archive.source.kafka_admin import Admin
 from hop_archive.source.kafka_client import Connection, Deadline, kafka_error, native
 
 Result = TypeVar("Result")
 
+_REFUSED = "GROUP_AUTHORIZATION_FAILED"
 _AT_ONCE = 200  # each is a request of its own, or two
 _WAIT_S = 0.1
 _MOVING = ("COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR")
+_UNTOLD = frozenset(
+    {
+        KafkaError.GROUP_ID_NOT_FOUND,  # from Kafka 4.0 on (KIP-1043); before, it is called dead
+        KafkaError.COORDINATOR_NOT_AVAILABLE,  # like the next two, of a cluster that has just begun to have groups
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
 _NOT_SHOWN = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.GROUP_ID_NOT_FOUND})
 
 
@@ -53,6 +62,28 @@ def committed(admin: Admin) -> dict[str, dict[TopicPartition, int]]:
     for names in _batched(_names(admin)):
         found |= _offsets(admin, names)
     return found
+
+
+def access(admin: Admin, group: str) -> frozenset[str] | None:
+    """What may be done with a group (KIP-430); see `Source.group_access`.
+
+    Raises:
+        HopArchiveError: The cluster does not answer, or refuses for another reason than rights.
+    """
+    deadline = admin.deadline()
+    futures = admin.client().describe_consumer_groups(
+        [group], include_authorized_operations=True, request_timeout=deadline.left_s
+    )
+    try:
+        found = admin.settle(futures, f"asking what may be done with group {group}", deadline, absent=_UNTOLD)
+    except UnsupportedError:
+        return None
+    except ForbiddenError as error:
+        if error.facts.get("kafka_error") != _REFUSED:
+            raise  # a login that is refused says nothing of rights
+        return frozenset()
+    operations = found[group].authorized_operations if group in found else None
+    return None if operations is None else frozenset(operation.name.lower() for operation in operations)
 
 
 def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, int], deadline: Deadline) -> None:

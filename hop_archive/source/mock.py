@@ -82,6 +82,12 @@ class MockSource:
         may = frozenset({"read", "describe", "describe_configs", *(_WRITING if self._writable else ())})
         return dict.fromkeys(self.topics(topics), may)
 
+    def group_access(self) -> frozenset[str] | None:
+        """Everything: what a group has committed is noted whether or not the stanza allows writing."""
+        with self.cluster.read() as state:
+            _running(self.name, state)
+        return frozenset({"read", "describe", "delete"})
+
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
         """A reader of these partitions, each from its offset."""
         return MockReader(self.name, self.cluster, starts)

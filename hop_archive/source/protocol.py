@@ -120,6 +120,16 @@ class Source(Protocol):
             UnavailableError: As for ``cluster_id``.
         """
 
+    def group_access(self) -> frozenset[str] | None:
+        """What the credentials may do with the group of ``note_progress``: ``read`` is what that takes.
+
+        Empty where they may not even see it; None where the cluster does not tell, as of a group that is not there
+        or whose coordinator is not ready.
+
+        Raises:
+            UnavailableError: As for ``cluster_id``.
+        """
+
     def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
         """A reader of these partitions, each from its offset. Several may be open at once."""
 

@@ -87,6 +87,14 @@ def test_what_may_be_done_with_topics_is_told_or_not_known_and_missing_ones_are_
     assert source.access([]) == {}
 
 
+def test_what_may_be_done_with_the_own_group_is_told_or_not_known(broker: Broker, source: Source) -> None:
+    source.note_progress({TopicPartition(broker.create_topic(), 0): 0})
+    if broker.name == "Tansu":
+        assert source.group_access() is None
+    else:
+        until(lambda: "read" in (source.group_access() or ()), "the group's coordinator knows it")
+
+
 def test_topics_are_told_with_ids_that_differ_and_partition_counts(broker: Broker, source: Source) -> None:
     one, three = broker.create_topic(), broker.create_topic(3)
     found = source.topics([one, three])

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.snapshots_protocol import Kind
+from hop_archive.diagnosing import Verdict, examine_source
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.following import catch_up
 from hop_archive.local.ports import choose_ports
@@ -186,6 +187,7 @@ def test_with_the_script_s_rights_the_archiver_reads_and_does_nothing_else(
     administrator.set_group_offsets("another", {TopicPartition("t.message.gcn.notices", 0): 0})
     source = archiver(server)
     assert not source.topics()  # what may not be seen is not there
+    assert source.group_access() == frozenset()
     grant(tmp_path, broker.bootstrap_servers)
     wait_until(lambda: len(source.topics()) >= len(SAMPLE_TOPICS), "the rights are known to the broker")
     messages, left = archived(source)
@@ -195,6 +197,8 @@ def test_with_the_script_s_rights_the_archiver_reads_and_does_nothing_else(
     client = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     groups = client.list_consumer_groups().result(20).valid
     assert "hop_archive" in {group.group_id for group in groups}  # progress that monitoring can see
+    checks = list(examine_source(source, TopicPolicy(("t.*",)), writable=False, production=True))
+    assert {check.verdict for check in checks} == {Verdict.OK}, checks
     with pytest.raises(ForbiddenError):  # the producer's set-up, before any message
         publish(source, sample_alerts("t", 1))
     with pytest.raises(HopArchiveError):

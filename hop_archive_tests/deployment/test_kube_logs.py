@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from hop_archive_tests.unit.cli_helpers import command, environment, invoke, place, wait_for
+from hop_archive_tests.unit.cli_helpers import command, environment, invoke, place, toml, wait_for
 
 __all__ = ["place"]
 
@@ -205,6 +205,46 @@ def test_context_namespace_and_selector_come_from_the_environment(
     assert invoke("kube-logs").stdout == "other-1/other: not ours\n"
 
 
+STANZA = """
+[database.staging]
+type = "postgres"
+url = "postgresql://somebody@127.0.0.1:9/none"
+kube_context = "elsewhere"
+kube_namespace = "${THE_NAMESPACE:-archive}"
+kube_selector = "app=other"
+"""
+
+
+def test_it_is_said_whose_logs_are_read(access: Path, cluster: FakeCluster) -> None:
+    result = invoke("kube-logs")
+    assert result.stderr == (
+        "Logs of app=hop-archive in context production "
+        f"(http://127.0.0.1:{cluster.port}), namespace archive.\n"
+    )
+
+
+def test_the_stanza_of_the_chosen_database_names_the_deployment(
+    access: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml(place, STANZA)
+    result = invoke("kube-logs", "-D", "staging")
+    assert result.stdout == "other-1/other: not ours\n"
+    assert "app=other in context elsewhere" in result.stderr
+    monkeypatch.setenv("HOP_ARCHIVE_DATABASE", "staging")
+    assert "other-1" in invoke("kube-logs").stdout
+    assert "stray" in invoke("kube-logs", "-n", "default", "-s", "app=hop-archive").stdout
+    monkeypatch.setenv("THE_NAMESPACE", "default")
+    monkeypatch.setenv("HOP_ARCHIVE_KUBE_SELECTOR", "app=hop-archive")
+    assert "stray" in invoke("kube-logs").stdout
+
+
+def test_a_misspelt_key_of_the_deployment_is_told(access: Path, place: Path) -> None:
+    toml(place, STANZA.replace("kube_context", "kube_contxt"))
+    result = invoke("kube-logs", "-D", "staging")
+    assert result.exit_code == 2
+    assert "kube_contxt: unknown key; nearest known: kube_context" in result.stderr
+
+
 def test_pods_beyond_the_first_page_are_shown_too(access: Path, cluster: FakeCluster) -> None:
     cluster.page_size = 1
     assert {line.split("/")[0] for line in invoke("kube-logs").stdout.splitlines()} == {"code-1", "daemon-1"}
@@ -231,7 +271,7 @@ def test_what_comes_is_shown_as_it_comes(access: Path, cluster: FakeCluster, tmp
         )
         try:
             # All of it, while each stream is still open.
-            wait_for(lambda: len(shown.read_text().splitlines()) == 5, "five lines")
+            wait_for(lambda: len(shown.read_text().splitlines()) == 6, "which deployment, and five lines")
             assert process.poll() is None
             cluster.over.set()
             assert process.wait(20) == 0

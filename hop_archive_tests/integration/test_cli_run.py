@@ -113,6 +113,9 @@ def test_a_database_without_the_catalog_says_how_to_make_it(place: Place) -> Non
         assert "hop-archive migrate -D fresh" in ran.stderr
         assert len(ran.stderr.splitlines()) == 1
     assert ": ran 0001, 0002, 0003" in place.must("migrate", "-D", "fresh")
+    told = json.loads(place.must("migrate", "-D", "fresh", "--json"))
+    assert (told["database"], told["ran"]) == ("fresh", [])
+    assert "hop_archive" in told["where"]
     assert "up to date already" in place.must("migrate", "-D", "fresh")
     assert place.call("status", *HERE).returncode == 0
 

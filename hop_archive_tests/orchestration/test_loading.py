@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -109,20 +111,54 @@ def test_sensors_and_schedules_are_on_from_the_start() -> None:
 
 def test_everything_that_people_see_is_described() -> None:
     checks = [spec for check in defs.asset_checks or () for spec in check.check_specs]
-    shown = [*own_jobs(), *(defs.sensors or ()), *(defs.schedules or ()), *checks]
-    assert [one.name for one in shown if not one.description] == []
+    shown = [*own_jobs(), *(defs.sensors or ()), *(defs.schedules or ()), *checks, *own_nodes()]
+    described = {one.name: one.description for one in shown}
+    graph = defs.resolve_asset_graph()
+    described |= {key.to_user_string(): graph.get(key).description for key in graph.get_all_asset_keys()}
+    described |= {name: resource_description(one) for name, one in (defs.resources or {}).items()}
+    assert described.keys() >= {"archived_messages", "archive", "plan", "write_objects", "pacing"}
+    assert [name for name, description in described.items() if not description] == []
 
 
 def test_everything_that_people_can_set_is_described() -> None:
-    nodes = {node.name: node for job in own_jobs() for node in job.all_node_defs}
     fields = {
-        f"{op.name}.{name}": field.description
-        for op in nodes.values()
+        f"{op.name}.{name}": description
+        for op in own_nodes()
         if isinstance(op, dg.OpDefinition)
-        for name, field in getattr(op.config_schema.config_type, "fields", {}).items()
+        for name, description in fields_of(op.config_schema.config_type)
     }
-    assert fields.keys() >= {"plan.topics", "plan.slices", "follow.follow_s"}
+    for name, resource in (defs.resources or {}).items():
+        fields |= {f"{name}.{field}": description for field, description in resource_fields(resource)}
+    nested = {f"plan.slices.{field}" for field in ("topic", "generation", "partition", "start", "stop")}
+    assert fields.keys() >= {"plan.topics", "plan.slices", "follow.follow_s", "archive.run_messages", *nested}
     assert [name for name, description in fields.items() if not description] == []
+
+
+def own_nodes() -> list[Any]:
+    """Every op and graph of every job, each once."""
+    return list({node.name: node for job in own_jobs() for node in job.all_node_defs}.values())
+
+
+def fields_of(config_type: Any, path: str = "") -> Iterator[tuple[str, str | None]]:
+    """Every field of a config schema with its description, and those inside of it, be they in lists or optional."""
+    if inner := getattr(config_type, "inner_type", None):
+        yield from fields_of(inner, path)
+    for name, field in getattr(config_type, "fields", {}).items():
+        yield f"{path}{name}", field.description
+        yield from fields_of(field.config_type, f"{path}{name}.")
+
+
+def resource_fields(resource: Any) -> Iterator[tuple[str, str | None]]:
+    """The same of a resource, be it one of Dagster's own or a class with fields."""
+    if isinstance(resource, dg.ResourceDefinition):
+        yield from fields_of(resource.config_schema.config_type)
+    else:
+        yield from ((name, field.description) for name, field in type(resource).model_fields.items())
+
+
+def resource_description(resource: Any) -> str | None:
+    """What the UI shows of a resource."""
+    return resource.description if isinstance(resource, dg.ResourceDefinition) else type(resource).__doc__
 
 
 def test_everything_that_there_is_is_in_the_runbook() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -128,6 +129,12 @@ def test_the_last_lines_may_be_asked_for(instance: Answering) -> None:
         *LOGS["error/postgresql.log.3"][1],
     ]
     assert shown("-D", "rds", "-n", "2", "--since", "2h") == LOGS["error/postgresql.log.3"][1][-2:]
+
+
+def test_as_json_each_line_is_an_object_that_names_its_file(instance: Answering) -> None:
+    lines = [json.loads(line) for line in shown("-D", "rds", "--lines", "8", "--json")]
+    assert [one["line"] for one in lines] == shown("-D", "rds", "--lines", "8")
+    assert [one["file"][-1] for one in lines] == ["2", *["3"] * 7]
 
 
 def test_the_underscored_spelling_works_too(instance: Answering) -> None:

@@ -38,22 +38,29 @@ def test_the_page_is_the_help_of_today() -> None:
 
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=[path for path, _ in EVERY])
-def test_every_command_and_option_is_on_the_page(path: str, command: click.Command) -> None:
+def test_every_command_option_and_argument_is_on_the_page(path: str, command: click.Command) -> None:
     page = PAGE.read_text()
     heading = f" {path}\n"
     assert heading in page
     section = page[page.index(heading) :].split("\n##", 1)[0]
-    for option in command.params:
-        if isinstance(option, click.Option) and option.name != "debug":
-            assert option.opts[-1] in section
+    ctx = click.Context(command)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name != "debug":
+            assert parameter.opts[-1] in section
+        elif isinstance(parameter, click.Argument):
+            assert f"| `{_cell(parameter.make_metavar(ctx))}` | " in section
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=[path for path, _ in EVERY])
-def test_every_command_and_option_has_help(path: str, command: click.Command) -> None:
+def test_every_command_option_and_argument_has_help(path: str, command: click.Command) -> None:
     assert command.help, path
-    for option in command.params:
-        if isinstance(option, click.Option):
-            assert option.help, f"{path} {option.name}"
+    for parameter in command.params:
+        meaning = "help" if isinstance(parameter, click.Option) else "meaning"
+        assert getattr(parameter, meaning, ""), f"{path} {parameter.name}: an argument takes cls=Explained"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -277,6 +278,31 @@ def test_a_difference_is_printed_and_is_exit_1(place: Path, monkeypatch: pytest.
     assert " differences" in result.stdout
 
 
+def test_as_json_differences_are_counted_and_told_on_the_error_output(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocks(place)
+    monkeypatch.setattr(opening, "MockStore", Altering)
+    told = invoke("run", *M, "--until-caught-up", "--compare", "--json", "-T", "lvk.superevents")
+    assert told.exit_code == 1
+    comparison = json.loads(told.stdout)["comparison"]
+    assert comparison["differences"] > 0
+    assert not comparison["holds"]
+    assert "received/stored value" in told.stderr
+
+
+def test_as_json_a_run_that_fails_halfway_says_why_and_what_it_did(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocks(place)
+    monkeypatch.setattr(opening, "MockStore", Unreadable)
+    told = invoke("run", *M, "--until-caught-up", "--compare", "--json", "-T", "gcn.notices")
+    assert told.exit_code == 3
+    found = json.loads(told.stdout)
+    assert (found["caught_up"], found["error"]) == (False, "The store does not answer.")
+    assert found["total"]["messages"] > 0
+
+
 def test_differences_are_printed_even_when_quiet(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mocks(place)
     monkeypatch.setattr(opening, "MockStore", Altering)
@@ -298,6 +324,26 @@ def test_what_cannot_be_fetched_ends_a_comparison_that_is_to_end(
     mocks(place)
     monkeypatch.setattr(opening, "MockStore", Unreadable)
     assert invoke("run", *M, "--until-caught-up", "--compare", "-T", "gcn.notices").exit_code == 3
+
+
+def test_as_json_a_run_ends_with_one_object_that_sums_it_up(place: Path) -> None:
+    directory = mocks(place)
+    told = invoke("run", *M, "--until-caught-up", "--compare", "--json")
+    assert told.exit_code == 0
+    found = json.loads(told.stdout)
+    by_topic = {one["topic"]: one for one in found["topics"]}
+    assert by_topic.keys() == in_ledger(directory)
+    assert (
+        sum(one["messages"] for one in by_topic.values()) == found["total"]["messages"] == archived(directory)
+    )
+    assert (found["caught_up"], found["ended_by"], found["error"]) == (True, None, None)
+    assert (found["source"], found["database"], found["store"]) == ("m", "m", "m")
+    assert found["comparison"]["compared"] == sum(
+        one["messages"] + one["duplicates"] for one in found["topics"]
+    )
+    assert (found["comparison"]["differences"], found["comparison"]["holds"]) == (0, True)
+    again = json.loads(invoke("run", *M, "--until-caught-up", "--json").stdout)
+    assert (again["topics"], again["total"]["messages"], again["comparison"]) == ([], 0, None)
 
 
 def test_a_run_that_goes_on_counts_what_could_not_be_compared(

@@ -123,6 +123,30 @@ def test_a_topic_that_the_source_has_no_more_is_gone(world: World) -> None:
     ] * 6
 
 
+def test_status_and_topics_speak_alike_of_topics_of_which_nothing_comes_any_more(
+    world: World, place: Path
+) -> None:
+    world.cluster.append("p", b"")
+    world.run()
+    world.cluster.delete_topic("a.one")
+    file = place / "hop_archive.toml"
+    file.write_text(file.read_text().replace('"*heartbeat", "p"]', '"*heartbeat"]'))
+    found = {one["topic"]: one for one in json.loads(invoke("status", *M, "--json").stdout)["topics"]}
+    for name, state in {"a.one": "gone", "p": "left out"}.items():
+        assert found[name]["state"] == world.topics()[name]["state"] == state
+        assert found[name]["lag"] is None
+        for command in ("topics", "status"):
+            (row, *_) = [
+                line for line in invoke(command, *M).stdout.splitlines() if line.startswith(f"{name} ")
+            ]
+            assert "?" not in row
+            assert "-" in row.split()
+    assert "a.one: gone: archived once, no more on the source." in invoke("status", *M).stdout
+    world.cluster.stop()
+    (row, *_) = [line for line in invoke("status", *M).stdout.splitlines() if line.startswith("a.one")]
+    assert row.split()[1] == "?"
+
+
 def test_a_topic_that_was_made_anew_shows_its_present_life(world: World) -> None:
     world.run()
     world.cluster.delete_topic("a.one")

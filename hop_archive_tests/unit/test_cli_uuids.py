@@ -115,6 +115,15 @@ def test_the_word_where_may_come_first(place: Path) -> None:
     assert without_where(None) == ""
 
 
+@pytest.mark.parametrize(
+    "condition",
+    ["uuid IN (SELECT uuid FROM messages WHERE size > 1)", "title = 'no where to go'", "not where"],
+)
+def test_the_word_where_anywhere_else_is_the_conditions_own(condition: str) -> None:
+    assert without_where(condition) == condition
+    assert without_where(f"WHERE {condition}") == f" {condition}"
+
+
 def test_a_reader_that_has_enough_ends_it_quietly(catalog: MockCatalog, place: Path) -> None:
     many = list(catalog.select(Query()))
     catalog.adopt(row._replace(uuid=own) for own in uuids(5_000) for row in many[:1])

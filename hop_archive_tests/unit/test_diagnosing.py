@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
@@ -48,7 +49,11 @@ class Source(MockSource):
     """A mock with rights, and ids, of the test's choice."""
 
     rights: frozenset[str] | None = frozenset({"read", "describe"})
+    group_rights: frozenset[str] | None = frozenset({"read"})
     has_ids = True
+
+    def group_access(self) -> frozenset[str] | None:
+        return self.group_rights
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         return dict.fromkeys(self.topics(topics), self.rights)
@@ -72,8 +77,10 @@ def source() -> Source:
 POLICY = TopicPolicy(veto=("sys.*",))
 
 
-def look(source: Source, policy: TopicPolicy = POLICY, *, writable: bool = False) -> list[Check]:
-    return list(examine_source(source, policy, writable=writable))
+def look(
+    source: Source, policy: TopicPolicy = POLICY, *, writable: bool = False, production: bool = False
+) -> list[Check]:
+    return list(examine_source(source, policy, writable=writable, production=production))
 
 
 def test_a_source_that_can_be_read_and_not_written_is_well(source: Source) -> None:
@@ -81,7 +88,7 @@ def test_a_source_that_can_be_read_and_not_written_is_well(source: Source) -> No
     assert set(verdicts(found).values()) == {OK}
     assert named(found, "topics").detail == "1 of 2 topics are archived"
     assert named(found, "reads").detail == "alerts[1] at offset 0"
-    assert named(found, "may write").detail == "no, as it should be"
+    assert named(found, "may write").detail == named(found, "may delete").detail == "no, as it should be"
 
 
 def test_a_source_that_does_not_answer_fails_and_nothing_else_is_asked(source: Source) -> None:
@@ -94,7 +101,7 @@ def test_a_source_that_does_not_answer_fails_and_nothing_else_is_asked(source: S
 
 def test_no_topic_that_is_wanted_is_a_warning(source: Source) -> None:
     found = look(source, TopicPolicy(topics=("other.*",)))
-    assert verdicts(found) == {"answers": OK, "topics": WARNING}
+    assert verdicts(found) == {"answers": OK, "topics": WARNING, "group": OK}
 
 
 def test_topics_that_may_not_be_read_are_a_failure_that_names_them(source: Source) -> None:
@@ -106,7 +113,8 @@ def test_topics_that_may_not_be_read_are_a_failure_that_names_them(source: Sourc
 def test_rights_that_are_not_told_are_not_known_and_reading_is_tried_all_the_same(source: Source) -> None:
     source.rights = None
     found = verdicts(look(source))
-    assert (found["may read"], found["may write"], found["reads"]) == (UNKNOWN, UNKNOWN, OK)
+    assert {found[what] for what in ("may read", "may write", "may delete")} == {UNKNOWN}
+    assert found["reads"] is OK
 
 
 def test_where_nothing_waits_it_is_not_known_whether_reading_works(source: Source) -> None:
@@ -120,20 +128,60 @@ def test_a_cluster_without_topic_ids_is_a_warning(source: Source) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rights", "writable", "verdict"),
+    ("rights", "writable", "production", "write", "delete"),
     [
-        ({"read"}, False, OK),
-        ({"read", "write"}, True, OK),
-        ({"read"}, True, WARNING),
-        ({"read", "write"}, False, WARNING),
-        ({"read", "delete"}, False, WARNING),
+        ({"read"}, False, False, OK, OK),
+        ({"read"}, False, True, OK, OK),
+        ({"read", "write"}, True, False, OK, OK),
+        ({"read", "write", "delete"}, True, False, OK, OK),
+        ({"read"}, True, False, WARNING, OK),
+        ({"read", "write"}, False, False, WARNING, OK),
+        ({"read", "delete"}, False, False, OK, WARNING),
+        ({"read", "write", "delete"}, True, True, WARNING, WARNING),
     ],
 )
-def test_rights_to_write_are_compared_with_what_the_stanza_says(
-    source: Source, rights: set[str], writable: bool, verdict: Verdict
+def test_rights_to_write_and_to_delete_are_each_compared_with_what_the_stanza_says(
+    source: Source, rights: set[str], writable: bool, production: bool, write: Verdict, delete: Verdict
 ) -> None:
     source.rights = frozenset(rights)
-    assert verdicts(look(source, writable=writable))["may write"] is verdict
+    found = verdicts(look(source, writable=writable, production=production))
+    assert (found["may write"], found["may delete"]) == (write, delete)
+
+
+def test_test_topics_are_told_apart_from_archived_ones_be_they_archived_or_not(source: Source) -> None:
+    source.create_topic("sys.my-test")
+    source.rights = frozenset({"read", "write"})
+    found = look(source, replace(POLICY, test_topics=("*-test",)), writable=True)
+    assert named(found, "may write").detail == "yes: archived topics alerts, and test topics sys.my-test"
+    assert named(found, "may read").detail == "all 1 topics"
+
+
+@pytest.mark.parametrize(
+    ("rights", "verdict"), [({"read"}, OK), ({"describe"}, WARNING), (set(), WARNING), (None, UNKNOWN)]
+)
+def test_a_group_that_may_not_be_committed_to_is_a_warning(
+    source: Source, rights: set[str] | None, verdict: Verdict
+) -> None:
+    source.group_rights = None if rights is None else frozenset(rights)
+    assert verdicts(look(source))["group"] is verdict
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [("topics", "topics"), ("access", "may read"), ("watermarks", "reads"), ("group_access", "group")],
+)
+def test_an_error_halfway_is_told_of_what_was_being_looked_at_and_takes_nothing_back(
+    source: Source, call: str, what: str
+) -> None:
+    setattr(source, call, refuse)
+    found = look(source)
+    assert [check.verdict for check in found if check.what == "answers"] == [OK]
+    assert (found[-1].what, found[-1].verdict) == (what, FAILED)
+    assert len({check.what for check in found}) == len(found)
+
+
+def refuse(*_: object) -> NoReturn:
+    raise UnavailableError("It is away.", remedy="Wait.")
 
 
 # The database
@@ -262,12 +310,14 @@ def test_a_store_that_takes_nothing_is_a_failure_with_its_remedy() -> None:
 class Keeping(MockStore):
     """A store in a condition of the test's choice."""
 
-    def __init__(self, versioning: bool | None, why_unknown: str = "") -> None:
+    def __init__(
+        self, versioning: bool | None, why_unknown: str = "", replication: bool | None = None
+    ) -> None:
         super().__init__()
-        self.versioning, self.why_unknown = versioning, why_unknown
+        self.found = StoreCondition(None, versioning, replication, why_unknown)
 
     def condition(self) -> StoreCondition:
-        return StoreCondition(None, self.versioning, None, self.why_unknown)
+        return self.found
 
 
 @pytest.mark.parametrize(
@@ -284,6 +334,26 @@ def test_versions_are_missed_where_they_are_expected(
 ) -> None:
     checks = list(examine_store(Keeping(versioning, why_unknown), keeps_versions=expected))
     assert verdicts(checks)["versioning, replication"] is verdict
+
+
+@pytest.mark.parametrize(
+    ("replication", "why_unknown", "expected", "verdict"),
+    [
+        (True, "", True, OK),
+        (False, "", True, WARNING),
+        (False, "", False, OK),
+        (None, "denied", True, UNKNOWN),
+        (False, "versioning: denied", True, WARNING),
+    ],
+)
+def test_copies_are_missed_where_the_stanza_names_a_bucket_for_them(
+    replication: bool | None, why_unknown: str, expected: bool, verdict: Verdict
+) -> None:
+    versioning = None if why_unknown else True
+    checks = list(examine_store(Keeping(versioning, why_unknown, replication), is_copied=expected))
+    check = named(checks, "versioning, replication")
+    assert check.verdict is verdict
+    assert ("backup_bucket" in check.remedy) is (verdict is WARNING)
 
 
 # Clocks
