@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import counted, duration
 from hop_archive.cli.parts import catalog_of, store_of
@@ -40,7 +41,12 @@ The folder gets:
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument(
+    "folder",
+    type=click.Path(path_type=Path),
+    cls=Explained,
+    help="Where to: a new or empty folder, or that of the snapshot before.",
+)
 @click.option(
     "-T",
     "--topic",

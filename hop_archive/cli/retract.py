@@ -7,6 +7,7 @@ import uuid
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import counted
 from hop_archive.cli.parts import catalog_of
@@ -26,7 +27,15 @@ Ends with 1 where a UUID is not in the catalog.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument("uuids", metavar="UUID...", nargs=-1, required=True, type=click.UUID)
+@click.argument(
+    "uuids",
+    metavar="UUID...",
+    nargs=-1,
+    required=True,
+    type=click.UUID,
+    cls=Explained,
+    help="Which messages.",
+)
 @click.option("--undo", is_flag=True, help="Take the mark away again.")
 @yes_option
 @json_option

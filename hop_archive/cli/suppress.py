@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import counted, size
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
@@ -41,7 +42,15 @@ nothing be deleted, objects of crashed runs that are younger than an hour.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument("uuids", metavar="UUID...", nargs=-1, required=True, type=click.UUID)
+@click.argument(
+    "uuids",
+    metavar="UUID...",
+    nargs=-1,
+    required=True,
+    type=click.UUID,
+    cls=Explained,
+    help="Which messages.",
+)
 @click.option(
     "--reason", metavar="TEXT", required=True, help="Why; kept in the catalog and in the tombstone."
 )
