@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Batch, Outcome, TopicSummary
 from hop_archive.errors import UnavailableError
+from hop_archive.findings import OpenCount
 from hop_archive.planning import lost
 from hop_archive.slices import Lineage, OffsetSet
 from hop_archive.surveying import Survey, survey
@@ -51,11 +52,13 @@ class Status:
         topics: By name: those that are archived now, and those that the catalog knows from before.
         at: When this was asked (UTC).
         source_error: Why lags are not known; '' where they are.
+        findings: What verification found and nobody has settled, by topic and kind.
     """
 
     topics: tuple[TopicStatus, ...]
     at: datetime.datetime
     source_error: str = ""
+    findings: tuple[OpenCount, ...] = ()
 
 
 def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Status:
@@ -93,7 +96,7 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
         )
         for name in names
     ]
-    return Status(tuple(rows), at, source_error)
+    return Status(tuple(rows), at, source_error, tuple(archive.catalog.open_findings(topics)))
 
 
 @dataclass(frozen=True, slots=True)

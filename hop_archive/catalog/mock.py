@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
+from hop_archive.catalog.mock_findings import MockFindings
+from hop_archive.catalog.mock_session import Dealt, Tables
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
     SELECT_TIMEOUT_S,
@@ -36,7 +37,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockSession):
+class MockCatalog(MockFindings):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:

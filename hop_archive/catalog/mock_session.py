@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
+from hop_archive.findings import Finding
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage
@@ -38,6 +39,7 @@ class Tables:
     adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
     duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""

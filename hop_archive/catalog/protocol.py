@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from hop_archive.annotations import Annotations
+from hop_archive.catalog.findings_protocol import FindingsCatalog
 from hop_archive.conditions import CatalogCondition
 from hop_archive.identity import Identity, Known
 from hop_archive.message import TimestampType
@@ -275,7 +276,7 @@ SELECT_TIMEOUT_S = 60.0
 """Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
 
 
-class Catalog(Protocol):
+class Catalog(FindingsCatalog, Protocol):
     """Rows, ledger, duplicates, generations. Each call is one transaction of its own."""
 
     @property

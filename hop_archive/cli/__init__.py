@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "topics": "hop_archive.cli.topics:topics",
     "publish": "hop_archive.cli.publish:publish",
     "verify": "hop_archive.cli.verify:verify",
+    "findings": "hop_archive.cli.findings:findings",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.catalog.protocol import TopicSummary
     from hop_archive.cli.stopping import Stop
+    from hop_archive.findings import OpenCount
     from hop_archive.reporting import Status, TopicStatus
 
 _EPILOG = """\b
@@ -206,10 +207,15 @@ def as_object(found: Status, setup: Setup) -> dict[str, Any]:
     return {
         "headline": headline(found),
         "topics": [_topic_object(one) for one in found.topics],
+        "findings": [_open_object(one) for one in found.findings],
         "source": {"name": setup.selection.source, "error": found.source_error or None},
         "database": setup.selection.database,
         "at": moment(found.at),
     }
+
+
+def _open_object(one: OpenCount) -> dict[str, Any]:
+    return {"topic": one.topic, "kind": one.kind.value, "open": one.number, "since": moment(one.since)}
 
 
 def _topic_object(one: TopicStatus) -> dict[str, Any]:
@@ -255,11 +261,23 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     yield ""
     yield from _times(found.topics)
     yield from _remarks(found.topics)
+    yield from _open(found.findings)
+
+
+def _open(findings: Sequence[OpenCount]) -> Iterator[str]:
+    if findings:
+        rows = [
+            [one.topic or "-", one.kind.value, count(one.number), moment(one.since) or ""] for one in findings
+        ]
+        yield ""
+        yield from table(["TOPIC", "FOUND BY VERIFY", "OPEN", "SINCE"], rows, right=[2])
 
 
 def headline(found: Status) -> str:
     """What matters most, in one line."""
     parts = [*_progress(found), *_losses(found.topics)]
+    if known := sum(one.number for one in found.findings):
+        parts.append(f"{counted(known, 'finding')} of verification open")
     return f"{'; '.join(parts)}."
 
 
