@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from hop_archive.catalog.mock_findings import MockFindings
+from hop_archive.catalog.mock_repairs import MockRepairs
 from hop_archive.catalog.mock_session import Dealt, Tables
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.protocol import (
@@ -37,7 +38,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockFindings):
+class MockCatalog(MockFindings, MockRepairs):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:

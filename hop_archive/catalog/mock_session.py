@@ -40,6 +40,7 @@ class Tables:
     duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    suppressions: dict[uuid.UUID, str] = field(default_factory=dict)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""

@@ -19,6 +19,7 @@ from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import translating
 from hop_archive.catalog.postgres_findings import PostgresFindings
+from hop_archive.catalog.postgres_repairs import PostgresRepairs
 from hop_archive.catalog.postgres_select import Selecting
 from hop_archive.catalog.postgres_session import Tuple
 from hop_archive.catalog.protocol import (
@@ -44,7 +45,7 @@ from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
 
 
-class PostgresCatalog(PostgresFindings):
+class PostgresCatalog(PostgresFindings, PostgresRepairs):
     """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
 
     After a restart of the server the next call works. A commit whose answer was lost raises
