@@ -87,7 +87,8 @@ _OF_OBJECTS = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE)
 def remembered(trouble: Trouble) -> Trouble:
     """The trouble as it is told from others: of an object that is missing or too short, whichever message told it."""
     if trouble.kind in _OF_OBJECTS and trouble.object_key:
-        return trouble._replace(uuid=None, slice=None)
+        many = trouble.object_key.startswith("segments/")
+        return trouble._replace(uuid=None if many else trouble.uuid, slice=None)
     return trouble
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from hop_archive.catalog.protocol import Recorded
+from hop_archive.slices import Slice
 from hop_archive.store.protocol import ObjectInfo
 
 OWN_FOLDER = "hop_archive/"
@@ -15,7 +16,10 @@ OWN_FOLDER = "hop_archive/"
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ALONE = re.compile(rf"(?P<topic>[^/]+)/-?\d+/\d+/\d+/\d+/(?P<uuid>{_UUID})(?:\.\d+)?\.bson")
-_SEGMENT = re.compile(r"segments/(?P<topic>[^/]+)/\d+/\d+/\d{20}-\d{20}(?:\.\d+)?\.bson")
+_SEGMENT = re.compile(
+    r"segments/(?P<topic>[^/]+)/(?P<generation>\d+)/(?P<partition>\d+)/(?P<start>\d{20})-(?P<stop>\d{20})(?:\.\d+)?\.bson"
+)
+_ALTERNATIVE = re.compile(r"(?:\.\d+)?\.bson$")
 
 Keyed = TypeVar("Keyed", Recorded, ObjectInfo)
 
@@ -38,6 +42,23 @@ def uuid_of(key: str) -> uuid.UUID | None:
 def is_segment_key(key: str) -> bool:
     """Tell whether a segment would stand under this key."""
     return _SEGMENT.fullmatch(key) is not None
+
+
+def slice_of(key: str) -> Slice | None:
+    """The offsets whose documents would stand in the segment of this key; None for other keys."""
+    found = _SEGMENT.fullmatch(key)
+    if found is None:
+        return None
+    numbers = (int(found[name]) for name in ("generation", "partition", "start", "stop"))
+    try:
+        return Slice(found["topic"], *numbers)
+    except ValueError:
+        return None
+
+
+def first_key(key: str) -> str:
+    """The key to which this one is an alternative; itself where it is none."""
+    return f"{_ALTERNATIVE.sub('', key)}.bson" if topic_of(key) is not None else key
 
 
 def side_by_side(

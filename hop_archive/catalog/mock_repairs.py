@@ -153,6 +153,8 @@ def _add(tables: Tables, batch: Batch) -> None:
     tables.rows.update((row.uuid, row) for row in batch.rows)
     if batch.duplicates:
         tables.duplicates.setdefault(batch.slice.lineage, []).extend(batch.duplicates)
+    if batch.collisions:
+        tables.collisions.setdefault(batch.slice.lineage, []).extend(batch.collisions)
 
 
 def _refuse_to_hide(entry: LedgerEntry, found: int) -> None:

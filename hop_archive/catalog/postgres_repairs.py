@@ -97,6 +97,9 @@ def _add(connection: psycopg.Connection, batch: Batch, number: int) -> None:
         copy_messages(connection, batch, number)
     if batch.duplicates:
         copy_duplicates(connection, batch, number)
+    for collision in batch.collisions:
+        finding = {"kind": sql.COLLISION, **batch.slice.lineage._asdict(), **collision._asdict()}
+        connection.execute(sql.ADD_COLLISION, finding)
     if batch.rows:
         times = [row.timestamp_ms for row in batch.rows]
         summary = [batch.slice.topic, min(times), max(times), len(batch.rows), batch.size_bytes]

@@ -54,11 +54,12 @@ def test_a_trouble_seen_again_is_one_finding_with_what_was_last_seen(catalog: Ca
 
 
 def test_an_object_that_is_missing_is_so_once_whichever_of_its_messages_told_it(catalog: Catalog) -> None:
-    other = MISSING._replace(uuid=uuid.UUID(int=8), slice=slice_of(4, 5))
-    assert catalog.note_findings([MISSING, other], T0) == [True, True]
+    first = MISSING._replace(object_key="segments/alerts/1/0/x.bson")
+    other = first._replace(uuid=uuid.UUID(int=8), slice=slice_of(4, 5))
+    assert catalog.note_findings([first, other], T0) == [True, True]
     (found,) = noted(catalog)
     assert (found.trouble.object_key, found.trouble.uuid, found.trouble.slice) == (
-        MISSING.object_key,
+        first.object_key,
         None,
         None,
     )
