@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.findings_protocol import Looked
@@ -26,7 +26,10 @@ KINDS_OF = {
 """The kinds of trouble that a complete look in each direction would see, and that are therefore gone if it does not."""
 
 _TOGETHER = 500
-"""Troubles noted in one transaction; few enough to be told soon after they are found."""
+"""Troubles noted in one transaction, at most."""
+
+_SOON_S = 0.5
+"""A trouble that comes so long after the last were noted, in seconds, is noted and told at once."""
 
 
 @dataclass(slots=True)
@@ -39,21 +42,30 @@ class Notebook:
         catalog: Where to.
         now: The clock on the wall.
         keeps: Whether anything is written: False from the start where that is wanted, or after it was refused.
+        monotonic: A clock that never goes back, in seconds.
         accepted: How many of the troubles had been accepted before: these are no longer anybody's work.
     """
 
     catalog: Catalog
     now: Callable[[], datetime.datetime] = utc_now
     keeps: bool = True
+    monotonic: Callable[[], float] = time.monotonic
     accepted: int = 0
 
     def noted(self, troubles: Iterable[Trouble]) -> Iterator[tuple[Trouble, bool]]:
         """Pass troubles on once they are noted, each with whether it is open: False where it was accepted."""
-        coming = iter(troubles)
-        while some := list(islice(coming, _TOGETHER if self.keeps else 1)):
-            opened = self._note(some)
-            self.accepted += len(opened) - sum(opened)
-            yield from zip(some, opened, strict=True)
+        pending: list[Trouble] = []
+        noted_at = float("-inf")
+        try:
+            for trouble in troubles:
+                pending.append(trouble)
+                if len(pending) >= _TOGETHER or self.monotonic() - noted_at > _SOON_S:
+                    some, pending = pending, []
+                    yield from self._note(some)
+                    noted_at = self.monotonic()
+        finally:  # who interrupts a look of hours keeps what it found
+            rest = list(self._note(pending))
+        yield from rest
 
     def close(self, looked: Looked) -> int:
         """Close what a complete look did not see again; how many findings that was."""
@@ -66,17 +78,29 @@ class Notebook:
             self._give_up(error)
             return 0
 
-    def _note(self, some: list[Trouble]) -> list[bool]:
-        if self.keeps:
+    def _note(self, some: list[Trouble]) -> list[tuple[Trouble, bool]]:
+        opened = [True] * len(some)
+        if self.keeps and some:
             try:
-                return list(self.catalog.note_findings(some, self.now()))
+                opened = list(self.catalog.note_findings(some, self.now()))
             except ForbiddenError as error:
                 self._give_up(error)
-        return [True] * len(some)
+        self.accepted += len(opened) - sum(opened)
+        return list(zip(some, opened, strict=True))
 
     def _give_up(self, error: ForbiddenError) -> None:
         log.warning("What is found is not remembered: %s", error)
         self.keeps = False
+
+
+def noted_pass(
+    notebook: Notebook, look: Callable[[], Iterable[Trouble]], of: Pass, *, whole: bool = True
+) -> Iterator[tuple[Trouble, bool]]:
+    """Note what one look finds, each with whether it is open; what a whole look did not see again is closed at its end."""
+    yield from notebook.noted(look())
+    if whole:
+        for looked in of.looked():
+            notebook.close(looked)
 
 
 @dataclass(frozen=True, slots=True)

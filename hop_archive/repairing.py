@@ -11,11 +11,14 @@ import enum
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from hop_archive import verifying
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.findings import Finding, Kind, Trouble
 from hop_archive.mending import GoneError, Means, NotMendedError, Planned, plan_object
+from hop_archive.noting import Notebook, Pass, noted_pass
+from hop_archive.selecting import Query
 from hop_archive.settling import (
     plan_count,
     plan_foreign,
@@ -24,6 +27,7 @@ from hop_archive.settling import (
     plan_orphan,
     plan_unarchived,
 )
+from hop_archive.verifying import Verification
 
 PLANS: Mapping[Kind, Callable[[Means, Trouble], Planned]] = {
     Kind.MISSING_OBJECT: plan_object,
@@ -112,6 +116,25 @@ def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
                 told = f"{mending.fate.value} on {at:%Y-%m-%d %H:%M} UTC: {mending.how}"
                 wanted.catalog.resolve_findings([finding.number], told, at)
             yield mending
+
+
+def verify_first(means: Means, topics: Collection[str] = (), *, deep: bool = False) -> Iterator[Trouble]:
+    """Look at objects, ledger, and the backup where there is one, and note what is found; ``deep``: at every document.
+
+    Raises:
+        ConfigurationError: A topic means none.
+        UnavailableError: A server does not answer. What was yielded is noted.
+    """
+    wanted = Verification(means.catalog, means.store, Query(tuple(topics)), backup=means.backup)
+    notebook = Notebook(means.catalog)
+    looks = {"objects": verifying.objects, "ledger": verifying.ledger}
+    looks |= {"documents": verifying.documents} if deep else {}
+    looks |= {"backup": verifying.backup_objects} if means.backup is not None else {}
+    bucket = means.backup.bucket if means.backup is not None else ""
+    for name, look in looks.items():
+        of = Pass(name, topics or None, notebook.now(), wanted.grace_s, bucket)
+        found = noted_pass(notebook, lambda look=look: look(wanted), of)  # type: ignore[misc] # bound here
+        yield from (trouble for trouble, is_open in found if is_open)
 
 
 _GONE = "it was not found any more"

@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "publish": "hop_archive.cli.publish:publish",
     "verify": "hop_archive.cli.verify:verify",
     "findings": "hop_archive.cli.findings:findings",
+    "repair": "hop_archive.cli.repair:repair",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",

@@ -72,7 +72,7 @@ def findings(
         if accepted:
             _accept(catalog, accepted, because)
             return
-        found = catalog.findings(topics or None, _kinds(kinds), open_only=not every, limit=limit)
+        found = catalog.findings(topics or None, chosen_kinds(kinds), open_only=not every, limit=limit)
         if _shown(found, as_json=as_json):
             ctx.exit(1)
 
@@ -89,7 +89,12 @@ def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
     click.echo(f"Accepted {counted(done, 'finding')} of {len(set(numbers))}; the rest is not open.")
 
 
-def _kinds(names: tuple[str, ...]) -> list[Kind] | None:
+def chosen_kinds(names: tuple[str, ...]) -> list[Kind] | None:
+    """The kinds of these names; None where none is named.
+
+    Raises:
+        ConfigurationError: There is no such kind.
+    """
     from hop_archive.findings import Kind
 
     known = {kind.value: kind for kind in Kind}

@@ -228,20 +228,17 @@ def _whole(
     wanted: Verification, notebook: Notebook, name: str, look: Direction, spared: Collection[str] = ()
 ) -> Told:
     """Look in one direction; what was not seen again is closed when that is done, unless only some was looked at."""
-    from hop_archive.noting import KINDS_OF, Pass
+    from hop_archive.noting import KINDS_OF, Pass, noted_pass
     from hop_archive.selecting import Query
 
-    began = notebook.now()
-    topics = wanted.topics() if wanted.query.topics and name != "source" else None
-    if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
+    if name not in KINDS_OF:  # what was sent is known to nobody else: no look of ours could see it again
         yield from ((trouble, True) for trouble in look(wanted))
         return
-    yield from notebook.noted(look(wanted))
+    topics = wanted.topics() if wanted.query.topics and name != "source" else None
+    backup = wanted.backup.bucket if wanted.backup is not None else ""
+    of = Pass(name, topics, notebook.now(), wanted.grace_s, backup, spared)
     is_whole = replace(wanted.query, topics=()) == Query() and not (name == "source" and wanted.query.topics)
-    if is_whole and name in KINDS_OF:
-        backup = wanted.backup.bucket if wanted.backup is not None else ""
-        for looked in Pass(name, topics, began, wanted.grace_s, backup, spared).looked():
-            notebook.close(looked)
+    yield from noted_pass(notebook, lambda: look(wanted), of, whole=is_whole)
 
 
 @dataclass(slots=True)
