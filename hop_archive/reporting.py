@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Batch, Outcome, TopicSummary
+from hop_archive.catalog.scrubs_protocol import VerifiedShare
 from hop_archive.errors import UnavailableError
 from hop_archive.findings import OpenCount
 from hop_archive.planning import lost
@@ -53,12 +54,14 @@ class Status:
         at: When this was asked (UTC).
         source_error: Why lags are not known; '' where they are.
         findings: What verification found and nobody has settled, by topic and kind.
+        shares: How much of each topic was read and compared by scrubbing.
     """
 
     topics: tuple[TopicStatus, ...]
     at: datetime.datetime
     source_error: str = ""
     findings: tuple[OpenCount, ...] = ()
+    shares: tuple[VerifiedShare, ...] = ()
 
 
 def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Status:
@@ -96,7 +99,13 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
         )
         for name in names
     ]
-    return Status(tuple(rows), at, source_error, tuple(archive.catalog.open_findings(topics)))
+    return Status(
+        tuple(rows),
+        at,
+        source_error,
+        tuple(archive.catalog.open_findings(topics)),
+        tuple(archive.catalog.verified_shares(topics)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import datetime
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive, utc_now
@@ -240,7 +240,11 @@ def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> 
         known: Bucket and key of objects whose trouble was told already: they are left out.
     """
     chosen = wanted.catalog.select(wanted.query, Order.PLACE)
-    rows = (row for row in chosen if (row.bucket, row.object_key) not in known)
+    yield from of_rows(wanted, (row for row in chosen if (row.bucket, row.object_key) not in known))
+
+
+def of_rows(wanted: Verification, rows: Iterable[Row]) -> Iterator[Trouble]:
+    """Fetch the document of each of these rows and compare it with the row; finds what ``documents`` finds."""
     for found in fetch_documents(wanted.store, rows):
         wanted.checked.counts["messages"] += 1
         wanted.checked.counts["bytes"] += len(found.body)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
+from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.findings import Finding
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
@@ -41,6 +42,7 @@ class Tables:
     collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     suppressions: dict[uuid.UUID, str] = field(default_factory=dict)
+    verified: list[VerifiedRange] = field(default_factory=list)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""

@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "verify": "hop_archive.cli.verify:verify",
     "findings": "hop_archive.cli.findings:findings",
     "repair": "hop_archive.cli.repair:repair",
+    "scrub": "hop_archive.cli.scrub:scrub",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",

@@ -14,6 +14,7 @@ import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, counted, duration, moment, size, table, timestamp
+from hop_archive.cli.scrub import age, sentence
 from hop_archive.errors import MissingSettingError, UnavailableError
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def as_object(found: Status, setup: Setup) -> dict[str, Any]:
         "headline": headline(found),
         "topics": [_topic_object(one) for one in found.topics],
         "findings": [_open_object(one) for one in found.findings],
+        "scrub": age(found.shares),
         "source": {"name": setup.selection.source, "error": found.source_error or None},
         "database": setup.selection.database,
         "at": moment(found.at),
@@ -260,8 +262,10 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     yield from _counts(found.topics)
     yield ""
     yield from _times(found.topics)
-    yield from _remarks(found.topics)
     yield from _open(found.findings)
+    yield ""
+    yield sentence(age(found.shares))
+    yield from _remarks(found.topics)
 
 
 def _open(findings: Sequence[OpenCount]) -> Iterator[str]:

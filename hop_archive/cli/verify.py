@@ -132,7 +132,7 @@ def verify(
     _refuse_what_only_deep_knows(query, deep=deep)
     asks_source = "source" in directions
     setup = chosen.setup("database", "store", *(("source",) if asks_source else ()))
-    with _opened(setup, query, grace_s) as wanted:
+    with opened(setup, query, grace_s) as wanted:
         checks = [*_directions(setup, directions or _DEFAULT), *_against_sent(sent_file)]
         notebook = _notebook(wanted, no_record=no_record)
         report = _Report(wanted, notebook, as_json=as_json)
@@ -153,7 +153,12 @@ def _refuse_what_only_deep_knows(query: Query, *, deep: bool) -> None:
 
 
 @contextlib.contextmanager
-def _opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]:
+def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]:
+    """Open and check what is to be verified; closed when the block ends.
+
+    Raises:
+        HopArchiveError: Catalog or store cannot be reached, or is not as it ought to be.
+    """
     from hop_archive.opening import open_backup
     from hop_archive.verifying import Verification
 
@@ -251,7 +256,7 @@ class _Report:
     found: int = 0
 
     def show(self, troubles: Told) -> None:
-        with _progress(self.wanted):
+        with progress(self.wanted):
             if self.as_json:
                 self._show_json(troubles)
             else:
@@ -332,7 +337,7 @@ def as_object(trouble: Trouble) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _progress(wanted: Verification) -> Iterator[None]:
+def progress(wanted: Verification) -> Iterator[None]:
     """On a terminal, a line that counts; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield

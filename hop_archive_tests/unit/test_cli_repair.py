@@ -94,3 +94,22 @@ def test_a_source_that_nobody_named_is_not_asked(directory: Path) -> None:
     assert ran.exit_code == 1
     assert "good in none of: the store itself" in ran.stdout
     assert "Kafka" not in ran.stdout
+
+
+def test_a_scrub_reads_a_share_and_says_how_old_the_oldest_check_is(directory: Path) -> None:
+    assert "Nothing was scrubbed so far." in invoke("status", *M).stdout
+    ran = invoke("scrub", "-D", "m", "-S", "m", "--days", "4", "--json")
+    assert ran.exit_code == 0
+    told = json.loads(ran.stdout)
+    assert 0 < told["scrub"]["never"] < told["scrub"]["offsets"]
+    ran = invoke("scrub", "-D", "m", "-S", "m", "--days", "1")
+    assert "100.0% of the archive was read again, the oldest check at 20" in ran.stdout
+    assert json.loads(invoke("status", *M, "--json").stdout)["scrub"]["never"] == 0
+
+
+def test_a_scrub_that_finds_something_ends_with_1_and_remembers_it(directory: Path) -> None:
+    key, _ = drop(directory)
+    ran = invoke("scrub", "-D", "m", "-S", "m", "--days", "1")
+    assert ran.exit_code == 1
+    assert key in ran.stdout
+    assert key in invoke("findings", "-D", "m").stdout
