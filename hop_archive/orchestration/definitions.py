@@ -6,29 +6,52 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from hop_archive.orchestration import truth
 from hop_archive.orchestration.assets import archive, archived_messages
-from hop_archive.orchestration.checks import coverage_has_no_holes, lag_within_bounds, nothing_lost
+from hop_archive.orchestration.checks import (
+    coverage_has_no_holes,
+    lag_within_bounds,
+    no_open_findings,
+    nothing_lost,
+    objects_present,
+    scrubbed_in_time,
+)
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
-from hop_archive.orchestration.resources import ArchiveResource, PacingResource
+from hop_archive.orchestration.resources import ArchiveResource, BackupResource, PacingResource
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
 
 
 def build_definitions(**resource_overrides: object) -> dg.Definitions:
-    """The definitions, with resources replaced by name: ``archive``, ``pacing``, ``hand_over``."""
+    """The definitions, with resources replaced by name: ``archive``, ``backup``, ``pacing``, ``hand_over``."""
     resources: Mapping[str, object] = {
         "archive": ArchiveResource(),
+        "backup": BackupResource(),
         "pacing": PacingResource(),
         "hand_over": HandOver(),
     }
     return dg.Definitions(
-        assets=[archived_messages, archive],
-        asset_checks=[nothing_lost, coverage_has_no_holes, lag_within_bounds],
-        jobs=[archive_topic, archive_quiet_topics, check_archive, merge_ledger, purge_old_runs],
+        assets=[archived_messages, archive, *truth.ASSETS],
+        asset_checks=[
+            nothing_lost,
+            coverage_has_no_holes,
+            lag_within_bounds,
+            objects_present,
+            no_open_findings,
+            scrubbed_in_time,
+        ],
+        jobs=[
+            archive_topic,
+            archive_quiet_topics,
+            check_archive,
+            merge_ledger,
+            purge_old_runs,
+            *truth.JOBS,
+        ],
         sensors=[topic_partitions, kafka_offsets],
-        schedules=[check_often, merge_daily, purge_daily],
+        schedules=[check_often, merge_daily, purge_daily, *truth.SCHEDULES],
         # What people and backfills start is in one process too: a process for each step would cost seconds
         # each, and several at once would hold several times the memory that a run may.
         executor=dg.in_process_executor,
