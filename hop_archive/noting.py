@@ -132,6 +132,15 @@ class Pass:
             return
         young = self.began - datetime.timedelta(seconds=self.grace_s)
         others = [kind for kind in kinds if kind not in orphans]
-        yield Looked(others, self.began, self.topics, not_bucket=self.backup_bucket, spared=self.spared)
+        # What Kafka was found to hold otherwise names no object: only reading it again could tell.
+        spared = (*self.spared, "") if self.direction == "documents" else self.spared
+        yield Looked(
+            others,
+            self.began,
+            self.topics,
+            not_bucket=self.backup_bucket,
+            spared=spared,
+            of_no_message=self.direction == "source",
+        )
         if len(others) < len(kinds):
             yield Looked(orphans, self.began, self.topics, young_since=young)

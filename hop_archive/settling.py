@@ -395,6 +395,12 @@ def plan_unarchived(means: Means, trouble: Trouble) -> Planned:
     """
     where = trouble.slice
     assert where is not None
+    if trouble.uuid is not None:  # a message that Kafka was seen to deliver
+        if _has_any(means, where):
+            raise GoneError
+        raise NotMendedError(
+            "the ledger says that nothing is there, and Kafka delivers a message: a person decides"
+        )
     entries = [e for e in means.catalog.ledger([where.topic]) if e.slice.lineage == where.lineage]
     if not where.offsets - OffsetSet.of((e.slice.start, e.slice.stop) for e in entries):
         raise GoneError

@@ -406,7 +406,7 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
 
     What arrived since the last run counts as not archived as well: right after a run there should be none.
     """
-    seen = survey(archive, _topics_at(wanted, archive) if wanted.query.topics else None)
+    seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
     for lineage, known in sorted(seen.knowledge.items()):
         wanted.checked.counts["offsets"] += max(0, known.watermarks.stable - known.watermarks.low)
         for start, stop in lost(known):
@@ -417,7 +417,7 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
             yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
 
 
-def _topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
+def topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
     """The topics that are meant, whether the catalog knows them by now or not.
 
     A name means the topic, vetoed or not; a glob means those that are archived.

@@ -21,6 +21,7 @@ class Looked:
         bucket: The one bucket whose objects were looked at; '' for any.
         not_bucket: A bucket whose objects were not looked at; '' for none.
         spared: Keys of objects that were left out.
+        of_no_message: Only what is about no single message was looked at.
         young_since: Objects may have been too young to be judged; what was first seen since this moment stays open.
     """
 
@@ -30,6 +31,7 @@ class Looked:
     bucket: str = ""
     not_bucket: str = ""
     spared: Collection[str] = ()
+    of_no_message: bool = False
     young_since: datetime.datetime | None = None
 
 

@@ -109,6 +109,7 @@ def _is_unseen(one: Finding, looked: Looked) -> bool:
         and (not looked.not_bucket or trouble.bucket != looked.not_bucket)
         and trouble.object_key not in looked.spared
         and one.last_seen < looked.since
+        and not (looked.of_no_message and trouble.uuid)
         and (looked.young_since is None or one.first_seen < looked.young_since)
     )
 

@@ -69,6 +69,7 @@ class PostgresFindings(Session):
             "not_bucket": looked.not_bucket,
             "spared": list(looked.spared),
             "since": looked.since,
+            "of_no_message": looked.of_no_message,
             "young_since": looked.young_since,
             "how": how,
             "at": at,

@@ -72,6 +72,7 @@ CLOSE_UNSEEN = """
           AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
           AND (%(bucket)s = '' OR bucket = %(bucket)s) AND (%(not_bucket)s = '' OR bucket IS DISTINCT FROM %(not_bucket)s)
           AND coalesce(key, '') <> ALL(%(spared)s::text[]) AND last_seen < %(since)s
+          AND (NOT %(of_no_message)s OR uuid IS NULL)
           AND (%(young_since)s::timestamptz IS NULL OR first_seen < %(young_since)s)
 """
 """Index: findings_open_idx, which holds open ones only."""

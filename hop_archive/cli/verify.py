@@ -46,13 +46,16 @@ Examples:
       and fetches these messages, and compares each with its row
   hop-archive verify -H hop-prod -D aws-prod-db -S s3-prod --direction source
       whatever Kafka still holds is archived
+  hop-archive verify -H hop-prod -D aws-prod-db -S s3-prod --direction source --deep --sample 1000
+      and of each partition about 1,000 messages are what was archived
 
 \b
 Directions:
   objects   catalog and store against each other, by listing, nothing fetched
   backup    the catalog against the backup bucket, likewise
   ledger    no holes, sums right, numbers those of the rows
-  source    what Kafka holds now is archived; what has just arrived counts too
+  source    what Kafka holds now is archived; what has just arrived counts too;
+            with --deep, it is read again and compared with the rows
 
 \b
 What may be found:
@@ -86,7 +89,18 @@ An interrupted run keeps what it found, and ends with 130.
     multiple=True,
     help="What to compare; may be given again.  [default: objects and ledger]",
 )
-@click.option("--deep", is_flag=True, help="Fetch every selected document, too, and compare it with its row.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Fetch every selected document, too, and compare it with its row; with --direction source, read what Kafka "
+    "holds again, and compare that.",
+)
+@click.option(
+    "--sample",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help="With --direction source --deep: about so many messages of each partition.  [default: all]",
+)
 @click.option(
     "--sent",
     "sent_file",
@@ -118,6 +132,7 @@ def verify(
     directions: tuple[str, ...],
     *,
     deep: bool,
+    sample: int | None,
     sent_file: Path | None,
     grace_s: float,
     no_record: bool,
@@ -134,9 +149,11 @@ def verify(
     setup = chosen.setup("database", "store", *(("source",) if asks_source else ()))
     with opened(setup, query, grace_s) as wanted:
         checks = [*_directions(setup, directions or _DEFAULT), *_against_sent(sent_file)]
+        if asks_source and deep:
+            checks.append(("reread", lambda wanted: _reread(setup, wanted, sample)))
         notebook = _notebook(wanted, no_record=no_record)
         report = _Report(wanted, notebook, as_json=as_json)
-        report.show(_found(wanted, notebook, checks, deep=deep))
+        report.show(_found(wanted, notebook, checks, deep=deep and set(directions) != {"source"}))
     if report.found:
         ctx.exit(1)
 
@@ -213,6 +230,13 @@ def _of_source(setup: Setup, wanted: Verification) -> Iterator[Trouble]:
         yield from verifying.source(wanted, archive)
 
 
+def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[Trouble]:
+    from hop_archive import rereading
+
+    with contextlib.closing(setup.open()) as archive:
+        yield from rereading.source_documents(wanted, archive, sample)
+
+
 def _found(wanted: Verification, notebook: Notebook, directions: list[Named], *, deep: bool) -> Told:
     from hop_archive import verifying
 
@@ -236,8 +260,11 @@ def _whole(
     from hop_archive.noting import KINDS_OF, Pass, noted_pass
     from hop_archive.selecting import Query
 
-    if name not in KINDS_OF:  # what was sent is known to nobody else: no look of ours could see it again
+    if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
         yield from ((trouble, True) for trouble in look(wanted))
+        return
+    if name not in KINDS_OF:
+        yield from notebook.noted(look(wanted))
         return
     topics = wanted.topics() if wanted.query.topics and name != "source" else None
     backup = wanted.backup.bucket if wanted.backup is not None else ""

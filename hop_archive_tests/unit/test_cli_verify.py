@@ -235,3 +235,15 @@ def test_a_role_that_may_only_read_is_told_once_and_verification_goes_on(
     assert ran.exit_code == 1
     assert all(key in ran.output for key in keys)
     assert ran.output.count("is not remembered") == 1
+
+
+def test_a_deep_look_at_the_source_reads_it_again(directory: Path) -> None:
+    ran = invoke("verify", *M, "--direction", "source", "--deep", "--json")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["findings"]) == (0, [])
+    assert told["checked"]["messages read again"] > 50
+    assert "messages" not in told["checked"]
+    few = json.loads(
+        invoke("verify", *M, "--direction", "source", "--deep", "--sample", "1", "--json").stdout
+    )
+    assert 0 < few["checked"]["messages read again"] < told["checked"]["messages read again"]
