@@ -10,6 +10,7 @@ from itertools import groupby
 
 from hop_archive.catalog.mock_findings import MockFindings
 from hop_archive.catalog.mock_repairs import MockRepairs
+from hop_archive.catalog.mock_reports import MockReports
 from hop_archive.catalog.mock_scrubs import MockScrubs
 from hop_archive.catalog.mock_session import Dealt, Tables
 from hop_archive.catalog.objects import Named, joined
@@ -39,7 +40,7 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockFindings, MockRepairs, MockScrubs):
+class MockCatalog(MockFindings, MockRepairs, MockReports, MockScrubs):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:

@@ -19,6 +19,7 @@ from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import translating
 from hop_archive.catalog.postgres_findings import PostgresFindings
 from hop_archive.catalog.postgres_repairs import PostgresRepairs
+from hop_archive.catalog.postgres_reports import PostgresReports
 from hop_archive.catalog.postgres_rows import row_from
 from hop_archive.catalog.postgres_scrubs import PostgresScrubs
 from hop_archive.catalog.postgres_select import Selecting
@@ -45,7 +46,7 @@ from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
 
 
-class PostgresCatalog(PostgresFindings, PostgresRepairs, PostgresScrubs):
+class PostgresCatalog(PostgresFindings, PostgresRepairs, PostgresReports, PostgresScrubs):
     """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
 
     After a restart of the server the next call works. A commit whose answer was lost raises

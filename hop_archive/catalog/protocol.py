@@ -22,6 +22,7 @@ from hop_archive.catalog.records import (
     TopicSummary,
 )
 from hop_archive.catalog.repairs_protocol import RepairsCatalog
+from hop_archive.catalog.reports_protocol import ReportsCatalog
 from hop_archive.catalog.scrubs_protocol import ScrubsCatalog
 from hop_archive.conditions import CatalogCondition
 from hop_archive.identity import Identity, Known
@@ -49,7 +50,7 @@ SELECT_TIMEOUT_S = 60.0
 """Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
 
 
-class Catalog(FindingsCatalog, RepairsCatalog, ScrubsCatalog, Protocol):
+class Catalog(FindingsCatalog, RepairsCatalog, ReportsCatalog, ScrubsCatalog, Protocol):
     """Rows, ledger, duplicates, generations. Each call is one transaction of its own."""
 
     @property

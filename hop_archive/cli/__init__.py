@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "findings": "hop_archive.cli.findings:findings",
     "repair": "hop_archive.cli.repair:repair",
     "scrub": "hop_archive.cli.scrub:scrub",
+    "report": "hop_archive.cli.report:report",
     "doctor": "hop_archive.cli.doctor:doctor",
     "list": "hop_archive.cli.stanzas:list_stanzas",
     "migrate": "hop_archive.cli.migrate:migrate",

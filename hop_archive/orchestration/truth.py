@@ -19,6 +19,7 @@ from hop_archive.noting import Notebook
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.repairing import Repair, repair, verify_first
+from hop_archive.report_page import gather, markdown
 from hop_archive.scrubbing import DAYS, Scrub, scrub
 from hop_archive.selecting import Query
 from hop_archive.store.protocol import Store
@@ -182,6 +183,36 @@ def _days(since: datetime.datetime | None, now: datetime.datetime) -> float:
     return 0.0 if since is None else round((now - since) / datetime.timedelta(days=1), 2)
 
 
+class ReportConfig(dg.Config):
+    """What to report."""
+
+    days: int = Field(default=30, ge=1, description="The last so many days.")
+
+
+@dg.asset(
+    deps=[ASSET_KEY],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    description="The archive by topic, in the last days: messages, bytes, lag, lost, duplicates, verified share. "
+    "hop-archive report writes the same with plots.",
+)
+def archive_report(config: ReportConfig, archive: dg.ResourceParam[Archive]) -> dg.MaterializeResult[None]:
+    """Ask the catalog, and write a table. Again: the same, as of then."""
+    with told():
+        found = gather(archive.catalog, archive.now(), config.days)
+    return dg.MaterializeResult(
+        metadata={
+            "report": dg.MetadataValue.md(markdown(found)),
+            "topics": len(found.topics),
+            "messages": sum(sum(one.messages.values()) for one in found.topics),
+            "bytes": sum(sum(one.size_bytes.values()) for one in found.topics),
+            "lost": sum(sum(one.lost.values()) for one in found.topics),
+            "duplicates": sum(sum(one.duplicates.values()) for one in found.topics),
+            "open_findings": sum(one.open_findings for one in found.topics),
+        }
+    )
+
+
 verify_job = dg.define_asset_job(
     "verify",
     selection=dg.AssetSelection.assets(verification),
@@ -201,6 +232,21 @@ repair_job = dg.define_asset_job(
     description="Shows how open findings would be mended; with dry_run: false, mends them.",
 )
 
+report_job = dg.define_asset_job(
+    "report_archive",
+    selection=dg.AssetSelection.assets(archive_report),
+    executor_def=dg.in_process_executor,
+    description="Reports the archive by topic, in the last days.",
+)
+
+report_daily = dg.ScheduleDefinition(
+    name="report_daily",
+    job=report_job,
+    cron_schedule="7 13 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Reports once a day, after the scrub (UTC).",
+)
+
 verify_often = dg.ScheduleDefinition(
     name="verify_often",
     job=verify_job,
@@ -217,6 +263,6 @@ scrub_nightly = dg.ScheduleDefinition(
     description="Reads a thirtieth of all documents once a day, at a quiet hour for American observatories (UTC).",
 )
 
-ASSETS = (verification, scrubbing, repairs)
-JOBS = (verify_job, scrub_job, repair_job)
-SCHEDULES = (verify_often, scrub_nightly)
+ASSETS = (verification, scrubbing, repairs, archive_report)
+JOBS = (verify_job, scrub_job, repair_job, report_job)
+SCHEDULES = (verify_often, scrub_nightly, report_daily)

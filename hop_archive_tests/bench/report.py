@@ -11,6 +11,7 @@ from hop_archive_tests.bench.measures import Speed
 
 PUT, MESSAGE = "raw put", "layout message"
 LISTING, CONSUME, SEGMENT = "raw listing", "raw consume", "layout segment"
+LISTED, SHALLOW, DEEP = "raw listing of them", "verify", "verify --deep"
 
 WHAT: Mapping[str, str] = {
     PUT: "obstore, 64 in flight, put-if-absent",
@@ -18,11 +19,16 @@ WHAT: Mapping[str, str] = {
     LISTING: "obstore, all keys of this run",
     CONSUME: "confluent-kafka",
     SEGMENT: "Kafka to committed rows, 10,000 an object",
+    LISTED: "obstore, the objects of layout message",
+    SHALLOW: "those, joined with their rows, nothing fetched",
+    DEEP: "documents in segments, fetched and compared",
 }
-UNIT: Mapping[str, str] = {PUT: "objects/s", LISTING: "keys/s"}
+UNIT: Mapping[str, str] = {PUT: "objects/s", LISTING: "keys/s", LISTED: "keys/s", SHALLOW: "objects/s"}
 
 MESSAGE_SHARE = 0.8
 SEGMENT_RATE = 20_000.0
+SHALLOW_SHARE = 0.7
+DEEP_RATE = 20_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,17 @@ class Result:
         return statistics.median(self.ratios) if self.ratios else None
 
 
+def _shallow(taken: Mapping[str, Sequence[Speed]]) -> Result:
+    ratios = _ratios(taken[SHALLOW], taken[LISTED])
+    met = statistics.median(ratios) >= SHALLOW_SHARE
+    return Result(SHALLOW, taken[SHALLOW], LISTED, ratios, f">= {SHALLOW_SHARE:.0%} of {LISTED}", met)
+
+
+def _deep(taken: Mapping[str, Sequence[Speed]]) -> Result:
+    met = statistics.median(speed.per_s for speed in taken[DEEP]) >= DEEP_RATE
+    return Result(DEEP, taken[DEEP], goal=f">= {DEEP_RATE:,.0f}/s", met=met)
+
+
 def results(taken: Mapping[str, Sequence[Speed]]) -> list[Result]:
     """What was measured, compared and judged."""
     by_put, by_consume = _ratios(taken[MESSAGE], taken[PUT]), _ratios(taken[SEGMENT], taken[CONSUME])
@@ -78,6 +95,9 @@ def results(taken: Mapping[str, Sequence[Speed]]) -> list[Result]:
         Result(LISTING, taken[LISTING]),
         Result(CONSUME, taken[CONSUME]),
         Result(SEGMENT, taken[SEGMENT], CONSUME, by_consume, segment_goal, rate >= SEGMENT_RATE),
+        Result(LISTED, taken[LISTED]),
+        _shallow(taken),
+        _deep(taken),
     ]
 
 

@@ -37,6 +37,9 @@ def test_ratios_are_of_the_same_round_and_goals_are_judged_by_the_median() -> No
             report.LISTING: speeds(80_000),
             report.CONSUME: speeds(400_000, 200_000, 300_000),
             report.SEGMENT: speeds(19_000, 21_000, 40_000),
+            report.LISTED: speeds(80_000, 80_000, 80_000),
+            report.SHALLOW: speeds(60_000, 60_000, 8),
+            report.DEEP: speeds(5_000, 5_000, 30_000),
         }
     )
     named = {one.name: one for one in found}
@@ -45,7 +48,8 @@ def test_ratios_are_of_the_same_round_and_goals_are_judged_by_the_median() -> No
     assert (named[report.SEGMENT].rate, named[report.SEGMENT].met) == (21_000, True)
     table = "\n".join(report.lines(found))
     assert "75% of raw put" in table
-    assert table.count("MISSED") == table.count(": met") == 1
+    assert (named[report.SHALLOW].met, named[report.DEEP].met) == (True, False)
+    assert table.count("MISSED") == table.count(": met") == 2
 
 
 @pytest.mark.local

@@ -34,6 +34,7 @@ def test_each_job_runs_alone_with_no_configuration_and_finds_nothing_in_a_sound_
     assert run(broken, "verify", "verification")["found"] == 0
     assert run(broken, "scrub", "scrubbing")["found"] == 0
     assert run(broken, "repair", "repairs") == {}
+    assert BUSY in run(broken, "report_archive", "archive_report")["report"]
 
 
 def test_a_repair_changes_nothing_unless_it_is_told_to(broken: Ruin) -> None:

@@ -42,7 +42,7 @@ PURE = {
 } | {"hop_archive.catalog.records"}
 ADAPTERS = ("hop_archive.catalog", "hop_archive.source", "hop_archive.store")
 PROTOCOLS = {f"{adapter}.protocol" for adapter in ADAPTERS} | {
-    f"hop_archive.catalog.{concern}_protocol" for concern in ("findings", "repairs", "scrubs")
+    f"hop_archive.catalog.{concern}_protocol" for concern in ("findings", "repairs", "reports", "scrubs")
 }
 # What makes sources, catalogs, stores and logs of stanzas; no use case may ask for these by itself.
 OPENERS = {f"hop_archive.{name}" for name in ("configuration", "logs", "opening", "sampling")}
