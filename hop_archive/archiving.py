@@ -386,7 +386,7 @@ class _Writer:
         return [_settle(self._archive, p.reading) for p in group]
 
 
-_Placed: TypeAlias = tuple[str, int | None]
+Placed: TypeAlias = tuple[str, int | None]
 """Key of the object that a document is in, and its position there (None: it is the whole object)."""
 
 
@@ -404,7 +404,7 @@ def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision])
     batch = Batch(
         reading.slice,
         rows=[
-            _row(reading.slice.generation, archive.store.bucket, *parts)
+            row_of(reading.slice.generation, archive.store.bucket, *parts)
             for parts in zip(documents, bodies, places, strict=True)
         ],
         duplicates=[_duplicate(d) for d in decisions if d.duplicate_of is not None],
@@ -430,14 +430,14 @@ def _document(archive: Archive, decision: Decision) -> Document:
 
 def _one_by_one(
     _: Slice, documents: Sequence[Document], bodies: Sequence[bytes]
-) -> tuple[list[_Placed], list[NewObject]]:
+) -> tuple[list[Placed], list[NewObject]]:
     keys = [object_key(d.message.topic, d.message.timestamp_ms, d.uuid) for d in documents]
     return [(key, None) for key in keys], [NewObject(*pair) for pair in zip(keys, bodies, strict=True)]
 
 
 def _in_segment(
     s: Slice, _: Sequence[Document], bodies: Sequence[bytes]
-) -> tuple[list[_Placed], list[NewObject]]:
+) -> tuple[list[Placed], list[NewObject]]:
     if not bodies:
         return [], []
     key = segment_key(s.topic, s.generation, s.partition, s.start, s.stop)
@@ -445,7 +445,8 @@ def _in_segment(
     return [(key, position) for position in positions], [NewObject(key, b"".join(bodies))]
 
 
-def _row(generation: int, bucket: str, document: Document, body: bytes, place: _Placed) -> Row:
+def row_of(generation: int, bucket: str, document: Document, body: bytes, place: Placed) -> Row:
+    """The catalog row of a document that stands in a place in a bucket."""
     message = document.message
     return Row(
         topic=message.topic,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import uuid
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hop_archive.slices import Slice
@@ -44,3 +46,58 @@ class Trouble(NamedTuple):
     bucket: str = ""
     object_key: str = ""
     slice: Slice | None = None
+
+
+class Finding(NamedTuple):
+    """A trouble as the catalog remembers it: one, however often it was seen.
+
+    Attributes:
+        number: Its number in the catalog.
+        trouble: What is wrong, as it was last seen.
+        first_seen: When it was found first (UTC).
+        last_seen: When it was found last (UTC).
+        resolved_at: When it was mended, accepted, or not found any more (UTC); None while it is open.
+        resolution: What became of it; '' while it is open.
+    """
+
+    number: int
+    trouble: Trouble
+    first_seen: datetime.datetime
+    last_seen: datetime.datetime
+    resolved_at: datetime.datetime | None = None
+    resolution: str = ""
+
+
+class OpenCount(NamedTuple):
+    """How many findings of one kind are open in one topic, and since when."""
+
+    topic: str
+    kind: Kind
+    number: int
+    since: datetime.datetime
+
+
+ACCEPTED = "accepted: "
+"""How the resolution of a trouble begins with which a person decided to live: seen again, it is not opened again."""
+
+_OF_OBJECTS = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE)
+"""An object is missing once, however many of its documents were asked for."""
+
+
+def remembered(trouble: Trouble) -> Trouble:
+    """The trouble as it is told from others: of an object that is missing or too short, whichever message told it."""
+    if trouble.kind in _OF_OBJECTS and trouble.object_key:
+        many = trouble.object_key.startswith("segments/")
+        return trouble._replace(uuid=None if many else trouble.uuid, slice=None)
+    return trouble
+
+
+def distinct(troubles: Iterable[Trouble]) -> list[Trouble]:
+    """The troubles as they are remembered, each once; where one was told in several ways, with all that was told."""
+    found: dict[Trouble, dict[str, None]] = {}
+    for one in map(remembered, troubles):
+        found.setdefault(one._replace(detail=""), {})[one.detail] = None
+    return [
+        one._replace(detail="; ".join(details if one.slice or not one.object_key else list(details)[:1]))
+        for one, details in found.items()
+    ]

@@ -20,6 +20,7 @@ _SEGMENT = re.compile(
     r"segments/(?P<topic>[^/]+)/(?P<generation>\d+)/(?P<partition>\d+)/(?P<start>\d{20})-(?P<stop>\d{20})(?:\.\d+)?\.bson"
 )
 _ATTEMPT = re.compile(r"\.(\d+)\.bson\Z")
+_ALTERNATIVE = re.compile(r"(?:\.\d+)?\.bson$")
 
 Keyed = TypeVar("Keyed", Recorded, ObjectInfo)
 
@@ -57,6 +58,11 @@ def attempt_of(key: str) -> int:
     """Which alternative of its name a key is: 0 is the name itself."""
     found = _ATTEMPT.search(key)
     return int(found[1]) if found and topic_of(key) is not None else 0
+
+
+def first_key(key: str) -> str:
+    """The key to which this one is an alternative; itself where it is none."""
+    return f"{_ALTERNATIVE.sub('', key)}.bson" if topic_of(key) is not None else key
 
 
 def side_by_side(

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Batch, Outcome, TopicSummary
+from hop_archive.catalog.scrubs_protocol import VerifiedShare
 from hop_archive.errors import UnavailableError
+from hop_archive.findings import OpenCount
 from hop_archive.planning import lost
 from hop_archive.slices import Lineage, OffsetSet
 from hop_archive.surveying import Survey, survey
@@ -68,11 +70,15 @@ class Status:
         topics: By name: those that are archived now, and those that the catalog knows from before.
         at: When this was asked (UTC).
         source_error: Why lags are not known; '' where they are.
+        findings: What verification found and nobody has settled, by topic and kind.
+        shares: How much of each topic was read and compared by scrubbing.
     """
 
     topics: tuple[TopicStatus, ...]
     at: datetime.datetime
     source_error: str = ""
+    findings: tuple[OpenCount, ...] = ()
+    shares: tuple[VerifiedShare, ...] = ()
 
 
 def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Status:
@@ -113,7 +119,13 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
         )
         for name in names
     ]
-    return Status(tuple(rows), at, source_error)
+    return Status(
+        tuple(rows),
+        at,
+        source_error,
+        tuple(archive.catalog.open_findings(topics)),
+        tuple(archive.catalog.verified_shares(topics)),
+    )
 
 
 def state_by_policy(name: str, policy: TopicPolicy) -> State:

@@ -11,7 +11,7 @@ import datetime
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive, utc_now
@@ -255,7 +255,11 @@ def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> 
         known: Bucket and key of objects whose trouble was told already: they are left out.
     """
     chosen = wanted.catalog.select(wanted.query, Order.PLACE)
-    rows = (row for row in chosen if (row.bucket, row.object_key) not in known)
+    yield from of_rows(wanted, (row for row in chosen if (row.bucket, row.object_key) not in known))
+
+
+def of_rows(wanted: Verification, rows: Iterable[Row]) -> Iterator[Trouble]:
+    """Fetch the document of each of these rows and compare it with the row; finds what ``documents`` finds."""
     for found in fetch_documents(wanted.store, rows):
         wanted.checked.counts["messages"] += 1
         wanted.checked.counts["bytes"] += len(found.body)
@@ -417,7 +421,7 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
 
     What arrived since the last run counts as not archived as well: right after a run there should be none.
     """
-    seen = survey(archive, _topics_at(wanted, archive) if wanted.query.topics else None)
+    seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
     for lineage, known in sorted(seen.knowledge.items()):
         wanted.checked.counts["offsets"] += max(0, known.watermarks.stable - known.watermarks.low)
         for start, stop in lost(known):
@@ -428,7 +432,7 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
             yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
 
 
-def _topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
+def topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
     """The topics that are meant, whether the catalog knows them by now or not.
 
     A name means the topic, vetoed or not; a glob means those that are archived.

@@ -1,4 +1,4 @@
--- Who may do what in the catalog's database: archiver, reader, cleaner. None of them owns a table.
+-- Who may do what in the catalog's database: archiver, reader, cleaner, repairer. None of them owns a table.
 --
 -- Run it as the owner of the tables (who runs hop-archive migrate) or an administrator, in that database, after
 -- hop-archive migrate, and again after an upgrade that has migrations; it changes nothing that is right already:
@@ -15,19 +15,20 @@
 DO $do$
 DECLARE wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['hop_archive_archiver', 'hop_archive_reader', 'hop_archive_cleaner'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['hop_archive_archiver', 'hop_archive_reader', 'hop_archive_cleaner',
+                                  'hop_archive_repairer'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
         END IF;
     END LOOP;
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO hop_archive_archiver, hop_archive_reader, hop_archive_cleaner',
-                   current_schema());
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO hop_archive_archiver, hop_archive_reader, hop_archive_cleaner,'
+                   ' hop_archive_repairer', current_schema());
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
     -- All may read all, Alembic's table too: each program looks there whether the catalog is what it needs.
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO hop_archive_archiver, hop_archive_reader,'
-                   ' hop_archive_cleaner', current_schema());
-    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_cleaner',
-                   current_schema());
+                   ' hop_archive_cleaner, hop_archive_repairer', current_schema());
+    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_cleaner,'
+                   ' hop_archive_repairer', current_schema());
 END
 $do$;
 
@@ -56,3 +57,10 @@ GRANT INSERT ON suppressions TO hop_archive_cleaner;
 -- Reading a test topic dry records what it skips, and so what is known of the topic.
 GRANT INSERT ON generations TO hop_archive_cleaner;
 GRANT INSERT, UPDATE ON observed TO hop_archive_cleaner;
+
+-- The repairer mends what verification found: it corrects rows, puts back those that the ledger counts, and makes
+-- ledger and summary right. It takes away no message; of duplicates only what repeats the row at its own offset.
+GRANT INSERT, UPDATE ON messages TO hop_archive_repairer;
+GRANT INSERT, DELETE ON duplicates TO hop_archive_repairer;
+GRANT INSERT, UPDATE ON batches, topics, findings TO hop_archive_repairer;
+GRANT INSERT, UPDATE, DELETE ON verified TO hop_archive_repairer;

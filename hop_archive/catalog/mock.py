@@ -8,9 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from hop_archive.catalog.mock_findings import MockFindings
 from hop_archive.catalog.mock_rebuilding import MockRebuilding
 from hop_archive.catalog.mock_removals import MockRemovals
+from hop_archive.catalog.mock_repairs import MockRepairs
+from hop_archive.catalog.mock_reports import MockReports
 from hop_archive.catalog.mock_restores import MockRestores
+from hop_archive.catalog.mock_scrubs import MockScrubs
 from hop_archive.catalog.mock_select import place_of, selected
 from hop_archive.catalog.mock_session import Dealt, Tables
 from hop_archive.catalog.mock_snapshots import MockSnapshots
@@ -41,7 +45,16 @@ def _count(offsets: Iterable[int], within: Slice) -> int:
     return sum(within.start <= offset < within.stop for offset in offsets)
 
 
-class MockCatalog(MockRebuilding, MockRemovals, MockRestores, MockSnapshots):
+class MockCatalog(
+    MockFindings,
+    MockRebuilding,
+    MockRemovals,
+    MockRepairs,
+    MockReports,
+    MockRestores,
+    MockScrubs,
+    MockSnapshots,
+):
     """A catalog as good as the real one to everything that uses it, but for speed and for size.
 
     Args:

@@ -12,13 +12,12 @@ from typing import Any
 
 from hop_archive.catalog.mock_select import selected
 from hop_archive.catalog.mock_session import MockSession
-from hop_archive.catalog.protocol import Duplicate
 from hop_archive.catalog.restores_protocol import Measure, Restore
 from hop_archive.errors import ConflictError
 from hop_archive.message import TimestampType
 from hop_archive.selecting import Query
 from hop_archive.shared_state import usable
-from hop_archive.slices import Lineage, Slice
+from hop_archive.slices import Lineage
 
 _RUNNING = "running"
 
@@ -80,14 +79,6 @@ class MockRestores(MockSession):
             sum(row.timestamp_ms == 0 for row in rows),
             sum(row.timestamp_type is TimestampType.APPEND for row in rows),
         )
-
-    def duplicates_in(self, place: Slice, limit: int) -> Sequence[Duplicate]:
-        """The first ``limit`` of the recorded duplicates in a slice, by offset."""
-        with self._state.read() as tables:
-            found = [
-                d for d in tables.duplicates.get(place.lineage, ()) if place.start <= d.offset < place.stop
-            ]
-        return sorted(found, key=lambda one: one.offset)[:limit]
 
     def begin_restore(self, fingerprint: str, target: str, request: Mapping[str, Any]) -> Restore:
         """The running restore of this fingerprint, or a new one."""

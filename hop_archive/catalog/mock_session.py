@@ -13,7 +13,9 @@ from typing import TypeAlias
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
 from hop_archive.catalog.removals_protocol import Suppression
 from hop_archive.catalog.restores_protocol import Restore
+from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.catalog.snapshots_protocol import Snapshot
+from hop_archive.findings import Finding
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage
@@ -56,6 +58,8 @@ class Tables:
     snapshots: dict[tuple[str, str, str], Snapshot] = field(default_factory=dict)
     condemned: dict[tuple[str, str], Doom] = field(default_factory=dict)
     suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    verified: list[VerifiedRange] = field(default_factory=list)
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""

@@ -13,14 +13,18 @@ from typing import Any
 import psycopg
 from psycopg.errors import UndefinedTable, UniqueViolation
 
-from hop_archive.annotations import Annotations
 from hop_archive.catalog import sql
 from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import translating
+from hop_archive.catalog.postgres_findings import PostgresFindings
 from hop_archive.catalog.postgres_rebuilding import Reinstating
 from hop_archive.catalog.postgres_removals import PostgresRemovals
+from hop_archive.catalog.postgres_repairs import PostgresRepairs
+from hop_archive.catalog.postgres_reports import PostgresReports
 from hop_archive.catalog.postgres_restores import PostgresRestores
+from hop_archive.catalog.postgres_rows import row_from
+from hop_archive.catalog.postgres_scrubs import PostgresScrubs
 from hop_archive.catalog.postgres_select import Selecting
 from hop_archive.catalog.postgres_session import Tuple
 from hop_archive.catalog.postgres_snapshots import PostgresSnapshots
@@ -41,13 +45,21 @@ from hop_archive.catalog.protocol import (
 from hop_archive.conditions import OLDEST, TABLES, CatalogCondition
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
-from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetRange, OffsetSet, Slice
 
 
-class PostgresCatalog(PostgresRemovals, PostgresRestores, PostgresSnapshots, Reinstating):
+class PostgresCatalog(
+    PostgresFindings,
+    PostgresRemovals,
+    PostgresRepairs,
+    PostgresReports,
+    PostgresRestores,
+    PostgresScrubs,
+    PostgresSnapshots,
+    Reinstating,
+):
     """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
 
     After a restart of the server the next call works. A commit whose answer was lost raises
@@ -174,7 +186,7 @@ class PostgresCatalog(PostgresRemovals, PostgresRestores, PostgresSnapshots, Rei
 
     def rows(self, topic: str) -> Iterator[Row]:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
-        return map(_row, self._stream(sql.ROWS, topic))
+        return map(row_from, self._stream(sql.ROWS, topic))
 
     def topics(self) -> Sequence[str]:
         """The topics that have rows, whatever their summaries say; sorted by bytes."""
@@ -196,13 +208,13 @@ class PostgresCatalog(PostgresRemovals, PostgresRestores, PostgresSnapshots, Rei
     def find(self, own: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""
         found = self._fetch(sql.FIND, [own])
-        return _row(found[0]) if found else None
+        return row_from(found[0]) if found else None
 
     def select(
         self, query: Query, order: Order = Order.PLACE, *, timeout_s: float = SELECT_TIMEOUT_S
     ) -> Iterator[Row]:
         """The rows that ``query`` means, streamed in ``order``; see ``Catalog.select``. Holds one connection."""
-        return map(_row, Selecting(self._server, self._connections, query, timeout_s).stream(order))
+        return map(row_from, Selecting(self._server, self._connections, query, timeout_s).stream(order))
 
     def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
         """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
@@ -358,27 +370,3 @@ def _times(batch: Batch) -> tuple[int | None, int | None]:
 
 def _finding(where: Slice, collision: Collision) -> dict[str, Any]:
     return {"kind": sql.COLLISION, **where.lineage._asdict(), **collision._asdict()}
-
-
-def _row(found: Tuple) -> Row:
-    topic, generation, partition, offset, timestamp_ms, clock, own, is_client_uuid, digest, *rest = found
-    key, bucket, position, size_bytes, crc32, message_crc32, *described, retracted = rest
-    return Row(
-        topic,
-        generation,
-        partition,
-        offset,
-        timestamp_ms,
-        None if clock is None else TimestampType(clock),
-        own,
-        is_client_uuid,
-        digest,
-        key,
-        bucket,
-        position,
-        size_bytes,
-        crc32,
-        message_crc32,
-        Annotations(*described),
-        retracted,
-    )

@@ -24,7 +24,7 @@ def copy_messages(connection: psycopg.Connection, batch: Batch, number: int) -> 
     Raises:
         psycopg.errors.UniqueViolation: A UUID or an offset has a row already.
     """
-    rows = ((*_message(row), number) for row in batch.rows)
+    rows = ((*message_columns(row), number) for row in batch.rows)
     _copy(connection, sql.COPY_MESSAGES, sql.MESSAGE_COLUMNS, rows)
 
 
@@ -44,7 +44,7 @@ def copy_to_stage(connection: psycopg.Connection, rows: Iterable[Row]) -> None:
     with connection.cursor() as cursor, cursor.copy(sql_rebuilding.COPY_STAGED) as copy:
         copy.set_types([*sql.MESSAGE_COLUMNS.values()])
         for row in rows:
-            copy.write_row(_message(row))
+            copy.write_row(message_columns(row))
 
 
 def _copy(
@@ -59,7 +59,7 @@ def _copy(
             copy.write_row(row)
 
 
-def _message(row: Row) -> tuple[Any, ...]:
+def message_columns(row: Row) -> tuple[Any, ...]:
     """What of a row is in the table, in the order of ``sql.MESSAGE_COLUMNS``."""
     notes = row.annotations
     return (

@@ -13,11 +13,10 @@ from hop_archive.catalog import sql, sql_restores
 from hop_archive.catalog.postgres_errors import translating
 from hop_archive.catalog.postgres_select import Selecting
 from hop_archive.catalog.postgres_session import Session
-from hop_archive.catalog.protocol import Duplicate
 from hop_archive.catalog.restores_protocol import Measure, Restore
 from hop_archive.errors import ConflictError
 from hop_archive.selecting import Query
-from hop_archive.slices import Lineage, Slice
+from hop_archive.slices import Lineage
 
 
 class PostgresRestores(Session):
@@ -51,11 +50,6 @@ class PostgresRestores(Session):
     def measure(self, query: Query, *, timeout_s: float) -> Measure:
         """How much ``query`` means, by one aggregate for each of its places and topics."""
         return Selecting(self._server, self._connections, query, timeout_s).measured()
-
-    def duplicates_in(self, place: Slice, limit: int) -> Sequence[Duplicate]:
-        """The first ``limit`` of the recorded duplicates in a slice, by offset."""
-        bounds = {**place.lineage._asdict(), "start": place.start, "stop": place.stop, "limit": limit}
-        return [Duplicate(*found) for found in self._fetch(sql_restores.DUPLICATES_IN, bounds)]
 
     def begin_restore(self, fingerprint: str, target: str, request: Mapping[str, Any]) -> Restore:
         """The running restore of this fingerprint, or a new one."""

@@ -22,14 +22,6 @@ MEASURE_ADOPTED = (
 )
 """Of one topic's adopted rows. Index: messages_adopted_idx."""
 
-DUPLICATES_IN = """
-    SELECT "offset", timestamp, uuid, reason FROM duplicates
-    WHERE topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s
-          AND "offset" >= %(start)s AND "offset" < %(stop)s
-    ORDER BY "offset" LIMIT %(limit)s
-"""
-"""Index: duplicates_pkey, in its order."""
-
 _COLUMNS = "id, fingerprint, target, request, progress, outcome, report, started_at, updated_at"
 
 BEGIN = """

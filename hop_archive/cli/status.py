@@ -14,12 +14,14 @@ import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, counted, duration, moment, size, table, timestamp
+from hop_archive.cli.scrub import age, sentence
 from hop_archive.errors import MissingSettingError, UnavailableError
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.catalog.protocol import TopicSummary
     from hop_archive.cli.stopping import Stop
+    from hop_archive.findings import OpenCount
     from hop_archive.reporting import Status, TopicStatus
 
 _EPILOG = """\b
@@ -213,10 +215,16 @@ def as_object(found: Status, setup: Setup) -> dict[str, Any]:
     return {
         "headline": headline(found),
         "topics": [_topic_object(one) for one in found.topics],
+        "findings": [_open_object(one) for one in found.findings],
+        "scrub": age(found.shares),
         "source": {"name": setup.selection.source, "error": found.source_error or None},
         "database": setup.selection.database,
         "at": moment(found.at),
     }
+
+
+def _open_object(one: OpenCount) -> dict[str, Any]:
+    return {"topic": one.topic, "kind": one.kind.value, "open": one.number, "since": moment(one.since)}
 
 
 def _topic_object(one: TopicStatus) -> dict[str, Any]:
@@ -262,12 +270,26 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     yield from _counts(found.topics, unknown="?" if found.source_error else "-")
     yield ""
     yield from _times(found.topics)
+    yield from _open(found.findings)
+    yield ""
+    yield sentence(age(found.shares))
     yield from _remarks(found.topics)
+
+
+def _open(findings: Sequence[OpenCount]) -> Iterator[str]:
+    if findings:
+        rows = [
+            [one.topic or "-", one.kind.value, count(one.number), moment(one.since) or ""] for one in findings
+        ]
+        yield ""
+        yield from table(["TOPIC", "FOUND BY VERIFY", "OPEN", "SINCE"], rows, right=[2])
 
 
 def headline(found: Status) -> str:
     """What matters most, in one line."""
     parts = [*_progress(found), *_losses(found.topics)]
+    if known := sum(one.number for one in found.findings):
+        parts.append(f"{counted(known, 'finding')} of verification open")
     return f"{'; '.join(parts)}."
 
 

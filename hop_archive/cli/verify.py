@@ -7,8 +7,8 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,13 @@ from hop_archive.payloads import harmless
 
 if TYPE_CHECKING:
     from hop_archive.findings import Trouble
+    from hop_archive.noting import Notebook
     from hop_archive.selecting import Query
     from hop_archive.verifying import Verification
 
     Direction = Callable[[Verification], Iterator[Trouble]]
+    Named = tuple[str, Direction]
+    Told = Iterator[tuple[Trouble, bool]]
 
 _TOLD = 100_000
 """So many objects with a trouble are told only once where they are fetched as well; beyond, twice."""
@@ -43,13 +46,16 @@ Examples:
       and fetches these messages, and compares each with its row
   hop-archive verify -H hop-prod -D aws-prod-db -S s3-prod --direction source
       whatever Kafka still holds is archived
+  hop-archive verify -H hop-prod -D aws-prod-db -S s3-prod --direction source --deep --sample 1000
+      and of each partition about 1,000 messages are what was archived
 
 \b
 Directions:
   objects   catalog and store against each other, by listing, nothing fetched
   backup    the catalog against the backup bucket, likewise
   ledger    no holes, sums right, numbers those of the rows
-  source    what Kafka holds now is archived; what has just arrived counts too
+  source    what Kafka holds now is archived; what has just arrived counts too;
+            with --deep, it is read again and compared with the rows
 
 \b
 What may be found:
@@ -63,11 +69,13 @@ What may be found:
   count_mismatch   a number is not that of the rows that it counts
   not_archived     Kafka holds it, and the ledger does not cover it
   lost             gone from Kafka before it was archived
-What is missing or damaged can be copied back from the backup bucket, if there
-is one, under the same key. The archive replaces no object by itself.
+What is found is remembered in the database, each trouble once however often it
+is seen, until it is mended, accepted, or a complete look does not see it any
+more: hop-archive findings shows it, hop-archive repair mends what can be.
 
 \b
-Ends with 1 where anything is found, and with 0 where nothing is.
+Ends with 1 where anything is found that nobody accepted, and with 0 where not.
+An interrupted run keeps what it found, and ends with 130.
 """
 
 
@@ -81,7 +89,18 @@ Ends with 1 where anything is found, and with 0 where nothing is.
     multiple=True,
     help="What to compare; may be given again.  [default: objects and ledger]",
 )
-@click.option("--deep", is_flag=True, help="Fetch every selected document, too, and compare it with its row.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Fetch every selected document, too, and compare it with its row; with --direction source, read what Kafka "
+    "holds again, and compare that.",
+)
+@click.option(
+    "--sample",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help="With --direction source --deep: about so many messages of each partition.  [default: all]",
+)
 @click.option(
     "--sent",
     "sent_file",
@@ -98,6 +117,11 @@ Ends with 1 where anything is found, and with 0 where nothing is.
     show_default=True,
     help="Objects younger than this may belong to a batch that is being archived: not told as orphans.",
 )
+@click.option(
+    "--no-record",
+    is_flag=True,
+    help="Do not remember in the database what is found; nor that something is not found any more.",
+)
 @json_option
 @click.pass_context
 def verify(
@@ -108,31 +132,34 @@ def verify(
     directions: tuple[str, ...],
     *,
     deep: bool,
+    sample: int | None,
     sent_file: Path | None,
     grace_s: float,
+    no_record: bool,
     as_json: bool,
 ) -> None:
     """Check that the archive is as its catalog says: nothing missing, nothing damaged, nothing unaccounted for.
 
-    Reads, and changes nothing; archiving may go on meanwhile. Objects are compared by listing both sides in the same
+    Changes nothing but the list of findings; archiving may go on meanwhile. Objects are compared by listing both sides in the same
     order, not by a request for each; memory stays the same however many there are. Options other than --topic select
     what --deep fetches.
     """
     _refuse_what_only_deep_knows(query, deep=deep)
     asks_source = "source" in directions
     setup = chosen.setup("database", "store", *(("source",) if asks_source else ()))
-    with _opened(setup, query, grace_s) as wanted:
+    with opened(setup, query, grace_s) as wanted:
         checks = [*_directions(setup, directions or _DEFAULT), *_against_sent(sent_file)]
-        report = _Report(wanted, as_json=as_json)
-        report.show(_found(wanted, checks, deep=deep))
+        if asks_source and deep:
+            checks.append(("reread", lambda wanted: _reread(setup, wanted, sample)))
+        notebook = _notebook(wanted, no_record=no_record)
+        report = _Report(wanted, notebook, as_json=as_json)
+        report.show(_found(wanted, notebook, checks, deep=deep and set(directions) != {"source"}))
     if report.found:
         ctx.exit(1)
 
 
 def _refuse_what_only_deep_knows(query: Query, *, deep: bool) -> None:
     """Otherwise a narrow selection would seem to have been looked at, and was not."""
-    from dataclasses import replace
-
     from hop_archive.selecting import Query
 
     if not deep and replace(query, topics=()) != Query():
@@ -143,7 +170,12 @@ def _refuse_what_only_deep_knows(query: Query, *, deep: bool) -> None:
 
 
 @contextlib.contextmanager
-def _opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]:
+def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]:
+    """Open and check what is to be verified; closed when the block ends.
+
+    Raises:
+        HopArchiveError: Catalog or store cannot be reached, or is not as it ought to be.
+    """
     from hop_archive.opening import open_backup
     from hop_archive.verifying import Verification
 
@@ -155,14 +187,18 @@ def _opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification
             yield Verification(catalog, store, query, grace_s, backup=backup)
 
 
-def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Direction]:
+def _notebook(wanted: Verification, *, no_record: bool) -> Notebook:
+    from hop_archive.noting import Notebook
+
+    return Notebook(wanted.catalog, keeps=not no_record)
+
+
+def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Named]:
     from hop_archive import verifying
 
-    for name in names:
-        if name == "source":
-            yield lambda wanted: _of_source(setup, wanted)
-        else:
-            yield {"objects": verifying.objects, "backup": _of_backup, "ledger": verifying.ledger}[name]
+    there = {"objects": verifying.objects, "backup": _of_backup, "ledger": verifying.ledger}
+    for name in dict.fromkeys(names):
+        yield name, there[name] if name in there else lambda wanted: _of_source(setup, wanted)
 
 
 def _of_backup(wanted: Verification) -> Iterator[Trouble]:
@@ -177,14 +213,14 @@ def _of_backup(wanted: Verification) -> Iterator[Trouble]:
     yield from verifying.backup_objects(wanted)
 
 
-def _against_sent(file: Path | None) -> list[Direction]:
+def _against_sent(file: Path | None) -> list[Named]:
     from hop_archive import verifying
     from hop_archive.comparing import read_sent
 
     if file is None:
         return []
     recorded = read_sent(file)
-    return [lambda wanted: verifying.sent(wanted, recorded)]
+    return [("sent", lambda wanted: verifying.sent(wanted, recorded))]
 
 
 def _of_source(setup: Setup, wanted: Verification) -> Iterator[Trouble]:
@@ -194,17 +230,47 @@ def _of_source(setup: Setup, wanted: Verification) -> Iterator[Trouble]:
         yield from verifying.source(wanted, archive)
 
 
-def _found(wanted: Verification, directions: list[Direction], *, deep: bool) -> Iterator[Trouble]:
+def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[Trouble]:
+    from hop_archive import rereading
+
+    with contextlib.closing(setup.open()) as archive:
+        yield from rereading.source_documents(wanted, archive, sample)
+
+
+def _found(wanted: Verification, notebook: Notebook, directions: list[Named], *, deep: bool) -> Told:
     from hop_archive import verifying
 
     told: set[tuple[str, str]] = set()
-    for direction in directions:
-        for trouble in direction(wanted):
+    for name, direction in directions:
+        for trouble, is_open in _whole(wanted, notebook, name, direction):
             if deep and trouble.object_key and len(told) < _TOLD:
                 told.add((trouble.bucket, trouble.object_key))
-            yield trouble
+            yield trouble, is_open
     if deep:
-        yield from verifying.documents(wanted, told)
+        spared = {key for _, key in told}
+        yield from _whole(
+            wanted, notebook, "documents", lambda wanted: verifying.documents(wanted, told), spared
+        )
+
+
+def _whole(
+    wanted: Verification, notebook: Notebook, name: str, look: Direction, spared: Collection[str] = ()
+) -> Told:
+    """Look in one direction; what was not seen again is closed when that is done, unless only some was looked at."""
+    from hop_archive.noting import KINDS_OF, Pass, noted_pass
+    from hop_archive.selecting import Query
+
+    if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
+        yield from ((trouble, True) for trouble in look(wanted))
+        return
+    if name not in KINDS_OF:
+        yield from notebook.noted(look(wanted))
+        return
+    topics = wanted.topics() if wanted.query.topics and name != "source" else None
+    backup = wanted.backup.bucket if wanted.backup is not None else ""
+    of = Pass(name, topics, notebook.now(), wanted.grace_s, backup, spared)
+    is_whole = replace(wanted.query, topics=()) == Query() and not (name == "source" and wanted.query.topics)
+    yield from noted_pass(notebook, lambda: look(wanted), of, whole=is_whole)
 
 
 @dataclass(slots=True)
@@ -212,11 +278,12 @@ class _Report:
     """Prints troubles as they are found, and what was looked at."""
 
     wanted: Verification
+    notebook: Notebook
     as_json: bool
     found: int = 0
 
-    def show(self, troubles: Iterator[Trouble]) -> None:
-        with _progress(self.wanted):
+    def show(self, troubles: Told) -> None:
+        with progress(self.wanted):
             if self.as_json:
                 self._show_json(troubles)
             else:
@@ -225,12 +292,13 @@ class _Report:
         if not self.as_json:
             click.echo(self._summary())
 
-    def _counted(self, troubles: Iterator[Trouble]) -> Iterator[Trouble]:
-        for trouble in troubles:
-            self.found += 1
-            yield trouble
+    def _counted(self, troubles: Told) -> Iterator[Trouble]:
+        for trouble, is_open in troubles:
+            if is_open:
+                self.found += 1
+                yield trouble
 
-    def _show_json(self, troubles: Iterator[Trouble]) -> None:
+    def _show_json(self, troubles: Told) -> None:
         """One object, written as it is found: there may be more troubles than memory should hold."""
         counted_ones = self._counted(troubles)
         first = list(itertools.islice(counted_ones, 1))  # what cannot even begin prints nothing
@@ -254,7 +322,18 @@ class _Report:
         if not looked:
             return f"There is nothing to verify in {where}."
         verdict = counted(self.found, "trouble") + " found" if self.found else "Nothing is wrong"
-        return f"{verdict} in {where}: looked at {looked}{fetched}."
+        return f"{verdict} in {where}: looked at {looked}{fetched}.{self._beyond()}"
+
+    def _beyond(self) -> str:
+        """What else is known: troubles that were accepted, and open ones that this look was not for."""
+        accepted = self.notebook.accepted
+        told = f" {counted(accepted, 'trouble')} accepted before." if accepted else ""
+        try:
+            known = sum(one.number for one in self.wanted.catalog.open_findings())
+        except HopArchiveError:
+            return told
+        more = known - self.found if self.notebook.keeps else 0
+        return f"{told} {count(more)} more known: hop-archive findings." if more > 0 else told
 
 
 def line(trouble: Trouble) -> str:
@@ -285,7 +364,7 @@ def as_object(trouble: Trouble) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _progress(wanted: Verification) -> Iterator[None]:
+def progress(wanted: Verification) -> Iterator[None]:
     """On a terminal, a line that counts; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield

@@ -1,5 +1,6 @@
 """Asset checks: what must hold of the whole archive, over all topics."""
 
+import datetime
 from collections.abc import Sequence
 
 import dagster as dg
@@ -8,9 +9,11 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import LedgerEntry, Outcome
+from hop_archive.findings import Kind, OpenCount
 from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.failures import told
 from hop_archive.reporting import holes
+from hop_archive.scrubbing import DAYS
 from hop_archive.surveying import BEFORE_FIRST_SIGHT, survey
 
 _MOST_SHOWN = 100
@@ -77,6 +80,90 @@ def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> 
         if behind
         else None,
         metadata={"waiting": sum(pending.values()), **where},
+    )
+
+
+_OBJECTS = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE, Kind.CORRUPT_OBJECT)
+_HARMLESS = (Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT, Kind.NOT_ARCHIVED)
+
+
+@dg.asset_check(
+    asset=the_archive.key,
+    description="No object is missing, cut short or damaged, as far as the jobs verify and scrub have looked.",
+)
+def objects_present(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
+    """Red while verification's findings of objects are open, by topic."""
+    with told():
+        found = [one for one in archive.catalog.open_findings() if one.kind in _OBJECTS]
+    return _of_findings(found, dg.AssetCheckSeverity.ERROR)
+
+
+@dg.asset_check(
+    asset=the_archive.key,
+    description="Nothing else that verification found is open: the jobs verify and scrub look, repair mends.",
+)
+def no_open_findings(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
+    """Red while findings are open, by topic; yellow where all is archived and only something too much is there."""
+    with told():
+        found = [one for one in archive.catalog.open_findings() if one.kind not in _OBJECTS]
+    harmless = all(one.kind in _HARMLESS for one in found)
+    return _of_findings(found, dg.AssetCheckSeverity.WARN if harmless else dg.AssetCheckSeverity.ERROR)
+
+
+class ScrubBounds(dg.Config):
+    """How long ago a document may have been read last."""
+
+    days: float = Field(
+        default=DAYS + 5, gt=0, description="Most days since a document was compared with its row."
+    )
+
+
+@dg.asset_check(
+    asset=the_archive.key,
+    description="What was once read and compared is so again within the days that are set.",
+)
+def scrubbed_in_time(config: ScrubBounds, archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
+    """Yellow where the job scrub does not keep up, by topic."""
+    with told():
+        shares = archive.catalog.verified_shares()
+    before = archive.now() - datetime.timedelta(days=config.days)
+    late = [one for one in shares if one.oldest is not None and one.oldest < before]
+    rows = [
+        dg.TableRecord({"topic": one.topic, "oldest_check": one.oldest.isoformat(timespec="minutes")})
+        for one in late[:_MOST_SHOWN]
+        if one.oldest is not None
+    ]
+    counts = {"never_read_offsets": sum(one.never for one in shares)}
+    return dg.AssetCheckResult(
+        passed=not late,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"In {len(late)} topics the oldest check is more than {config.days:g} days ago."
+        if late
+        else None,
+        metadata={**counts, **({"late": dg.MetadataValue.table(rows)} if rows else {})},
+    )
+
+
+def _of_findings(found: Sequence[OpenCount], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+    rows = [
+        dg.TableRecord(
+            {
+                "topic": one.topic,
+                "kind": one.kind.value,
+                "open": one.number,
+                "since": one.since.isoformat(timespec="seconds"),
+            }
+        )
+        for one in found[:_MOST_SHOWN]
+    ]
+    number = sum(one.number for one in found)
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=severity,
+        description=f"{number} findings in {len({one.topic for one in found})} topics are open."
+        if found
+        else None,
+        metadata={"open": number, **({"by_topic": dg.MetadataValue.table(rows)} if rows else {})},
     )
 
 

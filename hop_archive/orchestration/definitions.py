@@ -6,13 +6,21 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from hop_archive.orchestration import truth
 from hop_archive.orchestration.assets import archive, archived_messages
 from hop_archive.orchestration.catalog_snapshots import catalog_as_parquet, catalog_snapshot, snapshot_daily
-from hop_archive.orchestration.checks import coverage_has_no_holes, lag_within_bounds, nothing_lost
+from hop_archive.orchestration.checks import (
+    coverage_has_no_holes,
+    lag_within_bounds,
+    no_open_findings,
+    nothing_lost,
+    objects_present,
+    scrubbed_in_time,
+)
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
 from hop_archive.orchestration.rebuilding import rebuild_catalog, rebuilt_catalog
-from hop_archive.orchestration.resources import ArchiveResource, PacingResource
+from hop_archive.orchestration.resources import ArchiveResource, BackupResource, PacingResource
 from hop_archive.orchestration.restoring import TargetsResource, restore_job, restored_topics
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
@@ -21,9 +29,13 @@ from hop_archive.orchestration.snapshots import snapshot_hourly, source_snapshot
 
 
 def build_definitions(**resource_overrides: object) -> dg.Definitions:
-    """The definitions, with resources replaced by name: ``archive``, ``pacing``, ``hand_over``, ``targets``."""
+    """The definitions, with resources replaced by name.
+
+    ``archive``, ``backup``, ``pacing``, ``hand_over``, ``targets``.
+    """
     resources: Mapping[str, object] = {
         "archive": ArchiveResource(),
+        "backup": BackupResource(),
         "pacing": PacingResource(),
         "hand_over": HandOver(),
         "targets": TargetsResource(),
@@ -36,11 +48,15 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             catalog_as_parquet,
             rebuilt_catalog,
             restored_topics,
+            *truth.ASSETS,
         ],
         asset_checks=[
             nothing_lost,
             coverage_has_no_holes,
             lag_within_bounds,
+            objects_present,
+            no_open_findings,
+            scrubbed_in_time,
         ],
         jobs=[
             archive_topic,
@@ -52,6 +68,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             catalog_snapshot,
             rebuild_catalog,
             restore_job,
+            *truth.JOBS,
         ],
         sensors=[
             topic_partitions,
@@ -63,6 +80,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             purge_daily,
             snapshot_hourly,
             snapshot_daily,
+            *truth.SCHEDULES,
         ],
         # What people and backfills start is in one process too: a process for each step would cost seconds
         # each, and several at once would hold several times the memory that a run may.

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.configuration import load, select
-from hop_archive.opening import open_archive
+from hop_archive.opening import open_archive, open_backup
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.pacing import Pacing
+from hop_archive.orchestration.truth import Backup
 from hop_archive.planning import Limits
 from hop_archive.sampling import fill
 
@@ -70,6 +71,24 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
         # A mock's first use: so that whoever tries this with no configuration at all sees alerts archived.
         fill(archive.source, configuration.source(selection.source).resolved(environ))
         return archive
+
+
+class BackupResource(dg.ConfigurableResource[Backup]):
+    """The backup bucket of the store that the environment selects; none where its stanza names none."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Backup]:
+        """The backup, closed when the run is over. Nothing is connected before it is used."""
+        with told():
+            environ = _with_mock_directory(os.environ)
+            configuration = load(None, environ)
+            selection = select(configuration, environ=environ)
+            store = open_backup(selection.store, configuration.store(selection.store), environ)
+        try:
+            yield Backup(store)
+        finally:
+            if store is not None:
+                store.close()
 
 
 class PacingResource(dg.ConfigurableResource[Pacing]):

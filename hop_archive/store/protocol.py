@@ -102,7 +102,7 @@ class Store(Protocol):
         """
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete objects; one that is not there is no error.
+        """Delete objects; one that is not there is no error. To delete none tells whether the stanza allows it.
 
         Raises:
             ForbiddenError: The stanza does not allow deleting.

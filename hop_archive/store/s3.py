@@ -191,6 +191,8 @@ class S3Store:
                 **self._place.facts,
             )
         paths = [self._prefix + legal(key) for key in keys]
+        if not paths:
+            return
         # boto3 deletes the first again: a refusal to delete is no error of the bulk request, but of each object.
         with self._explained(lambda client: client.delete_object(Bucket=self.bucket, Key=paths[0])):
             obstore.delete(self._client(), paths)

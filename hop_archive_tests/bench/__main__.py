@@ -60,7 +60,11 @@ def _rates(bench: Bench, rounds: int) -> dict[str, list[Speed]]:
     one_by_one = list(interleaved(rounds, bench.put, bench.archive_by_message))
     in_bulk = list(interleaved(rounds, bench.consume, bench.archive_by_segment))
     back = list(interleaved(rounds, bench.produce, bench.restore, bench.restore_and_compare))
+    verified = list(interleaved(rounds, bench.list_archived, bench.verify_listing))
     return {
+        report.LISTED: [listed for listed, _ in verified],
+        report.SHALLOW: [shallow for _, shallow in verified],
+        report.DEEP: [bench.verify_deep() for _ in range(rounds)],
         report.PUT: [put for put, _ in one_by_one],
         report.MESSAGE: [archived for _, archived in one_by_one],
         report.LISTING: [bench.listing() for _ in range(rounds)],

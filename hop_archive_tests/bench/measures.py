@@ -35,6 +35,7 @@ from hop_archive.store.protocol import NewObject
 from hop_archive.store.s3 import S3Store
 from hop_archive.surveying import plan_work
 from hop_archive.topics import Layout, LayoutPolicy
+from hop_archive.verifying import Verification, documents, objects
 
 IN_FLIGHT = 64
 PARTITIONS = 4
@@ -84,6 +85,7 @@ class Bench:
         self._sizes = sizes
         self._name = f"bench{uuid.uuid4().hex[:8]}"
         self._topics = 0
+        self._archived_topics: list[tuple[str, Layout]] = []
         migrate(address.database_url, schema=self._name, name="bench")
         self._archive = Archive(
             source=KafkaSource("bench", bootstrap_servers=address.bootstrap_servers, writable=True),
@@ -135,6 +137,41 @@ class Bench:
         with _Timer() as timer:
             count = sum(len(page) for page in obstore.list(self._client, self._name, chunk_size=1000))
         return timer.speed(count)
+
+    def verify_listing(self) -> Speed:
+        """Objects verified by listing, joined with the catalog: what this bench has archived one by one."""
+        wanted = Verification(self._archive.catalog, self._archive.store, self._alone, grace_s=0)
+        with _Timer() as timer:
+            assert list(objects(wanted)) == []
+        return timer.speed(wanted.checked.counts["objects"])
+
+    def list_archived(self) -> Speed:
+        """The keys of those same objects, listed by obstore alone."""
+        with _Timer() as timer:
+            count = sum(
+                len(page)
+                for topic in self._alone.topics
+                for page in obstore.list(self._client, f"{self._name}/{topic}/", chunk_size=1000)
+            )
+        return timer.speed(count)
+
+    def verify_deep(self) -> Speed:
+        """Messages in segments fetched, decoded, and compared with their rows."""
+        wanted = Verification(self._archive.catalog, self._archive.store, self._together)
+        with _Timer() as timer:
+            assert list(documents(wanted)) == []
+        return timer.speed(wanted.checked.counts["messages"])
+
+    def _of_layout(self, layout: Layout) -> Query:
+        return Query(tuple(topic for topic, of in self._archived_topics if of == layout))
+
+    @property
+    def _alone(self) -> Query:
+        return self._of_layout("message")
+
+    @property
+    def _together(self) -> Query:
+        return self._of_layout("segment")
 
     def consume(self) -> Speed:
         """Messages consumed by confluent-kafka alone, with the archive's own fetch settings."""
@@ -191,6 +228,7 @@ class Bench:
         with _Timer() as timer:
             archived = sum(done.archived for done in catch_up(archive, [topic]))
         assert archived == count
+        self._archived_topics.append((topic, layout))
         return timer.speed(count)
 
     def _new_topic(self) -> str:

@@ -12,6 +12,7 @@ from hop_archive_tests.bench.measures import Speed
 PUT, MESSAGE = "raw put", "layout message"
 LISTING, CONSUME, SEGMENT = "raw listing", "raw consume", "layout segment"
 PRODUCE, RESTORE, COMPARED = "raw produce", "restore", "and compared"
+LISTED, SHALLOW, DEEP = "raw listing of them", "verify", "verify --deep"
 
 WHAT: Mapping[str, str] = {
     PUT: "obstore, 64 in flight, put-if-absent",
@@ -22,12 +23,17 @@ WHAT: Mapping[str, str] = {
     PRODUCE: "confluent-kafka, idempotent, acknowledged by all",
     RESTORE: "segments to another topic, in order",
     COMPARED: "the same, read back and compared digest by digest",
+    LISTED: "obstore, the objects of layout message",
+    SHALLOW: "those, joined with their rows, nothing fetched",
+    DEEP: "documents in segments, fetched and compared",
 }
-UNIT: Mapping[str, str] = {PUT: "objects/s", LISTING: "keys/s"}
+UNIT: Mapping[str, str] = {PUT: "objects/s", LISTING: "keys/s", LISTED: "keys/s", SHALLOW: "objects/s"}
 
 MESSAGE_SHARE = 0.8
 SEGMENT_RATE = 20_000.0
 RESTORE_RATE = 20_000.0
+SHALLOW_SHARE = 0.7
+DEEP_RATE = 20_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,17 @@ class Result:
         return statistics.median(self.ratios) if self.ratios else None
 
 
+def _shallow(taken: Mapping[str, Sequence[Speed]]) -> Result:
+    ratios = _ratios(taken[SHALLOW], taken[LISTED])
+    met = statistics.median(ratios) >= SHALLOW_SHARE
+    return Result(SHALLOW, taken[SHALLOW], LISTED, ratios, f">= {SHALLOW_SHARE:.0%} of {LISTED}", met)
+
+
+def _deep(taken: Mapping[str, Sequence[Speed]]) -> Result:
+    met = statistics.median(speed.per_s for speed in taken[DEEP]) >= DEEP_RATE
+    return Result(DEEP, taken[DEEP], goal=f">= {DEEP_RATE:,.0f}/s", met=met)
+
+
 def results(taken: Mapping[str, Sequence[Speed]]) -> list[Result]:
     """What was measured, compared and judged."""
     by_put, by_consume = _ratios(taken[MESSAGE], taken[PUT]), _ratios(taken[SEGMENT], taken[CONSUME])
@@ -89,6 +106,9 @@ def results(taken: Mapping[str, Sequence[Speed]]) -> list[Result]:
         Result(PRODUCE, taken[PRODUCE]),
         Result(RESTORE, taken[RESTORE], PRODUCE, by_produce, restore_goal, restored >= RESTORE_RATE),
         Result(COMPARED, taken[COMPARED], PRODUCE, compared),
+        Result(LISTED, taken[LISTED]),
+        _shallow(taken),
+        _deep(taken),
     ]
 
 

@@ -40,6 +40,9 @@ def test_ratios_are_of_the_same_round_and_goals_are_judged_by_the_median() -> No
             report.PRODUCE: speeds(100_000, 200_000),
             report.RESTORE: speeds(25_000, 30_000),
             report.COMPARED: speeds(20_000, 10_000),
+            report.LISTED: speeds(80_000, 80_000, 80_000),
+            report.SHALLOW: speeds(60_000, 60_000, 8),
+            report.DEEP: speeds(5_000, 5_000, 30_000),
         }
     )
     named = {one.name: one for one in found}
@@ -50,6 +53,8 @@ def test_ratios_are_of_the_same_round_and_goals_are_judged_by_the_median() -> No
     assert "75% of raw put" in table
     assert (named[report.RESTORE].ratios, named[report.RESTORE].met) == ([0.25, 0.15], True)
     assert (table.count("MISSED"), table.count(": met")) == (1, 2)
+    assert (named[report.SHALLOW].met, named[report.DEEP].met) == (True, False)
+    assert table.count("MISSED") == table.count(": met") == 2
 
 
 @pytest.mark.local

@@ -16,7 +16,9 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.migrate import migrate
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
-from hop_archive.errors import UnavailableError
+from hop_archive.catalog.repairs_protocol import Correction
+from hop_archive.errors import ForbiddenError, UnavailableError
+from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
 from hop_archive.local.postgres import Postgres
 from hop_archive.local.stack import LocalStack, _postgres
@@ -26,7 +28,7 @@ from hop_archive_tests.worlds import BUSY, QUIET, awkward_world, exhausted
 
 pytestmark = pytest.mark.local
 
-ROLES = ("archiver", "reader", "cleaner")
+ROLES = ("archiver", "reader", "cleaner", "repairer")
 SQL = (CHECKOUT / "deploy" / "postgres" / "roles.sql").read_text()
 REFUSED = psycopg.errors.InsufficientPrivilege
 
@@ -207,3 +209,26 @@ def test_the_cleaner_takes_away_and_what_is_left_is_counted(archive: Archive, se
     after = {s.topic: s.messages for s in archive.catalog.summaries()}
     assert after == {**before, BUSY: before[BUSY] - gone}
     assert server.does("cleaner", f"UPDATE messages SET retracted = true WHERE topic = '{BUSY}'") > 0
+
+
+def test_the_repairer_corrects_and_puts_back_and_takes_no_message_away(
+    archive: Archive, server: Server
+) -> None:
+    catalog = PostgresCatalog("repairer", server.url("repairer"))
+    try:
+        row = next(iter(catalog.rows(QUIET)))
+        catalog.correct_rows([Correction(row, row._replace(object_key="elsewhere"))])
+        catalog.correct_rows([Correction(row._replace(object_key="elsewhere"), row)])
+        entry = next(e for e in catalog.ledger([QUIET]) if e.archived)
+        catalog.recount_ledger(entry.slice)
+        catalog.recount_summary(BUSY)
+        catalog.note_findings([Trouble(Kind.LOST, BUSY, "x")], entry.created_at)
+        with pytest.raises(ForbiddenError):
+            PostgresCatalog("reader", server.url("reader")).note_findings(
+                [Trouble(Kind.LOST, BUSY, "x")], entry.created_at
+            )
+        for statement in ("DELETE FROM messages", "DELETE FROM batches", "DELETE FROM suppressions"):
+            with pytest.raises(REFUSED):
+                server.does("repairer", statement)
+    finally:
+        catalog.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,9 @@ import pytest
 
 from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.faults import Fault, Faults, When, fail
+from hop_archive.findings import Kind, Trouble
 from hop_archive.slices import Slice
 from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, plan_work
 from hop_archive_tests.orchestration.helpers import definitions, run_shared
@@ -41,9 +44,16 @@ def lose(world: World, reason: str, start: int = 0, stop: int = 3) -> None:
 def test_when_all_is_archived_all_are_green(world: World, instance: dg.DagsterInstance) -> None:
     run_shared(definitions(world), instance)
     found = evaluate(world, instance)
-    assert found.keys() == {"nothing_lost", "coverage_has_no_holes", "lag_within_bounds"}
+    assert found.keys() == {
+        "nothing_lost",
+        "coverage_has_no_holes",
+        "lag_within_bounds",
+        "objects_present",
+        "no_open_findings",
+        "scrubbed_in_time",
+    }
     assert [name for name, one in found.items() if not one.passed] == []
-    assert [one.description for one in found.values()] == [None] * 3
+    assert [one.description for one in found.values()] == [None] * 6
 
 
 def test_an_empty_archive_is_green(instance: dg.DagsterInstance) -> None:
@@ -160,4 +170,45 @@ def test_a_check_that_cannot_look_fails_and_says_nothing_about_the_archive(
     run = job.execute_in_process(instance=instance, raise_on_error=False)
     (failed,) = [e.step_failure_data for e in run.all_events if e.is_step_failure]
     assert "told to fail" in failed.error_display_string
-    assert len(run.get_asset_check_evaluations()) == 2
+    assert len(run.get_asset_check_evaluations()) == 5
+
+
+# --- what verification found
+
+
+def found_in(world: World, kind: Kind) -> None:
+    world.catalog.note_findings(
+        [Trouble(kind, BUSY, "x", object_key="k")], datetime.datetime.now(datetime.UTC)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "severity"),
+    [
+        (Kind.MISSING_OBJECT, "objects_present", dg.AssetCheckSeverity.ERROR),
+        (Kind.CORRUPT_OBJECT, "objects_present", dg.AssetCheckSeverity.ERROR),
+        (Kind.COVERAGE_HOLE, "no_open_findings", dg.AssetCheckSeverity.ERROR),
+        (Kind.ORPHAN_OBJECT, "no_open_findings", dg.AssetCheckSeverity.WARN),
+    ],
+)
+def test_open_findings_turn_their_check_red_or_yellow_and_are_told_by_topic(
+    kind: Kind, check: str, severity: dg.AssetCheckSeverity, world: World, instance: dg.DagsterInstance
+) -> None:
+    found_in(world, kind)
+    found = evaluate(world, instance)
+    assert {
+        name for name, one in found.items() if not one.passed and "findings" in (one.description or "")
+    } == {check}
+    assert found[check].severity is severity
+    ((row),) = records(found[check], "by_topic")
+    assert (row["topic"], row["kind"], row["open"]) == (BUSY, kind.value, 1)
+
+
+def test_a_scrub_that_does_not_keep_up_is_yellow(world: World, instance: dg.DagsterInstance) -> None:
+    run_shared(definitions(world), instance)
+    long_ago = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    world.catalog.note_verified(VerifiedRange(BUSY, 1, 0, 0, 5, long_ago))
+    found = evaluate(world, instance)["scrubbed_in_time"]
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert [row["topic"] for row in records(found, "late")] == [BUSY]

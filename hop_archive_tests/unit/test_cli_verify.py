@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.comparing import read_sent, record_sent
+from hop_archive.errors import ForbiddenError
 from hop_archive.local.samples import Sample
 from hop_archive.message import Receipt
 from hop_archive.store.mock import MockStore
-from hop_archive.store.protocol import NewObject
+from hop_archive.store.protocol import Extent, NewObject
 from hop_archive_tests.unit.cli_helpers import M, invoke, mocks, place, toml
 
 __all__ = ["place"]
@@ -163,3 +165,85 @@ def test_servers_that_are_down_are_told_in_one_message(place: Path) -> None:
     ran = invoke("verify", "-D", "x", "-S", "mock-store")
     assert ran.exit_code == 3
     assert ran.output.count("Error:") == 1
+
+
+def test_what_is_found_is_remembered_and_closed_by_the_look_that_does_not_see_it_any_more(
+    directory: Path,
+) -> None:
+    key = a_key(directory)
+    (body,) = store(directory).fetch([Extent(key)])
+    store(directory).delete([key])
+    for _ in range(2):
+        assert invoke("verify", *M).exit_code == 1
+    shown = invoke("findings", "-D", "m", "--json")
+    assert shown.exit_code == 1
+    (one,) = json.loads(shown.stdout)["findings"]
+    assert (one["kind"], one["object_key"], one["resolution"]) == ("missing_object", key, None)
+    (counted,) = json.loads(invoke("status", *M, "--json").stdout)["findings"]
+    assert (counted["kind"], counted["open"]) == ("missing_object", 1)
+    assert "1 finding of verification open" in invoke("status", *M).stdout
+    store(directory).create([NewObject(key, body)])
+    assert invoke("verify", *M, "--direction", "ledger").exit_code == 0
+    assert invoke("findings", "-D", "m").exit_code == 1
+    assert invoke("verify", *M).exit_code == 0
+    assert invoke("findings", "-D", "m").exit_code == 0
+    assert "not found any more on " in invoke("findings", "-D", "m", "--all").stdout
+
+
+def test_what_is_not_to_be_remembered_is_not(directory: Path) -> None:
+    store(directory).delete([a_key(directory)])
+    assert invoke("verify", *M, "--no-record").exit_code == 1
+    assert invoke("findings", "-D", "m").exit_code == 0
+
+
+def test_what_was_accepted_with_a_reason_is_told_no_more(directory: Path) -> None:
+    store(directory).create([NewObject("elsewhere.txt", b"?")])
+    assert invoke("verify", *M, "--grace", "0").exit_code == 1
+    assert invoke("findings", "-D", "m", "--accept", "1").exit_code == 2
+    assert invoke("findings", "-D", "m", "--accept", "1", "--because", "a notice of ours").exit_code == 0
+    ran = invoke("verify", *M, "--grace", "0")
+    assert ran.exit_code == 0
+    assert "1 trouble accepted before" in ran.stdout
+
+
+def test_a_kind_that_is_none_is_told(directory: Path) -> None:
+    ran = invoke("findings", "-D", "m", "--kind", "ghost")
+    assert ran.exit_code == 2
+    assert "missing_object" in ran.output
+
+
+class ReadOnly(MockCatalog):
+    """A catalog whose role may only read."""
+
+    def note_findings(self, *_: object) -> Sequence[bool]:
+        raise ForbiddenError("you may not.")
+
+    def close_unseen(self, *_: object) -> int:
+        raise ForbiddenError("you may not.")
+
+
+def test_a_role_that_may_only_read_is_told_once_and_verification_goes_on(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hop_archive.opening.MockCatalog", ReadOnly)
+    sound = invoke("verify", *M)
+    assert sound.exit_code == 0
+    assert sound.output.count("is not remembered") == 1
+    keys = [info.key for info in store(directory).listing()][:3]
+    store(directory).delete(keys)
+    ran = invoke("verify", *M)
+    assert ran.exit_code == 1
+    assert all(key in ran.output for key in keys)
+    assert ran.output.count("is not remembered") == 1
+
+
+def test_a_deep_look_at_the_source_reads_it_again(directory: Path) -> None:
+    ran = invoke("verify", *M, "--direction", "source", "--deep", "--json")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["findings"]) == (0, [])
+    assert told["checked"]["messages read again"] > 50
+    assert "messages" not in told["checked"]
+    few = json.loads(
+        invoke("verify", *M, "--direction", "source", "--deep", "--sample", "1", "--json").stdout
+    )
+    assert 0 < few["checked"]["messages read again"] < told["checked"]["messages read again"]

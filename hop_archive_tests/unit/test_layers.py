@@ -40,7 +40,7 @@ PURE = {
         "slices",
         "topics",
     )
-}
+} | {"hop_archive.catalog.records"}
 ADAPTERS = ("hop_archive.catalog", "hop_archive.source", "hop_archive.store")
 # Parts of a protocol stand in files of their own.
 PROTOCOLS = {

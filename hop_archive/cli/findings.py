@@ -1,0 +1,140 @@
+"""``hop-archive findings``: what verification found and nobody has settled."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.output import counted, moment
+from hop_archive.cli.parts import catalog_of
+from hop_archive.cli.verify import as_object, line
+from hop_archive.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hop_archive.catalog.protocol import Catalog
+    from hop_archive.findings import Finding, Kind
+
+_EPILOG = """\b
+Examples:
+  hop-archive findings -D local-db
+      what is open: its number, what is wrong and where, since when
+  hop-archive findings -D local-db -T gcn.notices --kind corrupt_object --all
+      and what has become of others like it
+  hop-archive findings -D local-db --accept 17 --because "lost in the outage of May 3"
+      live with it: it is not told again, and turns no check red
+
+\b
+hop-archive verify finds them, hop-archive repair mends what can be mended. Ends
+with 1 where any that was asked for is open, and with 0 where none is.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.option(
+    "-T", "--topic", "topics", metavar="NAME", multiple=True, help="Only of this topic. May be given again."
+)
+@click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only of this kind. May be given again.")
+@click.option("--all", "every", is_flag=True, help="Those that are resolved, too.")
+@click.option("--limit", metavar="NUMBER", type=click.IntRange(min=0), help="Only so many, the oldest.")
+@click.option(
+    "--accept",
+    "accepted",
+    metavar="NUMBER",
+    type=int,
+    multiple=True,
+    help="Live with this one. May be given again.",
+)
+@click.option("--because", metavar="TEXT", default="", help="Why it is accepted.")
+@json_option
+@click.pass_context
+def findings(
+    ctx: click.Context,
+    chosen: Chosen,
+    topics: tuple[str, ...],
+    kinds: tuple[str, ...],
+    limit: int | None,
+    accepted: tuple[int, ...],
+    because: str,
+    *,
+    every: bool,
+    as_json: bool,
+) -> None:
+    """Show what verification found and nobody has settled: each trouble once, however often it was seen."""
+    setup = chosen.setup("database")
+    with contextlib.closing(catalog_of(setup)) as catalog:
+        catalog.check()
+        if accepted:
+            _accept(catalog, accepted, because)
+            return
+        found = catalog.findings(topics or None, chosen_kinds(kinds), open_only=not every, limit=limit)
+        if _shown(found, as_json=as_json):
+            ctx.exit(1)
+
+
+def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
+    from hop_archive.archive import utc_now
+    from hop_archive.findings import ACCEPTED
+
+    if not because.strip():
+        raise ConfigurationError(
+            "Nothing was accepted: it is not said why.", remedy='Add --because "…": who comes later will ask.'
+        )
+    done = catalog.resolve_findings(numbers, f"{ACCEPTED}{because}", utc_now())
+    click.echo(f"Accepted {counted(done, 'finding')} of {len(set(numbers))}; the rest is not open.")
+
+
+def chosen_kinds(names: tuple[str, ...]) -> list[Kind] | None:
+    """The kinds of these names; None where none is named.
+
+    Raises:
+        ConfigurationError: There is no such kind.
+    """
+    from hop_archive.findings import Kind
+
+    known = {kind.value: kind for kind in Kind}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigurationError(
+            f"There is no kind of finding called {unknown[0]}.", remedy=f"There are: {', '.join(known)}."
+        )
+    return [known[name] for name in names] or None
+
+
+def _shown(found: Iterator[Finding], *, as_json: bool) -> int:
+    """Show findings as they come; how many of them are open."""
+    opened = total = 0
+    click.echo('{"findings": [', nl=False) if as_json else None
+    for total, one in enumerate(found, start=1):
+        opened += one.resolved_at is None
+        if as_json:
+            click.echo(f"{',' if total > 1 else ''}\n{json.dumps(finding_object(one))}", nl=False)
+        else:
+            click.echo(finding_line(one))
+    if as_json:
+        click.echo(f'], "open": {opened}}}')
+    else:
+        click.echo(f"{counted(opened, 'finding')} open." if total else "Nothing is open.")
+    return opened
+
+
+def finding_line(one: Finding) -> str:
+    """A finding, for people."""
+    how = f"  [{moment(one.resolved_at)}: {one.resolution}]" if one.resolved_at else ""
+    return f"{one.number}  since {moment(one.first_seen)}  {line(one.trouble)}{how}"
+
+
+def finding_object(one: Finding) -> dict[str, Any]:
+    """A finding as JSON has it."""
+    return {
+        "number": one.number,
+        **as_object(one.trouble),
+        "first_seen": moment(one.first_seen),
+        "last_seen": moment(one.last_seen),
+        "resolved_at": moment(one.resolved_at),
+        "resolution": one.resolution or None,
+    }

@@ -1,0 +1,106 @@
+"""``hop-archive scrub``: reads every document again within some days, a share each time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.output import count, counted, moment
+from hop_archive.cli.verify import as_object, line, opened, progress
+
+if TYPE_CHECKING:
+    from hop_archive.catalog.scrubs_protocol import VerifiedShare
+
+_EPILOG = """\b
+Examples:
+  hop-archive scrub -D local-db -S local-store
+      run once a day: all is read again within 30 days
+  hop-archive scrub -D aws-prod-db -S s3-prod --days 7 -T 'gcn.*'
+      run once a day: these topics within a week
+  hop-archive scrub -D local-db -S local-store --days 1
+      everything that was not read in the last day, now
+
+\b
+It is hop-archive verify --deep in shares, which remembers what was read and when:
+what is due first, the longest ago before the rest, then what was never read. Ctrl-C,
+or a kill, costs at most a portion; the next scrub goes on where it was. What it
+finds is in hop-archive findings. Ends with 1 where anything is found, else with 0.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@stanza_options
+@click.option(
+    "-T",
+    "--topic",
+    "topics",
+    metavar="NAME",
+    multiple=True,
+    help="Only of this topic; a name, or a glob such as 'gcn.*'. May be given again.",
+)
+@click.option(
+    "--days",
+    metavar="DAYS",
+    type=click.FloatRange(min=1),
+    default=30,
+    show_default=True,
+    help="Within how many days everything is to be read again, if this runs once a day.",
+)
+@json_option
+@click.pass_context
+def scrub(ctx: click.Context, chosen: Chosen, topics: tuple[str, ...], days: float, *, as_json: bool) -> None:
+    """Read and compare a share of all documents, the longest unread first, and remember which."""
+    from hop_archive.cli.stopping import Stop
+    from hop_archive.noting import Notebook
+    from hop_archive.scrubbing import Scrub
+    from hop_archive.scrubbing import scrub as scrubbed
+    from hop_archive.selecting import Query
+
+    setup = chosen.setup("database", "store")
+    stop = Stop()
+    found: list[dict[str, Any]] = []
+    number = 0
+    with opened(setup, Query(tuple(dict.fromkeys(topics))), 0) as wanted, stop.on_signals(), progress(wanted):
+        for trouble, is_open in scrubbed(Scrub(wanted, days, stop=stop), Notebook(wanted.catalog)):
+            number += is_open
+            if is_open and as_json:
+                found.append(as_object(trouble))
+            elif is_open:
+                click.echo(line(trouble))
+        told = age(wanted.catalog.verified_shares())
+    checked = wanted.checked.counts
+    if as_json:
+        click.echo(json.dumps({"findings": found, "checked": dict(checked), "scrub": told}))
+    else:
+        click.echo(
+            f"{counted(checked['messages'], 'document')} read, {counted(number, 'trouble')} found. {sentence(told)}"
+        )
+    if stop.requested:
+        ctx.exit(130)
+    if number:
+        ctx.exit(1)
+
+
+def age(shares: Collection[VerifiedShare]) -> dict[str, Any]:
+    """How much of the archive was read again, and how long ago the oldest check is."""
+    oldest = min((one.oldest for one in shares if one.oldest), default=None)
+    return {
+        "offsets": sum(one.offsets for one in shares),
+        "never": sum(one.never for one in shares),
+        "oldest": moment(oldest),
+    }
+
+
+def sentence(told: dict[str, Any]) -> str:
+    """The same, for people."""
+    if not told["offsets"]:
+        return "Nothing is archived so far."
+    if told["never"] == told["offsets"]:
+        return "Nothing was scrubbed so far."
+    part = (told["offsets"] - told["never"]) / told["offsets"]
+    left = f", {count(told['never'])} offsets never" if told["never"] else ""
+    return f"{part:.1%} of the archive was read again, the oldest check at {told['oldest']}{left}."

@@ -1,0 +1,268 @@
+"""Verification, scrubbing and repair: an asset job each, to be run alone, with schedules for the first two.
+
+What they find is in the catalog's list of findings, which the checks judge; a run that found something is no failure.
+"""
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+from pydantic import Field
+
+from hop_archive.archive import Archive
+from hop_archive.errors import ConfigurationError
+from hop_archive.findings import Kind, Trouble
+from hop_archive.mending import Means
+from hop_archive.noting import Notebook
+from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.materializing import ASSET_KEY
+from hop_archive.repairing import Repair, repair, verify_first
+from hop_archive.report_page import gather, markdown
+from hop_archive.scrubbing import DAYS, Scrub, scrub
+from hop_archive.selecting import Query
+from hop_archive.store.protocol import Store
+from hop_archive.upstream import Upstream
+from hop_archive.verifying import Verification
+
+_MOST_SHOWN = 100
+_TOPICS = "Names, or globs such as gcn.*; empty: all topics."
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """The backup of the archive's store; ``store`` is None where there is none."""
+
+    store: Store | None = None
+
+
+class VerifyConfig(dg.Config):
+    """What to verify."""
+
+    topics: list[str] = Field(default=[], description=_TOPICS)
+    deep: bool = Field(default=False, description="Fetch every document, too, and compare it with its row.")
+
+
+class ScrubConfig(dg.Config):
+    """How much to read again."""
+
+    topics: list[str] = Field(default=[], description=_TOPICS)
+    days: float = Field(
+        default=DAYS,
+        ge=1,
+        description="Everything is read again within so many days, if this runs once a day.",
+    )
+
+
+class RepairConfig(dg.Config):
+    """What to mend, and whether to."""
+
+    dry_run: bool = Field(default=True, description="Only say what would be done; change nothing.")
+    topics: list[str] = Field(
+        default=[], description="Findings of these topics only, by name; empty: of all."
+    )
+    kinds: list[str] = Field(default=[], description="Findings of these kinds only; empty: of all.")
+    verify: bool = Field(default=False, description="Verify first, as the job verify does.")
+
+
+@dg.asset(
+    deps=[ASSET_KEY],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    description="Whether every object is there with its size, and the ledger adds up; deep: whether every document is as "
+    "its row says. Changes nothing but the list of findings.",
+)
+def verification(
+    config: VerifyConfig, archive: dg.ResourceParam[Archive], backup: dg.ResourceParam[Backup]
+) -> dg.MaterializeResult[None]:
+    """Look in every direction that needs no source, and note what is found. Again: notes the same once."""
+    means = Means(archive.catalog, archive.store, backup.store, Upstream(None))
+    with told():
+        found, shown = _counted(verify_first(means, config.topics, deep=config.deep))
+    return dg.MaterializeResult(metadata={"found": sum(found.values()), **_by_kind(found), **_table(shown)})
+
+
+@dg.asset(
+    deps=[ASSET_KEY],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    description="Every document read again and compared with its row, a share a day, the longest unread first.",
+)
+def scrubbing(config: ScrubConfig, archive: dg.ResourceParam[Archive]) -> dg.MaterializeResult[None]:
+    """Read what is due, and note it. Again, or after a kill: goes on where it was."""
+    wanted = Verification(archive.catalog, archive.store, Query(tuple(config.topics)))
+    asked = Scrub(wanted, config.days, now=archive.now)
+    with told():
+        notebook = Notebook(archive.catalog, now=archive.now)
+        found, shown = _counted(trouble for trouble, is_open in scrub(asked, notebook) if is_open)
+        shares = archive.catalog.verified_shares()
+    oldest = min((one.oldest for one in shares if one.oldest), default=None)
+    return dg.MaterializeResult(
+        metadata={
+            "found": sum(found.values()),
+            "documents": wanted.checked.counts["messages"],
+            "never_read_offsets": sum(one.never for one in shares),
+            "oldest_check_days": _days(oldest, archive.now()),
+            **_table(shown),
+        }
+    )
+
+
+@dg.asset(
+    deps=[ASSET_KEY],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    description="What verification found, mended as far as it can be: from the store itself, the backup, or Kafka. "
+    "Says what it would do, unless dry_run is false.",
+)
+def repairs(
+    context: dg.AssetExecutionContext,
+    config: RepairConfig,
+    archive: dg.ResourceParam[Archive],
+    backup: dg.ResourceParam[Backup],
+) -> dg.MaterializeResult[None]:
+    """Plan, or do, what mends each open finding. Again: goes on with what is open."""
+    means = Means(archive.catalog, archive.store, backup.store, Upstream(archive))
+    fates: Counter[str] = Counter()
+    rows: list[dg.TableRecord] = []
+    with told():
+        if config.verify:
+            _counted(verify_first(means))
+        wanted = Repair(means, config.topics or None, _kinds(config.kinds), now=archive.now)
+        for one in repair(wanted, dry_run=config.dry_run):
+            fates[one.fate.value] += 1
+            trouble = one.finding.trouble
+            context.log.info(f"{one.fate.value}: {trouble.kind.value} {_where(trouble)}: {one.how}")
+            if len(rows) < _MOST_SHOWN:
+                rows.append(_record(trouble, fate=one.fate.value, how=one.how))
+    return dg.MaterializeResult(
+        metadata={**fates, **({"what": dg.MetadataValue.table(rows)} if rows else {})}
+    )
+
+
+def _kinds(names: Sequence[str]) -> list[Kind] | None:
+    known = {kind.value: kind for kind in Kind}
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(
+                f"There is no kind of finding called {name}.", remedy=f"There are: {', '.join(known)}."
+            )
+    return [known[name] for name in names] or None
+
+
+def _counted(troubles: Iterable[Trouble]) -> tuple[Counter[str], list[Trouble]]:
+    counts: Counter[str] = Counter()
+    shown: list[Trouble] = []
+    for one in troubles:
+        counts[one.kind.value] += 1
+        if len(shown) < _MOST_SHOWN:
+            shown.append(one)
+    return counts, shown
+
+
+def _by_kind(found: Counter[str]) -> dict[str, int]:
+    return {kind.value: found[kind.value] for kind in Kind}
+
+
+def _table(shown: Sequence[Trouble]) -> dict[str, dg.MetadataValue]:
+    return {"what": dg.MetadataValue.table([_record(one) for one in shown])} if shown else {}
+
+
+def _record(one: Trouble, **more: str) -> dg.TableRecord:
+    told_of = {"kind": one.kind.value, "topic": one.topic, "where": _where(one), "detail": one.detail}
+    return dg.TableRecord({**told_of, **more})
+
+
+def _where(one: Trouble) -> str:
+    return one.object_key or str(one.slice or "")
+
+
+def _days(since: datetime.datetime | None, now: datetime.datetime) -> float:
+    """How long ago that was; 0 where it never was."""
+    return 0.0 if since is None else round((now - since) / datetime.timedelta(days=1), 2)
+
+
+class ReportConfig(dg.Config):
+    """What to report."""
+
+    days: int = Field(default=30, ge=1, description="The last so many days.")
+
+
+@dg.asset(
+    deps=[ASSET_KEY],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    description="The archive by topic, in the last days: messages, bytes, lag, lost, duplicates, verified share. "
+    "hop-archive report writes the same with plots.",
+)
+def archive_report(config: ReportConfig, archive: dg.ResourceParam[Archive]) -> dg.MaterializeResult[None]:
+    """Ask the catalog, and write a table. Again: the same, as of then."""
+    with told():
+        found = gather(archive.catalog, archive.now(), config.days)
+    return dg.MaterializeResult(
+        metadata={
+            "report": dg.MetadataValue.md(markdown(found)),
+            "topics": len(found.topics),
+            "messages": sum(sum(one.messages.values()) for one in found.topics),
+            "bytes": sum(sum(one.size_bytes.values()) for one in found.topics),
+            "lost": sum(sum(one.lost.values()) for one in found.topics),
+            "duplicates": sum(sum(one.duplicates.values()) for one in found.topics),
+            "open_findings": sum(one.open_findings for one in found.topics),
+        }
+    )
+
+
+verify_job = dg.define_asset_job(
+    "verify",
+    selection=dg.AssetSelection.assets(verification),
+    executor_def=dg.in_process_executor,
+    description="Verifies objects and ledger, and the backup where there is one.",
+)
+scrub_job = dg.define_asset_job(
+    "scrub",
+    selection=dg.AssetSelection.assets(scrubbing),
+    executor_def=dg.in_process_executor,
+    description="Reads a share of all documents again; run it once a day.",
+)
+repair_job = dg.define_asset_job(
+    "repair",
+    selection=dg.AssetSelection.assets(repairs),
+    executor_def=dg.in_process_executor,
+    description="Shows how open findings would be mended; with dry_run: false, mends them.",
+)
+
+report_job = dg.define_asset_job(
+    "report_archive",
+    selection=dg.AssetSelection.assets(archive_report),
+    executor_def=dg.in_process_executor,
+    description="Reports the archive by topic, in the last days.",
+)
+
+report_daily = dg.ScheduleDefinition(
+    name="report_daily",
+    job=report_job,
+    cron_schedule="7 13 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Reports once a day, after the scrub (UTC).",
+)
+
+verify_often = dg.ScheduleDefinition(
+    name="verify_often",
+    job=verify_job,
+    cron_schedule="23 */6 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Verifies every six hours, by listing: nothing is fetched.",
+)
+
+scrub_nightly = dg.ScheduleDefinition(
+    name="scrub_nightly",
+    job=scrub_job,
+    cron_schedule="37 12 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Reads a thirtieth of all documents once a day, at a quiet hour for American observatories (UTC).",
+)
+
+ASSETS = (verification, scrubbing, repairs, archive_report)
+JOBS = (verify_job, scrub_job, repair_job, report_job)
+SCHEDULES = (verify_often, scrub_nightly, report_daily)
