@@ -193,7 +193,9 @@ def _lines(topics: Sequence[Snapshot], groups: Sequence[Snapshot], database: str
 
 
 def _topic_cells(one: Snapshot) -> list[str]:
-    settings = " ".join(f"{name}={harmless(value)}" for name, value in one.content["settings"].items())
+    settings = " ".join(
+        f"{name}={harmless(value)}" for name, value in sorted(one.content["settings"].items())
+    )
     unknown = "-" if one.content["settings_known"] else "?"
     return [
         one.name,
@@ -205,6 +207,6 @@ def _topic_cells(one: Snapshot) -> list[str]:
 
 
 def _group_cells(one: Snapshot) -> Iterator[list[str]]:
-    for topic in one.content["topic_ids"]:
+    for topic in sorted(one.content["topic_ids"]):
         places = " ".join(f"{at.partition}:{n}" for at, n in one.offsets.items() if at.topic == topic)
         yield [harmless(one.name), topic, places, moment(one.taken_at) or "", one.cluster_id]
