@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypedDict
@@ -132,6 +132,26 @@ def start(launch: Launch, log: Path) -> ProcessMark:
     # and Postgres refuses to start while its former pid is there.
     threading.Thread(target=process.wait, daemon=True).start()
     return ProcessMark(process.pid, launch.command)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back while the block runs, and let it strike at its end.
+
+    A process that is being started when it strikes would be no one's: its pid is not known yet, and for a moment its
+    command line is still that of this process. What is started does not inherit this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal strikes here
+        return
+    struck: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _: struck.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if struck:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _spawn(launch: Launch, output: int) -> subprocess.Popen[bytes]:

@@ -283,7 +283,8 @@ class LocalStack:
         launch = server.launch(ports)
         # Noted before and after: if we are killed in between, its command line still finds it.
         self._record(name, ServerState(ports, ProcessMark(None, launch.command)))
-        self._record(name, ServerState(ports, processes.start(launch, self.log(name))))
+        with processes.uninterrupted():
+            self._record(name, ServerState(ports, processes.start(launch, self.log(name))))
 
     def _await(self, name: ServerName) -> None:
         """Wait until a server works; one that ended because somebody took its port gets others."""

@@ -41,7 +41,7 @@ from hop_archive.errors import (
 from hop_archive.local.address import External, ServerName, StackAddress
 from hop_archive.local.files import others_can_enter, package_directory
 from hop_archive.local.ports import choose_ports, is_free
-from hop_archive.local.processes import ProcessMark
+from hop_archive.local.processes import ProcessMark, uninterrupted
 from hop_archive.local.stack import SERVER_NAMES, LocalStack
 from hop_archive.local.state import STATE_FILE, read_state, write_state
 from hop_archive.local.strays import find_strays
@@ -723,12 +723,31 @@ def test_a_server_whose_port_was_taken_does_not_start_elsewhere_by_itself(stack:
 
 
 def test_an_interrupted_up_leaves_no_process(fresh: LocalStack) -> None:
-    process = spawn_up(fresh.directory)
-    wait_for(lambda: len(processes_of(fresh.directory)) >= 2, "servers started")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    for _ in range(5):
+        process = spawn_up(fresh.directory)
+        # Looking for a file is quick; by the time that all processes are gone through, a busy machine may be done.
+        wait_for(lambda: fresh.log("postgres").exists(), "a server launched")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
+        fresh.down(purge=True)  # it was up before the signal came: nothing was interrupted
     assert process.returncode != 0
     assert processes_of(fresh.directory) == []
+
+
+def test_an_interrupt_waits_until_what_is_being_started_is_known() -> None:
+    known: list[str] = []
+
+    def start() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            known.append("its pid")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert known
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_down_finds_what_a_killed_up_started(fresh: LocalStack) -> None:

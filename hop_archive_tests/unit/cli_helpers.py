@@ -18,7 +18,8 @@ from hop_archive import logs
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.cli import cli
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
+"""How long a condition is waited for: only a failure waits so long, and a busy machine takes its time to start programs."""
 CHATTY = (logs.LIBRDKAFKA, "psycopg.pool")
 
 

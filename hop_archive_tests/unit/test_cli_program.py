@@ -44,11 +44,11 @@ class Program:
 
     @property
     def out(self) -> str:
-        return self._out.read_text()
+        return self._out.read_text(errors="replace")  # a character may be there in part
 
     @property
     def err(self) -> str:
-        return self._err.read_text()
+        return self._err.read_text(errors="replace")
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)

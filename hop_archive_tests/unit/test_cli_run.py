@@ -23,7 +23,7 @@ from hop_archive.sampling import create_sample_topics, sample_stream
 from hop_archive.source.mock import MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Created, Extent, NewObject
-from hop_archive_tests.unit.cli_helpers import DEADLINE_S, M, archived, invoke, mocks, place, toml
+from hop_archive_tests.unit.cli_helpers import M, archived, invoke, mocks, place, toml
 
 __all__ = ["place"]
 
@@ -239,7 +239,7 @@ def test_a_bucket_that_cannot_be_reached_is_told_in_one_message(place: Path) -> 
             patch.setenv("AK", "a")
             patch.setenv("SK", "s")
             result = invoke("run", "-H", "mock-hop", "-D", "mock-db", "-S", "s")
-    assert time.monotonic() - began < DEADLINE_S
+    assert time.monotonic() - began < 30
     assert result.exit_code == 3
     assert "Traceback" not in result.stderr
 
