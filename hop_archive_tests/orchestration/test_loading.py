@@ -142,7 +142,7 @@ def own_jobs() -> list[dg.JobDefinition]:
 def test_resources_are_replaced_by_name() -> None:
     replaced = build_definitions(pacing="another").resources or {}
     assert replaced["pacing"] == "another"
-    assert set(replaced) == {"archive", "pacing", "hand_over"}
+    assert set(replaced) == {"archive", "pacing", "hand_over", "open_removing"}
 
 
 def test_a_backfill_starts_a_run_for_each_partition_named_by_its_key() -> None:
