@@ -37,6 +37,7 @@ anything arrives. Of each topic:
   absent      offsets for which Kafka delivers nothing: markers, aborted, compacted away
   lost        gone from Kafka before they were archived
   skipped     left out on purpose, with a reason
+  pruned      archived once, and taken away by a policy; told where there are any
 Where the source does not answer, lags are not known (?, null) and the rest is shown all the same, exit 0; in
 JSON, source.error says why. A database that does not answer is an error: exit 3.
 
@@ -231,6 +232,7 @@ def _summary_object(summary: TopicSummary) -> dict[str, Any]:
         "absent": summary.absent,
         "lost": summary.lost,
         "skipped": summary.skipped,
+        "pruned": summary.pruned,
         "bytes": summary.size_bytes,
         "first": timestamp(summary.first_timestamp_ms),
         "last": timestamp(summary.last_timestamp_ms),
@@ -348,5 +350,7 @@ def _remarks(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
     for one in topics:
         if one.unrecorded:
             yield f"{one.topic}: {counted(one.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
+        if one.total.pruned:
+            yield f"{one.topic}: {counted(one.total.pruned, 'offset')} pruned."
         if one.held_back:
             yield f"{one.topic}: {counted(one.held_back, 'offset')} held back by an open transaction."
