@@ -73,6 +73,7 @@ def suppress(
         if as_json:
             print_json(plan, done=True, tally=removing.tally, **_as_object(found), left=left)
         else:
+            click.echo(f"The content of {counted(len(found.done), 'message')} is gone.")
             print_tally(removing.tally)
             for line in left:
                 click.echo(line)
