@@ -104,7 +104,7 @@ def plan_cleaning(archive: Archive, removing: Removing, topics: Sequence[str]) -
     Raises:
         ConfigurationError: The store is not the one whose bucket the rows name.
     """
-    seen = survey(archive, topics) if topics else None
+    seen = survey(_at(archive, removing), topics) if topics else None
     return [_tests_of(removing, topic, seen) for topic in topics]
 
 
@@ -133,6 +133,7 @@ def clean_topics(
         ConflictError: Somebody goes on archiving all the time.
     """
     _refuse_others(archive, topics)
+    archive = _at(archive, removing)
     delete_condemned(removing, COMMAND)
     for topic in topics:
         _tests_of(removing, topic, None)
@@ -166,6 +167,11 @@ def clean_marked(removing: Removing, query: Query) -> None:
     for rows in portions(marked(removing, query)):
         removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", deed))
         delete_condemned(removing, COMMAND)
+
+
+def _at(archive: Archive, removing: Removing) -> Archive:
+    """The archive over the catalog and store that the removal works on."""
+    return replace(archive, catalog=removing.catalog, store=removing.store)
 
 
 def _refuse_others(archive: Archive, topics: Sequence[str]) -> None:
