@@ -180,7 +180,7 @@ def crash_at_each_call(base: Backed, deed: Deed, judge: Judgement) -> int:
     return len(calm.calls)
 
 
-def crash_in_pairs(base: Backed, deed: Deed, judge: Judgement, calls: int, pairs: int = 60) -> None:
+def crash_in_pairs(base: Backed, deed: Deed, judge: Judgement, calls: int, pairs: int = 25) -> None:
     """Two faults, in two runs one after the other or in one, at random calls; then a run with nothing in its way."""
     chance = random.Random(7)
     for _ in range(pairs):
