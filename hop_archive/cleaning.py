@@ -7,18 +7,20 @@ crashed anywhere, it goes on. Archiving may go on meanwhile: what it adds to a t
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Batch, Outcome, Row
 from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError, SliceTakenError
 from hop_archive.fetching import fetch_documents
 from hop_archive.message import TopicPartition
+from hop_archive.objects import slice_of, topic_of
 from hop_archive.planning import Limits, work
 from hop_archive.removing import Removing, delete_condemned, portions, remove_adopted, remove_places
 from hop_archive.selecting import Query
-from hop_archive.slices import Slice
+from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.surveying import Survey, plan_work, survey
 from hop_archive.topics import matches
 
@@ -30,6 +32,9 @@ MARKED = "a message marked as a test, cleaned up"
 
 TEST_HEADER = "_test"
 """Header by which Hopskotch's clients mark a message as a test, whatever its value (hop-client)."""
+
+GRACE_S = 3600.0
+"""Objects younger than this may belong to a batch that is about to be committed."""
 
 _ALL_AT_ONCE = Limits(run_messages=2**62)
 """Nothing is read, so a plan may be of any size: a slice is one row of the ledger."""
@@ -99,20 +104,28 @@ def plan_cleaning(archive: Archive, removing: Removing, topics: Sequence[str]) -
     Raises:
         ConfigurationError: The store is not the one whose bucket the rows name.
     """
-    seen = survey(archive, topics) if topics else None
+    seen = survey(_at(archive, removing), topics) if topics else None
     return [_tests_of(removing, topic, seen) for topic in topics]
 
 
 def clean_topics(
-    archive: Archive, removing: Removing, topics: Sequence[str], *, delete_records: bool = False
+    archive: Archive,
+    removing: Removing,
+    topics: Sequence[str],
+    *,
+    delete_records: bool = False,
+    grace_s: float = GRACE_S,
 ) -> Cleaned:
     """Take away all that is archived of test topics, skip what is not read yet, and move the group's offsets to the end.
+
+    Objects of theirs that no row names go, too: what crashed runs left, and those that came second.
 
     Args:
         archive: Where the topics are.
         removing: Where their rows and objects are.
         topics: Test topics, as ``topics_to_clean`` tells them.
         delete_records: Whether to delete Kafka's own records, too, where that can be done.
+        grace_s: How old a document of its own that no row names has to be: it may be about to be catalogued.
 
     Raises:
         ForbiddenError: A topic is no test topic; or the store, or the role, does not let anything be deleted.
@@ -120,12 +133,14 @@ def clean_topics(
         ConflictError: Somebody goes on archiving all the time.
     """
     _refuse_others(archive, topics)
+    archive = _at(archive, removing)
     delete_condemned(removing, COMMAND)
     for topic in topics:
         _tests_of(removing, topic, None)
     cleaned = Cleaned()
     for topic in topics:
         cleaned = _clean_topic(archive, removing, topic, cleaned)
+        _sweep(removing, topic, grace_s)
         if delete_records:
             cleaned = _delete_records(archive, topic, cleaned)
     return cleaned
@@ -152,6 +167,11 @@ def clean_marked(removing: Removing, query: Query) -> None:
     for rows in portions(marked(removing, query)):
         removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", deed))
         delete_condemned(removing, COMMAND)
+
+
+def _at(archive: Archive, removing: Removing) -> Archive:
+    """The archive over the catalog and store that the removal works on."""
+    return replace(archive, catalog=removing.catalog, store=removing.store)
 
 
 def _refuse_others(archive: Archive, topics: Sequence[str]) -> None:
@@ -191,6 +211,27 @@ def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Clean
         remedy="Stop who publishes tests, or run this again.",
         topic=topic,
     )
+
+
+def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
+    """Condemn what no row names, and delete it. A segment of offsets that are dealt with comes too late for ever."""
+    deed = removing.deed(COMMAND, CLEANED)
+    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
+    covered = removing.catalog.coverage([topic])
+    listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
+    doomed = (
+        info.key
+        for info in listed
+        if topic_of(info.key) == topic
+        and (info.modified_ms <= young_ms or _is_too_late(slice_of(info.key), covered))
+    )
+    for keys in portions(doomed):
+        removing.catalog.condemn([(removing.store.bucket, key) for key in keys], topic, deed)
+        delete_condemned(removing, COMMAND)
+
+
+def _is_too_late(place: Slice | None, covered: Mapping[Lineage, OffsetSet]) -> bool:
+    return place is not None and bool(place.offsets & covered.get(place.lineage, EMPTY))
 
 
 def _archived(removing: Removing, topic: str) -> list[Slice]:

@@ -33,13 +33,14 @@ class GapKind(enum.Enum):
     """Why offsets are not archived.
 
     ``HOLE``: not dealt with, between offsets that are. ``UNRECORDED``: gone from Kafka, and no run has recorded that
-    yet. ``LOST``, ``SKIPPED``: recorded so in the ledger.
+    yet. ``LOST``, ``SKIPPED``, ``PRUNED``: recorded so in the ledger.
     """
 
     HOLE = "hole"
     UNRECORDED = "gone"
     LOST = "lost"
     SKIPPED = "skipped"
+    PRUNED = "pruned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class TopicReport:
         unrecorded: Offsets gone from Kafka that no run has recorded as lost; None also where the topic is not archived.
         lost: Offsets recorded as lost.
         skipped: Offsets recorded as skipped.
-        gaps: Holes, unrecorded, lost and skipped offsets as slices, in their order; empty where not asked for.
+        gaps: Holes, unrecorded, lost, skipped and pruned offsets as slices, in their order; empty where not asked for.
+        pruned: Offsets whose messages a policy took away.
     """
 
     topic: str
@@ -93,6 +95,7 @@ class TopicReport:
     lost: int
     skipped: int
     gaps: tuple[Gap, ...] = ()
+    pruned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def report_topics(
         archive: What to look at.
         patterns: Only topics that one of these names or globs means; empty: all.
         internal: Whether to report Kafka's own topics, too.
-        with_gaps: Whether to list holes and lost offsets; reads the ledger of topics that lost or skipped some.
+        with_gaps: Whether to list holes and lost offsets; reads the ledger of topics that lack some.
 
     Raises:
         ConfigurationError: A pattern is none.
@@ -208,11 +211,12 @@ class _Parts:
             lost=summary.lost,
             skipped=summary.skipped,
             gaps=tuple(sorted(gaps, key=lambda gap: gap.slice)),
+            pruned=summary.pruned,
         )
 
     def gaps(self, names: Sequence[str]) -> dict[str, list[Gap]]:
         """What is not archived of each topic, as slices."""
-        losers = [n for n in names if (s := self._summaries.get(n)) and (s.lost or s.skipped)]
+        losers = [n for n in names if (s := self._summaries.get(n)) and (s.lost or s.skipped or s.pruned)]
         found: dict[str, list[Gap]] = {name: list(self._unsettled(name)) for name in names}
         for entry in self._catalog.ledger(losers) if losers else ():
             found[entry.slice.topic] += _recorded(entry)
@@ -265,7 +269,7 @@ class _Parts:
 
 
 def _recorded(entry: LedgerEntry) -> list[Gap]:
-    kinds = {Outcome.LOST: GapKind.LOST, Outcome.SKIPPED: GapKind.SKIPPED}
+    kinds = {Outcome.LOST: GapKind.LOST, Outcome.SKIPPED: GapKind.SKIPPED, Outcome.PRUNED: GapKind.PRUNED}
     return [Gap(entry.slice, kinds[entry.outcome], entry.reason)] if entry.outcome in kinds else []
 
 

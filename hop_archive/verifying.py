@@ -370,6 +370,7 @@ def ledger(wanted: Verification) -> Iterator[Trouble]:
             wanted.checked.counts["batches"] += 1
             wanted.checked.counts["offsets"] += len(entry.slice)
             wanted.checked.counts["skipped offsets"] += (entry.outcome is Outcome.SKIPPED) * len(entry.slice)
+            wanted.checked.counts["pruned offsets"] += (entry.outcome is Outcome.PRUNED) * len(entry.slice)
             if entry.outcome is Outcome.LOST:
                 yield _at(Kind.LOST, entry.slice, entry.reason)
         doubtful |= dict.fromkeys(_holes(catalog, topic))

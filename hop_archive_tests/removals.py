@@ -5,22 +5,24 @@ from __future__ import annotations
 import datetime
 import pickle
 import random
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
 from hop_archive.catalog.mock import MockCatalog
-from hop_archive.catalog.protocol import Row
-from hop_archive.document import encode
+from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.document import crc32, decode, encode
 from hop_archive.errors import HopArchiveError
 from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.fetching import fetch_documents
 from hop_archive.following import catch_up
+from hop_archive.identity import digest
 from hop_archive.removing import Removing
-from hop_archive.slices import Lineage, OffsetSet
+from hop_archive.slices import Lineage, OffsetSet, Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive.topics import Layout
-from hop_archive_tests.invariants import assert_ledger_is_sound
+from hop_archive_tests.invariants import assert_ledger_is_sound, fetched
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, exhausted
 
 
@@ -63,6 +65,48 @@ def archive_all(world: Backed) -> Backed:
     exhausted(catch_up(world.archive(), overlap=0))
     bodies = [(info.key, world.store._shelf.get(info.key)) for info in world.store.listing()]
     world.backup.create([NewObject(key, body) for key, body in bodies if body is not None])
+    return world
+
+
+def double(world: Backed, row: Row, offset: int) -> Row:
+    """Put a copy of an archived message into the archive, as two archivers at once might have: another UUID."""
+    was = decode(fetched(world.store, row))
+    own = uuid.UUID(int=offset)
+    message = was.message
+    document = type(was)(
+        type(message)(
+            message.topic,
+            1,
+            offset,
+            message.timestamp_ms,
+            message.timestamp_type,
+            message.key,
+            message.value,
+            message.headers,
+        ),
+        own,
+        False,
+        digest(message.key, message.headers, message.value),
+        was.message_crc32,
+        was.annotations,
+    )
+    body, key = encode(document), f"{row.topic}/2023/11/14/22/{own}.bson"
+    for store in (world.store, world.backup):
+        store.create([NewObject(key, body)])
+    return row._replace(
+        generation=1, partition=1, offset=offset, uuid=own, is_client_uuid=False, object_key=key, position=None,
+        size_bytes=len(body), crc32=crc32(body), digest=document.digest,
+    )  # fmt: skip
+
+
+def doubled_world(layout: Layout = "message") -> Backed:
+    """The small world, archived, with three messages in it twice."""
+    world = archive_all(small_world(layout))
+    rows = list(world.catalog.rows(BUSY))
+    stop = next(iter(world.catalog.coverage([BUSY]).values())).stop
+    where = Slice(BUSY, 1, 1, stop, stop + 3)
+    copies = [double(world, row, stop + n) for n, row in enumerate(rows[:3])]
+    world.catalog.commit(Batch(where, rows=copies))
     return world
 
 
@@ -136,7 +180,7 @@ def crash_at_each_call(base: Backed, deed: Deed, judge: Judgement) -> int:
     return len(calm.calls)
 
 
-def crash_in_pairs(base: Backed, deed: Deed, judge: Judgement, calls: int, pairs: int = 60) -> None:
+def crash_in_pairs(base: Backed, deed: Deed, judge: Judgement, calls: int, pairs: int = 25) -> None:
     """Two faults, in two runs one after the other or in one, at random calls; then a run with nothing in its way."""
     chance = random.Random(7)
     for _ in range(pairs):

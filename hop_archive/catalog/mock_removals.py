@@ -171,6 +171,11 @@ class MockRemovals(MockSession):
                 tables.condemned[one.bucket, one.key] = replace(doom, claimed=not one.is_named)
         return found
 
+    def doomed(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are condemned, by whichever command."""
+        with self._state.read() as tables:
+            return frozenset(key for key in keys if (bucket, key) in tables.condemned)
+
     def acquit(self, objects: Sequence[Condemned]) -> None:
         """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
         with self._state.change() as tables:

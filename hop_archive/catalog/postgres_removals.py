@@ -185,6 +185,10 @@ class PostgresRemovals(Session):
 
         return self._transact(work)
 
+    def doomed(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are condemned, by whichever command."""
+        return frozenset(key for (key,) in self._fetch(sql_removals.DOOMED, [bucket, list(keys)]))
+
     def acquit(self, objects: Sequence[Condemned]) -> None:
         """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
         columns = [[o.bucket for o in objects], [o.key for o in objects], [o.at for o in objects]]

@@ -264,5 +264,8 @@ class RemovalsCatalog(Protocol):
         Those that no row names are the caller's to delete: from now on ``replace_documents`` lets no row name them.
         """
 
+    def doomed(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are condemned, by whichever command: whoever would catalogue an orphan asks this first."""
+
     def acquit(self, objects: Sequence[Condemned]) -> None:
         """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""

@@ -239,6 +239,9 @@ CONDEMNED = """
 """
 """Index: condemned_pkey, of a table that is all but empty. Whoever would strike out one of them waits."""
 
+DOOMED = "SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s)"
+"""Index: condemned_pkey."""
+
 CLAIM = "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)"
 """Index: condemned_pkey."""
 

@@ -273,6 +273,7 @@ def as_object(found: Inspection) -> dict[str, Any]:
         "timestamp_type": None if row.timestamp_type is None else row.timestamp_type.name.lower(),
         "leader_epoch": message.leader_epoch if message else None,
         "retracted": row.retracted,
+        "suppressed": (document.suppressed or None) if document else None,
         "object": _object_object(row),
         "digest": row.digest.hex() if row.digest else None,
         "message_crc32": row.message_crc32,
@@ -352,6 +353,8 @@ def _lines(found: Inspection, limit: int | None) -> Iterator[str]:
         yield _line("PROBLEM", _clean(problem))
     if found.document is None:
         return
+    if found.document.suppressed:
+        yield _line("SUPPRESSED", f"its content was removed for good: {_clean(found.document.suppressed)}")
     message = found.document.message
     if message.leader_epoch is not None:
         yield _line("Leader epoch", count(message.leader_epoch))

@@ -81,8 +81,8 @@ def print_tally(tally: Tally) -> None:
     )
     if tally.staying:
         click.echo(
-            f"{counted(len(tally.staying), 'segment')} stay: other messages are in them, too. The removed messages have "
-            "no row any more; their bytes go with the segment (hop-archive suppress rewrites segments)."
+            f"Of {counted(len(tally.staying), 'segment')} other messages need the rest: there the removed ones have no row any "
+            "more, and their bytes go with the segment."
         )
     if tally.backup_refusal:
         click.echo(

@@ -39,6 +39,7 @@ anything arrives. Of each topic:
   absent      offsets for which Kafka delivers nothing: markers, aborted, compacted away
   lost        gone from Kafka before they were archived
   skipped     left out on purpose, with a reason
+  pruned      archived once, and taken away by a policy; told where there are any
 Where the source does not answer, lags are not known (?, null) and the rest is shown all the same, exit 0; in
 JSON, source.error says why. A topic that the source has no more, or that is not archived any more, has no lag (-, null);
 its state, below the table and in JSON, is that of hop-archive topics. A database that does not answer is an error: exit 3.
@@ -247,6 +248,7 @@ def _summary_object(summary: TopicSummary) -> dict[str, Any]:
         "absent": summary.absent,
         "lost": summary.lost,
         "skipped": summary.skipped,
+        "pruned": summary.pruned,
         "bytes": summary.size_bytes,
         "first": timestamp(summary.first_timestamp_ms),
         "last": timestamp(summary.last_timestamp_ms),
@@ -384,5 +386,7 @@ def _remarks(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
             yield f"{one.topic}: {one.state.value}: {why}."
         if one.unrecorded:
             yield f"{one.topic}: {counted(one.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
+        if one.total.pruned:
+            yield f"{one.topic}: {counted(one.total.pruned, 'offset')} pruned."
         if one.held_back:
             yield f"{one.topic}: {counted(one.held_back, 'offset')} held back by an open transaction."

@@ -78,10 +78,13 @@ def suppress(
                 print_json(plan, done=False)
             return
         found = take_content_away(removing, own, reason.strip())
-        left = _what_is_left(removing, found)
+        left = _what_is_left(
+            removing, found, sorted({one["object_key"] for one in plan if one["object_key"]})
+        )
         if as_json:
             print_json(plan, done=True, tally=removing.tally, **_as_object(found), left=left)
         else:
+            click.echo(f"The content of {counted(len(found.done), 'message')} is gone.")
             print_tally(removing.tally)
             for line in left:
                 click.echo(line)
@@ -114,18 +117,19 @@ def _as_object(found: Suppressed) -> dict[str, Any]:
     }
 
 
-def _what_is_left(removing: Removing, found: Suppressed) -> list[str]:
+def _what_is_left(removing: Removing, found: Suppressed, keys: list[str]) -> list[str]:
     """Where the content may still be, for a person to see to."""
     left: list[str] = []
     bucket = removing.store.bucket
     if found.keeps_versions:
         left.append(
-            f"Bucket {bucket} keeps old versions: delete those of the deleted keys there, or the content stays."
+            f"Bucket {bucket} keeps old versions: the content is there until those of {', '.join(keys)} are deleted (aws s3api "
+            f"list-object-versions --bucket {bucket} --prefix KEY, then delete-object with each --version-id). See to the backup, too."
         )
     if found.young:
-        keys = ", ".join(found.young[:5])
+        some = ", ".join(found.young[:5])
         left.append(
-            f"{counted(len(found.young), 'object')} may hold it and may be in the making ({keys}): run this again in an hour."
+            f"{counted(len(found.young), 'object')} may hold it and may be in the making ({some}): run this again in an hour."
         )
     if removing.tally.backup_refusal:
         left.append("The backup still has it.")

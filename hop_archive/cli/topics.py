@@ -31,7 +31,7 @@ Of each topic:
   id        how Kafka's id of this life begins
   held      offsets that Kafka has for readers
   messages  archived
-  covered   offsets dealt with: archived, duplicate, absent, lost or skipped
+  covered   offsets dealt with: archived, duplicate, absent, lost, skipped or pruned
   lag       offsets held and not dealt with yet
   holes     offsets not dealt with, between offsets that are: the next run fills them
   lost      gone from Kafka before they were archived
@@ -51,7 +51,7 @@ that does not answer is one: exit 3.
     help="Only topics of this name or pattern. May be given again.",
 )
 @click.option(
-    "--holes", is_flag=True, help="List each hole, and each slice lost or skipped, with the reason."
+    "--holes", is_flag=True, help="List each hole, and each slice lost, skipped or pruned, with the reason."
 )
 @click.option(
     "--all", "internal", is_flag=True, help="Show Kafka's own topics, too: those that begin with __."
@@ -117,6 +117,7 @@ def _topic_object(one: TopicReport, with_gaps: bool) -> dict[str, Any]:
         "unrecorded": one.unrecorded,
         "lost": one.lost,
         "skipped": one.skipped,
+        "pruned": one.pruned,
     }
     return {**told, "gaps": [_gap_object(gap) for gap in one.gaps]} if with_gaps else told
 
@@ -203,12 +204,14 @@ def _remarks(found: TopicsReport) -> Iterator[str]:
             yield f"{one.topic}: {counted(one.held_back, 'offset')} held back by an open transaction."
         if one.skipped:
             yield f"{one.topic}: {counted(one.skipped, 'offset')} skipped."
+        if one.pruned:
+            yield f"{one.topic}: {counted(one.pruned, 'offset')} pruned."
 
 
 def _gaps(found: TopicsReport) -> Iterator[str]:
     gaps = [gap for one in found.topics for gap in one.gaps]
     if not gaps:
-        yield "No holes, and nothing lost or skipped."
+        yield "No holes, and nothing lost, skipped or pruned."
         return
     rows = [[str(gap.slice), count(len(gap.slice)), gap.kind.value, gap.reason] for gap in gaps]
     yield from table(["SLICE", "OFFSETS", "WHAT", "WHY"], rows, right=(1,))

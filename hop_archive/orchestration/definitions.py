@@ -20,7 +20,21 @@ from hop_archive.orchestration.checks import (
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
 from hop_archive.orchestration.rebuilding import rebuild_catalog, rebuilt_catalog
-from hop_archive.orchestration.resources import ArchiveResource, BackupResource, PacingResource
+from hop_archive.orchestration.removals import (
+    clean_tests,
+    cleaned_tests,
+    deduplicate,
+    deduplicate_weekly,
+    deduplicated,
+    prune,
+    pruned,
+)
+from hop_archive.orchestration.resources import (
+    ArchiveResource,
+    BackupResource,
+    PacingResource,
+    RemovingResource,
+)
 from hop_archive.orchestration.restoring import TargetsResource, restore_job, restored_topics
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
@@ -31,11 +45,12 @@ from hop_archive.orchestration.snapshots import snapshot_hourly, source_snapshot
 def build_definitions(**resource_overrides: object) -> dg.Definitions:
     """The definitions, with resources replaced by name.
 
-    ``archive``, ``backup``, ``pacing``, ``hand_over``, ``targets``.
+    ``archive``, ``backup``, ``open_removing``, ``pacing``, ``hand_over``, ``targets``.
     """
     resources: Mapping[str, object] = {
         "archive": ArchiveResource(),
         "backup": BackupResource(),
+        "open_removing": RemovingResource(),
         "pacing": PacingResource(),
         "hand_over": HandOver(),
         "targets": TargetsResource(),
@@ -48,6 +63,9 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             catalog_as_parquet,
             rebuilt_catalog,
             restored_topics,
+            deduplicated,
+            cleaned_tests,
+            pruned,
             *truth.ASSETS,
         ],
         asset_checks=[
@@ -68,6 +86,9 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             catalog_snapshot,
             rebuild_catalog,
             restore_job,
+            deduplicate,
+            clean_tests,
+            prune,
             *truth.JOBS,
         ],
         sensors=[
@@ -80,6 +101,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             purge_daily,
             snapshot_hourly,
             snapshot_daily,
+            deduplicate_weekly,
             *truth.SCHEDULES,
         ],
         # What people and backfills start is in one process too: a process for each step would cost seconds

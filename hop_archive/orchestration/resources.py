@@ -2,21 +2,23 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.configuration import load, select
-from hop_archive.opening import open_archive, open_backup
+from hop_archive.opening import Permission, open_archive, open_backup, open_removing
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.truth import Backup
 from hop_archive.planning import Limits
+from hop_archive.removing import Removing
 from hop_archive.sampling import fill
 
 _MOCK_DIRECTORY = "HOP_ARCHIVE_MOCK_DIR"
@@ -89,6 +91,38 @@ class BackupResource(dg.ConfigurableResource[Backup]):
         finally:
             if store is not None:
                 store.close()
+
+
+OpenRemoving: TypeAlias = Callable[[Permission, str], AbstractContextManager[Removing]]
+"""Opens what a removal works on, for a permission and a run id, and closes it."""
+
+
+class RemovingResource(dg.ConfigurableResource[OpenRemoving]):
+    """How to open what a removal works on: the selected stanzas, as for the archive; each removal says what it may do."""
+
+    toml_file: str = Field(
+        default="", description="Configuration file; empty: HOP_ARCHIVE_TOML, else ./hop_archive.toml."
+    )
+    source: str = Field(default="", description="Source stanza; empty: HOP_ARCHIVE_SOURCE, else a mock.")
+    database: str = Field(
+        default="", description="Database stanza; empty: HOP_ARCHIVE_DATABASE, else a mock."
+    )
+    store: str = Field(default="", description="Store stanza; empty: HOP_ARCHIVE_STORE, else a mock.")
+
+    def create_resource(self, context: dg.InitResourceContext) -> OpenRemoving:
+        """The opener; nothing is read or connected before it is called."""
+        return self._opened
+
+    @contextmanager
+    def _opened(self, permission: Permission, run_id: str) -> Iterator[Removing]:
+        environ = _with_mock_directory(os.environ)
+        configuration = load(Path(self.toml_file) if self.toml_file else None, environ)
+        selection = select(
+            configuration, self.source or None, self.database or None, self.store or None, environ=environ
+        )
+        selection.refuse_unnamed("source", "database", "store")
+        with closing(open_removing(configuration, selection, permission, environ, run_id)) as removing:
+            yield removing
 
 
 class PacingResource(dg.ConfigurableResource[Pacing]):

@@ -61,7 +61,7 @@ def kafka_offsets(
 ) -> dg.SensorResult:
     """Compare what Kafka holds with what is covered; ask for runs where enough waits, or has waited enough."""
     # Runs before the survey: one that ends in between has then been seen, and what it did is covered.
-    live = _live_runs(context.instance)
+    live = live_runs(context.instance)
     with told():
         seen = look(archive)
     pending, in_flight = seen.pending(), _in_flight(live, seen.infos)
@@ -84,7 +84,8 @@ def kafka_offsets(
     )
 
 
-def _live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+def live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that archive, or are about to, and those that people started from an asset's page."""
     filters = (dg.RunsFilter(job_name=name, statuses=LIVE) for name in _ARCHIVING_JOBS)
     return [run for wanted in filters for run in instance.get_runs(wanted)]
 

@@ -350,7 +350,10 @@ def test_no_row_comes_to_name_an_object_that_somebody_is_about_to_delete(catalog
 
 def test_an_object_that_no_row_names_can_be_condemned(catalog: Catalog) -> None:
     catalog.condemn([("archive", "alerts/x.bson")], "alerts", WITH_BACKUP)
+    assert catalog.doomed("archive", ["alerts/x.bson", "alerts/y.bson"]) == {"alerts/x.bson"}
     assert keys(catalog) == keys(catalog, "backup") == [("alerts/x.bson", False)]
+    catalog.acquit(catalog.condemned("prune", "archive"))
+    assert catalog.doomed("archive", ["alerts/x.bson"]) == frozenset()
 
 
 def test_two_who_remove_overlapping_places_at_once_take_each_message_once(

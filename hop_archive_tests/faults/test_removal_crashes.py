@@ -8,14 +8,11 @@ import uuid
 import pytest
 
 from hop_archive.annotations import Annotations
-from hop_archive.catalog.protocol import Batch, Outcome, Row
+from hop_archive.catalog.protocol import Outcome
 from hop_archive.deduplicating import deduplicate
-from hop_archive.document import crc32, decode, encode
+from hop_archive.document import decode
 from hop_archive.faults import Faults
-from hop_archive.identity import digest
 from hop_archive.pruning import Policy, prune
-from hop_archive.slices import Slice
-from hop_archive.store.protocol import NewObject
 from hop_archive.suppressing import suppress
 from hop_archive.topics import Layout
 from hop_archive_tests.invariants import fetched
@@ -25,53 +22,13 @@ from hop_archive_tests.removals import (
     assert_whole,
     crash_at_each_call,
     crash_in_pairs,
+    doubled_world,
     small_world,
 )
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET
 
 LAYOUTS: tuple[Layout, ...] = ("message", "segment")
 SECRET = b"what must not be"
-
-
-def double(world: Backed, row: Row, offset: int) -> Row:
-    """Put a copy of an archived message into the archive, as two archivers at once might have: another UUID."""
-    was = decode(fetched(world.store, row))
-    own = uuid.UUID(int=offset)
-    message = was.message
-    document = type(was)(
-        type(message)(
-            message.topic,
-            1,
-            offset,
-            message.timestamp_ms,
-            message.timestamp_type,
-            message.key,
-            message.value,
-            message.headers,
-        ),
-        own,
-        False,
-        digest(message.key, message.headers, message.value),
-        was.message_crc32,
-        was.annotations,
-    )
-    body, key = encode(document), f"{row.topic}/2023/11/14/22/{own}.bson"
-    for store in (world.store, world.backup):
-        store.create([NewObject(key, body)])
-    return row._replace(
-        generation=1, partition=1, offset=offset, uuid=own, is_client_uuid=False, object_key=key, position=None,
-        size_bytes=len(body), crc32=crc32(body), digest=document.digest,
-    )  # fmt: skip
-
-
-def doubled_world(layout: Layout) -> Backed:
-    world = archive_all(small_world(layout))
-    rows = list(world.catalog.rows(BUSY))
-    stop = next(iter(world.catalog.coverage([BUSY]).values())).stop
-    where = Slice(BUSY, 1, 1, stop, stop + 3)
-    copies = [double(world, row, stop + n) for n, row in enumerate(rows[:3])]
-    world.catalog.commit(Batch(where, rows=copies))
-    return world
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

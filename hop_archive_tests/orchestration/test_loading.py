@@ -178,7 +178,7 @@ def own_jobs() -> list[dg.JobDefinition]:
 def test_resources_are_replaced_by_name() -> None:
     replaced = build_definitions(pacing="another").resources or {}
     assert replaced["pacing"] == "another"
-    assert set(replaced) == {"archive", "backup", "pacing", "hand_over", "targets"}
+    assert set(replaced) == {"archive", "backup", "open_removing", "pacing", "hand_over", "targets"}
 
 
 def test_a_backfill_starts_a_run_for_each_partition_named_by_its_key() -> None:

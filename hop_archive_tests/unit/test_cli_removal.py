@@ -11,6 +11,10 @@ from click.testing import Result
 
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.cli.prune import age
+from hop_archive.configuration import load, select
+from hop_archive.errors import ForbiddenError
+from hop_archive.opening import Permission, open_backup, open_removing
+from hop_archive.store.s3 import S3Store
 from hop_archive_tests.unit.cli_helpers import M, archived, invoke, place, toml
 
 __all__ = ["place"]  # a fixture
@@ -174,3 +178,39 @@ def test_an_age_that_is_none_is_one_clear_message(place: Path) -> None:
     refused = invoke("prune", "-T", "*", "--older-than", "400", "-D", "m")
     assert refused.exit_code == 2
     assert "is no age" in refused.stderr
+
+
+def test_the_backup_is_opened_to_delete_from_only_for_who_may(place: Path) -> None:
+    toml(
+        place,
+        """
+        [database.d]
+        type = "mock"
+        cleaning_allowed = true
+        deleting_allowed = true
+        [store.s]
+        type = "s3"
+        bucket = "primary"
+        backup_bucket = "copies"
+        cleaning_allowed = true
+        """,
+    )
+    configuration = load()
+    chosen = select(configuration, "mock-hop", "d", "s")
+
+    def may(permission: Permission) -> tuple[bool, bool]:
+        removing = open_removing(configuration, chosen, permission)
+        store, backup = removing.store, removing.backup
+        assert isinstance(store, S3Store)
+        assert isinstance(backup, S3Store)
+        assert (store.bucket, backup.bucket) == ("primary", "copies")
+        return store._deleting_allowed, backup._deleting_allowed
+
+    assert may("look") == (False, False)
+    assert may("clean") == (True, True)
+    with pytest.raises(ForbiddenError, match="store s does not say deleting_allowed"):
+        may("delete")
+    backup = open_backup("s", configuration.store("s"))
+    assert backup is not None
+    with pytest.raises(ForbiddenError, match="does not allow deleting"):
+        backup.delete(["a"])

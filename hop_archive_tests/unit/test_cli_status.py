@@ -37,7 +37,18 @@ from hop_archive_tests.unit.test_cli_program import read, running, terminal
 
 __all__ = ["place"]
 
-WINDOW = {"messages", "duplicates", "absent", "lost", "skipped", "bytes", "first", "last", "last_batch"}
+WINDOW = {
+    "messages",
+    "duplicates",
+    "absent",
+    "lost",
+    "skipped",
+    "pruned",
+    "bytes",
+    "first",
+    "last",
+    "last_batch",
+}
 
 
 def status(*args: str) -> dict[str, Any]:

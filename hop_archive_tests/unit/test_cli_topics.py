@@ -221,7 +221,7 @@ def test_a_hole_of_an_earlier_life_is_not_awaited(world: World) -> None:
 
 def test_without_holes_that_is_said(world: World) -> None:
     world.run()
-    assert "No holes, and nothing lost or skipped." in invoke("topics", *M, "--holes").stdout
+    assert "No holes, and nothing lost, skipped or pruned." in invoke("topics", *M, "--holes").stdout
 
 
 # --- servers that do not answer

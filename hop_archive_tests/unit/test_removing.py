@@ -60,6 +60,23 @@ def test_a_test_topic_is_emptied_read_dry_and_its_group_stands_at_the_end() -> N
     assert len(list(world.catalog.rows(BUSY))) == 10
 
 
+def test_objects_of_a_test_topic_that_no_row_names_go_too_but_for_young_documents() -> None:
+    world = archive_all(small_world())
+    alone = f"{QUIET}/2023/11/14/22/{uuid.UUID(int=1)}.bson"
+    late = f"segments/{QUIET}/1/0/{0:020}-{2:020}.bson"
+    coming = f"segments/{QUIET}/1/0/{50:020}-{60:020}.bson"
+    for store in (world.store, world.backup):
+        for key in (alone, late, coming, f"{QUIET}/not.ours"):
+            store._shelf.add(key, b"left behind")
+    clean_topics(archive_of(world), world.removing(), [QUIET])
+    left = {info.key for info in world.store.listing() if QUIET in info.key}
+    assert left == {alone, coming, f"{QUIET}/not.ours"}
+    clean_topics(archive_of(world), world.removing(), [QUIET], grace_s=-1)
+    assert {info.key for info in world.store.listing() if QUIET in info.key} == {f"{QUIET}/not.ours"}
+    assert {info.key for info in world.backup.listing() if QUIET in info.key} == {f"{QUIET}/not.ours"}
+    assert len(world.rows()) == 10
+
+
 def test_records_of_a_source_that_may_not_be_written_stay_and_that_is_told() -> None:
     world = archive_all(small_world())
     source = MockSource(cluster=world.cluster, writable=False)

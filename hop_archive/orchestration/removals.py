@@ -1,0 +1,238 @@
+"""What takes something away, as assets that run alone: copies, tests, old messages. Each shows its plan unless told to act."""
+
+import datetime
+from collections.abc import Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from hop_archive.archive import Archive
+from hop_archive.cleaning import clean_marked, clean_topics, plan_cleaning, topics_to_clean
+from hop_archive.deduplicating import deduplicate as move_copies
+from hop_archive.deduplicating import find_copies
+from hop_archive.errors import ConflictError
+from hop_archive.orchestration.assets import archived_messages
+from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.resources import OpenRemoving
+from hop_archive.orchestration.sensors import live_runs
+from hop_archive.pruning import Old, Policy, plan_pruning
+from hop_archive.pruning import prune as take_away
+from hop_archive.removing import Removing
+from hop_archive.selecting import Query
+
+_MOST_SHOWN = 100
+
+NO_DUPLICATES = "no_duplicates"
+
+
+class DeduplicateConfig(dg.Config):
+    """Which copies to look for, and whether to move them."""
+
+    topics: list[str] = Field(default=[], description="Only of these topics, names or globs; empty: all.")
+    dry_run: bool = Field(
+        default=True, description="Only report. Otherwise copies become duplicates, and their objects go."
+    )
+    red_above: int = Field(
+        default=1000, ge=0, description="The check is red above so many copies, and yellow below."
+    )
+
+
+@dg.asset(
+    deps=[archived_messages],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    kinds={"s3", "postgres"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            NO_DUPLICATES,
+            asset="deduplicated",
+            description="No message is in the archive twice, as of the last look.",
+        )
+    ],
+    description="Messages that are in the archive twice, looked for by schedule; moved to the duplicates when told to.",
+)
+def deduplicated(
+    context: dg.AssetExecutionContext,
+    config: DeduplicateConfig,
+    open_removing: dg.ResourceParam[OpenRemoving],
+) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
+    """Find copies, say how many, and move them if told to. Again: goes on."""
+    query = Query(topics=tuple(config.topics))
+    with told(), open_removing("look" if config.dry_run else "delete", context.run.run_id) as removing:
+        if not config.dry_run:
+            move_copies(removing, query)
+        shown: list[dg.TableRecord] = []
+        copies = 0
+        for pair in find_copies(removing, query):
+            copies += 1
+            if len(shown) < _MOST_SHOWN:
+                shown.append(dg.TableRecord({"copy": str(pair.copy.uuid), "kept": str(pair.kept.uuid)}))
+    severity = dg.AssetCheckSeverity.ERROR if copies > config.red_above else dg.AssetCheckSeverity.WARN
+    description = f"{copies} messages are in the archive twice." if copies else None
+    check = dg.AssetCheckResult(
+        passed=not copies, check_name=NO_DUPLICATES, severity=severity, description=description
+    )
+    table = {"first": dg.MetadataValue.table(shown)} if shown else {}
+    return dg.MaterializeResult(
+        metadata={"copies": copies, **_done(removing), **table}, check_results=[check]
+    )
+
+
+class CleanTestsConfig(dg.Config):
+    """Which tests to clean up."""
+
+    topics: list[str] = Field(default=[], description="Only these test topics, names or globs; empty: all.")
+    test_header: bool = Field(
+        default=False, description="Messages with a header _test as well, of any topic: reads every document."
+    )
+    delete_records: bool = Field(
+        default=False, description="Delete the topics' records in Kafka, too, where that can be done."
+    )
+    dry_run: bool = Field(default=True, description="Only show what would go.")
+
+
+@dg.asset(
+    deps=[archived_messages],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    kinds={"kafka", "s3", "postgres"},
+    description="Test topics, emptied and read dry. Only where all stanzas allow it; shows its plan unless told to act.",
+)
+def cleaned_tests(
+    context: dg.AssetExecutionContext,
+    config: CleanTestsConfig,
+    archive: dg.ResourceParam[Archive],
+    open_removing: dg.ResourceParam[OpenRemoving],
+) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
+    """Show what there is of tests, and remove it if told to. Again: goes on."""
+    with told(), open_removing("clean", context.run.run_id) as removing:
+        names = topics_to_clean(archive, config.topics)
+        plan = plan_cleaning(archive, removing, names)
+        skipped = 0
+        if not config.dry_run:
+            skipped = clean_topics(archive, removing, names, delete_records=config.delete_records).skipped
+            if config.test_header:
+                clean_marked(removing, Query())
+    rows = [
+        dg.TableRecord({"topic": one.topic, "messages": one.messages, "unread": one.unread})
+        for one in plan[:_MOST_SHOWN]
+    ]
+    table = {"plan": dg.MetadataValue.table(rows)} if rows else {}
+    return dg.MaterializeResult(
+        metadata={
+            "messages": sum(one.messages for one in plan),
+            "skipped": skipped,
+            **_done(removing),
+            **table,
+        }
+    )
+
+
+class PruneRule(dg.Config):
+    """From which age on the messages of some topics go."""
+
+    topics: list[str] = Field(description="Names or globs of the topics.")
+    older_than_days: float = Field(ge=1, description="From which age on, by the message's timestamp.")
+
+
+class PruneConfig(dg.Config):
+    """By which rules to prune."""
+
+    rules: list[PruneRule] = Field(default=[], description="The rules; with none, nothing goes.")
+    dry_run: bool = Field(default=True, description="Only show what would go.")
+
+
+@dg.asset(
+    deps=[archived_messages],
+    group_name="upkeep",
+    owners=["team:hop-archive"],
+    kinds={"s3", "postgres"},
+    description="Messages that are older than the rules of the run say, taken away. Shows its plan unless told to act.",
+)
+def pruned(
+    context: dg.AssetExecutionContext, config: PruneConfig, open_removing: dg.ResourceParam[OpenRemoving]
+) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
+    """Show what is old, and take it away if told to and nothing is being archived. Again: goes on."""
+    with told(), open_removing("look" if config.dry_run else "delete", context.run.run_id) as removing:
+        rules = [Policy(tuple(r.topics), datetime.timedelta(days=r.older_than_days)) for r in config.rules]
+        if not config.dry_run:
+            _refuse_beside_runs(context)
+        old = [one for rule in rules for one in _apply(removing, rule, dry_run=config.dry_run)]
+    return dg.MaterializeResult(
+        metadata={
+            "messages": sum(one.extent.messages for one in old),
+            "bytes": sum(one.extent.size_bytes for one in old),
+            **_done(removing),
+            **_plan_of(old),
+        }
+    )
+
+
+def _apply(removing: Removing, rule: Policy, *, dry_run: bool) -> list[Old]:
+    return plan_pruning(removing, rule) if dry_run else take_away(removing, rule)
+
+
+def _plan_of(old: Sequence[Old]) -> dict[str, dg.MetadataValue]:
+    rows = [
+        dg.TableRecord(
+            {"topic": one.topic, "where": str(one.lineage or "adopted rows"), "messages": one.extent.messages}
+        )
+        for one in old[:_MOST_SHOWN]
+    ]
+    return {"plan": dg.MetadataValue.table(rows)} if rows else {}
+
+
+def _done(removing: Removing) -> dict[str, dg.MetadataValue]:
+    tally = removing.tally
+    refusal = {"backup_refusal": dg.MetadataValue.text(tally.backup_refusal)} if tally.backup_refusal else {}
+    return {
+        "removed_messages": dg.MetadataValue.int(tally.removed.messages),
+        "removed_bytes": dg.MetadataValue.int(tally.removed.size_bytes),
+        "removed_objects": dg.MetadataValue.int(tally.objects),
+        **refusal,
+    }
+
+
+def _refuse_beside_runs(context: dg.AssetExecutionContext) -> None:
+    """Refuse while another run archives, whatever topics it has.
+
+    Raises:
+        ConflictError: There is such a run.
+    """
+    others = [run.run_id for run in live_runs(context.instance) if run.run_id != context.run.run_id]
+    if others:
+        raise ConflictError(
+            f"{len(others)} runs are archiving, or about to ({others[0]}).",
+            remedy="Switch the sensor kafka_offsets off, let them end, and prune then.",
+            runs=others[:10],
+        )
+
+
+deduplicate = dg.define_asset_job(
+    "deduplicate",
+    selection=dg.AssetSelection.assets(deduplicated),
+    executor_def=dg.in_process_executor,
+    description="Looks for messages that are in the archive twice; moves them if told to.",
+)
+
+clean_tests = dg.define_asset_job(
+    "clean_tests",
+    selection=dg.AssetSelection.assets(cleaned_tests),
+    executor_def=dg.in_process_executor,
+    description="Shows what there is of test topics; removes it if told to.",
+)
+
+prune = dg.define_asset_job(
+    "prune",
+    selection=dg.AssetSelection.assets(pruned),
+    executor_def=dg.in_process_executor,
+    description="Shows which messages are older than the given rules say; takes them away if told to.",
+)
+
+deduplicate_weekly = dg.ScheduleDefinition(
+    name="deduplicate_weekly",
+    job=deduplicate,
+    cron_schedule="7 12 * * 0",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Looks for copies once a week, at a quiet hour (UTC). Reports and removes nothing.",
+)
