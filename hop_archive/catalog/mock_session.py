@@ -6,7 +6,7 @@ import datetime
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeAlias
 
@@ -60,6 +60,13 @@ class Tables:
     suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     verified: list[VerifiedRange] = field(default_factory=list)
+
+    def __setstate__(self, state: tuple[None, dict[str, object]]) -> None:
+        """What an older version kept in a directory lacks the tables that came since: those are empty."""
+        for one in fields(self):
+            factory = one.default_factory
+            assert callable(factory)
+            setattr(self, one.name, state[1].get(one.name, factory()))
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,11 @@ def test_what_is_not_to_be_kept_is_passed_on_as_it_comes() -> None:
     catalog = Counting()
     assert len(list(Notebook(catalog, keeps=False).noted(troubles(3)))) == 3
     assert catalog.calls == 0
+
+
+def test_a_mock_that_an_older_version_kept_in_a_directory_goes_on(tmp_path: Path) -> None:
+    catalog = MockCatalog(directory=tmp_path)
+    with catalog._state.change() as tables:
+        del tables.findings, tables.verified
+    assert list(MockCatalog(directory=tmp_path).findings()) == []
+    assert MockCatalog(directory=tmp_path).note_findings(list(troubles(1)), Notebook(catalog).now()) == [True]
