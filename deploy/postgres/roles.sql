@@ -42,6 +42,11 @@ GRANT INSERT, UPDATE, DELETE ON batches TO hop_archive_archiver;
 GRANT INSERT, UPDATE, DELETE ON verified TO hop_archive_archiver;
 GRANT INSERT, UPDATE ON restores, snapshots TO hop_archive_archiver;
 
+-- Where the catalog has to be rebuilt from the store, it says of a generation where it turned out to come from, and notes
+-- whose content was removed.
+GRANT UPDATE (cluster_id, topic_id, reason) ON generations TO hop_archive_archiver;
+GRANT INSERT ON suppressions TO hop_archive_archiver;
+
 -- The cleaner takes away test messages and duplicates that slipped in, and says what it did in findings. The
 -- trigger that counts deleted messages acts as who deletes, hence topics.
 GRANT DELETE ON messages, duplicates TO hop_archive_cleaner;

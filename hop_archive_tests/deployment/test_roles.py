@@ -15,10 +15,12 @@ from psycopg import sql
 from hop_archive.archive import Archive
 from hop_archive.catalog.migrate import migrate
 from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.protocol import Suppression
 from hop_archive.errors import UnavailableError
 from hop_archive.following import catch_up
 from hop_archive.local.postgres import Postgres
 from hop_archive.local.stack import LocalStack, _postgres
+from hop_archive.rebuilding.rebuild import Rebuild, rebuild
 from hop_archive_tests.deployment.image import CHECKOUT
 from hop_archive_tests.worlds import BUSY, awkward_world, exhausted
 
@@ -105,6 +107,18 @@ def test_the_archiver_archives(archive: Archive, server: Server) -> None:
 
 def test_the_archiver_merges_the_ledger(archive: Archive) -> None:
     archive.catalog.merge_ledger(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1))
+
+
+def test_the_archiver_rebuilds_what_the_catalog_lacks(archive: Archive, server: Server) -> None:
+    with psycopg.connect(server.administrator.rpartition("/")[0] + f"/{server.name}") as owner:
+        owner.execute(f"DELETE FROM messages WHERE topic = '{BUSY}' AND \"offset\" > 20".encode())
+        owner.execute(f"DELETE FROM generations WHERE topic = '{BUSY}'".encode())
+    assert list(rebuild(Rebuild(archive.catalog, archive.store, archive.source))) == []
+    assert archive.catalog.miscounts(BUSY) == []
+    assert [one.cluster_id for one in archive.catalog.generations([BUSY])[BUSY]] == [
+        archive.source.cluster_id()
+    ]
+    archive.catalog.note_suppressed([Suppression(uuid.uuid4(), BUSY, "by court order")])
 
 
 @pytest.mark.parametrize(
