@@ -187,6 +187,20 @@ def test_a_document_that_does_not_prove_itself_gets_no_row(what: str) -> None:
     assert list(catalog.topics()) == []
 
 
+def test_content_that_was_exchanged_under_a_publishers_uuid_gets_no_row() -> None:
+    own = uuid.uuid4()
+    sent = Message(
+        "t", 0, 3, 1_700_000_000_000, TimestampType.CREATE, b"key", b"value", (("_id", own.bytes),)
+    )
+    was = Document(sent, own, True, digest(b"key", sent.headers, b"value"), crc32(b"value"))
+    catalog, troubles = rebuilt(NewObject(key_of(was), encode(was)))
+    assert (len(list(catalog.rows("t"))), troubles) == (1, [])
+    exchanged = replace(was, message=replace(sent, key=b"another"))
+    catalog, troubles = rebuilt(NewObject(key_of(was), encode(exchanged)))
+    assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
+    assert list(catalog.topics()) == []
+
+
 def test_a_sound_document_under_the_key_of_another_message_gets_no_row() -> None:
     catalog, troubles = rebuilt(NewObject(key_of(document(4)), encode(document(3))))
     assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
@@ -247,12 +261,16 @@ def tombstone(one: Document) -> bytes:
     return bson.encode(fields)
 
 
-def test_a_tombstone_takes_the_place_of_its_message_whichever_was_stored_last() -> None:
+@pytest.mark.parametrize("attempts", [(0, 1), (1, 0)])
+def test_a_tombstone_takes_the_place_of_its_message_whichever_was_stored_last(
+    attempts: tuple[int, int],
+) -> None:
     one, other = document(3), document(4)
+    first, second = (alternative_key(key_of(one), attempt) for attempt in attempts)
     objects = [
-        NewObject(alternative_key(key_of(one), 1), tombstone(one)),
+        NewObject(first, tombstone(one)),
         NewObject(key_of(other), encode(other)),
-        NewObject(key_of(one), encode(one)),
+        NewObject(second, encode(one)),
     ]
     catalog, troubles = rebuilt(*objects)
     assert [kind for kind, _ in troubles] == [Kind.ORPHAN_OBJECT.value]
