@@ -43,6 +43,11 @@ GRANT INSERT, UPDATE, DELETE ON batches TO hop_archive_archiver;
 GRANT INSERT, UPDATE, DELETE ON verified TO hop_archive_archiver;
 GRANT INSERT, UPDATE ON restores, snapshots TO hop_archive_archiver;
 
+-- Where the catalog has to be rebuilt from the store, it says of a generation where it turned out to come from, and notes
+-- whose content was removed.
+GRANT UPDATE (cluster_id, topic_id, reason) ON generations TO hop_archive_archiver;
+GRANT INSERT ON suppressions TO hop_archive_archiver;
+
 -- The cleaner takes away: test messages, what a policy prunes, duplicates that slipped in, content that must go. The
 -- ledger says so in the place of what it said before; objects to be deleted are written down until they are. It adds no
 -- message, and changes of one only where its document is, and what described a content that is gone. The trigger that

@@ -17,6 +17,7 @@ Indexes, and who needs them:
                                 ``HAS_ADOPTED``; costs nothing for rows of our own
 ``messages_timestamp_id_idx``   (timestamp, id) with topic and public: archive-core's readers page through all
                                 topics in order of time
+``messages_retracted_idx``      (topic) where the message was taken back: ``SELECT_BY_PLACE`` of only those
 ``batches_pkey``                (id): ``MERGE`` deletes by it
 ``batches_slice_excl``          exclusion constraint, GiST: that no offset is in two ledger rows; ``HOLDERS``
 ``batches_lineage_idx``         (topic, generation, partition): ``COVERAGE``, ``LEDGER``, ``SUMMARIES``,

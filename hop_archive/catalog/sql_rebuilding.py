@@ -121,10 +121,13 @@ MISCOUNTED = """
 """Index: batches_lineage_idx, messages_offset_idx, duplicates_pkey."""
 
 HOLD_SUMMARY = """
-    INSERT INTO topics (topic, e_timestamp, l_timestamp, n_messages, n_bytes) VALUES (%(topic)s, NULL, NULL, 0, 0)
+    INSERT INTO topics (topic, e_timestamp, l_timestamp, n_messages, n_bytes)
+    SELECT %(topic)s, NULL, NULL, 0, 0
+    WHERE EXISTS (SELECT FROM messages WHERE topic = %(topic)s) OR EXISTS (SELECT FROM topics WHERE topic = %(topic)s)
     ON CONFLICT (topic) DO UPDATE SET n_messages = topics.n_messages
 """
-"""Index: unique_topic. Who commits to the topic meanwhile waits here, and adds to what is counted."""
+"""Index: unique_topic, messages_topic_timestamp_idx. Who commits to the topic meanwhile waits here, and adds to what is
+counted. A topic of which there is nothing gets no summary."""
 
 RECOUNT_SUMMARY = """
     UPDATE topics

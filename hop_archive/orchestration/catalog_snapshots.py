@@ -66,6 +66,6 @@ snapshot_daily = dg.ScheduleDefinition(
     name="snapshot_daily",
     job=catalog_snapshot,
     cron_schedule="27 12 * * *",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Snapshots the catalog once a day (UTC). Off until it is switched on: it writes into the store.",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Writes what changed in the catalog as Parquet once a day, at a quiet hour (UTC).",
 )

@@ -22,6 +22,7 @@ from hop_archive.message import TimestampType
 from hop_archive.rebuilding.committing import Committer
 from hop_archive.rebuilding.cutting import cut
 from hop_archive.rebuilding.rebuild import Rebuild
+from hop_archive.rebuilding.spill import usable
 from hop_archive.snapshot_shelves import Shelf
 
 _PORTION = 2_000
@@ -54,7 +55,8 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
             wanted.progress.topic = topic
             if wanted.work_dir is not None:
                 wanted.work_dir.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix="hop_archive-snapshot-", dir=wanted.work_dir) as scratch:
+            folder = TemporaryDirectory(prefix="hop_archive-snapshot-", dir=wanted.work_dir)
+            with folder as scratch, usable(Path(scratch)):
                 yield from _Topic(wanted, topic, told, shelf, Path(scratch)).run()
             wanted.notice(wanted.progress)
 
@@ -78,7 +80,9 @@ class _Topic:
             self._connection.execute("PRAGMA synchronous = OFF")
             self._connection.executescript(_TABLES)
             self._generations()
+            self._connection.execute("BEGIN")
             self._gather()
+            self._connection.execute("COMMIT")
             for entry in self._entries():
                 yield from self._commit(entry)
         finally:

@@ -35,7 +35,7 @@ from hop_archive.rebuilding.cutting import cut, disjoint
 from hop_archive.rebuilding.evidence import Evidence, Found, gather
 from hop_archive.rebuilding.lives import Lives
 from hop_archive.rebuilding.planning import Listed, lacking, stored_topics
-from hop_archive.rebuilding.spill import Placed, Spill
+from hop_archive.rebuilding.spill import Placed, Spill, usable
 from hop_archive.reporting import inner_holes
 from hop_archive.selecting import Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
@@ -96,7 +96,8 @@ def rebuild(wanted: Rebuild) -> Iterator[Trouble]:
             folder.mkdir(parents=True, exist_ok=True)
         for topic in stored_topics(wanted.store, wanted.topics):
             wanted.progress.topic = topic
-            with Spill(folder / f"{quote(topic, safe='')}.rebuild", topic, wanted.store.bucket) as spill:
+            path = folder / f"{quote(topic, safe='')}.rebuild"
+            with usable(path), Spill(path, topic, wanted.store.bucket) as spill:
                 yield from _Topic(wanted, topic, spill).run()
                 spill.remove()
             wanted.progress.topics += 1

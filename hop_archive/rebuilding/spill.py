@@ -108,6 +108,32 @@ _LINEAGES = """
 """
 
 
+@contextlib.contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """Work with a file of SQLite's; what is wrong with it becomes an error of ours.
+
+    Raises:
+        ConflictError: Another process is at work with it.
+        ConfigurationError: It cannot be written there, or is no such file.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise ConflictError(
+                f"Another rebuild is at work in {path.parent}.", remedy="Let it end, or name another folder."
+            ) from error
+        raise ConfigurationError(
+            f"{path} cannot be used: {error}.",
+            remedy="See whether it may be written, and has room.",
+            path=str(path),
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise ConfigurationError(
+            f"{path} is damaged: {error}.", remedy="Delete it: it is made again.", path=str(path)
+        ) from error
+
+
 class Placed(NamedTuple):
     """A message that is to have a row in its place, unless an earlier place has the same UUID.
 
@@ -156,10 +182,6 @@ class Spill:
         path: Where it is, or is to be.
         topic: Which topic.
         bucket: The bucket that rows are to name.
-
-    Raises:
-        ConflictError: Another process is at work with it.
-        ConfigurationError: It cannot be written there.
     """
 
     def __init__(self, path: Path, topic: str, bucket: str) -> None:
@@ -168,24 +190,17 @@ class Spill:
         self._bucket = bucket
 
     def __enter__(self) -> Self:
+        self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
         try:
-            self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             # A killed process leaves the file whole all the same; after a power cut it is better begun anew anyway.
             self._connection.execute("PRAGMA synchronous = OFF")
             self._connection.execute("PRAGMA journal_mode = TRUNCATE")
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self._connection.execute("PRAGMA temp_store = FILE")
             self._connection.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise ConflictError(
-                    f"Another rebuild is at work in {self._path.parent}.",
-                    remedy="Let it end, or name another folder.",
-                ) from error
-            raise ConfigurationError(
-                f"{self._path} cannot be used: {error}.", remedy="Name another folder.", path=str(self._path)
-            ) from error
+        except BaseException:
+            self._connection.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

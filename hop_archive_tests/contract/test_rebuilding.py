@@ -162,6 +162,8 @@ def test_recounting_sets_the_numbers_of_earlier_ledger_rows_right(catalog: Catal
     assert [one.said for one in catalog.miscounts("alerts")] == [2]
     assert catalog.recount("alerts") == 1
     assert catalog.recount("alerts") == 0
+    assert catalog.recount("unknown") == 0
+    assert [one.topic for one in catalog.summaries()] == ["alerts"]
     assert catalog.miscounts("alerts") == []
     assert sums(catalog) == [(0, 4, 1, "archived", 4, 0, 0)]
 

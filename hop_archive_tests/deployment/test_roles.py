@@ -22,6 +22,7 @@ from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
 from hop_archive.local.postgres import Postgres
 from hop_archive.local.stack import LocalStack, _postgres
+from hop_archive.rebuilding.rebuild import Rebuild, rebuild
 from hop_archive.snapshotting import take_snapshot
 from hop_archive_tests.deployment.image import CHECKOUT
 from hop_archive_tests.worlds import BUSY, QUIET, awkward_world, exhausted
@@ -115,6 +116,18 @@ def test_the_archiver_keeps_snapshots_and_replaces_them(archive: Archive) -> Non
 
 def test_the_archiver_merges_the_ledger(archive: Archive) -> None:
     archive.catalog.merge_ledger(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1))
+
+
+def test_the_archiver_rebuilds_what_the_catalog_lacks(archive: Archive, server: Server) -> None:
+    with psycopg.connect(server.administrator.rpartition("/")[0] + f"/{server.name}") as owner:
+        owner.execute(f"DELETE FROM messages WHERE topic = '{BUSY}' AND \"offset\" > 20".encode())
+        owner.execute(f"DELETE FROM generations WHERE topic = '{BUSY}'".encode())
+    assert list(rebuild(Rebuild(archive.catalog, archive.store, archive.source))) == []
+    assert archive.catalog.miscounts(BUSY) == []
+    assert [one.cluster_id for one in archive.catalog.generations([BUSY])[BUSY]] == [
+        archive.source.cluster_id()
+    ]
+    archive.catalog.suppress({uuid.uuid4(): BUSY}, "by court order")
 
 
 @pytest.mark.parametrize(

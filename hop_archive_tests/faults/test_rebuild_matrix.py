@@ -160,13 +160,13 @@ def test_what_retention_took_before_the_rebuild_is_not_called_lost_afterwards(or
 
 def attempt(world: World, work_dir: Path | None, faults: Faults) -> None:
     with contextlib.suppress(CrashError, HopArchiveError):
-        rebuilt(world, work_dir, faults)
+        rebuilt(world, work_dir, faults, world.archive().source)
 
 
 def calls_without_faults(original: World) -> int:
     faults = Faults()
     attempt(with_an_empty_catalog(original), None, faults)
-    assert {name.partition(".")[0] for name in faults.calls} == {"catalog", "store"}
+    assert {name.partition(".")[0] for name in faults.calls} == {"catalog", "store", "source", "reader"}
     return len(faults.calls)
 
 

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,12 +16,15 @@ from hop_archive import verifying
 from hop_archive.archive import Archive
 from hop_archive.catalog.migrate import migrate
 from hop_archive.catalog.sql import MESSAGE_COLUMNS
+from hop_archive.catalog_exporting import Snapshot, snapshot
 from hop_archive.conditions import TABLES
 from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
 from hop_archive.local.address import StackAddress
 from hop_archive.local.samples import filler
+from hop_archive.rebuilding.from_snapshot import take_in
 from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+from hop_archive.snapshot_shelves import FolderShelf
 from hop_archive.topics import TopicPolicy
 from hop_archive.verifying import Verification
 from hop_archive_tests.conftest import OpenArchive
@@ -148,6 +152,27 @@ def test_a_dropped_database_is_rebuilt_equal_column_by_column_and_archiving_goes
     )
     scene.catch_up()
     assert scene.rows() == before
+    assert scene.troubles() == []
+
+
+def test_a_snapshot_of_the_database_brings_it_back_whole(scene: Scene, tmp_path: Path) -> None:
+    scene.sql('UPDATE messages SET retracted = true WHERE "offset" = 5')
+    told = (
+        "SELECT topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent, bytes, run_id"
+        " FROM batches ORDER BY 1, 2, 3, 4"
+    )
+    copies = 'SELECT topic, generation, partition, "offset", timestamp, uuid, reason FROM duplicates ORDER BY 1, 2, 3, 4'
+    before = (scene.rows(), scene.sql(told), scene.sql(copies))
+    shelf = FolderShelf(tmp_path / "catalog")
+    manifest = snapshot(Snapshot(scene.segments.catalog, shelf))
+    assert manifest["messages"] == len(before[0])
+    scene.drop_database()
+    assert list(take_in(Rebuild(scene.segments.catalog, scene.segments.store), shelf)) == []
+    assert (scene.rows(), scene.sql(told), scene.sql(copies)) == before
+    wanted = Snapshot(scene.segments.catalog, shelf)
+    assert snapshot(wanted)["messages"] == len(before[0])
+    assert wanted.progress.rows == 0
+    scene.catch_up()
     assert scene.troubles() == []
 
 
