@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.cli.output import counted
 from hop_archive.cli.parts import catalog_of
@@ -25,7 +26,12 @@ verification found that is still open.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument(
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    cls=Explained,
+    help="Where to; what is there is replaced.",
+)
 @click.option(
     "--days",
     type=click.IntRange(min=1, max=3660),

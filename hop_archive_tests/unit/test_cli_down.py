@@ -55,6 +55,21 @@ CASES: dict[str, Case] = {
     "topics": Case((), {"source": 0, "database": 3}),
     "publish": Case(("--known", "--create", "-T", "x-test"), {"source": 3}),
     "verify": Case(("--deep", "--direction", "source"), {"source": 3, "database": 3, "store": 3}),
+    "findings": Case((), {"database": 3}),
+    "repair": Case((), {"database": 3, "store": 3}),
+    "scrub": Case((), {"database": 3, "store": 3}),
+    "report": Case(("out.html",), {"database": 3}, as_json=False),
+    "restore": Case(
+        ("--all-topics", "--to-source", "down", "--patience", "1"), {"source": 3, "database": 3, "store": 3}
+    ),
+    "snapshot": Case(("take",), {"source": 3, "database": 3}),
+    "clean-tests": Case((), {"source": 3, "database": 3, "store": 3}),
+    "clean-duplicates": Case((), {"database": 3, "store": 3}),
+    "prune": Case(("-T", "*", "--older-than", "9000d"), {"database": 3, "store": 3}),
+    "retract": Case(("UUID",), {"database": 3}),
+    "suppress": Case(("UUID", "--reason", "why"), {"database": 3, "store": 3}),
+    "rebuild-catalog": Case((), {"database": 3, "store": 3}),
+    "catalog-snapshot": Case(("out",), {"database": 3}),
     "doctor": Case((), {"source": 1, "database": 1, "store": 1}),
     "migrate": Case((), {"database": 3}),
     "db-logs": Case((), {"AWS": 3}),
@@ -69,6 +84,9 @@ NOWHERE = "127.0.0.1:9"
 EVERY = [(name, down) for name, case in CASES.items() for down in case.exits]
 OPTIONS = {"source": "-H", "database": "-D", "store": "-S"}
 
+ALLOWED = "cleaning_allowed = true\ndeleting_allowed = true"
+"""So that commands which take away get as far as a server."""
+
 DOWN = """
 [source.down]
 type = "kafka"
@@ -79,6 +97,8 @@ password_env = "TEST_PASSWORD"
 test_topics = ["*-test"]
 writable = true
 [database.down]
+cleaning_allowed = true
+deleting_allowed = true
 type = "postgres"
 url = "postgresql://somebody@127.0.0.1:9/none"
 password_env = "TEST_PASSWORD"
@@ -87,6 +107,8 @@ type = "postgres"
 instance_id = "the-db"
 region = "us-west-2"
 [store.down]
+cleaning_allowed = true
+deleting_allowed = true
 type = "s3"
 endpoint = "http://127.0.0.1:9"
 region = "us-east-1"
@@ -109,8 +131,11 @@ KUBECONFIG = {
 def archived(place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An archive of mocks, stanzas that nothing answers for, and their secrets; the UUID of a message."""
     directory = mocks(place, samples=5)
-    with (place / "hop_archive.toml").open("a") as file:
-        file.write(DOWN)
+    stanzas = place / "hop_archive.toml"
+    allowing = stanzas.read_text()
+    for kind in ("database", "store"):
+        allowing = allowing.replace(f"[{kind}.m]", f"[{kind}.m]\n{ALLOWED}")
+    stanzas.write_text(allowing + DOWN)
     (place / "kubeconfig").write_text(yaml.safe_dump(KUBECONFIG))
     secrets = {"TEST_PASSWORD": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET}
     told = {
