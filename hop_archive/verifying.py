@@ -33,6 +33,9 @@ from hop_archive.surveying import survey
 _PATIENCE_S = 6.0
 """A step of a run that failed is tried again after 5 s; another of its steps may have gone on meanwhile."""
 
+_COUNT_EVERY = 1_000
+"""Objects and rows between two looks of whoever shows how far it is."""
+
 GRACE_S = 3600.0
 """Objects younger than this may belong to a batch that is about to be committed."""
 
@@ -163,24 +166,40 @@ def _joined(
     # The rows first: what is recorded by now is stored by then, so nothing recorded can be missing from the listing.
     first = list(itertools.islice(recorded, 1))
     counts = wanted.checked.counts
-    for record, info in side_by_side(itertools.chain(first, recorded), listed):
-        counts["objects"] += info is not None and not info.key.startswith(OWN_FOLDER)
-        counts["rows"] += record.rows if record is not None else 0
-        yield record, info
+    objects = rows = 0
+    last: ObjectInfo | None = None
+    try:
+        for pair in side_by_side(itertools.chain(first, recorded), listed):
+            record, info = pair
+            if info is not None and info is not last:  # two rows of one object come with it one by one
+                last = info
+                objects += not info.key.startswith(OWN_FOLDER)
+            if record is not None:
+                rows += record.rows
+            if objects + rows >= _COUNT_EVERY:
+                counts["objects"] += objects
+                counts["rows"] += rows
+                objects = rows = 0
+            yield pair
+    finally:
+        counts["objects"] += objects
+        counts["rows"] += rows
 
 
 def _compared(record: Recorded, info: ObjectInfo | None) -> Trouble | None:
     """A segment may be longer than its last document: what was found to be a copy meanwhile has no row."""
+    if info is not None and (
+        info.size_bytes == record.end_bytes or (record.is_segment and info.size_bytes > record.end_bytes)
+    ):
+        return None
     about = (record.uuid, record.bucket, record.key)
     if info is None:
         rows = "a message" if record.rows == 1 else f"{record.rows} messages"
         return Trouble(
             Kind.MISSING_OBJECT, record.topic, f"{rows} should be in it, and it is not there", *about
         )
-    if info.size_bytes < record.end_bytes or (not record.is_segment and info.size_bytes > record.end_bytes):
-        wanted = f"{'at least ' if record.is_segment else ''}{record.end_bytes} bytes"
-        return Trouble(Kind.WRONG_SIZE, record.topic, f"{wanted} wanted, {info.size_bytes} found", *about)
-    return None
+    wanted = f"{'at least ' if record.is_segment else ''}{record.end_bytes} bytes"
+    return Trouble(Kind.WRONG_SIZE, record.topic, f"{wanted} wanted, {info.size_bytes} found", *about)
 
 
 def _with_bucket(trouble: Trouble, looked_in: str) -> Trouble:

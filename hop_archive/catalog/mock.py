@@ -191,6 +191,11 @@ class MockCatalog(
             every = [row for row in tables.rows.values() if row.topic == topic]
         rows = [row for row in every if (row.position is not None) is segments]
         rows.sort(key=lambda row: (row.object_key, row.bucket, row.position or 0))
+        if not segments:
+            return (
+                Recorded(row.object_key, row.bucket, row.topic, 1, row.size_bytes, False, row.uuid)
+                for row in rows
+            )
         return joined(
             Named(row.object_key, row.bucket, row.topic, row.position, row.size_bytes, row.uuid)
             for row in rows

@@ -14,7 +14,6 @@ import psycopg
 from psycopg.errors import UndefinedTable, UniqueViolation
 
 from hop_archive.catalog import sql
-from hop_archive.catalog.objects import Named, joined
 from hop_archive.catalog.postgres_copy import copy_duplicates, copy_messages
 from hop_archive.catalog.postgres_errors import translating
 from hop_archive.catalog.postgres_findings import PostgresFindings
@@ -195,7 +194,7 @@ class PostgresCatalog(
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, streamed in byte order of their keys; see ``Catalog.recorded``."""
         if not segments:
-            return joined(Named(*row) for row in self._stream(sql.RECORDED_ALONE, topic))
+            return map(Recorded._make, self._stream(sql.RECORDED_ALONE, topic))
         lineages = self._fetch(sql.LINEAGES, {"topic": topic})
         # Keys have these numbers unpadded: byte order is not that of numbers.
         lineages.sort(key=lambda lineage: f"{lineage[0]}/{lineage[1]}/")

@@ -154,6 +154,8 @@ class Catalog(
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, streamed in byte order of their keys.
 
+        Two rows of one object that should be one document, which only damage makes, come one by one.
+
         What is committed after the first of them was asked for may be missing.
 
         Args:

@@ -58,11 +58,11 @@ VERSION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 (a constant)
 # --- objects
 
 RECORDED_ALONE = """
-    SELECT key, bucket, topic, position, size, uuid FROM messages
+    SELECT key, bucket, topic, 1, size, false, uuid FROM messages
     WHERE position IS NULL AND topic = %s
     ORDER BY key COLLATE "C"
 """
-"""Index: messages_object_idx."""
+"""Index: messages_object_idx. One row an object: two rows of one object, which only damage makes, come one by one."""
 
 RECORDED_IN_SEGMENTS = """
     SELECT key, bucket, topic, count(*), max(position + size), min(uuid::text)::uuid FROM messages
