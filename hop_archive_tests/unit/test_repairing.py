@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.protocol import Outcome, Row
+from hop_archive.catalog.removals_protocol import Deed
 from hop_archive.document import decode, encode, object_key
 from hop_archive.errors import ForbiddenError
 from hop_archive.findings import Kind
 from hop_archive.mending import QUARANTINE
 from hop_archive.repairing import Fate
+from hop_archive.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.damaging import Ruin, kinds, ruin
@@ -183,6 +185,19 @@ def test_an_orphan_that_kafka_holds_no_more_is_catalogued(broken: Ruin) -> None:
     assert len(rows) == count + 1
     broken.replicate()
     assert broken.verify() == []
+
+
+def test_an_object_that_a_removal_has_condemned_is_not_catalogued_again() -> None:
+    broken = ruin("message")
+    row = broken.rows(BUSY)[5]
+    place = Slice(BUSY, row.generation or 0, row.partition or 0, row.offset or 0, (row.offset or 0) + 1)
+    broken.world.catalog.remove([place], Outcome.PRUNED, Deed("prune", "old"))
+    assert broken.world.catalog.find(row.uuid) is None
+    assert kinds(broken.verify()) == ["orphan_object"]
+    (left,) = broken.repair()
+    assert left.fate is Fate.LEFT
+    assert "condemned" in left.how
+    assert broken.world.catalog.find(row.uuid) is None
 
 
 def test_an_orphan_of_a_document_that_was_changed_is_not_believed(broken: Ruin) -> None:
