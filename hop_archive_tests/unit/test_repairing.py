@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hop_archive.catalog.protocol import Outcome, Row
+from hop_archive.catalog.protocol import Row
 from hop_archive.catalog.removals_protocol import Deed
 from hop_archive.document import decode, encode, object_key
 from hop_archive.errors import ForbiddenError
@@ -191,7 +191,7 @@ def test_an_object_that_a_removal_has_condemned_is_not_catalogued_again() -> Non
     broken = ruin("message")
     row = broken.rows(BUSY)[5]
     place = Slice(BUSY, row.generation or 0, row.partition or 0, row.offset or 0, (row.offset or 0) + 1)
-    broken.world.catalog.remove([place], Outcome.PRUNED, Deed("prune", "old"))
+    broken.world.catalog.remove([place], "pruned", Deed("prune", "old"))
     assert broken.world.catalog.find(row.uuid) is None
     assert kinds(broken.verify()) == ["orphan_object"]
     (left,) = broken.repair()
