@@ -2,13 +2,13 @@
 
 ``Faults.wrap`` puts a layer around any implementation, mock or real. A fault strikes before the call (it
 took no effect) or after it (it took effect, and its answer was lost): the two ways in which networks and
-processes fail.
+processes fail. A call that is given many things may also have done a part of them.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -36,11 +36,14 @@ class Fault:
         call: Which call it strikes, counted from 1 over everything that shares the ``Faults``.
         when: Before the call takes effect, or after.
         act: Raises, or sleeps; ``crash`` and ``fail`` are the usual ones.
+        items: With ``When.AFTER``, of a call whose first argument is a sequence: how many of it take effect
+            before the fault strikes. None, or as many as there are: all of them.
     """
 
     call: int
     when: When
     act: Callable[[str], None]
+    items: int | None = None
 
 
 def crash(call: str) -> None:
@@ -60,14 +63,30 @@ class Faults:
     Attributes:
         script: What is to go wrong.
         calls: The calls made, by name, in order: the n-th is number n.
+        sizes: How many things each call was given at once; 0 where its first argument is no sequence.
     """
 
     script: tuple[Fault, ...] = ()
     calls: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
     def wrap(self, target: Target, name: str) -> Target:
         """``target`` with every public method counted under ``name`` and subject to the script."""
         return cast("Target", _Faulty(target, name, self))
+
+    def begin(self, call: str, arguments: tuple[Any, ...] = ()) -> int:
+        """Count a call; its number."""
+        first = arguments[0] if arguments else ()
+        self.calls.append(call)
+        self.sizes.append(len(first) if _is_many(first) else 0)
+        return len(self.calls)
+
+    def reached(self, number: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What of a call's arguments takes effect: all, or of a sequence as much as a fault lets pass."""
+        limits = [f.items for f in self.script if f.call == number and f.items is not None]
+        if not limits or not arguments or not _is_many(arguments[0]):
+            return arguments
+        return (arguments[0][: min(limits)], *arguments[1:])
 
     def strike(self, number: int, when: When) -> None:
         """Let those faults happen that are due on this side of call ``number``."""
@@ -98,10 +117,9 @@ class _Faulty:
         return self._target.__exit__(*details)
 
     def _call(self, attribute: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._faults.calls.append(f"{self._name}.{attribute}")
-        number = len(self._faults.calls)
+        number = self._faults.begin(f"{self._name}.{attribute}", args)
         self._faults.strike(number, When.BEFORE)
-        result = method(*args, **kwargs)
+        result = method(*self._faults.reached(number, args), **kwargs)
         self._faults.strike(number, When.AFTER)
         if attribute == "reader":
             return _Faulty(result, "reader", self._faults)
@@ -109,8 +127,12 @@ class _Faulty:
 
     def _iterate(self, attribute: str, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
-            self._faults.calls.append(f"{self._name}.{attribute} item")
-            number = len(self._faults.calls)
+            number = self._faults.begin(f"{self._name}.{attribute} item")
             self._faults.strike(number, When.BEFORE)
             yield item
             self._faults.strike(number, When.AFTER)
+
+
+def _is_many(argument: object) -> bool:
+    is_one = isinstance(argument, str | bytes) or hasattr(argument, "_fields")  # as a NamedTuple has
+    return isinstance(argument, Sequence) and not is_one

@@ -32,6 +32,25 @@ def unavailable(reason: str) -> None:
     pytest.skip(reason)
 
 
+Measured = Callable[[str], None]
+_MEASURED = "measured"
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Measured:
+    """Takes down what a test measured, for the summary at the end: pytest swallows what is printed."""
+    return lambda line: record_property(_MEASURED, line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what was measured, by tests that passed and by such that did not; also with ``-n``."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    for report in reports:
+        for name, line in getattr(report, "user_properties", ()):
+            if name == _MEASURED and report.when == "call":
+                terminalreporter.write_line(f"measured: {line}")
+
+
 @pytest.fixture(autouse=True)
 def loggers_as_they_were() -> Iterator[None]:
     """Take back what a test's command did to the levels of loggers: other tests read what is logged."""

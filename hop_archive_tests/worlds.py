@@ -40,9 +40,11 @@ class World:
         catalog: Where rows go.
         store: Where objects go.
         layout: The layout of objects.
+        limits: Of the archives that are opened.
     """
 
     layout: Layout = "message"
+    limits: Limits = SMALL
     cluster: MockCluster = field(
         default_factory=lambda: MockCluster(clock=lambda: NOW_MS, sleep=lambda _: None)
     )
@@ -58,15 +60,15 @@ class World:
             catalog=wrap(self.catalog, "catalog"),
             store=wrap(self.store, "store"),
             layouts=LayoutPolicy(self.layout),
-            limits=SMALL,
+            limits=self.limits,
             run_id=run_id,
             monotonic=ticking(),
         )
 
 
-def awkward_world(layout: Layout = "message") -> World:
+def awkward_world(layout: Layout = "message", limits: Limits = SMALL) -> World:
     """A world whose topics hold duplicates, collisions, null and empty parts, markers, aborts and holes."""
-    world = World(layout)
+    world = World(layout, limits)
     world.cluster.create_topic(BUSY, 2)
     world.cluster.create_topic(QUIET)
     fill(world.cluster)

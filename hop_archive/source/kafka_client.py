@@ -62,6 +62,7 @@ _CONFIGURATION = frozenset(
     }
 )
 _UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})  # noqa: SLF001
+_CONNECTING = frozenset({KafkaError._RESOLVE, KafkaError._TRANSPORT})  # noqa: SLF001
 # What a commit from outside meets in a group that has members.
 _LIVE_GROUP = frozenset(
     {
@@ -99,21 +100,30 @@ class Deadline:
 
 @dataclass(slots=True)
 class Troubles:
-    """What a client's ``error_cb`` reported since it last reached the cluster."""
+    """What a client's ``error_cb`` reported since it last reached the cluster.
+
+    Attributes:
+        counts: How often each code was reported.
+        latest: The last error; None where there was none.
+        connecting: The last one that tells why a broker cannot be reached: its name, or its port.
+    """
 
     counts: dict[int, int] = field(default_factory=dict)
     latest: KafkaError | None = None
+    connecting: KafkaError | None = None
 
     def note(self, error: KafkaError) -> None:
         """Take down an error; librdkafka calls this from within poll, consume and flush."""
         LOGGER.debug("%s: %s", error.name(), error.str())
         self.counts[error.code()] = self.counts.get(error.code(), 0) + 1
         self.latest = error
+        if error.code() in _CONNECTING:
+            self.connecting = error
 
     def forget(self) -> None:
         """The cluster answered."""
         self.counts.clear()
-        self.latest = None
+        self.latest = self.connecting = None
 
     @property
     def refused(self) -> bool:
@@ -161,6 +171,9 @@ class Connection:
         code = cause.code() if cause else None
         kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
         found = self._censored(f"{cause.name()}: {cause.str()}") if cause else "no answer"
+        if kind is UnavailableError and (met := troubles.connecting) and met is not cause:
+            # A timeout says nothing; that a host has no address, or refuses, does.
+            found += f"; {self._censored(met.str())}"
         return kind(
             f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. {found}.",
             remedy=remedy,

@@ -34,7 +34,7 @@ from hop_archive.errors import (
 )
 from hop_archive.message import Header, Message, Receipt, TimestampType, TopicPartition
 from hop_archive.planning import Watermarks
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.kafka import TIMEOUT_S, KafkaSource
 from hop_archive.source.kafka_client import Connection, Troubles
 from hop_archive.source.kafka_reader import KafkaReader
 from hop_archive.source.mock import MockSource
@@ -635,6 +635,27 @@ def test_a_cluster_that_does_not_answer_is_unavailable_within_ten_seconds(mortal
         source.cluster_id()
     assert time.monotonic() - began < 10
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("servers", "reason"),
+    [
+        ("no-such-host.invalid:9092", "Failed to resolve 'no-such-host.invalid:9092'"),
+        ("127.0.0.1:1", "Connection refused"),
+    ],
+)
+@pytest.mark.parametrize("ask", [KafkaSource.topics, KafkaSource.cluster_id])
+def test_a_host_that_has_no_address_or_refuses_is_said_to_well_within_ten_seconds(
+    servers: str, reason: str, ask: Callable[[KafkaSource], object]
+) -> None:
+    source = KafkaSource("wrong", bootstrap_servers=servers, timeout_s=1.0)
+    with pytest.raises(UnavailableError) as raised:
+        ask(source)
+    source.close()
+    assert reason in str(raised.value)
+    assert servers in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert TIMEOUT_S <= 7, "a call may take a second longer than that, and a command has to start"
 
 
 def test_each_call_tells_that_a_cluster_does_not_answer(mortal: Broker) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 import pytest
@@ -15,16 +14,19 @@ from confluent_kafka.cimpl import NewTopic
 
 from hop_archive.archive import Archive
 from hop_archive.local.address import StackAddress
+from hop_archive.message import TopicPartition
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.sensors import kafka_offsets
-from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.conftest import Measured, OpenArchive
 from hop_archive_tests.faults.real import assert_all_archived, plain, publish
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
 
 QUIET = 500
+ASKED = 20
+"""Of how many topics the offsets are asked for one by one, to compare with."""
 BUSY_MESSAGES = 3_000
 PACING = Pacing(busy_messages=2_000, enough_messages=1_000, longest_wait_s=10.0)
 LATER = datetime.timedelta(seconds=11)
@@ -43,18 +45,40 @@ def create_topics(address: StackAddress, names: Sequence[str]) -> None:
         future.result(60)
 
 
-def tick(archive: Archive, instance: dg.DagsterInstance, cursor: str | None, what: str) -> dg.SensorResult:
-    """Evaluate the sensor, and say how long it took."""
-    began = time.monotonic()
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """Evaluates the sensor, and says how long it took."""
+
+    instance: dg.DagsterInstance
+    measured: Measured
+    took_s: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, archive: Archive, cursor: str | None, what: str) -> dg.SensorResult:
+        """One tick."""
+        began = time.monotonic()
+        result = tick(archive, self.instance, cursor)
+        self.took_s[what] = time.monotonic() - began
+        self.measured(f"{what}: {self.took_s[what]:.2f} s")
+        return result
+
+
+def tick(archive: Archive, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
     result = kafka_offsets(
         dg.build_sensor_context(instance=instance, cursor=cursor), archive=archive, pacing=PACING
     )
-    sys.stdout.write(f"{what}: {time.monotonic() - began:.2f} s\n")
     assert isinstance(result, dg.SensorResult)
     for request in result.dynamic_partitions_requests or ():
         assert isinstance(request, dg.AddDynamicPartitionsRequest)
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
     return result
+
+
+def asked_one_by_one_s(archive: Archive, topics: Sequence[str]) -> float:
+    """What it takes to ask for the offsets of some topics with a request for each: what a tick must not cost."""
+    began = time.monotonic()
+    for topic in topics:
+        archive.source.watermarks([TopicPartition(topic, 0)])
+    return time.monotonic() - began
 
 
 def execute(archive: Archive, instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
@@ -77,19 +101,24 @@ def materialized(instance: dg.DagsterInstance) -> list[str]:
 
 
 def test_five_hundred_quiet_topics_cost_one_run_and_an_idle_tick_asks_for_nothing(
-    open_archive: OpenArchive, address: StackAddress, namespace: str, instance: dg.DagsterInstance
+    open_archive: OpenArchive,
+    address: StackAddress,
+    namespace: str,
+    instance: dg.DagsterInstance,
+    measured: Measured,
 ) -> None:
     archive = open_archive()
+    ticks = Ticks(instance, measured)
     quiet, busy = [f"{namespace}.{number:03}" for number in range(QUIET)], f"{namespace}.busy"
     create_topics(address, [*quiet, busy])
     sent = publish(archive.source, [a for topic in quiet for a in plain(topic, 2)])
     sent |= publish(archive.source, plain(busy, BUSY_MESSAGES))
 
-    first = tick(archive, instance, None, f"tick over {QUIET + 1} topics")
+    first = ticks(archive, None, f"tick over {QUIET + 1} topics")
     assert [(r.job_name, r.partition_key) for r in first.run_requests or ()] == [("archive_topic", busy)]
 
     later = replace(archive, now=lambda: datetime.datetime.now(datetime.UTC) + LATER)
-    own, shared = tick(later, instance, first.cursor, "tick that asks for the quiet ones").run_requests or ()
+    own, shared = ticks(later, first.cursor, "tick that asks for the quiet ones").run_requests or ()
     assert (own.job_name, own.partition_key) == ("archive_topic", busy)
     assert shared.job_name == "archive_quiet_topics"
     assert shared.run_config["ops"]["plan"]["config"]["topics"] == quiet
@@ -101,15 +130,18 @@ def test_five_hundred_quiet_topics_cost_one_run_and_an_idle_tick_asks_for_nothin
     assert_all_archived(archive, [*quiet, busy], sent)
     assert instance.get_runs_count() == 2
 
-    idle = tick(later, instance, None, "idle tick")
+    idle = ticks(later, None, "idle tick")
     assert not idle.run_requests
     assert idle.skip_reason
     assert "Everything" in str(idle.skip_reason.skip_message)
+    one_by_one_s = asked_one_by_one_s(archive, quiet[:ASKED]) * QUIET / ASKED
+    measured(f"asking for each of {QUIET} topics' offsets by itself: {one_by_one_s:.2f} s")
+    assert ticks.took_s["idle tick"] < one_by_one_s, "a tick costs more than a request for each topic"
 
     sent |= publish(archive.source, [a for topic in quiet[:3] for a in plain(topic, 1, seed=1)])
-    waiting = tick(archive, instance, idle.cursor, "tick that sees three waiting")
+    waiting = ticks(archive, idle.cursor, "tick that sees three waiting")
     assert not waiting.run_requests
-    (again,) = tick(later, instance, waiting.cursor, "tick that asks for three").run_requests or ()
+    (again,) = ticks(later, waiting.cursor, "tick that asks for three").run_requests or ()
     execute(archive, instance, again)
     assert materialized(instance) == sorted([*quiet, busy, *quiet[:3]])
     assert_all_archived(archive, quiet[:3], sent)

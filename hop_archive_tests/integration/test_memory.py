@@ -14,7 +14,7 @@ from hop_archive.local.address import StackAddress
 from hop_archive.local.samples import Sample, filler
 from hop_archive.local.stack import LocalStack
 from hop_archive.source.kafka import FETCH_BYTES
-from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.conftest import Measured, OpenArchive
 from hop_archive_tests.faults.real import SEGMENTS, Processes, processes_of, restartable
 from hop_archive_tests.invariants import assert_ledger_is_sound
 
@@ -80,7 +80,7 @@ def backlog(namespace: str) -> Iterator[Sample]:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("purged")
 def test_a_large_backlog_of_small_and_huge_messages_stays_within_the_configured_memory(
-    open_archive: OpenArchive, address: StackAddress, namespace: str, tmp_path: Path
+    open_archive: OpenArchive, address: StackAddress, namespace: str, tmp_path: Path, measured: Measured
 ) -> None:
     archive = open_archive()
     topics = [f"{namespace}.{SEGMENTS}", f"{namespace}.message"]
@@ -92,7 +92,7 @@ def test_a_large_backlog_of_small_and_huge_messages_stays_within_the_configured_
     archive.source.publish(backlog(namespace))
     full_mib = peak_mib(processes, *options)
     bound_mib = empty_mib + MEMORY_MIB + FETCH_MIB
-    sys.stdout.write(f"peak {full_mib} MiB, of {bound_mib} MiB; {empty_mib} MiB with nothing to do\n")
+    measured(f"a run's peak: {full_mib} MiB, of {bound_mib} MiB; {empty_mib} MiB with nothing to do")
     assert full_mib < bound_mib
     assert_ledger_is_sound(archive.catalog.ledger(topics))
     assert sum(s.messages for s in archive.catalog.summaries(topics)) == SMALL_MESSAGES + LARGE_MESSAGES

@@ -40,7 +40,7 @@ from hop_archive_tests.faults.real import (
 from hop_archive_tests.integration.test_round_trip import assert_proved, corpus_alerts, published
 from hop_archive_tests.invariants import assert_ledger_is_sound
 from hop_archive_tests.kafka.broker import ApacheKafka
-from hop_archive_tests.kafka.test_broker import Cluster, kafka_or_skip
+from hop_archive_tests.kafka.test_broker import Cluster, Offsets, kafka_or_skip
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.local]
@@ -246,6 +246,30 @@ def test_records_deleted_before_they_were_archived_are_lost_once_and_the_check_i
     assert check(archive).metadata["lost_offsets"].value == 30
     assert summary(archive, topic).messages == 60 + 70
     assert_holds(archive, topic, delivered=70)
+
+
+def test_what_retention_removes_before_it_was_archived_is_lost_once_and_archiving_goes_on(
+    on_kafka: OpenArchive, namespace: str, cluster: Cluster
+) -> None:
+    archive = on_kafka(limits=SMALL)
+    topic = one_topic(archive, cluster, namespace, segment_ms=100)
+    cluster.publish(topic, 10)
+    exhausted(catch_up(archive))
+    assert check(archive).passed
+    archive.source.change_settings(topic, {"retention.ms": "100"})
+    cluster.publish(topic, 30)
+    wait_until(lambda: cluster.offsets(topic) == Offsets(40, 40, 40), "retention has removed all of them")
+    for _ in range(2):
+        exhausted(catch_up(archive))
+        lost = [e for e in archive.catalog.ledger([topic]) if e.outcome is Outcome.LOST]
+        assert [(e.slice.start, e.slice.stop, e.reason) for e in lost] == [(10, 40, OVERTAKEN)]
+    assert not check(archive).passed
+    assert check(archive).metadata["lost_offsets"].value == 30
+    archive.source.change_settings(topic, {"retention.ms": "3600000"})
+    cluster.publish(topic, 20)
+    exhausted(catch_up(archive))
+    assert (summary(archive, topic).messages, summary(archive, topic).lost) == (30, 30)
+    assert_holds(archive, topic, delivered=20)
 
 
 def check(archive: Archive) -> dg.AssetCheckResult:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -26,6 +26,10 @@ class Shelf:
     def put(self, thing: str, *, times: int = 1) -> int:
         self.kept += [thing] * times
         return len(self.kept)
+
+    def put_all(self, things: list[str]) -> int:
+        self.kept += things
+        return len(things)
 
     def things(self) -> Iterator[str]:
         yield from self.kept
@@ -62,6 +66,25 @@ def test_a_fault_after_a_call_lets_it_take_effect_and_loses_the_answer() -> None
     with pytest.raises(UnavailableError, match=r"shelf\.put \(call 1, after\)"):
         shelf.put("a")
     assert behind.kept == ["a"]
+
+
+@pytest.mark.parametrize("act", [fail, crash])
+def test_a_fault_in_the_middle_of_many_lets_the_first_of_them_take_effect(act: Callable[[str], None]) -> None:
+    behind, shelf, faults = wrapped(Fault(2, When.AFTER, act, items=2))
+    assert shelf.put_all(["a"]) == 1
+    with pytest.raises((UnavailableError, CrashError), match=r"shelf\.put_all \(call 2, after\)"):
+        shelf.put_all(["b", "c", "d"])
+    assert shelf.put_all(["e", "f", "g"]) == 3
+    assert behind.kept == ["a", "b", "c", "e", "f", "g"]
+    assert faults.sizes == [1, 3, 3]
+
+
+def test_a_fault_in_the_middle_of_few_lets_all_of_them_take_effect() -> None:
+    behind, shelf, faults = wrapped(Fault(1, When.AFTER, fail, items=2))
+    with pytest.raises(UnavailableError):
+        shelf.put("abc")
+    assert behind.kept == ["abc"]
+    assert faults.sizes == [0]
 
 
 def test_no_handler_of_exceptions_catches_a_crash() -> None:
