@@ -1,12 +1,14 @@
 """``make demo``: sample alerts through a real Kafka, Dagster, S3 and Postgres, and every one compared.
 
 Publishes alerts of all kinds to the local stack, lets Dagster's daemon find and archive them by its sensors,
-then reads every message back from S3 and compares it with what was sent and with what Kafka delivers.
+then reads every message back from S3 and compares it with what was sent and with what Kafka delivers. At last it
+verifies the archive, and restores a topic to another one.
 """
 
 from __future__ import annotations
 
 import random
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +32,21 @@ from hop_archive.orchestration.workbench import (
 from hop_archive.proving import Proof, prove
 from hop_archive.publishing import publish
 from hop_archive.reporting import status
+from hop_archive.restoring.manners import Manners
+from hop_archive.restoring.preparing import Restoration
+from hop_archive.restoring.request import Request
+from hop_archive.restoring.running import restore
+from hop_archive.selecting import Query
 from hop_archive.surveying import survey
+from hop_archive.verifying import Verification, documents, ledger, objects
 
 _PATIENCE_S = 90.0
 """For all that the daemon does; with the rest, the demo ends within two minutes, well or not."""
 
 _LOOK_EVERY_S = 1.0
+RESTORED = "gcn.notices"
+"""The topic that is put back, under another name."""
+
 _HASTE = {"HOP_ARCHIVE_LONGEST_WAIT_S": "2"}
 """So that a few alerts that wait for more to come do not hold up who watches; the environment may say otherwise."""
 
@@ -59,22 +70,24 @@ def _demonstrate(console: Console, directory: Path, count: int) -> int:
     console.print("[bold]1.[/bold] Starting Kafka, Postgres and S3 on this machine …")
     bench = set_up(directory, Path(INSTANCE_FILE))
     archive = bench.archive()
+    began_ms = int(time.time() * 1000) - count
     try:
-        sent = _publish(console, archive, count)
+        sent = _publish(console, archive, count, began_ms)
         _archive(console, bench, archive)
         proofs = _prove(console, archive, sent)
         console.print(_table(archive, proofs))
+        well = _verify(console, archive) and _restore(console, archive, began_ms)
     finally:
         archive.close()
     _tell_where(console, bench)
-    return 0 if all(proof.holds for proof in proofs) else 1
+    return 0 if well and all(proof.holds for proof in proofs) else 1
 
 
-def _publish(console: Console, archive: Archive, count: int) -> dict[Place, Sent]:
+def _publish(console: Console, archive: Archive, count: int, began_ms: int) -> dict[Place, Sent]:
     create_sample_topics(archive.source)
     # A seed of its own for each run, so that a second demo publishes new alerts; timestamps end at about now.
     seed = random.SystemRandom().randrange(1 << 30)
-    alerts = list(samples(count, seed=seed, now_ms=int(time.time() * 1000) - count))
+    alerts = list(samples(count, seed=seed, now_ms=began_ms))
     receipts = [r for portion in publish(archive.source, alerts, sleep=time.sleep) for r in portion]
     console.print(
         f"[bold]2.[/bold] Published {len(receipts)} sample alerts to {len({r.topic for r in receipts})} topics"
@@ -115,12 +128,40 @@ def _prove(console: Console, archive: Archive, sent: dict[Place, Sent]) -> list[
     console.print(
         "[bold]4.[/bold] Reading every message back from S3; comparing with Kafka and with what was sent …"
     )
-    proofs = prove(
-        archive, sorted({place[0].topic for place in sent if archive.topics.archived(place[0].topic)}), sent
-    )
+    proofs = prove(archive, sorted(t for t in archive.source.topics() if archive.topics.archived(t)), sent)
     for difference in [d for proof in proofs for d in proof.differences][:20]:
         console.print(f"   [red]{difference}[/red]")
     return proofs
+
+
+def _verify(console: Console, archive: Archive) -> bool:
+    console.print(
+        "[bold]5.[/bold] Verifying objects, ledger and every document, as hop-archive verify --deep does …"
+    )
+    wanted = Verification(archive.catalog, archive.store)
+    troubles = [*objects(wanted), *ledger(wanted), *documents(wanted)]
+    for trouble in troubles[:20]:
+        console.print(f"   [red]{trouble.kind.value} {trouble.topic}: {trouble.detail}[/red]")
+    if not troubles:
+        counts = wanted.checked.counts
+        console.print(f"   nothing is wrong: {counts['objects']} objects, {counts['messages']} documents")
+    return not troubles
+
+
+def _restore(console: Console, archive: Archive, since_ms: int) -> bool:
+    console.print(
+        f"[bold]6.[/bold] Restoring {RESTORED} to {RESTORED}.restored, as hop-archive restore does …"
+    )
+    query = Query(topics=(RESTORED,), since_ms=since_ms)
+    request = Request(query=query, template="{topic}.restored", append=True)
+    own = Restoration(archive.catalog, archive.store, archive.source, request, archive.topics)
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = restore(own, Manners(), Path(folder))
+    console.print(
+        f"   {outcome.report['messages']} messages written, read back and compared: "
+        f"{outcome.differences or 'no'} differences"
+    )
+    return not outcome.differences
 
 
 def _table(archive: Archive, proofs: list[Proof]) -> Table:

@@ -61,3 +61,5 @@ def test_the_demo_archives_every_topic_and_a_second_one_does_too(directory: Path
         assert len(rows) >= 5, told
         assert all("all the same" in row for row in rows), told
         assert "caught up after" in told
+        assert "nothing is wrong" in told
+        assert "read back and compared: no differences" in told
