@@ -111,8 +111,14 @@ class MockRestores(MockSession):
                 updated_at=self._clock(),
             )
 
-    def restores(self, *, running_only: bool = False, limit: int = 100) -> Sequence[Restore]:
+    def restores(
+        self, *, fingerprint: str = "", running_only: bool = False, limit: int = 100
+    ) -> Sequence[Restore]:
         """The latest restores, newest first."""
         with self._state.read() as tables:
-            found = [one for one in tables.restores if not running_only or one.outcome == _RUNNING]
+            found = [
+                one
+                for one in tables.restores
+                if (not running_only or one.outcome == _RUNNING) and fingerprint in ("", one.fingerprint)
+            ]
         return found[::-1][:limit]

@@ -80,7 +80,9 @@ class PostgresRestores(Session):
         }
         self._transact(lambda connection: connection.execute(sql_restores.NOTE, values))
 
-    def restores(self, *, running_only: bool = False, limit: int = 100) -> Sequence[Restore]:
+    def restores(
+        self, *, fingerprint: str = "", running_only: bool = False, limit: int = 100
+    ) -> Sequence[Restore]:
         """The latest restores, newest first."""
-        values = {"running_only": running_only, "limit": limit}
+        values = {"fingerprint": fingerprint, "running_only": running_only, "limit": limit}
         return [Restore(*found) for found in self._fetch(sql_restores.LATEST, values)]

@@ -103,5 +103,7 @@ class RestoreCatalog(Protocol):
             report: All that there is to tell.
         """
 
-    def restores(self, *, running_only: bool = False, limit: int = 100) -> Sequence[Restore]:
-        """The latest restores, newest first."""
+    def restores(
+        self, *, fingerprint: str = "", running_only: bool = False, limit: int = 100
+    ) -> Sequence[Restore]:
+        """The latest restores, newest first: all, or those of one fingerprint."""

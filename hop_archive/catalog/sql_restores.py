@@ -43,7 +43,8 @@ NOTE = """
 """Index: restores_pkey."""
 
 LATEST = f"""
-    SELECT {_COLUMNS} FROM restores WHERE NOT %(running_only)s OR outcome = 'running'
+    SELECT {_COLUMNS} FROM restores
+    WHERE (NOT %(running_only)s OR outcome = 'running') AND %(fingerprint)s IN ('', fingerprint)
     ORDER BY id DESC LIMIT %(limit)s
 """  # noqa: S608 (put together from constants)
 """Index: restores_pkey, in its order."""

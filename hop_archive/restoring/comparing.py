@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from hop_archive.errors import OffsetsGoneError
+from hop_archive.errors import OffsetsGoneError, UnavailableError
 from hop_archive.identity import digest
 from hop_archive.message import Message, TimestampType, TopicPartition
 from hop_archive.restoring import journal
@@ -85,13 +85,33 @@ def _standing(
     place: Place, at: TopicPartition, folder: Path, manners: Manners, found: Comparison
 ) -> Iterator[Message]:
     """What stands in a partition, from where the restore began on: as many messages as it wrote."""
-    count = sum(1 for _ in journal.entries(folder, at.partition))
+    count = journal.count(folder, at.partition)
     start = place.base.get(at.partition, 0)
     try:
         with place.source.reader({at: start}) as reader:
-            yield from messages(reader, at, count, manners)
+            heard = 0
+            for message in messages(reader, at, count, manners):
+                heard += 1
+                yield message
+            _refuse_silence(place, at, start + heard, start + count)
     except OffsetsGoneError as error:
         found.differ(Difference(at.topic, at.partition, start, "", str(error)))
+
+
+def _refuse_silence(place: Place, at: TopicPartition, read: int, end: int) -> None:
+    """What is there, and does not come, is not called missing.
+
+    Raises:
+        UnavailableError: The partition holds more than it delivers.
+    """
+    marks = place.source.watermarks([at])
+    if read < end <= marks[at].high if at in marks else False:
+        raise UnavailableError(
+            f"{at} of source {place.source.name} holds messages up to offset {end}, and delivers none after {read}.",
+            remedy="Run the same command again: it only compares what is written already.",
+            topic=at.topic,
+            partition=at.partition,
+        )
 
 
 def _compare(entry: Entry, message: Message | None, found: Comparison) -> None:

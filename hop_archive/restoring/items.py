@@ -14,7 +14,7 @@ from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog, Duplicate, R
 from hop_archive.restoring.planning import Lane, Target, bounded, in_time
 from hop_archive.restoring.request import Request
 from hop_archive.selecting import Query
-from hop_archive.slices import Slice
+from hop_archive.slices import Lineage, Slice
 
 PAGE = 10_000
 """Rows that are asked for at once, and written of one partition before the next has its turn: some 10 MB."""
@@ -30,13 +30,18 @@ class Item(NamedTuple):
         row: What holds its content.
         offset: Where it stood; None where nobody knows.
         timestamp_ms: Its timestamp: of a duplicate its own, not that of ``row``.
-        partition: The partition in which it stood.
+        lineage: Where it stood: of a duplicate its own place, not that of ``row``; None where nobody knows.
     """
 
     row: Row
     offset: int | None
     timestamp_ms: int
-    partition: int
+    lineage: Lineage | None
+
+    @property
+    def partition(self) -> int:
+        """The partition in which it stood; 0 where nobody knows."""
+        return self.lineage.partition if self.lineage else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,16 @@ class Selection:
     timeout_s: float = SELECT_TIMEOUT_S
 
     def items(self, target: Target) -> Iterator[Item]:
-        """The items of a target: partitions take turns, each of them in order.
+        """The items of a target: what another archiver left first; then partitions take turns, each of them in order.
 
-        Asks for page after page, and keeps nothing open between: whoever takes them may take their time.
+        Asks for page after page, and, but for what another archiver left, keeps nothing open between: whoever takes
+        them may take their time.
         """
         by_partition: dict[int, list[Lane]] = {}
         for lane in target.lanes:
+            if lane.lineage is None:
+                yield from itertools.chain.from_iterable(self._adopted(lane))
+                continue
             by_partition.setdefault(lane.partition, []).append(lane)
         waiting = deque(self._pages(lanes) for _, lanes in sorted(by_partition.items()))
         taking_turns: deque[Iterator[Sequence[Item]]] = deque()
@@ -73,7 +82,7 @@ class Selection:
 
     def _pages(self, lanes: Iterable[Lane]) -> Iterator[Sequence[Item]]:
         for lane in lanes:
-            yield from self._adopted(lane) if lane.lineage is None else self._of_lane(lane)
+            yield from self._of_lane(lane)
 
     def _of_lane(self, lane: Lane) -> Iterator[Sequence[Item]]:
         for place in lane.slices():
@@ -88,7 +97,7 @@ class Selection:
         query = replace(bounded(self.request), places=(place,), limit=PAGE)
         rows = list(self.catalog.select(query, timeout_s=self.timeout_s))
         stop = place.stop if len(rows) < PAGE else (rows[-1].offset or 0) + 1
-        items = [Item(row, row.offset, row.timestamp_ms, place.partition) for row in self._kept(rows)]
+        items = [Item(row, row.offset, row.timestamp_ms, place.lineage) for row in self._kept(rows)]
         if not self.request.duplicates:
             return items, stop
         copies, stop = self._copies(place.within(place.start, stop))
@@ -101,7 +110,7 @@ class Selection:
         stop = place.stop if len(found) < PAGE else found[-1].offset + 1
         held = self._rows_of(found)
         return [
-            Item(held[one.uuid], one.offset, one.timestamp_ms, place.partition)
+            Item(held[one.uuid], one.offset, one.timestamp_ms, place.lineage)
             for one in found
             if one.uuid in held and in_time(self.request, one.timestamp_ms)
         ], stop
@@ -128,4 +137,4 @@ class Selection:
         query = replace(bounded(self.request), topics=(lane.topic,), adopted=True)
         rows = iter(self.catalog.select(query, timeout_s=self.timeout_s))
         while page := list(itertools.islice(rows, PAGE)):
-            yield [Item(row, None, row.timestamp_ms, lane.partition) for row in self._kept(page)]
+            yield [Item(row, None, row.timestamp_ms, None) for row in self._kept(page)]

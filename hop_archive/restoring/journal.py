@@ -113,6 +113,11 @@ def partitions(folder: Path) -> list[int]:
     return sorted({int(path.name.partition("-")[0]) for path in files(folder)})
 
 
+def count(folder: Path, partition: int) -> int:
+    """How many entries a partition has."""
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob(f"{partition:06}-*.parquet"))
+
+
 def entries(folder: Path, partition: int) -> Iterator[Entry]:
     """The entries of one partition, streamed in order of the target's offsets."""
     for path in sorted(folder.glob(f"{partition:06}-*.parquet")):

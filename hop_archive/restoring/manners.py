@@ -60,6 +60,10 @@ class Manners:
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
 
+    def most_at_once(self, usual: int) -> int:
+        """Messages between two looks around: those of about a second, where there is a bound on their rate."""
+        return min(usual, max(1, round(self.messages_per_s))) if self.messages_per_s else usual
+
 
 _MOST_CREDIT_S = 0.25
 """After a pause no more is made up for than this: a bound is a bound."""

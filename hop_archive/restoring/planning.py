@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.restores_protocol import Measure
-from hop_archive.errors import ConfigurationError
+from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.restoring.request import Request
 from hop_archive.selecting import Query
-from hop_archive.slices import EMPTY, Lineage, Slice
+from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.topics import TopicPolicy
 
 MEASURE_TIMEOUT_S = 280.0
@@ -151,29 +152,53 @@ def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> Plan:
     return Plan(tuple(targets[name] for name in sorted(targets)))
 
 
-def pinned(plan_now: Plan, stops: Mapping[str, Sequence[tuple[int, int, int]]]) -> Plan:
-    """The plan with the lanes that it had when the restore began: what was archived since is not of it.
+class Pin(NamedTuple):
+    """What a target consisted of when its restore began, as JSON keeps it.
 
-    Args:
-        plan_now: The plan as it is now.
-        stops: By target topic: generation, partition and stop of each lane with a lineage.
+    Attributes:
+        source: The archived topic.
+        lanes: Generation, partition and stop of each lane that has a lineage.
+        adopted: Whether there is one that has none.
     """
-    return Plan(tuple(_pinned(t, stops[t.topic]) if t.topic in stops else t for t in plan_now.targets))
+
+    source: str
+    lanes: Sequence[Sequence[int]]
+    adopted: bool
 
 
-def _pinned(target: Target, stops: Sequence[tuple[int, int, int]]) -> Target:
-    then = {(generation, partition): stop for generation, partition, stop in stops}
-    lanes = [
-        lane if lane.lineage is None else replace(lane, stop=then[lane.lineage[1:]])
-        for lane in target.lanes
-        if lane.lineage is None or lane.lineage[1:] in then
-    ]
-    return replace(target, lanes=tuple(lanes))
+def pin(target: Target) -> Pin:
+    """What ``pinned`` needs to make the same target again, whatever is archived meanwhile."""
+    lanes = [[*lane.lineage[1:], lane.stop] for lane in target.lanes if lane.lineage is not None]
+    return Pin(target.source, lanes, any(lane.lineage is None for lane in target.lanes))
 
 
-def stops(target: Target) -> list[list[int]]:
-    """What ``pinned`` needs to know of a target, as JSON has it."""
-    return [[*lane.lineage[1:], lane.stop] for lane in target.lanes if lane.lineage is not None]
+def pinned(catalog: Catalog, request: Request, planned: Plan, pins: Mapping[str, Pin]) -> Plan:
+    """The plan with its targets as they were when the restore began: what was archived since is not of it.
+
+    A topic that was made anew since has another latest generation; the restore goes on with the one it began with.
+
+    Raises:
+        ConflictError: What it began with is not in the catalog any more.
+    """
+    as_begun = {name: _pinned(catalog, request, name, one) for name, one in pins.items()}
+    return Plan(tuple(as_begun.get(one.topic, one) for one in planned.targets))
+
+
+def _pinned(catalog: Catalog, request: Request, name: str, then: Pin) -> Target:
+    lanes = []
+    for generation, partition, stop in then.lanes:
+        lane = _lane(catalog, request, Lineage(then.source, generation, partition), stop)
+        if lane is None:
+            raise ConflictError(
+                f"The restore to {name} began with messages of {then.source} (generation {generation}, partition "
+                f"{partition}), and the catalog has none of them any more.",
+                remedy="Begin anew with --restart, to a topic of another name.",
+                topic=then.source,
+            )
+        lanes.append(lane)
+    adopted = _adopted_lane(catalog, request, then.source) if then.adopted else []
+    found = (*adopted, *lanes)
+    return Target(name, then.source, found, max((lane.partition for lane in found), default=0) + 1)
 
 
 def _topics(catalog: Catalog, request: Request, policy: TopicPolicy) -> list[str]:
@@ -209,14 +234,12 @@ def _candidates(catalog: Catalog, request: Request, topic: str, numbers: Collect
     return [n for n in numbers if n == min(numbers) or born.get(n, 0) <= request.as_of_ms]
 
 
-def _lane(catalog: Catalog, request: Request, lineage: Lineage) -> Lane | None:
+def _lane(catalog: Catalog, request: Request, lineage: Lineage, stop: int = 0) -> Lane | None:
+    """The lane of a lineage, up to ``stop``; 0: up to all that is archived by now."""
     covered = catalog.coverage([lineage.topic]).get(lineage, EMPTY)
-    whole = Slice(*lineage, 0, max(covered.stop, _last(catalog, lineage) + 1))
-    alone = tuple(
-        whole.within(start, min(stop, whole.stop))
-        for at, (start, stop) in sorted(request.offsets)
-        if at == whole.topic_partition and start < whole.stop
-    )
+    whole = Slice(*lineage, 0, stop or max(covered.stop, _last(catalog, lineage) + 1))
+    asked = OffsetSet.of(found for at, found in request.offsets if at == whole.topic_partition)
+    alone = tuple(lineage.slices(asked & whole.offsets))  # united: what is asked for twice is written once
     if request.offsets and not alone:
         return None
     query = replace(bounded(request), places=alone or (whole,))
@@ -250,6 +273,10 @@ def _adopted(catalog: Catalog, request: Request, topic: str, lanes: Sequence[Lan
     wanted = request.generations in ("all", 1) or (request.generations == "latest" and first)
     if not wanted or request.offsets or not catalog.has_adopted(topic):
         return []
+    return _adopted_lane(catalog, request, topic)
+
+
+def _adopted_lane(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
     query = replace(bounded(request), topics=(topic,), adopted=True)
     measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
     return [Lane(topic, None, 0, measure)] if measure.messages else []

@@ -17,7 +17,7 @@ from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError,
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
 from hop_archive.restoring.items import Selection
-from hop_archive.restoring.planning import Plan, Target, pinned, plan
+from hop_archive.restoring.planning import Pin, Plan, Target, pinned, plan
 from hop_archive.restoring.preflight import Condition, Problem, notes, problems
 from hop_archive.restoring.request import Request, fingerprint
 from hop_archive.selecting import Query
@@ -29,8 +29,6 @@ from hop_archive.verifying import Verification, recorded_objects
 log = logging.getLogger(__name__)
 
 _MOST_TOLD = 20
-MOMENTS = "moments"
-"""Where a restore's progress keeps the moments that were asked for, as they were when it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +60,7 @@ class Restoration:
 
     def running(self) -> Restore | None:
         """The restore of this request that was begun and is not over, if there is one."""
-        begun = self.catalog.restores(running_only=True, limit=10_000)
-        return next((one for one in begun if one.fingerprint == self.fingerprint), None)
+        return next(iter(self.catalog.restores(fingerprint=self.fingerprint, running_only=True)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +110,23 @@ class Preparation:
         return Selection(self.restoration.catalog, self.restoration.request)
 
 
-def prepare(restoration: Restoration) -> Preparation:
+def prepare(restoration: Restoration, *, anew: bool = False) -> Preparation:
     """Find out what a restore would do, and all that stands in its way.
+
+    Args:
+        restoration: What is wanted.
+        anew: Whether to look away from an earlier try that is not over.
 
     Raises:
         ConfigurationError: Nothing is selected, or a topic means none.
         UnavailableError: Catalog, store or target do not answer.
     """
-    begun = restoration.running()
+    begun = None if anew else restoration.running()
     resumed = _as_it_began(restoration, begun)
     planned = plan(resumed.catalog, resumed.request, resumed.policy)
     if begun is not None:
-        planned = pinned(planned, {name: one["lanes"] for name, one in _targets(begun).items()})
+        pins = {name: Pin(**one["pin"]) for name, one in begun.progress.items()}
+        planned = pinned(resumed.catalog, resumed.request, planned, pins)
     planned = Plan(tuple(_with_all_partitions(resumed.catalog, target) for target in planned.targets))
     conditions = _conditions(resumed, planned, begun)
     now_ms = int(resumed.now().timestamp() * 1000)
@@ -133,32 +135,18 @@ def prepare(restoration: Restoration) -> Preparation:
         for target in planned.targets
         for problem in problems(target, conditions[target.topic], resumed.request, now_ms)
     ]
-    found += _damaged(resumed, planned)
+    found += [*_unknown(resumed, planned), *_damaged(resumed, planned), *_forbidden(resumed, conditions)]
     said = [n for t in planned.targets for n in notes(t, conditions[t.topic], resumed.request)]
     return Preparation(resumed, planned, begun, conditions, found, said)
 
 
 def _as_it_began(restoration: Restoration, begun: Restore | None) -> Restoration:
     """The same with the moments that the restore began with: what "2d ago" is goes on."""
-    moments = {} if begun is None else begun.progress.get(MOMENTS, {})
-    if not moments:
+    if begun is None:
         return restoration
-    request = restoration.request
-    query = replace(request.query, since_ms=moments["since_ms"], until_ms=moments["until_ms"])
-    return replace(restoration, request=replace(request, query=query, as_of_ms=moments["as_of_ms"]))
-
-
-def moments(request: Request) -> dict[str, Any]:
-    """What ``prepare`` needs to go on later with the same moments."""
-    return {
-        "since_ms": request.query.since_ms,
-        "until_ms": request.query.until_ms,
-        "as_of_ms": request.as_of_ms,
-    }
-
-
-def _targets(begun: Restore) -> dict[str, Mapping[str, Any]]:
-    return {name: one for name, one in begun.progress.items() if name != MOMENTS}
+    asked, request = begun.request, restoration.request
+    query = replace(request.query, since_ms=asked["query"]["since_ms"], until_ms=asked["query"]["until_ms"])
+    return replace(restoration, request=replace(request, query=query, as_of_ms=asked["as_of_ms"]))
 
 
 def _with_all_partitions(catalog: Catalog, target: Target) -> Target:
@@ -193,7 +181,7 @@ def _conditions(restoration: Restoration, planned: Plan, begun: Restore | None) 
     held = Counter[str]()
     for at, mark in marks.items():
         held[at.topic] += mark.high - mark.low
-    resumed = _targets(begun) if begun else {}
+    resumed = begun.progress if begun else {}
     return {
         name: Condition(
             there[name].partitions if name in there else None,
@@ -240,6 +228,38 @@ def _own(restoration: Restoration, target: Target) -> dict[str, str]:
 _DAMAGED = "Mend it (hop-archive repair), or leave out what is missing: --skip-damaged."
 
 
+def _unknown(restoration: Restoration, planned: Plan) -> list[Problem]:
+    """UUIDs that were named and mean no message of what is written."""
+    wanted = restoration.request.query.uuids
+    if wanted is None or planned.measure.messages >= len(wanted):
+        return []
+    selection = Selection(restoration.catalog, restoration.request)
+    there = {item.row.uuid for target in planned.targets for item in selection.items(target)}
+    return [
+        Problem(
+            "",
+            f"message {own} is not in the catalog, or not in what is selected: another generation, or taken back",
+            "Leave it out, or see hop-archive inspect for what is known of it.",
+        )
+        for own in wanted
+        if own not in there
+    ]
+
+
+def _forbidden(restoration: Restoration, conditions: Mapping[str, Condition]) -> list[Problem]:
+    """Topics that the credentials may not write to, as far as the cluster tells."""
+    there = [name for name, one in conditions.items() if one.partitions is not None]
+    return [
+        Problem(name, "the credentials may not write to it", "Grant WRITE on it to the stanza's user.")
+        for name, may in sorted(restoration.target.access(there).items())
+        if may is not None and not may & {"write", "all", "any"}
+    ]
+
+
+_MOST_TROUBLES = 10_000
+"""Objects with a trouble that are remembered; where there are more, most likely the wrong store was named."""
+
+
 def _damaged(restoration: Restoration, planned: Plan) -> list[Problem]:
     """Objects of the selection that are not there, or not as long as they should be; by listing."""
     if restoration.request.skip_damaged:
@@ -247,9 +267,8 @@ def _damaged(restoration: Restoration, planned: Plan) -> list[Problem]:
     found: list[Problem] = []
     for target in planned.targets:
         wanted = Verification(restoration.catalog, restoration.store, Query(topics=(target.source,)))
-        troubles = {
-            t.object_key: t for t in recorded_objects(wanted, target.source) if t.kind in _WORTH_TELLING
-        }
+        met = (t for t in recorded_objects(wanted, target.source) if t.kind in _WORTH_TELLING)
+        troubles = {t.object_key: t for t in itertools.islice(met, _MOST_TROUBLES)}
         if troubles:
             found += _selected(restoration, target, troubles)
     return found

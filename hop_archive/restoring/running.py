@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from hop_archive.catalog.restores_protocol import Restore
+from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.collecting import calm_collector
 from hop_archive.document import alternative_key
-from hop_archive.errors import ConflictError, UnavailableError
+from hop_archive.errors import ConfigurationError, ConflictError, UnavailableError
 from hop_archive.message import TopicPartition
 from hop_archive.objects import OWN_FOLDER
+from hop_archive.planning import Watermarks
 from hop_archive.restoring import groups, journal
 from hop_archive.restoring.comparing import Comparison, compare
 from hop_archive.restoring.journal import Journal
 from hop_archive.restoring.manners import Manners, Progress
-from hop_archive.restoring.planning import Target, stops
+from hop_archive.restoring.planning import Target, pin
 from hop_archive.restoring.preflight import Condition, problems
-from hop_archive.restoring.preparing import MOMENTS, Preparation, Restoration, moments, prepare
+from hop_archive.restoring.preparing import Preparation, Restoration, prepare
 from hop_archive.restoring.request import as_object
 from hop_archive.restoring.writing import Place, Writer, Written, already_there
 from hop_archive.source.protocol import Setting
@@ -83,23 +86,55 @@ def restore(
         UnavailableError: Something did not answer for longer than ``manners.patience_s``.
     """
     with restoration.catalog.hold(f"the restore {restoration.fingerprint[:12]}, which is this very one"):
-        if restart:
-            _abandon(restoration)
-        found = prepare(restoration)
-        if not restart and (done := _done_before(found)) is not None:
+        _refuse_groups(restoration, move_groups)
+        found = prepare(restoration, anew=restart)
+        if not restart and (done := _done_before(found, manners, move_groups)) is not None:
             return done
         found.refuse()
+        if restart:
+            _abandon(restoration)
         run = _Run(found, manners, folder, move_groups, progress or Progress())
         with calm_collector():
             return run.all()
 
 
-def _done_before(found: Preparation) -> Outcome | None:
-    """The same restore, where it is done: of the same messages, and its targets end where it left them."""
+def _refuse_groups(restoration: Restoration, wanted: Sequence[str] | None) -> None:
+    """Refuse groups of which nothing is known, and what cannot be told where a group stands.
+
+    Raises:
+        ConfigurationError: A group is in no snapshot; or messages go by key, so that no partition goes on as another.
+    """
+    if wanted is None:
+        return
+    if restoration.request.by_key:
+        raise ConfigurationError(
+            "Consumer groups cannot be moved where messages go to partitions by key: no partition goes on as another.",
+            remedy="Leave --by-key out, or the groups.",
+        )
+    known = {one.name for one in restoration.catalog.snapshots("group", wanted or None)}
+    if missing := sorted({*wanted} - known):
+        raise ConfigurationError(
+            f"No snapshot has a consumer group {missing[0]}.",
+            remedy="See hop-archive snapshot show for those that there are.",
+            group=missing[0],
+        )
+
+
+def _done_before(found: Preparation, manners: Manners, move_groups: Sequence[str] | None) -> Outcome | None:
+    """The same restore, where it is done: of the very same messages, and its targets are as it left them.
+
+    Not where its moments depend on when they are said, nor where more is asked for than was done.
+    """
     own = found.restoration
-    every = own.catalog.restores(limit=10_000)
-    last = next((one for one in every if one.fingerprint == own.fingerprint and one.outcome == "done"), None)
-    if found.begun is not None or last is None or not _is_as_it_was_left(found, last):
+    every = own.catalog.restores(fingerprint=own.fingerprint)
+    last = next((one for one in every if one.outcome == "done"), None)
+    if found.begun is not None or own.said or last is None:
+        return None
+    done = last.report
+    more = (manners.check and not done["checked"]) or (
+        move_groups is not None and done["groups"] != [*move_groups]
+    )
+    if more or done["left_out"] or not _is_as_it_was_left(found, last):
         return None
     log.info("Restore %s is this very one, and was done at %s", last.number, last.updated_at)
     report = {**last.report, "notes": [f"This was done before, at {last.updated_at:%Y-%m-%d %H:%M} UTC."]}
@@ -108,8 +143,8 @@ def _done_before(found: Preparation) -> Outcome | None:
 
 def _is_as_it_was_left(found: Preparation, last: Restore) -> bool:
     topics: Mapping[str, Any] = last.report["topics"]
-    counts = [one["messages"] + one["left_out_count"] + one["tests_left_out"] for one in topics.values()]
-    if {target.topic for target in found.plan.targets} != topics.keys() or sum(counts) != found.plan.messages:
+    planned = {one.topic: [pin(one)._asdict(), one.messages] for one in found.plan.targets}
+    if planned != {name: [last.progress[name]["pin"], last.progress[name]["planned"]] for name in topics}:
         return False
     target = found.restoration.target
     now = target.topics(topics)
@@ -128,8 +163,10 @@ def _abandon(restoration: Restoration) -> None:
     begun = restoration.running()
     if begun is None:
         return
+    there = restoration.target.topics(begun.progress)
     for name, one in begun.progress.items():
-        if name != MOMENTS and one["settings_before"] and restoration.target.topics([name]):
+        changed = one["settings_before"] and "result" not in one
+        if changed and name in there and there[name].topic_id == one["topic_id"]:
             restoration.target.change_settings(name, one["settings_before"])
     restoration.catalog.note_restore(begun.number, outcome="abandoned")
 
@@ -155,14 +192,12 @@ class _Run:
         self._record = found.begun or self._begin()
         self._results: dict[str, Any] = {}
 
-    def _begin(self) -> Any:
+    def _begin(self) -> Restore:
         names = [target.topic for target in self._found.plan.targets]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         target = f"{self._own.target.name} ({self._cluster}): {', '.join(names[:3])}{more}"
         asked = as_object(self._own.request)
-        record = self._own.catalog.begin_restore(self._own.fingerprint, target, asked)
-        self._own.catalog.note_restore(record.number, progress={MOMENTS: moments(self._own.request)})
-        return record
+        return self._own.catalog.begin_restore(self._own.fingerprint, target, asked)
 
     def all(self) -> Outcome:
         """Write every target that is not done yet."""
@@ -174,11 +209,10 @@ class _Run:
                 complete = self._one(target, state)
             if not complete:
                 break
-            result = self._results.setdefault(target.topic, state.get("result"))
+            self._results.setdefault(target.topic, state.get("result"))
             self._progress.there = max(
                 self._progress.there, sum(r["messages"] for r in self._results.values())
             )
-            del result
         return self._ended(complete=complete)
 
     def _one(self, target: Target, state: dict[str, Any]) -> bool:
@@ -208,22 +242,48 @@ class _Run:
             info = source.topics([target.topic])[target.topic]
             at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
             marks = source.watermarks(at)
+            self._refuse_newcomers(target, condition, marks)
             state |= {
                 "topic_id": info.topic_id,
                 "partitions": info.partitions,
                 "base": {str(one.partition): mark.high for one, mark in marks.items()},
-                "lanes": stops(target),
+                "pin": pin(target)._asdict(),
+                "planned": target.messages,
                 "settings_before": {},
             }
-            state["settings_before"] = self._before(target, condition)
-            self._note(target, state)
-        self._set(target, condition, state)
+        wanted = self._needed(target, condition)
+        state["settings_before"] |= self._before(
+            target, [n for n in wanted if n not in state["settings_before"]]
+        )
+        self._note(target, state)
+        if wanted:
+            log.info("Setting %s on %s for the time of the restore", wanted, target.topic)
+            source.change_settings(target.topic, wanted)
         base = {int(number): offset for number, offset in state["base"].items()}
         return Place(source, target.topic, state["topic_id"], state["partitions"], base)
 
-    def _before(self, target: Target, condition: Condition) -> dict[str, str | None]:
+    def _refuse_newcomers(
+        self, target: Target, condition: Condition, marks: Mapping[TopicPartition, Watermarks]
+    ) -> None:
+        """Raise where the target is not as it was looked at: for the last of many topics that was hours ago.
+
+        Raises:
+            ConflictError: It holds messages now, or was made with fewer partitions.
+        """
+        held = sum(mark.high - mark.low for mark in marks.values())
+        wanted = condition.partitions or target.partitions
+        if (held > condition.held and not self._own.request.append) or len(marks) < wanted:
+            raise ConflictError(
+                f"Topic {target.topic} of source {self._own.target.name} was looked at, and changed since: it has "
+                f"{len(marks)} partitions and holds {held} offsets.",
+                remedy="Nothing was written to it. End who writes there, and run the same command again.",
+                topic=target.topic,
+            )
+
+    def _before(self, target: Target, needed: Sequence[str]) -> dict[str, str | None]:
         """What is to be put back afterwards: each setting that has to change, as the topic has it of its own."""
-        needed = self._needed(target, condition)
+        if not needed:
+            return {}
         own: Mapping[str, Setting] = self._own.target.settings([target.topic]).get(target.topic, {})
         return {name: own[name].value if name in own and own[name].own else None for name in needed}
 
@@ -231,12 +291,6 @@ class _Run:
         now_ms = int(self._own.now().timestamp() * 1000)
         found = problems(target, replace(condition, held=0), self._own.request, now_ms)
         return dict(one.setting for one in found if one.setting is not None)
-
-    def _set(self, target: Target, condition: Condition, state: Mapping[str, Any]) -> None:
-        wanted = {k: v for k, v in self._needed(target, condition).items() if k in state["settings_before"]}
-        if wanted:
-            log.info("Setting %s on %s for the time of the restore", wanted, target.topic)
-            self._own.target.change_settings(target.topic, wanted)
 
     def _put_back(self, target: Target, state: Mapping[str, Any]) -> None:
         before = state["settings_before"]
@@ -352,10 +406,9 @@ class _Run:
         if life is None:
             return
         for one in self._own.catalog.snapshots("group", self._move_groups or None, life.cluster_id):
-            if one.content.get("topic_ids", {}).get(target.source) != life.topic_id:
-                continue
+            committed = _offsets_in(one, target.source, life.topic_id)
             folder, generation = self._journal(target), life.number
-            new = groups.moved(folder, target.source, generation, one.offsets, target.topic)
+            new = groups.moved(folder, target.source, generation, committed, target.topic)
             if new:
                 yield one.name, new
 
@@ -387,6 +440,7 @@ class _Run:
             "cluster_id": self._cluster,
             "request": as_object(self._own.request),
             "checked": self._manners.check,
+            "groups": None if self._move_groups is None else [*self._move_groups],
             "messages": sum(one["messages"] for one in results.values()),
             "left_out": left_out,
             "differences": differences,
@@ -400,10 +454,18 @@ class _Run:
         return Outcome(self._record.number, report, complete, differences, left_out)
 
     def _kept_report(self, report: Mapping[str, Any]) -> str:
-        import json
-
         body = json.dumps(report, indent=2, ensure_ascii=False).encode()
         return self._put("report", ".json", body)
+
+
+def _offsets_in(group: Snapshot, topic: str, topic_id: str | None) -> Mapping[TopicPartition, int]:
+    """Where a group had got to in one life of a topic: the present one, or the one before it."""
+    if group.content.get("topic_ids", {}).get(topic) == topic_id:
+        return group.offsets
+    former = group.content.get("former", {}).get(topic, {})
+    if former.get("topic_id") != topic_id:
+        return {}
+    return {TopicPartition(topic, at): offset for at, offset in former["offsets"]}
 
 
 def _compared(found: Comparison | None) -> dict[str, Any]:

@@ -36,6 +36,8 @@ TEST_HEADER = "_test"
 """Marks a message as a test by its presence (hop-client)."""
 
 _MOST_TOLD = 1_000
+_PAUSE_S = 5.0
+"""A process that was held up for longer may have been given up, and another may have taken its place."""
 
 
 class LeftOut(NamedTuple):
@@ -79,7 +81,8 @@ class Written:
         self.left_out_count += 1
         if len(self.left_out) < _MOST_TOLD:
             row = item.row
-            self.left_out.append(LeftOut(str(row.uuid), row.topic, row.partition, item.offset, why))
+            partition = item.lineage.partition if item.lineage else None
+            self.left_out.append(LeftOut(str(row.uuid), row.topic, partition, item.offset, why))
 
 
 class _Outgoing(NamedTuple):
@@ -150,6 +153,8 @@ class Writer:
         self._left: Counter[int] = Counter()
         self._error: HopArchiveError | None = None
         self._last_passed: dict[int, _Sent] = {}
+        self._looked_at = manners.monotonic()
+        self._stopped = False
         self._needs_content = False
 
     @property
@@ -172,15 +177,19 @@ class Writer:
         """
         self._left = Counter(already)
         self._needs_content = _needs_content(self.request, target)
-        for portion in _portions(self._selection.items(target)):
+        for portion in _portions(self._selection.items(target), self._manners.most_at_once(PORTION_MESSAGES)):
             if self._manners.stop():
                 return self._written
+            self._refuse_others()
             self._write_portion(portion)
             if self._error is not None:
                 raise self._error
-        self._written.complete = True
+            if self._stopped:
+                return self._written
         if any(self._left.values()):
             raise self._foreign(min(p for p, n in self._left.items() if n))
+        self._refuse_others()
+        self._written.complete = True
         return self._written
 
     def _write_portion(self, portion: Sequence[Item]) -> None:
@@ -190,7 +199,6 @@ class Writer:
             return
         for one, receipt in zip(sent, receipts, strict=True):
             self._acknowledge(one, receipt)
-        self._refuse_another_life()
         self._manners.notice(self._progress)
 
     def _outgoing(self, portion: Sequence[Item], sent: list[_Sent]) -> Iterator[_Outgoing]:
@@ -208,8 +216,12 @@ class Writer:
                 self._pass(_Sent(item, message.partition, content))
                 continue
             self._refuse_what_is_not_ours(message.partition)
-            size_bytes = len(message.value or b"") + len(message.key or b"")
+            size_bytes = _size_bytes(message)
             self._throttle.wait(size_bytes)
+            if self._manners.stop():
+                self._stopped = True
+                return
+            self._refuse_others_after_a_pause(sent)
             self._progress.size_bytes += size_bytes
             sent.append(_Sent(item, message.partition, content))
             yield message
@@ -262,7 +274,7 @@ class Writer:
     def _message(self, item: Item, message: Content) -> _Outgoing:
         headers = message.headers if self.request.keep_archive_id else message.received_headers
         where = item.partition
-        if self.request.by_key or item.row.partition is None:
+        if self.request.by_key or item.lineage is None:
             where = partition_of(message.key, item.partition, self._place.partitions)
         return _Outgoing(self._place.topic, message.key, message.value, headers, item.timestamp_ms, where)
 
@@ -301,8 +313,8 @@ class Writer:
         self._journal.add(
             Entry(
                 row.topic,
-                row.generation,
-                row.partition,
+                one.item.lineage.generation if one.item.lineage else None,
+                one.item.lineage.partition if one.item.lineage else None,
                 one.item.offset,
                 row.uuid.bytes,
                 one.item.timestamp_ms,
@@ -318,6 +330,25 @@ class Writer:
     def _next_offset(self, partition: int) -> int:
         return self._place.base.get(partition, 0) + self._written.counts[partition]
 
+    def _refuse_others_after_a_pause(self, sent: Sequence[_Sent]) -> None:
+        """Look again who else writes there, where this process was held up: it may have been given up meanwhile."""
+        now = self._manners.monotonic()
+        if now - self._looked_at > _PAUSE_S:
+            self._refuse_others(Counter(one.partition for one in sent))
+
+    def _refuse_others(self, under_way: Mapping[int, int] | None = None) -> None:
+        """Raise unless each partition ends where this restore left it, but for messages on their way.
+
+        Raises:
+            ConflictError: Another writer wrote to it; another process that goes on with this restore, for instance.
+        """
+        for partition, found in sorted(already_there(self._place).items()):
+            least = self._written.counts[partition] + self._left[partition]
+            if not least <= found <= least + (under_way or {}).get(partition, 0):
+                end = self._place.base.get(partition, 0)
+                raise self._overtaken(partition, end + least, end + found)
+        self._looked_at = self._manners.monotonic()
+
     def _refuse_another_life(self) -> None:
         place = self._place
         now = place.source.topics([place.topic]).get(place.topic)
@@ -327,8 +358,8 @@ class Writer:
     def _overtaken(self, partition: int, wanted: int, found: int) -> ConflictError:
         at = TopicPartition(self._place.topic, partition)
         return ConflictError(
-            f"Another writer wrote to {at} of source {self._place.source.name}: the next message was to stand at "
-            f"offset {wanted}, and stands at {found}.",
+            f"Another writer wrote to {at} of source {self._place.source.name}: it was to end at offset {wanted}, "
+            f"and ends at {found}.",
             remedy="End that writer; then restore to a topic of another name, or delete this one and begin anew.",
             topic=at.topic,
             partition=partition,
@@ -358,7 +389,8 @@ class Writer:
 
 def _needs_content(request: Request, target: Target) -> bool:
     """Whether what a message is has to be known to tell where it belongs, and whether it belongs there at all."""
-    chosen = request.by_key or not request.tests or request.skip_damaged or request.keep_archive_id
+    chosen = request.by_key or request.duplicates or not request.tests
+    chosen = chosen or request.skip_damaged or request.keep_archive_id
     return chosen or any(lane.lineage is None for lane in target.lanes)
 
 
@@ -386,12 +418,17 @@ def deleted(place: Place) -> GenerationChangedError:
     )
 
 
-def _portions(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _size_bytes(message: _Outgoing) -> int:
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in message.headers)
+    return len(message.value or b"") + len(message.key or b"") + headers
+
+
+def _portions(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
     """Items in portions, bounded by number and by bytes of their documents."""
     portion: list[Item] = []
     size_bytes = 0
     for item in items:
-        if portion and (len(portion) == PORTION_MESSAGES or size_bytes + item.row.size_bytes > PORTION_BYTES):
+        if portion and (len(portion) >= most or size_bytes + item.row.size_bytes > PORTION_BYTES):
             yield portion
             portion, size_bytes = [], 0
         portion.append(item)
