@@ -601,3 +601,170 @@ def test_progress_counts_up_to_all_that_there_is(tmp_path: Path) -> None:
     outcome = run(restoration(archived_world(), empty_cluster(), ONE), tmp_path, patient(notice=notice))
     assert seen == sorted(seen)
     assert seen[-1] == outcome.report["messages"]
+
+
+# --- what reviewers tried
+
+
+def test_a_topic_made_anew_between_two_tries_does_not_change_what_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    for stopped_after in (0, 2):
+        world, target = archived_world(), empty_cluster()
+        expected = stored(world.archive(), BUSY)
+        stops = iter([False] * 2 * stopped_after + [True] * 100)
+        outcome = run(
+            restoration(world, target, ONE),
+            tmp_path / f"{stopped_after}",
+            patient(stop=lambda s=stops: next(s)),
+        )
+        assert not outcome.complete
+        world.cluster.recreate_topic(BUSY)
+        world.cluster.append(BUSY, b"another life")
+        exhausted(catch_up(world.archive()))
+        wholly(world, ONE, tmp_path / f"{stopped_after} again", target)
+        assert held(target, AGAIN) == expected
+
+
+def test_offsets_that_are_named_twice_are_written_once(tmp_path: Path) -> None:
+    world = archived_world()
+    at = TopicPartition(BUSY, 0)
+    ranges = ((at, OffsetRange(4, 12)), (at, OffsetRange(4, 12)), (at, OffsetRange(10, 14)))
+    target = wholly(world, Request(offsets=ranges, template="{topic}.again"), tmp_path)
+    wanted = [row for row in world.catalog.rows(BUSY) if row.partition == 0 and 4 <= (row.offset or 0) < 14]
+    assert len(held(target, AGAIN)[0]) == len(wanted)
+
+
+def test_how_long_ago_is_another_restore_each_time_it_is_done(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    daily = replace(ONE, append=True)
+    said = {"since": "1d"}
+    first = run(restoration(world, target, daily, said=said), tmp_path / "a")
+    again = run(restoration(world, target, daily, said=said), tmp_path / "b")
+    assert again.number != first.number
+    assert sum(map(len, held(target, AGAIN).values())) == 2 * first.report["messages"]
+
+
+def test_more_than_was_done_is_not_called_done(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    run(restoration(world, target, ONE), tmp_path / "a", patient(check=False))
+    with pytest.raises(ConfigurationError, match="holds"):
+        run(restoration(world, target, ONE), tmp_path / "b")
+
+
+def test_what_another_writes_at_the_very_end_is_noticed(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    rows = sum(1 for _ in world.catalog.rows(BUSY))
+
+    class Late(MockSource):
+        """A cluster to which somebody writes once the restore has written all."""
+
+        sent = 0
+
+        def publish(self, messages):  # type: ignore[no-untyped-def]
+            receipts = super().publish(messages)
+            self.sent += len(receipts)
+            if self.sent == rows:
+                self.cluster.append(AGAIN, b"mine", partition=1)
+            return receipts
+
+    own = replace(restoration(world, target, ONE), target=Late("there", cluster=target))
+    with pytest.raises(ConflictError, match=rf"{AGAIN}\[1\]"):
+        run(own, tmp_path)
+
+
+def test_what_another_writes_after_the_target_was_looked_at_is_noticed(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    target.create_topic(AGAIN, 2)
+
+    class Early(MockSource):
+        """A cluster to which somebody writes just before the restore begins."""
+
+        def create_topic(self, name: str, partitions: int = 1, config: object = None) -> None:
+            self.cluster.append(AGAIN, b"mine")
+
+    own = replace(restoration(world, target, ONE), target=Early("there", cluster=target))
+    with pytest.raises(ConflictError, match="changed since"):
+        run(own, tmp_path)
+
+
+def test_a_process_that_wakes_up_after_another_took_over_writes_nothing(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    clock = [0.0]
+
+    class Hanging(MockStore):
+        """A store that hangs once, until the restore was done by somebody else."""
+
+        hung = False
+
+        def fetch(self, extents):  # type: ignore[no-untyped-def]
+            for body in super().fetch(extents):
+                if not self.hung:
+                    type(self).hung = True
+                    world.catalog._held.clear()  # as a database does that was started anew
+                    wholly(world, ONE, tmp_path / "other", target)
+                    clock[0] += 1_000
+                yield body
+
+    hanging = Hanging()
+    hanging._shelf = world.store._shelf
+    own = replace(restoration(world, target, ONE), store=hanging)
+    with pytest.raises(ConflictError):
+        run(own, tmp_path / "own", patient(monotonic=lambda: clock[0]))
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+
+
+def test_a_message_or_group_that_is_named_and_not_there_is_told(tmp_path: Path) -> None:
+    world = archived_world()
+    row = next(iter(world.catalog.rows(BUSY)))
+    unknown = uuid.UUID(int=404)
+    request = Request(query=Query(uuids=(row.uuid, unknown)), template="{topic}.again")
+    with pytest.raises(ConfigurationError, match=str(unknown)):
+        run(restoration(world, empty_cluster(), request), tmp_path)
+    with pytest.raises(ConfigurationError, match="nosuch"):
+        run(restoration(world, empty_cluster(), ONE), tmp_path, move_groups=("nosuch",))
+    with pytest.raises(ConfigurationError, match="by key"):
+        run(restoration(world, empty_cluster(), replace(ONE, by_key=True)), tmp_path, move_groups=())
+
+
+def test_a_bound_on_the_rate_holds_after_it_was_asked_to_stop(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    asked: list[float] = []
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:  # as a sleep that ends early does, once it was asked to stop
+        asked.append(seconds)
+        clock[0] += seconds if len(asked) < 3 else 0.0
+
+    manners = patient(
+        messages_per_s=4.0, sleep=sleep, monotonic=lambda: clock[0], stop=lambda: len(asked) >= 3
+    )
+    outcome = run(restoration(world, target, ONE), tmp_path, manners)
+    assert not outcome.complete
+    assert sum(map(len, held(target, AGAIN).values())) <= 5
+
+
+def test_an_earlier_try_is_given_up_only_once_nothing_stands_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    stops = iter([False] * 20 + [True] * 100)
+    run(restoration(world, target, ONE), tmp_path / "a", patient(stop=lambda: next(stops)))
+    with pytest.raises(ConfigurationError, match="holds"):
+        run(restoration(world, target, ONE), tmp_path / "b", restart=True)
+    wholly(world, ONE, tmp_path / "c", target)
+
+
+def test_duplicates_keep_their_own_place_in_the_map_of_offsets(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    outcome = run(restoration(world, target, replace(ONE, duplicates=True)), tmp_path)
+    folder = tmp_path / "map"
+    folder.mkdir()
+    for key in outcome.report["topics"][AGAIN]["offset_map"]:
+        (folder / key.rpartition("/")[2]).write_bytes(next(world.store.fetch([Extent(key)])))
+    entries = [entry for number in (0, 1) for entry in journal.entries(folder, number)]
+    assert all(entry.partition == entry.target_partition for entry in entries)
+    copies = {(at.partition, one.offset) for at, one in world.catalog.duplicates(BUSY)}
+    assert copies <= {(entry.partition, entry.offset) for entry in entries}
