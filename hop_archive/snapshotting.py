@@ -161,7 +161,23 @@ def _group(seen: _Seen, name: str, former: Snapshot | None) -> dict[str, Any]:
         offsets |= last
         ids |= {at.topic: former.content["topic_ids"].get(at.topic) for at in last}
     triples = [[*at, offset] for at, offset in sorted(offsets.items())]
-    return {"offsets": triples, "topic_ids": dict(sorted(ids.items()))}
+    content: dict[str, Any] = {"offsets": triples, "topic_ids": dict(sorted(ids.items()))}
+    lives = _lives_before(ids, former) if former else {}
+    return content | ({"former": lives} if lives else {})
+
+
+def _lives_before(ids: Mapping[str, str | None], former: Snapshot) -> dict[str, Any]:
+    """Where the group had got to in the life before of each topic that was made anew: that is what a restore needs."""
+    lives: dict[str, Any] = dict(former.content.get("former", {}))
+    for topic, was in former.content["topic_ids"].items():
+        if topic in ids and ids[topic] != was:
+            offsets = [[at.partition, offset] for at, offset in former.offsets.items() if at.topic == topic]
+            lives[topic] = {
+                "topic_id": was,
+                "offsets": sorted(offsets),
+                "taken_at": former.taken_at.isoformat(),
+            }
+    return lives
 
 
 def _former(snapshots: Sequence[Snapshot]) -> dict[str, Snapshot]:

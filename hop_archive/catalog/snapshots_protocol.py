@@ -24,8 +24,9 @@ class Snapshot:
         content: JSON-able. Of a topic: ``topic_id``; ``partitions``, how many; ``settings``, its own, by name;
             ``settings_known``, False where the credentials may not look (``settings`` is empty then); and, where
             the topic was made anew, ``former``: the same of the life before, with ``taken_at``. Of a group:
-            ``offsets``, triples of topic, partition and offset; and ``topic_ids``: of which life of each topic
-            they are.
+            ``offsets``, triples of topic, partition and offset; ``topic_ids``: of which life of each topic
+            they are; and, of topics that were made anew, ``former``: the ``topic_id`` of the life before, and the
+            ``offsets`` in it, pairs of partition and offset.
         taken_at: When the cluster said so (UTC).
     """
 

@@ -31,8 +31,12 @@ _SAY_EVERY_S = 30.0
 class RestoreConfig(dg.Config):
     """What to restore, and where to. Nothing is written unless ``dry_run`` is false."""
 
-    topics: list[str] = Field(description="Topics to restore: names, or globs such as gcn.*; ['*'] for all.")
-    to_source: str = Field(description="Source stanza to write to; it has to say writable = true.")
+    topics: list[str] = Field(
+        default=[], description="Topics to restore: names, or globs such as gcn.*; ['*'] for all. Wanted."
+    )
+    to_source: str = Field(
+        default="", description="Source stanza to write to; it has to say writable = true. Wanted."
+    )
     to_topic_template: str = Field(
         default=SAME_NAME, description="Name of each target topic; {topic} stands for the archived name."
     )
@@ -59,6 +63,10 @@ class RestoreConfig(dg.Config):
     )
     messages_per_s: float = Field(default=0.0, ge=0, description="Most messages a second; 0: no bound.")
     bytes_per_s: float = Field(default=0.0, ge=0, description="Most bytes a second; 0: no bound.")
+    patience_s: float = Field(default=300.0, ge=0, description="How long to wait for a server that is down.")
+    keep_topic_config: bool = Field(default=False, description="Do not put changed settings back.")
+    by_key: bool = Field(default=False, description="Choose partitions by key, as a producer would.")
+    keep_archive_id: bool = Field(default=False, description="Keep the _id headers that the archive made.")
     check: bool = Field(default=True, description="Read the target back and compare it, message by message.")
     restart: bool = Field(
         default=False, description="Give up an earlier try of the same restore; begin anew."
@@ -120,6 +128,8 @@ def restored_topics(
     targets: dg.ResourceParam[Targets],
 ) -> dg.MaterializeResult[None]:
     """Plan a restore; unless it is a dry run, write, compare, and report."""
+    with told():
+        _refuse_unsaid(config)
     with told(), closing(targets.open(config.to_source, config.production)) as target:
         own = _restoration(config, archive, target)
         if config.dry_run:
@@ -131,6 +141,7 @@ def restored_topics(
                 messages_per_s=config.messages_per_s,
                 bytes_per_s=config.bytes_per_s,
                 check=config.check,
+                patience_s=config.patience_s,
                 notice=_Notices(context, archive),
             )
             outcome = restore(own, manners, Path(folder), move_groups=config.groups, restart=config.restart)
@@ -144,6 +155,14 @@ restore_job = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     description="Puts archived messages back on Kafka. With dry_run, which is the default, it shows what it would do.",
 )
+
+
+def _refuse_unsaid(config: RestoreConfig) -> None:
+    if not (config.topics and config.to_source):
+        raise ConfigurationError(
+            "Which topics, and where to? The fields topics and to_source are wanted.",
+            remedy="Launch the job restore from its Launchpad, where they can be said.",
+        )
 
 
 class _Notices:
@@ -185,6 +204,9 @@ def _restoration(config: RestoreConfig, archive: Archive, target: Source) -> Res
             skip_unsendable=config.skip_unsendable,
             topic_settings=config.topic_config,
             set_topic_config=config.set_topic_config,
+            keep_topic_config=config.keep_topic_config,
+            by_key=config.by_key,
+            keep_archive_id=config.keep_archive_id,
         ),
         archive.topics,
         {name: text for name, text in moments.items() if is_ago(text)},
@@ -245,9 +267,10 @@ def _metadata(outcome: Outcome) -> Mapping[str, dg.MetadataValue]:
 
 
 def _refuse_what_is_wrong(outcome: Outcome) -> None:
-    if outcome.differences:
+    if outcome.differences or outcome.left_out:
         raise dg.Failure(
-            f"{outcome.differences} messages of the target are not as they should be.",
+            f"{outcome.differences} messages of the target are not as they should be, and {outcome.left_out} were left "
+            "out. Everything else is there.",
             metadata=_metadata(outcome),
             allow_retries=False,
         )

@@ -31,6 +31,9 @@ DEFAULTS: Mapping[str, str] = {
 
 _DAY_MS = 86_400_000
 
+BATCH_BYTES = 1_000_000
+"""Most bytes of one batch, if it is of several messages (librdkafka's ``batch.size``)."""
+
 
 class Problem(NamedTuple):
     """One thing that stands in the way.
@@ -144,10 +147,17 @@ def _remedy(target: Target, found: Condition, name: str, value: str) -> str:
 
 
 def _size(found: Condition, measure: Measure) -> _Check | None:
-    """By the size of the document, which is some hundred bytes more than the message: rather once too often."""
+    """By the size of the document, which is some hundred bytes more than the message: rather once too often.
+
+    The limit is on a batch as it is sent, and the producer makes batches of up to ``BATCH_BYTES``.
+    """
     name = "max.message.bytes"
-    if measure.largest_bytes <= int(found.setting(name)):
+    wanted = max(measure.largest_bytes, min(measure.size_bytes, BATCH_BYTES))
+    if wanted <= int(found.setting(name)):
         return None
+    if wanted > measure.largest_bytes:
+        what = f"it takes batches of {found.setting(name)} bytes, and the producer makes some of {wanted}"
+        return name, str(wanted + 1024), what
     return name, str(measure.largest_bytes + 1024), (
         f"it takes messages of {found.setting(name)} bytes, and the largest may have {measure.largest_bytes}"
     )  # fmt: skip

@@ -303,7 +303,8 @@ def test_kafka_s_rights_are_to_read_and_to_describe(tmp_path: Path) -> None:
     lines = record.read_text().splitlines()
     start = "--bootstrap-server kafka:9092 --add --allow-principal User:archiver"
     assert [line.removeprefix(start).strip() for line in lines] == [
-        "--operation Read --operation Describe --topic *",
+        "--operation Read --operation Describe --operation DescribeConfigs --topic *",
         "--operation Read --group hop_archive",
+        "--operation Describe --group *",
     ]
     assert subprocess.run([script, "kafka:9092"], env=environ, check=False, capture_output=True).returncode

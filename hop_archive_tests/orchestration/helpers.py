@@ -105,7 +105,9 @@ def materialize_by_hand(
 ) -> dg.ExecuteInProcessResult:
     """What the asset page's button, or a backfill, starts for one partition: no configuration, no tags."""
     job = defs.resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(partition_key=topic, instance=instance, **options)
+    return job.execute_in_process(
+        partition_key=topic, instance=instance, asset_selection=[dg.AssetKey("archived_messages")], **options
+    )
 
 
 def live_run(

@@ -95,6 +95,8 @@ def test_what_stands_in_the_way_fails_the_run_and_is_not_retried(instance: dg.Da
     [
         ({"to_source": "readonly"}, "read-only"),
         ({"topics": ["nope"]}, "no messages of a topic nope"),
+        ({"topics": []}, "topics and to_source are wanted"),
+        ({"to_source": ""}, "topics and to_source are wanted"),
         ({"since": "yesterday"}, "is no moment"),
         ({"generation": "newest"}, "latest, all or a number"),
     ],

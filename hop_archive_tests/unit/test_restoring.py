@@ -537,7 +537,7 @@ def topic_id(world: World, topic: str) -> str | None:
 def test_a_topic_is_created_as_it_was_set_up_and_groups_go_on_where_they_were(tmp_path: Path) -> None:
     world, target = archived_world(), empty_cluster()
     own = topic_id(world, BUSY)
-    settings = {"retention.ms": "-1", "max.message.bytes": "12345"}
+    settings = {"retention.ms": "-1", "max.message.bytes": "1234567"}
     snapshot(world, "topic", BUSY, {"topic_id": own, "partitions": 6, "settings": settings})
     rows = [row for row in world.catalog.rows(BUSY) if row.partition == 0]
     before = rows[5].offset or 0
@@ -547,7 +547,7 @@ def test_a_topic_is_created_as_it_was_set_up_and_groups_go_on_where_they_were(tm
     outcome = run(restoration(world, target, ONE), tmp_path, move_groups=())
     source = MockSource(cluster=target)
     assert source.topics([AGAIN])[AGAIN].partitions == 6
-    assert source.settings([AGAIN])[AGAIN]["max.message.bytes"] == ("12345", True)
+    assert source.settings([AGAIN])[AGAIN]["max.message.bytes"] == ("1234567", True)
     ends = len(held(target, AGAIN)[1])
     assert source.groups() == {"readers": {TopicPartition(AGAIN, 0): 5, TopicPartition(AGAIN, 1): ends}}
     assert outcome.report["topics"][AGAIN]["groups"] == [
