@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Catalog, Duplicate, Row
+from hop_archive.catalog.protocol import Catalog, Duplicate, Outcome, Row
 from hop_archive.document import crc32
 from hop_archive.findings import Kind, Trouble
 from hop_archive.identity import Identity, identify
@@ -48,9 +48,15 @@ def _slices(wanted: Verification, archive: Archive, sample: int | None) -> list[
     for lineage, known in sorted(seen.knowledge.items()):
         marks = known.watermarks
         if marks.low < marks.stable and not seen.recognitions[lineage.topic].is_new:
-            held = known.coverage & OffsetSet.between(marks.low, marks.stable)
+            held = _archived(wanted.catalog, lineage) & OffsetSet.between(marks.low, marks.stable)
             found += _sampled(lineage, held, sample)
     return found
+
+
+def _archived(catalog: Catalog, lineage: Lineage) -> OffsetSet:
+    """What the ledger calls archived: of what was skipped, cleaned up or pruned there is nothing to compare with."""
+    entries = (one for one in catalog.ledger([lineage.topic]) if one.outcome is Outcome.ARCHIVED)
+    return OffsetSet.of((one.slice.start, one.slice.stop) for one in entries if one.slice.lineage == lineage)
 
 
 def _sampled(lineage: Lineage, held: OffsetSet, sample: int | None) -> list[Slice]:

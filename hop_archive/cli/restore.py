@@ -235,7 +235,7 @@ def restore(ctx: click.Context, /, chosen: Chosen, query: Query, timeout_s: floa
     _refuse_unless_writable(setup, name, options["production"])
     with _opened(ctx, setup, name, _request(query, options)) as restoration:
         if options["dry_run"]:
-            show_plan(restoration, as_json=options["as_json"])
+            show_plan(restoration, as_json=options["as_json"], anew=options["restart"])
         else:
             _restore(ctx, restoration, options)
 
@@ -369,14 +369,21 @@ def _to_files(ctx: click.Context, chosen: Chosen, query: Query, options: dict[st
         "by_key",
         "set_topic_config",
         "with_duplicates",
+        "without_tests",
+        "keep_archive_id",
+        "all_groups",
+        "named_groups",
+        "rate",
+        "byte_rate",
+        "restart",
     )
     if wrong := [name for name in kafka if options[name]]:
         raise click.UsageError(
             f"--{wrong[0].replace('_', '-')} is about Kafka: it does not go with --to-files."
         )
-    if options["offsets"] or options["dry_run"] or options["as_of"]:
+    if options["offsets"] or options["dry_run"] or options["as_of"] or options["generation"] != "latest":
         raise ConfigurationError(
-            "--offsets, --as-of and --dry-run do not go with --to-files.",
+            "--offsets, --as-of, --generation and --dry-run do not go with --to-files, which takes all generations.",
             remedy="Use --where and --until there.",
         )
     from hop_archive.cli.export import write_folder

@@ -21,7 +21,7 @@ _SAMPLE = 2_000
 _MOST_SHOWN = 20
 
 
-def show_plan(restoration: Restoration, *, as_json: bool) -> None:
+def show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) -> None:
     """Show the plan; nothing is written.
 
     Raises:
@@ -29,7 +29,7 @@ def show_plan(restoration: Restoration, *, as_json: bool) -> None:
     """
     from hop_archive.restoring.preparing import prepare
 
-    found = prepare(restoration)
+    found = prepare(restoration, anew=anew)
     estimate_s = _estimate_s(found)
     if as_json:
         click.echo(json.dumps(_plan_object(found, estimate_s), indent=2, ensure_ascii=False))

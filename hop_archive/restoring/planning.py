@@ -142,7 +142,7 @@ def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> Plan:
         name = request.target_of(topic)
         if name in targets:
             raise _two_into_one(targets[name].source, topic, name)
-        partitions = max(lane.partition for lane in lanes) + 1
+        partitions = max(max(one.partition for one in lanes), *_partitions(catalog, topic, lanes)) + 1
         targets[name] = Target(name, topic, tuple(lanes), partitions)
     if not targets:
         raise ConfigurationError(
@@ -219,6 +219,12 @@ def _lanes(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
         if lanes and request.generations != "all":
             break
     return [*_adopted(catalog, request, topic, lanes), *lanes]
+
+
+def _partitions(catalog: Catalog, topic: str, lanes: Sequence[Lane]) -> list[int]:
+    """The partitions of which anything is archived in the lives that are restored, whatever of it is selected."""
+    lives = {lane.lineage.generation for lane in lanes if lane.lineage is not None}
+    return [0, *(one.partition for one in catalog.lineages(topic) if one.generation in lives)]
 
 
 def _candidates(catalog: Catalog, request: Request, topic: str, numbers: Collection[int]) -> list[int]:

@@ -137,6 +137,7 @@ def prepare(restoration: Restoration, *, anew: bool = False) -> Preparation:
     ]
     found += [*_unknown(resumed, planned), *_damaged(resumed, planned), *_forbidden(resumed, conditions)]
     said = [n for t in planned.targets for n in notes(t, conditions[t.topic], resumed.request)]
+    said += _missing(resumed.catalog, planned)
     return Preparation(resumed, planned, begun, conditions, found, said)
 
 
@@ -228,17 +229,34 @@ def _own(restoration: Restoration, target: Target) -> dict[str, str]:
 _DAMAGED = "Mend it (hop-archive repair), or leave out what is missing: --skip-damaged."
 
 
+def _missing(catalog: Catalog, planned: Plan) -> list[str]:
+    """Of each topic, whether the ledger counts messages that have no row: those cannot be restored."""
+    said = []
+    for topic in sorted({target.source for target in planned.targets}):
+        gone = sum(
+            max(0, one.said - one.found)
+            for one in catalog.miscounts(topic)
+            if one.slice and one.what == "archived"
+        )
+        if gone:
+            said.append(
+                f"the ledger counts {gone} messages of {topic} that have no row: they are not restored. "
+                "hop-archive verify tells which, and hop-archive repair puts back what it can."
+            )
+    return said
+
+
 def _unknown(restoration: Restoration, planned: Plan) -> list[Problem]:
     """UUIDs that were named and mean no message of what is written."""
     wanted = restoration.request.query.uuids
-    if wanted is None or planned.measure.messages >= len(wanted):
+    if wanted is None:
         return []
     selection = Selection(restoration.catalog, restoration.request)
     there = {item.row.uuid for target in planned.targets for item in selection.items(target)}
     return [
         Problem(
             "",
-            f"message {own} is not in the catalog, or not in what is selected: another generation, or taken back",
+            f"message {own} is not in the catalog, or not to be restored: of another generation, taken back, suppressed",
             "Leave it out, or see hop-archive inspect for what is known of it.",
         )
         for own in wanted

@@ -61,6 +61,7 @@ _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Between attempts to create an object, beyond those that obstore makes by itself."""
 
 _TOPIC_FOLDERS = frozenset({"", "segments/"})
+_OWN_FOLDER = "hop_archive/"
 """Folders whose entries are named after topics; see ``S3Store.listing``."""
 
 _CLIENT_ERRORS = (BaseError, OSError)
@@ -390,7 +391,8 @@ class S3Store:
     # Listing
 
     def _walk(self, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
-        if folder not in _TOPIC_FOLDERS:
+        # What the archive keeps for itself has folders of topics at several depths, and few objects.
+        if folder not in _TOPIC_FOLDERS and not folder.startswith(_OWN_FOLDER):
             yield from self._flat(folder, prefix, start_after)
             return
         for key, info in self._entries(folder):

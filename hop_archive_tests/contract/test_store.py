@@ -360,6 +360,18 @@ def test_a_listing_of_nothing_is_empty(store: Store) -> None:
     assert keys_of(store) == keys_of(store, "none/") == keys_of(store, "no") == []
 
 
+def test_what_the_archive_keeps_for_itself_is_listed_in_byte_order_too(store: Store) -> None:
+    topics = ("a", "a.b", "a-b", "a0")
+    keys = [f"hop_archive/snapshots/ledger/topic={topic}/part" for topic in topics]
+    keys += [f"hop_archive/restores/000001-x/offset-map/{topic}/0.parquet" for topic in topics]
+    keys += [f"hop_archive/quarantine/{topic}/2026/1/2/3/x.bson" for topic in topics]
+    store.create([NewObject(key, b"?") for key in [*keys, "a/x", "z/x"]])
+    assert [info.key for info in store.listing()] == sorted([*keys, "a/x", "z/x"])
+    after = sorted(keys)[4]
+    assert [info.key for info in store.listing("hop_archive/", after)] == sorted(keys)[5:]
+    assert [info.key for info in store.listing("hop_archive/quarantine/a.")] == [keys[9]]
+
+
 def test_thousands_of_keys_are_listed_in_byte_order_from_any_on(store: Store) -> None:
     keys = [
         object_key("t", hour * 3_600_000, uuid.UUID(int=hour * 50 + number))

@@ -89,8 +89,8 @@ def test_a_dry_run_that_finds_something_in_the_way_ends_with_2(archived: Path) -
 
 
 def test_the_same_command_again_finds_everything_there(archived: Path, place: Path) -> None:
-    first = restore("-T", TOPIC, "--since", "10000d", "--to-topic", "again")
-    again = restore("-T", TOPIC, "--since", "10000d", "--to-topic", "again")
+    first = restore("-T", TOPIC, "--since", "2001-01-01", "--to-topic", "again")
+    again = restore("-T", TOPIC, "--since", "2001-01-01", "--to-topic", "again")
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert "was done before" in again.stdout
     assert "0 written now" in again.stdout
@@ -112,6 +112,8 @@ def test_the_same_command_again_finds_everything_there(archived: Path, place: Pa
         (("-T", TOPIC, "--where", "true"), "mock"),
         (("-T", TOPIC, "--to-files", "x", "--append"), "does not go with --to-files"),
         (("-T", TOPIC, "--to-files", "x", "--dry-run"), "do not go with --to-files"),
+        (("-T", TOPIC, "--to-files", "x", "--without-tests"), "does not go with --to-files"),
+        (("-T", TOPIC, "--to-files", "x", "--generation", "1"), "do not go with --to-files"),
     ],
 )
 def test_what_makes_no_sense_is_one_message_and_2(archived: Path, args: tuple[str, ...], told: str) -> None:
