@@ -56,7 +56,7 @@ def test_a_run_on_and_on_goes_over_to_the_new_generation_by_itself(
     with archiving_on_and_on(archive, first.topics) as errors:
         wait_until(lambda: not survey(watching, first.topics).pending(), "the first life is archived")
         stack.kill("kafka")
-        wait_until(lambda: errors, "the broker is missed")
+        wait_until(lambda: errors, "the broker is missed", deadline_s=150.0)
         stack.start("kafka")
         second = begin_life(open_archive(), namespace, seed=2)
         wait_until(lambda: not survey(watching, first.topics).pending(), "the second life is archived")
