@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -170,10 +171,10 @@ def test_a_broker_that_is_killed_on_the_way_and_comes_back_ends_with_everything_
     archive.source.create_topic(topic, 2)
     publish(archive.source, plain(topic, 60_000, partitions=2))
     exhausted(catch_up(archive))
-    portions = iter(range(1_000))
+    asked = itertools.count()  # about once a message
 
     def kill_once() -> bool:
-        if next(portions) == 1:
+        if next(asked) == 25_000:
             broker.kill()
         return False
 
