@@ -27,7 +27,7 @@ from psycopg.generators import execute
 from hop_archive.catalog import sql, sql_restores
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
-from hop_archive.catalog.restores_protocol import Measure
+from hop_archive.catalog.restores_protocol import Measure, total
 from hop_archive.catalog.user_condition import HARMLESS, called, refusal, unquoted_columns
 from hop_archive.errors import ConfigurationError
 from hop_archive.selecting import Order, Query
@@ -77,18 +77,7 @@ class Selecting:
     def measured(self) -> Measure:
         """How much the query means."""
         topics = self._begin()
-        found = [self._measure(*one) for one in self._measures(topics)]
-        firsts = [one.first_timestamp_ms for one in found if one.first_timestamp_ms is not None]
-        lasts = [one.last_timestamp_ms for one in found if one.last_timestamp_ms is not None]
-        return Measure(
-            sum(one.messages for one in found),
-            sum(one.size_bytes for one in found),
-            max((one.largest_bytes for one in found), default=0),
-            min(firsts, default=None),
-            max(lasts, default=None),
-            sum(one.at_zero for one in found),
-            sum(one.by_append for one in found),
-        )
+        return total(self._measure(*one) for one in self._measures(topics))
 
     def _measures(self, topics: list[str]) -> Iterator[tuple[Statement, Mapping[str, Any]]]:
         by_place, adopted = sql_restores.MEASURE_BY_PLACE, sql_restores.MEASURE_ADOPTED

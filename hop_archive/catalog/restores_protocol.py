@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -32,6 +32,22 @@ class Measure(NamedTuple):
     last_timestamp_ms: int | None = None
     at_zero: int = 0
     by_append: int = 0
+
+
+def total(measures: Iterable[Measure]) -> Measure:
+    """The measure of several selections together."""
+    found = list(measures)
+    firsts = [one.first_timestamp_ms for one in found if one.first_timestamp_ms is not None]
+    lasts = [one.last_timestamp_ms for one in found if one.last_timestamp_ms is not None]
+    return Measure(
+        sum(one.messages for one in found),
+        sum(one.size_bytes for one in found),
+        max((one.largest_bytes for one in found), default=0),
+        min(firsts, default=None),
+        max(lasts, default=None),
+        sum(one.at_zero for one in found),
+        sum(one.by_append for one in found),
+    )
 
 
 @dataclass(frozen=True, slots=True)

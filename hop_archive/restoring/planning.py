@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.restores_protocol import Measure
+from hop_archive.catalog.restores_protocol import Measure, total
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.restoring.request import Request
 from hop_archive.selecting import Query
@@ -105,22 +105,6 @@ class Plan:
     def measure(self) -> Measure:
         """How much it is, less duplicates."""
         return total(target.measure for target in self.targets)
-
-
-def total(measures: Iterator[Measure]) -> Measure:
-    """The measure of several selections together."""
-    found = list(measures)
-    firsts = [one.first_timestamp_ms for one in found if one.first_timestamp_ms is not None]
-    lasts = [one.last_timestamp_ms for one in found if one.last_timestamp_ms is not None]
-    return Measure(
-        sum(one.messages for one in found),
-        sum(one.size_bytes for one in found),
-        max((one.largest_bytes for one in found), default=0),
-        min(firsts, default=None),
-        max(lasts, default=None),
-        sum(one.at_zero for one in found),
-        sum(one.by_append for one in found),
-    )
 
 
 def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> Plan:
