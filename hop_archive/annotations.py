@@ -6,7 +6,7 @@ They describe; nothing depends on them. Header conventions are hop-client's and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hop_archive.message import Header
 
@@ -32,9 +32,8 @@ _SNIFFED_BYTES = 512
 """How much of a payload is looked at: telling a kind must cost the same for 100 bytes and for 20 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Annotations:
-    """Descriptive facts of one message; text is '' where there is none.
+class Annotations(NamedTuple):
+    """Descriptive facts of one message; text is '' where there is none. A tuple for the reason that ``Row`` is one.
 
     Attributes:
         public: Whether its topic is one that anybody may read.

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime
 import uuid
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import bson
@@ -118,6 +120,62 @@ def decode_content(data: bytes) -> Content:
         raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
 
 
+class Statement(NamedTuple):
+    """What a document says of all that a catalog row says, and its content: nothing is made of it, nothing left out.
+
+    Attributes:
+        place: Topic, partition, offset and timestamp, as in the row.
+        uuid: The UUID that it is archived under, as text.
+        digest: Digest of its content, as it is written down.
+        annotations: Values of what describes it, as in ``Annotations``.
+        is_suppressed: Whether its content was removed for good.
+        key: The message's key.
+        value: Its value.
+        headers: Its headers as they were received.
+    """
+
+    place: tuple[str, int, int, int]
+    uuid: str
+    digest: bytes
+    annotations: tuple[object, ...]
+    is_suppressed: bool
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+def decode_statement(data: bytes) -> Statement:
+    """What a document of our own says: a third of the work of ``decode``.
+
+    Raises:
+        CorruptError: ``data`` is not the BSON of a document, or it is one of another archiver, who says less.
+    """
+    try:
+        fields = bson.decode(data)
+        metadata, notes = fields["metadata"], fields["annotations"]
+        own = notes["con_text_uuid"]
+        headers = [(_text(name), _bytes(value)) for name, value in metadata["headers"]]
+        if not notes["con_is_client_uuid"] and headers[-1:] == [
+            (ID_HEADER, bytes.fromhex(own.replace("-", "")))
+        ]:
+            del headers[-1]
+        return Statement(
+            (metadata["topic"], metadata["partition"], metadata["offset"], metadata["timestamp"]),
+            own,
+            notes["digest"],
+            _NOTED(notes),
+            "suppressed" in notes,
+            _bytes(metadata["key"]),
+            _bytes(fields["message"]),
+            headers,
+        )
+    except _MALFORMED as error:
+        raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
+
+
+_NOTED = itemgetter(*Annotations._fields)
+
+
 def decode(data: bytes) -> Document:
     """The document that ``data`` encodes.
 
@@ -198,7 +256,7 @@ def _document(fields: dict[str, Any]) -> Document:
         is_client_uuid=is_client_uuid,
         digest=bytes(notes.get("digest", b"")),
         message_crc32=int(notes["con_message_crc32"]),
-        annotations=Annotations(**{name: notes[name] for name in Annotations.__slots__ if name in notes}),
+        annotations=Annotations(**{name: notes[name] for name in Annotations._fields if name in notes}),
         suppressed=_text(notes.get("suppressed", "")),
     )
 

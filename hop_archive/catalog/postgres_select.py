@@ -27,6 +27,7 @@ from psycopg.generators import execute
 from hop_archive.catalog import sql, sql_restores
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
+from hop_archive.catalog.postgres_rows import streamed
 from hop_archive.catalog.restores_protocol import Measure, total
 from hop_archive.catalog.user_condition import HARMLESS, called, refusal, unquoted_columns
 from hop_archive.errors import ConfigurationError
@@ -34,9 +35,6 @@ from hop_archive.selecting import Order, Query
 
 Tuple = tuple[Any, ...]
 Statement = tuple[str, str]
-
-_STREAMED_ROWS = 2_000
-"""Rows that a stream fetches at once: about 1 MB."""
 
 _CANCELED = "57014"
 _SYNTAX_ERROR = "42601"
@@ -164,9 +162,8 @@ class Selecting:
         bounds = self._bounds(values)
         text = self._complete(statement, bounds)
         with self._reading() as connection, connection.cursor(name="selected") as cursor:
-            cursor.itersize = _STREAMED_ROWS
             cursor.execute(text.encode(), bounds, binary=True)
-            yield from cursor
+            yield from streamed(cursor)
 
     def _complete(self, statement: Statement, bounds: Mapping[str, Any]) -> str:
         """The statement with all conditions."""

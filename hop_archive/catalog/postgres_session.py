@@ -11,14 +11,13 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from hop_archive.catalog import sql
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
+from hop_archive.catalog.postgres_rows import streamed
 
 Result = TypeVar("Result")
 Tuple = tuple[Any, ...]
 
 _ATTEMPTS = 3
 """How often a transaction is tried that the server broke off to resolve a deadlock."""
-_STREAMED_ROWS = 2_000
-"""Rows that a stream fetches at once: about 1 MB."""
 
 
 class Session:
@@ -80,6 +79,5 @@ class Session:
         with translating(self._server), self._connections.lease() as connection, connection.transaction():
             connection.execute(sql.NO_IDLE_LIMIT)
             with connection.cursor(name="stream") as cursor:
-                cursor.itersize = _STREAMED_ROWS
                 cursor.execute(statement, values, binary=True)
-                yield from cursor
+                yield from streamed(cursor)

@@ -277,7 +277,7 @@ def as_object(found: Inspection) -> dict[str, Any]:
         "object": _object_object(row),
         "digest": row.digest.hex() if row.digest else None,
         "message_crc32": row.message_crc32,
-        "annotations": asdict(row.annotations),
+        "annotations": row.annotations._asdict(),
         "duplicates": found.mentions.duplicate_count,
         "collisions": [
             {"topic": at.topic, "generation": at.generation, "partition": at.partition, "offset": one.offset,

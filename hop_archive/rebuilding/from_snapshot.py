@@ -208,6 +208,6 @@ def _row(topic: str, cells: Mapping[str, Any]) -> Row:
         size_bytes=cells["size"],
         crc32=cells["crc32"],
         message_crc32=cells["message_crc32"],
-        annotations=Annotations(**{name: cells[name] for name in Annotations.__slots__}),
+        annotations=Annotations(**{name: cells[name] for name in Annotations._fields}),
         retracted=cells["retracted"],
     )

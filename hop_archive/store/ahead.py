@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
-from typing import NamedTuple
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 from hop_archive.store.spans import Span
 
 FIRST_ROOM_BYTES = 2**20
 """Room kept for an object of unknown size until one that is larger has been met."""
+
+
+Page = TypeVar("Page")
+
+
+def pages_ahead(pages: Iterator[Page]) -> Iterator[Page]:
+    """Yield pages, which another thread asks for while those before them are being used; two are ahead at most.
+
+    Not so the second: who looks at the first only, as many do, shall not cost another request. Two, because a thread
+    that has the next one to do at hand begins at once, and otherwise only when the reader lets it have the interpreter.
+    """
+    if (page := next(pages, None)) is None:
+        return
+    yield page
+    pool = ThreadPoolExecutor(1, "pages-ahead")
+    try:
+        coming = deque(pool.submit(next, pages, None) for _ in range(2))
+        while (page := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, pages, None))
+            yield page
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Answer(NamedTuple):

@@ -75,10 +75,10 @@ class MockStore:
         """Yield the bytes of each extent, in the order given; see ``Store.fetch``."""
         for span in spans(extents):
             data = memoryview(self._read(span))
-            for extent in span.extents:
-                if (found := cut(span, extent, data)) is None:
+            for extent, body in cut(span, data):
+                if body is None:
                     raise self._too_short(extent, span.start + len(data))
-                yield found
+                yield body
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield objects in byte order of their keys; see ``Store.listing``."""

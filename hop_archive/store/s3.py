@@ -33,7 +33,7 @@ from hop_archive.errors import (
     HopArchiveError,
     ObjectMissingError,
 )
-from hop_archive.store.ahead import Answer, ReadAhead
+from hop_archive.store.ahead import Answer, ReadAhead, pages_ahead
 from hop_archive.store.diagnosis import (
     PROBE_TIMEOUT_S,
     Place,
@@ -166,8 +166,10 @@ class S3Store:
         )
         try:
             for span, data in ahead.run(spans(extents)):
-                for extent in span.extents:
-                    yield self._cut(span, extent, data)
+                for extent, body in cut(span, data):
+                    if body is None:
+                        raise self._too_short(extent, span.start + len(data))
+                    yield body
         except _ReadError as failed:
             raise self._why_unread(failed) from failed.__cause__
 
@@ -365,18 +367,15 @@ class S3Store:
                 return Answer(memoryview(b""), 0)
             return _get(client, path, span, room_bytes)
 
-    def _cut(self, span: Span, extent: Extent, data: memoryview) -> bytes:
-        found = cut(span, extent, data)
-        if found is None:
-            raise CorruptError(
-                f"{self._place}: object {extent.key} is too short. {extent.length} bytes from {extent.position or 0} on "
-                f"were wanted, and it ends at {span.start + len(data)}.",
-                object_key=extent.key,
-                bucket=self.bucket,
-                position=extent.position or 0,
-                length=extent.length,
-            )
-        return found
+    def _too_short(self, extent: Extent, end: int) -> CorruptError:
+        return CorruptError(
+            f"{self._place}: object {extent.key} is too short. {extent.length} bytes from {extent.position or 0} on "
+            f"were wanted, and it ends at {end}.",
+            object_key=extent.key,
+            bucket=self.bucket,
+            position=extent.position or 0,
+            length=extent.length,
+        )
 
     def _why_unread(self, failed: _ReadError) -> HopArchiveError:
         error = failed.__cause__
@@ -411,17 +410,17 @@ class S3Store:
 
     def _flat(self, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
         last = ""
-        for page in self._pages(folder, _lower_bound(folder, prefix, start_after)):
+        pages = self._pages(folder, _lower_bound(folder, prefix, start_after))
+        for page in map(self._infos, pages_ahead(pages)):
             self._check_order(last, page)
             yield page
             last = page[-1].key
             if _is_past(folder, prefix, last):
                 return
 
-    def _pages(self, folder: str, offset: str | None) -> Iterator[list[ObjectInfo]]:
+    def _pages(self, folder: str, offset: str | None) -> Iterator[Sequence[ObjectMeta]]:
         path = self._prefix + offset if offset else None
-        for page in obstore.list(self._client(), self._prefix + folder or None, offset=path, chunk_size=1000):
-            yield self._infos(page)
+        return obstore.list(self._client(), self._prefix + folder or None, offset=path, chunk_size=1000)
 
     def _infos(self, page: Sequence[ObjectMeta]) -> list[ObjectInfo]:
         begin = len(self._prefix)

@@ -30,22 +30,22 @@ class Span:
     stop: int | None
     extents: list[Extent] = field(default_factory=list)
 
-    def takes(self, extent: Extent) -> bool:
-        """Tell whether the extent may be read along: same object, no way back, a small gap, not too much."""
-        if extent.key != self.key or self.stop is None or extent.length is None:
-            return False
-        start, stop = _bounds(extent)
-        return (
-            self.start <= start <= self.stop + MAX_GAP_BYTES
-            and max(self.stop, stop or 0) - self.start <= MAX_SPAN_BYTES
-        )
+    def take(self, extent: Extent) -> bool:
+        """Read the extent along if that is sensible: same object, no way back, a small gap, not too much.
 
-    def add(self, extent: Extent) -> None:
-        """Read the extent along; the span grows as needed."""
-        _, stop = _bounds(extent)
-        if self.stop is not None and stop is not None:
-            self.stop = max(self.stop, stop)
+        Returns:
+            Whether it is read along.
+        """
+        key, position, length = extent
+        if self.stop is None or length is None or key != self.key:
+            return False
+        start = position or 0
+        stop = max(self.stop, start + length)
+        if not self.start <= start <= self.stop + MAX_GAP_BYTES or stop - self.start > MAX_SPAN_BYTES:
+            return False
+        self.stop = stop
         self.extents.append(extent)
+        return True
 
 
 def spans(extents: Iterable[Extent]) -> Iterator[Span]:
@@ -55,31 +55,24 @@ def spans(extents: Iterable[Extent]) -> Iterator[Span]:
     """
     span: Span | None = None
     for extent in extents:
-        if span is not None and span.takes(extent):
-            span.add(extent)
-            continue
         if span is not None:
+            if span.take(extent):
+                continue
             yield span
-        span = Span(extent.key, *_bounds(extent), [extent])
+        start = extent.position or 0
+        span = Span(extent.key, start, None if extent.length is None else start + extent.length, [extent])
     if span is not None:
         yield span
 
 
-def cut(span: Span, extent: Extent, data: memoryview) -> bytes | None:
-    """Return the bytes of an extent out of those of its span; None when the data end before it does.
+def cut(span: Span, data: memoryview) -> Iterator[tuple[Extent, bytes | None]]:
+    """Yield each extent of a span with its bytes, in the order asked for; None for one that the data end before.
 
     Args:
         span: What was asked for.
-        extent: One of its extents.
         data: What came; shorter than the span where the object is shorter.
     """
-    start, stop = _bounds(extent)
-    stop = span.start + len(data) if stop is None else stop
-    if not start <= stop <= span.start + len(data):
-        return None
-    return bytes(data[start - span.start : stop - span.start])
-
-
-def _bounds(extent: Extent) -> tuple[int, int | None]:
-    start = extent.position or 0
-    return start, None if extent.length is None else start + extent.length
+    for extent in span.extents:
+        start = (extent.position or 0) - span.start
+        stop = len(data) if extent.length is None else start + extent.length
+        yield extent, bytes(data[start:stop]) if start <= stop <= len(data) else None
