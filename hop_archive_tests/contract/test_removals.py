@@ -316,7 +316,7 @@ def test_rows_name_another_object_all_numbers_follow_and_the_old_one_is_condemne
     )
     assert found.annotations.sender == ""
     assert found.annotations.media_type == row.annotations.media_type
-    kept = replace(row.annotations, sender="")
+    kept = row.annotations._replace(sender="")
     assert found == row._replace(object_key="alerts/1.1.bson", size_bytes=7, crc32=99, annotations=kept)
     assert keys(catalog) == keys(catalog, "backup") == [(row.object_key, False)]
     (entry,) = catalog.ledger()
