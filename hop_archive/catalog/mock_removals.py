@@ -351,7 +351,7 @@ def _with(entry: LedgerEntry, part: OffsetRange, numbers: Numbers) -> LedgerEntr
 def _replaced(row: Row, new: Replaced) -> Row:
     notes = row.annotations
     if new.is_tombstone:
-        notes = replace(notes, title="", sender="", file_name="", originator="")
+        notes = notes._replace(title="", sender="", file_name="", originator="")
     return row._replace(
         object_key=new.object_key,
         position=new.position,
