@@ -407,7 +407,7 @@ def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision])
             row_of(reading.slice.generation, archive.store.bucket, *parts)
             for parts in zip(documents, bodies, places, strict=True)
         ],
-        duplicates=[_duplicate(d) for d in decisions if d.duplicate_of is not None],
+        duplicates=[duplicate_of(d) for d in decisions if d.duplicate_of is not None],
         collisions=[_collision(d) for d in new if d.collided_with is not None],
         run_id=archive.run_id,
     )
@@ -468,7 +468,8 @@ def row_of(generation: int, bucket: str, document: Document, body: bytes, place:
     )
 
 
-def _duplicate(decision: Decision) -> Duplicate:
+def duplicate_of(decision: Decision) -> Duplicate:
+    """What is recorded of a message that was decided to be a copy."""
     message = decision.message
     assert decision.duplicate_of is not None
     return Duplicate(message.offset, message.timestamp_ms, decision.duplicate_of, decision.reason)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Catalog, Duplicate, Outcome, Row
+from hop_archive.deciding import decide
 from hop_archive.document import crc32
 from hop_archive.findings import Kind, Trouble
 from hop_archive.identity import Identity, identify
+from hop_archive.message import Message
 from hop_archive.reading import Reading, read_slices
 from hop_archive.selecting import Query
 from hop_archive.slices import Lineage, OffsetSet, Slice
@@ -79,16 +81,19 @@ def _compared(catalog: Catalog, reading: Reading) -> Iterator[Trouble]:
         row, copy = rows.get(message.offset), copies.get(message.offset)
         if row is None and copy is not None:
             row = catalog.find(copy.uuid)
-        detail = _absent(copy) if row is None else _difference(identity, row)
+        detail = _absent(catalog, message, copy) if row is None else _difference(identity, row)
         if detail is not None:
             kind = Kind.ROW_DIFFERS if row is not None or copy is not None else Kind.NOT_ARCHIVED
             where = reading.slice.within(message.offset, message.offset + 1)
             yield Trouble(kind, where.topic, detail, identity.uuid, slice=where)
 
 
-def _absent(copy: Duplicate | None) -> str:
+def _absent(catalog: Catalog, message: Message, copy: Duplicate | None) -> str:
     if copy is not None:
         return f"it is recorded as a copy of {copy.uuid}, which has no row"
+    (decision,) = decide([message], catalog)
+    if decision.duplicate_of is not None:
+        return f"Kafka delivers a copy of {decision.duplicate_of} there, and it is not recorded as one"
     return "Kafka delivers a message, and the ledger says that nothing is there"
 
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import prepare, row_of, write_objects
-from hop_archive.catalog.protocol import Batch, Miscount, Outcome, Row
+from hop_archive.archiving import duplicate_of, prepare, row_of, write_objects
+from hop_archive.catalog.protocol import Batch, Duplicate, Miscount, Outcome, Row
 from hop_archive.deciding import decide
 from hop_archive.document import Document, decode, encode
 from hop_archive.errors import CorruptError, SliceTakenError, StaleDecisionError
@@ -389,24 +389,57 @@ def _put_back(means: Means, batch: Batch) -> int:
 
 
 def plan_unarchived(means: Means, trouble: Trouble) -> Planned:
-    """Nothing that mending could do: whatever Kafka holds, archiving reads.
+    """How to record a copy that the ledger calls absent; whatever it does not cover, archiving reads.
+
+    A catalog that was rebuilt from the store alone lacks such copies: no document shows them.
 
     Raises:
         GoneError: The ledger covers it by now.
-        NotMendedError: It does not.
+        NotMendedError: It does not, or it is no copy.
     """
     where = trouble.slice
     assert where is not None
     if trouble.uuid is not None:  # a message that Kafka was seen to deliver
         if _has_any(means, where):
             raise GoneError
-        raise NotMendedError(
-            "the ledger says that nothing is there, and Kafka delivers a message: a person decides"
-        )
+        return _plan_copy(means, where)
     entries = [e for e in means.catalog.ledger([where.topic]) if e.slice.lineage == where.lineage]
     if not where.offsets - OffsetSet.of((e.slice.start, e.slice.stop) for e in entries):
         raise GoneError
     raise NotMendedError("the next run of the archive reads it (hop-archive run)")
+
+
+def _plan_copy(means: Means, where: Slice) -> Planned:
+    if not means.upstream.is_asked:
+        raise NotMendedError("whether it is a copy of a message is not known: name the source")
+    copy = _copy_in_kafka(means, where)
+    if copy is None:
+        raise NotMendedError(
+            "the ledger says that nothing is there, and Kafka delivers a message that is no copy: a person decides"
+        )
+    how = f"recorded as a copy of {copy.uuid}, which it is by UUID and digest"
+
+    def deed() -> str:
+        means.catalog.record_copy(where.lineage, copy)
+        return how
+
+    return Planned(how, deed)
+
+
+def _copy_in_kafka(means: Means, where: Slice) -> Duplicate | None:
+    """What Kafka delivers there, as a copy of a row; None where it delivers nothing, or something else.
+
+    Raises:
+        GoneError: Kafka holds the offset no more.
+    """
+    held = means.upstream.held(where)
+    if not held:
+        raise GoneError
+    for reading in means.upstream.readings(where.lineage.slices(held)):
+        for decision in decide(reading.messages, means.catalog):
+            if decision.duplicate_of is not None:
+                return duplicate_of(decision)
+    return None
 
 
 def plan_lost(means: Means, trouble: Trouble) -> Planned:

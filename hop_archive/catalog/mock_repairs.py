@@ -10,7 +10,7 @@ from hop_archive.catalog.mock_session import Dealt, MockSession, Tables
 from hop_archive.catalog.records import Batch, Duplicate, LedgerEntry, Outcome, Row
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
-from hop_archive.slices import OffsetSet, Slice
+from hop_archive.slices import Lineage, OffsetSet, Slice
 
 
 class MockRepairs(MockSession):
@@ -44,6 +44,23 @@ class MockRepairs(MockSession):
                 if len(rows) + len(more) > entry.archived or len(copies) + len(again) > entry.duplicates:
                     raise _stale(str(batch.slice), "the ledger counts no more than is there")
             _add(tables, batch)
+
+    def record_copy(self, at: Lineage, copy: Duplicate) -> None:
+        """Record a copy where the ledger says that nothing is; see ``RepairsCatalog.record_copy``."""
+        where = Slice(*at, copy.offset, copy.offset + 1)
+        with self._state.change() as tables:
+            ledger = tables.ledger.get(at, [])
+            for index, dealt in enumerate(ledger):
+                entry = dealt.entry
+                if copy.offset not in _range(entry.slice) or entry.outcome is not Outcome.ARCHIVED:
+                    continue
+                if entry.absent == 0 or any(_standing(tables, where)):
+                    break
+                more = replace(entry, duplicates=entry.duplicates + 1, absent=entry.absent - 1)
+                ledger[index] = replace(dealt, entry=more)
+                _add(tables, Batch(where, duplicates=[copy]))
+                return
+        raise _stale(str(where), "the ledger does not call it absent, or something stands there")
 
     def account(self, batch: Batch) -> None:
         """Cover a slice by what stands there, and by what is added; see ``RepairsCatalog.account``."""

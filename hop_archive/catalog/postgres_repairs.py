@@ -15,7 +15,7 @@ from hop_archive.catalog.postgres_session import Session
 from hop_archive.catalog.records import Batch, Duplicate, Outcome
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
-from hop_archive.slices import OffsetSet, Slice
+from hop_archive.slices import Lineage, OffsetSet, Slice
 
 
 class PostgresRepairs(Session):
@@ -30,6 +30,10 @@ class PostgresRepairs(Session):
     def put_back(self, batch: Batch) -> None:
         """Add rows and duplicates that the ledger counts; see ``RepairsCatalog.put_back``."""
         self._unless_taken(lambda connection: _put_back(connection, batch), str(batch.slice))
+
+    def record_copy(self, at: Lineage, copy: Duplicate) -> None:
+        """Record a copy where the ledger says that nothing is; see ``RepairsCatalog.record_copy``."""
+        self._unless_taken(lambda connection: _record_copy(connection, at, copy), str(at))
 
     def account(self, batch: Batch) -> None:
         """Cover a slice by what stands there, and by what is added; see ``RepairsCatalog.account``."""
@@ -84,6 +88,16 @@ def _put_back(connection: psycopg.Connection, batch: Batch) -> None:
         rows, _, _, _, copies = _standing(connection, where.within(start, stop))
         if rows > archived or copies > duplicates:
             raise _stale(str(where), "the ledger counts no more than is there")
+
+
+def _record_copy(connection: psycopg.Connection, at: Lineage, copy: Duplicate) -> None:
+    where = Slice(*at, copy.offset, copy.offset + 1)
+    counted = connection.execute(sql_repairs.COUNT_A_COPY, {**at._asdict(), "offset": copy.offset}).fetchone()
+    if counted is None:
+        raise _stale(str(where), "the ledger does not call it absent")
+    if _standing(connection, where)[0]:
+        raise _stale(str(where), "a row stands there")
+    copy_duplicates(connection, Batch(where, duplicates=[copy]), *counted)
 
 
 def _add(connection: psycopg.Connection, batch: Batch, number: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from hop_archive.catalog.records import Batch, Duplicate, Row
-from hop_archive.slices import Slice
+from hop_archive.slices import Lineage, Slice
 
 
 class Correction(NamedTuple):
@@ -38,6 +38,13 @@ class RepairsCatalog(Protocol):
         Raises:
             StaleDecisionError: The ledger counts no more than is there, does not cover an offset, or a UUID or
                 offset has a row already; nothing was changed.
+        """
+
+    def record_copy(self, at: Lineage, copy: Duplicate) -> None:
+        """Record a copy at an offset that the ledger calls absent: one duplicate more, one absent offset less.
+
+        Raises:
+            StaleDecisionError: The ledger does not call it absent, or something is recorded there; nothing was changed.
         """
 
     def account(self, batch: Batch) -> None:

@@ -17,6 +17,14 @@ LOCK_LEDGER = """
 """
 """Index: batches_slice_excl. Merging waits, and what was merged meanwhile does not come."""
 
+COUNT_A_COPY = """
+    UPDATE batches SET duplicates = duplicates + 1, absent = absent - 1
+    WHERE topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s
+          AND offsets @> %(offset)s::bigint AND outcome = 'archived' AND absent > 0
+    RETURNING id
+"""
+"""Index: batches_slice_excl."""
+
 STANDING = """
     SELECT count(*), coalesce(sum(size), 0)::bigint, min(timestamp), max(timestamp),
            (SELECT count(*) FROM duplicates

@@ -43,8 +43,10 @@ How findings are mended:
                    to hop_archive/quarantine/, and left while a run may name it
   coverage_hole    a ledger row from the rows, and from what Kafka still holds
   count_mismatch   what is missing is put back; what is too much is counted anew
-  not_archived, lost, foreign_object
-      are left, with what to do about them
+  not_archived     a copy that the ledger calls absent is recorded as one, as
+                   after a rebuild; what Kafka holds, the next run archives
+  lost, foreign_object
+                   are left, with what to do about them
 The source is asked only where it is named (-H). To move objects aside, the
 store's stanza has to allow deleting; the role needs the rights of
 hop_archive_repairer (deploy/postgres/roles.sql).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hop_archive.findings import Trouble
@@ -54,6 +56,48 @@ def test_a_message_for_which_nothing_is_recorded_is_told(sound: Ruin) -> None:
     assert [one.fate for one in sound.repair()] == [Fate.LEFT]
     sound.verify()
     assert "not_archived" in kinds([one.trouble for one in sound.world.catalog.findings()])
+
+
+def forget_copies(broken: Ruin) -> None:
+    """As a catalog is that was rebuilt from the store alone: no document shows that a copy was there."""
+    with broken.world.catalog._state.change() as tables:
+        tables.duplicates.clear()
+        for ledger in tables.ledger.values():
+            ledger[:] = [
+                replace(one, entry=replace(e, duplicates=0, absent=e.absent + e.duplicates))
+                for one in ledger
+                for e in [one.entry]
+            ]
+
+
+def test_a_copy_that_a_rebuilt_catalog_lacks_is_told_and_recorded(sound: Ruin) -> None:
+    copies = list(sound.world.catalog.duplicates(BUSY))
+    forget_copies(sound)
+    found, _ = reread(sound)
+    assert (kinds(found), len(found)) == (["not_archived"], len(copies))
+    assert all(
+        f"copy of {one.uuid}" in trouble.detail for trouble, (_, one) in zip(found, copies, strict=True)
+    )
+    sound.world.catalog.note_findings(found, sound.archive().now())
+    assert [one.fate for one in sound.repair(dry_run=True)] == [Fate.PLANNED] * len(copies)
+    assert reread(sound)[0] == found
+    assert [one.fate for one in sound.repair()] == [Fate.MENDED] * len(copies)
+    assert list(sound.world.catalog.duplicates(BUSY)) == copies
+    assert reread(sound)[0] == []
+    assert sound.verify() == []
+
+
+def test_a_message_that_is_no_copy_is_not_called_one(sound: Ruin) -> None:
+    copies = list(sound.world.catalog.duplicates(BUSY))
+    forget_copies(sound)
+    for own in {one.uuid for _, one in copies}:
+        row = sound.world.catalog.find(own)
+        assert row is not None
+        sound.drop_row(row)
+    found, _ = reread(sound)
+    sound.world.catalog.note_findings(found, sound.archive().now())
+    assert {one.fate for one in sound.repair()} == {Fate.LEFT}
+    assert list(sound.world.catalog.duplicates(BUSY)) == []
 
 
 def test_a_copy_of_which_the_original_is_gone_is_told(sound: Ruin) -> None:
