@@ -23,7 +23,7 @@ from hop_archive.message import Message, TimestampType
 from hop_archive.objects import slice_of, uuid_of
 from hop_archive.removing import Removing, delete_condemned
 from hop_archive.selecting import Query
-from hop_archive.slices import Lineage
+from hop_archive.slices import Slice
 from hop_archive.store.protocol import Created, NewObject, ObjectInfo
 
 COMMAND = "suppress"
@@ -112,6 +112,42 @@ def suppress(
     unknown = tuple(one for one in own if one not in known)
     versions = removing.store.condition().versioning if rows else None
     return Suppressed(tuple(row.uuid for row in rows), unknown, tuple(young), versions)
+
+
+def likenesses(removing: Removing, rows: Sequence[Row]) -> list[Row]:
+    """Rows of other messages that hold the same content, and are not suppressed: copies in other topics, most likely.
+
+    They are looked for where a restore or a mirror leaves them: at the same timestamp, in any topic, and under a UUID that
+    the archive made because the publisher's was taken. Same is a digest, or the CRC-32 of a value that is not empty.
+    """
+    asked = {row.uuid for row in rows}
+    found = {one.uuid: one for row in rows for one in _same_time_or_uuid(removing, row) if _is_like(row, one)}
+    hidden = removing.catalog.suppressed(list(found))
+    return [one for own, one in found.items() if own not in hidden and own not in asked]
+
+
+def _same_time_or_uuid(removing: Removing, row: Row) -> Iterator[Row]:
+    if row.timestamp_ms >= 0:  # below, nobody set it: it would be that of any number of others
+        yield from removing.catalog.select(Query(since_ms=row.timestamp_ms, until_ms=row.timestamp_ms + 1))
+    for _, met in removing.catalog.mentions(row.uuid, row.topic, _MOST_COPIES).collisions:
+        for own in (met.client_uuid, met.archived_as):
+            if (other := removing.catalog.find(own)) is not None:
+                yield other
+
+
+def _is_like(row: Row, other: Row) -> bool:
+    if row.digest is not None and row.digest == other.digest:
+        return True
+    return row.message_crc32 != 0 and row.message_crc32 == other.message_crc32
+
+
+def places(removing: Removing, row: Row) -> list[Slice]:
+    """Where the message stood in Kafka, as far as that is recorded: its own offset, and those of its copies."""
+    copies = removing.catalog.mentions(row.uuid, row.topic, _MOST_COPIES).duplicates
+    found = [Slice(*at, copy.offset, copy.offset + 1) for at, copy in copies]
+    if row.generation is not None and row.partition is not None and row.offset is not None:
+        found.append(Slice(row.topic, row.generation, row.partition, row.offset, row.offset + 1))
+    return found
 
 
 def _suppress_one(removing: Removing, own: uuid.UUID, deed: Deed) -> None:
@@ -258,12 +294,9 @@ def _may_hold(removing: Removing, row: Row) -> Iterator[ObjectInfo]:
     for info in _listed(removing, alone):
         if uuid_of(info.key) == row.uuid and info.key != own:
             yield info
-    copies = removing.catalog.mentions(row.uuid, row.topic, _MOST_COPIES).duplicates
-    places = [(at, copy.offset) for at, copy in copies]
-    if row.generation is not None and row.partition is not None and row.offset is not None:
-        places.append((Lineage(row.topic, row.generation, row.partition), row.offset))
-    for lineage in sorted({at for at, _ in places}):
-        offsets = [offset for at, offset in places if at == lineage]
+    stood = places(removing, row)
+    for lineage in sorted({at.lineage for at in stood}):
+        offsets = [at.start for at in stood if at.lineage == lineage]
         for info in _listed(removing, "segments/{}/{}/{}/".format(*lineage), max(offsets)):
             place = slice_of(info.key)
             if place is not None and any(place.start <= offset < place.stop for offset in offsets):

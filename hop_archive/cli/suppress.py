@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import counted, size
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
 from hop_archive.errors import ConfigurationError
@@ -34,9 +36,11 @@ What is done:
   remembered, with the reason, for whatever comes back later. There is no undo.
 
 \b
-Ends with 1 where a UUID is not in the catalog, or where the content may still
-be somewhere: old versions in a bucket that keeps them, a backup that lets
-nothing be deleted, objects of crashed runs that are younger than an hour.
+Ends with 1 where a UUID is not in the catalog, or where the content is or may be
+somewhere yet: in Kafka, where a source is named (-H) that still holds it; under
+other UUIDs, as of a restored topic that was archived, too (looked for by time
+and by UUID); in old versions in a bucket that keeps them, in a backup that lets
+nothing be deleted, in objects of crashed runs that are younger than an hour.
 """
 
 
@@ -81,10 +85,11 @@ def suppress(
         left = _what_is_left(
             removing, found, sorted({one["object_key"] for one in plan if one["object_key"]})
         )
+        left += _elsewhere(removing, found.done) + _in_kafka(setup, removing, found.done)
         if as_json:
             print_json(plan, done=True, tally=removing.tally, **_as_object(found), left=left)
         else:
-            click.echo(f"The content of {counted(len(found.done), 'message')} is gone.")
+            click.echo(f"What is archived of {counted(len(found.done), 'message')} has no content any more.")
             print_tally(removing.tally)
             for line in left:
                 click.echo(line)
@@ -115,6 +120,38 @@ def _as_object(found: Suppressed) -> dict[str, Any]:
         "young": list(found.young),
         "keeps_versions": found.keeps_versions,
     }
+
+
+def _elsewhere(removing: Removing, own: Sequence[uuid.UUID]) -> list[str]:
+    from hop_archive.suppressing import likenesses
+
+    return [
+        f"The same content is archived as {one.uuid} in {one.topic} ({one.object_key}): name that UUID, too, if it has to go."
+        for one in likenesses(removing, _rows(removing, own))
+    ]
+
+
+def _in_kafka(setup: Setup, removing: Removing, own: Sequence[uuid.UUID]) -> list[str]:
+    """Where the source, if one is named, still holds a message; said on stderr where none is."""
+    from hop_archive.suppressing import places
+    from hop_archive.upstream import Upstream
+
+    chosen = setup.selection
+    if chosen.source_from == "default" and not chosen.is_default:
+        click.echo("Whether Kafka still holds it was not looked at: name the source (-H) to know.", err=True)
+        return []
+    with contextlib.closing(setup.open()) as archive:
+        upstream = Upstream(archive)
+        stood = [at for row in _rows(removing, own) for at in places(removing, row)]
+        return [
+            f"Kafka still holds {at}, until retention removes it or its records are deleted up to there."
+            for at in sorted(stood)
+            if upstream.held(at)
+        ]
+
+
+def _rows(removing: Removing, own: Sequence[uuid.UUID]) -> list[Row]:
+    return [row for one in own if (row := removing.catalog.find(one)) is not None]
 
 
 def _what_is_left(removing: Removing, found: Suppressed, keys: list[str]) -> list[str]:

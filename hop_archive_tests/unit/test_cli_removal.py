@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 from click.testing import Result
 
 from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import Batch
 from hop_archive.cli.prune import age
 from hop_archive.configuration import load, select
 from hop_archive.errors import ForbiddenError
 from hop_archive.opening import Permission, open_backup, open_removing
+from hop_archive.slices import Slice
 from hop_archive.store.s3 import S3Store
 from hop_archive_tests.unit.cli_helpers import M, archived, invoke, place, toml
 
@@ -167,6 +170,41 @@ def test_content_is_suppressed_and_what_is_left_is_sound(place: Path) -> None:
     empty = invoke("suppress", own, *DATABASE, "--reason", "  ", "--yes")
     assert empty.exit_code == 2
     assert "The reason is empty" in empty.stderr
+
+
+def test_the_same_content_elsewhere_is_named(place: Path) -> None:
+    directory = allowed(place)
+    own = a_uuid(directory)
+    catalog = MockCatalog("m", directory=directory)
+    row = catalog.find(uuid.UUID(own))
+    assert row is not None
+    copy = row._replace(topic="restored", uuid=uuid.uuid4(), partition=0, offset=0, is_client_uuid=False)
+    other = copy._replace(uuid=uuid.uuid4(), offset=1, digest=b"o" * 16, message_crc32=row.message_crc32 + 1)
+    later = copy._replace(uuid=uuid.uuid4(), offset=2, timestamp_ms=row.timestamp_ms + 1)
+    catalog.commit(Batch(Slice("restored", row.generation or 1, 0, 0, 3), rows=[copy, other, later]))
+    command = ("suppress", own, *DATABASE, "--reason", "request 17", "--yes", "--json")
+    left = told(invoke(*command), code=1)["left"]
+    assert (
+        [line for line in left if "restored" in line]
+        == [line for line in left if str(copy.uuid) in line]
+        != []
+    )
+    catalog.suppress({copy.uuid: "restored"}, "request 17")
+    assert "restored" not in invoke(*command).output
+
+
+def test_content_that_kafka_holds_yet_is_told_where_the_source_is_named(place: Path) -> None:
+    directory = allowed(place)
+    own = a_uuid(directory)
+    row = MockCatalog("m", directory=directory).find(uuid.UUID(own))
+    assert row is not None
+    command = ("suppress", own, "--reason", "request 17", "--yes")
+    silent = invoke(*command, *DATABASE)
+    assert silent.exit_code == 0
+    assert "was not looked at" in silent.stderr
+    told_of = invoke(*command, *M)
+    assert told_of.exit_code == 1
+    assert f"Kafka still holds {row.topic}[{row.partition}]@{row.offset}" in told_of.stdout
 
 
 @pytest.mark.parametrize(("text", "days"), [("400d", 400), ("52w", 364), ("2y", 730)])
