@@ -25,6 +25,7 @@ from hop_archive.selecting import Query
 from hop_archive.slices import Slice
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 from hop_archive.upstream import Upstream, runs
+from hop_archive.wording import counted
 
 QUARANTINE = f"{OWN_FOLDER}quarantine/"
 """Under this prefix stands what was moved aside: damaged bytes, and what no row names. A person may delete it."""
@@ -301,7 +302,7 @@ def _why_none(means: Means, bad: Sequence[Row]) -> str:
     asked += ["Kafka"] if means.upstream.is_asked else []
     if means.catalog.suppressed([row.uuid for row in bad]):
         return "its content was suppressed, and what was left of it is not to be had: suppress it again"
-    return f"{len(bad)} documents are good in none of: {', '.join(asked)}"
+    return f"{counted(len(bad), 'document is', 'documents are')} good in none of: {', '.join(asked)}"
 
 
 # --- the deed

@@ -22,6 +22,7 @@ from hop_archive.selecting import Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.store.protocol import ObjectInfo
 from hop_archive.upstream import runs
+from hop_archive.wording import counted
 
 _WINDOW = 20_000
 """Offsets that are looked at together where rows are missing."""
@@ -180,7 +181,7 @@ def _miscounts(means: Means, topic: str) -> Sequence[Miscount]:
 
 
 def _plan_put_back(means: Means, rows: Sequence[Row]) -> Planned:
-    how = f"{len(rows)} rows put back, which the ledger counts"
+    how = f"{counted(len(rows), 'row')} put back, which the ledger counts"
 
     def deed() -> str:
         for row in rows:
@@ -200,7 +201,7 @@ def _plan_catalogue(means: Means, rows: Sequence[Row]) -> Planned:
         )
     known = {one.uuid for one in means.catalog.known([_identity(row) for row in rows])}
     new = [row for row in rows if row.uuid not in known]
-    how = f"{len(new)} messages catalogued, which Kafka holds no more"
+    how = f"{counted(len(new), 'message')} catalogued, which Kafka holds no more"
 
     def deed() -> str:
         for row in new:
@@ -237,7 +238,7 @@ def plan_hole(means: Means, trouble: Trouble) -> Planned:
         )
     if not means.upstream.is_asked:
         raise NotMendedError("whether Kafka still holds these offsets is not known: name the source")
-    how = f"ledger row made anew of {left.size} offsets, from the rows that stand there"
+    how = f"ledger row made anew of {counted(left.size, 'offset')}, from the rows that stand there"
     return Planned(how, lambda: "; ".join(_cover(means, one) for one in where.lineage.slices(left)))
 
 
@@ -248,7 +249,7 @@ def _cover(means: Means, where: Slice) -> str:
         batch = _missing_of(means, reading)
         means.catalog.account(replace(batch, run_id=means.run_id))
         read, covered = read + len(batch.offsets), covered + len(reading.slice)
-    told = f"{where}: {covered} offsets read again, {read} messages among them that were missing"
+    told = f"{where}: {counted(covered, 'offset')} read again, {counted(read, 'missing message')} among them"
     for part in where.lineage.slices(where.offsets - held):
         means.catalog.account(Batch(part, run_id=means.run_id))
         entry = next(e for e in means.catalog.ledger([where.topic]) if e.slice == part)
@@ -339,7 +340,7 @@ def _put_back_all(means: Means, where: Slice, found: Collection[Miscount]) -> st
             missing -= runs(_standing(means, window))
         if missing and back < short:
             back += _from_kafka(means, window, missing)
-    told = f"{back} rows and duplicates put back"
+    told = f"{counted(back, 'row or duplicate', 'rows and duplicates')} put back"
     if back < short:
         raise NotMendedError(
             f"{told}; {short - back} that the ledger counts are neither in the store nor in Kafka"

@@ -29,6 +29,7 @@ from hop_archive.selecting import Order, Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.store.protocol import ObjectInfo, Store
 from hop_archive.surveying import survey
+from hop_archive.wording import counted
 
 _PATIENCE_S = 6.0
 """A step of a run that failed is tried again after 5 s; another of its steps may have gone on meanwhile."""
@@ -415,7 +416,7 @@ def _overlap(one: Slice, other: Slice) -> bool:
 
 
 def _at(kind: Kind, where: Slice, detail: str) -> Trouble:
-    return Trouble(kind, where.topic, f"{len(where)} offsets: {detail}", slice=where)
+    return Trouble(kind, where.topic, f"{counted(len(where), 'offset')}: {detail}", slice=where)
 
 
 def _holes(catalog: Catalog, topic: str) -> list[Slice]:

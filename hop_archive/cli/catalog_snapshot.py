@@ -12,8 +12,9 @@ import click
 
 from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.output import counted, duration
+from hop_archive.cli.output import duration
 from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog_exporting import Progress

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.output import counted, size
+from hop_archive.cli.output import size
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.deduplicating import Pair

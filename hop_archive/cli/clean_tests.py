@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, counted, size, table
+from hop_archive.cli.output import count, size, table
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive

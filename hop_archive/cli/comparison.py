@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hop_archive.cli.output import counted
 from hop_archive.comparing import Difference, Place, Sent, compare
 from hop_archive.message import TopicPartition
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.archiving import Done

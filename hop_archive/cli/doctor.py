@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import counted
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.errors import HopArchiveError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     import datetime

@@ -14,9 +14,10 @@ import click
 
 from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, Setup, stanza_options
-from hop_archive.cli.output import counted, duration, rate, size
+from hop_archive.cli.output import duration, rate, size
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.selection import COLUMNS_HELP, described, selection_options
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.exporting import Form, Progress

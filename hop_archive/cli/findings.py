@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.output import counted, moment
+from hop_archive.cli.output import moment
 from hop_archive.cli.parts import catalog_of
 from hop_archive.cli.verify import as_object, line
 from hop_archive.errors import ConfigurationError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
@@ -85,8 +86,15 @@ def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
         raise ConfigurationError(
             "Nothing was accepted: it is not said why.", remedy='Add --because "…": who comes later will ask.'
         )
+    wanted = set(numbers)
+    unknown = wanted - {one.number for one in catalog.findings() if one.number in wanted}
+    if unknown:
+        raise ConfigurationError(
+            f"Nothing was accepted: no finding of number {', '.join(map(str, sorted(unknown)))} is open.",
+            remedy="hop-archive findings shows those that are, with their numbers.",
+        )
     done = catalog.resolve_findings(numbers, f"{ACCEPTED}{because}", utc_now())
-    click.echo(f"Accepted {counted(done, 'finding')} of {len(set(numbers))}; the rest is not open.")
+    click.echo(f"Accepted {counted(done, 'finding')}.")
 
 
 def chosen_kinds(names: tuple[str, ...]) -> list[Kind] | None:

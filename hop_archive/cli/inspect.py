@@ -18,9 +18,10 @@ import click
 
 from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, stanza_options
-from hop_archive.cli.output import count, counted, timestamp
+from hop_archive.cli.output import count, timestamp
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.errors import ConfigurationError, CorruptError, DataError, MissingSettingError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Mentions, Row

@@ -38,11 +38,6 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest_minutes} min" if hours else f"{minutes} min {rest_s} s"
 
 
-def counted(number: int, singular: str, plural: str = "") -> str:
-    """``1 message``, ``1,200 messages``."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
 def moment(at: datetime.datetime | None) -> str | None:
     """ISO 8601 in UTC, to the second; None stays None."""
     return None if at is None else at.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

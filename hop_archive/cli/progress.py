@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from hop_archive.cli.output import count, counted, duration, rate, size
+from hop_archive.cli.output import count, duration, rate, size
 from hop_archive.errors import HopArchiveError
 from hop_archive.reporting import Tally, sum_tallies, tally
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

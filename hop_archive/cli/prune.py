@@ -87,6 +87,8 @@ def prune(
         plan = plan_pruning(removing, policy)
         if not as_json:
             _print_plan(plan)
+            if not plan and not yes:
+                return
     if not agreed("Take these away?", yes=yes, as_json=as_json):
         if as_json:
             print_json([_as_object(old) for old in plan], done=False)

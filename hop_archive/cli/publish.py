@@ -15,9 +15,10 @@ import click
 
 from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import counted, size
+from hop_archive.cli.output import size
 from hop_archive.cli.publish_content import Content, Wanted, content_of, format_of, show
 from hop_archive.errors import ConfigurationError, DataError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.cli.sending import Sending

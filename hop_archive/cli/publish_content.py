@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.output import count, counted, size, table, timestamp
+from hop_archive.cli.output import count, size, table, timestamp
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.local.samples import Sample

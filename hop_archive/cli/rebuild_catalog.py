@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, counted, duration, size, table
+from hop_archive.cli.output import count, duration, size, table
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.payloads import harmless
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog

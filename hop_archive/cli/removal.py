@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.output import counted, size
+from hop_archive.cli.output import size
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.cli.options import Setup

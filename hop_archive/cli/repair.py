@@ -13,10 +13,10 @@ import click
 
 from hop_archive.cli.findings import chosen_kinds
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import counted
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.verify import as_object, line
 from hop_archive.payloads import harmless
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.mending import Means
@@ -67,7 +67,12 @@ ends it between two findings; run it again to go on.
     "--verify", "first", is_flag=True, help="Verify first, objects and ledger, as hop-archive verify does."
 )
 @click.option("--deep", is_flag=True, help="With --verify: fetch and compare every document, too.")
-@click.option("--yes", "-y", is_flag=True, help="Do it, after showing the plan.")
+@click.option(
+    "--yes",
+    "-y",
+    is_flag=True,
+    help="Do it, and tell of each finding what was done; without this, the plan is shown.",
+)
 @json_option
 @click.pass_context
 def repair(
@@ -134,6 +139,8 @@ def _go(wanted: Repair, *, yes: bool, as_json: bool) -> int:
 
     if as_json:
         return _shown_json(repair(wanted, dry_run=not yes))
+    if yes:
+        return _do(wanted)
     counts = _shown(repair(wanted))
     if not counts:
         click.echo("Nothing is open.")
@@ -142,10 +149,19 @@ def _go(wanted: Repair, *, yes: bool, as_json: bool) -> int:
     if not to_do:
         click.echo(f"Nothing of it can be mended; {counted(counts[Fate.LEFT], 'finding')} left open.")
         return counts[Fate.LEFT]
-    if not yes and not (sys.stdin.isatty() and click.confirm(f"Mend {counted(to_do, 'finding')} now?")):
+    if not (sys.stdin.isatty() and click.confirm(f"Mend {counted(to_do, 'finding')} now?")):
         click.echo(f"Nothing was changed. Add --yes to mend {counted(to_do, 'finding')}.")
         return counts[Fate.PLANNED] + counts[Fate.LEFT] + counts[Fate.GONE]
+    return _do(wanted)
+
+
+def _do(wanted: Repair) -> int:
+    from hop_archive.repairing import Fate, repair
+
     done = _shown(repair(wanted, dry_run=False))
+    if not done:
+        click.echo("Nothing is open.")
+        return 0
     click.echo(
         f"{counted(done[Fate.MENDED], 'finding')} mended, {done[Fate.GONE]} not there any more, {done[Fate.LEFT]} left open."
     )

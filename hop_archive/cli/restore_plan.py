@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.output import count, counted, duration, size, table
+from hop_archive.cli.output import count, duration, size, table
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.restoring.preparing import Preparation, Restoration

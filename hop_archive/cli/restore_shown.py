@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.output import count, counted, duration, rate, size
+from hop_archive.cli.output import count, duration, rate, size
 from hop_archive.errors import CorruptError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.restoring.manners import Progress

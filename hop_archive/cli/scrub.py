@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.output import count, counted, moment
+from hop_archive.cli.output import count, moment
 from hop_archive.cli.verify import as_object, line, opened, progress
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.scrubs_protocol import VerifiedShare

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.output import count, counted, rate
+from hop_archive.cli.output import count, rate
 from hop_archive.message import Receipt, TopicPartition
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.cli.stopping import Stop

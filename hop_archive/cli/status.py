@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, counted, duration, moment, size, table, timestamp
+from hop_archive.cli.output import count, duration, moment, size, table, timestamp
 from hop_archive.cli.scrub import age, sentence
 from hop_archive.errors import MissingSettingError, UnavailableError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive

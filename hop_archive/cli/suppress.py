@@ -11,9 +11,10 @@ import click
 
 from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import counted, size
+from hop_archive.cli.output import size
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
 from hop_archive.errors import ConfigurationError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Row

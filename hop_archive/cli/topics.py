@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, counted, moment, table
+from hop_archive.cli.output import count, moment, table
 from hop_archive.errors import MissingSettingError
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.topic_reporting import Gap, TopicReport, TopicsReport

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, counted, size
+from hop_archive.cli.output import count, size
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.selection import selection_options
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.payloads import harmless
+from hop_archive.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.findings import Trouble
@@ -321,19 +322,28 @@ class _Report:
         where = f"database {self.wanted.catalog.name} and store {self.wanted.store.name}"
         if not looked:
             return f"There is nothing to verify in {where}."
-        verdict = counted(self.found, "trouble") + " found" if self.found else "Nothing is wrong"
-        return f"{verdict} in {where}: looked at {looked}{fetched}.{self._beyond()}"
-
-    def _beyond(self) -> str:
-        """What else is known: troubles that were accepted, and open ones that this look was not for."""
+        more = self._open_from_before()
+        fine = "Nothing new is wrong" if more else "Nothing is wrong"
+        verdict = counted(self.found, "trouble") + " found" if self.found else fine
         accepted = self.notebook.accepted
-        told = f" {counted(accepted, 'trouble')} accepted before." if accepted else ""
+        told = [
+            f"{verdict} in {where}: looked at {looked}{fetched}.",
+            f"{counted(accepted, 'trouble')} accepted before." if accepted else "",
+            f"{counted(more, 'finding is', 'findings are')} open from before: hop-archive findings."
+            if more
+            else "",
+        ]
+        return " ".join(filter(None, told))
+
+    def _open_from_before(self) -> int:
+        """How many open findings this look was not for, or did not see again without having looked at all."""
+        if not self.notebook.keeps:
+            return 0
         try:
             known = sum(one.number for one in self.wanted.catalog.open_findings())
         except HopArchiveError:
-            return told
-        more = known - self.found if self.notebook.keeps else 0
-        return f"{told} {count(more)} more known: hop-archive findings." if more > 0 else told
+            return 0
+        return max(0, known - self.found)
 
 
 def line(trouble: Trouble) -> str:

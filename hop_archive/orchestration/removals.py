@@ -19,6 +19,7 @@ from hop_archive.pruning import Old, Policy, plan_pruning
 from hop_archive.pruning import prune as take_away
 from hop_archive.removing import Removing
 from hop_archive.selecting import Query
+from hop_archive.wording import counted
 
 _MOST_SHOWN = 100
 
@@ -68,7 +69,7 @@ def deduplicated(
             if len(shown) < _MOST_SHOWN:
                 shown.append(dg.TableRecord({"copy": str(pair.copy.uuid), "kept": str(pair.kept.uuid)}))
     severity = dg.AssetCheckSeverity.ERROR if copies > config.red_above else dg.AssetCheckSeverity.WARN
-    description = f"{copies} messages are in the archive twice." if copies else None
+    description = f"{counted(copies, 'message is', 'messages are')} in the archive twice." if copies else None
     check = dg.AssetCheckResult(
         passed=not copies, check_name=NO_DUPLICATES, severity=severity, description=description
     )

@@ -23,6 +23,7 @@ from hop_archive.restoring.request import SAME_NAME, Request, generations_of
 from hop_archive.restoring.running import Outcome, restore
 from hop_archive.selecting import Query
 from hop_archive.source.protocol import Source
+from hop_archive.wording import counted
 
 _MOST_SHOWN = 100
 _SAY_EVERY_S = 30.0
@@ -269,7 +270,7 @@ def _metadata(outcome: Outcome) -> Mapping[str, dg.MetadataValue]:
 def _refuse_what_is_wrong(outcome: Outcome) -> None:
     if outcome.differences or outcome.left_out:
         raise dg.Failure(
-            f"{outcome.differences} messages of the target are not as they should be, and {outcome.left_out} were left "
+            f"{counted(outcome.differences, 'message of the target is', 'messages of the target are')} not as they should be, and {outcome.left_out} were left "
             "out. Everything else is there.",
             metadata=_metadata(outcome),
             allow_retries=False,

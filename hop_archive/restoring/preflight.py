@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hop_archive.catalog.restores_protocol import Measure
 from hop_archive.restoring.planning import Target
 from hop_archive.restoring.request import Request
+from hop_archive.wording import counted
 
 MAX_LONG = 2**63 - 1
 
@@ -88,13 +89,15 @@ def notes(target: Target, found: Condition, request: Request) -> list[str]:
         )
     if appended := target.measure.by_append:
         said.append(
-            f"{appended} messages of {target.source} had append times; in {target.topic} these are create times."
+            f"{counted(appended, 'message')} of {target.source} had append times; in {target.topic} these are create times."
         )
     if found.partitions is None:
-        said.append(f"{target.topic} will be created with {target.partitions} partitions{_told(found.own)}.")
+        said.append(
+            f"{target.topic} will be created with {counted(target.partitions, 'partition')}{_told(found.own)}."
+        )
     elif found.partitions > target.partitions and not request.by_key:
         said.append(
-            f"{target.topic} has {found.partitions} partitions, and {target.source} had {target.partitions}: "
+            f"{target.topic} has {counted(found.partitions, 'partition')}, and {target.source} had {target.partitions}: "
             "messages keep theirs. --by-key puts them where a producer would."
         )
     return said
@@ -116,13 +119,13 @@ def _room(target: Target, found: Condition, request: Request) -> Iterator[Proble
     if found.held and not (request.append or found.resumed):
         yield Problem(
             target.topic,
-            f"it holds {found.held} offsets already",
+            f"it holds {counted(found.held, 'offset')} already",
             "Restore to another topic (--to-topic), empty this one, or add to it with --append.",
         )
     if target.measure.at_zero and not request.skip_unsendable:
         yield Problem(
             target.topic,
-            f"{target.measure.at_zero} messages have the timestamp 0, for which Kafka's client sends the present time",
+            f"{counted(target.measure.at_zero, 'message has', 'messages have')} the timestamp 0, for which Kafka's client sends the present time",
             "Leave them out with --skip-unsendable; the report names them.",
         )
 

@@ -25,6 +25,7 @@ from hop_archive.source.protocol import Setting, Source, TopicInfo
 from hop_archive.store.protocol import Store
 from hop_archive.topics import TopicPolicy
 from hop_archive.verifying import Verification, recorded_objects
+from hop_archive.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Preparation:
         if all(one.remedy == _DAMAGED for one in left):
             kind = CorruptError
         raise kind(
-            f"Nothing was written: {len(left)} things stand in the way.\n{told}{more}",
+            f"Nothing was written: {counted(len(left), 'thing stands', 'things stand')} in the way.\n{told}{more}",
             problems=[one.what for one in left],
         )
 
@@ -245,7 +246,7 @@ def _missing(catalog: Catalog, planned: Plan) -> list[str]:
         )
         if gone:
             said.append(
-                f"the ledger counts {gone} messages of {topic} that have no row: they are not restored. "
+                f"the ledger counts {counted(gone, 'message')} of {topic} without a row: not restored. "
                 "hop-archive verify tells which, and hop-archive repair puts back what it can."
             )
     return said

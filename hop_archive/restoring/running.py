@@ -30,6 +30,7 @@ from hop_archive.restoring.request import as_object
 from hop_archive.restoring.writing import Place, Writer, Written, already_there
 from hop_archive.source.protocol import Setting
 from hop_archive.store.protocol import Created, NewObject
+from hop_archive.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ class _Run:
         if (held > condition.held and not self._own.request.append) or len(marks) < wanted:
             raise ConflictError(
                 f"Topic {target.topic} of source {self._own.target.name} was looked at, and changed since: it has "
-                f"{len(marks)} partitions and holds {held} offsets.",
+                f"{counted(len(marks), 'partition')} and holds {counted(held, 'offset')}.",
                 remedy="Nothing was written to it. End who writes there, and run the same command again.",
                 topic=target.topic,
             )

@@ -264,7 +264,7 @@ class Writer:
         option = "--skip-unsendable" if item.timestamp_ms == 0 and error is None else "--skip-damaged"
         row = item.row
         self._error = CorruptError(
-            f"Message {row.uuid} of topic {row.topic} cannot be restored: {why or error}. Everything before it is.",
+            f"Message {row.uuid} of topic {row.topic} cannot be restored: {why or error}. Everything before it was written.",
             remedy=f"Mend it (hop-archive repair), or go on without it: {option}.",
             uuid=str(row.uuid),
             topic=row.topic,
