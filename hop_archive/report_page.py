@@ -116,7 +116,7 @@ def markdown(report: Report) -> str:
 
 
 def _cells(one: TopicReport) -> list[str]:
-    lag = f"{max(one.lag_s.values()):,.1f} s" if one.lag_s else "-"
+    lag = f"{max(one.lag_s.values()):,.1f}\N{NO-BREAK SPACE}s" if one.lag_s else "-"
     verified = "-" if one.verified is None else f"{one.verified:.1%}"
     sums = [sum(one.messages.values()), sum(one.size_bytes.values())]
     after = [sum(one.lost.values()), sum(one.duplicates.values())]

@@ -160,9 +160,7 @@ def _of_findings(found: Sequence[OpenCount], severity: dg.AssetCheckSeverity) ->
     return dg.AssetCheckResult(
         passed=not found,
         severity=severity,
-        description=f"{number} findings in {len({one.topic for one in found})} topics are open."
-        if found
-        else None,
+        description=f"Open findings: {number:,}, by topic below." if found else None,
         metadata={"open": number, **({"by_topic": dg.MetadataValue.table(rows)} if rows else {})},
     )
 

@@ -18,7 +18,7 @@ from hop_archive.mending import Means
 from hop_archive.noting import Notebook
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.materializing import ASSET_KEY
-from hop_archive.repairing import Repair, repair, verify_first
+from hop_archive.repairing import Fate, Repair, repair, verify_first
 from hop_archive.report_page import gather, markdown
 from hop_archive.scrubbing import DAYS, Scrub, scrub
 from hop_archive.selecting import Query
@@ -137,7 +137,11 @@ def repairs(
             if len(rows) < _MOST_SHOWN:
                 rows.append(_record(trouble, fate=one.fate.value, how=one.how))
     return dg.MaterializeResult(
-        metadata={**fates, **({"what": dg.MetadataValue.table(rows)} if rows else {})}
+        metadata={
+            "dry_run": dg.MetadataValue.bool(config.dry_run),
+            **{fate.value: fates[fate.value] for fate in Fate},
+            **({"what": dg.MetadataValue.table(rows)} if rows else {}),
+        }
     )
 
 
@@ -170,8 +174,9 @@ def _table(shown: Sequence[Trouble]) -> dict[str, dg.MetadataValue]:
 
 
 def _record(one: Trouble, **more: str) -> dg.TableRecord:
-    told_of = {"kind": one.kind.value, "topic": one.topic, "where": _where(one), "detail": one.detail}
-    return dg.TableRecord({**told_of, **more})
+    """A row of the table; what is long comes last, where a narrow window cuts it off."""
+    named = {"kind": one.kind.value, "topic": one.topic}
+    return dg.TableRecord({**named, **more, "where": _where(one), "detail": one.detail})
 
 
 def _where(one: Trouble) -> str:

@@ -113,7 +113,7 @@ def _room(target: Target, found: Condition, request: Request) -> Iterator[Proble
     if found.partitions is not None and found.partitions < needed:
         yield Problem(
             target.topic,
-            f"it has {found.partitions} partitions, and {needed} are needed",
+            f"it has too few partitions: {found.partitions}, of {needed} that are needed",
             "Add partitions, restore to another topic, or let --by-key choose partitions anew.",
         )
     if found.held and not (request.append or found.resumed):

@@ -240,7 +240,7 @@ def test_all_that_stands_in_the_way_is_told_before_anything_is_written(tmp_path:
     told = str(caught.value)
     for part in (
         "3 things",
-        "1 partitions, and 2 are needed",
+        "too few partitions: 1, of 2 that are needed",
         "holds 1 offsets",
         "max.message.bytes",
         "--append",
