@@ -179,7 +179,7 @@ def test_what_cannot_be_kept_is_said() -> None:
     assert any("append times" in one for one in said)
     created = dataclasses.replace(condition(None), own={"retention.ms": "5"})
     assert any(
-        "created with 1 partitions and retention.ms=5" in n for n in notes(target(FINE), created, Request())
+        "created with 1 partition and retention.ms=5" in n for n in notes(target(FINE), created, Request())
     )
     assert any("--by-key" in one for one in notes(target(FINE), condition(4), Request()))
     assert notes(target(FINE), condition(), Request()) == []

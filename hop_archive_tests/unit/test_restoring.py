@@ -241,7 +241,7 @@ def test_all_that_stands_in_the_way_is_told_before_anything_is_written(tmp_path:
     for part in (
         "3 things",
         "too few partitions: 1, of 2 that are needed",
-        "holds 1 offsets",
+        "holds 1 offset already",
         "max.message.bytes",
         "--append",
     ):
