@@ -50,6 +50,7 @@ def test_the_plan_changes_nothing_and_yes_does_it(directory: Path) -> None:
     assert invoke("verify", *M).exit_code == 1
     done = invoke("repair", *M, "--yes")
     assert done.exit_code == 0
+    assert (done.stdout.count(key), "planned" in done.stdout) == (1, False)
     assert "1 finding mended, 0 not there any more, 0 left open." in done.stdout
     assert list(store(directory).fetch([Extent(key)])) == [body]
     assert invoke("verify", *M, "--deep").exit_code == 0

@@ -206,6 +206,24 @@ def test_what_was_accepted_with_a_reason_is_told_no_more(directory: Path) -> Non
     assert "1 trouble accepted before" in ran.stdout
 
 
+def test_a_number_that_is_no_open_finding_accepts_none(directory: Path) -> None:
+    store(directory).create([NewObject("elsewhere.txt", b"?")])
+    assert invoke("verify", *M, "--grace", "0").exit_code == 1
+    refused = invoke("findings", "-D", "m", "--accept", "1", "--accept", "77", "--because", "ours")
+    assert refused.exit_code == 2
+    assert "77" in refused.stderr
+    assert invoke("findings", "-D", "m").exit_code == 1
+
+
+def test_a_look_that_finds_nothing_says_what_is_open_from_before(directory: Path) -> None:
+    store(directory).create([NewObject("elsewhere.txt", b"?")])
+    assert invoke("verify", *M, "--grace", "0").exit_code == 1
+    ran = invoke("verify", *M, "--direction", "ledger")
+    assert ran.exit_code == 0
+    assert ran.stdout.startswith("Nothing new is wrong in ")
+    assert "1 finding is open from before: hop-archive findings." in ran.stdout
+
+
 def test_a_kind_that_is_none_is_told(directory: Path) -> None:
     ran = invoke("findings", "-D", "m", "--kind", "ghost")
     assert ran.exit_code == 2
