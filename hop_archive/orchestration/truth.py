@@ -103,7 +103,7 @@ def scrubbing(config: ScrubConfig, archive: dg.ResourceParam[Archive]) -> dg.Mat
             "found": sum(found.values()),
             "documents": wanted.checked.counts["messages"],
             "never_read_offsets": sum(one.never for one in shares),
-            "oldest_check_days": _days(oldest, archive.now()),
+            **_age(oldest, archive.now()),
             **_table(shown),
         }
     )
@@ -183,9 +183,11 @@ def _where(one: Trouble) -> str:
     return one.object_key or str(one.slice or "")
 
 
-def _days(since: datetime.datetime | None, now: datetime.datetime) -> float:
-    """How long ago that was; 0 where it never was."""
-    return 0.0 if since is None else round((now - since) / datetime.timedelta(days=1), 2)
+def _age(oldest: datetime.datetime | None, now: datetime.datetime) -> dict[str, float]:
+    """How long ago the oldest check is; nothing where nothing was ever read, which is not a check of just now."""
+    return (
+        {} if oldest is None else {"oldest_check_days": round((now - oldest) / datetime.timedelta(days=1), 2)}
+    )
 
 
 class ReportConfig(dg.Config):

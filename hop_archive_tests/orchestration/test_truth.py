@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hop_archive.catalog.mock import MockCatalog
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.truth import Backup
 from hop_archive_tests.damaging import Ruin, ruin
@@ -55,6 +56,12 @@ def test_a_scrub_finds_what_listing_cannot_see(broken: Ruin) -> None:
     found = run(broken, "scrub", "scrubbing", days=1.0)
     assert found["found"] == 1
     assert found["never_read_offsets"] == 0
+
+
+def test_a_scrub_that_never_read_anything_claims_no_age(broken: Ruin) -> None:
+    assert "oldest_check_days" in run(broken, "scrub", "scrubbing")
+    broken.world.catalog = MockCatalog()
+    assert "oldest_check_days" not in run(broken, "scrub", "scrubbing")
 
 
 def test_a_kind_that_is_none_is_a_failure_that_says_so(broken: Ruin) -> None:
