@@ -29,6 +29,9 @@ from hop_archive.settling import (
 )
 from hop_archive.verifying import Verification
 
+MOST_TOLD = 100_000
+"""So many objects with a trouble are told only once where they are read as well; beyond, twice. Some 30 MB."""
+
 PLANS: Mapping[Kind, Callable[[Means, Trouble], Planned]] = {
     Kind.MISSING_OBJECT: plan_object,
     Kind.WRONG_SIZE: plan_object,
@@ -121,20 +124,28 @@ def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
 def verify_first(means: Means, topics: Collection[str] = (), *, deep: bool = False) -> Iterator[Trouble]:
     """Look at objects, ledger, and the backup where there is one, and note what is found; ``deep``: at every document.
 
+    Objects of which something was told are not read besides, up to ``MOST_TOLD`` of them.
+
     Raises:
         ConfigurationError: A topic means none.
         UnavailableError: A server does not answer. What was yielded is noted.
     """
     wanted = Verification(means.catalog, means.store, Query(tuple(topics)), backup=means.backup)
     notebook = Notebook(means.catalog)
+    told: set[tuple[str, str]] = set()
     looks = {"objects": verifying.objects, "ledger": verifying.ledger}
-    looks |= {"documents": verifying.documents} if deep else {}
+    looks |= {"documents": lambda wanted: verifying.documents(wanted, told)} if deep else {}
     looks |= {"backup": verifying.backup_objects} if means.backup is not None else {}
     bucket = means.backup.bucket if means.backup is not None else ""
     for name, look in looks.items():
-        of = Pass(name, topics or None, notebook.now(), wanted.grace_s, bucket)
+        spared = {key for _, key in told} if name == "documents" else ()
+        of = Pass(name, topics or None, notebook.now(), wanted.grace_s, bucket, spared)
         found = noted_pass(notebook, lambda look=look: look(wanted), of)  # type: ignore[misc] # bound here
-        yield from (trouble for trouble, is_open in found if is_open)
+        for trouble, is_open in found:
+            if trouble.object_key and len(told) < MOST_TOLD:
+                told.add((trouble.bucket, trouble.object_key))
+            if is_open:
+                yield trouble
 
 
 _GONE = "it was not found any more"

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     Named = tuple[str, Direction]
     Told = Iterator[tuple[Trouble, bool]]
 
-_TOLD = 100_000
-"""So many objects with a trouble are told only once where they are fetched as well; beyond, twice."""
-
 DIRECTIONS = ("objects", "backup", "ledger", "source")
 _DEFAULT = ("objects", "ledger")
 
@@ -240,11 +237,12 @@ def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[
 
 def _found(wanted: Verification, notebook: Notebook, directions: list[Named], *, deep: bool) -> Told:
     from hop_archive import verifying
+    from hop_archive.repairing import MOST_TOLD
 
     told: set[tuple[str, str]] = set()
     for name, direction in directions:
         for trouble, is_open in _whole(wanted, notebook, name, direction):
-            if deep and trouble.object_key and len(told) < _TOLD:
+            if deep and trouble.object_key and len(told) < MOST_TOLD:
                 told.add((trouble.bucket, trouble.object_key))
             yield trouble, is_open
     if deep:

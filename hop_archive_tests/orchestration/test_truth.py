@@ -50,6 +50,13 @@ def test_a_repair_changes_nothing_unless_it_is_told_to(broken: Ruin) -> None:
     assert run(broken, "verify", "verification", deep=True)["found"] == 0
 
 
+def test_a_deep_look_counts_no_trouble_twice(broken: Ruin) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    found = run(broken, "verify", "verification", deep=True)
+    assert (found["found"], found["missing_object"]) == (1, 1)
+    assert run(broken, "repair", "repairs")["planned"] == 1
+
+
 def test_a_scrub_finds_what_listing_cannot_see(broken: Ruin) -> None:
     broken.flip(broken.rows(BUSY)[0])
     assert run(broken, "verify", "verification")["found"] == 0
