@@ -227,6 +227,8 @@ def restore(ctx: click.Context, /, chosen: Chosen, query: Query, timeout_s: floa
     query = _query(query, options)
     if not (query.topics or options["offsets"] or query.uuids or query.condition or options["all_topics"]):
         raise click.UsageError("Which messages? Say -T NAME, --offsets, --uuid, --where, or --all-topics.")
+    if options["all_topics"] and query.topics:
+        raise click.UsageError("Which messages? --all-topics means all; with -T NAME, leave it out.")
     if options["to_files"]:
         _to_files(ctx, chosen, query, options)
         return

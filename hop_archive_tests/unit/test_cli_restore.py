@@ -110,6 +110,7 @@ def test_the_same_command_again_finds_everything_there(archived: Path, place: Pa
         (("-T", TOPIC, "--until", "2001-01-01"), "Nothing in the catalog"),
         (("-T", TOPIC, "--topic-config", "retention.ms"), "NAME=VALUE"),
         (("-T", TOPIC, "--where", "true"), "mock"),
+        (("--all-topics", "-T", TOPIC), "--all-topics means all"),
         (("-T", TOPIC, "--to-files", "x", "--append"), "does not go with --to-files"),
         (("-T", TOPIC, "--to-files", "x", "--dry-run"), "do not go with --to-files"),
         (("-T", TOPIC, "--to-files", "x", "--without-tests"), "does not go with --to-files"),
