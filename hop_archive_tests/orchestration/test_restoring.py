@@ -87,7 +87,7 @@ def test_what_stands_in_the_way_fails_the_run_and_is_not_retried(instance: dg.Da
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     told = failure.step_failure_data.user_failure_data
     assert told is not None
-    assert "holds 1 offsets" in str(told.description)
+    assert "holds 1 offset" in str(told.description)
 
 
 @pytest.mark.parametrize(
