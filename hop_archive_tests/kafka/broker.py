@@ -65,6 +65,8 @@ DEFAULT_PROPERTIES: Mapping[str, str] = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
     "log.initial.task.delay.ms": "500",  # 30 s otherwise, before retention first looks
     "log.retention.check.interval.ms": "1000",
+    # A broker that had to be killed forgets deletions since the last checkpoint (60 s otherwise).
+    "log.flush.start.offset.checkpoint.interval.ms": "500",
     "log.segment.delete.delay.ms": "500",
     "log.cleaner.backoff.ms": "200",
     "log.cleaner.dedupe.buffer.size": str(4 * 2**20),  # 128 MB otherwise, a quarter of the heap
