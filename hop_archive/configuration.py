@@ -254,6 +254,14 @@ class Selection:
         """Whether nobody named a source, database or store, so that only mocks are used."""
         return self.source_from == self.database_from == self.store_from == "default"
 
+    @property
+    def asks_source(self) -> bool:
+        """Whether commands that can do without a source ask it.
+
+        Not where it is a mock that nobody named, which says nothing of a database that somebody did name.
+        """
+        return self.source_from != "default" or self.is_default
+
     def refuse_unnamed(self, *kinds: Kind) -> None:
         """Refuse a mock that nobody named beside a database or a store that somebody did name.
 

@@ -113,14 +113,13 @@ def _means(setup: Setup) -> Iterator[Means]:
     from hop_archive.upstream import Upstream
 
     chosen = setup.selection
-    asked = chosen.source_from != "default" or chosen.is_default
     with contextlib.ExitStack() as ending:
         catalog = ending.enter_context(contextlib.closing(catalog_of(setup)))
         store = ending.enter_context(contextlib.closing(store_of(setup)))
         backup = open_backup(chosen.store, setup.configuration.store(chosen.store))
         if backup is not None:
             ending.enter_context(contextlib.closing(backup))
-        archive = ending.enter_context(contextlib.closing(setup.open())) if asked else None
+        archive = ending.enter_context(contextlib.closing(setup.open())) if chosen.asks_source else None
         catalog.check()
         store.check()
         yield Means(catalog, store, backup, Upstream(archive))

@@ -109,10 +109,9 @@ def _look(setup: Setup, archive: Archive, topics: Sequence[str] | None) -> Statu
 
 
 def _why_unasked(setup: Setup) -> str:
-    """Why the source is not asked: a mock that nobody named says nothing of a database that somebody did."""
-    chosen = setup.selection
-    is_named = chosen.source_from != "default" or chosen.is_default
-    return "" if is_named else "no source is named; name it with -H or HOP_ARCHIVE_SOURCE."
+    """Why the source is not asked; empty where it is."""
+    asks = setup.selection.asks_source
+    return "" if asks else "no source is named; name it with -H or HOP_ARCHIVE_SOURCE."
 
 
 def _refuse_unknown(found: Status, topics: Sequence[str]) -> None:

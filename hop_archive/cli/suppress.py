@@ -13,7 +13,7 @@ from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import size
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
-from hop_archive.errors import ConfigurationError
+from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.wording import counted
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def suppress(
         left = _what_is_left(
             removing, found, sorted({one["object_key"] for one in plan if one["object_key"]})
         )
-        left += _elsewhere(removing, found.done) + _in_kafka(setup, removing, found.done)
+        rows = [row for one in found.done if (row := removing.catalog.find(one)) is not None]
+        left += _elsewhere(removing, rows) + _in_kafka(setup, removing, rows)
         if as_json:
             print_json(plan, done=True, tally=removing.tally, **_as_object(found), left=left)
         else:
@@ -123,36 +124,37 @@ def _as_object(found: Suppressed) -> dict[str, Any]:
     }
 
 
-def _elsewhere(removing: Removing, own: Sequence[uuid.UUID]) -> list[str]:
+def _elsewhere(removing: Removing, rows: Sequence[Row]) -> list[str]:
     from hop_archive.suppressing import likenesses
 
     return [
         f"The same content is archived as {one.uuid} in {one.topic} ({one.object_key}): name that UUID, too, if it has to go."
-        for one in likenesses(removing, _rows(removing, own))
+        for one in likenesses(removing, rows)
     ]
 
 
-def _in_kafka(setup: Setup, removing: Removing, own: Sequence[uuid.UUID]) -> list[str]:
-    """Where the source, if one is named, still holds a message; said on stderr where none is."""
+def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str]:
+    """Where the source, if one is named, still holds a message; said on stderr where none is.
+
+    A source that cannot be asked is no error by now, when the content is gone: it is one more thing to see to.
+    """
     from hop_archive.suppressing import places
     from hop_archive.upstream import Upstream
 
-    chosen = setup.selection
-    if chosen.source_from == "default" and not chosen.is_default:
+    if not setup.selection.asks_source:
         click.echo("Whether Kafka still holds it was not looked at: name the source (-H) to know.", err=True)
         return []
-    with contextlib.closing(setup.open()) as archive:
-        upstream = Upstream(archive)
-        stood = [at for row in _rows(removing, own) for at in places(removing, row)]
-        return [
-            f"Kafka still holds {at}, until retention removes it or its records are deleted up to there."
-            for at in sorted(stood)
-            if upstream.held(at)
-        ]
-
-
-def _rows(removing: Removing, own: Sequence[uuid.UUID]) -> list[Row]:
-    return [row for one in own if (row := removing.catalog.find(one)) is not None]
+    stood = sorted(at for row in rows for at in places(removing, row))
+    try:
+        with contextlib.closing(setup.open()) as archive:
+            upstream = Upstream(archive)
+            return [
+                f"Kafka still holds {at}, until retention removes it or its records are deleted up to there."
+                for at in stood
+                if upstream.held(at)
+            ]
+    except HopArchiveError as error:
+        return [f"Whether Kafka still holds it is not known: {error} The same command again asks once more."]
 
 
 def _what_is_left(removing: Removing, found: Suppressed, keys: list[str]) -> list[str]:
