@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hop_archive.conditions import StoreCondition
-from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
+from hop_archive.errors import ForbiddenError, ObjectMissingError
 from hop_archive.shared_state import usable
 from hop_archive.store.keys import legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
@@ -75,10 +75,7 @@ class MockStore:
         """Yield the bytes of each extent, in the order given; see ``Store.fetch``."""
         for span in spans(extents):
             data = memoryview(self._read(span))
-            for extent, body in cut(span, data):
-                if body is None:
-                    raise self._too_short(extent, span.start + len(data))
-                yield body
+            yield from cut(span, data, f"Store {self._name}", self._bucket)
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield objects in byte order of their keys; see ``Store.listing``."""
@@ -114,16 +111,6 @@ class MockStore:
                 bucket=self._bucket,
             )
         return body[span.start : span.stop]
-
-    def _too_short(self, extent: Extent, size_bytes: int) -> CorruptError:
-        return CorruptError(
-            f"Store {self._name}: object {extent.key} ends within {size_bytes} bytes; "
-            f"{extent.length} bytes from {extent.position} on were wanted.",
-            object_key=extent.key,
-            bucket=self._bucket,
-            position=extent.position,
-            length=extent.length,
-        )
 
 
 class _Shelf(Protocol):

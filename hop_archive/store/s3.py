@@ -28,7 +28,6 @@ from hop_archive.aws.account import RenewedKeys, session
 from hop_archive.conditions import StoreCondition
 from hop_archive.errors import (
     ConfigurationError,
-    CorruptError,
     ForbiddenError,
     HopArchiveError,
     ObjectMissingError,
@@ -166,10 +165,7 @@ class S3Store:
         )
         try:
             for span, data in ahead.run(spans(extents)):
-                for extent, body in cut(span, data):
-                    if body is None:
-                        raise self._too_short(extent, span.start + len(data))
-                    yield body
+                yield from cut(span, data, str(self._place), self.bucket)
         except _ReadError as failed:
             raise self._why_unread(failed) from failed.__cause__
 
@@ -366,16 +362,6 @@ class S3Store:
             if span.stop is not None and obstore.head(client, path)["size"] <= span.start:
                 return Answer(memoryview(b""), 0)
             return _get(client, path, span, room_bytes)
-
-    def _too_short(self, extent: Extent, end: int) -> CorruptError:
-        return CorruptError(
-            f"{self._place}: object {extent.key} is too short. {extent.length} bytes from {extent.position or 0} on "
-            f"were wanted, and it ends at {end}.",
-            object_key=extent.key,
-            bucket=self.bucket,
-            position=extent.position or 0,
-            length=extent.length,
-        )
 
     def _why_unread(self, failed: _ReadError) -> HopArchiveError:
         error = failed.__cause__

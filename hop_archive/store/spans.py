@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from hop_archive.errors import CorruptError
 from hop_archive.store.protocol import Extent
 
 MAX_SPAN_BYTES = 8 * 2**20
@@ -65,14 +66,33 @@ def spans(extents: Iterable[Extent]) -> Iterator[Span]:
         yield span
 
 
-def cut(span: Span, data: memoryview) -> Iterator[tuple[Extent, bytes | None]]:
-    """Yield each extent of a span with its bytes, in the order asked for; None for one that the data end before.
+def cut(span: Span, data: memoryview, place: str, bucket: str) -> Iterator[bytes]:
+    """Yield the bytes of each extent of a span, in the order asked for.
 
     Args:
         span: What was asked for.
         data: What came; shorter than the span where the object is shorter.
+        place: The store, for messages.
+        bucket: Its bucket.
+
+    Raises:
+        CorruptError: The data end before an extent does.
     """
     for extent in span.extents:
         start = (extent.position or 0) - span.start
         stop = len(data) if extent.length is None else start + extent.length
-        yield extent, bytes(data[start:stop]) if start <= stop <= len(data) else None
+        if not start <= stop <= len(data):
+            raise _too_short(extent, span.start + len(data), place, bucket)
+        yield bytes(data[start:stop])
+
+
+def _too_short(extent: Extent, end: int, place: str, bucket: str) -> CorruptError:
+    position = extent.position or 0
+    return CorruptError(
+        f"{place}: object {extent.key} is too short. {extent.length} bytes from {position} on were wanted, and it ends at "
+        f"{end}.",
+        object_key=extent.key,
+        bucket=bucket,
+        position=position,
+        length=extent.length,
+    )
