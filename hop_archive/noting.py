@@ -32,6 +32,10 @@ _SOON_S = 0.5
 """A trouble that comes so long after the last were noted, in seconds, is noted and told at once."""
 
 
+MOST_TOLD = 100_000
+"""So many objects with a trouble are told only once where they are read as well; beyond, twice. Some 30 MB."""
+
+
 @dataclass(slots=True)
 class Notebook:
     """Writes findings into the catalog while they are found.
@@ -101,6 +105,16 @@ def noted_pass(
     if whole:
         for looked in of.looked():
             notebook.close(looked)
+
+
+def remembering(
+    found: Iterable[tuple[Trouble, bool]], told: set[tuple[str, str]]
+) -> Iterator[tuple[Trouble, bool]]:
+    """Pass troubles on, and remember bucket and key of their objects in ``told``, up to ``MOST_TOLD`` of them."""
+    for trouble, is_open in found:
+        if trouble.object_key and len(told) < MOST_TOLD:
+            told.add((trouble.bucket, trouble.object_key))
+        yield trouble, is_open
 
 
 @dataclass(frozen=True, slots=True)

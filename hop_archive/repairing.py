@@ -17,7 +17,7 @@ from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.findings import Finding, Kind, Trouble
 from hop_archive.mending import GoneError, Means, NotMendedError, Planned, plan_object
-from hop_archive.noting import Notebook, Pass, noted_pass
+from hop_archive.noting import Notebook, Pass, noted_pass, remembering
 from hop_archive.selecting import Query
 from hop_archive.settling import (
     plan_count,
@@ -28,9 +28,6 @@ from hop_archive.settling import (
     plan_unarchived,
 )
 from hop_archive.verifying import Verification
-
-MOST_TOLD = 100_000
-"""So many objects with a trouble are told only once where they are read as well; beyond, twice. Some 30 MB."""
 
 PLANS: Mapping[Kind, Callable[[Means, Trouble], Planned]] = {
     Kind.MISSING_OBJECT: plan_object,
@@ -124,7 +121,7 @@ def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
 def verify_first(means: Means, topics: Collection[str] = (), *, deep: bool = False) -> Iterator[Trouble]:
     """Look at objects, ledger, and the backup where there is one, and note what is found; ``deep``: at every document.
 
-    Objects of which something was told are not read besides, up to ``MOST_TOLD`` of them.
+    Objects of which something was told are not read besides, as far as ``noting.remembering`` goes.
 
     Raises:
         ConfigurationError: A topic means none.
@@ -141,11 +138,7 @@ def verify_first(means: Means, topics: Collection[str] = (), *, deep: bool = Fal
         spared = {key for _, key in told} if name == "documents" else ()
         of = Pass(name, topics or None, notebook.now(), wanted.grace_s, bucket, spared)
         found = noted_pass(notebook, lambda look=look: look(wanted), of)  # type: ignore[misc] # bound here
-        for trouble, is_open in found:
-            if trouble.object_key and len(told) < MOST_TOLD:
-                told.add((trouble.bucket, trouble.object_key))
-            if is_open:
-                yield trouble
+        yield from (trouble for trouble, is_open in remembering(found, told) if is_open)
 
 
 _GONE = "it was not found any more"

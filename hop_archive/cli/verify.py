@@ -237,14 +237,12 @@ def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[
 
 def _found(wanted: Verification, notebook: Notebook, directions: list[Named], *, deep: bool) -> Told:
     from hop_archive import verifying
-    from hop_archive.repairing import MOST_TOLD
+    from hop_archive.noting import remembering
 
     told: set[tuple[str, str]] = set()
     for name, direction in directions:
-        for trouble, is_open in _whole(wanted, notebook, name, direction):
-            if deep and trouble.object_key and len(told) < MOST_TOLD:
-                told.add((trouble.bucket, trouble.object_key))
-            yield trouble, is_open
+        found = _whole(wanted, notebook, name, direction)
+        yield from remembering(found, told) if deep else found
     if deep:
         spared = {key for _, key in told}
         yield from _whole(
