@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import uuid
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from bson.int64 import Int64
 from hop_archive.annotations import Annotations
 from hop_archive.errors import CorruptError
 from hop_archive.identity import ID_HEADER, client_uuid
-from hop_archive.message import Header, Message, TimestampType
+from hop_archive.message import CLOCKS, Header, Message, TimestampType
 
 _MALFORMED = (InvalidBSON, AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
@@ -95,8 +94,7 @@ class Content(NamedTuple):
     @property
     def received_headers(self) -> tuple[Header, ...]:
         """The headers as they were received."""
-        own = (ID_HEADER, self.uuid.bytes)
-        return self.headers[:-1] if not self.is_client_uuid and self.headers[-1:] == (own,) else self.headers
+        return _received(self.headers, self.uuid.bytes, self.is_client_uuid)
 
 
 def decode_content(data: bytes) -> Content:
@@ -141,7 +139,7 @@ class Statement(NamedTuple):
     is_suppressed: bool
     key: bytes | None
     value: bytes | None
-    headers: Sequence[Header]
+    headers: tuple[Header, ...]
 
 
 def decode_statement(data: bytes) -> Statement:
@@ -154,11 +152,7 @@ def decode_statement(data: bytes) -> Statement:
         fields = bson.decode(data)
         metadata, notes = fields["metadata"], fields["annotations"]
         own = notes["con_text_uuid"]
-        headers = [(_text(name), _bytes(value)) for name, value in metadata["headers"]]
-        if not notes["con_is_client_uuid"] and headers[-1:] == [
-            (ID_HEADER, bytes.fromhex(own.replace("-", "")))
-        ]:
-            del headers[-1]
+        headers = tuple([(_text(name), _bytes(value)) for name, value in metadata["headers"]])
         return Statement(
             (metadata["topic"], metadata["partition"], metadata["offset"], metadata["timestamp"]),
             own,
@@ -167,7 +161,7 @@ def decode_statement(data: bytes) -> Statement:
             "suppressed" in notes,
             _bytes(metadata["key"]),
             _bytes(fields["message"]),
-            headers,
+            _received(headers, bytes.fromhex(own.replace("-", "")), bool(notes["con_is_client_uuid"])),
         )
     except _MALFORMED as error:
         raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
@@ -264,14 +258,13 @@ def _document(fields: dict[str, Any]) -> Document:
 def _message(fields: dict[str, Any], own: uuid.UUID, is_client_uuid: bool) -> Message:
     metadata = fields["metadata"]
     headers = tuple((_text(name), _bytes(value)) for name, value in metadata["headers"])
-    if not is_client_uuid and headers and headers[-1] == (ID_HEADER, own.bytes):
-        headers = headers[:-1]
+    headers = _received(headers, own.bytes, is_client_uuid)
     return Message(
         topic=_text(metadata["topic"]),
         partition=metadata.get("partition", -1),
         offset=int(metadata.get("offset", -1)),
         timestamp_ms=int(metadata["timestamp"]),
-        timestamp_type=_CLOCKS[metadata.get("timestamp_type", TimestampType.CREATE)],
+        timestamp_type=CLOCKS[metadata.get("timestamp_type", TimestampType.CREATE)],
         key=_bytes(metadata["key"]),
         value=_bytes(fields["message"]),
         headers=headers,
@@ -279,14 +272,16 @@ def _message(fields: dict[str, Any], own: uuid.UUID, is_client_uuid: bool) -> Me
     )
 
 
-_CLOCKS = {int(clock): clock for clock in TimestampType}
-"""By number: an enum's own look-up takes five times as long."""
-
-
 def _bytes(value: object) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     raise TypeError(f"wanted bytes or null, found {type(value).__name__}")
+
+
+def _received(headers: tuple[Header, ...], own: bytes, is_client_uuid: bool) -> tuple[Header, ...]:
+    """Stored headers without the ``_id`` that the archive made, if it made one."""
+    is_made = not is_client_uuid and headers[-1:] == ((ID_HEADER, own),)
+    return headers[:-1] if is_made else headers
 
 
 def _text(value: object) -> str:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from hop_archive.catalog.protocol import Row
-from hop_archive.checking import check, extent_of, prove
+from hop_archive.checking import check, extent_of
 from hop_archive.document import Document
 from hop_archive.errors import CorruptError, ObjectMissingError
 from hop_archive.store.protocol import Extent, Store
@@ -42,11 +42,6 @@ Fetched: TypeAlias = FetchedAs[Document]
 def fetch_documents(store: Store, rows: Iterable[Row]) -> Iterator[Fetched]:
     """Fetch and check the document of each row, in the order given, in bounded memory; see ``fetch_checked``."""
     return fetch_checked(store, rows, check)
-
-
-def fetch_proofs(store: Store, rows: Iterable[Row]) -> Iterator[Fetched]:
-    """As ``fetch_documents``, but only what has a problem comes with its document."""
-    return fetch_checked(store, rows, prove)
 
 
 def fetch_checked(

@@ -21,6 +21,10 @@ class TimestampType(enum.IntEnum):
     APPEND = 1
 
 
+CLOCKS = {int(clock): clock for clock in TimestampType}
+"""By number: an enum's own look-up takes five times as long."""
+
+
 class TopicPartition(NamedTuple):
     """One partition of a topic. Sorts by topic, then by partition number."""
 

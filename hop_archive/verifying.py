@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive, utc_now
 from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
+from hop_archive.checking import prove
 from hop_archive.comparing import Place, Sent, sent_received
 from hop_archive.document import crc32, encode
 from hop_archive.errors import ObjectMissingError
-from hop_archive.fetching import Fetched, fetch_documents, fetch_proofs
+from hop_archive.fetching import Fetched, fetch_checked, fetch_documents
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
 from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of, uuid_of
@@ -280,7 +281,7 @@ def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> 
 
 def of_rows(wanted: Verification, rows: Iterable[Row]) -> Iterator[Trouble]:
     """Fetch the document of each of these rows and compare it with the row; finds what ``documents`` finds."""
-    for found in fetch_proofs(wanted.store, rows):
+    for found in fetch_checked(wanted.store, rows, prove):
         wanted.checked.counts["messages"] += 1
         wanted.checked.counts["bytes"] += len(found.body)
         if found.problems:

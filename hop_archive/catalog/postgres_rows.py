@@ -9,15 +9,10 @@ import psycopg
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.records import Row
-from hop_archive.message import TimestampType
+from hop_archive.message import CLOCKS
 
 _STREAMED_ROWS = 2_000
 """Rows that a stream fetches at once: about 1 MB."""
-
-_CLOCKS: dict[int | None, TimestampType | None] = {
-    None: None,
-    **{int(clock): clock for clock in TimestampType},
-}
 
 
 def streamed(cursor: psycopg.ServerCursor) -> Iterator[tuple[Any, ...]]:
@@ -39,7 +34,7 @@ def row_from(found: tuple[Any, ...]) -> Row:
         partition,
         offset,
         timestamp_ms,
-        _CLOCKS[clock],
+        None if clock is None else CLOCKS[clock],
         own,
         is_client_uuid,
         digest,
