@@ -239,7 +239,7 @@ class KafkaSource:
 
     def _describes_itself(self, deadline: Deadline) -> bool:
         if self._has_defaults is None:
-            self._has_defaults = describes_itself(self._admin.client(), deadline)
+            self._has_defaults = describes_itself(self._admin, deadline)
         return self._has_defaults
 
     def _corrected(
@@ -267,7 +267,11 @@ class KafkaSource:
             isolation_level=isolation,
             request_timeout=deadline.left_s,
         )
-        found = self._admin.settle(futures, "asking for watermarks", deadline, absent=UNKNOWN_TOPIC)
+        doing = "asking for watermarks"
+        found = self._admin.settle(futures, doing, deadline, absent=UNKNOWN_TOPIC)
+        if any(result.offset < 0 for result in found.values()):
+            # What librdkafka 2.16 answers, as if it were an offset, where the broker did not.
+            raise self._connection.failure(doing, None, self._admin.troubles)
         return {TopicPartition(tp.topic, tp.partition): result.offset for tp, result in found.items()}
 
     def _refuse_unless_writable(self, what: str) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from hop_archive.message import TopicPartition
+from hop_archive.source.kafka_admin import Admin
 from hop_archive.source.kafka_client import LOGGER, Connection, Deadline, Troubles, kafka_error
 
 _SETTINGS: Mapping[str, str | int | bool] = {
@@ -25,22 +26,37 @@ _SETTINGS: Mapping[str, str | int | bool] = {
     "fetch.wait.max.ms": 20,
     "fetch.message.max.bytes": 64 * 1024,  # a record at the least, and no more than that is of use
 }
+_NO_ANSWER = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001 (librdkafka's local codes begin with an underscore)
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
 _HEARD_AT_ONCE = 500
 _WAIT_S = 0.1
 
 
-def describes_itself(client: AdminClient, deadline: Deadline) -> bool:
+def describes_itself(admin: Admin, deadline: Deadline) -> bool:
     """Whether the brokers' ListOffsets can be believed, and a topic's settings are told with their defaults.
 
     Those of Apache Kafka and its kin can be, and are. Told by whether a broker describes its configuration, of
     which Apache Kafka's has hundreds of entries and Tansu's none. Who may not see it talks to a broker that has access rights, which Tansu has not.
+
+    Raises:
+        UnavailableError: The cluster does not answer, which says nothing of what it is.
     """
+    client = admin.client()
     try:
         broker = client.describe_cluster(request_timeout=deadline.left_s).result().nodes[0]
         resource = ConfigResource(ConfigResource.Type.BROKER, str(broker.id))
         (answer,) = client.describe_configs([resource], request_timeout=deadline.left_s).values()
         return bool(answer.result())
-    except KafkaException:
+    except KafkaException as error:
+        cause = kafka_error(error)
+        if cause.code() in _NO_ANSWER:
+            raise admin.connection.failure("describing a broker", cause, admin.troubles) from error
         return True
 
 

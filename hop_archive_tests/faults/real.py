@@ -65,9 +65,9 @@ def in_background(work: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         thread.join(DEADLINE_S)
+        if raised:  # also where the block failed: that the work was over is why
+            raise raised[0]
     assert not thread.is_alive(), "the work in the background does not end"
-    if raised:
-        raise raised[0]
 
 
 @contextmanager

@@ -17,7 +17,11 @@ from hop_archive.errors import UnavailableError
 from hop_archive.following import catch_up
 from hop_archive.local.address import ServerName, StackAddress
 from hop_archive.local.stack import LocalStack
-from hop_archive.planning import Limits
+from hop_archive.message import TopicPartition
+from hop_archive.planning import Limits, Watermarks
+from hop_archive.source.kafka_admin import Admin
+from hop_archive.source.kafka_client import Deadline
+from hop_archive.source.kafka_ends import describes_itself
 from hop_archive.store.s3 import S3Store
 from hop_archive.surveying import survey
 from hop_archive_tests.conftest import OpenArchive
@@ -146,3 +150,39 @@ def test_a_run_on_and_on_survives_the_loss_of_each_server_and_completes_the_work
             sent |= fill(watching, topics, seed + len(SERVERS))
             wait_until(lambda: not survey(watching, topics).pending(), f"all is archived after {name}")
     assert_all_archived(watching, topics, sent)
+
+
+def test_a_broker_that_stops_while_it_is_asked_for_watermarks_is_an_outage(
+    open_archive: OpenArchive, address: StackAddress, namespace: str, local_stack: LocalStack
+) -> None:
+    # librdkafka 2.16 gives offset -1001 then, and calls it an answer.
+    stack = restartable(local_stack, "kafka")
+    source = open_archive().source
+    source.create_topic(namespace, 2)
+    places = [TopicPartition(namespace, number) for number in range(2)]
+    assert source.watermarks(places) == dict.fromkeys(places, Watermarks(0, 0, 0))
+    with without(stack, "kafka"), pytest.raises(UnavailableError) as raised:
+        source.watermarks(places)
+    assert STANZA["kafka"] in str(raised.value)
+    assert address_of(address, "kafka") in str(raised.value)
+    assert source.watermarks(places) == dict.fromkeys(places, Watermarks(0, 0, 0))
+
+
+def test_a_broker_that_does_not_say_what_it_is_is_asked_again(
+    open_archive: OpenArchive, namespace: str, local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Taken for Apache Kafka once and for all, Tansu would be believed where its log ends: before its last batch does.
+    stack = restartable(local_stack, "kafka")
+    writer, reader = open_archive().source, open_archive().source
+    writer.create_topic(namespace, 1)
+    place = TopicPartition(namespace, 0)
+    writer.publish(plain(namespace, 5))
+
+    def stopped_meanwhile(admin: Admin, deadline: Deadline) -> bool:
+        with without(stack, "kafka"):
+            return describes_itself(admin, deadline)
+
+    with monkeypatch.context() as patched, pytest.raises(UnavailableError, match=STANZA["kafka"]):
+        patched.setattr("hop_archive.source.kafka.describes_itself", stopped_meanwhile)
+        reader.watermarks([place])
+    assert reader.watermarks([place]) == {place: Watermarks(0, 5, 5)}
