@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from hop_archive.archive import Archive, utc_now
 from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
 from hop_archive.checking import prove
+from hop_archive.collecting import calm_collector
 from hop_archive.comparing import Place, Sent, sent_received
 from hop_archive.document import crc32, encode
 from hop_archive.errors import ObjectMissingError
@@ -281,11 +282,12 @@ def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> 
 
 def of_rows(wanted: Verification, rows: Iterable[Row]) -> Iterator[Trouble]:
     """Fetch the document of each of these rows and compare it with the row; finds what ``documents`` finds."""
-    for found in fetch_checked(wanted.store, rows, prove):
-        wanted.checked.counts["messages"] += 1
-        wanted.checked.counts["bytes"] += len(found.body)
-        if found.problems:
-            yield from _still_of(wanted, found)
+    with calm_collector():
+        for found in fetch_checked(wanted.store, rows, prove):
+            wanted.checked.counts["messages"] += 1
+            wanted.checked.counts["bytes"] += len(found.body)
+            if found.problems:
+                yield from _still_of(wanted, found)
 
 
 def _still_of(wanted: Verification, found: Fetched) -> Iterator[Trouble]:
