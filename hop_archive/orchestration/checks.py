@@ -9,9 +9,9 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import LedgerEntry, Outcome
-from hop_archive.findings import Kind, OpenCount
 from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.findings_checks import NO_OPEN_FINDINGS, OBJECTS_PRESENT
 from hop_archive.reporting import holes
 from hop_archive.scrubbing import DAYS
 from hop_archive.surveying import BEFORE_FIRST_SIGHT, survey
@@ -83,31 +83,18 @@ def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> 
     )
 
 
-_OBJECTS = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE, Kind.CORRUPT_OBJECT)
-_HARMLESS = (Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT, Kind.NOT_ARCHIVED)
-
-
-@dg.asset_check(
-    asset=the_archive.key,
-    description="No object is missing, cut short or damaged, as far as the jobs verify and scrub have looked.",
-)
+@dg.asset_check(asset=the_archive.key, description=OBJECTS_PRESENT.description)
 def objects_present(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
     """Red while verification's findings of objects are open, by topic."""
     with told():
-        found = [one for one in archive.catalog.open_findings() if one.kind in _OBJECTS]
-    return _of_findings(found, dg.AssetCheckSeverity.ERROR)
+        return OBJECTS_PRESENT.judge(archive.catalog.open_findings())
 
 
-@dg.asset_check(
-    asset=the_archive.key,
-    description="Nothing else that verification found is open: the jobs verify and scrub look, repair mends.",
-)
+@dg.asset_check(asset=the_archive.key, description=NO_OPEN_FINDINGS.description)
 def no_open_findings(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
     """Red while findings are open, by topic; yellow where all is archived and only something too much is there."""
     with told():
-        found = [one for one in archive.catalog.open_findings() if one.kind not in _OBJECTS]
-    harmless = all(one.kind in _HARMLESS for one in found)
-    return _of_findings(found, dg.AssetCheckSeverity.WARN if harmless else dg.AssetCheckSeverity.ERROR)
+        return NO_OPEN_FINDINGS.judge(archive.catalog.open_findings())
 
 
 class ScrubBounds(dg.Config):
@@ -141,27 +128,6 @@ def scrubbed_in_time(config: ScrubBounds, archive: dg.ResourceParam[Archive]) ->
         if late
         else None,
         metadata={**counts, **({"late": dg.MetadataValue.table(rows)} if rows else {})},
-    )
-
-
-def _of_findings(found: Sequence[OpenCount], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
-    rows = [
-        dg.TableRecord(
-            {
-                "topic": one.topic,
-                "kind": one.kind.value,
-                "open": one.number,
-                "since": one.since.isoformat(timespec="seconds"),
-            }
-        )
-        for one in found[:_MOST_SHOWN]
-    ]
-    number = sum(one.number for one in found)
-    return dg.AssetCheckResult(
-        passed=not found,
-        severity=severity,
-        description=f"Open findings: {number:,}, by topic below." if found else None,
-        metadata={"open": number, **({"by_topic": dg.MetadataValue.table(rows)} if rows else {})},
     )
 
 

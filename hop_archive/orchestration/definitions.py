@@ -17,6 +17,7 @@ from hop_archive.orchestration.checks import (
     objects_present,
     scrubbed_in_time,
 )
+from hop_archive.orchestration.findings_checks import topic_findings
 from hop_archive.orchestration.hand_over import HandOver
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic, check_archive, merge_ledger
 from hop_archive.orchestration.rebuilding import rebuild_catalog, rebuilt_catalog
@@ -75,6 +76,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
             objects_present,
             no_open_findings,
             scrubbed_in_time,
+            topic_findings,
         ],
         jobs=[
             archive_topic,

@@ -9,7 +9,7 @@ from hop_archive.archive import Archive
 from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
-from hop_archive.orchestration.graphs import archiving
+from hop_archive.orchestration.graphs import archiving_together
 
 # A run that died is done again whole: the ledger says what is left, and what the steps of the dead one handed
 # over may be on a machine that is gone.
@@ -23,7 +23,7 @@ archive_topic = dg.define_asset_job(
     tags=_AFRESH,
 )
 
-archive_quiet_topics = archiving.to_job(
+archive_quiet_topics = archiving_together.to_job(
     "archive_quiet_topics",
     executor_def=dg.in_process_executor,
     description="Archives the topics of its configuration in one run, and follows them if asked to. The sensor "

@@ -1,4 +1,4 @@
-"""Ops of archiving: plan → write objects (a step for each unit) → catalog (likewise) → follow → report.
+"""Ops of archiving: plan → write objects (a step for each unit) → catalog (likewise) → follow → report → judge.
 
 Each can be run again: the ledger says what is done, and objects are created only if absent.
 """
@@ -16,6 +16,7 @@ from hop_archive.errors import ConfigurationError
 from hop_archive.following import follow_for
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import report_topics
 from hop_archive.planning import Plan, units
 from hop_archive.reporting import Tally, sum_tallies, tally
@@ -135,6 +136,16 @@ def report(
     run = context.run
     hand_over.discard({run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id})
     return dg.Output(None, metadata=metadata)
+
+
+@dg.op(ins={"reported": dg.In(dg.Nothing)}, retry_policy=_RETRIES)
+def judge(context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive]) -> None:
+    """Say again what is open of the topics that this run archived: a check from before it would be out of date."""
+    logs = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    archived = {event.partition for entry in logs if (event := entry.dagster_event) and event.partition}
+    with told():
+        for one in evaluations(context.instance, archive.catalog, archived, only_open=True):
+            context.log_event(one)
 
 
 def _given(config: PlanConfig) -> Plan | None:

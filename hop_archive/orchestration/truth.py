@@ -5,7 +5,7 @@ What they find is in the catalog's list of findings, which the checks judge; a r
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -17,6 +17,7 @@ from hop_archive.findings import Kind, Trouble
 from hop_archive.mending import Means
 from hop_archive.noting import Notebook
 from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.repairing import Fate, Repair, repair, verify_first
 from hop_archive.report_page import gather, markdown
@@ -74,12 +75,16 @@ class RepairConfig(dg.Config):
     "its row says. Changes nothing but the list of findings.",
 )
 def verification(
-    config: VerifyConfig, archive: dg.ResourceParam[Archive], backup: dg.ResourceParam[Backup]
+    context: dg.AssetExecutionContext,
+    config: VerifyConfig,
+    archive: dg.ResourceParam[Archive],
+    backup: dg.ResourceParam[Backup],
 ) -> dg.MaterializeResult[None]:
     """Look in every direction that needs no source, and note what is found. Again: notes the same once."""
     means = Means(archive.catalog, archive.store, backup.store, Upstream(None))
     with told():
         found, shown = _counted(verify_first(means, config.topics, deep=config.deep))
+        _judge(context, archive, _verification(archive, config.topics).topics())
     return dg.MaterializeResult(metadata={"found": sum(found.values()), **_by_kind(found), **_table(shown)})
 
 
@@ -89,13 +94,16 @@ def verification(
     owners=["team:hop-archive"],
     description="Every document read again and compared with its row, a share a day, the longest unread first.",
 )
-def scrubbing(config: ScrubConfig, archive: dg.ResourceParam[Archive]) -> dg.MaterializeResult[None]:
+def scrubbing(
+    context: dg.AssetExecutionContext, config: ScrubConfig, archive: dg.ResourceParam[Archive]
+) -> dg.MaterializeResult[None]:
     """Read what is due, and note it. Again, or after a kill: goes on where it was."""
-    wanted = Verification(archive.catalog, archive.store, Query(tuple(config.topics)))
+    wanted = _verification(archive, config.topics)
     asked = Scrub(wanted, config.days, now=archive.now)
     with told():
         notebook = Notebook(archive.catalog, now=archive.now)
         found, shown = _counted(trouble for trouble, is_open in scrub(asked, notebook) if is_open)
+        _judge(context, archive, wanted.topics())
         shares = archive.catalog.verified_shares()
     oldest = min((one.oldest for one in shares if one.oldest), default=None)
     return dg.MaterializeResult(
@@ -126,6 +134,7 @@ def repairs(
     means = Means(archive.catalog, archive.store, backup.store, Upstream(archive))
     fates: Counter[str] = Counter()
     rows: list[dg.TableRecord] = []
+    topics: set[str] = set()
     with told():
         if config.verify:
             _counted(verify_first(means))
@@ -133,9 +142,11 @@ def repairs(
         for one in repair(wanted, dry_run=config.dry_run):
             fates[one.fate.value] += 1
             trouble = one.finding.trouble
+            topics.add(trouble.topic)
             context.log.info(f"{one.fate.value}: {trouble.kind.value} {_where(trouble)}: {one.how}")
             if len(rows) < _MOST_SHOWN:
                 rows.append(_record(trouble, fate=one.fate.value, how=one.how))
+        _judge(context, archive, topics)
     return dg.MaterializeResult(
         metadata={
             "dry_run": dg.MetadataValue.bool(config.dry_run),
@@ -143,6 +154,16 @@ def repairs(
             **({"what": dg.MetadataValue.table(rows)} if rows else {}),
         }
     )
+
+
+def _verification(archive: Archive, topics: Sequence[str]) -> Verification:
+    return Verification(archive.catalog, archive.store, Query(tuple(topics)))
+
+
+def _judge(context: dg.AssetExecutionContext, archive: Archive, topics: Collection[str]) -> None:
+    """Evaluate the checks of these topics' partitions by what is open of them now."""
+    for one in evaluations(context.instance, archive.catalog, topics):
+        context.log_event(one)
 
 
 def _kinds(names: Sequence[str]) -> list[Kind] | None:

@@ -1,0 +1,161 @@
+"""The checks of each topic's partition: what turns them red, what keeps them so, and when they count as evaluated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hop_archive.orchestration.definitions import build_definitions
+from hop_archive.orchestration.truth import Backup
+from hop_archive_tests.damaging import Ruin, ruin
+from hop_archive_tests.orchestration.helpers import (
+    add_partitions,
+    archive_of,
+    materialize_by_hand,
+    materializations,
+    run_shared,
+)
+from hop_archive_tests.worlds import BUSY, QUIET, fill
+
+MESSAGES = dg.AssetKey("archived_messages")
+OBJECTS, OTHERS = "objects_present", "no_open_findings"
+GREEN = {OBJECTS: "SUCCEEDED", OTHERS: "SUCCEEDED"}
+
+
+@pytest.fixture
+def broken() -> Ruin:
+    return ruin("message")
+
+
+@pytest.fixture
+def defs(broken: Ruin, instance: dg.DagsterInstance) -> dg.Definitions:
+    """Each topic has a partition, and something archived after the archive was looked at last."""
+    made = build_definitions(archive=archive_of(broken.world), backup=Backup())
+    add_partitions(made, instance)
+    fill(broken.world.cluster, seed=1)
+    run_shared(made, instance)
+    return made
+
+
+def run(defs: dg.Definitions, instance: dg.DagsterInstance, job: str, asset: str, **config: Any) -> None:
+    run_config = {"ops": {asset: {"config": config}}}
+    defs.resolve_job_def(job).execute_in_process(instance=instance, run_config=run_config)
+
+
+def shown(instance: dg.DagsterInstance, topic: str) -> dict[str, str]:
+    """What Dagster shows of a partition: what each check said of its newest materialization, if anything."""
+    keys = [dg.AssetCheckKey(MESSAGES, name) for name in (OBJECTS, OTHERS)]
+    infos = instance.event_log_storage.get_asset_check_partition_info(keys, partition_keys=[topic])
+    return {
+        one.check_key.name: one.latest_execution_status.value
+        for one in infos
+        if one.is_current and one.partition_key == topic
+    }
+
+
+def last(instance: dg.DagsterInstance, check: str, topic: str) -> dg.AssetCheckEvaluation:
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(MESSAGES, check), limit=20
+    )
+    newest = next(one.evaluation for one in history if one.partition == topic)
+    assert newest is not None
+    return newest
+
+
+def test_verification_turns_the_check_of_the_topic_red_and_of_the_others_green(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    assert shown(instance, BUSY) == shown(instance, QUIET) == {}
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    run(defs, instance, "verify", "verification")
+    assert shown(instance, BUSY) == GREEN | {OBJECTS: "FAILED"}
+    assert shown(instance, QUIET) == GREEN
+    red = last(instance, OBJECTS, BUSY)
+    assert red.severity is dg.AssetCheckSeverity.ERROR
+    (row,) = red.metadata["by_topic"].records  # type: ignore[union-attr]
+    assert (row.data["topic"], row.data["kind"], row.data["open"]) == (BUSY, "missing_object", 1)
+
+
+def test_only_the_topics_that_were_verified_are_judged(
+    defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    run(defs, instance, "verify", "verification", topics=[QUIET])
+    assert (shown(instance, BUSY), shown(instance, QUIET)) == ({}, GREEN)
+
+
+def test_a_topic_without_a_partition_is_left_out(broken: Ruin, instance: dg.DagsterInstance) -> None:
+    defs = build_definitions(archive=archive_of(broken.world), backup=Backup())
+    run(defs, instance, "verify", "verification")
+    assert instance.get_dynamic_partitions("topics") == []
+    assert shown(instance, BUSY) == {}
+
+
+def archive_together(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    run_shared(defs, instance)
+
+
+def archive_alone(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    job = defs.resolve_job_def("archive_topic")
+    assert job.execute_in_process(partition_key=BUSY, instance=instance).success
+
+
+def archive_by_hand(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    assert materialize_by_hand(defs, instance, BUSY).success
+
+
+@pytest.mark.parametrize("archive", [archive_together, archive_alone, archive_by_hand])
+def test_what_is_red_stays_so_however_much_is_archived_after_it(
+    archive: Any, broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    run(defs, instance, "verify", "verification")
+    before = len(materializations(instance, BUSY))
+    fill(broken.world.cluster, seed=2)
+    archive(defs, instance)
+    assert len(materializations(instance, BUSY)) == before + 1
+    assert shown(instance, BUSY)[OBJECTS] == "FAILED"
+
+
+def test_what_is_green_is_so_until_something_is_archived_after_it(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    run(defs, instance, "verify", "verification")
+    assert shown(instance, BUSY) == GREEN
+    run_shared(defs, instance)
+    assert shown(instance, BUSY) == GREEN, "nothing was archived"
+    fill(broken.world.cluster, seed=2)
+    run_shared(defs, instance)
+    assert shown(instance, BUSY) == {}
+
+
+def test_repair_turns_it_green(broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    run(defs, instance, "verify", "verification")
+    run(defs, instance, "repair", "repairs")
+    assert shown(instance, BUSY)[OBJECTS] == "FAILED", "that was a plan"
+    run(defs, instance, "repair", "repairs", dry_run=False)
+    assert shown(instance, BUSY) == GREEN
+
+
+def test_a_scrub_turns_it_red(broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    broken.flip(broken.rows(BUSY)[0])
+    run(defs, instance, "scrub", "scrubbing", days=1.0)
+    assert shown(instance, BUSY) == GREEN | {OBJECTS: "FAILED"}
+
+
+def test_a_person_can_evaluate_the_checks_of_a_partition(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    broken.drop(broken.rows(QUIET)[0].object_key)
+    run(defs, instance, "verify", "verification", topics=[BUSY])
+    selected = dg.AssetSelection.checks_for_assets(MESSAGES)
+    job = dg.define_asset_job("by_hand", selection=selected)
+    own = dg.Definitions.merge(defs, dg.Definitions(jobs=[job])).resolve_job_def("by_hand")
+    the_partition = {"dagster/partition": QUIET}  # as the page's button sends it
+    assert own.execute_in_process(tags=the_partition, instance=instance).success
+    assert shown(instance, QUIET) == GREEN, "verification has not looked at it yet"
+    run(defs, instance, "verify", "verification")
+    assert own.execute_in_process(tags=the_partition, instance=instance).success
+    assert shown(instance, QUIET) == GREEN | {OBJECTS: "FAILED"}
