@@ -35,6 +35,6 @@ archive = dg.AssetSpec(
     description=(
         "The archive as a whole, which archived_messages adds to. Nothing materializes it: it is here for its "
         "checks. (Dagster shows a check as not evaluated once its asset was materialized after it, and "
-        "archived_messages is, every few seconds: what is red there would soon be seen no more.)"
+        "archived_messages is, every few seconds: what is red of the whole would soon be seen no more.)"
     ),
 )

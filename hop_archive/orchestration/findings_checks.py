@@ -52,7 +52,7 @@ class FindingsCheck:
                     "topic": one.topic,
                     "kind": one.kind.value,
                     "open": one.number,
-                    "since": one.since.isoformat(timespec="seconds"),
+                    "since": f"{one.since:%Y-%m-%d %H:%M} UTC",
                 }
             )
             for one in own[:_MOST_SHOWN]

@@ -182,7 +182,8 @@ def test_a_broker_that_does_not_say_what_it_is_is_asked_again(
         with without(stack, "kafka"):
             return describes_itself(admin, deadline)
 
-    with monkeypatch.context() as patched, pytest.raises(UnavailableError, match=STANZA["kafka"]):
+    with monkeypatch.context() as patched:
         patched.setattr("hop_archive.source.kafka.describes_itself", stopped_meanwhile)
-        reader.watermarks([place])
+        with pytest.raises(UnavailableError, match=STANZA["kafka"]):
+            reader.watermarks([place])
     assert reader.watermarks([place]) == {place: Watermarks(0, 5, 5)}

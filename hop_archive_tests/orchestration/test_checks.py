@@ -29,7 +29,7 @@ def evaluate(
 
 def checks(defs: dg.Definitions) -> list[dg.AssetCheckSpec]:
     """Every check that there is."""
-    return [spec for one in defs.asset_checks or () for spec in one.check_specs]  # type: ignore[union-attr]
+    return [spec for one in defs.asset_checks or () for spec in one.check_specs]
 
 
 def metadata(found: dg.AssetCheckEvaluation) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.orchestration.helpers import (
     add_partitions,
     archive_of,
-    materialize_by_hand,
     materializations,
+    materialize_by_hand,
     run_shared,
 )
 from hop_archive_tests.worlds import BUSY, QUIET, fill
@@ -74,7 +74,9 @@ def test_verification_turns_the_check_of_the_topic_red_and_of_the_others_green(
     assert shown(instance, QUIET) == GREEN
     red = last(instance, OBJECTS, BUSY)
     assert red.severity is dg.AssetCheckSeverity.ERROR
-    (row,) = red.metadata["by_topic"].records  # type: ignore[union-attr]
+    table = red.metadata["by_topic"]
+    assert isinstance(table, dg.TableMetadataValue)
+    (row,) = table.records
     assert (row.data["topic"], row.data["kind"], row.data["open"]) == (BUSY, "missing_object", 1)
 
 
