@@ -172,18 +172,19 @@ def _joined(
     objects = rows = 0
     last: ObjectInfo | None = None
     try:
-        for pair in side_by_side(itertools.chain(first, recorded), listed):
-            record, info = pair
-            if info is not None and info is not last:  # two rows of one object come with it one by one
-                last = info
-                objects += not info.key.startswith(OWN_FOLDER)
-            if record is not None:
-                rows += record.rows
-            if objects + rows >= _COUNT_EVERY:
-                counts["objects"] += objects
-                counts["rows"] += rows
-                objects = rows = 0
-            yield pair
+        with calm_collector():
+            for pair in side_by_side(itertools.chain(first, recorded), listed):
+                record, info = pair
+                if info is not None and info is not last:  # two rows of one object come with it one by one
+                    last = info
+                    objects += not info.key.startswith(OWN_FOLDER)
+                if record is not None:
+                    rows += record.rows
+                if objects + rows >= _COUNT_EVERY:
+                    counts["objects"] += objects
+                    counts["rows"] += rows
+                    objects = rows = 0
+                yield pair
     finally:
         counts["objects"] += objects
         counts["rows"] += rows
