@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hop_archive.archive import utc_now
 from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.errors import ForbiddenError
 from hop_archive.findings import Kind, Trouble
 
@@ -81,6 +82,15 @@ class Notebook:
         except ForbiddenError as error:
             self._give_up(error)
             return 0
+
+    def note_read(self, ranges: Iterable[VerifiedRange]) -> None:
+        """Remember which documents were read and compared, and when."""
+        try:
+            for one in ranges:
+                if self.keeps:
+                    self.catalog.note_verified(one)
+        except ForbiddenError as error:
+            self._give_up(error)
 
     def _note(self, some: list[Trouble]) -> list[tuple[Trouble, bool]]:
         opened = [True] * len(some)

@@ -18,6 +18,7 @@ from hop_archive.errors import ConflictError, DataError
 from hop_archive.findings import Finding, Kind, Trouble
 from hop_archive.mending import GoneError, Means, NotMendedError, Planned, plan_object
 from hop_archive.noting import Notebook, Pass, noted_pass, remembering
+from hop_archive.scrubbing import reading_all
 from hop_archive.selecting import Query
 from hop_archive.settling import (
     plan_count,
@@ -138,6 +139,8 @@ def verify_first(means: Means, topics: Collection[str] = (), *, deep: bool = Fal
         spared = {key for _, key in told} if name == "documents" else ()
         of = Pass(name, topics or None, notebook.now(), wanted.grace_s, bucket, spared)
         found = noted_pass(notebook, lambda look=look: look(wanted), of)  # type: ignore[misc] # bound here
+        if name == "documents":
+            found = reading_all(wanted, notebook, found)
         yield from (trouble for trouble, is_open in remembering(found, told) if is_open)
 
 

@@ -23,13 +23,15 @@ Examples:
   hop-archive scrub -D aws-prod-db -S s3-prod --days 7 -T 'gcn.*'
       run once a day: these topics within a week
   hop-archive scrub -D local-db -S local-store --days 1
-      everything that was not read in the last day, now
+      everything that was not read today, now
 
 \b
 It is hop-archive verify --deep in shares, which remembers what was read and when:
-what is due first, the longest ago before the rest, then what was never read. Ctrl-C,
-or a kill, costs at most a portion; the next scrub goes on where it was. What it
-finds is in hop-archive findings. Ends with 1 where anything is found, else with 0.
+what was never read first, a day's share of it; then all that is due, the longest ago
+first; then, up to that share, what is due next. Again on the same day it reads what
+is left of the share. Ctrl-C, or a kill, costs at most a portion; the next scrub goes
+on where it was. A whole verify --deep counts, too. What it finds is in hop-archive
+findings. Ends with 1 where anything is found, else with 0.
 """
 
 

@@ -255,6 +255,7 @@ def _whole(
 ) -> Told:
     """Look in one direction; what was not seen again is closed when that is done, unless only some was looked at."""
     from hop_archive.noting import KINDS_OF, Pass, noted_pass
+    from hop_archive.scrubbing import reading_all
     from hop_archive.selecting import Query
 
     if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
@@ -267,7 +268,8 @@ def _whole(
     backup = wanted.backup.bucket if wanted.backup is not None else ""
     of = Pass(name, topics, notebook.now(), wanted.grace_s, backup, spared)
     is_whole = replace(wanted.query, topics=()) == Query() and not (name == "source" and wanted.query.topics)
-    yield from noted_pass(notebook, lambda: look(wanted), of, whole=is_whole)
+    found = noted_pass(notebook, lambda: look(wanted), of, whole=is_whole)
+    yield from reading_all(wanted, notebook, found) if name == "documents" and is_whole else found
 
 
 @dataclass(slots=True)

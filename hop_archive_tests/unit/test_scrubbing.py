@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 
@@ -13,8 +14,8 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.findings import Kind, Trouble
 from hop_archive.noting import Notebook
-from hop_archive.scrubbing import Scrub, scrub
-from hop_archive.verifying import Verification
+from hop_archive.scrubbing import Scrub, reading_all, scrub
+from hop_archive.verifying import Verification, documents
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.worlds import BUSY, QUIET, adopted_row
 
@@ -110,6 +111,61 @@ def test_rows_of_another_archiver_are_read_too(sound: Ruin) -> None:
     assert [one for one in sound.world.catalog.verified() if one.generation == 0]
     found, _ = night(sound, 0, days=3)
     assert found == []
+
+
+def adopt(broken: Ruin, count: int) -> None:
+    """Rows of another archiver, one a second, with nothing behind them: each that is read is a finding."""
+    row = adopted_row(QUIET)
+    names = {n: f"{QUIET}/old{n:03}.bson" for n in range(count)}
+    broken.world.catalog.adopt(
+        [
+            row._replace(uuid=UUID(int=(1 << 100) + n), timestamp_ms=1000 * n, object_key=names[n])
+            for n in names
+        ]
+    )
+
+
+def adopted_read(broken: Ruin, day: int, days: float = 5) -> int:
+    """How many rows of another archiver one night's scrub read."""
+    found, _ = night(broken, day, days)
+    return len([one for one in found if one.topic == QUIET])
+
+
+def test_rows_of_another_archiver_are_read_in_shares(sound: Ruin) -> None:
+    adopt(sound, 50)
+    reads = [adopted_read(sound, day) for day in range(5)]
+    assert sum(reads[:3]) < 50 <= sum(reads)
+    assert max(reads[:4]) <= 20
+    spans = [one for one in sound.world.catalog.verified() if one.generation == 0]
+    assert (min(one.start for one in spans), max(one.stop for one in spans)) == (0, 49_001)
+    again = [adopted_read(sound, day) for day in range(5, 10)]
+    assert 50 <= sum(again) <= 70
+    assert max(again) <= 20
+
+
+def test_what_was_all_read_at_once_is_read_again_in_shares(sound: Ruin) -> None:
+    adopt(sound, 50)
+    night(sound, 0, days=1)
+    assert never(sound) == 0
+    total = sum(len(sound.rows(topic)) for topic in (BUSY, QUIET))
+    reads = [night(sound, day)[1] for day in range(1, 6)]
+    assert max(reads) < total / 2
+    assert sum(reads) >= total
+    assert min(one.verified_at for one in sound.world.catalog.verified()) >= T0 + DAY
+
+
+def test_a_look_at_every_document_counts_as_reading_them(sound: Ruin) -> None:
+    sound.flip(sound.rows(BUSY)[4])
+    wanted = Verification(sound.world.catalog, sound.world.store)
+    notebook = Notebook(sound.world.catalog, now=lambda: T0)
+    found = reading_all(wanted, notebook, notebook.noted(documents(wanted)))
+    next(found)
+    assert never(sound) > 0, "it is not over yet"
+    found.close()  # type: ignore[attr-defined]
+    assert never(sound) > 0, "it was broken off"
+    list(reading_all(wanted, notebook, notebook.noted(documents(wanted))))
+    assert never(sound) == 0
+    assert {one.verified_at for one in sound.world.catalog.verified()} == {T0}
 
 
 def test_what_was_lost_is_not_looked_for(sound: Ruin) -> None:
