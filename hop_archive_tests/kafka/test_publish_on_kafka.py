@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from confluent_kafka import Producer
 
 from hop_archive.cli import cli
 from hop_archive.local.known import known_cases
+from hop_archive.message import TopicPartition
 from hop_archive.source.kafka import KafkaSource
 from hop_archive_tests.kafka.broker import ApacheKafka
 from hop_archive_tests.kafka.test_broker import kafka_or_skip
@@ -31,9 +33,11 @@ test_topics = ["*-test"]
 [database.m]
 type = "mock"
 directory = "mock"
+cleaning_allowed = true
 [store.m]
 type = "mock"
 directory = "mock/objects"
+cleaning_allowed = true
 """
 HERE = ("-H", "apache", "-D", "m", "-S", "m")
 
@@ -116,3 +120,36 @@ def test_an_open_transaction_holds_offsets_back(broker: ApacheKafka, topic: str)
     producer.commit_transaction()
     (one,) = told("topics", *HERE, "-T", topic)["topics"]
     assert (one["held"], one["held_back"], one["lag"]) == (4, 0, 4)
+
+
+def place(broker: ApacheKafka, topic: str) -> tuple[int, int, int]:
+    """First offset that is held, end of the log, and the group's offset."""
+    at = TopicPartition(topic, 0)
+    with closing(KafkaSource("apache", bootstrap_servers=broker.bootstrap_servers)) as source:
+        marks = source.watermarks([at])[at]
+        return marks.low, marks.high, source.groups()["hop_archive"][at]
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_a_test_topic_is_cleaned_to_its_end_in_kafka_too_where_that_is_asked_for(
+    broker: ApacheKafka, topic: str, delete: bool
+) -> None:
+    told("publish", *HERE, "-T", topic, "--create")
+    ran = CliRunner().invoke(cli, ["run", *HERE, "--until-caught-up", "-T", topic], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    told("publish", *HERE, "-T", topic)
+    _, end, _ = place(broker, topic)
+    (plan,) = told("clean-tests", *HERE, "-T", topic)["plan"]["topics"]
+    assert 0 < plan["messages"] < end
+    done = told("clean-tests", *HERE, "-T", topic, "--yes", *(["--delete-records"] if delete else []))
+    assert done["removed"]["messages"] == plan["messages"]
+    assert done["why_not_deleted"] == {}
+    assert place(broker, topic) == (end if delete else 0, end, end)
+    (one,) = told("status", *HERE, "-T", topic)["topics"]
+    assert (one["messages"], one["lag"], one["lost"]) == (0, 0, 0)
+
+    told("publish", *HERE, "-T", topic)
+    ran = CliRunner().invoke(cli, ["run", *HERE, "--until-caught-up", "-T", topic], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    (one,) = told("status", *HERE, "-T", topic)["topics"]
+    assert (one["messages"] + one["duplicates"], one["lag"], one["lost"]) == (NUMBER - 1, 0, 0)
