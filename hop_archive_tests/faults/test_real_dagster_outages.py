@@ -24,7 +24,7 @@ from hop_archive_tests.faults.real import (
     wait_until,
 )
 from hop_archive_tests.faults.test_real_dagster_kill import dagster_home, requested, run_in_a_process
-from hop_archive_tests.faults.test_real_outages import address_of, without
+from hop_archive_tests.faults.test_real_outages import SERVERS, address_of, without
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
 
@@ -62,7 +62,7 @@ def failure(instance: dg.DagsterInstance) -> str:
     return "\n".join(str(event.step_failure_data.user_failure_data) for event in events)
 
 
-@pytest.mark.parametrize("name", ["postgres", "s3"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_server_that_stops_in_mid_run_fails_the_run_by_name_and_the_next_tick_completes_the_work(
     open_archive: OpenArchive,
     namespace: str,
