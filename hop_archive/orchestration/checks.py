@@ -15,6 +15,7 @@ from hop_archive.orchestration.findings_checks import NO_OPEN_FINDINGS, OBJECTS_
 from hop_archive.reporting import holes
 from hop_archive.scrubbing import DAYS
 from hop_archive.surveying import BEFORE_FIRST_SIGHT, survey
+from hop_archive.wording import counted
 
 _MOST_SHOWN = 100
 
@@ -53,7 +54,8 @@ def coverage_has_no_holes(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckRe
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{sum(found.values())} offsets of {len(found)} partitions are without an outcome."
+        description=f"{counted(sum(found.values()), 'offset is', 'offsets are')} without an outcome, "
+        f"in {counted(len(found), 'partition')}."
         if found
         else None,
         metadata={"holes": sum(found.values()), **where},
@@ -76,7 +78,8 @@ def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> 
     where = {"behind": dg.MetadataValue.table(table)} if table else {}
     return dg.AssetCheckResult(
         passed=not behind,
-        description=f"{len(behind)} topics have more than {config.most_messages} messages waiting."
+        description=f"{counted(len(behind), 'topic has', 'topics have')} more than "
+        f"{counted(config.most_messages, 'message')} waiting."
         if behind
         else None,
         metadata={"waiting": sum(pending.values()), **where},
@@ -124,7 +127,7 @@ def scrubbed_in_time(config: ScrubBounds, archive: dg.ResourceParam[Archive]) ->
     return dg.AssetCheckResult(
         passed=not late,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"In {len(late)} topics the oldest check is more than {config.days:g} days ago."
+        description=f"In {counted(len(late), 'topic')} the oldest check is more than {config.days:g} days ago."
         if late
         else None,
         metadata={**counts, **({"late": dg.MetadataValue.table(rows)} if rows else {})},
@@ -138,8 +141,11 @@ def _is_loss(entry: LedgerEntry) -> bool:
 
 def _told(overtaken: Sequence[LedgerEntry], before: int) -> str | None:
     if overtaken:
-        return f"{sum(len(e.slice) for e in overtaken)} offsets in {len(overtaken)} slices were lost."
-    return f"{before} offsets were gone before the archive began." if before else None
+        number = sum(len(entry.slice) for entry in overtaken)
+        return f"{counted(number, 'offset was', 'offsets were')} lost, in {counted(len(overtaken), 'slice')}."
+    return (
+        f"{counted(before, 'offset was', 'offsets were')} gone before the archive began." if before else None
+    )
 
 
 def _lost_metadata(lost: Sequence[LedgerEntry]) -> dict[str, dg.MetadataValue]:

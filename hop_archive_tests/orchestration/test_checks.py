@@ -74,7 +74,7 @@ def test_offsets_that_retention_took_first_are_red_and_named(instance: dg.Dagste
     found = evaluate(world, instance)["nothing_lost"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
-    assert found.description == "3 offsets in 1 slices were lost."
+    assert found.description == "3 offsets were lost, in 1 slice."
     (row,) = records(found, "lost")
     assert row["slice"] == "old[0]@0-3 (generation 1)"
     assert (row["offsets"], row["reason"]) == (3, OVERTAKEN)
@@ -127,7 +127,7 @@ def test_offsets_between_covered_ones_are_yellow_until_a_run_fills_them(
     found = evaluate(world, instance)["coverage_has_no_holes"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
-    assert found.description == "3 offsets of 1 partitions are without an outcome."
+    assert found.description == "3 offsets are without an outcome, in 1 partition."
     assert records(found, "where") == [{"topic": BUSY, "generation": 1, "partition": 0, "offsets": 3}]
     run_shared(defs, instance)
     assert evaluate(world, instance)["coverage_has_no_holes"].passed
@@ -141,7 +141,7 @@ def test_a_topic_that_is_too_far_behind_is_red_and_named(world: World, instance:
     found = evaluate(world, instance, bounds)["lag_within_bounds"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
-    assert found.description == "1 topics have more than 10 messages waiting."
+    assert found.description == "1 topic has more than 10 messages waiting."
     assert [row["topic"] for row in records(found, "behind")] == [BUSY]
     assert metadata(found)["waiting"] > 10
 
