@@ -139,7 +139,8 @@ class MockCatalog(
 
         Raises:
             SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
-            StaleDecisionError: A UUID of the rows is in the catalog already; nothing was changed.
+            StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not;
+                nothing was changed.
         """
         with self._state.change() as tables:
             self._refuse_taken(tables, batch)
@@ -317,6 +318,15 @@ class MockCatalog(
                 remedy="Nothing was changed. Ask again which messages are known.",
                 slice=str(batch.slice),
                 uuids=taken,
+            )
+        gone = sorted(str(one) for one in batch.referred() if one not in tables.rows)
+        if gone:
+            raise StaleDecisionError(
+                f"database {self._name!r}: what messages of {batch.slice} repeat was taken away meanwhile:"
+                f" {', '.join(gone)}.",
+                remedy="Nothing was changed. Ask again which messages are known.",
+                slice=str(batch.slice),
+                uuids=gone,
             )
 
 

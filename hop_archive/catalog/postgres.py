@@ -161,7 +161,8 @@ class PostgresCatalog(
 
         Raises:
             SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
-            StaleDecisionError: A UUID of the rows is in the catalog already; nothing was changed.
+            StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not;
+                nothing was changed.
             UnavailableError: The database did not answer; it may or may not have been committed.
             DataError: An offset of the slice has a row that the ledger knows nothing of.
         """
@@ -281,12 +282,26 @@ class PostgresCatalog(
         if batch.rows:
             copy_messages(connection, batch, *number)
         if batch.duplicates:
+            self._hold_referred(connection, batch)
             copy_duplicates(connection, batch, *number)
         for collision in batch.collisions:
             connection.execute(sql.ADD_COLLISION, _finding(batch.slice, collision))
         if batch.rows:
             connection.execute(
                 sql.ADD_TO_TOPIC, [batch.slice.topic, *_times(batch), len(batch.rows), batch.size_bytes]
+            )
+
+    def _hold_referred(self, connection: psycopg.Connection, batch: Batch) -> None:
+        """See that what the duplicates repeat is there, and stays: whoever would take it away waits, and finds them."""
+        wanted = batch.referred()
+        held = {own for (own,) in connection.execute(sql.HOLD_REFERRED, [list(wanted)])} if wanted else set()
+        gone = sorted(map(str, wanted - held))
+        if gone:
+            raise StaleDecisionError(
+                f"{self._server}: what messages of {batch.slice} repeat was taken away meanwhile: {', '.join(gone[:10])}.",
+                remedy="Nothing was changed. Ask again which messages are known.",
+                slice=str(batch.slice),
+                uuids=gone[:10],
             )
 
     def _taken(self, connection: psycopg.Connection, batch: Batch) -> SliceTakenError:

@@ -127,7 +127,8 @@ class Catalog(
 
         Raises:
             SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
-            StaleDecisionError: A UUID of the rows is in the catalog already; nothing was changed.
+            StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not;
+                nothing was changed.
             UnavailableError: The database did not answer; it may or may not have been committed, and
                 committing again tells which (SliceTakenError: it was, or somebody else's batch).
         """

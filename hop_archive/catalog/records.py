@@ -217,6 +217,10 @@ class Batch:
         archived = (row.offset for row in self.rows if row.offset is not None)
         return frozenset(itertools.chain(archived, (d.offset for d in self.duplicates)))
 
+    def referred(self) -> frozenset[uuid.UUID]:
+        """What its duplicates repeat, beyond its own rows."""
+        return frozenset(one.uuid for one in self.duplicates) - {row.uuid for row in self.rows}
+
     @property
     def absent(self) -> int:
         """Offsets for which Kafka delivered nothing; 0 where the slice is lost or skipped."""

@@ -308,6 +308,9 @@ temporary table with ON CONFLICT, and makes no tables: one a second would be 86,
 TAKEN_UUIDS = "SELECT uuid FROM messages WHERE uuid = ANY(%b) LIMIT 10"
 """Index: messages_uuid_idx."""
 
+HOLD_REFERRED = "SELECT uuid FROM messages WHERE uuid = ANY(%b) ORDER BY id FOR KEY SHARE"
+"""Index: messages_uuid_idx. In the order in which ``sql_removals.LOCK_MESSAGES`` takes them."""
+
 KNOWN_BY_UUID = """
     SELECT uuid, topic, timestamp, message_crc32, is_client_uuid, digest
     FROM messages WHERE uuid = ANY(%b)

@@ -133,15 +133,18 @@ def test_a_committed_batch_is_all_there(catalog: Catalog) -> None:
     where = slice_of(10, 20)
     rows = [row_at(where, 10), row_at(where, 15)]
     held = uuid.uuid4()
-    duplicates = [Duplicate(11, 5, held, "same UUID"), Duplicate(19, -1, held, "same UUID")]
+    other = full_batch(0, 1, topic="other")
+    catalog.commit(other)
+    repeated = (rows[0].uuid, other.rows[0].uuid)
+    duplicates = [Duplicate(11, 5, repeated[0], "same UUID"), Duplicate(19, -1, repeated[1], "same UUID")]
     collision = Collision(15, held, rows[1].uuid)
     batch = Batch(where, rows=rows, duplicates=duplicates, collisions=[collision], run_id="run-7")
     catalog.commit(batch)
     assert list(catalog.rows("alerts")) == rows
     assert list(catalog.duplicates("alerts")) == [(ALERTS, one) for one in duplicates]
     assert list(catalog.collisions("alerts")) == [(ALERTS, collision)]
-    assert catalog.coverage() == {ALERTS: OffsetSet.between(10, 20)}
-    (entry,) = catalog.ledger()
+    assert catalog.coverage(["alerts"]) == {ALERTS: OffsetSet.between(10, 20)}
+    (entry,) = catalog.ledger(["alerts"])
     assert (entry.slice, entry.outcome, entry.reason, entry.run_id) == (where, Outcome.ARCHIVED, "", "run-7")
     assert (entry.archived, entry.duplicates, entry.absent) == (2, 2, 6)
     assert entry.size_bytes == rows[0].size_bytes + rows[1].size_bytes
@@ -211,6 +214,21 @@ def test_a_uuid_that_is_there_already_refuses_the_whole_batch(catalog: Catalog) 
     assert refusal.value.facts["uuids"] == [str(taken.uuid)]
     assert everything(catalog, "alerts", "other") == before
     catalog.commit(batch)  # and the slice is still free
+
+
+def test_a_duplicate_of_what_was_taken_away_meanwhile_refuses_the_whole_batch(catalog: Catalog) -> None:
+    catalog.commit(full_batch(0, 3, topic="other"))
+    (kept, *_) = catalog.rows("other")
+    gone = uuid.uuid4()
+    batch = full_batch(0, 5)
+    copies = [Duplicate(5, 0, kept.uuid, "same"), Duplicate(6, 0, gone, "same")]
+    stale = replace(batch, slice=slice_of(0, 8), duplicates=copies)
+    before = everything(catalog, "alerts", "other")
+    with pytest.raises(StaleDecisionError, match="taken away") as refusal:
+        catalog.commit(stale)
+    assert refusal.value.facts["uuids"] == [str(gone)]
+    assert everything(catalog, "alerts", "other") == before
+    catalog.commit(replace(stale, duplicates=copies[:1]))  # and the slice is still free
 
 
 def test_a_uuid_twice_in_one_batch_refuses_it(catalog: Catalog) -> None:
@@ -324,7 +342,7 @@ def test_duplicates_and_collisions_come_in_order_of_lineage_and_offset(catalog: 
     for partition, start in ((1, 0), (0, 10), (0, 0)):
         where = slice_of(start, start + 3, partition=partition)
         rows = [row_at(where, start)]
-        duplicates = [Duplicate(start + i, i, uuid.uuid4(), "same") for i in (2, 1)]
+        duplicates = [Duplicate(start + i, i, rows[0].uuid, "same") for i in (2, 1)]
         collisions = [Collision(start, uuid.uuid4(), rows[0].uuid)]
         catalog.commit(Batch(where, rows=rows, duplicates=duplicates, collisions=collisions))
     places = [(lineage.partition, one.offset) for lineage, one in catalog.duplicates("alerts")]
@@ -414,11 +432,8 @@ def test_only_a_topic_with_adopted_rows_has_some(catalog: Catalog, adopt: Adopt)
 
 
 def test_a_summary_adds_up_all_of_a_topic(catalog: Catalog) -> None:
-    first = Batch(
-        slice_of(10, 20),
-        rows=[row_at(slice_of(10, 20), 10), row_at(slice_of(10, 20), 15)],
-        duplicates=[Duplicate(11, 0, uuid.uuid4(), "same")],
-    )
+    rows = [row_at(slice_of(10, 20), 10), row_at(slice_of(10, 20), 15)]
+    first = Batch(slice_of(10, 20), rows=rows, duplicates=[Duplicate(11, 0, rows[0].uuid, "same")])
     second = full_batch(0, 4, partition=1)
     for batch in (
         Batch(slice_of(0, 10), Outcome.LOST, "retention"),

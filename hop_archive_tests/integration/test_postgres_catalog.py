@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import psycopg
@@ -20,6 +21,7 @@ from hop_archive.catalog import postgres as postgres_module
 from hop_archive.catalog import postgres_copy, postgres_pool, sql
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Collision, Duplicate
+from hop_archive.catalog.removals_protocol import Copied, Deed
 from hop_archive.errors import (
     ConfigurationError,
     DataError,
@@ -187,6 +189,59 @@ def test_a_deadlock_is_tried_again(postgres: PostgresCatalog, database_url: str)
     await_condition("a deadlock to have been", lambda: deadlock_count(database_url) >= max(1, deadlocks))
     assert list(postgres.rows("alerts")) == batch.rows
     prove_consistent(database_url)
+
+
+DEED = Deed("clean-duplicates", "copies")
+
+
+def two_copies(catalog: PostgresCatalog) -> Copied:
+    """Two messages of another topic, of which the later is to go."""
+    batch = full_batch(0, 2, topic="other")
+    catalog.commit(batch)
+    return Copied(copy=batch.rows[1].uuid, kept=batch.rows[0].uuid, reason="same")
+
+
+def test_what_a_duplicate_repeats_may_go_first_and_then_it_is_decided_anew(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    copied = two_copies(postgres)
+    repeating = Batch(slice_of(5, 6), duplicates=[Duplicate(5, 0, copied.copy, "same")])
+    with psycopg.connect(database_url) as remover:
+        remover.execute("DELETE FROM messages WHERE uuid = %s", [copied.copy])
+        committing = InThread(lambda: postgres.commit(repeating))
+        await_condition("the commit to wait", lambda: waiting_backends(database_url))
+        remover.commit()
+        assert isinstance(committing.outcome(), StaleDecisionError)
+    assert postgres.coverage(["alerts"]) == {}
+    postgres.commit(replace(repeating, duplicates=[Duplicate(5, 0, copied.kept, "same")]))
+
+
+def test_what_a_duplicate_repeats_cannot_go_before_it_is_known_that_it_is_repeated(
+    make_postgres: MakePostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archiver, cleaner = make_postgres(), make_postgres()
+    copied = two_copies(archiver)
+    at_work, wake = threading.Event(), threading.Event()
+    copy = postgres_copy.copy_duplicates
+
+    def wait_first(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+        at_work.set()
+        assert wake.wait(30)
+        copy(connection, batch, number)
+
+    monkeypatch.setattr(postgres_module, "copy_duplicates", wait_first)
+    repeating = Batch(
+        slice_of(5, 6, topic="other", partition=1), duplicates=[Duplicate(5, 0, copied.copy, "same")]
+    )
+    committing = InThread(lambda: archiver.commit(repeating))
+    assert at_work.wait(30)
+    cleaning = InThread(lambda: cleaner.move_to_duplicates([copied], DEED))
+    await_condition("the cleaner to wait", lambda: waiting_backends(database_url))
+    wake.set()
+    assert committing.outcome() is None
+    assert not isinstance(cleaning.outcome(), Exception)
+    assert {one.uuid for _, one in cleaner.duplicates("other")} == {copied.kept}
+    assert cleaner.find(copied.copy) is None
 
 
 def insert_uncommitted(connection: psycopg.Connection, own: uuid.UUID) -> None:
@@ -432,7 +487,7 @@ FULL = slice_of(0, 10)
 KEPT = uuid.uuid4()
 EVERYTHING = Batch(
     FULL,
-    rows=[row_at(FULL, 0), row_at(FULL, 1)],
+    rows=[row_at(FULL, 0, uuid=KEPT), row_at(FULL, 1)],
     duplicates=[Duplicate(2, 0, KEPT, "same")],
     collisions=[Collision(1, KEPT, KEPT)],
 )
@@ -620,6 +675,7 @@ PLANS: dict[str, tuple[str, Sequence[object] | dict[str, object], str]] = {
     "HOLDERS": (sql.HOLDERS, ["alerts", 1, 0, 5, 6], "batches_slice_excl"),
     "SUMMARIES_SINCE": (sql.SUMMARIES_SINCE, {"topics": None, "since": "2999-01-01"}, "batches_created_idx"),
     "TAKEN_UUIDS": (sql.TAKEN_UUIDS, [[KEPT]], "messages_uuid_idx"),
+    "HOLD_REFERRED": (sql.HOLD_REFERRED, [[KEPT]], "messages_uuid_idx"),
     "KNOWN_BY_UUID": (sql.KNOWN_BY_UUID, [[KEPT]], "messages_uuid_idx"),
     "FIND": (sql.FIND, [KEPT], "messages_uuid_idx"),
     "HAS_ADOPTED": (sql.HAS_ADOPTED, [["alerts"]], "messages_adopted_idx"),
@@ -638,7 +694,7 @@ PLANS: dict[str, tuple[str, Sequence[object] | dict[str, object], str]] = {
         "messages_timestamp_id_idx",
     ),
 }
-SORTED = ("SUMMARIES_SINCE", "SUMMARIES")
+SORTED = ("SUMMARIES_SINCE", "SUMMARIES", "HOLD_REFERRED")
 """What has to sort: these come in an order that no index has."""
 
 
@@ -686,6 +742,7 @@ def test_a_large_batch_goes_in_and_is_known_and_streamed_whole(postgres: Postgre
 
 
 def test_ten_thousand_duplicates_go_in(postgres: PostgresCatalog) -> None:
+    where = slice_of(0, 10_001)
     duplicates = [Duplicate(offset, -1, KEPT, "same UUID") for offset in range(10_000)]
-    postgres.commit(Batch(slice_of(0, 10_000), duplicates=duplicates))
+    postgres.commit(Batch(where, rows=[row_at(where, 10_000, uuid=KEPT)], duplicates=duplicates))
     assert [one for _, one in postgres.duplicates("alerts")] == duplicates
