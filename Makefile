@@ -49,7 +49,7 @@ docs: setup ## Make docs/commands.md from the commands' own help
 	$(BIN)/python -m hop_archive.cli.reference > docs/commands.md
 
 test: setup ## The tests, on real local servers where there are such
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not kafka'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not kafka'
 
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
 	$(BIN)/pytest -m kafka
