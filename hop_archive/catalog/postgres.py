@@ -294,7 +294,8 @@ class PostgresCatalog(
     def _hold_referred(self, connection: psycopg.Connection, batch: Batch) -> None:
         """See that what the duplicates repeat is there, and stays: whoever would take it away waits, and finds them."""
         wanted = batch.referred()
-        held = {own for (own,) in connection.execute(sql.HOLD_REFERRED, [list(wanted)])} if wanted else set()
+        connection.execute(sql.REFERRING)
+        held = {own for (own,) in connection.execute(sql.REFERRED, [list(wanted)])} if wanted else set()
         gone = sorted(map(str, wanted - held))
         if gone:
             raise StaleDecisionError(

@@ -74,6 +74,7 @@ class PostgresRemovals(Session):
         """Take these messages away, adopted or not, with the duplicates that refer to them."""
 
         def work(connection: psycopg.Connection) -> Removed:
+            connection.execute(sql_removals.TAKING_AWAY)
             values = {"uuids": list(own), "placed": False, **_told(deed)}
             found = connection.execute(sql_removals.PLACES, values).fetchall()
             removed = self._remove(connection, _slices(found), outcome, deed)
@@ -93,6 +94,7 @@ class PostgresRemovals(Session):
         """Make duplicates of messages that are copies."""
 
         def work(connection: psycopg.Connection) -> Removed:
+            connection.execute(sql_removals.TAKING_AWAY)
             wanted = [own for one in copies for own in (one.copy, one.kept)]
             rows = {row[0]: row for row in connection.execute(sql_removals.LOCK_MESSAGES, [wanted])}
             moved = Removed()

@@ -308,8 +308,12 @@ temporary table with ON CONFLICT, and makes no tables: one a second would be 86,
 TAKEN_UUIDS = "SELECT uuid FROM messages WHERE uuid = ANY(%b) LIMIT 10"
 """Index: messages_uuid_idx."""
 
-HOLD_REFERRED = "SELECT uuid FROM messages WHERE uuid = ANY(%b) ORDER BY id FOR KEY SHARE"
-"""Index: messages_uuid_idx. In the order in which ``sql_removals.LOCK_MESSAGES`` takes them."""
+REFERRING = "SELECT pg_advisory_xact_lock_shared(hashtextextended(current_schema() || '/duplicates', 0))"
+"""Who takes messages away waits for the transactions that have this, and those that want it wait for him
+(``sql_removals.TAKING_AWAY``). Locking the rows themselves takes the right to change them, which no archiver needs."""
+
+REFERRED = "SELECT uuid FROM messages WHERE uuid = ANY(%b)"
+"""Index: messages_uuid_idx."""
 
 KNOWN_BY_UUID = """
     SELECT uuid, topic, timestamp, message_crc32, is_client_uuid, digest

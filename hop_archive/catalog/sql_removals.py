@@ -161,6 +161,9 @@ ADOPTED_COPIES = """
 """
 """Index: messages_adopted_idx for one of each pair, messages_topic_timestamp_idx for the other."""
 
+TAKING_AWAY = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/duplicates', 0))"
+"""See ``sql.REFERRING``: no duplicate is recorded of what is being taken away."""
+
 LOCK_MESSAGES = """
     SELECT uuid, topic, generation, partition, "offset", timestamp, size, id FROM messages
     WHERE uuid = ANY(%s) ORDER BY id FOR UPDATE
