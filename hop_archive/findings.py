@@ -1,4 +1,4 @@
-"""What verification finds, as values. Pure."""
+"""What is wrong with the archive or in its way, as values. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hop_archive.slices import Slice
 
 
 class Kind(enum.Enum):
-    """What is wrong. Everything but ``LOST`` can be mended, or at least explained."""
+    """What is wrong. Most of it is what verification finds; ``OBSTACLES`` are what archiving itself meets."""
 
     MISSING_OBJECT = "missing_object"
     WRONG_SIZE = "wrong_size"
@@ -24,6 +24,14 @@ class Kind(enum.Enum):
     COUNT_MISMATCH = "count_mismatch"
     NOT_ARCHIVED = "not_archived"
     LOST = "lost"
+    NO_LEADER = "no_leader"
+    NOT_READABLE = "not_readable"
+    LEFT_UNDONE = "left_undone"
+    LOG_TRUNCATED = "log_truncated"
+
+
+OBSTACLES = frozenset({Kind.NO_LEADER, Kind.NOT_READABLE, Kind.LEFT_UNDONE})
+"""What keeps messages from being archived for now: closed by itself once it is in the way no more."""
 
 
 class Trouble(NamedTuple):
@@ -37,6 +45,7 @@ class Trouble(NamedTuple):
         bucket: Bucket of ``object_key``; '' without one.
         object_key: The object that it is about; '' where it is about none.
         slice: The offsets that it is about; None where it is about none.
+        partition: The Kafka partition, where it is about one and about no offsets; None otherwise.
     """
 
     kind: Kind
@@ -46,6 +55,7 @@ class Trouble(NamedTuple):
     bucket: str = ""
     object_key: str = ""
     slice: Slice | None = None
+    partition: int | None = None
 
 
 class Finding(NamedTuple):

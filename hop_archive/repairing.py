@@ -21,6 +21,8 @@ from hop_archive.noting import Notebook, Pass, noted_pass, remembering
 from hop_archive.scrubbing import reading_all
 from hop_archive.selecting import Query
 from hop_archive.settling import (
+    leave_obstacle,
+    leave_truncation,
     plan_count,
     plan_foreign,
     plan_hole,
@@ -41,6 +43,10 @@ PLANS: Mapping[Kind, Callable[[Means, Trouble], Planned]] = {
     Kind.COUNT_MISMATCH: plan_count,
     Kind.LOST: plan_lost,
     Kind.FOREIGN_OBJECT: plan_foreign,
+    Kind.LOG_TRUNCATED: leave_truncation,
+    Kind.NO_LEADER: leave_obstacle,
+    Kind.NOT_READABLE: leave_obstacle,
+    Kind.LEFT_UNDONE: leave_obstacle,
 }
 """How each kind is mended, in this order: what objects prove settles much of what is missing, and counts come last."""
 

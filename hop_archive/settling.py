@@ -475,3 +475,23 @@ def plan_foreign(means: Means, trouble: Trouble) -> Planned:
     if not any(info.key == trouble.object_key for info in means.store.listing(trouble.object_key)):
         raise GoneError
     raise NotMendedError("it is not the archive's: whoever put it there may take it away, or accept it")
+
+
+def leave_truncation(means: Means, trouble: Trouble) -> Planned:
+    """Nothing to mend: what the log held before and after is archived, each in its own generation.
+
+    Raises:
+        NotMendedError: Always.
+    """
+    raise NotMendedError(
+        "Kafka lost messages that the archive has: look at the brokers, restore them if they are missed, and accept it"
+    )
+
+
+def leave_obstacle(means: Means, trouble: Trouble) -> Planned:
+    """Nothing to mend in the archive: the run that gets past it closes it.
+
+    Raises:
+        NotMendedError: Always.
+    """
+    raise NotMendedError("the archive is not what is wrong: the next run that gets past it closes it")

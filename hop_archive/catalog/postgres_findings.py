@@ -96,14 +96,22 @@ def _note(
 
 def _columns(one: Trouble) -> Tuple:
     where = one.slice
-    place = (where.generation, where.partition, f"[{where.start},{where.stop})") if where else (None,) * 3
+    place = (
+        (where.generation, where.partition, f"[{where.start},{where.stop})")
+        if where
+        else (None, one.partition, None)
+    )
     text = one.detail.replace("\0", "?")  # which Postgres takes in no text
     return (one.kind.value, one.topic, *place, one.uuid, one.bucket, one.object_key, text)
 
 
 def _order(one: Trouble) -> Tuple:
     where = one.slice
-    place = (where.generation, where.partition, where.start, where.stop) if where else (0, 0, -1, -1)
+    place = (
+        (where.generation, where.partition, where.start, where.stop)
+        if where
+        else (0, one.partition or 0, -1, -1)
+    )
     return (one.kind.value, one.topic, str(one.uuid or ""), one.bucket, one.object_key, *place)
 
 
@@ -114,4 +122,5 @@ def _values(kinds: Collection[Kind] | None) -> list[str] | None:
 def _finding(found: Tuple) -> Finding:
     number, kind, topic, generation, partition, start, stop, own, bucket, key, detail, *when = found
     where = None if start is None else Slice(topic, generation, partition, start, stop)
-    return Finding(number, Trouble(Kind(kind), topic, detail, own, bucket, key, where), *when)
+    alone = partition if where is None else None
+    return Finding(number, Trouble(Kind(kind), topic, detail, own, bucket, key, where, alone), *when)

@@ -30,8 +30,14 @@ Examples:
       live with it: it is not told again, and turns no check red
 
 \b
-hop-archive verify finds them, hop-archive repair mends what can be mended. Ends
-with 1 where any that was asked for is open, and with 0 where none is.
+hop-archive verify finds them, hop-archive repair mends what can be mended. What
+archiving itself met is among them:
+  no_leader        a partition has no leader, or its broker does not answer
+  not_readable     a topic may be seen but not read, or cannot be described
+  left_undone      the same work was left undone for the same reason twice
+  log_truncated    a log lost its end; what it held is archived all the same
+The first three close by themselves once archiving gets past them.
+Ends with 1 where any that was asked for is open, and with 0 where none is.
 """
 
 

@@ -45,8 +45,10 @@ How findings are mended:
   count_mismatch   what is missing is put back; what is too much is counted anew
   not_archived     a copy that the ledger calls absent is recorded as one, as
                    after a rebuild; what Kafka holds, the next run archives
-  lost, foreign_object
+  lost, foreign_object, log_truncated
                    are left, with what to do about them
+  no_leader, not_readable, left_undone
+                   are left: what archives past them closes them
 The source is asked only where it is named (-H). To move objects aside, the
 store's stanza has to allow deleting; the role needs the rights of
 hop_archive_repairer (deploy/postgres/roles.sql).

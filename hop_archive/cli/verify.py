@@ -347,7 +347,8 @@ class _Report:
 def line(trouble: Trouble) -> str:
     """A trouble, for people."""
     own = str(trouble.uuid or "")
-    place = "" if trouble.slice is None else str(trouble.slice)
+    alone = "" if trouble.partition is None else f"{trouble.topic}[{trouble.partition}]"
+    place = alone if trouble.slice is None else str(trouble.slice)
     parts = [trouble.object_key or place, "" if own in trouble.object_key else own]
     where = " ".join(part for part in parts if part) or trouble.topic
     # Keys and details may hold whatever anyone put into the bucket.
@@ -364,7 +365,7 @@ def as_object(trouble: Trouble) -> dict[str, Any]:
         "bucket": trouble.bucket or None,
         "object_key": trouble.object_key or None,
         "generation": where and where.generation,
-        "partition": where and where.partition,
+        "partition": where.partition if where else trouble.partition,
         "start": where and where.start,
         "stop": where and where.stop,
         "detail": trouble.detail,

@@ -22,7 +22,8 @@ CORRUPT = Trouble(Kind.CORRUPT_OBJECT, "alerts", "CRC", OWN, "b", "alerts/1.bson
 HOLE = Trouble(Kind.COVERAGE_HOLE, "alerts", "hole", slice=slice_of(10, 20))
 FOREIGN = Trouble(Kind.FOREIGN_OBJECT, "", "what is this", None, "b", "x.txt")
 LOST = Trouble(Kind.LOST, "other", "lost", slice=slice_of(0, 5, "other"))
-EVERY = [MISSING, CORRUPT, HOLE, FOREIGN, LOST]
+LEADERLESS = Trouble(Kind.NO_LEADER, "other", "no leader", partition=3)
+EVERY = [MISSING, CORRUPT, HOLE, FOREIGN, LOST, LEADERLESS]
 
 
 def noted(catalog: Catalog, **only: object) -> list[Finding]:
@@ -37,7 +38,7 @@ def test_what_was_noted_is_found_open_in_the_order_noted(catalog: Catalog) -> No
     assert {(one.first_seen, one.last_seen, one.resolved_at, one.resolution) for one in found} == {
         (T0, T0, None, "")
     }
-    assert [one.trouble for one in noted(catalog, topics=["other", ""])] == [FOREIGN, LOST]
+    assert [one.trouble for one in noted(catalog, topics=["other", ""])] == [FOREIGN, LOST, LEADERLESS]
     assert [one.trouble for one in noted(catalog, kinds=[Kind.LOST])] == [LOST]
     assert len(noted(catalog, limit=2)) == 2
     assert noted(catalog, limit=0) == []
@@ -77,7 +78,7 @@ def test_a_resolved_finding_is_closed_once_and_opened_anew_when_it_is_seen_again
     numbers = [one.number for one in noted(catalog)]
     assert catalog.resolve_findings(numbers[:2], "mended", T0 + DAY) == 2
     assert catalog.resolve_findings(numbers[:1], "again", T0 + 2 * DAY) == 0
-    assert len(noted(catalog)) == 3
+    assert len(noted(catalog)) == len(EVERY) - 2
     first, *_ = noted(catalog, open_only=False)
     assert (first.resolved_at, first.resolution) == (T0 + DAY, "mended")
     assert catalog.note_findings([CORRUPT], T0 + 3 * DAY) == [True]
@@ -119,7 +120,7 @@ def test_a_complete_look_closes_what_it_did_not_see_and_nothing_else(catalog: Ca
     )
     young = Looked([Kind.FOREIGN_OBJECT], T0 + DAY, young_since=T0)
     assert catalog.close_unseen(young, "gone", T0 + DAY) == 0
-    assert {one.trouble for one in noted(catalog)} == {spared, HOLE, FOREIGN, LOST}
+    assert {one.trouble for one in noted(catalog)} == {spared, HOLE, FOREIGN, LOST, LEADERLESS}
     assert {one.resolution for one in noted(catalog, open_only=False)} >= {"not found any more", "gone"}
 
 
@@ -132,6 +133,7 @@ def test_open_findings_are_counted_by_topic_and_kind(catalog: Catalog) -> None:
         ("alerts", Kind.COVERAGE_HOLE, 2),
         ("alerts", Kind.MISSING_OBJECT, 1),
         ("other", Kind.LOST, 1),
+        ("other", Kind.NO_LEADER, 1),
     ]
     assert [one.topic for one in catalog.open_findings(["other"])] == ["other"]
 
