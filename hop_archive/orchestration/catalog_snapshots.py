@@ -8,6 +8,7 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.catalog_exporting import Snapshot, snapshot
 from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
 
 
@@ -58,7 +59,7 @@ def catalog_as_parquet(
 catalog_snapshot = dg.define_asset_job(
     "catalog_snapshot",
     selection=dg.AssetSelection.assets(catalog_as_parquet),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Writes what changed in the catalog as Parquet.",
 )
 

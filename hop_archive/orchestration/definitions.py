@@ -39,7 +39,8 @@ from hop_archive.orchestration.resources import (
 from hop_archive.orchestration.restoring import TargetsResource, restore_job, restored_topics
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
-from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
+from hop_archive.orchestration.sensors import dead_runs, kafka_offsets, topic_partitions
+from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.snapshots import snapshot_hourly, source_snapshot, take_source_snapshot
 
 
@@ -96,6 +97,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
         sensors=[
             topic_partitions,
             kafka_offsets,
+            dead_runs,
         ],
         schedules=[
             check_often,
@@ -108,7 +110,7 @@ def build_definitions(**resource_overrides: object) -> dg.Definitions:
         ],
         # What people and backfills start is in one process too: a process for each step would cost seconds
         # each, and several at once would hold several times the memory that a run may.
-        executor=dg.in_process_executor,
+        executor=in_process,
         resources={**resources, **resource_overrides},
     )
 

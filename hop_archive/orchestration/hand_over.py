@@ -10,13 +10,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 _KEPT_S = 24 * 3600
-"""Left-overs of runs that were killed are swept after a day."""
+"""Left-overs of runs that were killed are swept after a day without a sign of life."""
 
 
 class HandOver(dg.ConfigurableIOManager):
@@ -42,13 +43,36 @@ class HandOver(dg.ConfigurableIOManager):
             ) from error
 
 
-def discard(run_ids: Iterable[str]) -> None:
-    """Let go of what these runs handed over, and of what killed runs left behind."""
-    for run_id in run_ids:
-        shutil.rmtree(root() / run_id, ignore_errors=True)
+def keep(run_id: str) -> None:
+    """Say that a run is not over: what it handed over is no left-over, however long ago that was."""
+    with suppress(FileNotFoundError):  # a run that has handed nothing over yet
+        os.utime(root() / run_id)
+
+
+def discard(instance: dg.DagsterInstance, own: str, earlier: Iterable[str] = ()) -> None:
+    """Let go of what a run handed over, and of what killed runs left behind.
+
+    Nothing goes of another run that is not over, in this instance of Dagster or, as long as it shows signs of life
+    (``keep``), in another one of this machine: not even after days.
+
+    Args:
+        instance: Knows which runs are over.
+        own: The run that is at its end.
+        earlier: The runs that it goes on with.
+    """
+    shutil.rmtree(root() / own, ignore_errors=True)
+    for run_id in {*earlier} - {own}:
+        if _is_over(instance, run_id):
+            shutil.rmtree(root() / run_id, ignore_errors=True)
     for left in root().glob("*"):
-        if time.time() - left.stat().st_mtime > _KEPT_S:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another run sweeps, too
+            if time.time() - left.stat().st_mtime > _KEPT_S and _is_over(instance, left.name):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is None or run.is_finished
 
 
 def root() -> Path:

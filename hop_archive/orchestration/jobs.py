@@ -10,6 +10,7 @@ from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.graphs import archiving_together
+from hop_archive.orchestration.signs_of_life import in_process
 
 # A run that died is done again whole: the ledger says what is left, and what the steps of the dead one handed
 # over may be on a machine that is gone.
@@ -18,14 +19,14 @@ _AFRESH = {"dagster/retry_strategy": "ALL_STEPS"}
 archive_topic = dg.define_asset_job(
     "archive_topic",
     selection=dg.AssetSelection.assets(archived_messages),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Archives one topic: a partition of archived_messages. The sensor runs it for busy topics.",
     tags=_AFRESH,
 )
 
 archive_quiet_topics = archiving_together.to_job(
     "archive_quiet_topics",
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Archives the topics of its configuration in one run, and follows them if asked to. The sensor "
     "runs it: what many quiet topics cost is one run.",
     tags=_AFRESH,
@@ -34,7 +35,7 @@ archive_quiet_topics = archiving_together.to_job(
 check_archive = dg.define_asset_job(
     "check_archive",
     selection=dg.AssetSelection.checks_for_assets(the_archive.key),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Evaluates the checks of the archive, over all topics.",
 )
 
@@ -57,7 +58,7 @@ def merge_ledger_rows(
     context.log.info(f"The ledger is shorter by {merged} rows")
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Keeps the ledger small.")
+@dg.job(executor_def=in_process, description="Keeps the ledger small.")
 def merge_ledger() -> None:
     """One step."""
     merge_ledger_rows()

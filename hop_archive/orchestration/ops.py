@@ -134,7 +134,8 @@ def report(
         metadata = report_topics(context, archive, sum_tallies([total, lost]))
     # A run that goes on with another one was handed that one's files too.
     run = context.run
-    hand_over.discard({run_id for run_id in (run.run_id, run.parent_run_id, run.root_run_id) if run_id})
+    earlier = [run_id for run_id in (run.parent_run_id, run.root_run_id) if run_id]
+    hand_over.discard(context.instance, run.run_id, earlier)
     return dg.Output(None, metadata=metadata)
 
 

@@ -98,7 +98,8 @@ def dispatch(
             becomes due meanwhile shares the next one, so a slow machine gets fewer and larger runs.
     """
     idle = {topic: count for topic, count in pending.items() if topic not in in_flight}
-    since = {topic: waiting_since.get(topic, now) for topic in idle}
+    # A clock that was set back leaves times that are to come: those wait from now on.
+    since = {topic: min(waiting_since.get(topic, now), now) for topic in idle}
     due = {
         topic
         for topic, count in idle.items()

@@ -15,6 +15,7 @@ from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.resources import OpenRemoving
 from hop_archive.orchestration.sensors import live_runs
+from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.pruning import Old, Policy, plan_pruning
 from hop_archive.pruning import prune as take_away
 from hop_archive.removing import Removing
@@ -212,21 +213,21 @@ def _refuse_beside_runs(context: dg.AssetExecutionContext) -> None:
 deduplicate = dg.define_asset_job(
     "deduplicate",
     selection=dg.AssetSelection.assets(deduplicated),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Looks for messages that are in the archive twice; moves them if told to.",
 )
 
 clean_tests = dg.define_asset_job(
     "clean_tests",
     selection=dg.AssetSelection.assets(cleaned_tests),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Shows what there is of test topics; removes it if told to.",
 )
 
 prune = dg.define_asset_job(
     "prune",
     selection=dg.AssetSelection.assets(pruned),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Shows which messages are older than the given rules say; takes them away if told to.",
 )
 

@@ -8,6 +8,8 @@ import datetime
 import dagster as dg
 from pydantic import Field
 
+from hop_archive.orchestration.signs_of_life import in_process
+
 _OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PORTION = 500
 
@@ -53,7 +55,7 @@ def _telling_runs(instance: dg.DagsterInstance) -> set[str]:
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Deletes old runs from Dagster's storage, so that it does not grow for ever.",
 )
 def purge_old_runs() -> None:

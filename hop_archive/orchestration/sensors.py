@@ -1,17 +1,21 @@
 """Sensors: keep the partitions in step with the topics, and ask for runs where messages wait."""
 
 import json
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import dagster as dg
 
 from hop_archive.archive import Archive
+from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
 from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
 from hop_archive.orchestration.partitions import topics
+from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patience_s
 from hop_archive.orchestration.tags import FOLLOWING, SOURCE, topic_tags, topics_of_run
 from hop_archive.surveying import look
+from hop_archive.wording import counted
 
 LIVE = [
     dg.DagsterRunStatus.QUEUED,
@@ -84,10 +88,52 @@ def kafka_offsets(
     )
 
 
+@dg.sensor(
+    minimum_interval_seconds=9,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends runs whose process is gone, or hangs: those that show no sign of life. Others go on with their work.",
+)
+def dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """End each run of this code location that has shown no sign of life for a minute of this sensor's looking."""
+    with told():
+        patience = patience_s()
+    watch, ended = end_the_dead(
+        context.instance,
+        Watch.from_json(context.cursor or ""),
+        time.time(),
+        patience,
+        lambda run: _is_of_this_location(context, run),
+    )
+    counts = counted(len(watch.still), "run is", "runs are")
+    return dg.SensorResult(
+        cursor=watch.to_json(),
+        skip_reason=f"Ended for showing no sign of life: {', '.join(ended)}."
+        if ended
+        else f"{counts} under way; none is dead.",
+    )
+
+
+def _is_of_this_location(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:
+    origin, here = run.remote_job_origin, context.code_location_origin
+    return (
+        origin is not None
+        and here is not None
+        and (origin.location_name, origin.repository_origin.repository_name)
+        == (here.location_name, context.repository_name)
+    )
+
+
 def live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The runs that archive, or are about to, and those that people started from an asset's page."""
     filters = (dg.RunsFilter(job_name=name, statuses=LIVE) for name in _ARCHIVING_JOBS)
-    return [run for wanted in filters for run in instance.get_runs(wanted)]
+    return [run for wanted in filters for run in instance.get_runs(wanted) if _archives(run)]
+
+
+def _archives(run: dg.DagsterRun) -> bool:
+    """Whether a run of one of these jobs archives: runs from an asset's page are of all assets, or of a selection."""
+    if run.asset_selection is None:
+        return not run.asset_check_selection  # of checks alone
+    return archived_messages.key in run.asset_selection
 
 
 def _shared_is_starting(live: Iterable[dg.DagsterRun]) -> bool:

@@ -19,6 +19,7 @@ from hop_archive.noting import Notebook
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import ASSET_KEY
+from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.repairing import Fate, Repair, repair, verify_first
 from hop_archive.report_page import gather, markdown
 from hop_archive.scrubbing import DAYS, Scrub, scrub
@@ -244,26 +245,26 @@ def archive_report(config: ReportConfig, archive: dg.ResourceParam[Archive]) -> 
 verify_job = dg.define_asset_job(
     "verify",
     selection=dg.AssetSelection.assets(verification),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Verifies objects and ledger, and the backup where there is one.",
 )
 scrub_job = dg.define_asset_job(
     "scrub",
     selection=dg.AssetSelection.assets(scrubbing),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Reads a share of all documents again; run it once a day.",
 )
 repair_job = dg.define_asset_job(
     "repair",
     selection=dg.AssetSelection.assets(repairs),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Shows how open findings would be mended; with dry_run: false, mends them.",
 )
 
 report_job = dg.define_asset_job(
     "report_archive",
     selection=dg.AssetSelection.assets(archive_report),
-    executor_def=dg.in_process_executor,
+    executor_def=in_process,
     description="Reports the archive by topic, in the last days.",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -118,10 +118,15 @@ def live_run(
     tags: Mapping[str, str] | None = None,
     run_config: Mapping[str, Any] | None = None,
     status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
+    assets: Collection[dg.AssetKey] | None = None,
 ) -> dg.DagsterRun:
     """A run that is not over, as another process has it."""
     return instance.create_run_for_job(
-        defs.resolve_job_def(job), run_config=run_config, tags=tags, status=status
+        defs.resolve_job_def(job),
+        run_config=run_config,
+        tags=tags,
+        status=status,
+        asset_selection=None if assets is None else frozenset(assets),
     )
 
 

@@ -291,7 +291,7 @@ def test_a_run_whose_files_are_gone_says_so(instance: dg.DagsterInstance) -> Non
         run_shared(definitions(world, faults), instance)
     (dead,) = instance.get_runs()
     instance.report_run_failed(dead)
-    hand_over.discard([dead.run_id])
+    hand_over.discard(instance, dead.run_id)
     result = reexecute(world, instance, dg.ReexecutionOptions.from_failure(dead.run_id, instance))
     assert not result.success
     (failed,) = [e for e in result.all_events if e.is_step_failure]

@@ -16,6 +16,7 @@ import hop_archive
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.definitions import build_definitions, defs
 from hop_archive.orchestration.pacing import Pacing
+from hop_archive.orchestration.signs_of_life import in_process
 
 CHECKOUT = Path(hop_archive.__file__).parents[1]
 
@@ -186,6 +187,8 @@ def test_a_backfill_starts_a_run_for_each_partition_named_by_its_key() -> None:
     assert archived_messages.backfill_policy is None
 
 
-def test_what_people_start_is_in_one_process_too() -> None:
-    job = defs.resolve_implicit_global_asset_job_def()
-    assert job.executor_def is dg.in_process_executor
+@pytest.mark.parametrize("job", defs.resolve_all_job_defs(), ids=lambda job: job.name)
+def test_each_run_is_one_process_that_shows_signs_of_life_what_people_start_too(
+    job: dg.JobDefinition,
+) -> None:
+    assert job.executor_def is in_process

@@ -30,6 +30,9 @@ def decide(
         pytest.param({"a": 1}, (), {}, (), (), {"a": NOW}, id="first seen: waits from now on"),
         pytest.param({"a": 1}, (), {"a": 995.0}, (), (), {"a": 995.0}, id="not long enough yet"),
         pytest.param({"a": 1}, (), {"a": 990.0}, (), ("a",), {}, id="long enough"),
+        pytest.param(
+            {"a": 1}, (), {"a": NOW + 3600}, (), (), {"a": NOW}, id="the clock was set back an hour"
+        ),
         pytest.param({"a": 100}, (), {}, (), ("a",), {}, id="enough messages"),
         pytest.param({"a": 99}, (), {}, (), (), {"a": NOW}, id="one too few"),
         pytest.param({"a": 1_000}, (), {}, ("a",), (), {}, id="busy: a run of its own"),

@@ -12,7 +12,7 @@ from hop_archive.archive import Archive
 from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
-from hop_archive.orchestration.sensors import topic_partitions
+from hop_archive.orchestration.sensors import live_runs, topic_partitions
 from hop_archive.orchestration.tags import FOLLOWING, topic_tags
 from hop_archive.source.mock import MockSource
 from hop_archive.topics import TopicPolicy
@@ -217,6 +217,24 @@ def test_a_run_of_another_job_with_a_topics_name_is_no_reason_to_wait(
     defs = definitions(world, pacing=SHARED)
     live_run(defs, instance, "check_archive", tags=topic_tags([QUIET], shared=True))
     assert QUIET in asked(tick(defs, instance))["shared"]
+
+
+@pytest.mark.parametrize(
+    ("assets", "archives"),
+    [
+        pytest.param(None, True, id="all assets"),
+        pytest.param(["archived_messages"], True, id="the messages"),
+        pytest.param(["archived_messages", "verification"], True, id="the messages and another"),
+        pytest.param(["verification"], False, id="another asset from its page"),
+        pytest.param([], False, id="checks alone"),
+    ],
+)
+def test_a_run_from_an_assets_page_archives_only_where_the_messages_are_chosen(
+    world: World, instance: dg.DagsterInstance, assets: list[str] | None, archives: bool
+) -> None:
+    chosen = None if assets is None else [dg.AssetKey(name) for name in assets]
+    run = live_run(definitions(world), instance, "__ASSET_JOB", assets=chosen)
+    assert [found.run_id for found in live_runs(instance)] == ([run.run_id] if archives else [])
 
 
 # --- following
