@@ -124,3 +124,8 @@ class ObjectMissingError(DataError):
 
 class CorruptError(DataError):
     """Stored bytes cannot be decoded, or are not those that the catalog describes."""
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust (obstore, pydantic) failed by itself: no ``Exception``, and of a class that cannot be imported."""
+    return type(error).__module__ == "pyo3_runtime"

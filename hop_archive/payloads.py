@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
+from hop_archive.wording import harmless
+
 DEFAULT_SHOWN = 4_000
 """Characters, or bytes of a hex dump, that are shown unless somebody wants more."""
 
@@ -65,23 +67,6 @@ def show(value: bytes | None, limit: int | None = DEFAULT_SHOWN) -> Shown:
         if (found := attempt(value, limit)) is not None:
             return found
     return _dump(value, limit)
-
-
-def harmless(text: str, keep: str = "") -> str:
-    r"""The text with all that could act on a terminal, or mislead on it, written out, as in ``\x1b`` or ``\u202e``.
-
-    Args:
-        text: Any text.
-        keep: Control characters that may stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        c
-        if c.isprintable() or c in keep or unicodedata.category(c) == "Zs"
-        else c.encode("unicode_escape").decode()
-        for c in text
-    )
 
 
 def text_of(value: bytes) -> str | None:

@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+MOST_SAID = 400
+"""Characters of what another program said that are passed on: its first sentence or two."""
+
 
 def counted(number: int, singular: str, plural: str = "") -> str:
     """``1 message``, ``1,200 messages``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def harmless(text: str, keep: str = "") -> str:
+    r"""The text with all that could act on a terminal, or mislead on it, written out, as in ``\x1b`` or ``\u202e``.
+
+    Args:
+        text: Any text.
+        keep: Control characters that may stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c
+        if c.isprintable() or c in keep or unicodedata.category(c) == "Zs"
+        else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or its first ``most`` characters and how many there are more."""
+    return text if len(text) <= most else f"{text[:most]}… ({counted(len(text) - most, 'character')} more)"
+
+
+def said(text: object, most: int = MOST_SAID) -> str:
+    """What another program said, as it may stand in a message of ours: its first line, cut, harmless, no stop at its end."""
+    lines = str(text).strip().splitlines() or [""]
+    return cut(harmless(lines[0]), most).strip().rstrip(".: ")

@@ -12,6 +12,7 @@ from hop_archive.errors import (
     MissingSettingError,
     UnavailableError,
 )
+from hop_archive.wording import said
 
 _NOT_THERE = frozenset(
     {
@@ -21,7 +22,8 @@ _NOT_THERE = frozenset(
         "DBLogFileNotFoundFault",
     }
 )
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_SKEWED = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
 _UNKNOWN_KEYS = frozenset(
     {
         "AuthFailure",
@@ -117,30 +119,36 @@ def translated(subject: Subject, error: Exception) -> HopArchiveError:
 def _refusal(subject: Subject, error: object) -> HopArchiveError:
     response, operation = error.response, error.operation_name  # type: ignore[attr-defined]  # botocore has no types
     code = str(response.get("Error", {}).get("Code", ""))
-    said = _said(code, str(response.get("Error", {}).get("Message", "")))
+    told = _said(code, str(response.get("Error", {}).get("Message", "")))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _NOT_THERE:
         return _not_there(subject, code)
     if code in _EXPIRED:
         return subject.forbidden(f"the credentials of {subject.asking} have expired ({code})", _RENEW, code)
+    if code in _SKEWED:
+        return subject.forbidden(f"AWS finds the time of the request wrong ({told})", _CLOCK, code)
     if code in _UNKNOWN_KEYS:
-        return subject.forbidden(f"AWS does not accept the keys of {subject.asking} ({said})", _KEYS, code)
+        return subject.forbidden(f"AWS does not accept the keys of {subject.asking} ({told})", _KEYS, code)
     if code in _DENIED:
-        return _denied(subject, said, operation, code)
+        return _denied(subject, told, operation, code)
     if code in _LATER or status >= 500:
-        return subject.unavailable(f"AWS cannot now ({said})", "Try again in a minute.", code)
+        return subject.unavailable(f"AWS cannot now ({told})", "Try again in a minute.", code)
     if status in (401, 403):
-        return _denied(subject, said, operation, code)
-    return subject.wrong(f"AWS refused {operation} ({said})", "Correct the stanza, or what it names.")
+        return _denied(subject, told, operation, code)
+    return subject.wrong(f"AWS refused {operation} ({told})", "Correct the stanza, or what it names.")
 
 
 _RENEW = 'Renew them ("aws sso login", or new keys in the environment or the profile), then run again.'
-_KEYS = "Check the keys that the environment or the profile holds, and AWS_SESSION_TOKEN where they need one."
+_KEYS = (
+    "Check the keys that the environment or the profile holds, and AWS_SESSION_TOKEN where they need one; and this machine's "
+    "clock, by which requests are signed."
+)
+_CLOCK = "Set this machine's clock (date -u, chronyc tracking): requests are signed with the time, and taken for minutes only."
 
 
 def _said(code: str, message: str) -> str:
     """What the service said, on one line."""
-    return f"{code}: {' '.join(message.split())}".rstrip(".: ")
+    return said(" ".join(f"{code}: {message}".split()))
 
 
 def _not_there(subject: Subject, code: str) -> MissingSettingError:
@@ -151,12 +159,12 @@ def _not_there(subject: Subject, code: str) -> MissingSettingError:
     )
 
 
-def _denied(subject: Subject, said: str, operation: str, code: str) -> ForbiddenError:
+def _denied(subject: Subject, told: str, operation: str, code: str) -> ForbiddenError:
     name = subject.action.partition(":")[2]
     action = subject.action if operation == name else f"sts:{operation}"
     key = " (and kms:Decrypt, where a key of your own encrypts it)" if name == "GetSecretValue" else ""
     return subject.forbidden(
-        f"AWS refused {subject.asking} ({said})",
+        f"AWS refused {subject.asking} ({told})",
         f"Allow {action} on it{key}, or use other credentials.",
         code,
     )

@@ -371,7 +371,7 @@ def _line(label: str, text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    from hop_archive.payloads import harmless
+    from hop_archive.wording import harmless
 
     return harmless(text)
 

@@ -16,8 +16,7 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, duration, size, table
 from hop_archive.cli.parts import catalog_of, store_of
-from hop_archive.payloads import harmless
-from hop_archive.wording import counted
+from hop_archive.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog

@@ -15,8 +15,7 @@ from hop_archive.cli.findings import chosen_kinds
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.verify import as_object, line
-from hop_archive.payloads import harmless
-from hop_archive.wording import counted
+from hop_archive.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.mending import Means

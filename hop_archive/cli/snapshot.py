@@ -13,8 +13,7 @@ from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import moment, table
 from hop_archive.cli.parts import catalog_of
 from hop_archive.errors import MissingSettingError
-from hop_archive.payloads import harmless
-from hop_archive.wording import counted
+from hop_archive.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.catalog.snapshots_protocol import Snapshot

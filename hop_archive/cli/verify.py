@@ -19,8 +19,7 @@ from hop_archive.cli.output import count, size
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.selection import selection_options
 from hop_archive.errors import ConfigurationError, HopArchiveError
-from hop_archive.payloads import harmless
-from hop_archive.wording import counted
+from hop_archive.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.findings import Trouble

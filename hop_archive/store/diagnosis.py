@@ -7,9 +7,12 @@ listing of one key, and its answer is translated by code. boto3 is imported only
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from hop_archive.errors import (
     ConfigurationError,
@@ -17,7 +20,9 @@ from hop_archive.errors import (
     HopArchiveError,
     MissingSettingError,
     UnavailableError,
+    UnsupportedError,
 )
+from hop_archive.wording import said
 
 PROBE_TIMEOUT_S = 3.0
 
@@ -30,6 +35,13 @@ _CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"
 """What AWS answers with status 400; with 401 and 403 the status says it."""
 
 _FORBIDDEN_STATUSES = frozenset({401, 403})
+_CLOCK = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"})
+
+_CANNOT_STATUS = 501
+_STATUS = re.compile(r"status code: (\d{3})")
+_ELEMENT = re.compile(r"<(Code|Message)>([^<]*)")
+_MOST_QUOTED = 20_000
+"""Of obstore's text, which quotes the whole body twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,62 @@ class Place:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service said when it refused, as obstore quotes it.
+
+    obstore 0.12 has no attributes for these: its text has the status, and then the body as it came.
+
+    Attributes:
+        status: HTTP status; 0 where there was no answer.
+        code: S3's code; empty where the body had none.
+        text: For messages: one line, harmless, cut.
+    """
+
+    status: int
+    code: str
+    text: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Answer:
+        """Read what obstore quotes."""
+        quoted = str(error)[:_MOST_QUOTED].partition("\n\nDebug source:")[0]
+        status = _STATUS.search(quoted)
+        element = dict(_ELEMENT.findall(quoted))
+        code = said(element.get("Code", ""))
+        if status is None:
+            return cls(0, code, said(quoted.removeprefix("Generic S3 error: ")))
+        body = said(f"{code}: {element['Message']}") if "Message" in element else said(quoted[status.end() :])
+        return cls(int(status[1]), code, f"status {status[1]}, {body}")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether asking again is of no use: the service does not know what was asked of it."""
+        return self.status == _CANNOT_STATUS or self.code == "NotImplemented"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the credentials are why."""
+        return self.code in _CREDENTIALS or self.status in _FORBIDDEN_STATUSES
+
+
+def by_answer(place: Place, error: BaseException) -> HopArchiveError:
+    """Return the error for what obstore raised, where the service, asked again, finds nothing wrong."""
+    answer = Answer.of(error)
+    if answer.is_final:
+        return UnsupportedError(
+            f"{place} does not know what was asked of it: {answer.text}.",
+            remedy="The archive creates objects only where none stands (If-None-Match: *, S3's conditional writes); use a "
+            "server, or a release of it, that can.",
+            **place.facts,
+        )
+    if answer.is_refusal or isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        denied = answer.status in _FORBIDDEN_STATUSES and answer.code not in _CLOCK
+        allowed = "; it may be listed with these credentials, but not more" if denied else ""
+        return forbidden(place, answer.text + allowed, answer.code)
+    return unavailable(place, f"{answer.text}; asked again, it answers")
+
+
 def diagnose(
     place: Place, client: Callable[[], Any], again: Callable[[Any], Any] | None = None
 ) -> HopArchiveError | None:
@@ -92,11 +160,11 @@ def diagnose(
     except boto.ClientError as error:
         return _refusal(place, error.response)
     except boto.ParamValidationError as error:
-        return ConfigurationError(f"{place}: {error}", **place.facts)
+        return ConfigurationError(f"{place}: {said(' '.join(str(error).split()))}.", **place.facts)
     except no_credentials as error:
         return without_credentials(place, error)
     except boto.BotoCoreError as error:
-        return unavailable(place, f"{error}")
+        return unavailable(place, said(error))
     return None
 
 
@@ -107,7 +175,7 @@ def without_credentials(place: Place, error: Exception) -> ForbiddenError:
     # The text of this one has what a credential process wrote to its error output: nobody knows what that is.
     if isinstance(error, CredentialRetrievalError):
         return forbidden(place, f"no credentials: {error.kwargs.get('provider', 'the chain')} gave none")
-    return forbidden(place, f"no credentials: {error}")
+    return forbidden(place, f"no credentials: {said(error)}")
 
 
 def unavailable(place: Place, found: str) -> UnavailableError:
@@ -123,11 +191,20 @@ def forbidden(place: Place, found: str, code: str = "") -> ForbiddenError:
     """Return the error for credentials that are missing, wrong, expired or not allowed to."""
     return ForbiddenError(
         f"{place} refused: {found.rstrip('.')}.",
-        remedy="Check the keys that the stanza names, or, when it names none, what the default AWS chain finds "
-        "(profile, environment, role), and that they may list, read and write this bucket.",
+        remedy=_SET_CLOCK if code in _CLOCK else _CHECK_KEYS,
         code=code,
         **place.facts,
     )
+
+
+_CHECK_KEYS = (
+    "Check the keys that the stanza names, or, when it names none, what the default AWS chain finds "
+    "(profile, environment, role), and that they may list, read and write this bucket."
+)
+_SET_CLOCK = (
+    "Set this machine's clock, or the server's (date -u, chronyc tracking): requests are signed with the time, and are taken "
+    "for some minutes only."
+)
 
 
 def _without_redirects(client: Any) -> Any:
@@ -144,8 +221,8 @@ def _without_redirects(client: Any) -> Any:
 
 
 def _refusal(place: Place, answer: Any) -> HopArchiveError:
-    code = str(answer.get("Error", {}).get("Code", ""))
-    said = f"{code}: {answer.get('Error', {}).get('Message', '')}"
+    code = said(answer.get("Error", {}).get("Code", ""))
+    told = said(f"{code}: {answer.get('Error', {}).get('Message', '')}")
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _NO_BUCKET:
         return MissingSettingError(
@@ -156,13 +233,13 @@ def _refusal(place: Place, answer: Any) -> HopArchiveError:
     if code in _REGION or status in _REDIRECTS:
         return _elsewhere(place, answer, code)
     if code in _CREDENTIALS or status in _FORBIDDEN_STATUSES:
-        return forbidden(place, said, code)
-    return unavailable(place, f"status {status}, {said}")
+        return forbidden(place, told, code)
+    return unavailable(place, f"status {status}, {told}")
 
 
 def _elsewhere(place: Place, answer: Any, code: str) -> MissingSettingError:
     named = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
-    region = named or answer.get("Error", {}).get("Region", "")
+    region = said(named or answer.get("Error", {}).get("Region", ""))
     return MissingSettingError(
         f"{place}: the bucket is elsewhere (the service said {code}{f': {region}' if region else ''}).",
         remedy="Correct the stanza's region or endpoint.",

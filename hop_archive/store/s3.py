@@ -31,11 +31,15 @@ from hop_archive.errors import (
     ForbiddenError,
     HopArchiveError,
     ObjectMissingError,
+    is_panic,
 )
-from hop_archive.store.ahead import Answer, ReadAhead, pages_ahead
+from hop_archive.store.ahead import Answer as Fetched
+from hop_archive.store.ahead import ReadAhead, pages_ahead
 from hop_archive.store.diagnosis import (
     PROBE_TIMEOUT_S,
+    Answer,
     Place,
+    by_answer,
     diagnose,
     forbidden,
     unavailable,
@@ -45,6 +49,7 @@ from hop_archive.store.keys import is_legal, legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
 from hop_archive.store.s3_condition import ask_condition
 from hop_archive.store.spans import Span, cut, spans
+from hop_archive.wording import said
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -78,7 +83,8 @@ class S3Store:
         endpoint: ``http(s)://host:port``; empty: AWS.
         region: Region that requests are signed for; empty: ``us-east-1``.
         prefix: Stands before each key, with a ``/`` between.
-        access_key: None: the default AWS chain (profile, environment, task or instance role), renewed as it expires.
+        access_key: None: the default AWS chain (profile, environment, task or instance role), renewed as it expires, and
+            gone through anew when the keys that it gave are refused.
         secret_key: Goes with ``access_key``.
         profile: Without keys: the profile that supplies them; empty: the default chain says which, if any.
         concurrency: Bound on puts in flight, and likewise on gets.
@@ -114,6 +120,7 @@ class S3Store:
         self._retry_s = retry_s
         self._lock = threading.Lock()
         self._opened: Client | None = None
+        self._unsendable: HopArchiveError | None = None
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     @property
@@ -140,6 +147,14 @@ class S3Store:
         """
         for new in objects:
             legal(new.key)
+        try:
+            return self._create(objects)
+        except ForbiddenError:
+            return self._create(
+                objects
+            )  # with keys that were asked for anew; what was created is found the same
+
+    def _create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
         todo = deque(enumerate(objects))
         results: dict[int, Created] = {}
         with self._explained(), self._emptied(todo):
@@ -216,6 +231,12 @@ class S3Store:
                 self._opened = self._connect(self._timeout_s, _MANY)
             return self._opened
 
+    def _forget(self, client: Client | None) -> None:
+        """Connect anew from the next call on, if that is the client still. Calls under way keep the one that they have."""
+        with self._lock:
+            if self._opened is client:
+                self._opened = None
+
     def _connect(self, timeout_s: float, retries: int) -> Client:
         # Whatever the stanza says is said here, even where it is the default: obstore takes what is left out from
         # AWS_* variables, and those for an endpoint, a session token or conditional_put would be fatal.
@@ -243,7 +264,7 @@ class S3Store:
                     "base": 2,
                 },
             },
-            credential_provider=self._credentials(),
+            credential_provider=self._sendable(self._credentials()),
         )
 
     def _credentials(self) -> Callable[[], Any]:
@@ -254,6 +275,23 @@ class S3Store:
             }
             return lambda: {**keys, "token": None, "expires_at": None}
         return self._chain()
+
+    def _sendable(self, provider: Callable[[], Any]) -> Callable[[], Any]:
+        """``provider``, but for keys that cannot be sent: obstore 0.12 panics over a line end in one."""
+
+        def checked() -> Any:
+            keys = provider()
+            for name in ("access_key_id", "secret_access_key", "token"):
+                value = keys[name] or ""
+                if value != value.strip() or not value.isprintable():
+                    self._unsendable = forbidden(
+                        self._place, f"{name} holds a line end or a blank, which no key has"
+                    )
+                    raise self._unsendable
+            self._unsendable = None
+            return keys
+
+        return checked
 
     def _chain(self) -> Callable[[], Any]:
         from botocore.exceptions import BotoCoreError
@@ -276,21 +314,40 @@ class S3Store:
     def _explained(self, again: Callable[[Any], Any] | None = None) -> Iterator[None]:
         try:
             yield
-        except _CLIENT_ERRORS as error:
-            raise self._reason(error, again) from error
+        except BaseException as error:
+            if isinstance(error, _CLIENT_ERRORS) or is_panic(error):
+                raise self._reason(error, again) from error
+            raise
 
-    def _reason(self, error: Exception, again: Callable[[Any], Any] | None = None) -> HopArchiveError:
-        """Return what stands behind an error of obstore's, by asking the service again or else by its class."""
-        return diagnose(self._place, self._second_client, again) or self._reason_by_class(error)
+    def _reason(
+        self, error: BaseException, again: Callable[[Any], Any] | None = None, missing: str = ""
+    ) -> HopArchiveError:
+        """Return what stands behind an error of obstore's, by asking the service again or else by what it said.
 
-    def _reason_by_class(self, error: Exception) -> HopArchiveError:
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            return forbidden(self._place, "it may be listed with these credentials, but not more")
+        Where the credentials do, the next call asks for new ones: those may have ended, or others may be valid by now.
+        """
+        if is_panic(error):
+            return unavailable(self._place, f"the client (obstore) failed by itself, {said(error)}")
+        client = self._opened
+        reason = (
+            self._unsendable
+            or diagnose(self._place, self._second_client, again)
+            or self._reason_by_answer(error, missing)
+        )
+        if isinstance(reason, ForbiddenError):
+            self._forget(client)
+        return reason
+
+    def _reason_by_answer(self, error: BaseException, missing: str) -> HopArchiveError:
+        if isinstance(error, FileNotFoundError) and missing:
+            return ObjectMissingError(
+                f"{self._place}: there is no object {missing}.", object_key=missing, bucket=self.bucket
+            )
         if isinstance(error, AlreadyExistsError):
             return unavailable(
                 self._place, "it refused a key as taken, again and again, under which nothing stands"
             )
-        return unavailable(self._place, f"{type(error).__name__}, and now it answers")
+        return by_answer(self._place, error)
 
     def _second_client(self) -> Any:
         from botocore.config import Config
@@ -335,10 +392,10 @@ class S3Store:
             try:
                 if (result := _put(client, path, body)) is not None:
                     return result
-            except GenericError:
+            except GenericError as error:
                 # obstore does not repeat a conditional put that was not answered in time: it can't know what became
                 # of it. We can compare.
-                if time.monotonic() > give_up:
+                if time.monotonic() > give_up or Answer.of(error).is_final:
                     raise
             time.sleep(pause_s)
         obstore.put(client, path, body, mode="create", use_multipart=False)
@@ -346,32 +403,36 @@ class S3Store:
 
     # Fetching
 
-    def _read(self, span: Span, room_bytes: int | None) -> Answer:
+    def _read(self, span: Span, room_bytes: int | None) -> Fetched:
         """Read a span in a thread of the pool; the error waits there for the span's turn, unexplained until then."""
         client, path = self._client(), self._prefix + legal(span.key)
         try:
-            return self._read_patiently(client, path, span, room_bytes)
-        except _CLIENT_ERRORS as error:
-            raise _ReadError(span.key) from error
+            try:
+                return self._read_patiently(client, path, span, room_bytes)
+            except (PermissionDeniedError, UnauthenticatedError):
+                self._forget(client)
+                return self._read_patiently(self._client(), path, span, room_bytes)
+        except BaseException as error:
+            if isinstance(error, _CLIENT_ERRORS) or is_panic(error):
+                raise _ReadError(span.key) from error
+            raise
 
-    def _read_patiently(self, client: Client, path: str, span: Span, room_bytes: int | None) -> Answer:
+    def _read_patiently(self, client: Client, path: str, span: Span, room_bytes: int | None) -> Fetched:
+        began = time.monotonic()
         try:
             return _get(client, path, span, room_bytes)
         except GenericError:
             # A range wholly behind the object's end, or a connection that broke within the body.
             if span.stop is not None and obstore.head(client, path)["size"] <= span.start:
-                return Answer(memoryview(b""), 0)
+                return Fetched(memoryview(b""), 0)
+            if time.monotonic() - began > self._retry_s / 2:
+                raise  # obstore has been patient enough: one body in pieces is asked for again until then
             return _get(client, path, span, room_bytes)
 
     def _why_unread(self, failed: _ReadError) -> HopArchiveError:
         error = failed.__cause__
-        assert isinstance(error, Exception)
-        found = diagnose(self._place, self._second_client)
-        if isinstance(error, FileNotFoundError) and found is None:
-            return ObjectMissingError(
-                f"{self._place}: there is no object {failed.key}.", object_key=failed.key, bucket=self.bucket
-            )
-        return found or self._reason_by_class(error)
+        assert error is not None
+        return self._reason(error, missing=failed.key)
 
     # Listing
 
@@ -462,22 +523,22 @@ def _compare(client: Client, path: str, body: bytes) -> Created | None:
         return None
 
 
-def _get(client: Client, path: str, span: Span, room_bytes: int | None) -> Answer:
+def _get(client: Client, path: str, span: Span, room_bytes: int | None) -> Fetched:
     if span.stop is None:
         return _get_whole(client, path, span, room_bytes)
     if span.start == span.stop:
         obstore.head(client, path)  # S3 knows no empty range; a missing object is an error all the same
-        return Answer(memoryview(b""), 0)
+        return Fetched(memoryview(b""), 0)
     data = memoryview(obstore.get_range(client, path, start=span.start, end=span.stop))
-    return Answer(data, len(data))
+    return Fetched(data, len(data))
 
 
-def _get_whole(client: Client, path: str, span: Span, room_bytes: int | None) -> Answer:
+def _get_whole(client: Client, path: str, span: Span, room_bytes: int | None) -> Fetched:
     found = obstore.get(client, path)
     size_bytes = found.meta["size"]
     if room_bytes is not None and size_bytes > room_bytes:
-        return Answer(None, size_bytes)
-    return Answer(memoryview(found.bytes())[span.start :], size_bytes)
+        return Fetched(None, size_bytes)
+    return Fetched(memoryview(found.bytes())[span.start :], size_bytes)
 
 
 def _lower_bound(folder: str, prefix: str, start_after: str) -> str | None:

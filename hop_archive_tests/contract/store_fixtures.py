@@ -311,10 +311,21 @@ def silent_server() -> Iterator[str]:
 
 @dataclass
 class ScriptedServer:
-    """Answers each method with a given status and S3 error code, in turn; the last for ever."""
+    """Answers each method with a given status and S3 error code, in turn; the last for ever.
+
+    Attributes:
+        script: The answers, by method.
+        says: The message of each error.
+        cuts: Whether the connection ends in the middle of each body of an object.
+        asked: The methods.
+        ranges: What part each GET of an object asked for; None for all of it.
+    """
 
     script: dict[str, list[tuple[int, str]]]
+    says: str = "on order"
+    cuts: bool = False
     asked: list[str] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
 
     @contextmanager
     def run(self) -> Iterator[str]:
@@ -345,8 +356,14 @@ def _handler(script: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             # A HEAD is a question of boto3's or obstore's own; what counts is what GET would say.
             status, code = script.answer("GET" if self.command == "HEAD" else self.command)
             body = _BODIES.get(
-                status, f"<Error><Code>{code}</Code><Message>on order</Message></Error>"
+                status, f"<Error><Code>{code}</Code><Message>{script.says}</Message></Error>"
             ).encode()
+            of_an_object = self.command == "GET" and "list-type" not in self.path
+            if of_an_object:
+                script.ranges.append(self.headers.get("range"))
+            if script.cuts and of_an_object:
+                self._cut_off(body, self.headers.get("range"))
+                return
             self.send_response(status)
             self.send_header("content-type", "application/xml")
             self.send_header("etag", '"0"')
@@ -357,6 +374,17 @@ def _handler(script: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
+
+        def _cut_off(self, body: bytes, asked: str | None) -> None:
+            start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+            self.send_response(206 if asked else 200)
+            self.send_header("etag", '"0"')
+            self.send_header("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT")
+            self.send_header("content-range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("content-length", str(len(body) - start))
+            self.end_headers()
+            self.wfile.write(body[start : start + 1] if start < len(body) // 2 else b"")
+            self.close_connection = True
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815 - http.server's names
 

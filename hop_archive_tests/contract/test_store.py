@@ -29,6 +29,7 @@ from hop_archive.errors import (
     MissingSettingError,
     ObjectMissingError,
     UnavailableError,
+    UnsupportedError,
 )
 from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.store.ahead import FIRST_ROOM_BYTES, Answer, ReadAhead
@@ -796,6 +797,7 @@ ANSWERS = [
     (403, "AccessDenied", ForbiddenError),
     (403, "RequestTimeTooSkewed", ForbiddenError),
     (400, "ExpiredToken", ForbiddenError),
+    (400, "BadDigest", UnavailableError),
     (401, "Unauthorized", ForbiddenError),
     (404, "NoSuchBucket", MissingSettingError),
     (400, "AuthorizationHeaderMalformed", MissingSettingError),
@@ -812,6 +814,80 @@ def test_each_refusal_is_the_error_of_who_must_act(
     server = ScriptedServer({method: [(status, code)] for method in ("GET", "PUT", "POST", "DELETE")})
     with server.run() as endpoint, pytest.raises(error, match="s3-test"):
         verb(s3.store(endpoint=endpoint, retry_s=0.2, deleting_allowed=True))
+
+
+def test_what_the_service_said_is_told_harmless_and_cut(s3: S3Server) -> None:
+    says = f"\x1b]0;owned\x07 the digest differs {'again and ' * 500}\nand a second line"
+    server = ScriptedServer({"PUT": [(400, "BadDigest")], "GET": [(200, "")]}, says)
+    with server.run() as endpoint, pytest.raises(UnavailableError, match="status 400, BadDigest") as caught:
+        create(s3.store(endpoint=endpoint, retry_s=0.1), key=b"x")
+    told = str(caught.value)
+    assert told.isprintable()
+    assert r"\x1b]0;owned\x07 the digest differs" in told
+    assert len(told) < 1_000
+    assert "second line" not in told
+
+
+def test_a_server_that_knows_no_conditional_puts_is_told_at_once_what_it_lacks(s3: S3Server) -> None:
+    server = ScriptedServer({"PUT": [(501, "NotImplemented")], "GET": [(200, "")]})
+    with server.run() as endpoint, pytest.raises(UnsupportedError, match="If-None-Match") as caught:
+        create(s3.store(endpoint=endpoint, retry_s=0.1), key=b"x")
+    assert "status 501, NotImplemented: on order" in str(caught.value)
+
+
+def test_a_body_that_is_always_cut_off_is_not_asked_for_twice_as_long_as_patience_lasts(s3: S3Server) -> None:
+    server = ScriptedServer({"GET": [(200, "")]}, cuts=True)
+    with server.run() as endpoint, pytest.raises(UnavailableError, match="body error"):
+        read(s3.store(endpoint=endpoint, retry_s=1), "key")
+    assert server.ranges.count(None) == 1
+
+
+def test_one_refusal_of_a_put_is_not_believed(s3: S3Server) -> None:
+    server = ScriptedServer({"PUT": [(403, "AccessDenied"), (200, "")], "GET": [(200, "")]})
+    with server.run() as endpoint:
+        assert create(s3.store(endpoint=endpoint), key=b"x") == [NEW]
+
+
+def test_one_refusal_of_a_get_is_not_believed(s3: S3Server) -> None:
+    server = ScriptedServer({"GET": [(403, "AccessDenied"), (200, "")]})
+    with server.run() as endpoint:
+        assert read(s3.store(endpoint=endpoint), "key").startswith(b"<ListBucketResult>")
+
+
+@pytest.mark.parametrize("listed", [(200, ""), (403, "RequestTimeTooSkewed")])
+def test_who_has_a_skewed_clock_is_told_to_look_at_that_and_not_at_the_keys(
+    s3: S3Server, listed: tuple[int, str]
+) -> None:
+    server = ScriptedServer({"PUT": [(403, "RequestTimeTooSkewed")], "GET": [listed]})
+    with server.run() as endpoint, pytest.raises(ForbiddenError, match="clock") as caught:
+        create(s3.store(endpoint=endpoint), key=b"x")
+    assert "keys" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["stanza", "environment"])
+def test_a_key_with_a_line_end_is_told_before_the_client_panics(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ("anyone\n", "unseen-secret") if place == "stanza" else (None, None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "unseen-secret")
+    store = S3Store(
+        "s3-test", bucket="bucket", endpoint="http://127.0.0.1:1", access_key=keys[0], secret_key=keys[1]
+    )
+    for verb in ("check", "create", "fetch", "listing"):
+        with pytest.raises(ForbiddenError, match="access_key_id holds a line end") as caught:
+            VERBS[verb](store)
+        assert "unseen-secret" not in str(caught.value)
+
+
+def test_a_panic_of_the_client_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hop_archive.store.s3.S3Store._sendable", lambda self, provider: provider)
+    store = S3Store(
+        "s3-test", bucket="bucket", endpoint="http://127.0.0.1:1", access_key="anyone\n", secret_key="any"
+    )
+    for verb in ("check", "create", "fetch", "listing", "listing of a topic"):
+        with pytest.raises(UnavailableError, match=r"obstore.*InvalidHeaderValue"):
+            VERBS[verb](store)
 
 
 def test_a_bucket_in_another_region_is_told_with_the_region(s3: S3Server) -> None:

@@ -339,6 +339,7 @@ REFUSALS: list[tuple[str, int, type[HopArchiveError], str]] = [
     ("DBInstanceNotFound", 404, MissingSettingError, "there is none in the account of the default AWS chain"),
     ("ExpiredTokenException", 400, ForbiddenError, "have expired"),
     ("ExpiredToken", 403, ForbiddenError, "have expired"),
+    ("RequestTimeTooSkewed", 403, ForbiddenError, "this machine's clock"),
     ("UnrecognizedClientException", 400, ForbiddenError, "AWS does not accept the keys"),
     ("InvalidClientTokenId", 403, ForbiddenError, "AWS does not accept the keys"),
     ("AccessDeniedException", 400, ForbiddenError, "as AWS says it"),

@@ -39,6 +39,7 @@ PURE = {
         "selecting",
         "slices",
         "topics",
+        "wording",
     )
 } | {"hop_archive.catalog.records"}
 ADAPTERS = ("hop_archive.catalog", "hop_archive.source", "hop_archive.store")

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hop_archive.local.samples import samples
-from hop_archive.payloads import Kind, Shown, harmless, show, text_of
+from hop_archive.payloads import Kind, Shown, show, text_of
+from hop_archive.wording import harmless
 
 KINDS = {
     "voevent": Kind.XML,
