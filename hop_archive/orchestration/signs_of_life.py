@@ -35,6 +35,9 @@ _PATIENCE_S = 60.0
 _BEATS = 6
 """So many signs in the time after which a run without one is dead: some may fail, or be late on a busy machine."""
 
+_LAST_S = 10.0
+"""How long a run that has ended waits for its last sign to go; dead_runs deletes it otherwise."""
+
 _STARTING_IS_SLOWER = 10
 """So many times as long may a run take that has not begun: a pod waits for its node and its image."""
 
@@ -68,7 +71,7 @@ def signs_of_life(instance: dg.DagsterInstance, run_id: str, every_s: float) -> 
         yield
     finally:
         over.set()
-        thread.join(every_s)
+        thread.join(_LAST_S)
 
 
 def _show(instance: dg.DagsterInstance, run_id: str, every_s: float, over: threading.Event) -> None:
