@@ -22,7 +22,11 @@ from hop_archive.errors import CorruptError
 from hop_archive.identity import ID_HEADER, client_uuid
 from hop_archive.message import CLOCKS, Header, Message, TimestampType
 
-_MALFORMED = (InvalidBSON, AttributeError, KeyError, OverflowError, TypeError, ValueError)
+_MALFORMED = (InvalidBSON, AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What bson and the functions below raise. Nothing is made of a value before its type is known: ``bytes(2**40)`` is no
+error of any kind, but a terabyte of zeros."""
+
+_DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +109,14 @@ def decode_content(data: bytes) -> Content:
     """
     try:
         fields = bson.decode(data)
-        metadata, notes = fields["metadata"], fields["annotations"]
+        metadata, notes = _part(fields, "metadata"), _part(fields, "annotations")
         return Content(
             _bytes(metadata["key"]),
             _bytes(fields["message"]),
-            tuple([(_text(name), _bytes(value)) for name, value in metadata["headers"]]),
-            uuid.UUID(notes["con_text_uuid"]),
-            bool(notes["con_is_client_uuid"]),
-            bytes(notes.get("digest", b"")),
+            _headers(metadata["headers"]),
+            uuid.UUID(_text(notes["con_text_uuid"])),
+            _flag(notes["con_is_client_uuid"]),
+            _digest(notes.get("digest", b"")),
         )
     except _MALFORMED as error:
         raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
@@ -150,24 +154,33 @@ def decode_statement(data: bytes) -> Statement:
     """
     try:
         fields = bson.decode(data)
-        metadata, notes = fields["metadata"], fields["annotations"]
-        own = notes["con_text_uuid"]
-        headers = tuple([(_text(name), _bytes(value)) for name, value in metadata["headers"]])
+        metadata, notes = _part(fields, "metadata"), _part(fields, "annotations")
+        own = _text(notes["con_text_uuid"])
+        place, noted = _PLACE(metadata), _NOTED(notes)
+        if tuple(map(type, place)) != _PLACE_TYPES or tuple(map(type, noted)) != _NOTED_TYPES:
+            raise TypeError("a field is not of the type that we write")
         return Statement(
-            (metadata["topic"], metadata["partition"], metadata["offset"], metadata["timestamp"]),
+            place,
             own,
-            notes["digest"],
-            _NOTED(notes),
+            _digest(notes["digest"]),
+            noted,
             "suppressed" in notes,
             _bytes(metadata["key"]),
             _bytes(fields["message"]),
-            _received(headers, bytes.fromhex(own.replace("-", "")), bool(notes["con_is_client_uuid"])),
+            _received(
+                _headers(metadata["headers"]),
+                bytes.fromhex(own.replace("-", "")),
+                _flag(notes["con_is_client_uuid"]),
+            ),
         )
     except _MALFORMED as error:
         raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
 
 
+_PLACE = itemgetter("topic", "partition", "offset", "timestamp")
+_PLACE_TYPES = (str, int, Int64, Int64)
 _NOTED = itemgetter(*Annotations._fields)
+_NOTED_TYPES = tuple(map(type, Annotations()))
 
 
 def decode(data: bytes) -> Document:
@@ -241,53 +254,109 @@ def _annotations(document: Document) -> dict[str, Any]:
 
 
 def _document(fields: dict[str, Any]) -> Document:
-    notes = fields["annotations"]
-    own = uuid.UUID(notes["con_text_uuid"])
-    is_client_uuid = bool(notes["con_is_client_uuid"])
+    notes = _part(fields, "annotations")
+    own = uuid.UUID(_text(notes["con_text_uuid"]))
+    is_client_uuid = _flag(notes["con_is_client_uuid"])
     return Document(
         message=_message(fields, own, is_client_uuid),
         uuid=own,
         is_client_uuid=is_client_uuid,
-        digest=bytes(notes.get("digest", b"")),
-        message_crc32=int(notes["con_message_crc32"]),
-        annotations=Annotations(**{name: notes[name] for name in Annotations._fields if name in notes}),
-        suppressed=_text(notes.get("suppressed", "")),
+        digest=_digest(notes.get("digest", b"")),
+        message_crc32=_whole(notes["con_message_crc32"], 0, 2**32 - 1),
+        annotations=_described(notes),
+        suppressed=_storable(notes.get("suppressed", "")),
     )
+
+
+def _described(notes: dict[str, Any]) -> Annotations:
+    default = Annotations()
+    public, direct, *texts = (notes.get(name, getattr(default, name)) for name in Annotations._fields)
+    return Annotations(_flag(public), _flag(direct), *map(_storable, texts))
 
 
 def _message(fields: dict[str, Any], own: uuid.UUID, is_client_uuid: bool) -> Message:
-    metadata = fields["metadata"]
-    headers = tuple((_text(name), _bytes(value)) for name, value in metadata["headers"])
-    headers = _received(headers, own.bytes, is_client_uuid)
+    metadata = _part(fields, "metadata")
+    epoch = metadata.get("leader_epoch")
     return Message(
-        topic=_text(metadata["topic"]),
-        partition=metadata.get("partition", -1),
-        offset=int(metadata.get("offset", -1)),
-        timestamp_ms=int(metadata["timestamp"]),
-        timestamp_type=CLOCKS[metadata.get("timestamp_type", TimestampType.CREATE)],
+        topic=_storable(metadata["topic"]),
+        partition=_whole(metadata.get("partition", -1), -1, 2**31 - 1),
+        offset=_whole(metadata.get("offset", -1), -1),
+        timestamp_ms=_whole(metadata["timestamp"]),
+        timestamp_type=CLOCKS[_whole(metadata.get("timestamp_type", TimestampType.CREATE))],
         key=_bytes(metadata["key"]),
         value=_bytes(fields["message"]),
-        headers=headers,
-        leader_epoch=metadata.get("leader_epoch"),
+        headers=_received(_headers(metadata["headers"]), own.bytes, is_client_uuid),
+        leader_epoch=None if epoch is None else _whole(epoch, -1, 2**31 - 1),
     )
 
 
+# --- types, looked at before a value is used; BSON's own integers are of at most 64 bits
+
+
+def _part(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    found = fields[name]
+    if type(found) is dict:
+        return found
+    raise _unlike("fields", found)
+
+
 def _bytes(value: object) -> bytes | None:
-    if value is None or isinstance(value, bytes):
+    if value is None or type(value) is bytes:
         return value
-    raise TypeError(f"wanted bytes or null, found {type(value).__name__}")
+    if isinstance(value, bytes):  # of another subtype of BSON's, which we never write
+        return bytes(value)
+    raise _unlike("bytes or null", value)
+
+
+def _digest(value: object) -> bytes:
+    found = _bytes(value)
+    if found is not None and len(found) in (0, _DIGEST_BYTES):
+        return found
+    raise ValueError(f"wanted a digest of {_DIGEST_BYTES} bytes")
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _unlike("true or false", value)
+
+
+def _whole(value: object, least: int = -(2**63), most: int = 2**63 - 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _unlike("a whole number", value)
+    if not least <= value <= most:
+        raise ValueError(f"wanted a number from {least} to {most}, found {value}")
+    return int(value)  # not BSON's own class for those of 64 bits
+
+
+def _text(value: object) -> str:
+    if type(value) is str:
+        return value
+    raise _unlike("text", value)
+
+
+def _storable(value: object) -> str:
+    """Text that a catalog can hold: without U+0000."""
+    text = _text(value)
+    if "\x00" in text:
+        raise ValueError("wanted text without NUL")
+    return text
+
+
+def _headers(value: object) -> tuple[Header, ...]:
+    if type(value) is not list:
+        raise _unlike("a list of headers", value)
+    return tuple([(_text(name), _bytes(content)) for name, content in value])
+
+
+def _unlike(wanted: str, found: object) -> TypeError:
+    return TypeError(f"wanted {wanted}, found {type(found).__name__}")
 
 
 def _received(headers: tuple[Header, ...], own: bytes, is_client_uuid: bool) -> tuple[Header, ...]:
     """Stored headers without the ``_id`` that the archive made, if it made one."""
     is_made = not is_client_uuid and headers[-1:] == ((ID_HEADER, own),)
     return headers[:-1] if is_made else headers
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"wanted text, found {type(value).__name__}")
 
 
 _CYCLE_YEARS = 400

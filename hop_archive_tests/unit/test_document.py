@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 import uuid
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import bson
 import pytest
+from bson import Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.binary import Binary
 from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +23,8 @@ from hop_archive.document import (
     alternative_key,
     crc32,
     decode,
+    decode_content,
+    decode_statement,
     encode,
     object_key,
     segment_key,
@@ -354,6 +360,106 @@ def test_a_damaged_document_is_read_or_corrupt_and_nothing_worse(place: int, byt
 def test_a_field_of_the_wrong_kind_is_corrupt(part: str | None, name: str, value: object) -> None:
     found = fields(archived(FULL))
     (found[part] if part else found)[name] = value
+    with pytest.raises(CorruptError):
+        decode(bson.encode(found))
+
+
+bson_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.floats(),
+        st.integers(LEAST_INT64, GREATEST_INT64).map(Int64),
+        st.sampled_from([Int64(2**50), Int64(GREATEST_INT64), Int64(-1), -1, 0, 1, 16]),
+        st.text(max_size=8),
+        st.sampled_from([str(OWN), "", "ab", "\x00"]),
+        st.binary(max_size=20),
+        st.builds(Binary, st.binary(max_size=16), st.integers(0, 255).filter(lambda n: n not in (2, 3, 4))),
+        st.builds(Decimal128, st.decimals(allow_nan=True).map(str).filter(lambda text: len(text) < 20)),
+        st.builds(ObjectId, st.binary(min_size=12, max_size=12)),
+        st.builds(Code, st.text("ab", max_size=4)),
+        st.builds(Regex, st.just("a[")),
+        st.builds(Timestamp, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+        st.sampled_from([MinKey(), MaxKey()]),
+        st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(9999, 12, 31)),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["$ref", "$id", "ab", "name", "con_text_uuid"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+places_in_documents = st.sampled_from(
+    [
+        *((part,) for part in ("message", "metadata", "annotations")),
+        *(("metadata", name) for name in fields(archived(FULL))["metadata"]),
+        *(("annotations", name) for name in (*fields(archived(FULL))["annotations"], "suppressed")),
+    ]
+)
+
+
+@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+@given(st.dictionaries(places_in_documents, bson_values, min_size=1, max_size=3))
+def test_fields_of_any_types_are_a_document_or_corrupt_and_nothing_worse(
+    decoder: Callable[[bytes], object], changes: dict[tuple[str, ...], object]
+) -> None:
+    found = fields(archived(FULL))
+    for (*parents, name), value in sorted(changes.items(), reverse=True):
+        inside = found[parents[0]] if parents else found
+        inside[name] = value
+    data = bson.encode(found)
+    try:
+        document = decoder(data)
+    except CorruptError:
+        return
+    if isinstance(document, Document):
+        assert decode(encode(document)) == document
+
+
+@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+@pytest.mark.parametrize(
+    "value", [Int64(GREATEST_INT64), Int64(2**50), 16, True, [1] * 16, "x" * 16, b"short"]
+)
+def test_a_digest_that_is_no_16_bytes_is_corrupt_and_nothing_is_made_of_it(
+    decoder: Callable[[bytes], object], value: object
+) -> None:
+    found = fields(archived(FULL))
+    found["annotations"]["digest"] = value
+    with pytest.raises(CorruptError):
+        decoder(bson.encode(found))
+
+
+@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+def test_parts_within_parts_beyond_all_measure_are_corrupt(decoder: Callable[[bytes], object]) -> None:
+    depth = 20_000
+    sizes = (5 + 8 * n for n in range(depth, 0, -1))
+    heads = b"".join(size.to_bytes(4, "little") + b"\x03a\x00" for size in sizes)
+    with pytest.raises(CorruptError):
+        decoder(heads + b"\x05\x00\x00\x00\x00" + bytes(depth))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("metadata", "partition", 2**31),
+        ("metadata", "partition", "0"),
+        ("metadata", "offset", -2),
+        ("metadata", "offset", 1.0),
+        ("metadata", "timestamp_type", True),
+        ("metadata", "leader_epoch", "7"),
+        ("metadata", "headers", {}),
+        ("metadata", "headers", ""),
+        ("annotations", "con_is_client_uuid", "yes"),
+        ("annotations", "con_message_crc32", -1),
+        ("annotations", "title", 5),
+        ("annotations", "title", "no\x00database holds it"),
+        ("annotations", "public", 1),
+        ("annotations", "suppressed", None),
+    ],
+)
+def test_what_no_row_could_hold_is_corrupt(part: str, name: str, value: object) -> None:
+    found = fields(archived(FULL))
+    found[part][name] = value
     with pytest.raises(CorruptError):
         decode(bson.encode(found))
 
