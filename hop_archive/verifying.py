@@ -24,7 +24,7 @@ from hop_archive.errors import ObjectMissingError
 from hop_archive.fetching import Fetched, fetch_checked, fetch_documents
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
-from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, topic_of, uuid_of
+from hop_archive.objects import OWN_FOLDER, is_own, is_segment_key, side_by_side, topic_of, uuid_of
 from hop_archive.planning import lost, work
 from hop_archive.reporting import inner_holes
 from hop_archive.selecting import Order, Query
@@ -38,6 +38,8 @@ _PATIENCE_S = 6.0
 
 _COUNT_EVERY = 1_000
 """Objects and rows between two looks of whoever shows how far it is."""
+
+_SEGMENTS = "segments/"
 
 GRACE_S = 3600.0
 """Objects younger than this may belong to a batch that is about to be committed."""
@@ -106,12 +108,12 @@ def objects(wanted: Verification) -> Iterator[Trouble]:
     Finds ``missing_object``, ``wrong_size``, ``orphan_object``, ``foreign_object``. Objects outside of the key scheme,
     and those of topics that the catalog does not know, are looked for only where all topics are meant.
     """
-    topics = wanted.topics()
-    for topic in topics:
+    topics = set(wanted.topics())
+    for topic in sorted(topics):
         for segments in (False, True):
-            yield from _objects_of(wanted, topic, segments=segments)
+            yield from _objects_of(wanted, topic, topics, segments=segments)
     if not wanted.query.topics:
-        yield from _elsewhere(wanted, set(topics), wanted.oldest_young_ms())
+        yield from _elsewhere(wanted, topics, wanted.oldest_young_ms())
 
 
 def backup_objects(wanted: Verification) -> Iterator[Trouble]:
@@ -123,9 +125,8 @@ def backup_objects(wanted: Verification) -> Iterator[Trouble]:
     backup = wanted.backup
     assert backup is not None
     for topic, segments in itertools.product(wanted.topics(), (False, True)):
-        prefix = _folder(topic, segments=segments)
         recorded = wanted.catalog.recorded(topic, segments=segments)
-        for record, info in _joined(wanted, recorded, backup.listing(prefix)):
+        for record, info in _joined(wanted, recorded, _listing(backup, topic, segments=segments)):
             if record is not None and (trouble := _compared(record, info)) is not None:
                 yield trouble._replace(bucket=backup.bucket)
 
@@ -137,30 +138,45 @@ def recorded_objects(wanted: Verification, topic: str) -> Iterator[Trouble]:
     """
     for segments in (False, True):
         recorded = wanted.catalog.recorded(topic, segments=segments)
-        for record, info in _joined(
-            wanted, recorded, wanted.store.listing(_folder(topic, segments=segments))
-        ):
+        for record, info in _joined(wanted, recorded, _listing(wanted.store, topic, segments=segments)):
             trouble = None if record is None else _compared(record, info)
             if record is not None and trouble is not None and _still(wanted, record, trouble):
                 yield _with_bucket(trouble, wanted.store.bucket)
 
 
-def _objects_of(wanted: Verification, topic: str, *, segments: bool) -> Iterator[Trouble]:
-    prefix = _folder(topic, segments=segments)
+def _objects_of(
+    wanted: Verification, topic: str, topics: Collection[str], *, segments: bool
+) -> Iterator[Trouble]:
     # Taken before the rows are: what is archived while this goes on is young, however long it takes.
     young_ms = wanted.oldest_young_ms()
     recorded = wanted.catalog.recorded(topic, segments=segments)
-    for record, info in _joined(wanted, recorded, wanted.store.listing(prefix)):
+    for record, info in _joined(wanted, recorded, _listing(wanted.store, topic, segments=segments)):
         if record is not None:
             trouble = _compared(record, info)
             if trouble is not None and _still(wanted, record, trouble):
                 yield _with_bucket(trouble, wanted.store.bucket)
-        elif info is not None and (segments or not is_segment_key(info.key)):
+        elif info is not None and _is_for(info.key, topic, topics, segments=segments):
             yield from _unnamed(wanted, info, young_ms)
 
 
-def _folder(topic: str, *, segments: bool) -> str:
-    return f"segments/{topic}/" if segments else f"{topic}/"
+def _listing(store: Store, topic: str, *, segments: bool) -> Iterator[ObjectInfo]:
+    """What stands in a topic's folder, less what others keep there where the topic is called as their folder is."""
+    found = store.listing(f"segments/{topic}/" if segments else f"{topic}/")
+    if segments or f"{topic}/" not in (_SEGMENTS, OWN_FOLDER):
+        return found
+    return (info for info in found if not (is_own(info.key) or is_segment_key(info.key)))
+
+
+def _is_for(key: str, topic: str, topics: Collection[str], *, segments: bool) -> bool:
+    """Whether this look at a topic is the one to tell of an object that no row of it names.
+
+    Where a topic is called ``segments``, its messages of 2026 stand in the folder of the segments of a topic ``2026``;
+    and what stands beside them, in folders of other topics' segments, is for the looks at those.
+    """
+    of = topic_of(key)
+    if of is None:
+        return segments or f"{topic}/" != _SEGMENTS
+    return of == topic or of not in topics
 
 
 def _joined(
@@ -177,7 +193,7 @@ def _joined(
                 record, info = pair
                 if info is not None and info is not last:  # two rows of one object come with it one by one
                     last = info
-                    objects += not info.key.startswith(OWN_FOLDER)
+                    objects += 1
                 if record is not None:
                     rows += record.rows
                 if objects + rows >= _COUNT_EVERY:
@@ -226,7 +242,7 @@ def _still(wanted: Verification, record: Recorded, trouble: Trouble) -> bool:
 
 
 def _unnamed(wanted: Verification, info: ObjectInfo, young_ms: int) -> Iterator[Trouble]:
-    if info.key.startswith(OWN_FOLDER) or info.modified_ms > young_ms or _is_named_now(wanted, info):
+    if is_own(info.key) or info.modified_ms > young_ms or _is_named_now(wanted, info):
         return
     topic = topic_of(info.key)
     kind = Kind.FOREIGN_OBJECT if topic is None else Kind.ORPHAN_OBJECT
@@ -249,19 +265,23 @@ def _elsewhere(wanted: Verification, topics: set[str], young_ms: int) -> Iterato
         listing, passed = wanted.store.listing(start_after=passed), None
         for info in listing:
             known = _known_folder(info.key, topics)
-            if known is None:
-                wanted.checked.counts["objects"] += not info.key.startswith(OWN_FOLDER)
+            if known is None and topic_of(info.key) not in topics:
+                wanted.checked.counts["objects"] += not is_own(info.key)
                 yield from _unnamed(wanted, info, young_ms)
+            elif known is None:
+                continue  # of a topic called as a folder with much else is: looked at with that topic
             elif info.key < f"{known}~":  # after all that keys of ours may have there
                 passed = f"{known}~"
                 break
 
 
 def _known_folder(key: str, topics: set[str]) -> str | None:
-    first, _, rest = key.partition("/")
-    if first == "segments" and (second := rest.partition("/")[0]) in topics:
-        return f"segments/{second}/"
-    return f"{first}/" if first in topics and "/" in key else None
+    first, slash, rest = key.partition("/")
+    folder = f"{first}{slash}"
+    if folder == _SEGMENTS:
+        second = rest.partition("/")[0]
+        return f"{folder}{second}/" if second in topics else None
+    return folder if first in topics and slash else None
 
 
 # --- catalog -> store, document by document

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hop_archive.catalog.protocol import Catalog, Miscount, Recorded
 from hop_archive.errors import ConfigurationError
-from hop_archive.objects import OWN_FOLDER, is_segment_key, side_by_side, slice_of, topic_of
+from hop_archive.objects import is_segment_key, side_by_side, slice_of, topic_of
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.store.protocol import ObjectInfo, Store
 from hop_archive.topics import matches
+
+_YEAR = re.compile(r"-?\d+")
 
 
 class TopicPlan(NamedTuple):
@@ -49,10 +52,8 @@ def stored_topics(store: Store, patterns: Sequence[str] = ()) -> list[str]:
     Raises:
         ConfigurationError: A pattern means none.
     """
-    found: set[str] = set()
-    for folder in (*_folders(store, ""), *(_folders(store, "segments/"))):
-        if _has_objects(store, folder):
-            found.add(folder)
+    found = {name for name in _folders(store, "") if _has_messages(store, name)}
+    found |= {name for name in _folders(store, "segments/") if _has_segments(store, name)}
     for pattern in patterns:
         if not any(matches(topic, (pattern,)) for topic in found):
             raise ConfigurationError(
@@ -132,7 +133,7 @@ def _folders(store: Store, prefix: str) -> Iterator[str]:
         listing, passed = store.listing(prefix, passed), None
         for info in listing:
             name, slash, _ = info.key.removeprefix(prefix).partition("/")
-            if not slash or f"{name}/" == OWN_FOLDER:
+            if not slash:
                 continue
             if name != seen:
                 yield name
@@ -142,9 +143,15 @@ def _folders(store: Store, prefix: str) -> Iterator[str]:
                 break
 
 
-def _has_objects(store: Store, topic: str) -> bool:
+def _has_messages(store: Store, topic: str) -> bool:
+    """Whether there are documents alone; looked for in years, for a topic may be called as a folder with much else is."""
     return any(
-        _is_of(info.key, topic, segments=segments)
-        for segments in (False, True)
-        for info in store.listing(f"segments/{topic}/" if segments else f"{topic}/")
+        _is_of(info.key, topic, segments=False)
+        for name in _folders(store, f"{topic}/")
+        if _YEAR.fullmatch(name)
+        for info in store.listing(f"{topic}/{name}/")
     )
+
+
+def _has_segments(store: Store, topic: str) -> bool:
+    return any(_is_of(info.key, topic, segments=True) for info in store.listing(f"segments/{topic}/"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ from hop_archive.errors import (
     ObjectMissingError,
     is_panic,
 )
+from hop_archive.objects import OWN_FOLDER
 from hop_archive.store.ahead import Answer as Fetched
 from hop_archive.store.ahead import ReadAhead, pages_ahead
 from hop_archive.store.diagnosis import (
@@ -65,8 +67,10 @@ _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Between attempts to create an object, beyond those that obstore makes by itself."""
 
 _TOPIC_FOLDERS = frozenset({"", "segments/"})
-_OWN_FOLDER = "hop_archive/"
 """Folders whose entries are named after topics; see ``S3Store.listing``."""
+
+_YEAR_OF_OWN_NAME = re.compile(rf"{OWN_FOLDER}-?\d+/")
+"""Messages of a topic that is called as the archive's own folder is."""
 
 _CLIENT_ERRORS = (BaseError, OSError)
 """obstore raises ``FileNotFoundError`` for what is not there, and its own classes otherwise."""
@@ -438,7 +442,8 @@ class S3Store:
 
     def _walk(self, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
         # What the archive keeps for itself has folders of topics at several depths, and few objects.
-        if folder not in _TOPIC_FOLDERS and not folder.startswith(_OWN_FOLDER):
+        is_own = folder.startswith(OWN_FOLDER) and not _YEAR_OF_OWN_NAME.match(folder)
+        if folder not in _TOPIC_FOLDERS and not is_own:
             yield from self._flat(folder, prefix, start_after)
             return
         for key, info in self._entries(folder):

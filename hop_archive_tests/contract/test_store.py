@@ -373,6 +373,21 @@ def test_what_the_archive_keeps_for_itself_is_listed_in_byte_order_too(store: St
     assert [info.key for info in store.listing("hop_archive/quarantine/a.")] == [keys[9]]
 
 
+@pytest.mark.parametrize("topic", ["hop_archive", "segments"])
+def test_messages_of_a_topic_that_is_called_as_a_folder_is_are_listed_beside_what_stands_there(
+    store: Store, topic: str
+) -> None:
+    hours = (0, 11, 1_000_000, -90_000_000, 10**12)
+    keys = [object_key(topic, hour * 3_600_000, uuid.UUID(int=1)) for hour in hours]
+    keys += ["hop_archive/probe", "hop_archive/quarantine/a/x", "hop_archive/snapshots/a/y"]
+    keys += [segment_key(name, 1, 0, 0, 5) for name in ("2026", "1970", "a", "a.b", topic)]
+    store.create([NewObject(key, b"?") for key in keys])
+    assert [info.key for info in store.listing()] == sorted(keys)
+    for start in sorted(keys):
+        beyond = [key for key in sorted(keys) if key > start and key.startswith(f"{topic}/")]
+        assert [info.key for info in store.listing(f"{topic}/", start)] == beyond
+
+
 def test_thousands_of_keys_are_listed_in_byte_order_from_any_on(store: Store) -> None:
     keys = [
         object_key("t", hour * 3_600_000, uuid.UUID(int=hour * 50 + number))
