@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -159,7 +160,8 @@ class StoreShelf:
 
     def fetch(self, path: str, folder: Path) -> Path:
         """A copy in the folder."""
-        copy = folder / path.replace("/", "~")
+        # By a hash: the parts of a path may each be as long as a file's name may be.
+        copy = folder / hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
         copy.write_bytes(next(iter(self._store.fetch([Extent(PREFIX + path)]))))
         return copy
 

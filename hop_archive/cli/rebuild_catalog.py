@@ -16,6 +16,7 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, duration, size, table
 from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.errors import HopArchiveError
 from hop_archive.wording import counted, harmless
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ What documents and their keys do not say, and is therefore not rebuilt:
 A snapshot (hop-archive catalog-snapshot) says all of these: --from-snapshot.
 
 \b
-Ends with 1 where something in the store could not be believed or stands there twice.
+Ends with 1 where something in the store could not be believed or stands there twice. A topic that cannot be rebuilt
+does not stop the others: it is named at the end, with its reason and the exit code of that.
 """
 
 IN_STORE = "store"
@@ -170,12 +172,23 @@ def _rebuild(
         wanted = Rebuild(catalog, store, source, topics, work_dir, _run_id(), notice=notice)
         began = time.monotonic()
         troubles = itertools.chain(_from_snapshot(wanted, snapshot), rebuild(wanted))
-        found = [_told(one, as_json=as_json) for one in troubles]
+        found: list[dict[str, Any]] = []
+        failed: HopArchiveError | None = None
+        try:
+            for one in troubles:
+                found.append(_told(one, as_json=as_json))  # noqa: PERF401 (what came before an error stays)
+        except HopArchiveError as error:
+            if not wanted.failures:
+                raise
+            failed = error
     progress = wanted.progress
     if as_json:
-        click.echo(json.dumps({"done": True, **_numbers(progress), "findings": found}, indent=2))
+        said = {"done": failed is None, "error": None if failed is None else str(failed)}
+        click.echo(json.dumps({**said, **_numbers(progress), "findings": found}, indent=2))
     else:
         click.echo(_summary(progress, time.monotonic() - began))
+    if failed is not None:
+        raise failed
     return len(found)
 
 
@@ -198,7 +211,11 @@ def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Trouble]:
 
     if snapshot is not None:
         shelf = StoreShelf(wanted.store) if str(snapshot) == IN_STORE else FolderShelf(snapshot)
-        yield from take_in(wanted, shelf)
+        try:
+            yield from take_in(wanted, shelf)
+        except HopArchiveError:
+            if not wanted.failures:
+                raise  # else rebuilding goes on with the other topics, and tells of these, too
 
 
 def _run_id() -> str:

@@ -23,6 +23,9 @@ _LEAST_BYTES = 5
 _MOST_ID_BYTES = 256
 """Longer ``_id`` headers than this are not held."""
 
+_NO_OFFSET = 2**63 - 1
+"""No slice can hold this offset: its end would be none."""
+
 _MOST_DERIVED = 8
 """So many derived UUIDs in turn would have to be in use by publishers for a sound document to be doubted."""
 
@@ -167,6 +170,10 @@ def _proven(key: str, body: bytes, position: int | None) -> Found | str:
         return str(error).rstrip(".")
     if document.message.topic != topic_of(key):
         return f"it is of topic {document.message.topic}"
+    if document.digest and not (
+        document.message.partition >= 0 and 0 <= document.message.offset < _NO_OFFSET
+    ):
+        return "it does not say where in its topic it stood"
     found = Found(_light(document), position, len(body), crc32(body))
     if document.suppressed:  # such a document no longer proves itself by its content
         return found._replace(suppressed=document.suppressed)

@@ -42,9 +42,11 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
     When ledger rows were made, and when generations were first seen, is not kept: it is the time of this. Running it
     again, after it was killed for instance, does what is left.
 
+    A topic that cannot be taken in does not stop the others; it is told, and is in ``Rebuild.failures``, once these are done.
+
     Raises:
         ConfigurationError: There is no snapshot.
-        CorruptError: A file of it is not as the manifest says; what came before it is in the catalog.
+        CorruptError: A file of it is not as the manifest says; what came before it of its topic is in the catalog.
         UnavailableError: The database, or the store, does not answer.
     """
     manifest = latest(shelf)
@@ -56,9 +58,10 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
             if wanted.work_dir is not None:
                 wanted.work_dir.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix="hop_archive-snapshot-", dir=wanted.work_dir)
-            with folder as scratch, usable(Path(scratch)):
+            with wanted.failures.of(topic, wanted.all_answer), folder as scratch, usable(Path(scratch)):
                 yield from _Topic(wanted, topic, told, shelf, Path(scratch)).run()
             wanted.notice(wanted.progress)
+    wanted.failures.raise_any()
 
 
 class _Topic:

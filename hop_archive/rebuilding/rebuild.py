@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from hop_archive.catalog.protocol import (
     UNKNOWN_CLUSTER,
@@ -33,9 +32,10 @@ from hop_archive.rebuilding.claiming import claim
 from hop_archive.rebuilding.committing import COPY, Committer, Progress, offset_of, without
 from hop_archive.rebuilding.cutting import cut, disjoint
 from hop_archive.rebuilding.evidence import Evidence, Found, gather
+from hop_archive.rebuilding.failures import Failures
 from hop_archive.rebuilding.lives import Lives
 from hop_archive.rebuilding.planning import Listed, lacking, stored_topics
-from hop_archive.rebuilding.spill import Placed, Spill, usable
+from hop_archive.rebuilding.spill import Placed, Spill, file_name, usable
 from hop_archive.reporting import inner_holes
 from hop_archive.selecting import Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
@@ -63,6 +63,7 @@ class Rebuild:
         most_rows: Most rows in one transaction.
         progress: Where to count.
         notice: Called now and then.
+        failures: The topics that could not be done.
     """
 
     catalog: Catalog
@@ -74,6 +75,18 @@ class Rebuild:
     most_rows: int = _MOST_ROWS
     progress: Progress = field(default_factory=Progress)
     notice: Callable[[Progress], None] = lambda _: None
+    failures: Failures = field(default_factory=Failures)
+
+    def all_answer(self) -> None:
+        """Ask each server.
+
+        Raises:
+            UnavailableError: One does not answer.
+        """
+        self.catalog.check()
+        self.store.check()
+        if self.source is not None:
+            self.source.cluster_id()
 
 
 def rebuild(wanted: Rebuild) -> Iterator[Trouble]:
@@ -83,9 +96,13 @@ def rebuild(wanted: Rebuild) -> Iterator[Trouble]:
         What could not be believed, or has no place of its own: ``corrupt_object`` for what does not prove itself,
         ``orphan_object`` for what another object holds as well or was removed on purpose.
 
+    A topic that cannot be rebuilt does not stop the others; it is told once these are done. Topics that failed before
+    (``Rebuild.failures``) are left out.
+
     Raises:
         ConfigurationError: A topic means nothing in the store, or the folder cannot be used.
         ConflictError: Another rebuild is at work in the folder, or another writer was in the way each time.
+        DataError: Several topics could not be rebuilt, for several reasons.
         UnavailableError: Catalog or store do not answer. What is done stays.
     """
     with ExitStack() as ending:
@@ -95,13 +112,17 @@ def rebuild(wanted: Rebuild) -> Iterator[Trouble]:
         else:
             folder.mkdir(parents=True, exist_ok=True)
         for topic in stored_topics(wanted.store, wanted.topics):
+            if topic in wanted.failures:
+                continue
             wanted.progress.topic = topic
-            path = folder / f"{quote(topic, safe='')}.rebuild"
-            with usable(path), Spill(path, topic, wanted.store.bucket) as spill:
-                yield from _Topic(wanted, topic, spill).run()
-                spill.remove()
-            wanted.progress.topics += 1
+            path = folder / file_name(topic)
+            with wanted.failures.of(topic, wanted.all_answer):
+                with usable(path), Spill(path, topic, wanted.store.bucket) as spill:
+                    yield from _Topic(wanted, topic, spill).run()
+                    spill.remove()
+                wanted.progress.topics += 1
             wanted.notice(wanted.progress)
+    wanted.failures.raise_any()
 
 
 class _Topic:

@@ -6,6 +6,7 @@ The file outlives the process that filled it: objects that it has are not read a
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -106,6 +107,11 @@ _LINEAGES = """
     SELECT generation, partition FROM chosen UNION
     SELECT generation, partition FROM objects WHERE generation IS NOT NULL AND problems = 0 ORDER BY 1, 2
 """
+
+
+def file_name(topic: str) -> str:
+    """The name of a topic's file: by a hash, for a topic's name may be as long as a file's, which has an ending too."""
+    return f"{hashlib.blake2b(topic.encode(), digest_size=16).hexdigest()}.rebuild"
 
 
 @contextlib.contextmanager

@@ -209,6 +209,36 @@ def test_a_file_that_is_not_as_it_was_written_is_refused(world: World, tmp_path:
         exhausted(take_in(Rebuild(MockCatalog(), world.store), shelf))
 
 
+def test_a_topic_whose_file_is_damaged_does_not_stop_the_others(world: World, tmp_path: Path) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    for path in (tmp_path / "catalog" / "messages" / f"topic={BUSY}").rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:-1])
+    catalog = MockCatalog()
+    wanted = Rebuild(catalog, world.store)
+    with pytest.raises(CorruptError, match=BUSY):
+        exhausted(take_in(wanted, shelf))
+    assert list(catalog.rows(QUIET)) == list(world.catalog.rows(QUIET))
+    assert BUSY in wanted.failures
+    with pytest.raises(
+        CorruptError, match="the others are done"
+    ):  # and is not rebuilt with less than there is of it
+        exhausted(rebuild(wanted))
+    assert BUSY not in catalog.topics()
+
+
+def test_a_topic_with_the_longest_name_comes_back_from_a_snapshot(shelf: Shelf) -> None:
+    world = World("segment")
+    longest = "x" * 249
+    world.cluster.create_topic(longest)
+    world.cluster.append(longest, b"value")
+    exhausted(catch_up(world.archive(), overlap=0))
+    taken(world, shelf)
+    catalog = MockCatalog()
+    exhausted(take_in(Rebuild(catalog, world.store), shelf))
+    assert list(catalog.rows(longest)) == list(world.catalog.rows(longest))
+
+
 def test_a_folder_of_somebody_else_is_left_alone(world: World, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="no catalog snapshot"):

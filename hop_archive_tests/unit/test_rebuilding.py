@@ -12,14 +12,15 @@ from typing import Any
 
 import bson
 import pytest
+from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.mock import MockCatalog
-from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Generation
+from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Generation
 from hop_archive.document import Document, alternative_key, crc32, encode, object_key, segment_key
-from hop_archive.errors import ConfigurationError, ConflictError
+from hop_archive.errors import ConfigurationError, ConflictError, DataError, ForbiddenError, UnavailableError
 from hop_archive.findings import Kind
 from hop_archive.identity import digest, identify
 from hop_archive.message import Message, TimestampType
@@ -28,7 +29,7 @@ from hop_archive.rebuilding.cutting import cut, disjoint
 from hop_archive.rebuilding.lives import Lives
 from hop_archive.rebuilding.planning import stored_topics
 from hop_archive.rebuilding.rebuild import Rebuild, rebuild
-from hop_archive.rebuilding.spill import Homeless, Spill
+from hop_archive.rebuilding.spill import Homeless, Spill, file_name
 from hop_archive.slices import OffsetSet, Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
@@ -301,18 +302,137 @@ def test_topics_are_found_by_jumping_over_folders_and_patterns_must_mean_one() -
         stored_topics(store, ("x",))
 
 
+# One bad document, or topic, never stops the others
+
+
+def document_of(topic: str, offset: int) -> Document:
+    message = Message(topic, 0, offset, 1_700_000_000_000 + offset, TimestampType.CREATE, None, b"v")
+    identity = identify(message, crc32(b"v"))
+    return Document(message, identity.uuid, False, identity.digest, crc32(b"v"), Annotations())
+
+
+def altered(one: Document, part: str, name: str, value: object) -> bytes:
+    fields = bson.decode(encode(one))
+    fields[part][name] = value
+    return bson.encode(fields)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("annotations", "digest", Int64(2**50)),
+        ("annotations", "digest", Int64(2**63 - 1)),
+        ("annotations", "title", 5),
+        ("annotations", "title", "a\x00b"),
+        ("metadata", "partition", {"a": 1}),
+        ("metadata", "partition", -1),
+        ("metadata", "offset", Int64(2**63 - 1)),
+        ("metadata", "offset", -1),
+        ("metadata", "offset", []),
+        ("metadata", "timestamp", 1.5),
+        ("metadata", "topic", None),
+    ],
+)
+@pytest.mark.parametrize("in_segment", [False, True])
+def test_a_document_with_a_field_of_any_kind_is_one_trouble_and_the_others_get_rows(
+    part: str, name: str, value: object, in_segment: bool
+) -> None:
+    bad, good = altered(document(3), part, name, value), encode(document(4))
+    objects = [NewObject(key_of(document(3)), bad), NewObject(key_of(document(4)), good)]
+    if in_segment:
+        objects = [NewObject(segment_key("t", 1, 0, 0, 9), bad + good)]
+    other = document_of("u", 0)
+    catalog, troubles = rebuilt(*objects, NewObject(key_of(other), encode(other)))
+    assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
+    assert [row.offset for row in catalog.rows("t")] == [4]
+    assert [row.uuid for row in catalog.rows("u")] == [other.uuid]
+
+
+@pytest.mark.parametrize("length", [239, 240, 249])
+def test_topics_whose_names_are_as_long_as_kafka_lets_them_be_are_rebuilt(
+    tmp_path: Path, length: int
+) -> None:
+    some = [document_of(topic, 0) for topic in ("x" * length, "x" * (length - 1) + "y", "z")]
+    store, catalog = MockStore(), MockCatalog()
+    store.create([NewObject(key_of(one), encode(one)) for one in some])
+    assert list(rebuild(Rebuild(catalog, store, work_dir=tmp_path))) == []
+    assert list(catalog.topics()) == sorted(one.message.topic for one in some)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Choosy(MockCatalog):
+    """Refuses all that is of some topics, as a database may for a reason of its own."""
+
+    def __init__(self, refused: dict[str, Exception]) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def commit(self, batch: Batch) -> None:
+        if error := self._refused.get(batch.slice.topic):
+            raise error
+        super().commit(batch)
+
+
+def a_store_of(*topics: str) -> MockStore:
+    store = MockStore()
+    store.create([NewObject(key_of(one), encode(one)) for one in (document_of(topic, 0) for topic in topics)])
+    return store
+
+
+def test_a_topic_that_cannot_be_rebuilt_is_named_once_all_others_are_done() -> None:
+    catalog = Choosy({"b": ForbiddenError("no room for it.")})
+    wanted = Rebuild(catalog, a_store_of("a", "b", "c"))
+    with pytest.raises(ForbiddenError, match=r"1 topic could not be rebuilt.*b: no room for it\."):
+        list(rebuild(wanted))
+    assert list(catalog.topics()) == ["a", "c"]
+    assert wanted.progress.topics == 2
+
+
+def test_topics_that_fail_for_several_reasons_are_all_named() -> None:
+    catalog = Choosy({"a": ForbiddenError("no room."), "b": ConfigurationError("no right.")})
+    with pytest.raises(DataError, match=r"2 topics could not be rebuilt.*a: no room\. b: no right\."):
+        list(rebuild(Rebuild(catalog, a_store_of("a", "b", "c"))))
+    assert list(catalog.topics()) == ["c"]
+
+
+def test_a_fault_of_our_own_in_one_topic_leaves_the_others_done_and_is_raised_as_it_is() -> None:
+    catalog = Choosy({"a": ZeroDivisionError("ours")})
+    with pytest.raises(ZeroDivisionError):
+        list(rebuild(Rebuild(catalog, a_store_of("a", "b"))))
+    assert list(catalog.topics()) == ["b"]
+
+
+def test_a_topic_that_is_too_much_for_a_server_which_answers_leaves_the_others_done() -> None:
+    catalog = Choosy({"a": UnavailableError("it took too long.")})
+    with pytest.raises(UnavailableError, match="a: it took too long"):
+        list(rebuild(Rebuild(catalog, a_store_of("a", "b"))))
+    assert list(catalog.topics()) == ["b"]
+
+
+def test_a_server_that_does_not_answer_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog, store = Choosy({"a": UnavailableError("slow.")}), a_store_of("a", "b")
+
+    def silent() -> None:
+        raise UnavailableError("down.")
+
+    monkeypatch.setattr(store, "check", silent)
+    with pytest.raises(UnavailableError, match=r"^down\.$"):
+        list(rebuild(Rebuild(catalog, store)))
+    assert list(catalog.topics()) == []
+
+
 # The file
 
 
 def test_two_rebuilds_in_one_folder_are_refused(tmp_path: Path) -> None:
     store = MockStore()
     store.create([NewObject(key_of(document(3)), encode(document(3)))])
-    with Spill(tmp_path / "t.rebuild", "t", "mock"), pytest.raises(ConflictError):
+    with Spill(tmp_path / file_name("t"), "t", "mock"), pytest.raises(ConflictError):
         list(rebuild(Rebuild(MockCatalog(), store, work_dir=tmp_path)))
 
 
 def test_a_file_that_is_none_of_ours_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "t.rebuild").write_bytes(b"no database, whatever its name says" * 99)
+    (tmp_path / file_name("t")).write_bytes(b"no database, whatever its name says" * 99)
     store = MockStore()
     store.create([NewObject(key_of(document(3)), encode(document(3)))])
     with pytest.raises(ConfigurationError, match="Delete it"):
