@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import enum
-import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
+from uuid import UUID
 
 from hop_archive.slices import Slice
 
@@ -51,7 +51,7 @@ class Trouble(NamedTuple):
     kind: Kind
     topic: str
     detail: str
-    uuid: uuid.UUID | None = None
+    uuid: UUID | None = None
     bucket: str = ""
     object_key: str = ""
     slice: Slice | None = None

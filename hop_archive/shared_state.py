@@ -7,26 +7,27 @@ for tests and for trying things out: every access loads and saves the whole stat
 from __future__ import annotations
 
 import fcntl
-import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hop_archive.errors import ConfigurationError
+from hop_archive.plain_files import Plain, own_folder
 
 State = TypeVar("State")
 
 
 @contextmanager
 def usable(directory: Path) -> Iterator[None]:
-    """Do the block's file work in a mock's directory.
+    """Do the block's file work in a mock's directory, which is made where it is not there.
 
     Raises:
-        ConfigurationError: It cannot be done there.
+        ConfigurationError: It cannot be done there, or others could change what is there.
     """
     try:
+        own_folder(directory)
         yield
     except OSError as error:
         where = "" if error.filename in (None, str(directory)) else f" ({error.filename})"
@@ -42,16 +43,22 @@ class SharedState(Generic[State]):
     """One mutable value with a lock around it; within a directory it is shared with other processes.
 
     Args:
-        initial: Makes the value where there is none yet.
+        kind: The type of the value, as ``Plain`` takes it; called to make the value where there is none yet.
         directory: Where it is kept; None keeps it in memory.
         name: File name within the directory.
+        initial: Makes the first value instead.
     """
 
     def __init__(
-        self, initial: Callable[[], State], directory: Path | None = None, name: str = "state"
+        self,
+        kind: Any,
+        directory: Path | None = None,
+        name: str = "state",
+        initial: Callable[[], State] | None = None,
     ) -> None:
-        self._initial = initial
-        self._path = directory / f"{name}.pickle" if directory else None
+        self._initial: Callable[[], State] = initial or kind
+        self._plain: Plain[State] = Plain(kind)
+        self._path = directory / f"{name}.json" if directory else None
         self._lock = threading.RLock()
         self._value: State | None = None
 
@@ -83,17 +90,27 @@ class SharedState(Generic[State]):
         if self._path is not None:
             with usable(self._path.parent):
                 content = self._path.read_bytes() if self._path.exists() else None
-            return self._initial() if content is None else pickle.loads(content)  # noqa: S301 (our own file)
+            return self._initial() if content is None else self._read(content)
         if self._value is None:
             self._value = self._initial()
         return self._value
+
+    def _read(self, content: bytes) -> State:
+        try:
+            return self._plain.loads(content)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"The mock's file {self._path} holds something else than this version keeps there.",
+                remedy="Remove the directory: what a mock keeps is for trying things out.",
+                path=str(self._path),
+            ) from error
 
     def _save(self, value: State) -> None:
         if self._path is None:
             self._value = value
             return
         beside = self._path.with_suffix(".new")
-        content = pickle.dumps(value)
+        content = self._plain.dumps(value)
         with usable(self._path.parent):
             beside.write_bytes(content)
             beside.replace(self._path)
@@ -104,7 +121,6 @@ class SharedState(Generic[State]):
             yield
             return
         with usable(self._path.parent):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             opened = self._path.with_suffix(".lock").open("w")
         with opened as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -49,7 +49,6 @@ class MockRestores(MockSession):
             ending.callback(lock.release)
             return True
         with usable(self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True)
             digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
             file = ending.enter_context((self._directory / f"held-{digest}").open("ab"))
         try:

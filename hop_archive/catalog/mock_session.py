@@ -6,9 +6,9 @@ import datetime
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
 from hop_archive.catalog.removals_protocol import Suppression
@@ -16,6 +16,7 @@ from hop_archive.catalog.restores_protocol import Restore
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.findings import Finding
+from hop_archive.plain_files import Pairs
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.slices import Lineage
@@ -48,25 +49,18 @@ class Tables:
     """All that a catalog holds."""
 
     generations: dict[str, list[Generation]] = field(default_factory=dict)
-    observed: dict[Lineage, Watermarks] = field(default_factory=dict)
-    ledger: dict[Lineage, list[Dealt]] = field(default_factory=dict)
+    observed: Annotated[dict[Lineage, Watermarks], Pairs()] = field(default_factory=dict)
+    ledger: Annotated[dict[Lineage, list[Dealt]], Pairs()] = field(default_factory=dict)
     rows: dict[uuid.UUID, Row] = field(default_factory=dict)
-    adopted: dict[AdoptedKey, list[uuid.UUID]] = field(default_factory=dict)
-    duplicates: dict[Lineage, list[Duplicate]] = field(default_factory=dict)
-    collisions: dict[Lineage, list[Collision]] = field(default_factory=dict)
+    adopted: Annotated[dict[AdoptedKey, list[uuid.UUID]], Pairs()] = field(default_factory=dict)
+    duplicates: Annotated[dict[Lineage, list[Duplicate]], Pairs()] = field(default_factory=dict)
+    collisions: Annotated[dict[Lineage, list[Collision]], Pairs()] = field(default_factory=dict)
     restores: list[Restore] = field(default_factory=list)
-    snapshots: dict[tuple[str, str, str], Snapshot] = field(default_factory=dict)
-    condemned: dict[tuple[str, str], Doom] = field(default_factory=dict)
+    snapshots: Annotated[dict[tuple[str, str, str], Snapshot], Pairs()] = field(default_factory=dict)
+    condemned: Annotated[dict[tuple[str, str], Doom], Pairs()] = field(default_factory=dict)
     suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     verified: list[VerifiedRange] = field(default_factory=list)
-
-    def __setstate__(self, state: tuple[None, dict[str, object]]) -> None:
-        """What an older version kept in a directory lacks the tables that came since: those are empty."""
-        for one in fields(self):
-            factory = one.default_factory
-            assert callable(factory)
-            setattr(self, one.name, state[1].get(one.name, factory()))
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
@@ -105,7 +99,7 @@ class MockSession:
         self._clock = clock
         self._directory = directory
         self._held: dict[str, threading.Lock] = {}
-        self._state = SharedState(Tables, directory, "catalog")
+        self._state: SharedState[Tables] = SharedState(Tables, directory, "catalog")
 
     @property
     def name(self) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import enum
 import itertools
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from uuid import UUID
 
 from hop_archive.annotations import Annotations
 from hop_archive.message import TimestampType
@@ -88,7 +88,7 @@ class Row(NamedTuple):
     offset: int | None
     timestamp_ms: int
     timestamp_type: TimestampType | None
-    uuid: uuid.UUID
+    uuid: UUID
     is_client_uuid: bool
     digest: bytes | None
     object_key: str
@@ -120,7 +120,7 @@ class Recorded(NamedTuple):
     rows: int
     end_bytes: int
     is_segment: bool
-    uuid: uuid.UUID
+    uuid: UUID
 
 
 class Miscount(NamedTuple):
@@ -146,7 +146,7 @@ class Duplicate(NamedTuple):
 
     offset: int
     timestamp_ms: int
-    uuid: uuid.UUID
+    uuid: UUID
     reason: str
 
 
@@ -154,8 +154,8 @@ class Collision(NamedTuple):
     """A message archived under a derived UUID, because other content holds its publisher's."""
 
     offset: int
-    client_uuid: uuid.UUID
-    archived_as: uuid.UUID
+    client_uuid: UUID
+    archived_as: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class Batch:
         archived = (row.offset for row in self.rows if row.offset is not None)
         return frozenset(itertools.chain(archived, (d.offset for d in self.duplicates)))
 
-    def referred(self) -> frozenset[uuid.UUID]:
+    def referred(self) -> frozenset[UUID]:
         """What its duplicates repeat, beyond its own rows."""
         return frozenset(one.uuid for one in self.duplicates) - {row.uuid for row in self.rows}
 

@@ -7,10 +7,10 @@ whatever dies in between, the next run of the same command finds there what is s
 from __future__ import annotations
 
 import datetime
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
+from uuid import UUID
 
 from hop_archive.slices import Lineage, Slice
 
@@ -82,7 +82,7 @@ class Candidate(NamedTuple):
     """
 
     group: str
-    uuid: uuid.UUID
+    uuid: UUID
     timestamp_ms: int
     is_tied: bool
 
@@ -96,8 +96,8 @@ class Copied(NamedTuple):
         reason: Why they are the same, for people.
     """
 
-    copy: uuid.UUID
-    kept: uuid.UUID
+    copy: UUID
+    kept: UUID
     reason: str
 
 
@@ -113,7 +113,7 @@ class Replaced(NamedTuple):
         is_tombstone: Whether it has no content any more: what describes the message goes too.
     """
 
-    uuid: uuid.UUID
+    uuid: UUID
     object_key: str
     position: int | None
     size_bytes: int
@@ -131,7 +131,7 @@ class Suppression(NamedTuple):
         at: When it was decided (UTC).
     """
 
-    uuid: uuid.UUID
+    uuid: UUID
     topic: str
     reason: str
     at: datetime.datetime
@@ -190,7 +190,7 @@ class RemovalsCatalog(Protocol):
             most: So many at once.
         """
 
-    def remove_messages(self, own: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
+    def remove_messages(self, own: Collection[UUID], outcome: Gone, deed: Deed) -> Removed:
         """Take these messages away, adopted or not, with the duplicates that refer to them; as ``remove`` does.
 
         Some hundreds at once.
@@ -221,21 +221,19 @@ class RemovalsCatalog(Protocol):
     def spans(self, topic: str) -> Sequence[Slice]:
         """Of each lineage of ``topic`` that has messages: from the first of them up to and including the last."""
 
-    def retract(self, own: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
+    def retract(self, own: Collection[UUID], *, retracted: bool) -> frozenset[UUID]:
         """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""
 
-    def suppress(self, own: Mapping[uuid.UUID, str], reason: str) -> None:
+    def suppress(self, own: Mapping[UUID, str], reason: str) -> None:
         """Remember that the content of these messages (UUID to topic) is to go; what is remembered stays as it is."""
 
-    def suppressed(self, own: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
+    def suppressed(self, own: Collection[UUID]) -> frozenset[UUID]:
         """Which of these messages have no content any more, or are to have none: whoever puts back asks this."""
 
-    def suppressions(self, own: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
+    def suppressions(self, own: Collection[UUID] | None = None) -> Sequence[Suppression]:
         """The suppressions of these UUIDs, or all, in the order in which they were decided; some thousands at most."""
 
-    def replace_documents(
-        self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
-    ) -> frozenset[uuid.UUID]:
+    def replace_documents(self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed) -> frozenset[UUID]:
         """Let rows name another object, which is durable, and condemn the old one.
 
         The new object was condemned before it was made, so that a crash leaves nothing behind; now it is struck out.

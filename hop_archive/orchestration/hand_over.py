@@ -5,7 +5,6 @@ storage, which would keep every row for good. A run whose files are gone is simp
 """
 
 import os
-import pickle
 import shutil
 import tempfile
 import time
@@ -15,6 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+
+from hop_archive.catalog.protocol import Batch
+from hop_archive.orchestration.failures import told
+from hop_archive.plain_files import Plain, own_folder
+from hop_archive.reporting import Tally
+from hop_archive.slices import Slice
+
+_HANDED: Plain[Any] = Plain(list[Slice] | list[Batch] | dict[str, Tally])
+"""What steps hand on."""
 
 _KEPT_S = 24 * 3600
 """Left-overs of runs that were killed are swept after a day without a sign of life."""
@@ -27,17 +35,17 @@ class HandOver(dg.ConfigurableIOManager):
         """Keep a value until its run is over."""
         path = _own_root().joinpath(*_parts(context))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(obj))
+        path.write_bytes(_HANDED.dumps(obj))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The value that an earlier step of this run, or of the one that it goes on with, kept."""
         assert context.upstream_output is not None
         path = _own_root().joinpath(*_parts(context.upstream_output))
         try:
-            return pickle.loads(path.read_bytes())  # noqa: S301 (a file of ours, in a folder of ours)
-        except FileNotFoundError as error:
+            return _HANDED.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError) as error:
             raise dg.Failure(
-                f"What the step before handed over is gone: {path}.",
+                f"What the step before handed over is gone, or not whole: {path}.",
                 metadata={"path": str(path)},
                 allow_retries=False,
             ) from error
@@ -60,11 +68,12 @@ def discard(instance: dg.DagsterInstance, own: str, earlier: Iterable[str] = ())
         own: The run that is at its end.
         earlier: The runs that it goes on with.
     """
-    shutil.rmtree(root() / own, ignore_errors=True)
+    folder = _own_root()
+    shutil.rmtree(folder / own, ignore_errors=True)
     for run_id in {*earlier} - {own}:
         if _is_over(instance, run_id):
-            shutil.rmtree(root() / run_id, ignore_errors=True)
-    for left in root().glob("*"):
+            shutil.rmtree(folder / run_id, ignore_errors=True)
+    for left in folder.glob("*"):
         with suppress(FileNotFoundError):  # another run sweeps, too
             if time.time() - left.stat().st_mtime > _KEPT_S and _is_over(instance, left.name):
                 shutil.rmtree(left, ignore_errors=True)
@@ -81,13 +90,9 @@ def root() -> Path:
 
 
 def _own_root() -> Path:
-    """The same, there, and nobody else's: what is in it is unpickled."""
-    path = root()
-    path.mkdir(mode=0o700, exist_ok=True)
-    owned = path.lstat()
-    if owned.st_uid != os.getuid() or owned.st_mode & 0o022 or path.is_symlink():
-        raise dg.Failure(f"{path} can be written by others; remove it.", allow_retries=False)
-    return path
+    """The same, there, and nobody else's: what is in it is believed, and swept."""
+    with told():
+        return own_folder(root())
 
 
 def _parts(context: dg.OutputContext) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 from zlib import crc32
 
 from hop_archive.errors import ConfigurationError, MissingSettingError
@@ -26,6 +27,7 @@ from hop_archive.message import (
     TimestampType,
     TopicPartition,
 )
+from hop_archive.plain_files import Pairs
 from hop_archive.planning import Watermarks
 from hop_archive.shared_state import SharedState
 from hop_archive.source.mock_settings import DEFAULTS, refuse_settings
@@ -152,9 +154,9 @@ class State:
     topic_ids: bool = True
     running: bool = True
     topics: dict[str, Topic] = field(default_factory=dict)
-    transactions: dict[int, dict[TopicPartition, list[int]]] = field(default_factory=dict)
+    transactions: dict[int, Annotated[dict[TopicPartition, list[int]], Pairs()]] = field(default_factory=dict)
     begun: int = 0
-    progress: dict[str, dict[TopicPartition, int]] = field(default_factory=dict)
+    progress: dict[str, Annotated[dict[TopicPartition, int], Pairs()]] = field(default_factory=dict)
     live_groups: set[str] = field(default_factory=set)
 
     def log(self, at: TopicPartition) -> Log | None:
@@ -172,7 +174,8 @@ class MockCluster:
     """A broker for tests and for trying things out; it does at once what it is told.
 
     Thread-safe; with ``directory``, processes share it. Each access to a directory loads and saves
-    everything, so use that for hundreds of messages, and memory for tens of thousands.
+    everything, so use that for hundreds of messages, and memory for tens of thousands; and it is JSON, in which a header
+    name that is not UTF-8, as no client of ours could send it, cannot stand.
 
     Args:
         directory: Where it is kept; None keeps it in memory.
@@ -194,7 +197,9 @@ class MockCluster:
         self._clock = clock
         self._make_id = make_id
         self.sleep = sleep
-        self._state = SharedState(lambda: State(make_id(), topic_ids), directory, "cluster")
+        self._state: SharedState[State] = SharedState(
+            State, directory, "cluster", lambda: State(make_id(), topic_ids)
+        )
         with self._state.change():
             pass  # so that a directory keeps the cluster id from now on
 

@@ -190,7 +190,11 @@ class _Directory:
         with usable(self._root):
             self._path(key).unlink(missing_ok=True)
 
-    def items(self) -> Iterator[ObjectInfo]:
+    def items(self) -> list[ObjectInfo]:
+        with usable(self._root):
+            return list(self._walk())
+
+    def _walk(self) -> Iterator[ObjectInfo]:
         for folder, _, names in os.walk(self._root):
             for path in (Path(folder, name) for name in names if not name.startswith("+")):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile

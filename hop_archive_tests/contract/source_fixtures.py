@@ -133,7 +133,11 @@ class MockBroker:
 
     def __init__(self, directory: Path | None = None) -> None:
         self.name = "mock" if directory is None else "mock in a directory"
-        self.lacks: Mapping[str, str] = {"load": "each call loads and saves everything"} if directory else {}
+        in_directory = {
+            "load": "each call loads and saves everything",
+            "unreadable names": "its files are JSON, which holds Unicode only",
+        }
+        self.lacks: Mapping[str, str] = in_directory if directory else {}
         self.cluster = MockCluster(directory=directory)
 
     def source(self, *, writable: bool = True, timeout_s: float = 8.0) -> Source:

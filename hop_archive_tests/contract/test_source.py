@@ -226,6 +226,7 @@ def test_a_value_that_the_topic_does_not_take_is_a_matter_of_configuration(
 def test_a_message_that_the_client_cannot_represent_is_an_error_that_names_it(
     broker: Broker, source: Source
 ) -> None:
+    needs(broker, "unreadable names")
     topic = broker.create_topic()
     at = TopicPartition(topic, 0)
     # So many that Python has optimized the reader's loop: confluent-kafka's error is overlooked by that.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +375,20 @@ def test_what_is_handed_from_step_to_step_is_gone_afterwards(
 def test_what_is_handed_on_is_for_this_user_only(world: World, instance: dg.DagsterInstance) -> None:
     run_shared(definitions(world), instance)
     assert hand_over.root().stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_handed_on_through_a_folder_that_somebody_else_prepared(
+    world: World, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "theirs" / "own").mkdir(parents=True)
+    os.utime(tmp_path / "theirs" / "own", (0, 0))
+    hand_over.root().symlink_to(tmp_path / "theirs")
+    with pytest.raises(dg.Failure, match="not this user's alone"):
+        run_shared(definitions(world), instance)
+    with pytest.raises(dg.Failure, match="not this user's alone"):
+        hand_over.discard(instance, "over")
+    assert list((tmp_path / "theirs").iterdir()) == [tmp_path / "theirs" / "own"]
 
 
 def test_no_row_is_in_dagsters_own_storage(instance: dg.DagsterInstance, world: World) -> None:

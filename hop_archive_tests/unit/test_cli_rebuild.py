@@ -23,7 +23,7 @@ def an_archive(place: Path) -> Path:
 
 
 def drop_catalog(directory: Path) -> None:
-    (directory / "catalog.pickle").unlink()
+    (directory / "catalog.json").unlink()
 
 
 def test_without_yes_it_shows_what_it_would_read_and_changes_nothing(place: Path) -> None:

@@ -52,7 +52,7 @@ PROTOCOLS = {
 # What makes sources, catalogs, stores and logs of stanzas; no use case may ask for these by itself.
 OPENERS = {f"hop_archive.{name}" for name in ("configuration", "logs", "opening", "sampling")}
 # What those and the adapters stand on.
-FITTINGS = OPENERS | {"hop_archive.credentials", "hop_archive.shared_state"}
+FITTINGS = OPENERS | {"hop_archive.credentials", "hop_archive.plain_files", "hop_archive.shared_state"}
 OUTER = ("hop_archive.cli", "hop_archive.orchestration")
 LOCAL = "hop_archive.local"
 AWS = "hop_archive.aws"  # a fitting too, and the only one that is a package

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
+import pickle
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hop_archive.errors import ConfigurationError
+from hop_archive.plain_files import own_folder
 from hop_archive.shared_state import SharedState
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
@@ -212,3 +215,63 @@ def test_a_mock_store_whose_directory_cannot_be_used_says_so(tmp_path: Path) -> 
     ):
         with pytest.raises(ConfigurationError, match="HOP_ARCHIVE_MOCK_DIR"):
             asked()
+
+
+class Ran:
+    """Says, when it is made of a pickle, that what it says was run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise AssertionError('a foreign file was run')",)
+
+
+def test_a_pickle_that_somebody_put_there_is_not_run(tmp_path: Path) -> None:
+    state = SharedState[dict[str, int]](dict, tmp_path)
+    with state.change() as value:
+        value["a"] = 1
+    for path in tmp_path.iterdir():
+        path.write_bytes(pickle.dumps(Ran()))
+        path.with_suffix(".pickle").write_bytes(pickle.dumps(Ran()))
+    with pytest.raises(ConfigurationError, match="Remove the directory"), state.read():
+        pass
+
+
+def beside(path: Path) -> None:
+    path.with_name("other").mkdir()
+    path.symlink_to(path.with_name("other"))
+
+
+def for_all(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+
+
+@pytest.mark.parametrize("planted", [beside, for_all])
+def test_a_folder_that_others_can_change_is_refused_with_what_to_do(
+    tmp_path: Path, planted: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "mocks"
+    planted(folder)
+    store = MockStore("m", directory=folder, deleting_allowed=True)
+    for asked in (
+        lambda: SharedState[dict[str, int]](dict, folder).read().__enter__(),
+        lambda: store.create([NewObject("a/b", b"")]),
+        lambda: list(store.fetch([Extent("a/b")])),
+        lambda: list(store.listing()),
+        lambda: own_folder(folder),
+    ):
+        with pytest.raises(ConfigurationError, match="not this user's alone") as caught:
+            asked()
+        assert str(folder) in str(caught.value)
+        assert "chmod 700" in str(caught.value)
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_folder(tmp_path / "mocks")
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(ConfigurationError, match="not this user's alone"):
+        own_folder(folder)
+
+
+def test_a_folder_that_is_made_is_for_this_user_only(tmp_path: Path) -> None:
+    assert own_folder(tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert own_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
