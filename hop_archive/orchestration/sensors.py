@@ -89,7 +89,7 @@ def kafka_offsets(
 
 
 @dg.sensor(
-    minimum_interval_seconds=9,
+    minimum_interval_seconds=_EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Ends runs whose process is gone, or hangs: those that show no sign of life. Others go on with their work.",
 )

@@ -1,0 +1,178 @@
+"""Of worker, code server, daemon and webserver any two are killed: topics go on, and a run that is dead is failed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import hop_archive
+from hop_archive.archive import Archive
+from hop_archive.local.address import StackAddress
+from hop_archive.local.ports import choose_ports
+from hop_archive.orchestration.signs_of_life import SIGNS
+from hop_archive.orchestration.tags import FOLLOWING
+from hop_archive.surveying import survey
+from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.faults.real import plain, processes_of, publish, wait_until
+from hop_archive_tests.unit.cli_helpers import command
+
+pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.timeout(600)]
+
+CHECKOUT = Path(hop_archive.__file__).parents[1]
+PATIENCE_S = 6
+STANZAS = dict.fromkeys(("HOP_ARCHIVE_SOURCE", "HOP_ARCHIVE_DATABASE", "HOP_ARCHIVE_STORE"), "here")
+HASTE = {"HOP_ARCHIVE_LONGEST_WAIT_S": "0", "HOP_ARCHIVE_FOLLOW_S": "3600"}
+WORKER, CODE, DAEMON, WEBSERVER = "worker", "code server", "daemon", "webserver"
+PAIRS = (
+    # While the code server lives that started the worker, it notices the worker's death.
+    (WORKER, DAEMON),
+    (WORKER, WEBSERVER),
+    # From here on the worker is nobody's child, and works on.
+    (CODE, DAEMON),
+    (CODE, WEBSERVER),
+    (DAEMON, WEBSERVER),
+    # And nobody is left who would notice, but for the signs of life.
+    (WORKER, CODE),
+)
+
+
+@dataclass(slots=True)
+class Deployment:
+    """Dagster's three services as processes of their own, as compose has them, with who starts them again."""
+
+    home: Path
+    environ: Mapping[str, str]
+    commands: Mapping[str, list[str]]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start_what_is_not_there(self) -> None:
+        for name, words in self.commands.items():
+            if name not in self.processes or self.processes[name].poll() is not None:
+                with (self.home / f"{name}.log").open("ab") as log:
+                    self.processes[name] = subprocess.Popen(
+                        words, cwd=self.home, env=self.environ, stdout=log, stderr=log
+                    )
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+
+@contextmanager
+def deployment(directory: Path, environ: Mapping[str, str]) -> Iterator[Deployment]:
+    home = directory / "dagster"
+    home.mkdir()
+    code_port, port = choose_ports(2)
+    (home / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
+    (home / "workspace.yaml").write_text(
+        f"load_from: [{{grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: hop_archive}}}}]"
+    )
+    program = str(Path(command()[0]).with_name("dagster"))
+    workspace = ["-w", str(home / "workspace.yaml")]
+    module = ["--module-name", "hop_archive.orchestration.definitions"]
+    made = Deployment(
+        home,
+        {
+            **environ,
+            **STANZAS,
+            **HASTE,
+            "HOP_ARCHIVE_TOML": str(directory / "hop_archive.toml"),
+            "DAGSTER_HOME": str(home),
+            "HOP_ARCHIVE_SIGN_OF_LIFE_S": str(PATIENCE_S),
+        },
+        {
+            CODE: [program, "api", "grpc", "--host", "127.0.0.1", "--port", str(code_port), *module],
+            DAEMON: [f"{program}-daemon", "run", *workspace],
+            WEBSERVER: [f"{program}-webserver", "--host", "127.0.0.1", "--port", str(port), *workspace],
+        },
+    )
+    try:
+        made.start_what_is_not_there()
+        yield made
+    finally:
+        for name in (DAEMON, WEBSERVER, CODE):
+            made.kill(name)
+
+
+def followers(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that follow, and show that they live."""
+    showing = {key.rpartition("/")[0] for key in instance.get_dynamic_partitions(SIGNS)}
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+    return [r for r in instance.get_runs(filters) if FOLLOWING in r.tags and r.run_id in showing]
+
+
+def pid_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
+    told = (re.search(r"process for run \(pid: (\d+)\)", e.message) for e in instance.all_logs(run.run_id))
+    return next(int(found[1]) for found in told if found)
+
+
+def status_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
+    found = instance.get_run_by_id(run.run_id)
+    assert found
+    return found.status
+
+
+def assert_goes_on(archive: Archive, topic: str, seed: int) -> None:
+    publish(archive.source, plain(topic, 5, seed=seed))
+    wait_until(lambda: not survey(archive, [topic]).pending(), "what arrives is archived", 120)
+
+
+def assert_pair_does_no_harm(made: Deployment, instance: dg.DagsterInstance, pair: Sequence[str]) -> str:
+    """Kill two, start what a supervisor starts; a run whose worker was killed is failed.
+
+    Returns:
+        The run that followed.
+    """
+    wait_until(lambda: followers(instance), f"a run follows, before {pair} are killed", 120)
+    run = followers(instance)[0]
+    for name in pair:
+        if name == WORKER:
+            os.kill(pid_of(instance, run), signal.SIGKILL)
+        else:
+            made.kill(name)
+    made.start_what_is_not_there()
+    if WORKER in pair:
+        failed = dg.DagsterRunStatus.FAILURE
+        wait_until(lambda: status_of(instance, run) is failed, f"{pair}: its run is failed", 120)
+    return run.run_id
+
+
+def end_workers(instance: dg.DagsterInstance) -> None:
+    for run in followers(instance):
+        with suppress(ProcessLookupError):
+            os.kill(pid_of(instance, run), signal.SIGKILL)
+
+
+def test_topics_go_on_whichever_two_are_killed_and_a_dead_run_is_failed(
+    open_archive: OpenArchive, namespace: str, address: StackAddress, tmp_path: Path
+) -> None:
+    archive, topic = open_archive(), f"{namespace}.message"
+    archive.source.create_topic(topic, 1)
+    environ = processes_of(tmp_path, namespace, address).environ
+    with deployment(tmp_path, environ) as made, dg.DagsterInstance.from_config(str(made.home)) as instance:
+        try:
+            for number, pair in enumerate(PAIRS):
+                run_id = assert_pair_does_no_harm(made, instance, pair)
+                assert_goes_on(archive, topic, seed=number)
+                run = instance.get_run_by_id(run_id)
+                assert run
+                assert run.is_finished == (WORKER in pair), pair
+            (told,) = [e.message for e in instance.all_logs(run_id) if "No sign of life" in e.message]
+            assert "the run's process is gone, or hangs" in told
+        finally:
+            end_workers(instance)
+
+
+def test_every_pair_is_killed() -> None:
+    parts = (WORKER, CODE, DAEMON, WEBSERVER)
+    assert {frozenset(pair) for pair in PAIRS} == {frozenset(p) for p in itertools.combinations(parts, 2)}
