@@ -6,18 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
-from confluent_kafka import (
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    Uuid,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
     NewTopic,
-    OffsetSpec,
     TopicDescription,
 )
 from pydantic import SecretStr
@@ -25,9 +17,17 @@ from pydantic import SecretStr
 from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.message import Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
-from hop_archive.source import kafka_groups, kafka_records, kafka_settings
+from hop_archive.source import kafka_groups, kafka_records, kafka_settings, kafka_watermarks
+from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.kafka_admin import Admin
-from hop_archive.source.kafka_client import UNKNOWN_TOPIC, Connection, Deadline, native
+from hop_archive.source.kafka_client import (
+    AUTHENTICATION,
+    NO_ANSWER,
+    UNKNOWN_TOPIC,
+    Connection,
+    Deadline,
+    kafka_error,
+)
 from hop_archive.source.kafka_ends import describes_itself, exact_ends
 from hop_archive.source.kafka_publisher import Publisher
 from hop_archive.source.kafka_reader import KafkaReader
@@ -42,7 +42,6 @@ _CREATION_S = 60.0
 _PROGRESS_S = 2.0  # monitoring is not worth more of a run's time
 _PROGRESS_AGAIN_S = 60.0
 _NO_ID = str(Uuid(0, 0))  # what a broker without KIP-516 answers
-_SPEC: Any = OffsetSpec  # its factories have no types
 
 
 class KafkaSource:
@@ -92,51 +91,25 @@ class KafkaSource:
 
     def cluster_id(self) -> str:
         """The cluster's id."""
-        deadline = self._admin.deadline()
-        future = self._admin.client().describe_cluster(request_timeout=deadline.left_s)
-        answer = self._admin.settle({"": future}, "describing the cluster", deadline)[""]
-        return str(answer.cluster_id)
+        return str(self._admin.metadata(self._admin.deadline()).cluster_id)
 
-    def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
+    def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all: one request, or two for all."""
-        deadline = self._admin.deadline()
-        wanted = sorted(set(names) - {""}) if names is not None else self._admin.all_names(deadline)
-        if not wanted:
-            return {}
-        futures = self._admin.client().describe_topics(
-            TopicCollection(wanted), request_timeout=deadline.left_s
-        )
-        found = self._admin.settle(futures, "describing topics", deadline, absent=UNKNOWN_TOPIC)
-        return {name: _info(description) for name, description in found.items()}
+        found = self._described(names)
+        return Answers({name: _info(topic) for name, topic in found.items()}, found.untold)
 
-    def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:
+    def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
         """Watermarks of ``partitions``: three requests to each broker, however many partitions there are."""
         deadline = self._admin.deadline()
-        while partitions:
-            try:
-                return self._watermarks(partitions, deadline)
-            except UnavailableError:
-                if deadline.passed:
-                    raise
-            # After a change of leader or a restart, librdkafka 2.16 asks with leader epochs that it remembers,
-            # and is refused, until something makes it ask for all metadata again.
-            self._admin.all_names(deadline)
-            threading.Event().wait(_POLL_S)
-        return {}
+        found = kafka_watermarks.watermarks(self._admin, partitions, deadline)
+        if not found or self._describes_itself(deadline):
+            return found
+        return Answers(self._corrected(found, deadline), found.untold)
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         """What the credentials may do with each topic; one request."""
-        deadline = self._admin.deadline()
-        wanted = sorted(set(topics) - {""})
-        if not wanted:
-            return {}
-        futures = self._admin.client().describe_topics(
-            TopicCollection(wanted), include_authorized_operations=True, request_timeout=deadline.left_s
-        )
-        found = self._admin.settle(
-            futures, "asking what may be done with topics", deadline, absent=UNKNOWN_TOPIC
-        )
-        return {name: _operations(description) for name, description in found.items()}
+        found = self._described(topics)
+        return Answers({name: _operations(topic) for name, topic in found.items()}, found.untold)
 
     def group_access(self) -> frozenset[str] | None:
         """What the credentials may do with the stanza's group; one request."""
@@ -165,9 +138,11 @@ class KafkaSource:
         if not self.topics([name]):
             deadline = Deadline.after(_CREATION_S)
             topic = NewTopic(name, partitions, config=dict(config or {}))
-            futures = self._admin.client().create_topics([topic], request_timeout=deadline.left_s)
-            self._admin.settle(
-                futures, f"creating topic {name}", deadline, absent={KafkaError.TOPIC_ALREADY_EXISTS}
+            self._admin.ask(
+                lambda client, timeout_s: client.create_topics([topic], request_timeout=timeout_s),
+                f"creating topic {name}",
+                deadline,
+                absent={KafkaError.TOPIC_ALREADY_EXISTS},
             )
             self._wait_until_usable(name, deadline)
 
@@ -226,16 +201,30 @@ class KafkaSource:
         self._publisher.close()
         self._admin.close()
 
-    def _watermarks(
-        self, partitions: Collection[TopicPartition], deadline: Deadline
-    ) -> dict[TopicPartition, Watermarks]:
-        # In this order: what is stable stays so, and high only grows, so that stable <= high, but for a topic
-        # that is made anew in between.
-        low = self._offsets(partitions, _SPEC.earliest(), IsolationLevel.READ_UNCOMMITTED, deadline)
-        stable = self._offsets(low, _SPEC.latest(), IsolationLevel.READ_COMMITTED, deadline)
-        high = self._offsets(stable, _SPEC.latest(), IsolationLevel.READ_UNCOMMITTED, deadline)
-        told = {tp: Watermarks(low[tp], min(stable[tp], high[tp]), high[tp]) for tp in high}
-        return told if self._describes_itself(deadline) else self._corrected(told, deadline)
+    def _described(self, names: Collection[str] | None) -> Answers[str, TopicDescription]:
+        deadline, doing = self._admin.deadline(), "describing topics"
+        wanted = sorted(set(names) - {""} if names is not None else self._admin.metadata(deadline).topics)
+        if not wanted:
+            return Answers({})
+        # Twice: the first may have waited for a controller that is gone, until metadata tell of another.
+        for tried_by in (Deadline.after(deadline.left_s / 2), deadline):
+            found, errors = self._admin.ask_each(
+                lambda client, timeout_s: client.describe_topics(
+                    TopicCollection(wanted), include_authorized_operations=True, request_timeout=timeout_s
+                ),
+                doing,
+                tried_by,
+                absent=UNKNOWN_TOPIC,
+            )
+            failures = {
+                name: self._admin.failure(f"{doing}, {name},", error) for name, error in errors.items()
+            }
+            if not all(_is_of_all(error) for error in errors.values()):
+                break
+            self._admin.metadata(deadline)
+        if errors and not found and all(_is_of_all(error) for error in errors.values()):
+            raise self._admin.failure(doing, next(iter(errors.values())))
+        return Answers(found, failures)
 
     def _describes_itself(self, deadline: Deadline) -> bool:
         if self._has_defaults is None:
@@ -253,27 +242,6 @@ class KafkaSource:
             for high in [max(m.high, ends.get(tp, 0))]
         }
 
-    def _offsets(
-        self,
-        partitions: Collection[TopicPartition],
-        spec: OffsetSpec,
-        isolation: IsolationLevel,
-        deadline: Deadline,
-    ) -> dict[TopicPartition, int]:
-        if not partitions:
-            return {}
-        futures = self._admin.client().list_offsets(
-            {native(tp): spec for tp in partitions},
-            isolation_level=isolation,
-            request_timeout=deadline.left_s,
-        )
-        doing = "asking for watermarks"
-        found = self._admin.settle(futures, doing, deadline, absent=UNKNOWN_TOPIC)
-        if any(result.offset < 0 for result in found.values()):
-            # What librdkafka 2.16 answers, as if it were an offset, where the broker did not.
-            raise self._connection.failure(doing, None, self._admin.troubles)
-        return {TopicPartition(tp.topic, tp.partition): result.offset for tp, result in found.items()}
-
     def _refuse_unless_writable(self, what: str) -> None:
         if not self._writable:
             raise ForbiddenError(
@@ -285,17 +253,15 @@ class KafkaSource:
     def _wait_until_usable(self, name: str, deadline: Deadline) -> None:
         while not self._is_usable(name):
             if deadline.passed:
-                raise self._connection.failure(
-                    f"waiting for leaders of topic {name}", None, self._admin.troubles
-                )
+                raise self._admin.failure(f"waiting for leaders of topic {name}")
             threading.Event().wait(_POLL_S)
 
     def _is_usable(self, name: str) -> bool:
-        info = self.topics([name]).get(name)
-        if info is None:
-            return False
-        wanted = [TopicPartition(name, number) for number in range(info.partitions)]
         try:
+            info = self.topics([name]).get(name)
+            if info is None:
+                return False
+            wanted = [TopicPartition(name, number) for number in range(info.partitions)]
             return len(self.watermarks(wanted)) == len(wanted)
         except UnavailableError:
             return False
@@ -303,7 +269,18 @@ class KafkaSource:
 
 def _info(description: TopicDescription) -> TopicInfo:
     topic_id = str(description.topic_id)
-    return TopicInfo(description.name, topic_id if topic_id != _NO_ID else None, len(description.partitions))
+    operations = _operations(description)
+    return TopicInfo(
+        description.name,
+        topic_id if topic_id != _NO_ID else None,
+        len(description.partitions),
+        readable=None if operations is None else "read" in operations,
+    )
+
+
+def _is_of_all(error: KafkaException) -> bool:
+    """Whether an error says nothing of the topic: the login is refused, or no broker answered."""
+    return kafka_error(error).code() in (AUTHENTICATION | NO_ANSWER)
 
 
 def _operations(description: TopicDescription) -> frozenset[str] | None:

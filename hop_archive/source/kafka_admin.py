@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+    AdminClient,
+    ClusterMetadata,
+)
 
+from hop_archive.errors import HopArchiveError
 from hop_archive.source.kafka_client import LOGGER, Connection, Deadline, Troubles, kafka_error
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+Call: TypeAlias = Callable[[AdminClient, float], Mapping[Key, Future[Value]]]
+"""Asks a client, given how many seconds it may take."""
 
 _POLL_S = 0.1
 _LOGIN_S = 2.0  # long enough to see a login refused, where a call blocks and can't be told to stop
+
+_NEVER_DESTROYED: list[AdminClient] = []
+"""Clients with calls that librdkafka did not end in the time they were given: to destroy one may end the process."""
 
 
 class Admin:
@@ -36,22 +46,12 @@ class Admin:
         self.troubles = Troubles()
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
-
-    def client(self) -> AdminClient:
-        """The client itself.
-
-        Raises:
-            ConfigurationError: A setting is none that librdkafka takes.
-        """
-        with self._lock:
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
+        self._calls: dict[Future[Any], AdminClient] = {}
 
     def forget_client(self) -> None:
         """Connect anew from the next call on: librdkafka 2.16 asks a coordinator that is gone, again and again.
 
-        Not closed: another thread may be using it; it goes with the last reference.
+        Not closed: it goes when the last call of any thread has been answered.
         """
         with self._lock:
             self._client = None
@@ -60,74 +60,125 @@ class Admin:
         """By when a call that begins now has to be done."""
         return Deadline.after(self.connection.timeout_s)
 
-    def settle(
-        self,
-        futures: Mapping[Key, Future[Value]],
-        doing: str,
-        deadline: Deadline,
-        absent: Collection[int] = (),
+    def ask(
+        self, call: Call[Key, Value], doing: str, deadline: Deadline, absent: Collection[int] = ()
     ) -> dict[Key, Value]:
-        """The results of ``futures``, less those that failed with a code in ``absent``.
+        """What is answered, less what failed with a code in ``absent``.
+
+        Args:
+            call: Asks a client, given how long it may take in seconds, and returns futures.
+            doing: For messages.
+            deadline: By when.
+            absent: Codes that say that there is no such thing.
 
         Raises:
             HopArchiveError: One of them failed otherwise, or did not end in time; see `Connection.failure`.
         """
-        self._wait(futures.values(), doing, deadline)
+        results, errors = self.ask_each(call, doing, deadline, absent)
+        for error in errors.values():
+            raise self.failure(doing, error) from error
+        return results
+
+    def ask_each(
+        self, call: Call[Key, Value], doing: str, deadline: Deadline, absent: Collection[int] = ()
+    ) -> tuple[dict[Key, Value], dict[Key, KafkaException]]:
+        """The same, with what failed beside it.
+
+        Raises:
+            HopArchiveError: The login is refused, or librdkafka did not end the call in time.
+        """
+        with self._calling() as client:
+            futures = call(client, deadline.left_s)
+            with self._lock:
+                self._calls.update(dict.fromkeys(futures.values(), client))
+            self._wait(client, futures.values(), doing, deadline)
         results: dict[Key, Value] = {}
+        errors: dict[Key, KafkaException] = {}
         for key, future in futures.items():
             try:
                 results[key] = future.result()
             except KafkaException as error:
-                cause = kafka_error(error)
-                if cause.code() not in absent:
-                    raise self.connection.failure(doing, cause, self.troubles) from error
-        self.troubles.forget()
-        return results
+                if kafka_error(error).code() not in absent:
+                    errors[key] = error
+        if not errors:
+            self.troubles.forget()
+        return results, errors
 
-    def all_names(self, deadline: Deadline) -> list[str]:
-        """The names of all topics, in order.
+    def failure(self, doing: str, error: KafkaException | None = None) -> HopArchiveError:
+        """The error to raise when ``doing`` something failed; see `Connection.failure`."""
+        return self.connection.failure(doing, kafka_error(error) if error else None, self.troubles)
+
+    def metadata(self, deadline: Deadline, topic: str | None = None) -> ClusterMetadata:
+        """Brokers, topics, partitions and their leaders, of one topic or of all: one request.
+
+        Not `AdminClient.describe_cluster`: librdkafka 2.16 aborts the process where a broker answers it with no broker,
+        as one does that paused for so long that its cluster took it for dead (docs/decisions/0006).
 
         Raises:
-            UnavailableError: The cluster does not answer.
+            UnavailableError: The cluster does not answer, or has no broker for now.
         """
-        client, timeout_s = self.client(), min(_LOGIN_S, deadline.left_s)
-        while True:
-            try:
-                names = sorted(client.list_topics(timeout=timeout_s).topics)
-            except KafkaException as error:
-                client.poll(0)
-                if self.troubles.refused or deadline.passed:
-                    raise self.connection.failure(
-                        "listing topics", kafka_error(error), self.troubles
-                    ) from error
+        timeout_s = min(_LOGIN_S, deadline.left_s)
+        with self._calling() as client:
+            while True:
+                try:
+                    found = client.list_topics(**({"topic": topic} if topic else {}), timeout=timeout_s)
+                except KafkaException as error:
+                    client.poll(0)
+                    if self.troubles.refused or deadline.passed:
+                        raise self.failure("asking for metadata", error) from error
+                else:
+                    if found.brokers:
+                        self.troubles.forget()
+                        return found
+                    if deadline.passed:
+                        raise self.connection.no_broker("asking for metadata")
+                    threading.Event().wait(_POLL_S)
                 timeout_s = deadline.left_s
-            else:
-                self.troubles.forget()
-                return names
 
     def close(self) -> None:
-        """Let go of the connection and its threads; a later call connects anew."""
+        """Let go of the connection and its threads; a later call connects anew.
+
+        Waits for calls that another thread, or one that was interrupted, has left in flight: librdkafka 2.16 dies by
+        SIGSEGV where the answer of `describe_topics` comes to a client that is being destroyed (docs/decisions/0006).
+        """
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
-            client.__exit__(None, None, None)
+        if client is None:
+            return
+        left = [future for future, other in list(self._calls.items()) if other is client]
+        if (
+            not self.troubles.refused
+            and concurrent.futures.wait(left, self.connection.timeout_s + 1).not_done
+        ):
+            _NEVER_DESTROYED.append(client)
+            return
+        client.__exit__(None, None, None)
+
+    @contextmanager
+    def _calling(self) -> Iterator[AdminClient]:
+        """The client, which is not destroyed while the block lasts, nor while a call made in it is in flight."""
+        with self._lock:
+            self._calls = {future: client for future, client in self._calls.items() if not future.done()}
+            if self._client is None:
+                self._client = self._connect()
+            client = self._client
+        yield client
 
     def _connect(self) -> AdminClient:
         configuration = self.connection.configuration(self.troubles, {"allow.auto.create.topics": False})
         try:
             return AdminClient(configuration, logger=LOGGER)
         except KafkaException as error:
-            raise self.connection.failure(
-                "configuring a client", kafka_error(error), self.troubles
-            ) from error
+            raise self.failure("configuring a client", error) from error
 
-    def _wait(self, futures: Collection[Future[Any]], doing: str, deadline: Deadline) -> None:
+    def _wait(
+        self, client: AdminClient, futures: Collection[Future[Any]], doing: str, deadline: Deadline
+    ) -> None:
         """Wait for all; a refused login ends that at once, for librdkafka would try it until the timeout."""
-        client = self.client()
         while concurrent.futures.wait(futures, timeout=_POLL_S).not_done:
             client.poll(0)
             if self.troubles.refused or (deadline.passed and _is_late(futures)):
-                raise self.connection.failure(doing, None, self.troubles)
+                raise self.failure(doing)
         client.poll(0)  # takes in what error_cb is to be told, and the log
 
 

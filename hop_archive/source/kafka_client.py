@@ -40,8 +40,20 @@ UNKNOWN_TOPIC = frozenset(
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     }
 )
-_AUTHENTICATION = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})  # noqa: SLF001
-_FORBIDDEN = _AUTHENTICATION | {
+AUTHENTICATION = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})  # noqa: SLF001
+"""A login that is refused: that is about no topic."""
+
+NO_ANSWER = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
+"""No broker answered, which says nothing of what was asked."""
+
+_FORBIDDEN = AUTHENTICATION | {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -128,7 +140,7 @@ class Troubles:
     @property
     def refused(self) -> bool:
         """Whether the login was refused, beyond doubt: waiting longer won't help."""
-        return sum(self.counts.get(code, 0) for code in _AUTHENTICATION) >= _REFUSALS
+        return sum(self.counts.get(code, 0) for code in AUTHENTICATION) >= _REFUSALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +192,16 @@ class Connection:
             source=self.stanza,
             bootstrap_servers=self.bootstrap_servers,
             kafka_error=cause.name() if cause else None,
+        )
+
+    def no_broker(self, doing: str) -> UnavailableError:
+        """The error to raise when the cluster answers, and counts none of its brokers as alive."""
+        return UnavailableError(
+            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. The cluster says that none of its "
+            "brokers is alive.",
+            remedy="One that paused registers again by itself within seconds; else look at the brokers' logs.",
+            source=self.stanza,
+            bootstrap_servers=self.bootstrap_servers,
         )
 
     def missing(self, what: str, **facts: object) -> MissingSettingError:

@@ -8,14 +8,17 @@ Kafka's two answers agree, and it is asked only the cheaper one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from hop_archive.message import TopicPartition
 from hop_archive.source.kafka_admin import Admin
-from hop_archive.source.kafka_client import LOGGER, Connection, Deadline, Troubles, kafka_error
+from hop_archive.source.kafka_client import LOGGER, NO_ANSWER, Connection, Deadline, Troubles, kafka_error
 
 _SETTINGS: Mapping[str, str | int | bool] = {
     "group.id": "hop_archive.ends",  # librdkafka wants one; nothing joins it
@@ -26,16 +29,9 @@ _SETTINGS: Mapping[str, str | int | bool] = {
     "fetch.wait.max.ms": 20,
     "fetch.message.max.bytes": 64 * 1024,  # a record at the least, and no more than that is of use
 }
-_NO_ANSWER = frozenset(
-    {
-        KafkaError._TIMED_OUT,  # noqa: SLF001 (librdkafka's local codes begin with an underscore)
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError.REQUEST_TIMED_OUT,
-    }
-)
 _HEARD_AT_ONCE = 500
 _WAIT_S = 0.1
+_SLOW_S = 2.0  # after that the next broker is asked
 
 
 def describes_itself(admin: Admin, deadline: Deadline) -> bool:
@@ -47,17 +43,21 @@ def describes_itself(admin: Admin, deadline: Deadline) -> bool:
     Raises:
         UnavailableError: The cluster does not answer, which says nothing of what it is.
     """
-    client = admin.client()
-    try:
-        broker = client.describe_cluster(request_timeout=deadline.left_s).result().nodes[0]
-        resource = ConfigResource(ConfigResource.Type.BROKER, str(broker.id))
-        (answer,) = client.describe_configs([resource], request_timeout=deadline.left_s).values()
-        return bool(answer.result())
-    except KafkaException as error:
-        cause = kafka_error(error)
-        if cause.code() in _NO_ANSWER:
-            raise admin.connection.failure("describing a broker", cause, admin.troubles) from error
-        return True
+    doing = "describing a broker"
+    silence = None
+    for broker in sorted(admin.metadata(deadline).brokers):
+        told, errors = admin.ask_each(
+            partial(_describe_broker, broker), doing, Deadline.after(min(deadline.left_s, _SLOW_S))
+        )
+        silence = next((e for e in errors.values() if kafka_error(e).code() in NO_ANSWER), None)
+        if silence is None:
+            return bool(errors) or any(told.values())
+    raise admin.failure(doing, silence) from silence
+
+
+def _describe_broker(broker: int, client: AdminClient, timeout_s: float) -> Mapping[Any, Future[Any]]:
+    resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
+    return client.describe_configs([resource], request_timeout=timeout_s)
 
 
 def exact_ends(

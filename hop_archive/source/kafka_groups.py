@@ -70,12 +70,15 @@ def access(admin: Admin, group: str) -> frozenset[str] | None:
     Raises:
         HopArchiveError: The cluster does not answer, or refuses for another reason than rights.
     """
-    deadline = admin.deadline()
-    futures = admin.client().describe_consumer_groups(
-        [group], include_authorized_operations=True, request_timeout=deadline.left_s
-    )
     try:
-        found = admin.settle(futures, f"asking what may be done with group {group}", deadline, absent=_UNTOLD)
+        found = admin.ask(
+            lambda client, timeout_s: client.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=timeout_s
+            ),
+            f"asking what may be done with group {group}",
+            admin.deadline(),
+            absent=_UNTOLD,
+        )
     except UnsupportedError:
         return None
     except ForbiddenError as error:
@@ -95,16 +98,22 @@ def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, int], dead
     """
     places = [native(at, offset) for at, offset in sorted(offsets.items())]
     request = [ConsumerGroupTopicPartitions(group, places)]
-    futures = admin.client().alter_consumer_group_offsets(request, request_timeout=deadline.left_s)
     doing = f"committing offsets of group {group}"
-    for answer in admin.settle(futures, doing, deadline).values():
+    answers = admin.ask(
+        lambda client, timeout_s: client.alter_consumer_group_offsets(request, request_timeout=timeout_s),
+        doing,
+        deadline,
+    )
+    for answer in answers.values():
         _raise_first_error(admin, doing, answer)
 
 
 def _names(admin: Admin) -> list[str]:
-    deadline = admin.deadline()
-    future = admin.client().list_consumer_groups(request_timeout=deadline.left_s)
-    listing = admin.settle({"": future}, "listing consumer groups", deadline)[""]
+    listing = admin.ask(
+        lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
+        "listing consumer groups",
+        admin.deadline(),
+    )[""]
     for error in listing.errors:  # of one broker, whose groups are missing then
         cause = kafka_error(error) if isinstance(error, KafkaException) else error
         raise admin.connection.failure("listing consumer groups", cause, admin.troubles)
@@ -112,15 +121,19 @@ def _names(admin: Admin) -> list[str]:
 
 
 def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartition, int]]:
-    deadline, doing = admin.deadline(), "asking for offsets of consumer groups"
-    futures = {
-        group: future
-        for group in groups  # the client takes one group a call
-        for future in admin.client()
-        .list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=deadline.left_s)
-        .values()
-    }
-    answers = admin.settle(futures, doing, deadline, absent=_NOT_SHOWN)
+    doing = "asking for offsets of consumer groups"
+    answers = admin.ask(
+        lambda client, timeout_s: {
+            group: future
+            for group in groups  # the client takes one group a call
+            for future in client.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=timeout_s
+            ).values()
+        },
+        doing,
+        admin.deadline(),
+        absent=_NOT_SHOWN,
+    )
     for answer in answers.values():
         _raise_first_error(admin, doing, answer)
     return {group: dict(_committed(answer)) for group, answer in answers.items()}

@@ -18,10 +18,10 @@ from hop_archive.errors import (
     GenerationChangedError,
     HopArchiveError,
     OffsetsGoneError,
-    UnavailableError,
 )
 from hop_archive.message import Message, TimestampType, TopicPartition
 from hop_archive.source.kafka_client import (
+    AUTHENTICATION,
     LOGGER,
     MESSAGE_BYTES_MAX,
     UNKNOWN_TOPIC,
@@ -108,14 +108,17 @@ class KafkaReader:
         found = self._source.topics({tp.topic for tp in starts})
         self.release(starts)
         read = {tp.topic for tp in self._assigned}
-        there = {tp: start for tp, start in starts.items() if _has(found, tp)}
+        untold = [tp for tp in starts if tp.topic in found.untold]
+        there = {tp: start for tp, start in starts.items() if tp not in untold and _has(found, tp)}
         for tp in there:
             if tp.topic not in read:
                 self._lives[tp.topic] = found[tp.topic].topic_id
         self._next.update(starts)
         self._assign(there)
         for tp in sorted(starts.keys() - there.keys()):
-            self._errors.append(self._changed(tp.topic, [tp]))
+            self._errors.append(
+                _of_place(found.untold[tp.topic], tp) if tp in untold else self._changed(tp.topic, [tp])
+            )
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
         """Stop reading these; what was fetched of them but not polled is dropped. Unknown ones are ignored.
@@ -137,7 +140,8 @@ class KafkaReader:
                 its partitions (``facts``: ``topic``, ``partitions``) are released.
             DataError: A message can't be represented (a header name that is not UTF-8), or is damaged; its
                 partition (``facts``: ``topic``, ``partition``, ``offset``) is released.
-            ForbiddenError: The credentials do not allow reading.
+            ForbiddenError: The credentials do not allow reading a topic; its partition (``facts``: ``topic``,
+                ``partition``) is released. Without them: they allow nothing at all.
             UnavailableError: The cluster does not answer. Nothing is lost: poll again.
         """
         if not self._held and self._errors:
@@ -190,17 +194,21 @@ class KafkaReader:
             self._checked_at = time.monotonic()
             self._troubles.forget()
             for name in sorted(names):
-                if name not in found or found[name].topic_id != self._lives[name]:
+                if name in found.untold:
+                    self._abandon(name, found.untold[name])
+                elif name not in found or found[name].topic_id != self._lives[name]:
                     self._abandon(name)
 
     def _is_time_to_ask(self) -> bool:
         return bool(self._troubles.counts) or time.monotonic() - self._checked_at > IDLE_CHECK_S
 
-    def _abandon(self, topic: str) -> None:
+    def _abandon(self, topic: str, why: HopArchiveError | None = None) -> None:
+        """Release a topic: it was deleted or made anew, unless ``why`` says that this cannot be told any more."""
         read = sorted(tp for tp in self._assigned if tp.topic == topic)
-        if read:
-            self.release(read)
-            self._errors.append(self._changed(topic, read))
+        if not read:
+            return
+        self.release(read)
+        self._errors += [self._changed(topic, read)] if why is None else [_of_place(why, at) for at in read]
 
     def _convert(self, events: Sequence[confluent_kafka.Message]) -> list[Message]:
         """The messages among ``events``; positions advance."""
@@ -296,7 +304,10 @@ class KafkaReader:
         self._next[place] = offset
         try:
             marks = self._source.watermarks([place]).get(place)
-        except UnavailableError as error:
+        except HopArchiveError as error:
+            if not error.retryable:
+                self._drop(place, _of_place(error, place))
+                return
             LOGGER.debug("Watermarks of %s are not to be had: %s", place, error)
             self._again(place, offset)
             return
@@ -313,7 +324,8 @@ class KafkaReader:
         if failure.retryable:
             self._troubles.note(error)
         else:
-            self._drop(place, failure)
+            of_all = AUTHENTICATION & {error.code(), *self._troubles.counts}
+            self._drop(place, failure if of_all else _of_place(failure, place))
 
     def _again(self, place: TopicPartition, offset: int) -> None:
         self.release([place])
@@ -384,6 +396,12 @@ def _own_settings(group_id: str, fetch_bytes: int) -> dict[str, str | int | bool
 
 def _facts(place: TopicPartition, offset: int) -> dict[str, Any]:
     return {"topic": place.topic, "partition": place.partition, "offset": offset}
+
+
+def _of_place(error: HopArchiveError, place: TopicPartition) -> HopArchiveError:
+    """The same error, which tells the partition that was released because of it."""
+    facts = {**error.facts, "topic": place.topic, "partition": place.partition}
+    return type(error)(error.args[0], remedy=error.remedy, **facts)
 
 
 def _has(found: Mapping[str, TopicInfo], tp: TopicPartition) -> bool:

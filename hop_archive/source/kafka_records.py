@@ -58,11 +58,13 @@ def _ask(admin: Admin, before: Mapping[TopicPartition, int]) -> bool:
     Raises:
         HopArchiveError: It refused, or cannot now.
     """
-    deadline = admin.deadline()
     places = [native(at, offset) for at, offset in sorted(before.items())]
-    futures = admin.client().delete_records(places, request_timeout=deadline.left_s)
     try:
-        admin.settle(futures, "deleting records", deadline)
+        admin.ask(
+            lambda client, timeout_s: client.delete_records(places, request_timeout=timeout_s),
+            "deleting records",
+            admin.deadline(),
+        )
     except UnavailableError as error:
         cause = error.__cause__
         if isinstance(cause, KafkaException) and kafka_error(cause).code() in _BROKEN_OFF:

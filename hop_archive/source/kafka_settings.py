@@ -26,8 +26,12 @@ def describe(admin: Admin, topics: Collection[str], deadline: Deadline) -> dict[
     if not topics:
         return {}
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in sorted(topics)]
-    futures = admin.client().describe_configs(resources, request_timeout=deadline.left_s)
-    found = admin.settle(futures, "asking for settings of topics", deadline, absent=UNKNOWN_TOPIC)
+    found = admin.ask(
+        lambda client, timeout_s: client.describe_configs(resources, request_timeout=timeout_s),
+        "asking for settings of topics",
+        deadline,
+        absent=UNKNOWN_TOPIC,
+    )
     return {resource.name: _settings(entries) for resource, entries in found.items()}
 
 
@@ -50,8 +54,11 @@ def change(admin: Admin, topic: str, changes: Mapping[str, str | None]) -> None:
     deadline = admin.deadline()
     entries = [_entry(name, value) for name, value in sorted(changes.items())]
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
-    futures = admin.client().incremental_alter_configs([resource], request_timeout=deadline.left_s)
-    admin.settle(futures, f"changing settings of topic {topic}", deadline)
+    admin.ask(
+        lambda client, timeout_s: client.incremental_alter_configs([resource], request_timeout=timeout_s),
+        f"changing settings of topic {topic}",
+        deadline,
+    )
     told_by = Deadline.after(_TOLD_S)
     while not told_by.passed and not _are_told(describe(admin, [topic], deadline).get(topic, {}), changes):
         threading.Event().wait(_POLL_S)

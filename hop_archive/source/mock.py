@@ -19,6 +19,7 @@ from hop_archive.errors import (
 )
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
+from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock_cluster import Log, MockCluster, State
 from hop_archive.source.mock_settings import refuse_settings, settings_of
 from hop_archive.source.offsets import refuse_beyond_end, refuse_unknown
@@ -64,23 +65,37 @@ class MockSource:
         with self.cluster.read() as state:
             return _running(self.name, state).cluster_id
 
-    def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
+    def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all."""
         with self.cluster.read() as state:
             _running(self.name, state)
-            wanted = sorted(state.topics if names is None else set(names))
-            return {name: info for name in wanted if (info := state.info(name))}
+            shown = [name for name in state.topics if state.may("describe", name)]
+            wanted = sorted(shown if names is None else set(names))
+            untold = {n: _forbidden(self.name, "describe", n) for n in wanted if not state.may("describe", n)}
+            told = {name: info for name in wanted if name not in untold and (info := state.info(name))}
+            return Answers(told, untold)
 
-    def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:
+    def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
         """Watermarks of ``partitions``; unknown ones are left out."""
         with self.cluster.read() as state:
             _running(self.name, state)
-            return {at: log.watermarks for at in partitions if (log := state.log(at))}
+            there = {at: log for at in partitions if (log := state.log(at))}
+            untold: dict[TopicPartition, HopArchiveError] = {}
+            for at in there:
+                if not state.may("describe", at.topic):
+                    untold[at] = _forbidden(self.name, "describe", at.topic)
+                elif at in state.leaderless:
+                    untold[at] = _no_leader(self.name, at)
+            return Answers({at: log.watermarks for at, log in there.items() if at not in untold}, untold)
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
-        """Everything, or all but writing where the stanza does not allow it."""
-        may = frozenset({"read", "describe", "describe_configs", *(_WRITING if self._writable else ())})
-        return dict.fromkeys(self.topics(topics), may)
+        """Everything, less what was denied, and less writing where the stanza does not allow it."""
+        may = {"describe", "describe_configs", *(_WRITING if self._writable else ())}
+        found = self.topics(topics)
+        return Answers(
+            {name: frozenset(may | {"read"} if info.readable else may) for name, info in found.items()},
+            found.untold,
+        )
 
     def group_access(self) -> frozenset[str] | None:
         """Everything: what a group has committed is noted whether or not the stanza allows writing."""
@@ -174,6 +189,8 @@ class MockSource:
         refuse_unsendable(self.name, message)
         self._refuse_large(state, message)
         self.cluster.refuse_time(state, message)
+        if TopicPartition(message.topic, number) in state.leaderless:
+            raise _no_leader(self.name, TopicPartition(message.topic, number))
         content = (message.key, message.value, message.headers, message.timestamp_ms)
         return self.cluster.put(state, TopicPartition(message.topic, number), content)
 
@@ -283,6 +300,11 @@ class MockReader:
         return messages
 
     def _read_one(self, state: State, at: TopicPartition, count: int) -> list[Message]:
+        if not state.may("read", at.topic):
+            self._drop(at, _forbidden(self._source, "read", at.topic, partition=at.partition))
+            return []
+        if at in state.leaderless:
+            return []
         start, log = self._next[at], self._same_log(state, at)
         if log is None or start > log.high:
             self._drop_topic(at)
@@ -348,3 +370,23 @@ def _running(source: str, state: State) -> State:
             source=source,
         )
     return state
+
+
+def _forbidden(source: str, operation: str, topic: str, **facts: object) -> ForbiddenError:
+    return ForbiddenError(
+        f"Source {source}: the credentials do not allow to {operation} topic {topic}.",
+        remedy="Give them the right, or leave the topic out.",
+        source=source,
+        topic=topic,
+        **facts,
+    )
+
+
+def _no_leader(source: str, at: TopicPartition) -> UnavailableError:
+    return UnavailableError(
+        f"Source {source}: {at} has no leader.",
+        remedy="Start the brokers that hold it.",
+        source=source,
+        topic=at.topic,
+        partition=at.partition,
+    )

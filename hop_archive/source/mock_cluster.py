@@ -148,6 +148,8 @@ class State:
         begun: How many transactions there were.
         progress: Group offsets that were committed, by group.
         live_groups: The groups that have members.
+        leaderless: The partitions that no broker leads.
+        denied: What may not be done with a topic: ``read``, or ``describe``, without which nothing else may be done.
     """
 
     cluster_id: str
@@ -158,6 +160,12 @@ class State:
     begun: int = 0
     progress: dict[str, Annotated[dict[TopicPartition, int], Pairs()]] = field(default_factory=dict)
     live_groups: set[str] = field(default_factory=set)
+    leaderless: set[TopicPartition] = field(default_factory=set)
+    denied: set[tuple[str, str]] = field(default_factory=set)
+
+    def may(self, operation: str, topic: str) -> bool:
+        """Whether the credentials allow something with a topic."""
+        return not {(topic, operation), (topic, "describe")} & self.denied
 
     def log(self, at: TopicPartition) -> Log | None:
         """A partition, if it exists."""
@@ -167,7 +175,8 @@ class State:
     def info(self, name: str) -> TopicInfo | None:
         """A topic as clients see it, if it exists."""
         topic = self.topics.get(name)
-        return TopicInfo(name, topic.topic_id if self.topic_ids else None, len(topic.logs)) if topic else None
+        topic_id = topic.topic_id if topic and self.topic_ids else None
+        return TopicInfo(name, topic_id, len(topic.logs), self.may("read", name)) if topic else None
 
 
 class MockCluster:
@@ -338,6 +347,26 @@ class MockCluster:
                 if age >= 0 and "delete" in topic.setting("cleanup.policy"):
                     for log in topic.logs:
                         log.truncate(log.first_since(now - age))
+
+    def lose_leader(self, topic: str, partition: int = 0) -> None:
+        """Leave a partition without a leader, as when all brokers that hold it are down."""
+        with self._state.change() as state:
+            state.leaderless.add(TopicPartition(topic, partition))
+
+    def elect_leader(self, topic: str, partition: int = 0) -> None:
+        """Give a partition a leader again; it holds what it held."""
+        with self._state.change() as state:
+            state.leaderless.discard(TopicPartition(topic, partition))
+
+    def deny(self, topic: str, operation: str = "read") -> None:
+        """Take away the right to read a topic, or even to describe it."""
+        with self._state.change() as state:
+            state.denied.add((topic, operation))
+
+    def allow(self, topic: str) -> None:
+        """Give all rights to a topic back."""
+        with self._state.change() as state:
+            state.denied = {one for one in state.denied if one[0] != topic}
 
     def join_group(self, group: str) -> None:
         """Give a group a member, which a consumer that subscribes is."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from hop_archive.errors import UnreadableMessageError
 from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
+from hop_archive.source.answers_protocol import Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,13 @@ class TopicInfo:
         name: Kafka topic name.
         topic_id: The id of this life of the topic (KIP-516); None where the broker gives none.
         partitions: How many partitions it has.
+        readable: Whether the credentials may read it; None where the cluster does not tell (KIP-430).
     """
 
     name: str
     topic_id: str | None
     partitions: int
+    readable: bool | None = field(default=None, compare=False)
 
 
 class Setting(NamedTuple):
@@ -70,7 +73,8 @@ class Reader(Protocol):
                 ``facts`` tell topic, partitions and offsets.
             UnreadableMessageError: The client cannot represent the message at an offset (``facts``), ever. Its
                 partition is released, with all before that offset polled; add it again from the next one.
-            DataError: A message is damaged. Its partition is released.
+            DataError: A message is damaged. Its partition is released (``facts``).
+            ForbiddenError: A topic may not be read. Its partition is released (``facts``: ``topic``, ``partition``).
             UnavailableError: The cluster does not answer.
         """
 
@@ -96,18 +100,23 @@ class Source(Protocol):
             UnavailableError: No broker answered within the timeout (10 s at most).
         """
 
-    def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
+    def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all; one that does not exist is not in the result.
+
+        One that cannot be described is ``untold``: `ForbiddenError` where the credentials do not allow it. Of all, those
+        that may not even be listed are left out.
 
         Raises:
             UnavailableError: As for ``cluster_id``.
         """
 
-    def watermarks(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Watermarks]:
+    def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
         """Watermarks of ``partitions``, in a few requests however many there are; unknown ones are left out.
 
+        A partition without a leader, or whose broker does not answer, is ``untold`` (`UnavailableError`).
+
         Raises:
-            UnavailableError: As for ``cluster_id``, or a partition has no leader.
+            UnavailableError: As for ``cluster_id``, or no broker answered.
         """
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:

@@ -155,6 +155,7 @@ class ApacheKafka:
         directory: Made when it is not there.
         properties: Broker settings, on top of `DEFAULT_PROPERTIES`.
         environment: Read instead of the process's own.
+        joins: A broker whose cluster this one is the second of, without a vote; None makes a cluster of one.
     """
 
     def __init__(
@@ -162,8 +163,11 @@ class ApacheKafka:
         directory: Path,
         properties: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        joins: ApacheKafka | None = None,
     ) -> None:
         self._directory = directory
+        self._joins = joins
+        self.cluster_id: str = joins.cluster_id if joins else _new_cluster_id()
         self._properties = dict(properties or {})
         self._environment = dict(os.environ if environment is None else environment)
         self._given = self._environment.get("HOP_ARCHIVE_TEST_KAFKA", "")
@@ -266,6 +270,15 @@ class ApacheKafka:
 
     def _places(self) -> dict[str, str]:
         broker, controller = (f"127.0.0.1:{port}" for port in self._ports)
+        if self._joins:
+            return {
+                "process.roles": "broker",
+                "node.id": "2",
+                "listeners": f"PLAINTEXT://{broker}",
+                "advertised.listeners": f"PLAINTEXT://{broker}",
+                "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._joins._ports[1]}",
+                "log.dirs": str(self._directory / "data"),
+            }
         return {
             "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
@@ -275,7 +288,8 @@ class ApacheKafka:
 
     def _format(self, java: str, kafka: KafkaInstallation, settings: Path) -> None:
         # --cluster-id=X and not two words: an id may begin with a dash.
-        arguments = ("format", f"--cluster-id={_new_cluster_id()}", "--standalone", "--config", str(settings))
+        alone = () if self._joins else ("--standalone",)
+        arguments = ("format", f"--cluster-id={self.cluster_id}", *alone, "--config", str(settings))
         process = self._launch(_command(java, kafka, "kafka.tools.StorageTool", *arguments))
         try:
             code = process.wait(START_TIMEOUT_S)

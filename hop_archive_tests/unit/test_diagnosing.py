@@ -23,6 +23,7 @@ from hop_archive.diagnosing import (
 )
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.local.samples import filler
+from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.store.mock import MockStore
@@ -58,11 +59,11 @@ class Source(MockSource):
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         return dict.fromkeys(self.topics(topics), self.rights)
 
-    def topics(self, names: Collection[str] | None = None) -> Mapping[str, TopicInfo]:
+    def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
         found = super().topics(names)
         if self.has_ids:
             return found
-        return {name: replace(info, topic_id=None) for name, info in found.items()}
+        return Answers({name: replace(info, topic_id=None) for name, info in found.items()})
 
 
 @pytest.fixture

@@ -1,0 +1,145 @@
+"""Watermarks of a Kafka cluster, asked broker by broker.
+
+A partition without a leader, or a broker that does not answer, leaves those of the others known.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+    AdminClient,
+    OffsetSpec,
+)
+
+from hop_archive.errors import HopArchiveError, UnavailableError
+from hop_archive.message import TopicPartition
+from hop_archive.planning import Watermarks
+from hop_archive.source.answers_protocol import Answers
+from hop_archive.source.kafka_admin import Admin
+from hop_archive.source.kafka_client import UNKNOWN_TOPIC, Connection, Deadline, kafka_error, native
+
+_DOING = "asking for watermarks"
+_AGAIN_S = 0.1
+_ELECTION_S = 1.0
+"""How long a partition may be without a leader before that is believed: an election takes less, in seconds."""
+
+_ROUNDS = 3
+"""In how many parts the time is cut, so that a broker that does not answer leaves time to ask the others all there is."""
+
+_SPEC: Any = OffsetSpec  # its factories have no types
+# In this order: what is stable stays so, and high only grows, so that stable <= high, but for a topic that is made
+# anew in between.
+_MARKS = {
+    "low": (_SPEC.earliest(), IsolationLevel.READ_UNCOMMITTED),
+    "stable": (_SPEC.latest(), IsolationLevel.READ_COMMITTED),
+    "high": (_SPEC.latest(), IsolationLevel.READ_UNCOMMITTED),
+}
+
+
+def watermarks(
+    admin: Admin, partitions: Collection[TopicPartition], deadline: Deadline
+) -> Answers[TopicPartition, Watermarks]:
+    """Watermarks of the partitions that exist: three requests to each broker, however many partitions there are.
+
+    Raises:
+        UnavailableError: No broker answers.
+    """
+    told: dict[TopicPartition, Watermarks] = {}
+    untold: dict[TopicPartition, HopArchiveError] = {}
+    left, elected_by, topics = set(partitions), Deadline.after(_ELECTION_S), {at.topic for at in partitions}
+    while left:
+        # Metadata each time: after a change of leader or a restart, librdkafka 2.16 asks with leader epochs that it
+        # remembers, and is refused, until something makes it ask for metadata again.
+        found = admin.metadata(deadline, min(topics) if len(topics) == 1 else None)
+        leaders = {at: leader for at in left if (leader := _leader(found, at)) is not None}
+        there = {at: leader for at, leader in leaders.items() if leader in found.brokers}
+        round_ = _ask_brokers(admin, there, deadline)
+        told |= round_
+        failed = dict(round_.untold)
+        lost = {at: error for at, error in failed.items() if isinstance(error, UnavailableError)}
+        untold |= {at: error for at, error in failed.items() if at not in lost}
+        leaderless = {at: _no_leader(admin.connection, at) for at in leaders.keys() - there.keys()}
+        left = lost.keys() | leaderless.keys()
+        if deadline.passed or (not lost and elected_by.passed):
+            if lost and not told and {there[at] for at in lost} >= found.brokers.keys():
+                raise next(iter(lost.values()))
+            untold |= lost | leaderless
+            break
+        if left:
+            threading.Event().wait(_AGAIN_S)
+    return Answers(told, untold)
+
+
+def _leader(found: Any, at: TopicPartition) -> int | None:
+    """The number of the broker that leads a partition, below 0 where none does; None where there is no such partition."""
+    topic = found.topics.get(at.topic)
+    partition = topic.partitions.get(at.partition) if topic else None
+    return partition.leader if partition else None
+
+
+def _ask_brokers(
+    admin: Admin, leaders: Mapping[TopicPartition, int], deadline: Deadline
+) -> Answers[TopicPartition, Watermarks]:
+    """Ask each broker for what it leads; a partition for which one of the three is not told is untold."""
+    slow = Deadline.after(deadline.left_s / _ROUNDS)
+    marks: dict[str, dict[TopicPartition, int]] = {}
+    untold: dict[TopicPartition, HopArchiveError] = {}
+    asked = set(leaders)
+    for mark, (spec, isolation) in _MARKS.items():
+        by_broker = defaultdict(list)
+        for at in asked:
+            by_broker[leaders[at]].append(native(at))
+        call = partial(_list_offsets, by_broker.values(), spec, isolation)
+        results, errors = admin.ask_each(call, _DOING, slow, absent=UNKNOWN_TOPIC)
+        # Below 0 is what librdkafka 2.16 answers, as if it were an offset, where the broker did not.
+        marks[mark] = {at: result.offset for at, result in results.items() if result.offset >= 0}
+        untold |= {at: admin.failure(_DOING) for at in results.keys() - marks[mark].keys()}
+        untold |= {at: _failure(admin, at, error) for at, error in errors.items()}
+        asked = set(marks[mark])
+        slow = Deadline.after(min(deadline.left_s, deadline.left_s / _ROUNDS + 0.1))
+    return Answers(
+        {
+            at: Watermarks(marks["low"][at], min(marks["stable"][at], high), high)
+            for at, high in marks["high"].items()
+        },
+        untold,
+    )
+
+
+def _list_offsets(
+    shares: Collection[list[Any]],
+    spec: OffsetSpec,
+    isolation: IsolationLevel,
+    client: AdminClient,
+    timeout_s: float,
+) -> dict[TopicPartition, Any]:
+    return {
+        TopicPartition(place.topic, place.partition): future
+        for share in shares
+        for place, future in client.list_offsets(
+            dict.fromkeys(share, spec), isolation_level=isolation, request_timeout=timeout_s
+        ).items()
+    }
+
+
+def _failure(admin: Admin, at: TopicPartition, error: KafkaException) -> HopArchiveError:
+    failure = admin.connection.failure(f"{_DOING} of {at}", kafka_error(error), admin.troubles)
+    failure.facts |= {"topic": at.topic, "partition": at.partition}
+    return failure
+
+
+def _no_leader(connection: Connection, at: TopicPartition) -> UnavailableError:
+    return UnavailableError(
+        f"Source {connection.stanza}, Kafka at {connection.bootstrap_servers}: {at} has no leader.",
+        remedy="Start the brokers that hold it; what Kafka holds of it is archived then.",
+        source=connection.stanza,
+        topic=at.topic,
+        partition=at.partition,
+        kafka_error="LEADER_NOT_AVAILABLE",
+    )
