@@ -25,6 +25,7 @@ from hop_archive.selecting import Query
 from hop_archive.slices import Slice
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 from hop_archive.upstream import Upstream, runs
+from hop_archive.verifying import BACKUP_GRACE_S
 from hop_archive.wording import counted
 
 QUARANTINE = f"{OWN_FOLDER}quarantine/"
@@ -63,6 +64,7 @@ class Means:
         backup: The backup of the store; None where there is none.
         upstream: The source.
         run_id: Noted in the ledger.
+        backup_grace_s: How old an object has to be before its copy counts as missing in the backup.
         counted: The wrong counts of one topic, as they were when they were asked for.
     """
 
@@ -71,6 +73,7 @@ class Means:
     backup: Store | None
     upstream: Upstream
     run_id: str = "repair"
+    backup_grace_s: float = BACKUP_GRACE_S
     counted: dict[str, Sequence[Miscount]] = field(default_factory=dict)
 
 

@@ -175,6 +175,12 @@ def open_backup(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.
     return _open_backup(name, stanza.model_copy(update={"deleting_allowed": False}), environ)
 
 
+def backup_grace_s(stanza: StoreStanza, environ: Mapping[str, str] = os.environ) -> float:
+    """How long a copy may take to get into the backup bucket of a store stanza before it counts as missing there."""
+    stanza = stanza.resolved(environ)
+    return stanza.backup_grace_minutes * 60 if isinstance(stanza, S3Stanza) else 0.0
+
+
 def _open_backup(name: str, stanza: StoreStanza, environ: Mapping[str, str]) -> Store | None:
     if not isinstance(stanza, S3Stanza) or not stanza.backup_bucket:
         return None

@@ -30,7 +30,7 @@ from hop_archive.settling import (
     plan_orphan,
     plan_unarchived,
 )
-from hop_archive.verifying import Verification
+from hop_archive.verifying import Checked, Verification
 
 PLANS: Mapping[Kind, Callable[[Means, Trouble], Planned]] = {
     Kind.MISSING_OBJECT: plan_object,
@@ -125,16 +125,31 @@ def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
             yield mending
 
 
-def verify_first(means: Means, topics: Collection[str] = (), *, deep: bool = False) -> Iterator[Trouble]:
+def verify_first(
+    means: Means, topics: Collection[str] = (), *, deep: bool = False, checked: Checked | None = None
+) -> Iterator[Trouble]:
     """Look at objects, ledger, and the backup where there is one, and note what is found; ``deep``: at every document.
 
     Objects of which something was told are not read besides, as far as ``noting.remembering`` goes.
+
+    Args:
+        means: Catalog, store and backup.
+        topics: Names or globs; empty: all.
+        deep: Whether to read every document.
+        checked: Where to count what is looked at.
 
     Raises:
         ConfigurationError: A topic means none.
         UnavailableError: A server does not answer. What was yielded is noted.
     """
-    wanted = Verification(means.catalog, means.store, Query(tuple(topics)), backup=means.backup)
+    wanted = Verification(
+        means.catalog,
+        means.store,
+        Query(tuple(topics)),
+        checked=checked or Checked(),
+        backup=means.backup,
+        backup_grace_s=means.backup_grace_s,
+    )
     notebook = Notebook(means.catalog)
     told: set[tuple[str, str]] = set()
     looks = {"objects": verifying.objects, "ledger": verifying.ledger}

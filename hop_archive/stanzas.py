@@ -503,6 +503,7 @@ class S3Stanza(_Store):
         region: AWS region, or what the server wants in its place.
         bucket: Where objects go.
         backup_bucket: Where a second copy of each goes; empty: nowhere.
+        backup_grace_minutes: How long a copy may take to get there before verification calls it missing.
         prefix: What stands before each object key, with a ``/`` between; empty: nothing.
         access_key_env: Variable that holds the access key. Empty, like the next: the default AWS chain.
         secret_key_env: Variable that holds the secret key.
@@ -515,6 +516,7 @@ class S3Stanza(_Store):
     region: Text = ""
     bucket: Bucket
     backup_bucket: OptionalBucket = ""
+    backup_grace_minutes: float = Field(default=15.0, ge=0, allow_inf_nan=False)
     prefix: Prefix = ""
     access_key_env: EnvName = ""
     secret_key_env: EnvName = ""

@@ -1,8 +1,8 @@
 """Whether the archive is as its catalog says, in every direction. Changes nothing.
 
 Each direction streams: what is held at once does not grow with the archive. The archive may go on working meanwhile:
-what it may be about to mend is looked at once more before it is told, but for what ``source`` and ``backup_objects``
-say of the very moment.
+what it may be about to mend is looked at once more before it is told, but for what ``source``
+says of the very moment.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ _COUNT_EVERY = 1_000
 
 _SEGMENTS = "segments/"
 
+BACKUP_GRACE_S = 900.0
+"""Objects younger than this may be on their way to the backup: so long S3 takes for one in 10,000 (Amazon S3 User Guide,
+"Replication Time Control")."""
+
 GRACE_S = 3600.0
 """Objects younger than this may belong to a batch that is about to be committed."""
 
@@ -68,6 +72,7 @@ class Verification:
         grace_s: How old an object has to be before it counts as one that no row names.
         checked: Where to count.
         backup: The backup of the store; None where there is none.
+        backup_grace_s: How old an object has to be before its copy counts as missing there.
         now: The clock on the wall.
         sleep: How to wait.
     """
@@ -78,12 +83,17 @@ class Verification:
     grace_s: float = GRACE_S
     checked: Checked = field(default_factory=Checked)
     backup: Store | None = None
+    backup_grace_s: float = BACKUP_GRACE_S
     now: Callable[[], datetime.datetime] = utc_now
     sleep: Callable[[float], None] = time.sleep
 
-    def oldest_young_ms(self) -> int:
-        """What was created after this moment (milliseconds since 1970) is too young to be judged."""
-        return int((self.now().timestamp() - self.grace_s) * 1000)
+    def oldest_young_ms(self, grace_s: float | None = None) -> int:
+        """What was created after this moment (milliseconds since 1970) is too young to be judged.
+
+        Args:
+            grace_s: How old it has to be; None: as ``Verification.grace_s`` says.
+        """
+        return int((self.now().timestamp() - (self.grace_s if grace_s is None else grace_s)) * 1000)
 
     def topics(self) -> Sequence[str]:
         """The topics that are meant, of those that the catalog knows.
@@ -119,16 +129,46 @@ def objects(wanted: Verification) -> Iterator[Trouble]:
 def backup_objects(wanted: Verification) -> Iterator[Trouble]:
     """Compare what the catalog records with what the backup lists; what the backup has beyond that is its own.
 
-    Finds ``missing_object`` and ``wrong_size``, of the backup's bucket. A copy that is on its way is missing, too:
-    replication takes minutes.
+    Finds ``missing_object`` and ``wrong_size``, of the backup's bucket. A copy that may be on its way is not missing: one of
+    an object that has not stood in the store for ``backup_grace_s`` yet. Those are counted, as "copies not due yet".
     """
     backup = wanted.backup
     assert backup is not None
     for topic, segments in itertools.product(wanted.topics(), (False, True)):
+        young_ms = wanted.oldest_young_ms(wanted.backup_grace_s)
         recorded = wanted.catalog.recorded(topic, segments=segments)
+        originals = _Ages(wanted.store, topic, segments=segments)
         for record, info in _joined(wanted, recorded, _listing(backup, topic, segments=segments)):
-            if record is not None and (trouble := _compared(record, info)) is not None:
+            trouble = None if record is None else _compared(record, info)
+            if record is None or trouble is None:
+                continue
+            if info is None and originals.modified_ms(record.key) > young_ms:
+                wanted.checked.counts["copies not due yet"] += 1
+            elif _is_named(wanted, record):
                 yield trouble._replace(bucket=backup.bucket)
+
+
+class _Ages:
+    """When objects of a topic were stored, asked of in byte order of their keys.
+
+    The store is listed from the first one that is asked of, and not at all where none is.
+    """
+
+    def __init__(self, store: Store, topic: str, *, segments: bool) -> None:
+        self._store = store
+        self._of = topic, segments
+        self._last: ObjectInfo | None = None
+        self._rest: Iterator[ObjectInfo] | None = None
+
+    def modified_ms(self, key: str) -> int:
+        """When it was stored; 0 where it is not there: then its copy is not on its way."""
+        if self._rest is None:
+            topic, segments = self._of
+            self._rest = _listing(self._store, topic, segments=segments, start_after=key[:-1])
+            self._last = next(self._rest, None)
+        while self._last is not None and self._last.key < key:
+            self._last = next(self._rest, None)
+        return self._last.modified_ms if self._last is not None and self._last.key == key else 0
 
 
 def recorded_objects(wanted: Verification, topic: str) -> Iterator[Trouble]:
@@ -159,9 +199,9 @@ def _objects_of(
             yield from _unnamed(wanted, info, young_ms)
 
 
-def _listing(store: Store, topic: str, *, segments: bool) -> Iterator[ObjectInfo]:
+def _listing(store: Store, topic: str, *, segments: bool, start_after: str = "") -> Iterator[ObjectInfo]:
     """What stands in a topic's folder, less what others keep there where the topic is called as their folder is."""
-    found = store.listing(f"segments/{topic}/" if segments else f"{topic}/")
+    found = store.listing(f"segments/{topic}/" if segments else f"{topic}/", start_after)
     if segments or f"{topic}/" not in (_SEGMENTS, OWN_FOLDER):
         return found
     return (info for info in found if not (is_own(info.key) or is_segment_key(info.key)))
@@ -233,12 +273,17 @@ def _with_bucket(trouble: Trouble, looked_in: str) -> Trouble:
 
 def _still(wanted: Verification, record: Recorded, trouble: Trouble) -> bool:
     """Whether a trouble is one now, too: a row may have been removed, and its object after it, meanwhile."""
-    row = wanted.catalog.find(record.uuid)
-    if row is None or row.object_key != record.key:
+    if not _is_named(wanted, record):
         return False
     found = next((i for i in wanted.store.listing(record.key) if i.key == record.key), None)
     again = _compared(record, found)
     return again is not None and again.kind is trouble.kind
+
+
+def _is_named(wanted: Verification, record: Recorded) -> bool:
+    """Whether the row that was first of those which name an object still does."""
+    row = wanted.catalog.find(record.uuid)
+    return row is not None and row.object_key == record.key
 
 
 def _unnamed(wanted: Verification, info: ObjectInfo, young_ms: int) -> Iterator[Trouble]:

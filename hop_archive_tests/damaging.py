@@ -127,7 +127,9 @@ class Ruin:
 
 def verified(archive: Archive, backup: MockStore | None = None) -> Iterator[Trouble]:
     """Every direction, deep, with what is found noted and what is not seen again closed."""
-    wanted = Verification(archive.catalog, archive.store, grace_s=0, sleep=lambda _: None, backup=backup)
+    wanted = Verification(
+        archive.catalog, archive.store, grace_s=0, sleep=lambda _: None, backup=backup, backup_grace_s=0
+    )
     notebook = Notebook(archive.catalog)
     looks = {"objects": verifying.objects, "documents": verifying.documents, "ledger": verifying.ledger}
     if backup is not None:

@@ -110,20 +110,21 @@ def repair(
 @contextlib.contextmanager
 def _means(setup: Setup) -> Iterator[Means]:
     from hop_archive.mending import Means
-    from hop_archive.opening import open_backup
+    from hop_archive.opening import backup_grace_s, open_backup
     from hop_archive.upstream import Upstream
 
     chosen = setup.selection
     with contextlib.ExitStack() as ending:
         catalog = ending.enter_context(contextlib.closing(catalog_of(setup)))
         store = ending.enter_context(contextlib.closing(store_of(setup)))
-        backup = open_backup(chosen.store, setup.configuration.store(chosen.store))
+        stanza = setup.configuration.store(chosen.store)
+        backup = open_backup(chosen.store, stanza)
         if backup is not None:
             ending.enter_context(contextlib.closing(backup))
         archive = ending.enter_context(contextlib.closing(setup.open())) if chosen.asks_source else None
         catalog.check()
         store.check()
-        yield Means(catalog, store, backup, Upstream(archive))
+        yield Means(catalog, store, backup, Upstream(archive), backup_grace_s=backup_grace_s(stanza))
 
 
 def _verify(means: Means, topics: tuple[str, ...], *, deep: bool) -> None:

@@ -49,7 +49,8 @@ Examples:
 \b
 Directions:
   objects   catalog and store against each other, by listing, nothing fetched
-  backup    the catalog against the backup bucket, likewise
+  backup    the catalog against the backup bucket, likewise; an object younger
+            than the stanza's backup_grace_minutes may still be on its way there
   ledger    no holes, sums right, numbers those of the rows
   source    what Kafka holds now is archived; what has just arrived counts too;
             with --deep, it is read again and compared with the rows
@@ -173,15 +174,18 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
     Raises:
         HopArchiveError: Catalog or store cannot be reached, or is not as it ought to be.
     """
-    from hop_archive.opening import open_backup
+    from hop_archive.opening import backup_grace_s, open_backup
     from hop_archive.verifying import Verification
 
-    backup = open_backup(setup.selection.store, setup.configuration.store(setup.selection.store))
+    stanza = setup.configuration.store(setup.selection.store)
+    backup = open_backup(setup.selection.store, stanza)
     with contextlib.closing(catalog_of(setup)) as catalog, contextlib.closing(store_of(setup)) as store:
         catalog.check()
         store.check()
         with contextlib.closing(backup) if backup is not None else contextlib.nullcontext():
-            yield Verification(catalog, store, query, grace_s, backup=backup)
+            yield Verification(
+                catalog, store, query, grace_s, backup=backup, backup_grace_s=backup_grace_s(stanza)
+            )
 
 
 def _notebook(wanted: Verification, *, no_record: bool) -> Notebook:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.configuration import load, select
-from hop_archive.opening import Permission, open_archive, open_backup, open_removing
+from hop_archive.opening import Permission, backup_grace_s, open_archive, open_backup, open_removing
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.truth import Backup
@@ -85,9 +85,10 @@ class BackupResource(dg.ConfigurableResource[Backup]):
             environ = _with_mock_directory(os.environ)
             configuration = load(None, environ)
             selection = select(configuration, environ=environ)
-            store = open_backup(selection.store, configuration.store(selection.store), environ)
+            stanza = configuration.store(selection.store)
+            store = open_backup(selection.store, stanza, environ)
         try:
-            yield Backup(store)
+            yield Backup(store, backup_grace_s(stanza, environ))
         finally:
             if store is not None:
                 store.close()

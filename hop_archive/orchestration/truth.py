@@ -26,7 +26,7 @@ from hop_archive.scrubbing import DAYS, Scrub, scrub
 from hop_archive.selecting import Query
 from hop_archive.store.protocol import Store
 from hop_archive.upstream import Upstream
-from hop_archive.verifying import Verification
+from hop_archive.verifying import BACKUP_GRACE_S, Checked, Verification
 
 _MOST_SHOWN = 100
 _TOPICS = "Names, or globs such as gcn.*; empty: all topics."
@@ -34,9 +34,15 @@ _TOPICS = "Names, or globs such as gcn.*; empty: all topics."
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """The backup of the archive's store; ``store`` is None where there is none."""
+    """The backup of the archive's store; ``store`` is None where there is none.
+
+    Attributes:
+        store: Where the copies are.
+        grace_s: How long one may take to get there before it counts as missing.
+    """
 
     store: Store | None = None
+    grace_s: float = BACKUP_GRACE_S
 
 
 class VerifyConfig(dg.Config):
@@ -82,11 +88,15 @@ def verification(
     backup: dg.ResourceParam[Backup],
 ) -> dg.MaterializeResult[None]:
     """Look in every direction that needs no source, and note what is found. Again: notes the same once."""
-    means = Means(archive.catalog, archive.store, backup.store, Upstream(None))
+    means = _means(archive, backup, Upstream(None))
+    checked = Checked()
     with told():
-        found, shown = _counted(verify_first(means, config.topics, deep=config.deep))
+        found, shown = _counted(verify_first(means, config.topics, deep=config.deep, checked=checked))
         _judge(context, archive, _verification(archive, config.topics).topics())
-    return dg.MaterializeResult(metadata={"found": sum(found.values()), **_by_kind(found), **_table(shown)})
+    young = {"copies_not_due_yet": checked.counts["copies not due yet"]} if backup.store is not None else {}
+    return dg.MaterializeResult(
+        metadata={"found": sum(found.values()), **_by_kind(found), **young, **_table(shown)}
+    )
 
 
 @dg.asset(
@@ -132,7 +142,7 @@ def repairs(
     backup: dg.ResourceParam[Backup],
 ) -> dg.MaterializeResult[None]:
     """Plan, or do, what mends each open finding. Again: goes on with what is open."""
-    means = Means(archive.catalog, archive.store, backup.store, Upstream(archive))
+    means = _means(archive, backup, Upstream(archive))
     fates: Counter[str] = Counter()
     rows: list[dg.TableRecord] = []
     topics: set[str] = set()
@@ -155,6 +165,10 @@ def repairs(
             **({"what": dg.MetadataValue.table(rows)} if rows else {}),
         }
     )
+
+
+def _means(archive: Archive, backup: Backup, upstream: Upstream) -> Means:
+    return Means(archive.catalog, archive.store, backup.store, upstream, backup_grace_s=backup.grace_s)
 
 
 def _verification(archive: Archive, topics: Sequence[str]) -> Verification:

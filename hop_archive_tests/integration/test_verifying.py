@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 
 from hop_archive import verifying
-from hop_archive.archive import Archive
+from hop_archive.archive import Archive, utc_now
 from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
 from hop_archive.local.address import StackAddress
@@ -78,7 +79,10 @@ class Scene:
 
     def verification(self, **changes: Any) -> Verification:
         return replace(
-            Verification(self.archive.catalog, self.archive.store, grace_s=0, sleep=lambda _: None), **changes
+            Verification(
+                self.archive.catalog, self.archive.store, grace_s=0, sleep=lambda _: None, backup_grace_s=0
+            ),
+            **changes,
         )
 
     def source(self, wanted: Verification) -> Iterator[Trouble]:
@@ -243,3 +247,23 @@ def test_a_backup_that_lacks_an_object_is_told_of_its_bucket(scene: Scene, open_
     backup.create([NewObject(one, scene.body(one)) for one in listed])
     (missing,) = scene.found(verifying.backup_objects, backup=backup)
     assert (missing.kind, missing.object_key, missing.bucket) == (Kind.MISSING_OBJECT, key, "the-backup")
+
+
+def test_what_replication_has_not_copied_yet_is_not_missing_in_the_backup(scene: Scene) -> None:
+    from hop_archive.store.mock import MockStore
+
+    backup = MockStore("backup", bucket="the-backup")
+    listed = [info.key for info in scene.archive.store.listing()]
+    backup.create([NewObject(one, scene.body(one)) for one in listed[::2]])
+    wanted = scene.verification(backup=backup, backup_grace_s=verifying.BACKUP_GRACE_S)
+    assert list(verifying.backup_objects(wanted)) == []
+    assert wanted.checked.counts["copies not due yet"] == len(listed[1::2])
+    later = lambda: utc_now() + datetime.timedelta(minutes=16)  # noqa: E731
+    found = list(verifying.backup_objects(replace(wanted, now=later)))
+    assert [(one.kind, one.object_key) for one in found] == [
+        (Kind.MISSING_OBJECT, key) for key in sorted(listed[1::2], key=scene_order)
+    ]
+
+
+def scene_order(key: str) -> tuple[bool, str]:
+    return key.startswith("segments/"), key

@@ -10,6 +10,7 @@ import pytest
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.truth import Backup
+from hop_archive.verifying import BACKUP_GRACE_S
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.orchestration.helpers import archive_of
 from hop_archive_tests.worlds import BUSY
@@ -20,9 +21,12 @@ def broken() -> Ruin:
     return ruin("segment")
 
 
-def run(broken: Ruin, job: str, asset: str, **config: Any) -> dict[str, Any]:
+def run(
+    broken: Ruin, job: str, asset: str, backup_grace_s: float = BACKUP_GRACE_S, **config: Any
+) -> dict[str, Any]:
     """Run a job alone; the metadata of what it materialized."""
-    defs = build_definitions(archive=archive_of(broken.world), backup=Backup(broken.backup))
+    backup = Backup(broken.backup, backup_grace_s)
+    defs = build_definitions(archive=archive_of(broken.world), backup=backup)
     with dg.DagsterInstance.ephemeral() as instance:
         ran = defs.resolve_job_def(job).execute_in_process(
             instance=instance, run_config={"ops": {asset: {"config": config}}} if config else None
@@ -48,6 +52,16 @@ def test_a_repair_changes_nothing_unless_it_is_told_to(broken: Ruin) -> None:
     assert list(broken.world.store.listing()) == before
     assert run(broken, "repair", "repairs", dry_run=False)["mended"] == 1
     assert run(broken, "verify", "verification", deep=True)["found"] == 0
+
+
+def test_the_job_calls_no_copy_missing_that_may_be_on_its_way(broken: Ruin) -> None:
+    keys = [info.key for info in broken.backup.listing()]
+    broken.backup._deleting_allowed = True
+    broken.backup.delete(keys[:2])
+    found = run(broken, "verify", "verification")
+    assert (found["found"], found["copies_not_due_yet"]) == (0, 2)
+    found = run(broken, "verify", "verification", backup_grace_s=0)
+    assert (found["missing_object"], found["copies_not_due_yet"]) == (2, 0)
 
 
 def test_a_deep_look_counts_no_trouble_twice(broken: Ruin) -> None:

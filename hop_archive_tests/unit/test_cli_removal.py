@@ -16,7 +16,7 @@ from hop_archive.catalog.protocol import Batch
 from hop_archive.cli.prune import age
 from hop_archive.configuration import load, select
 from hop_archive.errors import ForbiddenError
-from hop_archive.opening import Permission, open_backup, open_removing
+from hop_archive.opening import Permission, backup_grace_s, open_backup, open_removing
 from hop_archive.slices import Slice
 from hop_archive.store.s3 import S3Store
 from hop_archive_tests.unit.cli_helpers import M, archived, invoke, place, toml
@@ -269,6 +269,7 @@ def test_the_backup_is_opened_to_delete_from_only_for_who_may(place: Path) -> No
     assert may("clean") == (True, True)
     with pytest.raises(ForbiddenError, match="store s does not say deleting_allowed"):
         may("delete")
+    assert backup_grace_s(configuration.store("s")) == 900
     backup = open_backup("s", configuration.store("s"))
     assert backup is not None
     with pytest.raises(ForbiddenError, match="does not allow deleting"):
