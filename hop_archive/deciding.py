@@ -6,8 +6,9 @@ copies that come together the first is archived and the second is its duplicate.
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from hop_archive.catalog.protocol import Catalog
@@ -77,27 +78,57 @@ def decide(
 
     Args:
         messages: To be archived.
-        catalog: Asked once, and once more for each round of UUIDs in use by other content.
+        catalog: Asked once; and, where UUIDs are in use by other content, once a round for all messages that need
+            others, of which there are few rounds: for each it asks of twice as many UUIDs ahead as the time before.
         expected: What was decided earlier and may not be committed yet.
     """
     identities = [identify(m, crc32(m.value)) for m in messages]
-    decided = Decided()
-    decided.learn(catalog.known(identities))
-    for identity in expected:
-        decided.expect(identity)
-    return [_decide(m, i, decided, catalog) for m, i in zip(messages, identities, strict=True)]
+    expected = list(expected)
+    known = list(catalog.known(identities))
+    asked: set[int] = set()
+    for attempt in itertools.count():
+        decided = Decided()
+        decided.learn(known)
+        for identity in expected:
+            decided.expect(identity)
+        judging = _Judging(decided, asked, ahead=2**attempt)
+        decisions = [judging.decide(m, i) for m, i in zip(messages, identities, strict=True)]
+        if not judging.unknown:
+            return decisions
+        known += catalog.known(judging.unknown)
+        asked.update(identity.uuid.int for identity in judging.unknown)
+    raise AssertionError("count() does not end")
 
 
-def _decide(message: Message, identity: Identity, decided: Decided, catalog: Catalog) -> Decision:
-    for own in candidates(identity):
-        if own is not identity:
-            # Collisions are rare: a question of its own for each costs less than asking ahead for all.
-            decided.learn(catalog.known([own]))
-        if (copy := decided.copy_of(own)) is not None:
-            reason = "same UUID and digest" if copy.digest is not None else "same timestamp and CRC-32"
-            return Decision(message, own, duplicate_of=copy.uuid, reason=reason)
-        if decided.holder(own.uuid) is None:
-            break
-    decided.expect(own)
-    collided = identity.is_client_uuid and own is not identity
-    return Decision(message, own, collided_with=identity.uuid if collided else None)
+class _Judging:
+    """One look at all messages, in their order, with what is known by now.
+
+    Of a UUID that was not asked of yet it is supposed that nothing holds it. Where that was needed, the decisions are
+    no more than a guess, made to learn which others are needed: all have to be made again.
+
+    Args:
+        decided: What is known, and what will be archived.
+        asked: UUIDs that the archive derived, of which the catalog was asked, by number.
+        ahead: How many to ask of for a message at once.
+    """
+
+    def __init__(self, decided: Decided, asked: Set[int], ahead: int) -> None:
+        self._decided = decided
+        self._asked = asked
+        self._ahead = ahead
+        self.unknown: list[Identity] = []
+
+    def decide(self, message: Message, identity: Identity) -> Decision:
+        coming = candidates(identity)
+        for own in coming:
+            if own is not identity and own.uuid.int not in self._asked:
+                self.unknown += (own, *itertools.islice(coming, self._ahead - 1))
+                break
+            if (copy := self._decided.copy_of(own)) is not None:
+                reason = "same UUID and digest" if copy.digest is not None else "same timestamp and CRC-32"
+                return Decision(message, own, duplicate_of=copy.uuid, reason=reason)
+            if self._decided.holder(own.uuid) is None:
+                break
+        self._decided.expect(own)
+        collided = identity.is_client_uuid and own is not identity
+        return Decision(message, own, collided_with=identity.uuid if collided else None)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch, Row
-from hop_archive.deciding import Decision, decide
+from hop_archive.deciding import Decided, Decision, decide
 from hop_archive.document import crc32
-from hop_archive.identity import candidates, identify
+from hop_archive.faults import Faults
+from hop_archive.identity import Identity, candidates, identify
 from hop_archive.message import Header, Message, TimestampType
 from hop_archive.slices import Slice
 
@@ -319,3 +320,72 @@ def test_a_message_without_an_equal_is_archived_and_with_a_uuid_of_its_own_under
         if decision.collided_with is None and decision.duplicate_of is None:
             own = identify(decision.message, crc32(decision.message.value))
             assert decision.identity.uuid == own.uuid or not own.is_client_uuid
+
+
+# --- asked in rounds, decided as if one by one
+
+VICTIMS = (sent(b"x", topic="a"), sent(b"y", U, topic="a"))
+"""Messages whose derived UUIDs other publishers use: they need one after another."""
+
+clashing = st.builds(
+    lambda value, own: sent(value, own, topic="a"),
+    st.sampled_from([b"x", b"y", b"", None]),
+    st.sampled_from([None, U, V, *(derived(victim, n) for victim in VICTIMS for n in range(4))]),
+)
+clashes = st.lists(st.one_of(clashing, small), max_size=12)
+
+
+def one_by_one(
+    messages: Sequence[Message], catalog: MockCatalog, expected: Sequence[Identity]
+) -> list[Decision]:
+    """What is to be decided, with a question to the catalog for each UUID when its turn comes."""
+    identities = [identify(m, crc32(m.value)) for m in messages]
+    decided = Decided()
+    decided.learn(catalog.known(identities))
+    for identity in expected:
+        decided.expect(identity)
+    decisions: list[Decision] = []
+    for message, identity in zip(messages, identities, strict=True):
+        for own in candidates(identity):
+            if own is not identity:
+                decided.learn(catalog.known([own]))
+            copy = decided.copy_of(own)
+            if copy is not None or decided.holder(own.uuid) is None:
+                break
+        if copy is not None:
+            reason = "same UUID and digest" if copy.digest is not None else "same timestamp and CRC-32"
+            decisions.append(Decision(message, own, copy.uuid, reason))
+        else:
+            decided.expect(own)
+            collided = identity.is_client_uuid and own is not identity
+            decisions.append(Decision(message, own, collided_with=identity.uuid if collided else None))
+    return decisions
+
+
+@given(clashes, clashes, clashes, st.lists(clashing, max_size=4))
+def test_what_is_decided_in_rounds_is_what_would_be_decided_one_by_one(
+    before: list[Message], in_flight: list[Message], now: list[Message], foreign: list[Message]
+) -> None:
+    catalog = adopting(
+        *(adopted(m, uuid.UUID(int=9 + n), is_client=bool(n % 2)) for n, m in enumerate(foreign))
+    )
+    keep(catalog, decide(before, catalog))
+    expected = [d.identity for d in decide(in_flight, catalog) if d.duplicate_of is None]
+    assert decide(now, catalog, expected) == one_by_one(now, catalog, expected)
+
+
+def test_collisions_cost_a_question_a_group_and_long_chains_of_them_few() -> None:
+    victim = sent(b"new", U)
+    catalog = holding(
+        *(sent(b"old %d" % n, uuid.UUID(int=n)) for n in range(500)),
+        sent(b"old", U),
+        *(sent(b"evil %d" % n, derived(victim, n)) for n in range(60)),
+    )
+    group, chain = Faults(), Faults()
+    found = decide(
+        [sent(b"new %d" % n, uuid.UUID(int=n)) for n in range(500)], group.wrap(catalog, "catalog")
+    )
+    assert sum(d.collided_with is not None for d in found) == 500
+    assert group.calls == ["catalog.known"] * 2
+    assert decide([victim], chain.wrap(catalog, "catalog"))[0].identity.uuid == derived(victim, 60)
+    assert len(chain.calls) == 7
