@@ -104,6 +104,18 @@ class Outgoing(Protocol):
     def partition(self) -> int | None: ...  # noqa: D102
 
 
+class Committed(NamedTuple):
+    """What a consumer group has committed of one partition.
+
+    Attributes:
+        offset: The offset that it is to read next.
+        metadata: What its members wrote beside it: Kafka Streams keeps the time there that it has got to. '' for none.
+    """
+
+    offset: int
+    metadata: str = ""
+
+
 class Receipt(NamedTuple):
     """Where a published message came to stand."""
 

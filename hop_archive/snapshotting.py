@@ -7,6 +7,8 @@ stood somewhere. Running it again, or twice at once, is harmless: the later look
 from __future__ import annotations
 
 import datetime
+import logging
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,14 +16,22 @@ from typing import Any
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.snapshots_protocol import Snapshot
-from hop_archive.errors import ForbiddenError
-from hop_archive.message import TopicPartition
+from hop_archive.errors import ForbiddenError, HopArchiveError
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.source.protocol import Setting, TopicInfo
 
 GROUPS_AT_ONCE = 500
 """Groups whose former snapshots are held at once, and whose new ones are one transaction."""
 
 _LOOK = "describe_configs"
+
+EVERY_S = 3_600.0
+"""How old the last snapshot is when those who archive without Dagster take the next."""
+
+_AGAIN_S = 300.0
+_END_S = 15.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +65,16 @@ class _Seen:
     at: datetime.datetime
     infos: Mapping[str, TopicInfo]
     settings: Mapping[str, Mapping[str, Setting]]
-    groups: Mapping[str, Mapping[TopicPartition, int]]
+    groups: Mapping[str, Mapping[TopicPartition, Committed]]
     no_groups: str
 
 
-def take_snapshot(archive: Archive) -> Taken:
+def take_snapshot(archive: Archive, also: Collection[str] = ()) -> Taken:
     """Ask the source for the topics that are archived, their own settings, and the groups that read them; keep it.
+
+    Args:
+        archive: Of what, and where to.
+        also: Topics that are taken, too, whether the policy wants them or not.
 
     A good snapshot is never replaced by less: a topic or group that is gone keeps its last; a group keeps the
     offsets of a topic that it has none of any more, as after the topic was deleted; a topic made anew keeps what
@@ -71,17 +85,81 @@ def take_snapshot(archive: Archive) -> Taken:
             may be kept already.
         ForbiddenError: Topics may not be described.
     """
-    seen = _look(archive)
+    seen = _look(archive, also)
     changed = _keep_topics(archive, seen)
     groups = sum(_keep_groups(archive, seen, names) for names in _portions(_readers(seen)))
     hidden = tuple(sorted(seen.infos.keys() - seen.settings.keys()))
     return Taken(seen.cluster_id, seen.at, len(seen.infos), groups, changed, hidden, seen.no_groups)
 
 
-def _look(archive: Archive) -> _Seen:
+class HourlySnapshots:
+    """Takes a snapshot whenever the last one is an hour old, whoever took that, beside other work. A context manager.
+
+    One that fails ends nothing and is told as a warning; it is tried again after some minutes. Leaving the block waits
+    for the one that is under way, though not for ever.
+
+    Args:
+        archive: Of what, and where to.
+        also: As for ``take_snapshot``.
+    """
+
+    def __init__(self, archive: Archive, also: Collection[str] = ()) -> None:
+        self._archive = archive
+        self._also = also
+        self._next = 0.0
+        self._thread: threading.Thread | None = None
+        self._over = False
+
+    def __enter__(self) -> HourlySnapshots:
+        self.take_if_due()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.join(_END_S)
+        self._over = True
+
+    def take_if_due(self) -> None:
+        """Begin to take one, if it is time; never waits."""
+        if self._archive.monotonic() < self._next or (self._thread and self._thread.is_alive()):
+            return
+        self._next = self._archive.monotonic() + _AGAIN_S
+        self._thread = threading.Thread(target=self._take, name="hourly-snapshot", daemon=True)
+        self._thread.start()
+
+    def _take(self) -> None:
+        began = self._archive.monotonic()
+        try:
+            left_s = self._left_s()
+            if left_s <= 0:
+                take_snapshot(self._archive, self._also)
+            self._next = began + (left_s if left_s > 0 else EVERY_S)
+        except HopArchiveError as error:
+            if not self._over:
+                log.warning(
+                    "No snapshot of the source's topics and consumer groups was taken, and what restoring needs of "
+                    "them is as old as the last: %s",
+                    error,
+                )
+
+    def _left_s(self) -> float:
+        """How long until the next is due; 0 or less: it is."""
+        taken = self._archive.catalog.snapshots("topic", None, self._archive.source.cluster_id())
+        if not taken:
+            return 0.0
+        age_s = (self._archive.now() - max(one.taken_at for one in taken)).total_seconds()
+        return EVERY_S - age_s if age_s >= 0 else 0.0  # a clock was set back: nobody knows how old it is
+
+
+def _look(archive: Archive, also: Collection[str]) -> _Seen:
     # The clock first: of two who look at once, the one whose answers may be older has the earlier time.
     source, at = archive.source, archive.now()
-    before = {name: info for name, info in source.topics().items() if archive.topics.archived(name)}
+    wanted = frozenset(also)
+    before = {
+        name: info
+        for name, info in source.topics().items()
+        if archive.topics.archived(name) or name in wanted
+    }
     settings = _settings(archive, list(before))
     groups, no_groups = _groups(archive)
     # A topic made anew in between would get the settings, or lend its name to offsets, of the other life.
@@ -104,7 +182,7 @@ def _settings(archive: Archive, names: Collection[str]) -> Mapping[str, Mapping[
         return {}  # of a cluster that does not tell rights, and has some
 
 
-def _groups(archive: Archive) -> tuple[Mapping[str, Mapping[TopicPartition, int]], str]:
+def _groups(archive: Archive) -> tuple[Mapping[str, Mapping[TopicPartition, Committed]], str]:
     try:
         return archive.source.groups(), ""
     except ForbiddenError as error:
@@ -154,14 +232,17 @@ def _keep_groups(archive: Archive, seen: _Seen, names: Sequence[str]) -> int:
 
 
 def _group(seen: _Seen, name: str, former: Snapshot | None) -> dict[str, Any]:
-    offsets = {at: offset for at, offset in seen.groups[name].items() if at.topic in seen.infos}
-    ids = {topic: seen.infos[topic].topic_id for topic in {at.topic for at in offsets}}
+    commits = {at: one for at, one in seen.groups[name].items() if at.topic in seen.infos}
+    ids = {topic: seen.infos[topic].topic_id for topic in {at.topic for at in commits}}
     if former:
-        last = {at: offset for at, offset in former.offsets.items() if at.topic not in ids}
-        offsets |= last
+        last = {at: one for at, one in former.commits.items() if at.topic not in ids}
+        commits |= last
         ids |= {at.topic: former.content["topic_ids"].get(at.topic) for at in last}
-    triples = [[*at, offset] for at, offset in sorted(offsets.items())]
-    content: dict[str, Any] = {"offsets": triples, "topic_ids": dict(sorted(ids.items()))}
+    content: dict[str, Any] = {
+        "offsets": [[*at, one.offset] for at, one in sorted(commits.items())],
+        "metadata": [[*at, one.metadata] for at, one in sorted(commits.items()) if one.metadata],
+        "topic_ids": dict(sorted(ids.items())),
+    }
     lives = _lives_before(ids, former) if former else {}
     return content | ({"former": lives} if lives else {})
 
@@ -171,10 +252,11 @@ def _lives_before(ids: Mapping[str, str | None], former: Snapshot) -> dict[str, 
     lives: dict[str, Any] = dict(former.content.get("former", {}))
     for topic, was in former.content["topic_ids"].items():
         if topic in ids and ids[topic] != was:
-            offsets = [[at.partition, offset] for at, offset in former.offsets.items() if at.topic == topic]
+            commits = sorted((at.partition, one) for at, one in former.commits.items() if at.topic == topic)
             lives[topic] = {
                 "topic_id": was,
-                "offsets": sorted(offsets),
+                "offsets": [[at, one.offset] for at, one in commits],
+                "metadata": [[at, one.metadata] for at, one in commits if one.metadata],
                 "taken_at": former.taken_at.isoformat(),
             }
     return lives

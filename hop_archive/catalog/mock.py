@@ -78,12 +78,11 @@ class MockCatalog(
             rights=dict.fromkeys(TABLES, every),
         )
 
-    def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
-        """The generations of ``topics``, by ascending number; a topic without any is not in the result."""
+    def generations(self, topics: Collection[str] | None) -> Mapping[str, Sequence[Generation]]:
+        """The generations of ``topics`` (None: of all), by ascending number; a topic without any is not in the result."""
         with self._state.read() as tables:
-            return {
-                topic: tuple(tables.generations[topic]) for topic in topics if topic in tables.generations
-            }
+            meant = tables.generations if topics is None else topics
+            return {topic: tuple(tables.generations[topic]) for topic in meant if topic in tables.generations}
 
     def begin_generation(
         self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str

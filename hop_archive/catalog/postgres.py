@@ -103,9 +103,9 @@ class PostgresCatalog(
             rights={table: frozenset(may or ()) for table, may in sorted(rights)},
         )
 
-    def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
-        """The generations of ``topics``, by ascending number; a topic without any is not in the result."""
-        found = self._fetch(sql.GENERATIONS, [list(topics)])
+    def generations(self, topics: Collection[str] | None) -> Mapping[str, Sequence[Generation]]:
+        """The generations of ``topics`` (None: of all), by ascending number; a topic without any is not in the result."""
+        found = self._fetch(sql.GENERATIONS, {"topics": None if topics is None else list(topics)})
         return {
             topic: [Generation(*row) for row in rows] for topic, rows in groupby(found, key=itemgetter(0))
         }

@@ -91,8 +91,8 @@ class Catalog(
             UnavailableError, ForbiddenError, MissingSettingError: As for ``check``.
         """
 
-    def generations(self, topics: Collection[str]) -> Mapping[str, Sequence[Generation]]:
-        """The generations of ``topics``, by ascending number; a topic without any is not in the result."""
+    def generations(self, topics: Collection[str] | None) -> Mapping[str, Sequence[Generation]]:
+        """The generations of ``topics`` (None: of all), by ascending number; a topic without any is not in the result."""
 
     def begin_generation(
         self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 
 Kind: TypeAlias = Literal["topic", "group"]
 """What a snapshot is of."""
@@ -25,8 +25,10 @@ class Snapshot:
             ``settings_known``, False where the credentials may not look (``settings`` is empty then); and, where
             the topic was made anew, ``former``: the same of the life before, with ``taken_at``. Of a group:
             ``offsets``, triples of topic, partition and offset; ``topic_ids``: of which life of each topic
-            they are; and, of topics that were made anew, ``former``: the ``topic_id`` of the life before, and the
-            ``offsets`` in it, pairs of partition and offset.
+            they are; ``metadata``, triples of topic, partition and what the group wrote beside its offset, where it
+            wrote anything (a snapshot of before these were kept has no such key); and, of topics that were made anew,
+            ``former``: the ``topic_id`` of the life before, and the ``offsets`` in it, pairs of partition and offset,
+            with their ``metadata`` as pairs.
         taken_at: When the cluster said so (UTC).
     """
 
@@ -40,6 +42,25 @@ class Snapshot:
     def offsets(self) -> dict[TopicPartition, int]:
         """The committed offsets of a group; empty for a topic."""
         return {TopicPartition(topic, at): offset for topic, at, offset in self.content.get("offsets", ())}
+
+    @property
+    def commits(self) -> dict[TopicPartition, Committed]:
+        """The committed offsets of a group with what it wrote beside them; empty for a topic."""
+        beside = {TopicPartition(topic, at): text for topic, at, text in self.content.get("metadata", ())}
+        return {at: Committed(offset, beside.get(at, "")) for at, offset in self.offsets.items()}
+
+    def commits_in(self, topic: str, topic_id: str | None) -> dict[TopicPartition, Committed]:
+        """What a group had committed in one life of a topic: the present one, or the one before it."""
+        if self.content.get("topic_ids", {}).get(topic) == topic_id:
+            return {at: one for at, one in self.commits.items() if at.topic == topic}
+        former = self.content.get("former", {}).get(topic, {})
+        if former.get("topic_id") != topic_id:
+            return {}
+        beside = dict(former.get("metadata", ()))
+        return {
+            TopicPartition(topic, at): Committed(offset, beside.get(at, ""))
+            for at, offset in former["offsets"]
+        }
 
 
 class Snapshots(Protocol):

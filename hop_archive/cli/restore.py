@@ -60,7 +60,9 @@ itself says how far it got. Nothing is written twice.
 
 \b
 Ends with 0 when everything selected is there and was compared; with 5 where
-something is damaged, was left out because of that, or differs in the target.
+something is damaged, was left out because of that, or differs in the target;
+with 1 where something else is not as it was, which the notes tell: settings
+that no snapshot knows, a group that could not be set.
 """
 
 _OFFSETS = re.compile(r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d+):(?P<start>\d+)-(?P<stop>\d*)")
@@ -237,7 +239,7 @@ def restore(ctx: click.Context, /, chosen: Chosen, query: Query, timeout_s: floa
     _refuse_unless_writable(setup, name, options["production"])
     with _opened(ctx, setup, name, _request(query, options)) as restoration:
         if options["dry_run"]:
-            show_plan(restoration, as_json=options["as_json"], anew=options["restart"])
+            ctx.exit(show_plan(restoration, as_json=options["as_json"], anew=options["restart"]))
         else:
             _restore(ctx, restoration, options)
 
@@ -356,7 +358,7 @@ def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, An
     tell(outcome, progress, time.monotonic() - began, as_json=options["as_json"])
     if not outcome.complete:
         ctx.exit(130)
-    refuse_what_is_wrong(outcome)
+    ctx.exit(refuse_what_is_wrong(outcome))
 
 
 # --- to files

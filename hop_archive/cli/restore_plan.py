@@ -22,8 +22,8 @@ _SAMPLE = 2_000
 _MOST_SHOWN = 20
 
 
-def show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) -> None:
-    """Show the plan; nothing is written.
+def show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) -> int:
+    """Show the plan; nothing is written. The exit code: 1 where something would not be as it was.
 
     Raises:
         ConfigurationError, CorruptError: Something stands in the way; the plan was shown all the same.
@@ -38,6 +38,7 @@ def show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) ->
         for line in _plan_lines(found, estimate_s):
             click.echo(line)
     found.refuse()
+    return 1 if found.unrestored else 0
 
 
 def _estimate_s(found: Preparation) -> float | None:
@@ -78,6 +79,7 @@ def _plan_object(found: Preparation, estimate_s: float | None) -> dict[str, Any]
             for one in found.problems
         ],
         "notes": list(found.notes),
+        "unrestored": list(found.unrestored),
     }
 
 

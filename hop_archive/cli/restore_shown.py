@@ -49,8 +49,8 @@ def tell(outcome: Outcome, progress: Progress, elapsed_s: float, *, as_json: boo
         click.echo(f"The report is in the store: {report['report']}")
 
 
-def refuse_what_is_wrong(outcome: Outcome) -> None:
-    """Raise what is not as it should be at the end.
+def refuse_what_is_wrong(outcome: Outcome) -> int:
+    """Raise what is not as it should be at the end; else the exit code: 1 where something is not as it was.
 
     Raises:
         CorruptError: The target differs from what was written, or messages were left out because of damage.
@@ -69,6 +69,7 @@ def refuse_what_is_wrong(outcome: Outcome) -> None:
             f"{first['why']}.",
             remedy="Everything else is there. See the report for the others.",
         )
+    return 1 if outcome.unrestored else 0
 
 
 @contextlib.contextmanager

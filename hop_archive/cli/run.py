@@ -135,6 +135,9 @@ def run(
     it ends when all is archived that was there at the start, and an outage is an error. Any number of these, and
     of Dagster's runs, may work at the same time: each message is archived once.
 
+    How topics and consumer groups of the source are set up is kept, too, once an hour (see hop-archive snapshot): a
+    restore needs it. Where that fails, a warning says so.
+
     With no stanza named it archives sample alerts from and to mocks in memory.
     """
     if sent is not None and not compare:
@@ -186,9 +189,12 @@ class _Run:
         return Comparison(self.archive.store, compared_topics(stanza), sent)
 
     def _archive(self) -> None:
+        from hop_archive.snapshotting import HourlySnapshots
+
         try:
-            with self._display() as display:
+            with self._display() as display, HourlySnapshots(self.archive, self.topics or ()) as snapshots:
                 for dones in self._dones():
+                    snapshots.take_if_due()
                     self._take(dones)
                     display.tick()
         finally:

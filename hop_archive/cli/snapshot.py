@@ -51,7 +51,7 @@ def snapshot() -> None:
     """Keep how topics and consumer groups of the source are set up, and show what is kept.
 
     Messages alone do not bring a stream back: its topics have partitions and settings, and those who read it stood
-    somewhere. With Dagster a schedule takes a snapshot every hour.
+    somewhere. With Dagster a schedule takes a snapshot every hour, and so does hop-archive run.
     """
 
 
@@ -165,7 +165,8 @@ def _topic(one: Snapshot) -> dict[str, Any]:
 
 def _group(one: Snapshot) -> dict[str, Any]:
     offsets = [
-        {"topic": at.topic, "partition": at.partition, "offset": offset} for at, offset in one.offsets.items()
+        {"topic": at.topic, "partition": at.partition, "offset": found.offset, "metadata": found.metadata}
+        for at, found in one.commits.items()
     ]
     return {
         "cluster_id": one.cluster_id,

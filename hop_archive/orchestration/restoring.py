@@ -27,6 +27,7 @@ from hop_archive.source.protocol import Source
 from hop_archive.wording import counted
 
 _MOST_SHOWN = 100
+_MOST_NAMED = 5
 _SAY_EVERY_S = 30.0
 
 
@@ -241,6 +242,7 @@ def _plan_metadata(found: Preparation) -> Mapping[str, dg.MetadataValue]:
         "messages": dg.MetadataValue.int(found.plan.messages),
         "bytes": dg.MetadataValue.int(found.plan.measure.size_bytes),
         "in_the_way": dg.MetadataValue.int(len(found.problems)),
+        "notes": dg.MetadataValue.text("\n".join(found.notes[:_MOST_SHOWN])),
         "topics": dg.MetadataValue.table(targets),
     } | ({"what_is_in_the_way": dg.MetadataValue.table(troubles)} if troubles else {})
 
@@ -265,6 +267,7 @@ def _metadata(outcome: Outcome) -> Mapping[str, dg.MetadataValue]:
         "checked": dg.MetadataValue.bool(outcome.report["checked"]),
         "topics": dg.MetadataValue.table(rows),
         "report": dg.MetadataValue.text(outcome.report["report"]),
+        "notes": dg.MetadataValue.text("\n".join(outcome.report["notes"][:_MOST_SHOWN])),
     }
 
 
@@ -273,6 +276,12 @@ def _refuse_what_is_wrong(outcome: Outcome) -> None:
         raise dg.Failure(
             f"{counted(outcome.differences, 'message of the target is', 'messages of the target are')} not as they should be, and {outcome.left_out} were left "
             "out. Everything else is there.",
+            metadata=_metadata(outcome),
+            allow_retries=False,
+        )
+    if outcome.unrestored:
+        raise dg.Failure(
+            f"Every message is there, and not all is as it was: {' '.join(outcome.unrestored[:_MOST_NAMED])}",
             metadata=_metadata(outcome),
             allow_retries=False,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.restoring import journal
 from hop_archive.slices import Lineage
 
@@ -44,14 +44,31 @@ def new_offset(folder: Path, lineage: Lineage, committed: int, partition: int) -
 
 
 def moved(
-    folder: Path, topic: str, generation: int, committed: Mapping[TopicPartition, int], target: str
-) -> dict[TopicPartition, int]:
-    """A group's offsets of one archived topic as those of the target that its messages went to, same partitions."""
-    found: dict[TopicPartition, int] = {}
-    for at, offset in sorted(committed.items()):
-        if at.topic != topic or at.partition not in journal.partitions(folder):
-            continue
-        new = new_offset(folder, Lineage(topic, generation, at.partition), offset, at.partition)
+    folder: Path,
+    generation: int,
+    committed: Mapping[TopicPartition, Committed],
+    target: str,
+    empty: Mapping[int, int],
+) -> dict[TopicPartition, Committed]:
+    """A group's offsets of one archived topic as those of the target that its messages went to, same partitions.
+
+    Args:
+        folder: The target's journal.
+        generation: Of which life of the topic the offsets are.
+        committed: What the group had committed of it.
+        target: The target topic.
+        empty: Of the target's partitions that held nothing before, where each begins: of one to which nothing was
+            restored, the group goes on there, at whatever comes first.
+
+    Returns:
+        What to commit; partitions of which nothing is known are left out.
+    """
+    found: dict[TopicPartition, Committed] = {}
+    for at, one in sorted(committed.items()):
+        lineage = Lineage(at.topic, generation, at.partition)
+        new = new_offset(folder, lineage, one.offset, at.partition)
+        if new is None and not journal.count(folder, at.partition):
+            new = empty.get(at.partition)
         if new is not None:
-            found[TopicPartition(target, at.partition)] = new
+            found[TopicPartition(target, at.partition)] = one._replace(offset=new)
     return found

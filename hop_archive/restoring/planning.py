@@ -65,24 +65,22 @@ class Target:
     Attributes:
         topic: Its name.
         source: The archived topic.
-        lanes: What is written, one after another in each partition.
+        lanes: What is written, one after another in each partition; none of a topic without messages.
         partitions: How many partitions it needs.
+        generation: The newest of the generations that are written, or the one that is empty; None where all is
+            adopted, or nothing is known of the topic but its snapshot.
     """
 
     topic: str
     source: str
     lanes: tuple[Lane, ...]
     partitions: int
+    generation: int | None = None
 
     @property
     def measure(self) -> Measure:
         """How much it is, less duplicates."""
         return total(lane.measure for lane in self.lanes)
-
-    @property
-    def generation(self) -> int | None:
-        """The newest of the generations that are written; None where all is adopted."""
-        return max((lane.lineage.generation for lane in self.lanes if lane.lineage), default=None)
 
     @property
     def messages(self) -> int:
@@ -121,13 +119,19 @@ def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> Plan:
     targets: dict[str, Target] = {}
     for topic in _topics(catalog, request, policy):
         lanes = _lanes(catalog, request, topic)
+        generation = _newest(lanes)
         if not lanes:
-            continue
+            if not (request.is_whole and (meant := _empty_lives(catalog, request, topic))):
+                continue
+            generation = meant[0]
         name = request.target_of(topic)
         if name in targets:
             raise _two_into_one(targets[name].source, topic, name)
-        partitions = max(max(one.partition for one in lanes), *_partitions(catalog, topic, lanes)) + 1
-        targets[name] = Target(name, topic, tuple(lanes), partitions)
+        partitions = 1 + max(
+            (*(lane.partition for lane in lanes), *partitions_seen(catalog, topic, lanes, generation)),
+            default=0,
+        )
+        targets[name] = Target(name, topic, tuple(lanes), partitions, generation)
     if not targets:
         raise ConfigurationError(
             "Nothing in the catalog is what was selected: there is nothing to restore.",
@@ -143,17 +147,20 @@ class Pin(NamedTuple):
         source: The archived topic.
         lanes: Generation, partition and stop of each lane that has a lineage.
         adopted: Whether there is one that has none.
+        generation: That of a target without lanes; None where lanes tell, or nobody knows.
     """
 
     source: str
     lanes: Sequence[Sequence[int]]
     adopted: bool
+    generation: int | None = None
 
 
 def pin(target: Target) -> Pin:
     """What ``pinned`` needs to make the same target again, whatever is archived meanwhile."""
     lanes = [[*lane.lineage[1:], lane.stop] for lane in target.lanes if lane.lineage is not None]
-    return Pin(target.source, lanes, any(lane.lineage is None for lane in target.lanes))
+    generation = None if target.lanes else target.generation
+    return Pin(target.source, lanes, any(lane.lineage is None for lane in target.lanes), generation)
 
 
 def pinned(catalog: Catalog, request: Request, planned: Plan, pins: Mapping[str, Pin]) -> Plan:
@@ -182,13 +189,31 @@ def _pinned(catalog: Catalog, request: Request, name: str, then: Pin) -> Target:
         lanes.append(lane)
     adopted = _adopted_lane(catalog, request, then.source) if then.adopted else []
     found = (*adopted, *lanes)
-    return Target(name, then.source, found, max((lane.partition for lane in found), default=0) + 1)
+    newest = _newest(found) if found else then.generation
+    seen = partitions_seen(catalog, then.source, found, newest)
+    return Target(
+        name, then.source, found, 1 + max((*(lane.partition for lane in found), *seen), default=0), newest
+    )
 
 
 def _topics(catalog: Catalog, request: Request, policy: TopicPolicy) -> list[str]:
-    known = {*catalog.topics()}
+    """The topics that are meant, those without messages among them: of a life, or of a snapshot, that is known."""
+    known = {*catalog.topics(), *catalog.generations(None), *(one.name for one in catalog.snapshots("topic"))}
     chosen = replace(request.query, topics=request.topics).chosen_topics(known)
     return [topic for topic in chosen if request.tests or not policy.test(topic)]
+
+
+def _newest(lanes: Sequence[Lane]) -> int | None:
+    return max((lane.lineage.generation for lane in lanes if lane.lineage), default=None)
+
+
+def _empty_lives(catalog: Catalog, request: Request, topic: str) -> list[int | None]:
+    """Which lives of a topic without messages may be meant, the newest first: [None] where none is recorded."""
+    known = catalog.generations([topic]).get(topic, ())
+    if not known:
+        return [None] if request.as_of_ms is None and not isinstance(request.generations, int) else []
+    numbers = sorted((one.number for one in known), reverse=True)
+    return [*_candidates(catalog, request, topic, numbers)]
 
 
 def _lanes(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
@@ -205,10 +230,13 @@ def _lanes(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
     return [*_adopted(catalog, request, topic, lanes), *lanes]
 
 
-def _partitions(catalog: Catalog, topic: str, lanes: Sequence[Lane]) -> list[int]:
-    """The partitions of which anything is archived in the lives that are restored, whatever of it is selected."""
-    lives = {lane.lineage.generation for lane in lanes if lane.lineage is not None}
-    return [0, *(one.partition for one in catalog.lineages(topic) if one.generation in lives)]
+def partitions_seen(
+    catalog: Catalog, topic: str, lanes: Sequence[Lane], generation: int | None
+) -> frozenset[int]:
+    """The partitions that the lives which are restored were ever seen to have, messages in them or not."""
+    lives = {generation, *(lane.lineage.generation for lane in lanes if lane.lineage is not None)}
+    seen = (*catalog.lineages(topic), *catalog.observed([topic]), *catalog.coverage([topic]))
+    return frozenset(one.partition for one in seen if one.generation in lives)
 
 
 def _candidates(catalog: Catalog, request: Request, topic: str, numbers: Collection[int]) -> list[int]:

@@ -7,6 +7,7 @@ or the other not at all: what it does not tell counts as Kafka's own default.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -29,6 +30,34 @@ DEFAULTS: Mapping[str, str] = {
 }
 """What Apache Kafka takes for a setting that neither topic nor broker has (its documentation, "Topic Configs"). Of
 ``message.timestamp.after.max.ms`` versions before 4.0 have this one, later ones an hour: they tell."""
+
+_INT, _LONG = 2**31 - 1, MAX_LONG
+
+NUMBERS: Mapping[str, tuple[int, int]] = {
+    "delete.retention.ms": (0, _LONG),
+    "file.delete.delay.ms": (0, _LONG),
+    "flush.messages": (0, _LONG),
+    "flush.ms": (0, _LONG),
+    "index.interval.bytes": (0, _INT),
+    "local.retention.bytes": (-2, _LONG),
+    "local.retention.ms": (-2, _LONG),
+    "max.compaction.lag.ms": (1, _LONG),
+    "max.message.bytes": (0, _INT),
+    "message.timestamp.after.max.ms": (0, _LONG),
+    "message.timestamp.before.max.ms": (0, _LONG),
+    "message.timestamp.difference.max.ms": (0, _LONG),
+    "min.compaction.lag.ms": (0, _LONG),
+    "min.insync.replicas": (1, _INT),
+    "retention.bytes": (-_LONG - 1, _LONG),
+    "retention.ms": (-1, _LONG),
+    "segment.bytes": (1, _INT),
+    "segment.index.bytes": (4, _INT),
+    "segment.jitter.ms": (0, _LONG),
+    "segment.ms": (1, _LONG),
+}
+"""The settings that are whole numbers, and the least and greatest that Apache Kafka takes of each (its ``LogConfig``)."""
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 
 _DAY_MS = 86_400_000
 
@@ -74,10 +103,19 @@ class Condition:
         """A setting, or Kafka's default."""
         return self.settings.get(name) or DEFAULTS[name]
 
+    def number(self, name: str) -> int:
+        """A setting that is a number, or Kafka's default where it is none: that is a problem of its own."""
+        value = self.setting(name)
+        return int(value if _NUMBER.fullmatch(value.strip()) else DEFAULTS[name])
+
 
 def problems(target: Target, found: Condition, request: Request, now_ms: int) -> list[Problem]:
     """All that stands in the way of writing this target."""
-    return [*_room(target, found, request), *_settings(target, found, request, now_ms)]
+    return [
+        *_room(target, found, request),
+        *_not_numbers(target, found),
+        *_settings(target, found, request, now_ms),
+    ]
 
 
 def notes(target: Target, found: Condition, request: Request) -> list[str]:
@@ -130,9 +168,24 @@ def _room(target: Target, found: Condition, request: Request) -> Iterator[Proble
         )
 
 
+def _not_numbers(target: Target, found: Condition) -> Iterator[Problem]:
+    """Settings that have to be numbers and are none; of a topic that is to be created, none that Kafka takes."""
+    for name, (least, most) in NUMBERS.items():
+        new = found.partitions is None
+        value = (found.own if new else found.settings if name in DEFAULTS else {}).get(name)
+        if value is None or (not new and not value):
+            continue
+        is_number = _NUMBER.fullmatch(value.strip()) is not None
+        if new and not (is_number and least <= int(value) <= most):
+            what = f"{name}={value} is no number that Kafka takes for it ({least} to {most})"
+            yield Problem(target.topic, what, f"Say one with --topic-config {name}=NUMBER.")
+        elif not is_number:
+            yield Problem(target.topic, f"its {name} is {value}, which is no number", "Set one on it.")
+
+
 def _settings(target: Target, found: Condition, request: Request, now_ms: int) -> Iterator[Problem]:
     measure = target.measure
-    checks = (_size(found, measure), _policy(found, request), *_times(found, measure, now_ms))
+    checks = (_size(found, measure), _policy(found, target), *_times(found, measure, now_ms))
     for check in (*checks, _retained(found, measure, now_ms), _kept_bytes(found, target)):
         if check is not None:
             name, value, what = check
@@ -156,7 +209,7 @@ def _size(found: Condition, measure: Measure) -> _Check | None:
     """
     name = "max.message.bytes"
     wanted = max(measure.largest_bytes, min(measure.size_bytes, BATCH_BYTES))
-    if wanted <= int(found.setting(name)):
+    if wanted <= found.number(name):
         return None
     if wanted > measure.largest_bytes:
         what = f"it takes batches of {found.setting(name)} bytes, and the producer makes some of {wanted}"
@@ -166,9 +219,9 @@ def _size(found: Condition, measure: Measure) -> _Check | None:
     )  # fmt: skip
 
 
-def _policy(found: Condition, request: Request) -> _Check | None:
+def _policy(found: Condition, target: Target) -> _Check | None:
     name = "cleanup.policy"
-    if "compact" not in found.setting(name):
+    if "compact" not in found.setting(name) or not target.messages:
         return None
     return (
         name,
@@ -182,14 +235,14 @@ def _times(found: Condition, measure: Measure, now_ms: int) -> Iterator[_Check |
         return
     first, last = measure.first_timestamp_ms, measure.last_timestamp_ms
     name = "message.timestamp.before.max.ms"
-    if first is not None and now_ms - first > int(found.setting(name)):
+    if first is not None and now_ms - first > found.number(name):
         yield (
             name,
             str(MAX_LONG),
             f"it refuses messages as old as those of {_day(first)} ({name}={found.setting(name)})",
         )
     name = "message.timestamp.after.max.ms"
-    if last is not None and last - now_ms > int(found.setting(name)):
+    if last is not None and last - now_ms > found.number(name):
         yield (
             name,
             str(MAX_LONG),
@@ -199,7 +252,7 @@ def _times(found: Condition, measure: Measure, now_ms: int) -> Iterator[_Check |
 
 def _retained(found: Condition, measure: Measure, now_ms: int) -> _Check | None:
     name = "retention.ms"
-    kept_ms = int(found.setting(name))
+    kept_ms = found.number(name)
     appended = found.setting("message.timestamp.type") == "LogAppendTime"
     first = measure.first_timestamp_ms
     if kept_ms < 0 or first is None or appended or now_ms - first <= kept_ms:
@@ -211,7 +264,7 @@ def _retained(found: Condition, measure: Measure, now_ms: int) -> _Check | None:
 
 def _kept_bytes(found: Condition, target: Target) -> _Check | None:
     name = "retention.bytes"
-    kept = int(found.setting(name))
+    kept = found.number(name)
     by_partition: dict[int, int] = {}
     for lane in target.lanes:
         by_partition[lane.partition] = by_partition.get(lane.partition, 0) + lane.measure.size_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -75,6 +75,8 @@ class Preparation:
         conditions: Each target as it is.
         problems: What stands in the way.
         notes: What can't be kept, or is worth knowing.
+        unrestored: What of that is not as it was, and nobody chose it so: what is not known, or not there.
+        not_told: What no snapshot tells of topics that are created, as it was when the restore began.
     """
 
     restoration: Restoration
@@ -83,6 +85,8 @@ class Preparation:
     conditions: Mapping[str, Condition]
     problems: Sequence[Problem]
     notes: Sequence[str]
+    unrestored: Sequence[str] = ()
+    not_told: Sequence[str] = ()
 
     def refuse(self) -> None:
         """Raise all that stands in the way, at once.
@@ -138,8 +142,14 @@ def prepare(restoration: Restoration, *, anew: bool = False) -> Preparation:
     ]
     found += [*_unknown(resumed, planned), *_damaged(resumed, planned), *_forbidden(resumed, conditions)]
     said = [n for t in planned.targets for n in notes(t, conditions[t.topic], resumed.request)]
-    said += _missing(resumed.catalog, planned)
-    return Preparation(resumed, planned, begun, conditions, found, said)
+    not_told: Sequence[str] | None = begun.report.get("not_told") if begun else None
+    if not_told is None:
+        not_told = [*_not_told(resumed.catalog, planned, conditions)]
+    missing = _missing(resumed.catalog, planned)
+    # Who asked for some messages did not ask for the topic as it was.
+    unrestored = [*(not_told if resumed.request.is_whole else ()), *missing]
+    said += [*not_told, *missing]
+    return Preparation(resumed, planned, begun, conditions, found, said, unrestored, not_told)
 
 
 def _as_it_began(restoration: Restoration, begun: Restore | None) -> Restoration:
@@ -162,16 +172,60 @@ def _set_up(catalog: Catalog, target: Target) -> Mapping[str, Any]:
 
     Where none is of that life, the last that there is of the topic.
     """
+    same, others = _set_ups(catalog, target)
+    return next(iter([*same, *others]), {})
+
+
+def _set_ups(catalog: Catalog, target: Target) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """What snapshots say of the life of a topic that is restored, and of others of its lives."""
     lived = catalog.generations([target.source]).get(target.source, ())
     life = next((one for one in lived if one.number == target.generation), None)
-    found = [
+    found: list[Mapping[str, Any]] = [
         content
         for snapshot in catalog.snapshots("topic", [target.source])
         for content in (snapshot.content, snapshot.content.get("former"))
         if content
     ]
-    same = [one for one in found if life is not None and one.get("topic_id") == life.topic_id]
-    return next(iter([*same, *found]), {})
+    same = [one for one in found if life is None or one.get("topic_id") == life.topic_id]
+    return same, [one for one in found if one not in same]
+
+
+def _not_told(catalog: Catalog, planned: Plan, conditions: Mapping[str, Condition]) -> Iterator[str]:
+    """What nobody knows of topics that are to be created: a sentence a kind of it."""
+    seen, guessed, of_another_life, hidden = list[str](), list[str](), list[str](), list[str]()
+    for target in planned.targets:
+        if conditions[target.topic].partitions is not None:
+            continue
+        same, others = _set_ups(catalog, target)
+        if same:
+            if not same[0].get("settings_known", True):
+                hidden.append(target.source)
+        elif others:
+            of_another_life.append(target.source)
+        elif any(at.generation == target.generation for at in catalog.observed([target.source])):
+            seen.append(target.source)
+        else:
+            guessed.append(target.source)
+    take = "hop-archive snapshot take asks the source, as long as that is there."
+    if seen:
+        yield f"No snapshot tells the settings of {_named(seen)}: not restored. Partitions: as many as were ever seen. {take}"
+    if guessed:
+        yield (
+            f"No snapshot tells the settings and partitions of {_named(guessed)}: settings are not restored, and of "
+            f"partitions as many as hold messages; there may have been more. {take}"
+        )
+    if of_another_life:
+        yield f"The last snapshot of {_named(of_another_life)} is of another life: partitions and settings are as it says."
+    if hidden:
+        yield f"The settings of {_named(hidden)} were not shown when the snapshot was taken (DESCRIBE_CONFIGS): not restored."
+
+
+_MOST_NAMED = 5
+
+
+def _named(topics: Sequence[str]) -> str:
+    more = len(topics) - _MOST_NAMED
+    return ", ".join(topics[:_MOST_NAMED]) + (f" and {counted(more, 'more topic')}" if more > 0 else "")
 
 
 def _conditions(restoration: Restoration, planned: Plan, begun: Restore | None) -> dict[str, Condition]:
@@ -292,6 +346,8 @@ def _damaged(restoration: Restoration, planned: Plan) -> list[Problem]:
         return []
     found: list[Problem] = []
     for target in planned.targets:
+        if not target.lanes:
+            continue
         wanted = Verification(restoration.catalog, restoration.store, Query(topics=(target.source,)))
         met = (t for t in recorded_objects(wanted, target.source) if t.kind in _WORTH_TELLING)
         troubles = {t.object_key: t for t in itertools.islice(met, _MOST_TROUBLES)}

@@ -109,6 +109,21 @@ class Request:
         return self.query.topics or tuple(sorted({at.topic for at, _ in self.offsets}))
 
     @property
+    def is_whole(self) -> bool:
+        """Whether whole topics are meant, so that one without messages comes back, too, and not a part of their messages."""
+        query = self.query
+        bounds = (query.since_ms, query.until_ms, query.uuids, query.adopted)
+        chosen = (
+            self.offsets,
+            query.senders,
+            query.media_types,
+            query.places,
+            query.condition,
+            query.retracted,
+        )
+        return all(bound is None for bound in bounds) and not any(chosen)
+
+    @property
     def until_ms(self) -> int | None:
         """The first timestamp that is too late, whichever option said so; None: none is."""
         bounds = [bound for bound in (self.query.until_ms, self.as_of_ms) if bound is not None]

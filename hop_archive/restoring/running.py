@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from hop_archive.catalog.restores_protocol import Restore
-from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.collecting import calm_collector
 from hop_archive.document import alternative_key
 from hop_archive.errors import ConfigurationError, ConflictError, UnavailableError
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.objects import OWN_FOLDER
 from hop_archive.planning import Watermarks
 from hop_archive.restoring import groups, journal
 from hop_archive.restoring.comparing import Comparison, compare
 from hop_archive.restoring.journal import Journal
 from hop_archive.restoring.manners import Manners, Progress
-from hop_archive.restoring.planning import Target, pin
+from hop_archive.restoring.planning import Pin, Target, pin
 from hop_archive.restoring.preflight import Condition, problems
 from hop_archive.restoring.preparing import Preparation, Restoration, prepare
 from hop_archive.restoring.request import as_object
@@ -56,6 +55,11 @@ class Outcome:
     complete: bool
     differences: int
     left_out: int
+
+    @property
+    def unrestored(self) -> Sequence[str]:
+        """What is not as it was, and nobody chose it so: sentences, which are among the report's notes, too."""
+        return list(self.report.get("unrestored", ()))  # reports of before these were told have none
 
 
 def restore(
@@ -138,14 +142,17 @@ def _done_before(found: Preparation, manners: Manners, move_groups: Sequence[str
     if more or done["left_out"] or not _is_as_it_was_left(found, last):
         return None
     log.info("Restore %s is this very one, and was done at %s", last.number, last.updated_at)
-    report = {**last.report, "notes": [f"This was done before, at {last.updated_at:%Y-%m-%d %H:%M} UTC."]}
+    done_before = f"This was done before, at {last.updated_at:%Y-%m-%d %H:%M} UTC."
+    report = {**last.report, "notes": [done_before, *last.report.get("unrestored", ())]}
     return Outcome(last.number, report, True, 0, int(last.report["left_out"]))
 
 
 def _is_as_it_was_left(found: Preparation, last: Restore) -> bool:
     topics: Mapping[str, Any] = last.report["topics"]
-    planned = {one.topic: [pin(one)._asdict(), one.messages] for one in found.plan.targets}
-    if planned != {name: [last.progress[name]["pin"], last.progress[name]["planned"]] for name in topics}:
+    planned = {one.topic: [pin(one), one.messages] for one in found.plan.targets}
+    if planned != {
+        name: [Pin(**one["pin"]), one["planned"]] for name in topics for one in [last.progress[name]]
+    }:
         return False
     target = found.restoration.target
     now = target.topics(topics)
@@ -198,7 +205,10 @@ class _Run:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         target = f"{self._own.target.name} ({self._cluster}): {', '.join(names[:3])}{more}"
         asked = as_object(self._own.request)
-        return self._own.catalog.begin_restore(self._own.fingerprint, target, asked)
+        begun = self._own.catalog.begin_restore(self._own.fingerprint, target, asked)
+        if self._found.not_told:  # once topics are there, nobody sees any more that they were made by guess
+            self._own.catalog.note_restore(begun.number, report={"not_told": [*self._found.not_told]})
+        return begun
 
     def all(self) -> Outcome:
         """Write every target that is not done yet."""
@@ -248,6 +258,7 @@ class _Run:
                 "topic_id": info.topic_id,
                 "partitions": info.partitions,
                 "base": {str(one.partition): mark.high for one, mark in marks.items()},
+                "empty": sorted(one.partition for one, mark in marks.items() if mark.low == mark.high),
                 "pin": pin(target)._asdict(),
                 "planned": target.messages,
                 "settings_before": {},
@@ -359,7 +370,8 @@ class _Run:
                     "first_offset": place.base.get(number, 0),
                     "last_offset": place.base.get(number, 0) + count - 1,
                 }
-                for number, count in sorted(written.counts.items())
+                for number in range(place.partitions)
+                for count in [written.counts[number]]
             ],
             **_compared(compared),
             "left_out": [one._asdict() for one in written.left_out],
@@ -367,7 +379,7 @@ class _Run:
             "tests_left_out": written.tests,
             "settings_changed": sorted(state["settings_before"]),
             "offset_map": self._kept_map(target),
-            "groups": self._moved(target),
+            **self._moved(target, {n: place.base.get(n, 0) for n in state.get("empty", ())}),
         }
 
     def _kept_map(self, target: Target) -> list[str]:
@@ -391,46 +403,66 @@ class _Run:
             remedy="Find out who writes there; nothing was overwritten.",
         )
 
-    def _moved(self, target: Target) -> list[dict[str, Any]]:
-        """Set the groups that were asked for; what each has then, as the cluster says."""
+    def _moved(self, target: Target, empty: Mapping[int, int]) -> dict[str, Any]:
+        """Set the groups that were asked for: what each has then, as the cluster says, and what could not be set."""
         if self._move_groups is None:
-            return []
-        return [
-            {"group": name, "offsets": self._set_group(name, offsets)}
-            for name, offsets in self._groups_of(target)
+            return {"groups": [], "groups_unset": []}
+        unset: list[str] = []
+        wanted = dict(self._groups_of(target, empty, unset))
+        for name, commits in wanted.items():
+            self._own.target.set_group_offsets(name, commits)
+        found = self._own.target.groups() if wanted else {}
+        for name, commits in wanted.items():
+            unset += _refuse_other_offsets(name, commits, found.get(name, {}))
+        told = [
+            {
+                "group": name,
+                "offsets": [[at.topic, at.partition, one.offset] for at, one in sorted(commits.items())],
+            }
+            for name, commits in wanted.items()
         ]
+        return {"groups": told, "groups_unset": unset}
 
-    def _groups_of(self, target: Target) -> Iterator[tuple[str, dict[TopicPartition, int]]]:
-        """The groups that read the life of the topic that was restored, with their offsets in the target."""
+    def _groups_of(
+        self, target: Target, empty: Mapping[int, int], unset: list[str]
+    ) -> Iterator[tuple[str, dict[TopicPartition, Committed]]]:
+        """The groups that read the life of the topic that was restored, with what to commit in the target.
+
+        A group that read only lives before it had no place in this one. What cannot be told is added to ``unset``.
+        """
         lived = self._own.catalog.generations([target.source]).get(target.source, ())
         life = next((one for one in lived if one.number == target.generation), None)
-        if life is None:
-            return
-        for one in self._own.catalog.snapshots("group", self._move_groups or None, life.cluster_id):
-            committed = _offsets_in(one, target.source, life.topic_id)
-            folder, generation = self._journal(target), life.number
-            new = groups.moved(folder, target.source, generation, committed, target.topic)
+        before = {one.topic_id for one in lived if life is not None and one.number < life.number}
+        for one in self._own.catalog.snapshots("group", self._move_groups or None):
+            if target.source not in one.content["topic_ids"]:
+                continue
+            commits = one.commits_in(target.source, life.topic_id) if life else {}
+            if life is None or not commits:
+                if one.content["topic_ids"][target.source] not in before:
+                    unset.append(
+                        f"Consumer group {one.name} was not set on {target.topic}: what is known of it is of another "
+                        f"life of {target.source}, or of one that the catalog does not know."
+                    )
+                continue
+            new = groups.moved(self._journal(target), life.number, commits, target.topic, empty)
+            if left := sorted({at.partition for at in commits} - {at.partition for at in new}):
+                unset.append(
+                    f"Consumer group {one.name} was not set on partitions {', '.join(map(str, left))} of "
+                    f"{target.topic}: nothing was restored there, and they held messages before."
+                )
+            if "metadata" not in one.content:
+                unset.append(
+                    f"The snapshot of consumer group {one.name} is of before metadata of commits were kept: none were set."
+                )
             if new:
                 yield one.name, new
-
-    def _set_group(self, name: str, offsets: Mapping[TopicPartition, int]) -> list[list[Any]]:
-        source = self._own.target
-        source.set_group_offsets(name, offsets)
-        found = source.groups().get(name, {})
-        wrong = {at: found.get(at) for at, offset in offsets.items() if found.get(at) != offset}
-        if wrong:
-            raise ConflictError(
-                f"Consumer group {name} was set to {dict(offsets)}, and stands at {wrong}.",
-                remedy="Stop the group's members, and run the same command again.",
-                group=name,
-            )
-        return [[at.topic, at.partition, offset] for at, offset in sorted(offsets.items())]
 
     def _note(self, target: Target, state: Mapping[str, Any]) -> None:
         self._own.catalog.note_restore(self._record.number, progress={target.topic: state})
 
     def _ended(self, *, complete: bool) -> Outcome:
         results = dict(self._results)
+        unset = [sentence for one in results.values() for sentence in one.get("groups_unset", ())]
         differences = sum(one.get("difference_count") or 0 for one in results.values())
         left_out = sum(one["left_out_count"] for one in results.values())
         report = {
@@ -446,7 +478,8 @@ class _Run:
             "left_out": left_out,
             "differences": differences,
             "topics": results,
-            "notes": list(self._found.notes),
+            "notes": [*self._found.notes, *unset],
+            "unrestored": [*self._found.unrestored, *unset],
         }
         if complete:
             report["report"] = self._kept_report(report)
@@ -459,14 +492,25 @@ class _Run:
         return self._put("report", ".json", body)
 
 
-def _offsets_in(group: Snapshot, topic: str, topic_id: str | None) -> Mapping[TopicPartition, int]:
-    """Where a group had got to in one life of a topic: the present one, or the one before it."""
-    if group.content.get("topic_ids", {}).get(topic) == topic_id:
-        return group.offsets
-    former = group.content.get("former", {}).get(topic, {})
-    if former.get("topic_id") != topic_id:
-        return {}
-    return {TopicPartition(topic, at): offset for at, offset in former["offsets"]}
+def _refuse_other_offsets(
+    group: str, wanted: Mapping[TopicPartition, Committed], found: Mapping[TopicPartition, Committed]
+) -> Iterator[str]:
+    """Compare what a group has with what it was set to: what it wrote beside its offsets may be kept nowhere.
+
+    Raises:
+        ConflictError: An offset is another one.
+    """
+    wrong = {
+        at: found.get(at) for at, one in wanted.items() if at not in found or found[at].offset != one.offset
+    }
+    if wrong:
+        raise ConflictError(
+            f"Consumer group {group} was set to {dict(wanted)}, and stands at {wrong}.",
+            remedy="Stop the group's members, and run the same command again.",
+            group=group,
+        )
+    if any(found[at].metadata != one.metadata for at, one in wanted.items()):
+        yield f"The target does not keep the metadata of the commits of consumer group {group}."
 
 
 def _compared(found: Comparison | None) -> dict[str, Any]:

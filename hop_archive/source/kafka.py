@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
 from pydantic import SecretStr
 
 from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
-from hop_archive.message import Outgoing, Receipt, TopicPartition
+from hop_archive.message import Committed, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source import kafka_groups, kafka_records, kafka_settings, kafka_watermarks
 from hop_archive.source.answers_protocol import Answers
@@ -156,7 +156,8 @@ class KafkaSource:
             return
         try:
             deadline = Deadline.after(min(_PROGRESS_S, self._connection.timeout_s))
-            kafka_groups.commit(self._admin, self._group_id, positions, deadline)
+            noted = {at: Committed(offset) for at, offset in positions.items()}
+            kafka_groups.commit(self._admin, self._group_id, noted, deadline)
         except (HopArchiveError, KafkaException) as error:
             logging.getLogger(__name__).warning("Offsets were not committed for monitoring: %s", error)
             self._progress_not_before_s = time.monotonic() + _PROGRESS_AGAIN_S
@@ -183,14 +184,14 @@ class KafkaSource:
         self._refuse_unless_writable("delete records on it")
         return kafka_records.delete(self._admin, before, self.watermarks)
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         """Committed offsets of consumer groups: a request to each broker, and one or two a group."""
         return kafka_groups.patiently(self._connection, kafka_groups.committed)
 
-    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit offsets for a group without members."""
         self._refuse_unless_writable(f"set offsets of group {group}")
-        refuse_unknown(self.name, offsets, self.watermarks(offsets))
+        refuse_unknown(self.name, {at: one.offset for at, one in offsets.items()}, self.watermarks(offsets))
         if offsets:
             kafka_groups.patiently(
                 self._connection, lambda admin: kafka_groups.commit(admin, group, offsets, admin.deadline())

@@ -259,7 +259,7 @@ def kafka_error(exception: KafkaException) -> KafkaError:
 
 
 def native(
-    tp: TopicPartition, offset: int = confluent_kafka.OFFSET_INVALID
+    tp: TopicPartition, offset: int = confluent_kafka.OFFSET_INVALID, metadata: str = ""
 ) -> confluent_kafka.TopicPartition:
-    """A partition, and an offset in it, as the client wants it."""
-    return confluent_kafka.TopicPartition(tp.topic, tp.partition, offset)
+    """A partition, and an offset in it with its metadata, as the client wants it."""
+    return confluent_kafka.TopicPartition(tp.topic, tp.partition, offset, metadata)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 
 from hop_archive.errors import ForbiddenError, UnavailableError, UnsupportedError
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.source.kafka_admin import Admin
 from hop_archive.source.kafka_client import Connection, Deadline, kafka_error, native
 
@@ -52,13 +52,13 @@ def patiently(connection: Connection, work: Callable[[Admin], Result]) -> Result
         threading.Event().wait(_WAIT_S)
 
 
-def committed(admin: Admin) -> dict[str, dict[TopicPartition, int]]:
-    """The committed offsets of every group that is shown; one that is deleted meanwhile is left out.
+def committed(admin: Admin) -> dict[str, dict[TopicPartition, Committed]]:
+    """What every group that is shown has committed; one that is deleted meanwhile is left out.
 
     Raises:
         HopArchiveError: A broker did not tell its groups, or a group's offsets were not told.
     """
-    found: dict[str, dict[TopicPartition, int]] = {}
+    found: dict[str, dict[TopicPartition, Committed]] = {}
     for names in _batched(_names(admin)):
         found |= _offsets(admin, names)
     return found
@@ -89,14 +89,14 @@ def access(admin: Admin, group: str) -> frozenset[str] | None:
     return None if operations is None else frozenset(operation.name.lower() for operation in operations)
 
 
-def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, int], deadline: Deadline) -> None:
-    """Commit offsets for a group without joining it.
+def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, Committed], deadline: Deadline) -> None:
+    """Commit offsets, with their metadata, for a group without joining it.
 
     Raises:
         ConflictError: The group has members.
         HopArchiveError: Not all were committed.
     """
-    places = [native(at, offset) for at, offset in sorted(offsets.items())]
+    places = [native(at, *one) for at, one in sorted(offsets.items())]
     request = [ConsumerGroupTopicPartitions(group, places)]
     doing = f"committing offsets of group {group}"
     answers = admin.ask(
@@ -120,7 +120,7 @@ def _names(admin: Admin) -> list[str]:
     return sorted(group.group_id for group in listing.valid)
 
 
-def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartition, int]]:
+def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartition, Committed]]:
     doing = "asking for offsets of consumer groups"
     answers = admin.ask(
         lambda client, timeout_s: {
@@ -139,10 +139,10 @@ def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartiti
     return {group: dict(_committed(answer)) for group, answer in answers.items()}
 
 
-def _committed(answer: ConsumerGroupTopicPartitions) -> Iterator[tuple[TopicPartition, int]]:
+def _committed(answer: ConsumerGroupTopicPartitions) -> Iterator[tuple[TopicPartition, Committed]]:
     for place in answer.topic_partitions or []:
         if place.offset >= 0:  # below that, nothing is committed there
-            yield TopicPartition(place.topic, place.partition), place.offset
+            yield TopicPartition(place.topic, place.partition), Committed(place.offset, place.metadata or "")
 
 
 def _raise_first_error(admin: Admin, doing: str, answer: ConsumerGroupTopicPartitions) -> None:

@@ -17,7 +17,7 @@ from hop_archive.errors import (
     OffsetsGoneError,
     UnavailableError,
 )
-from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
+from hop_archive.message import Committed, Message, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock_cluster import Log, MockCluster, State
@@ -159,16 +159,16 @@ class MockSource:
                 log.truncate(before[at])
             return {at: log.low for at, log in logs.items()}
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         """Committed offsets of all groups, that of `note_progress` among them."""
         with self.cluster.read() as state:
             return {group: dict(offsets) for group, offsets in _running(self.name, state).progress.items()}
 
-    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit offsets for a group without members."""
         self._refuse_unless_writable(f"set offsets of group {group}")
         with self.cluster.change() as state:
-            self._logs(state, offsets)
+            self._logs(state, {at: one.offset for at, one in offsets.items()})
             if offsets:
                 self._refuse_live(state, group)
                 state.progress.setdefault(group, {}).update(offsets)
@@ -177,7 +177,8 @@ class MockSource:
         """Note group offsets in the cluster's ``progress``."""
         with self.cluster.change() as state:
             if state.running:
-                state.progress.setdefault(GROUP_ID, {}).update(positions)
+                noted = {at: Committed(offset) for at, offset in positions.items()}
+                state.progress.setdefault(GROUP_ID, {}).update(noted)
 
     def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -20,6 +20,7 @@ from zlib import crc32
 from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.message import (
     NO_TIMESTAMP_MS,
+    Committed,
     Header,
     Message,
     Outgoing,
@@ -158,7 +159,7 @@ class State:
     topics: dict[str, Topic] = field(default_factory=dict)
     transactions: dict[int, Annotated[dict[TopicPartition, list[int]], Pairs()]] = field(default_factory=dict)
     begun: int = 0
-    progress: dict[str, Annotated[dict[TopicPartition, int], Pairs()]] = field(default_factory=dict)
+    progress: dict[str, Annotated[dict[TopicPartition, Committed], Pairs()]] = field(default_factory=dict)
     live_groups: set[str] = field(default_factory=set)
     leaderless: set[TopicPartition] = field(default_factory=set)
     denied: set[tuple[str, str]] = field(default_factory=set)

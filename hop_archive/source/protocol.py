@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from hop_archive.errors import UnreadableMessageError
-from hop_archive.message import Message, Outgoing, Receipt, TopicPartition
+from hop_archive.message import Committed, Message, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source.answers_protocol import Answers
 
@@ -202,8 +202,8 @@ class Source(Protocol):
             UnavailableError: As for ``cluster_id``; it may have been done, in part or whole.
         """
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
-        """The committed offsets of every consumer group that the credentials may see.
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+        """What every consumer group that the credentials may see has committed, with what it wrote beside it.
 
         A group that has committed nothing is there, with nothing. All groups or an error, never a part.
 
@@ -212,15 +212,17 @@ class Source(Protocol):
             UnavailableError: As for ``cluster_id``.
         """
 
-    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit offsets for a group, which need not exist; its offsets of other partitions stay.
 
-        Any offset from 0 on is taken, beyond the end of the partition too, as Kafka takes it.
+        Any offset from 0 on is taken, beyond the end of the partition too, as Kafka takes it. Of the partitions that
+        are set the metadata is set as well, where there is none: to none.
 
         Raises:
             ForbiddenError: As for ``change_settings``.
             MissingSettingError: A topic or partition does not exist; nothing was committed.
-            ConfigurationError: An offset is negative (nothing was committed), or the group's name is none.
+            ConfigurationError: An offset is negative (nothing was committed), the group's name is none, or metadata
+                are longer than the cluster takes (Kafka: ``offset.metadata.max.bytes``).
             ConflictError: The group has live members, whose own commits would overwrite these; nothing was committed.
             UnavailableError: As for ``cluster_id``; some may have been committed.
         """

@@ -334,6 +334,7 @@ class TansuBroker(KafkaBroker):
             "range check": "Tansu 0.6 lets a reader wait beyond the end of a partition",
             "compaction": "Tansu 0.6 keeps everything",
             "checking settings": "Tansu 0.6 takes any setting, and any timestamp",
+            "metadata of commits": "Tansu 0.6 keeps offsets alone",
             "members of groups": "Tansu 0.6 takes half a minute to let a consumer into a group",
             "append time": "Tansu 0.6 keeps the producer's timestamps, whatever the topic says",
             "durability": "Tansu in memory forgets all when it is stopped",

@@ -87,6 +87,7 @@ def test_generations_are_told_by_topic_and_in_order(catalog: Catalog) -> None:
         "alerts": [first, second],
         "other": [other],
     }
+    assert set(catalog.generations(None)) == {"alerts", "other", "not asked for"}
 
 
 @pytest.mark.parametrize("topic_id", ["id-1", None])

@@ -16,7 +16,7 @@ from hop_archive.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.source.kafka import KafkaSource
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
@@ -182,33 +182,45 @@ def test_offsets_set_for_a_group_are_read_back_and_others_of_it_stay(broker: Bro
     source.publish([Sent(topic)] * 5)
     zero, one, two = (TopicPartition(topic, number) for number in range(3))
     assert group not in source.groups()
-    source.set_group_offsets(group, {zero: 4, one: 0})
-    assert source.groups()[group] == {zero: 4, one: 0}
-    source.set_group_offsets(group, {zero: 2, two: 9})
+    source.set_group_offsets(group, {zero: Committed(4), one: Committed(0)})
+    assert source.groups()[group] == {zero: Committed(4), one: Committed(0)}
+    source.set_group_offsets(group, {zero: Committed(2), two: Committed(9)})
     source.set_group_offsets(group, {})
-    assert source.groups()[group] == {zero: 2, one: 0, two: 9}
+    assert source.groups()[group] == {zero: Committed(2), one: Committed(0), two: Committed(9)}
+
+
+def test_what_a_group_writes_beside_its_offsets_is_read_back_until_it_commits_without(
+    broker: Broker, source: Source
+) -> None:
+    needs(broker, "metadata of commits")
+    topic, group = broker.create_topic(2), new_group()
+    zero, one = (TopicPartition(topic, number) for number in range(2))
+    source.set_group_offsets(group, {zero: Committed(4, "AZ… 7"), one: Committed(2, "x" * 4_000)})
+    assert source.groups()[group] == {zero: Committed(4, "AZ… 7"), one: Committed(2, "x" * 4_000)}
+    source.set_group_offsets(group, {zero: Committed(5)})
+    assert source.groups()[group] == {zero: Committed(5), one: Committed(2, "x" * 4_000)}
 
 
 def test_all_groups_are_told(broker: Broker, source: Source) -> None:
     topic = broker.create_topic()
     at, names = TopicPartition(topic, 0), [new_group() for _ in range(5)]
     for number, name in enumerate(names):
-        source.set_group_offsets(name, {at: number})
+        source.set_group_offsets(name, {at: Committed(number)})
     found = source.groups()
-    assert [found[name] for name in names] == [{at: number} for number in range(5)]
+    assert [found[name] for name in names] == [{at: Committed(number)} for number in range(5)]
 
 
 def test_a_group_with_members_keeps_its_offsets_until_they_are_gone(broker: Broker, source: Source) -> None:
     needs(broker, "members of groups")
     topic, group = broker.create_topic(), new_group()
     at = TopicPartition(topic, 0)
-    source.set_group_offsets(group, {at: 3})
+    source.set_group_offsets(group, {at: Committed(3)})
     with broker.member(group, topic):
         with pytest.raises(ConflictError, match="group"):
-            source.set_group_offsets(group, {at: 1})
-        assert source.groups()[group] == {at: 3}
-    source.set_group_offsets(group, {at: 1})
-    assert source.groups()[group] == {at: 1}
+            source.set_group_offsets(group, {at: Committed(1)})
+        assert source.groups()[group] == {at: Committed(3)}
+    source.set_group_offsets(group, {at: Committed(1)})
+    assert source.groups()[group] == {at: Committed(1)}
 
 
 def test_offsets_of_a_partition_that_is_not_there_are_missing_and_none_is_set(
@@ -218,9 +230,9 @@ def test_offsets_of_a_partition_that_is_not_there_are_missing_and_none_is_set(
     at = TopicPartition(topic, 0)
     for absent in (TopicPartition(topic, 9), TopicPartition(new_name(), 0)):
         with pytest.raises(MissingSettingError, match=absent.topic):
-            source.set_group_offsets(group, {at: 1, absent: 1})
+            source.set_group_offsets(group, {at: Committed(1), absent: Committed(1)})
     with pytest.raises(ConfigurationError, match="-1"):
-        source.set_group_offsets(group, {at: -1})
+        source.set_group_offsets(group, {at: Committed(-1)})
     assert group not in source.groups()
 
 
@@ -230,7 +242,7 @@ AT = TopicPartition("topic", 0)
 CHANGES: dict[str, Callable[[Source], object]] = {
     "change_settings": lambda source: source.change_settings("topic", {"retention.ms": "1"}),
     "delete_records": lambda source: source.delete_records({AT: 1}),
-    "set_group_offsets": lambda source: source.set_group_offsets("group", {AT: 1}),
+    "set_group_offsets": lambda source: source.set_group_offsets("group", {AT: Committed(1)}),
 }
 LOOKS: dict[str, Callable[[Source], object]] = {
     "settings": lambda source: source.settings(["topic"]),
@@ -307,5 +319,5 @@ def test_the_mock_refuses_times_as_far_from_its_own_as_settings_say() -> None:
 
 def test_a_group_of_the_mock_in_a_directory_is_there_for_the_next_process(tmp_path: Path) -> None:
     at = TopicPartition(MockBroker(tmp_path).create_topic(), 0)
-    MockBroker(tmp_path).source().set_group_offsets("group", {at: 7})
-    assert MockBroker(tmp_path).source().groups() == {"group": {at: 7}}
+    MockBroker(tmp_path).source().set_group_offsets("group", {at: Committed(7)})
+    assert MockBroker(tmp_path).source().groups() == {"group": {at: Committed(7)}}

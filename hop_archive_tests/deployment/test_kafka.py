@@ -27,7 +27,7 @@ from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.following import catch_up
 from hop_archive.local.ports import choose_ports
 from hop_archive.local.samples import SAMPLE_TOPICS
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.kafka import KafkaSource
 from hop_archive.source.protocol import Source
@@ -184,7 +184,7 @@ def test_with_the_script_s_rights_the_archiver_reads_and_does_nothing_else(
     create_sample_topics(administrator, "t")
     publish(administrator, sample_alerts("t", 50))
     # The first commit of all makes the cluster's coordinator of groups, which takes it a moment.
-    administrator.set_group_offsets("another", {TopicPartition("t.message.gcn.notices", 0): 0})
+    administrator.set_group_offsets("another", {TopicPartition("t.message.gcn.notices", 0): Committed(0)})
     source = archiver(server)
     assert not source.topics()  # what may not be seen is not there
     assert source.group_access() == frozenset()
@@ -214,7 +214,7 @@ def test_a_snapshot_takes_what_the_script_s_rights_show_and_without_them_says_wh
     broker, server = guarded
     administrator = KafkaSource("plain", bootstrap_servers=broker.bootstrap_servers, writable=True)
     administrator.create_topic("u.alerts", 2, {"retention.ms": "1234567"})
-    administrator.set_group_offsets("reader", {TopicPartition("u.alerts", 1): 5})
+    administrator.set_group_offsets("reader", {TopicPartition("u.alerts", 1): Committed(5)})
     grant(tmp_path, broker.bootstrap_servers)
     world, source = World(), archiver(server)
     archive = replace(world.archive(), source=source, topics=TopicPolicy(("u.*",)))

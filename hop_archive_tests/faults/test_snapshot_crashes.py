@@ -14,7 +14,7 @@ from hop_archive import snapshotting
 from hop_archive.catalog.snapshots_protocol import Kind
 from hop_archive.errors import HopArchiveError
 from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
@@ -50,12 +50,14 @@ def world_changed() -> World:
     MockSource(cluster=world.cluster).change_settings(BUSY, {"retention.ms": "7"})
     for number in range(5):
         with world.cluster.change() as state:
-            state.progress[f"group-{number}"] = {TopicPartition(BUSY, 1): 10 + number}
+            state.progress[f"group-{number}"] = {TopicPartition(BUSY, 1): Committed(10 + number)}
     return world
 
 
 def _commit(world: World, group: str, offsets: dict[TopicPartition, int]) -> None:
-    MockSource(cluster=world.cluster).set_group_offsets(group, offsets)
+    MockSource(cluster=world.cluster).set_group_offsets(
+        group, {at: Committed(offset) for at, offset in offsets.items()}
+    )
 
 
 def kept(world: World) -> Contents:

@@ -28,6 +28,7 @@ from hop_archive.restoring.preparing import Restoration
 from hop_archive.restoring.request import Request
 from hop_archive.restoring.running import restore
 from hop_archive.selecting import Query
+from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.kafka import KafkaSource
 from hop_archive.store.s3 import S3Store
 from hop_archive.topics import TopicPolicy
@@ -225,6 +226,7 @@ def test_a_restore_that_is_killed_again_and_again_writes_each_message_once_in_or
     archive.source.create_topic(topic, 3)
     publish(archive.source, plain(topic, 12_000, partitions=3))
     exhausted(catch_up(archive))
+    take_snapshot(archive)
     options = ("-T", topic, "--to-topic", f"{topic}.again")
     chance, at_work = random.Random(7), 0
     for _ in range(KILLS):

@@ -127,7 +127,7 @@ def place(broker: ApacheKafka, topic: str) -> tuple[int, int, int]:
     at = TopicPartition(topic, 0)
     with closing(KafkaSource("apache", bootstrap_servers=broker.bootstrap_servers)) as source:
         marks = source.watermarks([at])[at]
-        return marks.low, marks.high, source.groups()["hop_archive"][at]
+        return marks.low, marks.high, source.groups()["hop_archive"][at].offset
 
 
 @pytest.mark.parametrize("delete", [True, False])

@@ -15,7 +15,7 @@ from hop_archive.archive import Archive
 from hop_archive.errors import ConfigurationError
 from hop_archive.following import catch_up
 from hop_archive.local.samples import Sample
-from hop_archive.message import Message, TopicPartition
+from hop_archive.message import Committed, Message, TopicPartition
 from hop_archive.restoring.manners import Manners
 from hop_archive.restoring.preparing import Restoration, prepare
 from hop_archive.restoring.request import Request
@@ -148,14 +148,14 @@ def test_groups_go_on_in_the_restored_topic_where_they_were(
     archive.source.create_topic(topic, 2, {"max.message.bytes": "2000000"})
     publish(archive.source, plain(topic, 40, partitions=2))
     exhausted(catch_up(archive))
-    at = {TopicPartition(topic, 0): 7, TopicPartition(topic, 1): 20}
+    at = {TopicPartition(topic, 0): Committed(7, "seven"), TopicPartition(topic, 1): Committed(20)}
     archive.source.set_group_offsets(f"{namespace}.readers", at)
     take_snapshot(archive)
     archive.source.delete_records({TopicPartition(topic, 0): 5})
     request = Request(query=Query(topics=(topic,)), template="{topic}.again")
     outcome = run(archive, request, tmp_path, move_groups=(f"{namespace}.readers",))
     again = f"{topic}.again"
-    wanted = {TopicPartition(again, 0): 7, TopicPartition(again, 1): 20}
+    wanted = {TopicPartition(again, 0): Committed(7, "seven"), TopicPartition(again, 1): Committed(20)}
     found = archive.source.groups()[f"{namespace}.readers"]
     assert {place: offset for place, offset in found.items() if place.topic == again} == wanted
     assert outcome.report["topics"][again]["groups"][0]["group"] == f"{namespace}.readers"

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.kafka import KafkaSource
 from hop_archive.topics import TopicPolicy
@@ -42,7 +42,7 @@ def test_what_a_deleted_topic_was_like_and_where_its_readers_stood_is_still_know
     for topic in (kept, deleted):
         source.create_topic(topic, 3, {"retention.ms": "-1", "max.message.bytes": "5000"})
     offsets = {TopicPartition(kept, 0): 7, TopicPartition(deleted, 2): 9}
-    source.set_group_offsets(group, offsets)
+    source.set_group_offsets(group, {at: Committed(offset) for at, offset in offsets.items()})
     world = World()
     archive = replace(world.archive(), source=source, topics=TopicPolicy((f"{namespace}.*",)))
     taken = take_snapshot(archive)
@@ -82,8 +82,8 @@ def test_records_deleted_stay_deleted_and_what_groups_and_topics_were_told_stays
     source.publish([Sent(topic)] * 5)
     source.change_settings(topic, {"retention.ms": "-1"})
     source.delete_records({at: 3})
-    source.set_group_offsets(group, {at: 4})
+    source.set_group_offsets(group, {at: Committed(4)})
     broker.restart()
     assert source.watermarks([at])[at].low == 3
     assert source.settings([topic])[topic]["retention.ms"] == ("-1", True)
-    assert source.groups()[group] == {at: 4}
+    assert source.groups()[group] == {at: Committed(4)}

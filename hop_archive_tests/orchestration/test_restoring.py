@@ -11,6 +11,7 @@ import pytest
 from hop_archive.errors import ForbiddenError
 from hop_archive.following import catch_up
 from hop_archive.orchestration.definitions import build_definitions
+from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
 from hop_archive.source.protocol import Source
@@ -35,6 +36,13 @@ class OneTarget:
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+def known_world() -> World:
+    """A world that was archived, with a snapshot of how its topics are set up."""
+    world = archived_world()
+    take_snapshot(world.archive())
+    return world
 
 
 def run(
@@ -67,8 +75,20 @@ def test_nothing_is_written_unless_that_is_asked_for(instance: dg.DagsterInstanc
         assert not state.topics
 
 
-def test_a_restore_writes_compares_and_reports(instance: dg.DagsterInstance) -> None:
+def test_what_no_snapshot_tells_fails_the_run_that_restored_all_the_rest(
+    instance: dg.DagsterInstance,
+) -> None:
     world, target = archived_world(), empty_cluster()
+    result = run(world, target, instance, dry_run=False, **FRESH)
+    assert not result.success
+    data = result.failure_data_for_node("restored_topics")
+    assert data is not None
+    assert "No snapshot tells the settings of" in str(data.user_failure_data)
+    assert held(target, f"{BUSY}.again") == stored(world.archive(), BUSY)
+
+
+def test_a_restore_writes_compares_and_reports(instance: dg.DagsterInstance) -> None:
+    world, target = known_world(), empty_cluster()
     result = run(world, target, instance, dry_run=False, **FRESH)
     assert result.success
     found = metadata(result)
@@ -112,7 +132,7 @@ def test_bad_configuration_is_one_message(
 
 
 def test_it_goes_on_with_the_same_configuration(instance: dg.DagsterInstance) -> None:
-    world, target = archived_world(), empty_cluster()
+    world, target = known_world(), empty_cluster()
     assert run(world, target, instance, dry_run=False, **FRESH).success
     exhausted(catch_up(world.archive()))
     again = run(world, target, instance, dry_run=False, **FRESH)

@@ -6,7 +6,7 @@ import dagster as dg
 
 from hop_archive.errors import ForbiddenError
 from hop_archive.faults import Fault, Faults, When
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.orchestration.snapshots import snapshot_hourly, take_source_snapshot
 from hop_archive.source.mock import MockSource
 from hop_archive_tests.orchestration.helpers import definitions
@@ -25,7 +25,7 @@ def take(
 def test_the_job_needs_no_configuration_and_says_what_it_took(
     world: World, instance: dg.DagsterInstance
 ) -> None:
-    MockSource(cluster=world.cluster).set_group_offsets("reader", {TopicPartition(BUSY, 0): 3})
+    MockSource(cluster=world.cluster).set_group_offsets("reader", {TopicPartition(BUSY, 0): Committed(3)})
     ran = take(world, instance)
     (event,) = ran.asset_materializations_for_node("source_snapshot")
     told = {name: value.value for name, value in event.metadata.items()}

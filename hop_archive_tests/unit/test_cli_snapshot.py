@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
 from hop_archive_tests.unit.cli_helpers import M, invoke, mocks, place
@@ -23,7 +23,7 @@ def cluster(place: Path) -> MockCluster:
     cluster.create_topic("alerts", 2, {"retention.ms": "1000"})
     cluster.create_topic("plain")
     cluster.create_topic("heartbeat")
-    offsets = {TopicPartition("alerts", 0): 4, TopicPartition("alerts", 1): 7}
+    offsets = {TopicPartition("alerts", 0): Committed(4), TopicPartition("alerts", 1): Committed(7, "m")}
     MockSource(cluster=cluster).set_group_offsets("rea\x1bder", offsets)
     return cluster
 
@@ -59,7 +59,7 @@ def test_as_json_it_says_all(cluster: MockCluster) -> None:
     }
     (group,) = found["groups"]
     assert group["group"] == "rea\x1bder"
-    assert group["offsets"][1] == {"topic": "alerts", "partition": 1, "offset": 7}
+    assert group["offsets"][1] == {"topic": "alerts", "partition": 1, "offset": 7, "metadata": "m"}
     assert group["topic_ids"].keys() == {"alerts"}
 
 

@@ -21,9 +21,10 @@ from hop_archive.errors import (
     MissingSettingError,
     UnavailableError,
 )
+from hop_archive.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.following import catch_up
 from hop_archive.identity import ID_HEADER
-from hop_archive.message import Message, TopicPartition
+from hop_archive.message import Committed, Message, TopicPartition
 from hop_archive.restoring import groups, journal, writing
 from hop_archive.restoring.manners import Progress
 from hop_archive.restoring.partitioning import partition_of
@@ -31,7 +32,8 @@ from hop_archive.restoring.preparing import prepare
 from hop_archive.restoring.request import Request
 from hop_archive.selecting import Query
 from hop_archive.slices import Lineage, OffsetRange
-from hop_archive.source.mock import MockSource
+from hop_archive.snapshotting import take_snapshot
+from hop_archive.source.mock import GROUP_ID, MockSource
 from hop_archive.source.mock_cluster import MockCluster
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
@@ -519,8 +521,13 @@ def test_offsets_of_groups_are_mapped_exactly_holes_included(tmp_path: Path) -> 
     wanted = {0: 100, 3: 100, 4: 101, 5: 102, 8: 102, 9: 103, 20: 103, 21: 104, 999: 104}
     assert {old: groups.new_offset(tmp_path, at, old, 5) for old in wanted} == wanted
     assert groups.new_offset(tmp_path, Lineage("a", 1, 5), 3, 5) is None
-    committed_offsets = {TopicPartition("a", 5): 9, TopicPartition("a", 6): 1, TopicPartition("other", 5): 1}
-    assert groups.moved(tmp_path, "a", 2, committed_offsets, "b") == {TopicPartition("b", 5): 103}
+    committed_offsets = {
+        TopicPartition("a", n): Committed(offset, str(n)) for n, offset in ((5, 9), (6, 1), (7, 1))
+    }
+    assert groups.moved(tmp_path, 2, committed_offsets, "b", empty={5: 90, 7: 40}) == {
+        TopicPartition("b", 5): Committed(103, "5"),
+        TopicPartition("b", 7): Committed(40, "7"),
+    }
 
 
 def snapshot(world: World, kind: str, name: str, content: Mapping[str, object]) -> None:
@@ -549,7 +556,9 @@ def test_a_topic_is_created_as_it_was_set_up_and_groups_go_on_where_they_were(tm
     assert source.topics([AGAIN])[AGAIN].partitions == 6
     assert source.settings([AGAIN])[AGAIN]["max.message.bytes"] == ("1234567", True)
     ends = len(held(target, AGAIN)[1])
-    assert source.groups() == {"readers": {TopicPartition(AGAIN, 0): 5, TopicPartition(AGAIN, 1): ends}}
+    assert source.groups() == {
+        "readers": {TopicPartition(AGAIN, 0): Committed(5), TopicPartition(AGAIN, 1): Committed(ends)}
+    }
     assert outcome.report["topics"][AGAIN]["groups"] == [
         {"group": "readers", "offsets": [[AGAIN, 0, 5], [AGAIN, 1, ends]]}
     ]
@@ -768,3 +777,156 @@ def test_duplicates_keep_their_own_place_in_the_map_of_offsets(tmp_path: Path) -
     assert all(entry.partition == entry.target_partition for entry in entries)
     copies = {(at.partition, one.offset) for at, one in world.catalog.duplicates(BUSY)}
     assert copies <= {(entry.partition, entry.offset) for entry in entries}
+
+
+def groups_of(cluster: MockCluster) -> dict[str, Mapping[TopicPartition, Committed]]:
+    """All groups but the one for monitoring, which the archive itself commits."""
+    found = MockSource(cluster=cluster).groups()
+    return {name: places for name, places in found.items() if name != GROUP_ID}
+
+
+def cluster_with_empties() -> World:
+    """A world, archived, beside whose messages there are empty partitions and topics, and places of groups in them."""
+    world = archived_world()
+    world.cluster.create_topic("alerts.empty", 3, {"retention.ms": "1234", "cleanup.policy": "compact"})
+    world.cluster.create_topic("alerts.aborted", 2)
+    world.cluster.create_topic("alerts.wide", 6)
+    aborted = world.cluster.begin()
+    world.cluster.append("alerts.aborted", b"never", partition=1, transaction=aborted)
+    world.cluster.abort(aborted)
+    world.cluster.append("alerts.wide", b"one", partition=1)
+    places = {
+        TopicPartition("alerts.empty", 2): Committed(0, "streams: 17"),
+        TopicPartition("alerts.aborted", 1): Committed(2),
+        TopicPartition("alerts.wide", 1): Committed(1, "late"),
+        TopicPartition("alerts.wide", 5): Committed(0),
+    }
+    MockSource(cluster=world.cluster).set_group_offsets("readers", places)
+    exhausted(catch_up(world.archive()))
+    return world
+
+
+def test_empty_topics_and_partitions_come_back_with_the_places_of_groups_in_them(tmp_path: Path) -> None:
+    world, target = cluster_with_empties(), empty_cluster()
+    take_snapshot(world.archive())
+    outcome = run(restoration(world, target, Request()), tmp_path, move_groups=())
+    source = MockSource(cluster=target)
+    assert {name: info.partitions for name, info in source.topics().items()} == {
+        BUSY: 2,
+        QUIET: 1,
+        "alerts.empty": 3,
+        "alerts.aborted": 2,
+        "alerts.wide": 6,
+    }
+    assert source.settings(["alerts.empty"])["alerts.empty"]["retention.ms"] == ("1234", True)
+    assert groups_of(target) == {
+        "readers": {
+            TopicPartition("alerts.empty", 2): Committed(0, "streams: 17"),
+            TopicPartition("alerts.aborted", 1): Committed(0),
+            TopicPartition("alerts.wide", 1): Committed(1, "late"),
+            TopicPartition("alerts.wide", 5): Committed(0),
+        }
+    }
+    assert (outcome.complete, outcome.differences, outcome.unrestored) == (True, 0, [])
+    again = run(restoration(world, target, Request()), tmp_path, move_groups=())
+    assert "This was done before" in again.report["notes"][0]
+
+
+def test_without_a_snapshot_partitions_are_as_many_as_were_ever_seen_and_what_nobody_knows_is_told(
+    tmp_path: Path,
+) -> None:
+    world, target = cluster_with_empties(), empty_cluster()
+    calls = Faults()
+    run(restoration(cluster_with_empties(), empty_cluster(), Request(), calls), tmp_path / "calls")
+    first = 1 + calls.calls.index("target.create_topic")
+    with pytest.raises(CrashError):
+        run(restoration(world, target, Request(), Faults((Fault(first, When.AFTER, crash),))), tmp_path)
+    assert MockSource(cluster=target).topics()  # of which nobody could tell any more why it is as it is
+    outcome = run(restoration(world, target, Request()), tmp_path)
+    found = {name: info.partitions for name, info in MockSource(cluster=target).topics().items()}
+    assert (found["alerts.empty"], found["alerts.aborted"], found["alerts.wide"]) == (3, 2, 6)
+    (told,) = outcome.unrestored
+    assert "No snapshot tells the settings" in told
+    assert told in outcome.report["notes"]
+
+
+def test_a_topic_whose_settings_no_snapshot_knows_is_told_once_for_all_of_its_kind(tmp_path: Path) -> None:
+    world = archived_world()
+    own = topic_id(world, BUSY)
+    snapshot(
+        world, "topic", BUSY, {"topic_id": own, "partitions": 2, "settings": {}, "settings_known": False}
+    )
+    snapshot(world, "topic", QUIET, {"topic_id": "another", "partitions": 9, "settings": {}})
+    world.catalog.adopt([adopted_row("old")])
+    found = prepare(restoration(world, empty_cluster(), Request()))
+    hidden, other, guessed = (
+        next(note for note in found.unrestored if part in note)
+        for part in ("DESCRIBE_CONFIGS", "another life", "there may have been more")
+    )
+    assert BUSY in hidden
+    assert QUIET in other
+    assert "old" in guessed
+
+
+def test_some_messages_bring_back_no_empty_topic_and_its_name_alone_does(tmp_path: Path) -> None:
+    world, target = cluster_with_empties(), empty_cluster()
+    some = Request(query=Query(until_ms=NOW_MS + 10**9))
+    assert {one.topic for one in prepare(restoration(world, target, some)).plan.targets} == {
+        BUSY,
+        QUIET,
+        "alerts.wide",
+    }
+    alone = Request(query=Query(topics=("alerts.empty",)), template="{topic}.again")
+    outcome = run(restoration(world, target, alone), tmp_path)
+    assert outcome.report["messages"] == 0
+    assert MockSource(cluster=target).topics()["alerts.empty.again"].partitions == 3
+
+
+def test_a_place_of_a_group_that_cannot_be_told_is_left_alone_and_said(tmp_path: Path) -> None:
+    world, target = cluster_with_empties(), empty_cluster()
+    target.create_topic("alerts.wide", 6)
+    for partition in range(6):
+        target.append("alerts.wide", b"there before", partition=partition)
+    own = topic_id(world, "alerts.wide")
+    content = {"offsets": [["alerts.wide", 1, 1], ["alerts.wide", 5, 0]], "topic_ids": {"alerts.wide": own}}
+    snapshot(world, "group", "readers", content)
+    snapshot(
+        world, "group", "strangers", {**content, "topic_ids": {"alerts.wide": "unknown"}, "metadata": []}
+    )
+    request = Request(query=Query(topics=("alerts.wide",)), append=True)
+    outcome = run(restoration(world, target, request), tmp_path, move_groups=())
+    assert groups_of(target) == {"readers": {TopicPartition("alerts.wide", 1): Committed(2)}}
+    held_before, without_metadata, other_life = outcome.unrestored
+    assert "partitions 5 of alerts.wide" in held_before
+    assert "readers" in without_metadata
+    assert "strangers" in other_life
+
+
+def test_a_group_that_read_only_a_life_before_has_no_place_in_this_one(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    before = topic_id(world, BUSY)
+    world.cluster.recreate_topic(BUSY)
+    world.cluster.append(BUSY, b"anew")
+    exhausted(catch_up(world.archive()))
+    content = {"offsets": [[BUSY, 0, 3]], "metadata": [], "topic_ids": {BUSY: before}}
+    snapshot(world, "group", "readers of before", content)
+    outcome = run(restoration(world, target, ONE), tmp_path, move_groups=())
+    assert groups_of(target) == {}
+    assert not any("readers of before" in note for note in outcome.report["notes"])
+
+
+def test_a_life_before_comes_back_with_what_groups_wrote_beside_their_places(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    MockSource(cluster=world.cluster).set_group_offsets(
+        "readers", {TopicPartition(BUSY, 0): Committed(1, "then")}
+    )
+    take_snapshot(world.archive())
+    world.cluster.recreate_topic(BUSY)
+    MockSource(cluster=world.cluster).set_group_offsets(
+        "readers", {TopicPartition(BUSY, 0): Committed(0, "now")}
+    )
+    exhausted(catch_up(world.archive()))
+    hour = datetime.timedelta(hours=1)
+    take_snapshot(replace(world.archive(), now=lambda: datetime.datetime.now(datetime.UTC) + hour))
+    run(restoration(world, target, ONE), tmp_path, move_groups=())
+    assert groups_of(target) == {"readers": {TopicPartition(AGAIN, 0): Committed(1, "then")}}

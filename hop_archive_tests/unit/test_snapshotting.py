@@ -14,7 +14,7 @@ from hop_archive import snapshotting
 from hop_archive.archive import Archive
 from hop_archive.catalog.snapshots_protocol import Kind
 from hop_archive.errors import ForbiddenError, UnavailableError
-from hop_archive.message import TopicPartition
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import Setting
@@ -47,7 +47,7 @@ def _latest(world: World) -> int:
 
 def commit(world: World, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
     MockSource(cluster=world.cluster).set_group_offsets(
-        group, {TopicPartition(*at): offset for at, offset in offsets.items()}
+        group, {TopicPartition(*at): Committed(offset) for at, offset in offsets.items()}
     )
 
 
@@ -162,7 +162,7 @@ class Guarded(MockSource):
             raise ForbiddenError("no DESCRIBE_CONFIGS")
         return super().settings(topics)
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         if self.hides_groups:
             raise ForbiddenError("no DESCRIBE on groups")
         return super().groups()
@@ -209,7 +209,7 @@ def test_groups_that_may_not_be_looked_at_are_said_and_keep_their_last(world: Wo
 class Changing(MockSource):
     """A cluster on which a topic is made anew while it is looked at."""
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, int]]:
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         found = super().groups()
         self.cluster.recreate_topic(ALERTS)
         return found
