@@ -115,9 +115,13 @@ class HourlySnapshots:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._over = True
+
+    def wait(self) -> None:
+        """Wait for the one that is under way; for a quarter of a minute at most."""
         if self._thread is not None:
             self._thread.join(_END_S)
-        self._over = True
 
     def take_if_due(self) -> None:
         """Begin to take one, if it is time; never waits."""

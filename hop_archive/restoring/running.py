@@ -463,6 +463,11 @@ class _Run:
     def _ended(self, *, complete: bool) -> Outcome:
         results = dict(self._results)
         unset = [sentence for one in results.values() for sentence in one.get("groups_unset", ())]
+        if self._move_groups is not None and not self._own.catalog.snapshots("group"):
+            unset.append(
+                "No consumer group was set: no snapshot has any. Either none read an archived topic, or the archive's "
+                "credentials may not see groups (DESCRIBE), or none was taken: hop-archive snapshot take tells."
+            )
         differences = sum(one.get("difference_count") or 0 for one in results.values())
         left_out = sum(one["left_out_count"] for one in results.values())
         report = {

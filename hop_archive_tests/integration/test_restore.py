@@ -268,6 +268,7 @@ def test_of_two_at_once_one_is_refused_and_nothing_is_doubled(
     archive.source.create_topic(topic, 2)
     publish(archive.source, plain(topic, 4_000, partitions=2))
     exhausted(catch_up(archive))
+    take_snapshot(archive)
     options = ("-T", topic, "--to-topic", f"{topic}.again", "--rate", "1500")
     both = [started(directory, address, *options) for _ in range(2)]
     ends = [(process.communicate(timeout=120), process.returncode) for process in both]

@@ -95,6 +95,15 @@ def test_only_named_topics_are_archived(place: Path) -> None:
     assert in_ledger(directory) == {"gcn.notices", "ztf.alerts"}
 
 
+def test_how_topics_and_groups_are_set_up_is_kept_too(place: Path) -> None:
+    directory = mocks(place)
+    assert invoke("run", *M, "--until-caught-up", "--quiet").exit_code == 0
+    topics = MockCatalog("m", directory=directory).snapshots("topic")
+    assert {one.name for one in topics} == in_ledger(directory)
+    invoke("run", *M, "--until-caught-up", "--quiet")
+    assert MockCatalog("m", directory=directory).snapshots("topic") == topics  # no hour has gone by
+
+
 def test_a_topic_that_does_not_exist_is_an_error_that_names_it(place: Path) -> None:
     directory = mocks(place)
     result = invoke("run", *M, "--until-caught-up", "-T", "gcn.notices", "-T", "gcn?notices")

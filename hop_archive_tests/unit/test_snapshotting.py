@@ -15,7 +15,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.snapshots_protocol import Kind
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.message import Committed, TopicPartition
-from hop_archive.snapshotting import take_snapshot
+from hop_archive.snapshotting import HourlySnapshots, take_snapshot
 from hop_archive.source.mock import MockSource
 from hop_archive.source.protocol import Setting
 from hop_archive.topics import TopicPolicy
@@ -242,3 +242,77 @@ def test_more_groups_than_are_taken_at_once_are_all_taken(
         commit(world, f"group-{number}", {(ALERTS, 0): number})
     assert take_snapshot(archive_of(world)).groups == 7
     assert len(names(world, "group")) == 7
+
+
+def taken_at(world: World) -> set[datetime.datetime]:
+    return {one.taken_at for one in world.catalog.snapshots("topic")}
+
+
+def test_who_archives_takes_one_when_the_last_is_an_hour_old_whoever_took_that(world: World) -> None:
+    first = archive_of(world)
+    with HourlySnapshots(first):
+        pass
+    (at,) = taken_at(world)
+    for minutes, again in ((59, False), (61, True)):
+        later = at + datetime.timedelta(minutes=minutes)
+        with HourlySnapshots(replace(first, now=lambda moment=later: moment)):  # type: ignore[misc]  # bound now
+            pass
+        assert (taken_at(world) == {later}) is again
+
+
+def test_one_who_goes_on_takes_the_next_after_an_hour_and_not_before(world: World) -> None:
+    clock = itertools.count()  # minutes since it began
+    asked: list[int] = []
+    start = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
+
+    def minute() -> int:
+        return asked[-1] if asked else 0
+
+    archive = replace(
+        world.archive(),
+        now=lambda: start + datetime.timedelta(minutes=minute()),
+        monotonic=lambda: minute() * 60.0,
+    )
+    taken: list[datetime.datetime] = []
+    with HourlySnapshots(archive) as snapshots:
+        for _ in range(150):
+            asked.append(next(clock))
+            snapshots.take_if_due()
+            snapshots.wait()
+            taken += taken_at(world) - set(taken)
+    assert taken == [start + datetime.timedelta(minutes=n) for n in (0, 60, 120)]
+
+
+def test_one_that_fails_is_told_and_ends_nothing_and_is_tried_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = [0.0]
+    world.cluster.stop()
+    with HourlySnapshots(replace(world.archive(), monotonic=lambda: seconds[0])) as snapshots:
+        snapshots.wait()
+        assert "No snapshot of the source's topics and consumer groups was taken" in caplog.text
+        world.cluster.start()
+        snapshots.take_if_due()
+        snapshots.wait()
+        assert taken_at(world) == set()
+        seconds[0] = 301.0
+        snapshots.take_if_due()
+    assert names(world, "topic") == ["alerts", "heartbeat", "quiet"]
+
+
+def test_topics_that_are_named_are_taken_whether_the_policy_wants_them_or_not(world: World) -> None:
+    with HourlySnapshots(archive_of(world), ["heartbeat"]):
+        pass
+    assert names(world, "topic") == [ALERTS, "heartbeat", QUIET]
+
+
+def test_a_snapshot_of_before_metadata_were_kept_is_read_and_says_that_it_has_none(world: World) -> None:
+    commit(world, "reader", {(ALERTS, 0): 4})
+    take_snapshot(archive_of(world))
+    (one,) = world.catalog.snapshots("group")
+    old = {key: value for key, value in one.content.items() if key != "metadata"}
+    at = one.taken_at + datetime.timedelta(minutes=1)
+    world.catalog.keep_snapshots(one.cluster_id, [replace(one, content=old, taken_at=at)])
+    assert world.catalog.snapshots("group")[0].commits == {TopicPartition(ALERTS, 0): Committed(4)}
+    take_snapshot(archive_of(world))
+    assert content(world, "group", "reader")["metadata"] == []
