@@ -9,6 +9,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog_exporting import Snapshot, snapshot
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import LONG, upkeep_tags
 from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
 
 
@@ -58,6 +59,7 @@ def catalog_as_parquet(
 
 catalog_snapshot = dg.define_asset_job(
     "catalog_snapshot",
+    tags=upkeep_tags(LONG),
     selection=dg.AssetSelection.assets(catalog_as_parquet),
     executor_def=in_process,
     description="Writes what changed in the catalog as Parquet.",

@@ -11,6 +11,7 @@ from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.graphs import archiving_together
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import SHORT, upkeep_tags
 
 # A run that died is done again whole: the ledger says what is left, and what the steps of the dead one handed
 # over may be on a machine that is gone.
@@ -34,6 +35,7 @@ archive_quiet_topics = archiving_together.to_job(
 
 check_archive = dg.define_asset_job(
     "check_archive",
+    tags=upkeep_tags(SHORT),
     selection=dg.AssetSelection.checks_for_assets(the_archive.key),
     executor_def=in_process,
     description="Evaluates the checks of the archive, over all topics.",
@@ -58,7 +60,7 @@ def merge_ledger_rows(
     context.log.info(f"The ledger is shorter by {merged} rows")
 
 
-@dg.job(executor_def=in_process, description="Keeps the ledger small.")
+@dg.job(executor_def=in_process, tags=upkeep_tags(SHORT), description="Keeps the ledger small.")
 def merge_ledger() -> None:
     """One step."""
     merge_ledger_rows()

@@ -9,6 +9,7 @@ from hop_archive.archive import Archive
 from hop_archive.findings import Trouble
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import ASKED, upkeep_tags
 from hop_archive.rebuilding.planning import plan, stored_topics
 from hop_archive.rebuilding.rebuild import Rebuild, rebuild
 
@@ -78,6 +79,7 @@ def _table(troubles: list[Trouble]) -> dg.MetadataValue:
 
 rebuild_catalog = dg.define_asset_job(
     "rebuild_catalog",
+    tags=upkeep_tags(ASKED),
     selection=dg.AssetSelection.assets(rebuilt_catalog),
     executor_def=in_process,
     description="Makes the catalog from the store: first as a plan (dry_run), then for real. Started by people.",

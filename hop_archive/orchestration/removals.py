@@ -16,6 +16,7 @@ from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.resources import OpenRemoving
 from hop_archive.orchestration.sensors import live_runs
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import ASKED, LONG, upkeep_tags
 from hop_archive.pruning import Old, Policy, plan_pruning
 from hop_archive.pruning import prune as take_away
 from hop_archive.removing import Removing
@@ -212,6 +213,7 @@ def _refuse_beside_runs(context: dg.AssetExecutionContext) -> None:
 
 deduplicate = dg.define_asset_job(
     "deduplicate",
+    tags=upkeep_tags(LONG),
     selection=dg.AssetSelection.assets(deduplicated),
     executor_def=in_process,
     description="Looks for messages that are in the archive twice; moves them if told to.",
@@ -219,6 +221,7 @@ deduplicate = dg.define_asset_job(
 
 clean_tests = dg.define_asset_job(
     "clean_tests",
+    tags=upkeep_tags(ASKED),
     selection=dg.AssetSelection.assets(cleaned_tests),
     executor_def=in_process,
     description="Shows what there is of test topics; removes it if told to.",
@@ -226,6 +229,7 @@ clean_tests = dg.define_asset_job(
 
 prune = dg.define_asset_job(
     "prune",
+    tags=upkeep_tags(ASKED),
     selection=dg.AssetSelection.assets(pruned),
     executor_def=in_process,
     description="Shows which messages are older than the given rules say; takes them away if told to.",

@@ -18,6 +18,7 @@ from hop_archive.opening import open_source
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import ASKED, upkeep_tags
 from hop_archive.restoring.manners import Manners, Progress
 from hop_archive.restoring.preparing import Preparation, Restoration, prepare
 from hop_archive.restoring.request import SAME_NAME, Request, generations_of
@@ -154,6 +155,7 @@ def restored_topics(
 
 restore_job = dg.define_asset_job(
     "restore",
+    tags=upkeep_tags(ASKED),
     selection=dg.AssetSelection.assets(restored_topics),
     executor_def=in_process,
     description="Puts archived messages back on Kafka. With dry_run, which is the default, it shows what it would do.",

@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import SHORT, upkeep_tags
 
 _OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PORTION = 500
@@ -56,6 +57,7 @@ def _telling_runs(instance: dg.DagsterInstance) -> set[str]:
 
 @dg.job(
     executor_def=in_process,
+    tags=upkeep_tags(SHORT),
     description="Deletes old runs from Dagster's storage, so that it does not grow for ever.",
 )
 def purge_old_runs() -> None:

@@ -13,7 +13,7 @@ from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
 from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
 from hop_archive.orchestration.partitions import topics
 from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patience_s
-from hop_archive.orchestration.tags import FOLLOWING, SOURCE, topic_tags, topics_of_run
+from hop_archive.orchestration.tags import FOLLOWING, live_tags, topics_of_run
 from hop_archive.surveying import look
 from hop_archive.wording import counted
 
@@ -79,7 +79,7 @@ def kafka_offsets(
     )
     follow = pacing.follow_s > 0 and not any(FOLLOWING in run.tags for run in live)
     followers = followed(decided, seen.infos, in_flight) if follow else ()
-    requests = _requests(decided, followers, pacing.follow_s, {SOURCE: archive.source.name})
+    requests = _requests(decided, followers, pacing.follow_s, archive.source.name)
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=_missing_partitions(context.instance, decided.own),
@@ -146,23 +146,22 @@ def _in_flight(live: Iterable[dg.DagsterRun], known: Collection[str]) -> set[str
 
 
 def _requests(
-    decided: Dispatch, followers: Sequence[str], follow_s: float, every: Mapping[str, str]
+    decided: Dispatch, followers: Sequence[str], follow_s: float, source: str
 ) -> list[dg.RunRequest]:
     requests = [
         dg.RunRequest(
             job_name=archive_topic.name,
             partition_key=topic,
-            tags={**every, **topic_tags([topic], shared=False)},
+            tags=live_tags(source, [topic], shared=False),
         )
         for topic in decided.own
     ]
     if followers:
-        tags = {**every, FOLLOWING: f"{follow_s:g} s", **topic_tags(decided.shared, shared=True)}
+        tags = live_tags(source, decided.shared, shared=True, follow_s=follow_s)
         requests.append(_shared_run(followers, follow_s, tags))
     elif decided.shared:
-        requests.append(
-            _shared_run(decided.shared, 0.0, {**every, **topic_tags(decided.shared, shared=True)})
-        )
+        tags = live_tags(source, decided.shared, shared=True)
+        requests.append(_shared_run(decided.shared, 0.0, tags))
     return requests
 
 

@@ -5,6 +5,7 @@ import dagster as dg
 from hop_archive.archive import Archive
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import SHORT, upkeep_tags
 from hop_archive.snapshotting import take_snapshot
 
 _MOST_SHOWN = 100
@@ -45,6 +46,7 @@ def source_snapshot(
 
 take_source_snapshot = dg.define_asset_job(
     "take_source_snapshot",
+    tags=upkeep_tags(SHORT),
     selection=dg.AssetSelection.assets(source_snapshot),
     executor_def=in_process,
     description="Keeps how the source's topics and consumer groups are set up: materializes source_snapshot.",

@@ -16,6 +16,21 @@ FOLLOWING = "hop_archive/following"
 SOURCE = "hop_archive/source"
 """Tag of each of the sensor's runs: the source stanza. The queue limits how many read from one source at once."""
 
+UPKEEP = "hop_archive/upkeep"
+"""Tag of each job that does not archive; the queue limits each of its values, so that none of them takes all slots."""
+
+SHORT, LONG, ASKED = "short", "long", "asked"
+"""Values of ``UPKEEP``: done in minutes, and wanted often; for hours, by schedule; when a person wants it."""
+
+_PRIORITY = "dagster/priority"
+_MAX_RUNTIME = "dagster/max_runtime"
+_PRIORITIES = {SHORT: 5, LONG: -10, ASKED: 0}
+"""Below those of live runs. What people and backfills start from an asset's page has 0."""
+
+_LONGEST_S = {SHORT: 6 * 3600, LONG: 3 * 24 * 3600}
+_LIVE_LONGEST_S = 12 * 3600
+"""After so long a run hangs, though it shows signs of life: its slot is worth more. What people asked for may take longer."""
+
 _PREFIX = "topic/"
 _LONGEST = 63
 """Dagster takes tag names of up to 63 characters after the slash; Kafka topic names may have 249."""
@@ -31,6 +46,27 @@ def tag_key(topic: str) -> str:
 def topic_tags(topics: Iterable[str], *, shared: bool) -> dict[str, str]:
     """The tags of a run that archives ``topics``."""
     return {tag_key(topic): "shared" if shared else "own" for topic in topics}
+
+
+def upkeep_tags(kind: str) -> dict[str, str]:
+    """The tags of a job that does not archive: ``SHORT``, ``LONG`` or ``ASKED``."""
+    longest = {_MAX_RUNTIME: str(_LONGEST_S[kind])} if kind in _LONGEST_S else {}
+    return {UPKEEP: kind, _PRIORITY: str(_PRIORITIES[kind]), **longest}
+
+
+def live_tags(source: str, topics: Iterable[str], *, shared: bool, follow_s: float = 0.0) -> dict[str, str]:
+    """The tags of a run by which the sensor archives ``topics`` of ``source``: it comes before all others.
+
+    A shared one comes first: it is small, or stays for as long as it follows, and a queue of busy topics is not
+    to hold up the quiet ones.
+    """
+    return {
+        SOURCE: source,
+        _PRIORITY: "20" if shared else "10",
+        _MAX_RUNTIME: str(int(follow_s) + _LIVE_LONGEST_S),
+        **({FOLLOWING: f"{follow_s:g} s"} if follow_s else {}),
+        **topic_tags(topics, shared=shared),
+    }
 
 
 def topics_of_run(

@@ -20,6 +20,7 @@ from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.tags import ASKED, LONG, SHORT, upkeep_tags
 from hop_archive.repairing import Fate, Repair, repair, verify_first
 from hop_archive.report_page import gather, markdown
 from hop_archive.scrubbing import DAYS, Scrub, scrub
@@ -258,18 +259,21 @@ def archive_report(config: ReportConfig, archive: dg.ResourceParam[Archive]) -> 
 
 verify_job = dg.define_asset_job(
     "verify",
+    tags=upkeep_tags(LONG),
     selection=dg.AssetSelection.assets(verification),
     executor_def=in_process,
     description="Verifies objects and ledger, and the backup where there is one.",
 )
 scrub_job = dg.define_asset_job(
     "scrub",
+    tags=upkeep_tags(LONG),
     selection=dg.AssetSelection.assets(scrubbing),
     executor_def=in_process,
     description="Reads a share of all documents again; run it once a day.",
 )
 repair_job = dg.define_asset_job(
     "repair",
+    tags=upkeep_tags(ASKED),
     selection=dg.AssetSelection.assets(repairs),
     executor_def=in_process,
     description="Shows how open findings would be mended; with dry_run: false, mends them.",
@@ -277,6 +281,7 @@ repair_job = dg.define_asset_job(
 
 report_job = dg.define_asset_job(
     "report_archive",
+    tags=upkeep_tags(SHORT),
     selection=dg.AssetSelection.assets(archive_report),
     executor_def=in_process,
     description="Reports the archive by topic, in the last days.",

@@ -75,7 +75,13 @@ def test_the_queue_limits_runs_by_topic_by_source_and_of_backfills(tmp_path: Pat
     (tmp_path / "dagster.yaml").write_text((DOCKER / "dagster.yaml").read_text())
     checked, _ = dagster_instance_config(str(tmp_path))
     limits = {limit["key"]: limit for limit in checked["run_queue"]["tag_concurrency_limits"]}
-    assert limits.keys() == {"dagster/partition", "hop_archive/source", "dagster/backfill"}
+    assert limits.keys() == {
+        "dagster/partition",
+        "hop_archive/source",
+        "hop_archive/upkeep",
+        "dagster/backfill",
+        "dagster/from_ui",
+    }
     assert limits["dagster/partition"]["limit"] == 1
     assert all(limit["limit"] < checked["run_queue"]["max_concurrent_runs"] for limit in limits.values())
     assert checked["run_retries"]["enabled"]
