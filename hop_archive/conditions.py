@@ -9,11 +9,47 @@ from dataclasses import dataclass
 ARCHIVING_TABLES = ("messages", "batches", "duplicates", "generations", "observed", "findings", "topics")
 """The tables that archiving writes to."""
 
-TABLES = (*ARCHIVING_TABLES, "verified", "suppressions", "condemned", "restores", "snapshots")
+TABLES = (*ARCHIVING_TABLES, "verified", "suppressions", "condemned", "restores", "snapshots", "held")
 """Every table of a catalog."""
+
+ENCODING = "UTF8"
+"""The encoding that a catalog's database has to have: any other lacks characters that messages hold, or checks none."""
 
 OLDEST = 14
 """Postgres' major version from which on every statement of ours is understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceCondition:
+    """Where a sequence stands beside the table whose rows it numbers.
+
+    Attributes:
+        name: The sequence, with its schema, quoted where SQL needs it.
+        table: The table, likewise.
+        column: Its column that the sequence numbers, likewise.
+        key: The name of the primary key on that column; '' without one.
+        last: The number it gave last, 0 if none; None where the role may not read it.
+        greatest: The greatest number in the table, 0 if there is none.
+    """
+
+    name: str
+    table: str
+    column: str
+    key: str
+    last: int | None
+    greatest: int
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is known to have numbers before it that are taken."""
+        return self.last is not None and self.last < self.greatest
+
+    @property
+    def remedy(self) -> str:
+        """The statement that lets it go on after what is taken, and never go back."""
+        name = "'" + self.name.replace("'", "''") + "'"
+        greatest = f"SELECT max({self.column}) FROM {self.table}"  # noqa: S608 (names, quoted)
+        return f"SELECT setval({name}, greatest(nextval({name}), ({greatest})))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +63,8 @@ class CatalogCondition:
         read_only: Whether the server or the role's settings let nothing be written: a standby, say.
         role: Who is connected; '' for a mock.
         rights: Of each table, which of SELECT, INSERT, UPDATE and DELETE the role may use.
+        encoding: Of the database; '' for a mock.
+        sequences: Where each sequence stands; none for a mock.
     """
 
     at: datetime.datetime
@@ -35,6 +73,8 @@ class CatalogCondition:
     read_only: bool
     role: str
     rights: Mapping[str, frozenset[str]]
+    encoding: str = ""
+    sequences: tuple[SequenceCondition, ...] = ()
 
     def lacking_to_archive(self) -> list[str]:
         """The rights that an archiver needs and the role lacks, as ``INSERT on messages``."""

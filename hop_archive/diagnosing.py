@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.conditions import StoreCondition
+from hop_archive.conditions import ENCODING, CatalogCondition, StoreCondition
 from hop_archive.errors import HopArchiveError
 from hop_archive.message import TopicPartition
 from hop_archive.source.protocol import Source, TopicInfo
@@ -245,6 +245,8 @@ def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Che
         yield Check(
             "database", "version", Verdict.FAILED, f"Postgres {found.version}", "Use Postgres 14 or newer."
         )
+    yield _encoding(found)
+    yield _sequences(found)
     if found.read_only:
         yield Check(
             "database",
@@ -257,6 +259,35 @@ def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Che
     yield _may_insert(found.lacking_to_archive(), found.role)
     lacking = found.lacking("DELETE", tables=("messages", "duplicates", "batches", "condemned"))
     yield _may_delete(lacking, deleting_allowed=deleting_allowed)
+
+
+def _encoding(found: CatalogCondition) -> Check:
+    if found.encoding in ("", ENCODING):
+        return Check("database", "encoding", Verdict.OK, found.encoding)
+    return Check(
+        "database",
+        "encoding",
+        Verdict.FAILED,
+        f"{found.encoding}: topics and headers hold characters that it lacks, or that it takes unchecked",
+        f"Make a database with ENCODING '{ENCODING}', and move the catalog there by dump and restore.",
+    )
+
+
+def _sequences(found: CatalogCondition) -> Check:
+    behind = [one for one in found.sequences if one.is_behind]
+    if behind:
+        return Check(
+            "database",
+            "sequences",
+            Verdict.FAILED,
+            "; ".join(f"{one.name} is at {one.last}, and {one.table} has {one.greatest}" for one in behind),
+            f"Let the owner of the tables run hop-archive migrate, or: {' '.join(f'{one.remedy};' for one in behind)}",
+        )
+    if hidden := [one.name for one in found.sequences if one.last is None]:
+        return Check(
+            "database", "sequences", Verdict.UNKNOWN, f"role {found.role} may not read {_some(hidden)}"
+        )
+    return Check("database", "sequences", Verdict.OK, "none behind its table")
 
 
 def _may_insert(lacking: list[str], role: str) -> Check:

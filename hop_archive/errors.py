@@ -14,6 +14,7 @@
      │    └── GenerationChangedError the topic was deleted or made anew meanwhile
      └── DataError                   a person decides                                        exit 5
           ├── OffsetsGoneError       retention removed offsets before they were read
+          ├── SequenceBehindError    the catalog's numbers for new rows are taken
           ├── UnreadableMessageError the client cannot represent a message, however often it is read
           ├── ObjectMissingError     an object that the catalog names is not in the store
           └── CorruptError           stored bytes are not what the catalog says
@@ -103,6 +104,14 @@ class OffsetsGoneError(DataError):
 
     Attributes:
         facts: ``topic``, ``partition``, ``offset``.
+    """
+
+
+class SequenceBehindError(DataError):
+    """A sequence gives new rows of the catalog numbers that older rows have; nothing can be added before it is set right.
+
+    Attributes:
+        facts: ``sequence``, ``table``, ``last``, ``greatest``.
     """
 
 

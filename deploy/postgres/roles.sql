@@ -27,7 +27,10 @@ BEGIN
     -- All may read all, Alembic's table too: each program looks there whether the catalog is what it needs.
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO hop_archive_archiver, hop_archive_reader,'
                    ' hop_archive_cleaner, hop_archive_repairer', current_schema());
-    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_cleaner,'
+    -- And who numbers rows may set right a sequence that stands behind its table, as after a dump was restored.
+    EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_reader,'
+                   ' hop_archive_cleaner, hop_archive_repairer', current_schema());
+    EXECUTE format('GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_cleaner,'
                    ' hop_archive_repairer', current_schema());
 END
 $do$;
@@ -42,6 +45,10 @@ GRANT INSERT, UPDATE, DELETE ON batches TO hop_archive_archiver;
 -- It also writes down what was verified and restored, and how topics and consumer groups were set up.
 GRANT INSERT, UPDATE, DELETE ON verified TO hop_archive_archiver;
 GRANT INSERT, UPDATE ON restores, snapshots TO hop_archive_archiver;
+
+-- Two that would be in each other's way take turns by a row of held, or by a lock of a table that takes the right to change it:
+-- a reader has neither, and holds nobody up.
+GRANT INSERT, UPDATE ON held TO hop_archive_archiver;
 
 -- Where the catalog has to be rebuilt from the store, it says of a generation where it turned out to come from, and notes
 -- whose content was removed.

@@ -92,7 +92,7 @@ class PostgresCatalog(
 
     def condition(self) -> CatalogCondition:
         """What the database is like for the role that connects; the catalog is migrated."""
-        ((at, version, number, read_only, role),) = self._fetch(sql.CONDITION)
+        ((at, version, number, read_only, role, encoding),) = self._fetch(sql.CONDITION)
         rights = self._fetch(sql.RIGHTS, {"tables": list(TABLES)})
         return CatalogCondition(
             at=at,
@@ -101,6 +101,8 @@ class PostgresCatalog(
             read_only=read_only,
             role=role,
             rights={table: frozenset(may or ()) for table, may in sorted(rights)},
+            encoding=encoding,
+            sequences=tuple(self._sequences()),
         )
 
     def generations(self, topics: Collection[str] | None) -> Mapping[str, Sequence[Generation]]:

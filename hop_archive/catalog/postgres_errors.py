@@ -9,7 +9,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +28,18 @@ from hop_archive.errors import (
 
 _WRONG_CREDENTIALS = ("28000", "28P01")
 _NO_DATABASE = "3D000"
-_NO_RIGHT = ("42501", "25006")
+_NO_RIGHT = "42501"
+_READ_ONLY = "25006"
 _NO_TABLE = ("42P01", "42703", "42704", "3F000")
 """Undefined table, column, object (a constraint), schema: a catalog that was not migrated, or not far enough."""
-_UNABLE = ("08", "40", "53", "57", "58", "55P03", "25P03", "25P04")
+_UNABLE = ("08", "40", "53", "57", "58", "55P03", "25P03", "25P04", _READ_ONLY)
 """Connection exceptions; rollbacks; out of resources; operator intervention; system error; a lock not to be
-had; a session that was idle, or a transaction that took, too long. (PostgreSQL 14, appendix A.)"""
+had; a session that was idle, or a transaction that took, too long; a server that only reads: a standby, or what was the
+primary before a failover. (PostgreSQL 14, appendix A.)"""
+
+
+NO_SESSION: Mapping[str, Any] = {"prepare_threshold": None}
+"""How psycopg is told that a session of the server may not be ours alone: a pooler may stand in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ class Server:
             UnavailableError, ForbiddenError, MissingSettingError: As ``refusal`` tells.
         """
         try:
-            return psycopg.connect(self.conninfo)
+            return psycopg.connect(self.conninfo, **NO_SESSION)
         except psycopg.OperationalError as error:
             raise self.refusal(error) from error
 
@@ -126,7 +132,7 @@ class Server:
         """The server did not answer, or cannot now."""
         return UnavailableError(
             f"{self} {'cannot do this now' if _has_code(error) else 'did not answer'}: {_first_line(error)}.",
-            remedy="Look whether the server runs and can be reached from here, then run again.",
+            remedy=_ONLY_READS if _has_code(error, _READ_ONLY) else _LOOK,
             database=self.name,
             address=self.address,
         )
@@ -153,7 +159,7 @@ class Server:
             return None
         if code in _WRONG_CREDENTIALS:
             return self._forbidden("refuses the credentials")
-        if code in _NO_RIGHT:
+        if code == _NO_RIGHT:
             return self._forbidden(f"does not allow this: {_first_line(error)}")
         if code == _NO_DATABASE:
             return MissingSettingError(
@@ -187,9 +193,17 @@ def _stanza(name: str) -> str:
     return f"database {name!r}" if name else "the database"
 
 
-def _has_code(error: object) -> bool:
-    """Whether the server itself said what is wrong."""
-    return isinstance(error, psycopg.Error) and error.sqlstate is not None
+_LOOK = "Look whether the server runs and can be reached from here, then run again."
+_ONLY_READS = (
+    "After a failover this passes. Else connect to the primary, with a role and a database whose"
+    " default_transaction_read_only is off."
+)
+
+
+def _has_code(error: object, wanted: str | None = None) -> bool:
+    """Whether the server itself said what is wrong; and, where one is ``wanted``, by this code."""
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return code is not None and wanted in (None, code)
 
 
 def _first_line(error: object) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from hop_archive.catalog import sql
-from hop_archive.catalog.postgres_errors import Server
+from hop_archive.catalog.postgres_errors import NO_SESSION, Server
 from hop_archive.errors import UnavailableError
 
 Answer = TypeVar("Answer")
@@ -37,9 +38,11 @@ class _Connection(psycopg.Connection[TupleRow]):
 
     Attributes:
         patience_s: How long an answer may take.
+        has_answered: Whether it was of use before, so that a silence means that it is broken.
     """
 
     patience_s = _STATEMENT_S + 30.0  # the server, if it lives, breaks off first
+    has_answered = False
 
     def wait(self, gen: PQGen[Answer], *args: Any, **options: Any) -> Answer:
         """Wait as psycopg does, but not for ever."""
@@ -70,7 +73,12 @@ def _impatient(steps: PQGen[Answer], patience_s: float) -> PQGen[Answer]:
 
 
 class Connections:
-    """A lazily opened pool of connections in autocommit mode; thread-safe.
+    """A lazily opened pool of connections; thread-safe.
+
+    A connection lives from transaction to transaction, and nothing in between: no setting, prepared statement, cursor or
+    lock of ours outlives the transaction that it is made in. So a pooler that gives each transaction another session of
+    the server (PgBouncer in transaction mode, RDS Proxy) may stand in between, and what others do to those sessions
+    does not reach us: see ``sql.BEGIN``.
 
     A connection that the server dropped is found out when it is taken, and replaced: after a restart of
     the server the next call works.
@@ -89,18 +97,31 @@ class Connections:
         self._pool: ConnectionPool[_Connection] | None = None
 
     @contextmanager
-    def lease(self) -> Iterator[psycopg.Connection]:
-        """A connection for the length of the block; a transaction left open is rolled back.
+    def lease(self, *, commits: bool = True) -> Iterator[psycopg.Connection]:
+        """A connection with a transaction open that lasts as long as the block; rolled back where the block raises.
+
+        Args:
+            commits: Whether the transaction is committed at the block's end, or rolled back there, too.
 
         Raises:
-            UnavailableError, ForbiddenError, MissingSettingError: There is none to be had.
-            psycopg.Error: What the block raises passes through.
+            UnavailableError, ForbiddenError, MissingSettingError: There is no connection to be had.
+            psycopg.Error: What the block or the commit raises passes through; it may have been committed where the
+                connection was lost in between.
         """
         pool = self._opened()
         connection = self._take(pool)
         try:
             yield connection
+            if commits:
+                connection.commit()
+        except ReadOnlySqlTransaction:
+            if (
+                commits
+            ):  # this was the primary once, and another is: by its name, the next connection finds that one
+                connection.close()
+            raise
         finally:
+            _roll_back(connection)
             pool.putconn(connection)
 
     def close(self) -> None:
@@ -122,36 +143,36 @@ class Connections:
         logging.getLogger("psycopg").addHandler(logging.NullHandler())
         return ConnectionPool(
             self._server.conninfo,
-            kwargs={"autocommit": True},
+            kwargs={"autocommit": True, **NO_SESSION},  # transactions are begun here, not by psycopg
             min_size=0,
             max_size=self._size,
-            configure=self._configure,
             connection_class=_Connection,
-            check=self._check,
+            check=self._begin,
             timeout=self._server.timeout_s,
             reconnect_timeout=self._server.timeout_s,
             num_workers=1,
             open=True,
         )
 
-    def _configure(self, connection: psycopg.Connection) -> None:
-        milliseconds = {
-            "lock_ms": self._server.timeout_s,
-            "statement_ms": _STATEMENT_S,
-            "idle_ms": _IDLE_IN_TRANSACTION_S,
-        }
-        settings = {name: str(round(seconds * 1000)) for name, seconds in milliseconds.items()}
-        connection.execute(sql.CONFIGURE, {"schema": self._schema, **settings})
-
-    def _check(self, connection: _Connection) -> None:
-        """Raise where a connection that has lain idle is no good any more; the pool then takes another.
+    def _begin(self, connection: _Connection) -> None:
+        """Begin a transaction with our settings, which also shows whether a connection that has lain idle is any good.
 
         Should all of them have fallen silent, there is still time to make a new one.
         """
         usual = connection.patience_s
-        connection.patience_s = self._server.timeout_s / (self._size + 1)
-        ConnectionPool.check_connection(connection)
-        connection.patience_s = usual
+        if connection.has_answered:
+            connection.patience_s = self._server.timeout_s / (self._size + 1)
+        # Bound by the client: only so do two statements go in one message, and begin a transaction in one round trip.
+        psycopg.ClientCursor(connection).execute(sql.BEGIN, self._settings())
+        connection.patience_s, connection.has_answered = usual, True
+
+    def _settings(self) -> Mapping[str, str]:
+        limits = {
+            "lock_ms": self._server.timeout_s,
+            "statement_ms": _STATEMENT_S,
+            "idle_ms": _IDLE_IN_TRANSACTION_S,
+        }
+        return {"schema": self._schema, **{name: str(round(limit * 1000)) for name, limit in limits.items()}}
 
     def _take(self, pool: ConnectionPool[_Connection]) -> _Connection:
         try:
@@ -164,3 +185,8 @@ class Connections:
                 remedy="Raise pool_size, or run fewer threads.",
                 database=self._server.name,
             ) from error
+
+
+def _roll_back(connection: psycopg.Connection) -> None:
+    with suppress(psycopg.Error):  # one that is gone has rolled back
+        connection.rollback()

@@ -54,7 +54,8 @@ class Reinstating(Session):
 
     def _reinstate(self, batch: Batch, connection: psycopg.Connection) -> Reinstated:
         where = {**asdict(batch.slice), "run_id": batch.run_id, "untold": UNTOLD}
-        connection.execute(sql_rebuilding.ALONE, where)
+        # Two that reinstate in one topic come one after another: what one has added the other sees.
+        connection.execute(sql.HOLD, [f"reinstating {batch.slice.topic}"])
         for part in connection.execute(sql_rebuilding.STILL_LOST, where).fetchall():
             connection.execute(sql_rebuilding.LOST_AGAIN, part)
         covered = connection.execute(sql_rebuilding.COVER, where).fetchall()

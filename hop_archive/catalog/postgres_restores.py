@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from hop_archive.catalog import sql, sql_restores
@@ -24,24 +25,25 @@ class PostgresRestores(Session):
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
-        """Hold a name for the length of a block; takes one connection for as long.
+        """Hold a name for the length of a block; takes one connection, and a transaction, for as long.
+
+        It is free again when the process dies. Vacuum takes away nothing that is younger than the transaction.
 
         Raises:
             ConflictError: Somebody else holds it.
         """
-        with translating(self._server), self._connections.lease() as connection:
-            ((held,),) = connection.execute(sql_restores.HOLD, [name]).fetchall()
-            if not held:
+        with translating(self._server), self._connections.lease(commits=False) as connection:
+            connection.execute(sql.NO_IDLE_LIMIT)
+            connection.execute(sql_restores.AT_ONCE)
+            try:
+                connection.execute(sql.HOLD, [name])
+            except LockNotAvailable as error:
                 raise ConflictError(
                     f"{self._server}: another process is at work on {name}.",
                     remedy="Wait until it is done, or end it; nothing was changed.",
                     held=name,
-                )
-            try:
-                yield
-            finally:
-                with suppress(psycopg.Error):  # a connection that is gone holds nothing any more
-                    connection.execute(sql_restores.LET_GO, [name])
+                ) from error
+            yield
 
     def lineages(self, topic: str) -> Sequence[Lineage]:
         """The lineages of which ``topic`` has rows, in order."""

@@ -41,7 +41,7 @@ class PostgresScrubs(Session):
 
 
 def _note(connection: psycopg.Connection, new: VerifiedRange) -> None:
-    connection.execute(sql_scrubs.LOCK_LINEAGE, [f"{new.topic}/{new.generation}/{new.partition}"])
+    connection.execute(sql_scrubs.ALONE)
     known = connection.execute(sql_scrubs.TOUCHING, new._asdict()).fetchall()
     with connection.cursor() as cursor:
         cursor.executemany(

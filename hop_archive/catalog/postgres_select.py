@@ -188,8 +188,7 @@ class Selecting:
         with (
             translating(self._server),
             self._telling(),
-            self._connections.lease() as connection,
-            connection.transaction(force_rollback=True),
+            self._connections.lease(commits=False) as connection,
         ):
             connection.execute(sql.SELECT_SETTINGS, settings)
             yield connection

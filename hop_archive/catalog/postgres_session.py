@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.errors import DeadlockDetected, InsufficientPrivilege, SerializationFailure, UniqueViolation
 
 from hop_archive.catalog import sql
 from hop_archive.catalog.postgres_errors import Server, translating
 from hop_archive.catalog.postgres_pool import Connections
 from hop_archive.catalog.postgres_rows import streamed
+from hop_archive.catalog.postgres_sequences import advance, sequences
+from hop_archive.conditions import SequenceCondition
+from hop_archive.errors import SequenceBehindError
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Tuple = tuple[Any, ...]
@@ -61,22 +68,68 @@ class Session:
             return self._fetch_raw(statement, values)
 
     def _transact(self, work: Callable[[psycopg.Connection], Result]) -> Result:
-        """``work`` in a transaction of its own, tried again where the server broke off a deadlock."""
+        """``work`` in a transaction of its own, tried again where the server broke off a deadlock.
+
+        Where a sequence gave a number that is taken, it is set right, and ``work`` tried again.
+
+        Raises:
+            SequenceBehindError: It cannot be set right by this role.
+        """
         with translating(self._server):
             for _ in range(_ATTEMPTS - 1):
                 try:
                     return self._attempt(work)
                 except (DeadlockDetected, SerializationFailure):
                     continue
+                except UniqueViolation as error:
+                    if not self._set_right(error):
+                        raise
             return self._attempt(work)
 
+    def _sequences(self) -> list[SequenceCondition]:
+        with translating(self._server), self._connections.lease() as connection:
+            return sequences(connection)
+
+    def _set_right(self, error: UniqueViolation) -> bool:
+        """Whether an error is about a number that a sequence gave; then no sequence stands behind its table any more."""
+        found = self._sequences()
+        broken = [one for one in found if one.key and one.key == error.diag.constraint_name]
+        if not broken:
+            return False
+        for behind in {*broken, *(one for one in found if one.is_behind)}:
+            try:
+                self._attempt(partial(advance, behind=behind))
+            except InsufficientPrivilege as refusal:
+                raise self._behind(behind) from refusal
+            log.warning(
+                "%s: sequence %s stood at %s, and table %s has %d already: it goes on after that.",
+                self._server,
+                behind.name,
+                behind.last,
+                behind.table,
+                behind.greatest,
+            )
+        return True
+
+    def _behind(self, behind: SequenceCondition) -> SequenceBehindError:
+        return SequenceBehindError(
+            f"{self._server}: the sequence {behind.name} gives numbers that rows of {behind.table} have already, up to"
+            f" {behind.greatest}: the catalog was restored or copied without it.",
+            remedy=f"Nothing was changed. Let the owner of the tables run {self._server.migrate_command}, or:"
+            f" {behind.remedy};",
+            sequence=behind.name,
+            table=behind.table,
+            last=behind.last,
+            greatest=behind.greatest,
+        )
+
     def _attempt(self, work: Callable[[psycopg.Connection], Result]) -> Result:
-        with self._connections.lease() as connection, connection.transaction():
+        with self._connections.lease() as connection:
             return work(connection)
 
     def _stream(self, statement: str, *values: object) -> Iterator[Tuple]:
         """Rows through a server-side cursor; holds a connection and a transaction until it ends or is closed."""
-        with translating(self._server), self._connections.lease() as connection, connection.transaction():
+        with translating(self._server), self._connections.lease() as connection:
             connection.execute(sql.NO_IDLE_LIMIT)
             with connection.cursor(name="stream") as cursor:
                 cursor.execute(statement, values, binary=True)

@@ -1,7 +1,7 @@
 """Every SQL statement of the catalog, by topic, each with the index it relies on.
 
 Only what Postgres 14 understands. Parameters are always bound. Tables are found through the search path that
-each connection is given, so a statement names no schema.
+each transaction is given (``BEGIN``), so a statement names no schema.
 
 Indexes, and who needs them:
 
@@ -32,7 +32,7 @@ Indexes, and who needs them:
 
 from __future__ import annotations
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration that these statements need; ``migrations/versions`` ends with it."""
 
 VERSION_TABLE = "hop_archive_alembic_version"
@@ -40,18 +40,48 @@ VERSION_TABLE = "hop_archive_alembic_version"
 
 # --- sessions
 
-CONFIGURE = """
-    SELECT set_config('search_path', quote_ident(%(schema)s), false),
-           set_config('timezone', 'UTC', false),
-           set_config('lock_timeout', %(lock_ms)s, false),
-           set_config('statement_timeout', %(statement_ms)s, false),
-           set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false)
+SETTINGS = """
+    SELECT set_config('search_path', quote_ident(%(schema)s) || ', pg_temp', true),
+           set_config('client_encoding', 'UTF8', true),
+           set_config('timezone', 'UTC', true),
+           set_config('datestyle', 'ISO, MDY', true),
+           set_config('intervalstyle', 'postgres', true),
+           set_config('bytea_output', 'hex', true),
+           set_config('extra_float_digits', '1', true),
+           set_config('standard_conforming_strings', 'on', true),
+           set_config('array_nulls', 'on', true),
+           set_config('lock_timeout', %(lock_ms)s, true),
+           set_config('statement_timeout', %(statement_ms)s, true),
+           set_config('idle_in_transaction_session_timeout', %(idle_ms)s, true),
+           CASE WHEN current_setting('server_version_num')::int >= 170000
+                THEN set_config('transaction_timeout', '0', true) END,
+           CASE WHEN current_setting('synchronous_commit') = 'off'
+                THEN set_config('synchronous_commit', 'on', true) END
 """
-"""Once a connection. A writer that hangs with a transaction open is thrown out by the server, so that what it
-holds is free for those who took over its work."""
+"""What statements, and the reading of their results, rest on, whatever the role, the database or a pooler's other clients
+have set; for one transaction. Temporary tables are looked for last: one that somebody left behind in a pooler's session is
+not taken for ours. A commit lasts: objects are deleted on the strength of it. A writer that hangs with a transaction open
+is thrown out by the server, so that what it holds is free for those who took over its work."""
+
+BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}"
+"""Each transaction begins with it. What waits for another's row has to see what that one made of it, whatever the role's
+``default_transaction_isolation`` is. ``default_transaction_read_only`` stands: who sets it means it."""
 
 NO_IDLE_LIMIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
 """In a transaction that streams: between two rows its reader may take its time."""
+
+HOLD = "INSERT INTO held (name) VALUES (%s) ON CONFLICT (name) DO UPDATE SET since = now()"
+"""Index: held_pkey. Whoever holds the name in an open transaction is waited for. A row, and no advisory lock: those can
+be held by whoever may connect."""
+
+USERS = """
+    SELECT DISTINCT pid, usename::text, application_name
+    FROM pg_locks JOIN pg_stat_activity USING (pid)
+         JOIN pg_class ON pg_class.oid = relation
+         JOIN pg_database ON pg_database.oid = pg_locks.database AND pg_database.datname = current_database()
+    WHERE granted AND relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(%s)) AND pid <> pg_backend_pid()
+    ORDER BY pid LIMIT 5
+"""
 
 VERSION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 (a constant)
 
@@ -136,8 +166,26 @@ LINEAGES = """
 
 CONDITION = """
     SELECT clock_timestamp(), current_setting('server_version'), current_setting('server_version_num')::int,
-           pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, current_user::text
+           pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, current_user::text,
+           current_setting('server_encoding')
 """
+
+SEQUENCES = """
+    SELECT numbering.relnamespace::regnamespace || '.' || quote_ident(numbering.relname),
+           numbered.relnamespace::regnamespace || '.' || quote_ident(numbered.relname),
+           quote_ident(attname), coalesce(conname, ''),
+           has_sequence_privilege(numbering.oid, 'SELECT')
+    FROM pg_class AS numbered
+         JOIN pg_attrdef ON adrelid = numbered.oid
+         JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
+         JOIN pg_depend ON classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
+                           AND refclassid = 'pg_class'::regclass
+         JOIN pg_class AS numbering ON numbering.oid = refobjid AND numbering.relkind = 'S'
+         LEFT JOIN pg_constraint ON conrelid = numbered.oid AND contype = 'p' AND conkey = ARRAY[attnum]
+    WHERE numbered.relnamespace = quote_ident(current_schema())::regnamespace AND numbered.relname = ANY(%s)
+    ORDER BY 1
+"""
+"""By the columns' defaults, which a dump and logical replication keep, though not who owns the sequence."""
 
 RIGHTS = """
     SELECT name, array_agg(right_) FILTER (WHERE has_table_privilege(name, right_))
@@ -266,7 +314,8 @@ MERGE = f"""
     )
     SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM added)
 """  # noqa: S608 (put together from constants)
-"""Index: batches_lineage_idx, batches_pkey. The count over ``gone`` makes the deletes come first; the exclusion
+"""Index: batches_lineage_idx, batches_pkey. Without FOR UPDATE, numbers that somebody changes meanwhile would be added up as
+they were before. The count over ``gone`` makes the deletes come first; the exclusion
 constraint then sees them as gone. A merge has no hole, so no slice that anybody may still commit overlaps it."""
 
 # --- messages
@@ -308,9 +357,10 @@ temporary table with ON CONFLICT, and makes no tables: one a second would be 86,
 TAKEN_UUIDS = "SELECT uuid FROM messages WHERE uuid = ANY(%b) LIMIT 10"
 """Index: messages_uuid_idx."""
 
-REFERRING = "SELECT pg_advisory_xact_lock_shared(hashtextextended(current_schema() || '/duplicates', 0))"
-"""Who takes messages away waits for the transactions that have this, and those that want it wait for him
-(``sql_removals.TAKING_AWAY``). Locking the rows themselves takes the right to change them, which no archiver needs."""
+REFERRING = "LOCK TABLE duplicates IN ROW EXCLUSIVE MODE"
+"""What inserting a duplicate takes anyway, before it is looked whether what it repeats is there: who takes messages away
+waits for it, and it for him (``sql_removals.TAKING_AWAY``). It needs the right to insert: a reader, who could hold an
+advisory lock, cannot hold this. Locking the rows themselves takes the right to change them, which no archiver needs."""
 
 REFERRED = "SELECT uuid FROM messages WHERE uuid = ANY(%b)"
 """Index: messages_uuid_idx."""

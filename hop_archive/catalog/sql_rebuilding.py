@@ -9,9 +9,6 @@ _STAGED_ROW = ", ".join(f"s.{column}" for column in MESSAGE_COLUMNS)
 _LINEAGE = "topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s"
 _SLICE = f"{_LINEAGE} AND offsets && int8range(%(start)s, %(stop)s)"
 
-ALONE = "SELECT pg_advisory_xact_lock(hashtext('hop_archive reinstate'), hashtext(%(topic)s))"
-"""Two that reinstate in one topic come one after another: what one has added the other sees."""
-
 STAGE = f"CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT {_ROW} FROM messages WITH NO DATA"  # noqa: S608
 COPY_STAGED = f"COPY staged ({_ROW}) FROM STDIN (FORMAT BINARY)"
 """Index: none; a table of the transaction's own."""

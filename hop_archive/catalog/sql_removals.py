@@ -161,7 +161,7 @@ ADOPTED_COPIES = """
 """
 """Index: messages_adopted_idx for one of each pair, messages_topic_timestamp_idx for the other."""
 
-TAKING_AWAY = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/duplicates', 0))"
+TAKING_AWAY = "LOCK TABLE duplicates IN SHARE ROW EXCLUSIVE MODE"
 """See ``sql.REFERRING``: no duplicate is recorded of what is being taken away."""
 
 LOCK_MESSAGES = """

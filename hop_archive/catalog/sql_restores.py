@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-HOLD = "SELECT pg_try_advisory_lock(hashtextextended(current_database() || '/' || %s, 0))"
-"""Held by the session, so that it is free again when the process dies."""
-
-LET_GO = "SELECT pg_advisory_unlock(hashtextextended(current_database() || '/' || %s, 0))"
+AT_ONCE = "SET LOCAL lock_timeout = '100ms'"
+"""For what is to be refused rather than waited for; a name that is just being let go of is."""
 
 MEASURE_BY_PLACE = (
     """SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(max(size), 0),

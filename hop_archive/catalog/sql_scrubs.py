@@ -11,8 +11,8 @@ VERIFIED = """
 """
 """Index: verified_pkey, for some topics."""
 
-LOCK_LINEAGE = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 7461))"
-"""Two who scrub one lineage come after one another."""
+ALONE = "LOCK TABLE verified IN SHARE ROW EXCLUSIVE MODE"
+"""Two who note what they verified come after one another; reading goes on."""
 
 TOUCHING = """
     DELETE FROM verified

@@ -50,9 +50,9 @@ def doctor(ctx: click.Context, chosen: Chosen, *, probe: bool, as_json: bool) ->
     """Check that everything the archive needs is there and lets it do its work.
 
     Of the chosen stanzas: whether the source answers, its topics can be read, and it lets nothing be written or
-    deleted that the archive is not to; whether the database is migrated
-    and writable; whether the bucket takes objects, never replaces one, and keeps versions and copies; whether clocks
-    agree. Each failure comes with what to do about it. Messages, rows and objects of the archive are left alone.
+    deleted that the archive is not to; whether the database is migrated, writable and encoded in UTF8, and numbers new
+    rows beyond the old ones; whether the bucket takes objects, never replaces one, and keeps versions and copies; whether
+    clocks agree. Each failure comes with what to do about it. Messages, rows and objects of the archive are left alone.
     """
     setup = chosen.setup("source", "database", "store")
     checks = list(examined(setup, probe=probe))

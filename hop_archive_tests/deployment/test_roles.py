@@ -15,14 +15,18 @@ from psycopg import sql
 from hop_archive.archive import Archive
 from hop_archive.catalog.migrate import migrate
 from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.protocol import Batch, Duplicate
 from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
 from hop_archive.catalog.repairs_protocol import Correction
+from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.conditions import TABLES
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
 from hop_archive.local.postgres import Postgres
 from hop_archive.local.stack import LocalStack, _postgres
 from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+from hop_archive.slices import Slice
 from hop_archive.snapshotting import take_snapshot
 from hop_archive_tests.deployment.image import CHECKOUT
 from hop_archive_tests.worlds import BUSY, QUIET, awkward_world, exhausted
@@ -165,6 +169,98 @@ def test_neither_archiver_nor_reader_can_take_away_or_change_what_is_archived(
 def test_the_reader_adds_nothing(archive: Archive, server: Server, statement: str) -> None:
     with pytest.raises(REFUSED):
         server.does("reader", statement)
+
+
+MODES = (
+    "ROW SHARE",
+    "ROW EXCLUSIVE",
+    "SHARE UPDATE EXCLUSIVE",
+    "SHARE",
+    "SHARE ROW EXCLUSIVE",
+    "EXCLUSIVE",
+    "ACCESS EXCLUSIVE",
+)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("table", TABLES)
+def test_the_reader_locks_no_table_but_to_read(
+    archive: Archive, server: Server, table: str, mode: str
+) -> None:
+    with pytest.raises(REFUSED):
+        server.does("reader", f"LOCK TABLE {table} IN {mode} MODE")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(f"SELECT FROM {table} FOR KEY SHARE" for table in TABLES),
+        "INSERT INTO held (name) VALUES ('reinstating busy')",
+        "SELECT nextval('messages_id_seq')",
+        "SELECT setval('messages_id_seq', 1)",
+    ],
+)
+def test_the_reader_holds_no_row_no_name_and_takes_no_number(
+    archive: Archive, server: Server, statement: str
+) -> None:
+    with pytest.raises(REFUSED):
+        server.does("reader", statement)
+
+
+@pytest.fixture
+def owner(server: Server) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(
+        server.administrator.rpartition("/")[0] + f"/{server.name}", autocommit=True
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def _telling_advisory_locks(owner: psycopg.Connection) -> None:
+    """Whoever may connect can hold any advisory lock, and so whoever needs one: a commit that has one is refused."""
+    owner.execute(
+        """CREATE FUNCTION refuse_locks() RETURNS trigger LANGUAGE plpgsql AS $do$
+           BEGIN
+               IF EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) THEN
+                   RAISE 'an advisory lock is held';
+               END IF;
+               RETURN NULL;
+           END $do$"""
+    )
+    for table in ("batches", "duplicates", "verified", "condemned"):
+        owner.execute(
+            f"CREATE CONSTRAINT TRIGGER refuse_locks AFTER INSERT OR UPDATE ON {table}"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_locks()".encode()
+        )
+
+
+@pytest.mark.usefixtures("_telling_advisory_locks")
+def test_nothing_that_a_reader_may_hold_holds_up_the_others(
+    archive: Archive, server: Server, owner: psycopg.Connection
+) -> None:
+    archiver = PostgresCatalog("archiver", server.url("archiver"), timeout_s=2.0)
+    cleaner = PostgresCatalog("cleaner", server.url("cleaner"), timeout_s=2.0)
+    where, now = Slice("held up?", 1, 0, 0, 2), datetime.datetime.now(datetime.UTC)
+    row = next(archiver.rows(BUSY))._replace(
+        topic=where.topic, generation=1, partition=0, offset=0, uuid=uuid.uuid4()
+    )
+    batch = Batch(where, rows=[row], duplicates=[Duplicate(1, row.timestamp_ms, row.uuid, "same")])
+    with psycopg.connect(server.url("reader")) as reader:
+        for table in TABLES:
+            reader.execute(f"SELECT count(*) FROM {table}".encode())
+            reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE".encode())
+        archiver.begin_generation(where.topic, 1, "cluster", None, "first seen")
+        archiver.commit(batch)
+        archiver.note_verified(VerifiedRange(*where.lineage, where.start, where.stop, now))
+        archiver.reinstate(batch)
+        archiver.recount(where.topic)
+        archiver.merge_ledger(now + datetime.timedelta(days=1))
+        with archiver.hold("the restore to topic x"):
+            advisory = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            assert owner.execute(advisory).fetchone() == (0,)
+        assert cleaner.remove_messages([row.uuid], "skipped", Deed("clean", "a test")).messages == 1
+    archiver.close()
+    cleaner.close()
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -577,6 +577,33 @@ def test_merging_while_others_commit_loses_nothing(make_postgres: MakePostgres, 
     prove_consistent(database_url)
 
 
+def test_merging_waits_for_who_is_counting_and_adds_up_what_he_leaves(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    batches = [full_batch(0, 5), full_batch(5, 10)]
+    for batch in batches:
+        postgres.commit(batch)
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    with psycopg.connect(database_url) as other:
+        kept, copy = batches[0].rows[:2]
+        other.execute("DELETE FROM messages WHERE uuid = %s", [copy.uuid])
+        other.execute(
+            'INSERT INTO duplicates (topic, generation, partition, "offset", timestamp, uuid, reason, batch)'
+            " VALUES ('alerts', 1, 0, 1, 0, %s, 'same', 1)",
+            [kept.uuid],
+        )
+        other.execute(
+            "UPDATE batches SET archived = 4, duplicates = 1, bytes = bytes - %s WHERE lower(offsets) = 0",
+            [copy.size_bytes],
+        )
+        merging = InThread(partial(postgres.merge_ledger, tomorrow))
+        await_condition("the merge to wait", lambda: waiting_backends(database_url))
+    assert merging.outcome() == 1
+    (entry,) = postgres.ledger()
+    assert (entry.archived, entry.duplicates) == (9, 1)
+    assert postgres.miscounts("alerts") == []
+
+
 # Errors
 
 
@@ -651,11 +678,13 @@ def test_a_server_that_takes_no_more_connections_is_unavailable(
     catalog.close()
 
 
-def test_a_user_who_may_only_read_is_told_so(database_server: DatabaseServer, database_url: str) -> None:
+def test_a_user_whose_transactions_only_read_is_told_so(
+    database_server: DatabaseServer, database_url: str
+) -> None:
     options = "-c default_transaction_read_only=on"
     catalog = PostgresCatalog("local-db", make_conninfo(database_url, options=options))
     assert catalog.coverage() == {}
-    with pytest.raises(ForbiddenError, match="local-db"):
+    with pytest.raises(UnavailableError, match=r"local-db.*default_transaction_read_only"):
         catalog.commit(full_batch(0, 2))
     catalog.close()
 
