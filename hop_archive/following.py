@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeAlias
 
 from hop_archive.archive import Archive
 from hop_archive.archiving import OVERLAP, Done, archive_slices, store_groups
 from hop_archive.collecting import calm_collector
-from hop_archive.errors import ConflictError, UnavailableError
+from hop_archive.errors import ConfigurationError, ConflictError, UnavailableError
 from hop_archive.planning import Knowledge, work
 from hop_archive.reading import follow
 from hop_archive.slices import Lineage, Slice
 from hop_archive.surveying import Survey, plan_work
 
 log = logging.getLogger(__name__)
+
+Obstacle: TypeAlias = UnavailableError | ConfigurationError
+"""What is waited out: a server that does not answer, or that refuses what it allowed before."""
 
 SURVEY_EVERY_S = 10.0
 """How often following looks for new topics, partitions, generations and holes, in seconds."""
@@ -70,23 +74,29 @@ def archive_continuously(
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
     topics: Collection[str] | None = None,
-    report: Callable[[UnavailableError], None] = lambda error: None,
+    report: Callable[[Obstacle], None] = lambda error: None,
 ) -> Iterator[list[Done]]:
-    """Archive what is there and then what arrives, until ``stop`` says so. Survives outages.
+    """Archive what is there and then what arrives, until ``stop`` says so. Survives outages and refusals.
 
     A server that does not answer is reported once per attempt and tried again, with pauses that grow to half
-    a minute; what was committed before stays, what was not is done then.
+    a minute; what was committed before stays, what was not is done then. So is one that refuses, once it has served: a
+    password that is being changed, keys that ended, a clock that was set wrong are put right without a restart.
 
     Yields:
         What was stored together; empty lists while nothing arrives, so that callers can look around.
+
+    Raises:
+        ConfigurationError: Something refuses, or is missing, and nothing worked yet: waiting would hide a mistake.
     """
-    pause_s = _FIRST_PAUSE_S
+    pause_s, has_worked = _FIRST_PAUSE_S, False
     while not stop():
         try:
             for dones in _one_round(archive, stop, sleep, topics):
-                pause_s = _FIRST_PAUSE_S
+                pause_s, has_worked = _FIRST_PAUSE_S, True
                 yield dones
-        except UnavailableError as error:
+        except (UnavailableError, ConfigurationError) as error:
+            if not (has_worked or error.retryable):
+                raise
             report(error)
             yield []
             sleep(pause_s)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from hop_archive.archive import Archive
+from hop_archive.aws import databases, secrets
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
@@ -39,6 +40,8 @@ _SECURITY_SETTINGS: Mapping[str, Mapping[str, str]] = {
     "sasl-scram-sha-512": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "SCRAM-SHA-512"},
 }
 
+
+Found = TypeVar("Found")
 
 Permission = Literal["look", "clean", "delete"]
 """What a removal may do: look only; take test messages away; take any away."""
@@ -87,6 +90,7 @@ def open_source(name: str, stanza: SourceStanza, environ: Mapping[str, str] = os
         },
         secrets={"sasl.password": login.password} if login else {},
         fetch_bytes=stanza.fetch_mebibytes * 1024 * 1024,
+        renew=_anew(lambda: stanza.login(environ)),
     )
 
 
@@ -102,7 +106,19 @@ def open_catalog(name: str, stanza: DatabaseStanza, environ: Mapping[str, str] =
         pool_size=max(
             2, stanza.pool_size
         ),  # whoever reads a stream of rows may have to ask something else meanwhile
+        renew=_anew(lambda: stanza.dsn(environ).get_secret_value()),
     )
+
+
+def _anew(ask: Callable[[], Found]) -> Callable[[], Found]:
+    """``ask``, for a login that was refused: what is remembered of AWS is the one that was."""
+
+    def asked() -> Found:
+        secrets.forget()
+        databases.forget()
+        return ask()
+
+    return asked
 
 
 def open_store(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.environ) -> Store:

@@ -70,6 +70,7 @@ class PostgresCatalog(
         schema: Where the catalog's tables are.
         pool_size: Most connections at once. Every open stream of rows holds one.
         timeout_s: Longest wait for a connection, and for what another transaction holds.
+        renew: Asks for ``dsn`` anew where the server refuses the credentials; None: nobody can tell others.
 
     Raises:
         ConfigurationError: ``dsn`` is not a connection string.

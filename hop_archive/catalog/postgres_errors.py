@@ -9,7 +9,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,22 +42,24 @@ NO_SESSION: Mapping[str, Any] = {"prepare_threshold": None}
 """How psycopg is told that a session of the server may not be ours alone: a pooler may stand in between."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Server:
     """The database behind a stanza: how to connect to it, and how to speak of it.
 
     Attributes:
         name: The stanza's name; '' where there is none.
-        conninfo: Connection string; holds the password, so it is in no repr.
+        conninfo: Connection string; holds the password, so it is in no repr. Another one once ``connect`` was refused.
         timeout_s: Longest that connecting may take.
+        renew: Asks for ``dsn`` anew, for a password may have been changed; None where nobody can tell another one.
     """
 
     name: str
     conninfo: str
     timeout_s: float
+    renew: Callable[[], str] | None = None
 
     @classmethod
-    def of(cls, name: str, dsn: str, timeout_s: float) -> Server:
+    def of(cls, name: str, dsn: str, timeout_s: float, renew: Callable[[], str] | None = None) -> Server:
         """The server that ``dsn`` names, with what every connection of ours asks for.
 
         Raises:
@@ -70,7 +72,7 @@ class Server:
             "tcp_user_timeout": round(timeout_s * 1000),  # a cut line is noticed, not waited on for minutes
         }
         try:
-            return cls(name, make_conninfo("", **{**ours, **conninfo_to_dict(dsn)}), timeout_s)
+            return cls(name, make_conninfo("", **{**ours, **conninfo_to_dict(dsn)}), timeout_s, renew)
         except psycopg.ProgrammingError:
             # Its text quotes the string, password and all.
             raise ConfigurationError(
@@ -104,13 +106,28 @@ class Server:
     def connect(self) -> psycopg.Connection:
         """A connection of one's own; statements open a transaction, as Python's database API has it.
 
+        Where the credentials are refused they are asked for anew, and tried once more if they are others by now.
+
         Raises:
             UnavailableError, ForbiddenError, MissingSettingError: As ``refusal`` tells.
         """
         try:
             return psycopg.connect(self.conninfo, **NO_SESSION)
         except psycopg.OperationalError as error:
+            reason = self.refusal(error)
+            if not (isinstance(reason, ForbiddenError) and self._renewed()):
+                raise reason from error
+        try:
+            return psycopg.connect(self.conninfo, **NO_SESSION)
+        except psycopg.OperationalError as error:
             raise self.refusal(error) from error
+
+    def _renewed(self) -> bool:
+        """Take over the credentials that there are now; whether they differ from those that were refused."""
+        refused = self.conninfo
+        if self.renew is not None:
+            self.conninfo = Server.of(self.name, self.renew(), self.timeout_s).conninfo
+        return self.conninfo != refused
 
     def refusal(self, error: psycopg.OperationalError) -> HopArchiveError:
         """Why the server could not be connected to.

@@ -142,7 +142,7 @@ class Connections:
         # What the pool logs of failed attempts, our errors tell; it is for those who set up logging.
         logging.getLogger("psycopg").addHandler(logging.NullHandler())
         return ConnectionPool(
-            self._server.conninfo,
+            lambda: self._server.conninfo,  # asked at each attempt: it changes with the password
             kwargs={"autocommit": True, **NO_SESSION},  # transactions are begun here, not by psycopg
             min_size=0,
             max_size=self._size,
@@ -178,7 +178,10 @@ class Connections:
         try:
             return pool.getconn()
         except PoolTimeout as error:
+            tried = self._server.conninfo
             self._server.connect().close()  # says why, where the server is why
+            if self._server.conninfo != tried:
+                return pool.getconn()
             raise UnavailableError(
                 f"{self._server}: none of the {self._size} connections that this process may have came free"
                 f" within {self._server.timeout_s:.0f} s.",

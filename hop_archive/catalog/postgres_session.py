@@ -36,15 +36,23 @@ class Session:
         schema: Where the catalog's tables are.
         pool_size: Most connections at once. Every open stream of rows holds one.
         timeout_s: Longest wait for a connection, and for what another transaction holds.
+        renew: Asks for ``dsn`` anew where the server refuses the credentials; None: nobody can tell others.
 
     Raises:
         ConfigurationError: ``dsn`` is not a connection string.
     """
 
     def __init__(
-        self, name: str, dsn: str, *, schema: str = "public", pool_size: int = 4, timeout_s: float = 10.0
+        self,
+        name: str,
+        dsn: str,
+        *,
+        schema: str = "public",
+        pool_size: int = 4,
+        timeout_s: float = 10.0,
+        renew: Callable[[], str] | None = None,
     ) -> None:
-        self._server = Server.of(name, dsn, timeout_s)
+        self._server = Server.of(name, dsn, timeout_s, renew)
         self._connections = Connections(self._server, schema, pool_size)
 
     def __repr__(self) -> str:

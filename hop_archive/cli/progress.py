@@ -64,12 +64,14 @@ class Activity:
         monotonic: A clock in seconds.
         started: When the run began, by that clock.
         note: What it is about at the moment, for people.
+        alarming: Whether that is for somebody to mend.
         conflicts: Slices that another writer had archived first.
     """
 
     monotonic: Callable[[], float] = time.monotonic
     started: float = 0.0
     note: str = ""
+    alarming: bool = False
     conflicts: int = 0
     _tallies: dict[str, Tally] = field(default_factory=dict)
     _dealt: dict[str, int] = field(default_factory=dict)
@@ -261,7 +263,7 @@ class TerminalDisplay:
         room = max(3, min(_MOST_ROWS, self._console.size.height - _TABLE_CHROME))
         head = Text.assemble((self._title, "bold"), f"   {duration(self._activity.elapsed_s)}")
         remarks = (_oddities(whole.tally), self._activity.note, self._hint())
-        foot = Text(" · ".join(filter(None, remarks)), style="dim")
+        foot = Text(" · ".join(filter(None, remarks)), style="bold red" if self._activity.alarming else "dim")
         return Group(head, _table(rows, room, whole), foot)
 
 

@@ -15,13 +15,15 @@ import click
 
 from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.cli.output import count, duration, timestamp
-from hop_archive.errors import MissingSettingError, UnavailableError
+from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
+from hop_archive.wording import cut, harmless
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.archiving import Done
     from hop_archive.cli.comparison import Comparison
     from hop_archive.cli.progress import Activity, Display, TopicProgress
+    from hop_archive.following import Obstacle
     from hop_archive.planning import Limits
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,13 @@ Examples:
       two topics, on and on
 
 \b
-Ctrl-C (or SIGTERM) ends it cleanly: the batch in hand is finished or left, nothing is half done, exit 0. Once
-more ends it at once, which does no harm either. Running it again goes on where the ledger says.
+Ctrl-C (or SIGTERM) ends it cleanly: the batch in hand is finished or left, nothing is half done, exit 0 (2 where a
+server refused until then). Once more ends it at once, which does no harm either. Running it again goes on where the
+ledger says.
+
+\b
+A server that begins to refuse (a changed password, keys that ended, a wrong clock) is asked again, with the login that
+the secret holds then, until it allows it; what is refused is shown and logged as an error. At the start it ends the run.
 
 \b
 As JSON: total, and topics, a list, with messages, bytes, duplicates, absent, lost and collisions of this run;
@@ -46,6 +53,11 @@ ended_by (a signal's name, or null), error (null where all went well), elapsed_s
 """
 
 _CHECK_EVERY_S = 5.0
+_REFUSED_FOR_S = 60.0
+"""A refusal that was not met for so long is over if all servers answer: only what is refused, a put it may be, can tell."""
+_AGAIN_S = 600.0
+"""What lasts is told again after so long."""
+_MOST_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +175,7 @@ class _Run:
         self.activity = Activity()
         self.comparison = self._comparison()
         self.over = False
+        self.outage = Outage(archive, self.activity)
 
     def go(self) -> int:
         """Archive; the exit code."""
@@ -176,6 +189,8 @@ class _Run:
             check(self.archive, self.topics)
             with Arrivals(self.archive.source, stanza):
                 self._archive()
+        if self.outage.refusal is not None:
+            return self.outage.refusal.exit_code
         return 1 if self.comparison and not self.comparison.holds else 0
 
     def _comparison(self) -> Comparison | None:
@@ -206,11 +221,10 @@ class _Run:
         if self.wanted.until_caught_up:
             yield from ([done] for done in catch_up(self.archive, self.topics, self.stop))
             return
-        outage = Outage(self.archive, self.activity)
         for dones in archive_continuously(
-            self.archive, self.stop, self.stop.sleep, self.topics, outage.report
+            self.archive, self.stop, self.stop.sleep, self.topics, self.outage.report
         ):
-            outage.look(dones)
+            self.outage.look(dones)
             yield dones
 
     def _take(self, dones: Sequence[Done]) -> None:
@@ -226,7 +240,7 @@ class _Run:
         try:
             for difference in comparison.check(done):
                 click.echo(str(difference), err=self.wanted.as_json)
-        except UnavailableError as error:
+        except (UnavailableError, ConfigurationError) as error:
             if self.wanted.until_caught_up:
                 raise
             comparison.give_up(done)
@@ -293,12 +307,14 @@ class _Run:
             click.echo(self.comparison.summary())
         if self.stop.signal:
             click.echo(f"Ended by {self.stop.signal.name}; the next run goes on from here.")
+            if self.outage.refusal:
+                click.echo(f"Refused until then: {self.outage.refusal}")
         elif self.wanted.until_caught_up and sys.exc_info()[0] is None:
             click.echo("Caught up.")
 
     def _as_object(self) -> dict[str, Any]:
         """What the run did, for ``--json``; null for what is not known, or was not asked for."""
-        chosen, error = self.setup.selection, sys.exc_info()[1]
+        chosen, error = self.setup.selection, sys.exc_info()[1] or self.outage.refusal
         whole = self.activity.total()
         return {
             "source": chosen.source,
@@ -330,42 +346,55 @@ def _tally_object(one: TopicProgress) -> dict[str, Any]:
 
 
 class Outage:
-    """Says once that a server does not answer, and once that all do again."""
+    """Says that a server does not answer, or refuses, again every ten minutes, and once that it is over.
+
+    Attributes:
+        refusal: What is refused at present; None where nothing is.
+    """
 
     def __init__(self, archive: Archive, activity: Activity) -> None:
         self._archive = archive
         self._activity = activity
         self._since: float | None = None
-        self._said: set[str] = set()
+        self._said: dict[str, float] = {}
         self._checked_at = 0.0
+        self.refusal: ConfigurationError | None = None
 
-    def report(self, error: UnavailableError) -> None:
-        """Take in that a call failed; what was said of this outage before is not said again."""
+    def report(self, error: Obstacle) -> None:
+        """Take in that a call failed; what was said of this outage in the last ten minutes is not said again."""
         self._checked_at = self._activity.monotonic()
         if self._since is None:
             self._since = self._checked_at
         text = str(error)
-        level = logging.DEBUG if text in self._said else logging.WARNING
-        log.log(level, "Waiting, and trying again: %s", text)
-        self._said.add(text)
-        self._activity.note = "waiting for a server that does not answer"
+        self.refusal = error if isinstance(error, ConfigurationError) else self.refusal
+        if self._checked_at - self._said.get(text, -_AGAIN_S) >= _AGAIN_S:
+            level = logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING
+            log.log(level, "Waiting, and trying again: %s", text)
+            self._said[text] = self._checked_at
+        self._activity.alarming = self.refusal is not None
+        self._activity.note = (
+            f"refused: {cut(harmless(str(self.refusal)), _MOST_SHOWN)}"
+            if self.refusal
+            else "waiting for a server that does not answer"
+        )
 
     def look(self, dones: Sequence[Done]) -> None:
         """Find out whether it is over: something was committed, or every server answers when asked."""
         if self._since is None or not (dones or self._all_answer()):
             return
         log.warning("All servers answer again, after %s.", duration(self._activity.monotonic() - self._since))
-        self._since, self._activity.note = None, ""
+        self._since, self._activity.note, self.refusal = None, "", None
+        self._activity.alarming = False
         self._said.clear()
 
     def _all_answer(self) -> bool:
         now = self._activity.monotonic()
-        if now - self._checked_at < _CHECK_EVERY_S:
+        if now - self._checked_at < (_REFUSED_FOR_S if self.refusal else _CHECK_EVERY_S):
             return False
         self._checked_at = now
         try:
             check(self._archive, None)
-        except UnavailableError:
+        except HopArchiveError:
             return False
         return True
 

@@ -15,7 +15,7 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, duration, moment, size, table, timestamp
 from hop_archive.cli.scrub import age, sentence
-from hop_archive.errors import MissingSettingError, UnavailableError
+from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
 from hop_archive.wording import counted
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class _Watch:
         self.as_json = as_json
         self.stop: Stop = Stop()
         self.shown: list[str] = []
+        self.has_looked = False
 
     def go(self) -> None:
         """Watch until asked to stop."""
@@ -155,14 +156,17 @@ class _Watch:
         """What to show now. The last that was known stays below an error."""
         try:
             found = _look(self.setup, self.archive, self.topics)
-        except UnavailableError as error:
+        except (UnavailableError, ConfigurationError) as error:
+            if not (self.has_looked or error.retryable):
+                raise
             return self._of_outage(error)
+        self.has_looked = True
         if self.as_json:
             return [json.dumps(as_object(found, self.setup))]
         self.shown = list(_lines(found, self.setup))
         return self.shown
 
-    def _of_outage(self, error: UnavailableError) -> list[str]:
+    def _of_outage(self, error: HopArchiveError) -> list[str]:
         at = moment(self.archive.now())
         if self.as_json:
             return [json.dumps({"error": str(error), "at": at})]

@@ -14,7 +14,7 @@ from typing import Any
 from hop_archive.catalog.restores_protocol import Restore
 from hop_archive.collecting import calm_collector
 from hop_archive.document import alternative_key
-from hop_archive.errors import ConfigurationError, ConflictError, UnavailableError
+from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError, UnavailableError
 from hop_archive.message import Committed, TopicPartition
 from hop_archive.objects import OWN_FOLDER
 from hop_archive.planning import Watermarks
@@ -313,7 +313,7 @@ class _Run:
     # --- writing
 
     def _written(self, target: Target, place: Place, before: int) -> Written:
-        """Write; where something does not answer, wait, look how far it got, and go on."""
+        """Write; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
         waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
         failing_since: float | None = None
         best = -1
@@ -321,7 +321,9 @@ class _Run:
             try:
                 self._progress.there = before
                 return self._try(target, place, settle=attempt > 0 or self._found.begun is not None)
-            except UnavailableError as error:
+            except (UnavailableError, ForbiddenError) as error:
+                if not (error.retryable or self._progress.there > before):
+                    raise  # refused from the start, not meanwhile
                 now = self._manners.monotonic()
                 if self._progress.there > best or failing_since is None:
                     best, failing_since = self._progress.there, now

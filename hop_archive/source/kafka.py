@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
@@ -14,6 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
 )
 from pydantic import SecretStr
 
+from hop_archive.credentials import Login
 from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.message import Committed, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
@@ -27,6 +28,7 @@ from hop_archive.source.kafka_client import (
     Connection,
     Deadline,
     kafka_error,
+    with_a_new_login,
 )
 from hop_archive.source.kafka_ends import describes_itself, exact_ends
 from hop_archive.source.kafka_publisher import Publisher
@@ -61,6 +63,7 @@ class KafkaSource:
         fetch_bytes: Most bytes that a reader of one broker's partitions holds of what it has fetched, until the
             next poll. One larger message exceeds it, and each further broker adds an answer of a quarter of it.
         timeout_s: How long to wait for the cluster before it counts as unavailable; at most 10.
+        renew: Asks for the login anew where the cluster refuses it; None: nobody can tell another one.
     """
 
     def __init__(
@@ -74,8 +77,11 @@ class KafkaSource:
         secrets: Mapping[str, SecretStr] | None = None,
         fetch_bytes: int = FETCH_BYTES,
         timeout_s: float = TIMEOUT_S,
+        renew: Callable[[], Login | None] | None = None,
     ) -> None:
-        self._connection = Connection(name, bootstrap_servers, settings or {}, secrets or {}, timeout_s)
+        self._connection = Connection(
+            name, bootstrap_servers, settings or {}, secrets or {}, timeout_s, renew
+        )
         self._writable = writable
         self._group_id = group_id
         self._fetch_bytes = fetch_bytes
@@ -89,15 +95,18 @@ class KafkaSource:
         """The stanza's name, for messages."""
         return self._connection.stanza
 
+    @with_a_new_login
     def cluster_id(self) -> str:
         """The cluster's id."""
         return str(self._admin.metadata(self._admin.deadline()).cluster_id)
 
+    @with_a_new_login
     def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all: one request, or two for all."""
         found = self._described(names)
         return Answers({name: _info(topic) for name, topic in found.items()}, found.untold)
 
+    @with_a_new_login
     def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
         """Watermarks of ``partitions``: three requests to each broker, however many partitions there are."""
         deadline = self._admin.deadline()
@@ -106,11 +115,13 @@ class KafkaSource:
             return found
         return Answers(self._corrected(found, deadline), found.untold)
 
+    @with_a_new_login
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         """What the credentials may do with each topic; one request."""
         found = self._described(topics)
         return Answers({name: _operations(topic) for name, topic in found.items()}, found.untold)
 
+    @with_a_new_login
     def group_access(self) -> frozenset[str] | None:
         """What the credentials may do with the stanza's group; one request."""
         return kafka_groups.access(self._admin, self._group_id)
@@ -163,6 +174,7 @@ class KafkaSource:
             self._progress_not_before_s = time.monotonic() + _PROGRESS_AGAIN_S
             self._admin.forget_client()
 
+    @with_a_new_login
     def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
         """The settings of each topic; two requests, or three to a broker that tells no defaults.
 
@@ -184,6 +196,7 @@ class KafkaSource:
         self._refuse_unless_writable("delete records on it")
         return kafka_records.delete(self._admin, before, self.watermarks)
 
+    @with_a_new_login
     def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         """Committed offsets of consumer groups: a request to each broker, and one or two a group."""
         return kafka_groups.patiently(self._connection, kafka_groups.committed)

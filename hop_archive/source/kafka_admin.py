@@ -159,7 +159,8 @@ class Admin:
         """The client, which is not destroyed while the block lasts, nor while a call made in it is in flight."""
         with self._lock:
             self._calls = {future: client for future, client in self._calls.items() if not future.done()}
-            if self._client is None:
+            if self._client is None or self.troubles.login != self.connection.renewals:
+                self.troubles.forget()
                 self._client = self._connect()
             client = self._client
         yield client

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 from pydantic import SecretStr
 
+from hop_archive.credentials import Login
 from hop_archive.errors import (
     ConfigurationError,
     ConflictError,
@@ -118,11 +120,13 @@ class Troubles:
         counts: How often each code was reported.
         latest: The last error; None where there was none.
         connecting: The last one that tells why a broker cannot be reached: its name, or its port.
+        login: Which login the client has; see ``Connection.renewals``.
     """
 
     counts: dict[int, int] = field(default_factory=dict)
     latest: KafkaError | None = None
     connecting: KafkaError | None = None
+    login: int = 0
 
     def note(self, error: KafkaError) -> None:
         """Take down an error; librdkafka calls this from within poll, consume and flush."""
@@ -132,9 +136,10 @@ class Troubles:
         if error.code() in _CONNECTING:
             self.connecting = error
 
-    def forget(self) -> None:
-        """The cluster answered."""
-        self.counts.clear()
+    def forget(self, *, refusals: bool = True) -> None:
+        """The cluster answered; with ``refusals`` false, another client than the one whose troubles these are."""
+        for code in [code for code in self.counts if refusals or code not in AUTHENTICATION]:
+            del self.counts[code]
         self.latest = self.connecting = None
 
     @property
@@ -143,7 +148,11 @@ class Troubles:
         return sum(self.counts.get(code, 0) for code in AUTHENTICATION) >= _REFUSALS
 
 
-@dataclass(frozen=True, slots=True)
+class NewLoginError(UnavailableError):
+    """The login was refused, and there is another one by now: the next call takes it."""
+
+
+@dataclass(slots=True)
 class Connection:
     """A cluster: how to reach it, and how to talk of it in messages.
 
@@ -153,6 +162,8 @@ class Connection:
         settings: More librdkafka settings, as ``security.protocol``; our own win over them.
         secrets: Settings that no log or message may show, as ``sasl.password``.
         timeout_s: How long to wait for an answer.
+        renew: Asks for the login anew, for a password may have been changed; None where nobody can tell another one.
+        renewals: How often it was another one. A client that has an older login is not to be used any more.
     """
 
     stanza: str
@@ -160,9 +171,12 @@ class Connection:
     settings: Mapping[str, str]
     secrets: Mapping[str, SecretStr]
     timeout_s: float
+    renew: Callable[[], Login | None] | None = None
+    renewals: int = 0
 
     def configuration(self, troubles: Troubles, own: Mapping[str, str | int | bool]) -> dict[str, Any]:
         """A librdkafka configuration: ``settings`` and ``secrets`` with ``own`` on top."""
+        troubles.login = self.renewals
         return {
             "socket.connection.setup.timeout.ms": max(1000, int(self.timeout_s * 1000)),
             "reconnect.backoff.max.ms": 1000,
@@ -181,6 +195,13 @@ class Connection:
         """
         cause = self._cause(error, troubles)
         code = cause.code() if cause else None
+        if code in AUTHENTICATION and (troubles.login != self.renewals or self._renewed()):
+            return NewLoginError(
+                f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed, for the login was refused; its "
+                "secret holds another one now.",
+                remedy="Try again.",
+                source=self.stanza,
+            )
         kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
         found = self._censored(f"{cause.name()}: {cause.str()}") if cause else "no answer"
         if kind is UnavailableError and (met := troubles.connecting) and met is not cause:
@@ -193,6 +214,18 @@ class Connection:
             bootstrap_servers=self.bootstrap_servers,
             kafka_error=cause.name() if cause else None,
         )
+
+    def _renewed(self) -> bool:
+        """Take over the login that there is now; whether it differs from the one that was refused."""
+        login = self.renew() if self.renew else None
+        if login is None:
+            return False
+        before = self.settings.get("sasl.username"), self.secrets.get("sasl.password")
+        self.settings = {**self.settings, "sasl.username": login.username}
+        self.secrets = {**self.secrets, "sasl.password": login.password}
+        changed = before != (login.username, login.password)
+        self.renewals += changed
+        return changed
 
     def no_broker(self, doing: str) -> UnavailableError:
         """The error to raise when the cluster answers, and counts none of its brokers as alive."""
@@ -249,6 +282,26 @@ _KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
         (ForbiddenError, "Check the stanza's user name, password, mechanism, and the user's ACLs."),
     ),
 }
+
+
+Parameters = ParamSpec("Parameters")
+Self_ = TypeVar("Self_")
+Result = TypeVar("Result")
+
+
+def with_a_new_login(
+    method: Callable[Concatenate[Self_, Parameters], Result],
+) -> Callable[Concatenate[Self_, Parameters], Result]:
+    """A method that is called once more where the login was refused and is another one by now."""
+
+    @wraps(method)
+    def called(self: Self_, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return method(self, *args, **kwargs)
+        except NewLoginError:
+            return method(self, *args, **kwargs)
+
+    return called
 
 
 def kafka_error(exception: KafkaException) -> KafkaError:

@@ -69,6 +69,8 @@ class Publisher:
             self._discard()
 
     def _ready(self) -> Producer:
+        if self._troubles.login != self._connection.renewals:
+            self._discard()
         if self._producer is None:
             self._producer = self._connect()
         return self._producer

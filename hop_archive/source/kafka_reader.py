@@ -149,6 +149,9 @@ class KafkaReader:
         events = self._held or self._fetch(max_messages, timeout_s)
         # Held until it is known whose they are, so that an outage in between loses none.
         self._held = events
+        if not events and self._troubles.refused:
+            # The source's own connection may be older than a changed password, and go on answering.
+            raise self._connection.failure("reading", None, self._troubles)
         self._check_lives(events)
         events, self._held = self._held[:max_messages], self._held[max_messages:]
         messages = self._convert(events)
@@ -192,7 +195,7 @@ class KafkaReader:
         if names:
             found = self._source.topics(names)
             self._checked_at = time.monotonic()
-            self._troubles.forget()
+            self._troubles.forget(refusals=bool(events))
             for name in sorted(names):
                 if name in found.untold:
                     self._abandon(name, found.untold[name])

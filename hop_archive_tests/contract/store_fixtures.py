@@ -256,6 +256,10 @@ class BreakingProxy:
     hangs_up: bool = True
     swallowed: list[str] = field(default_factory=list)
 
+    def refusal(self, request: bytes) -> bytes:
+        """The answer to a request that is not passed on; empty: it is."""
+        return b""
+
     @contextmanager
     def run(self) -> Iterator[str]:
         """Serve, and tell the endpoint."""
@@ -273,6 +277,9 @@ class BreakingProxy:
         host, port = urlsplit(self.target).netloc.split(":")
         with client, socket.create_connection((host, int(port))) as server, suppress(OSError):
             while request := _one_http_message(client):
+                if answer := self.refusal(request):
+                    client.sendall(answer)
+                    continue
                 server.sendall(request)
                 answer = _one_http_message(server)
                 if request.startswith(b"PUT") and self.swallow > 0:
@@ -282,6 +289,21 @@ class BreakingProxy:
                         client.recv(1)  # returns when the other side has lost patience
                     return
                 client.sendall(answer)
+
+
+class RefusingProxy(BreakingProxy):
+    """Passes requests on to a server, but for puts while it ``refuses``: those it answers with 403 and a code."""
+
+    def __init__(self, target: str, code: str) -> None:
+        super().__init__(target)
+        self.refuses = False
+        self._body = f"<Error><Code>{code}</Code><Message>not now</Message></Error>".encode()
+
+    def refusal(self, request: bytes) -> bytes:
+        """403 to each put while it refuses."""
+        if not (self.refuses and request.startswith(b"PUT")):
+            return b""
+        return b"HTTP/1.1 403 Forbidden\r\ncontent-length: %d\r\n\r\n%s" % (len(self._body), self._body)
 
 
 def _listener() -> closing[socket.socket]:

@@ -20,6 +20,7 @@ import pytest
 from confluent_kafka import KafkaError
 from pydantic import SecretStr
 
+from hop_archive.credentials import Login
 from hop_archive.errors import (
     ConfigurationError,
     CorruptError,
@@ -35,7 +36,7 @@ from hop_archive.errors import (
 from hop_archive.message import Header, Message, Receipt, TimestampType, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source.kafka import TIMEOUT_S, KafkaSource
-from hop_archive.source.kafka_client import Connection, Troubles
+from hop_archive.source.kafka_client import Connection, NewLoginError, Troubles
 from hop_archive.source.kafka_reader import KafkaReader
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
@@ -792,7 +793,43 @@ def test_a_refused_login_is_forbidden_at_once_and_shows_no_password(apache: Apac
     right.close()
 
 
-def login(apache: ApacheBroker, password: str) -> KafkaSource:
+@pytest.mark.kafka
+def test_a_refused_login_is_asked_for_anew(apache: ApacheBroker) -> None:
+    needs(apache, "login")
+    source = login(apache, "the-old-one", renew=lambda: Login("alice", SecretStr("right")))
+    assert source.cluster_id()
+    assert source.topics() == login(apache, "right").topics()
+    source.close()
+
+
+@pytest.mark.kafka
+def test_a_reader_whose_login_is_refused_says_so_though_older_connections_live(apache: ApacheBroker) -> None:
+    needs(apache, "login")
+    topic = new_name()
+    KafkaSource("plain", bootstrap_servers=apache.bootstrap_servers, writable=True).create_topic(topic)
+    place = TopicPartition(topic, 0)
+    current = ["changed"]
+    source = login(apache, "right", renew=lambda: Login("alice", SecretStr(current[-1])))
+    assert source.cluster_id()
+    source._connection.secrets = {"sasl.password": SecretStr("changed")}  # as the broker sees it from now on
+
+    def silence_ends() -> None:
+        with source.reader({place: 0}) as reader:
+            for _ in range(100):
+                reader.poll(1, 0.1)
+
+    with pytest.raises(ForbiddenError, match="reading failed"):
+        silence_ends()
+    current.append("right")
+    with pytest.raises(NewLoginError, match="reading failed"):
+        silence_ends()
+    silence_ends()
+    source.close()
+
+
+def login(
+    apache: ApacheBroker, password: str, renew: Callable[[], Login | None] | None = None
+) -> KafkaSource:
     return KafkaSource(
         "hop-login",
         bootstrap_servers=apache.login_servers,
@@ -802,6 +839,7 @@ def login(apache: ApacheBroker, password: str) -> KafkaSource:
             "sasl.username": "alice",
         },
         secrets={"sasl.password": SecretStr(password)},
+        renew=renew,
     )
 
 

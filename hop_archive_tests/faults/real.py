@@ -19,7 +19,7 @@ from hop_archive.catalog.protocol import Outcome, Row
 from hop_archive.comparing import Place, Sent, sent_by_place, sent_received
 from hop_archive.document import crc32, decode
 from hop_archive.errors import UnavailableError
-from hop_archive.following import archive_continuously
+from hop_archive.following import Obstacle, archive_continuously
 from hop_archive.local.address import ServerName, StackAddress
 from hop_archive.local.samples import SAMPLE_TOPICS, Sample, filler, samples
 from hop_archive.local.stack import LocalStack
@@ -71,10 +71,10 @@ def in_background(work: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def archiving_on_and_on(archive: Archive, topics: list[str]) -> Iterator[list[UnavailableError]]:
-    """Archive continuously in a thread, with short pauses, while the block runs; yields the outages reported."""
+def archiving_on_and_on(archive: Archive, topics: list[str]) -> Iterator[list[Obstacle]]:
+    """Archive continuously in a thread, with short pauses, while the block runs; yields what was reported."""
     over = threading.Event()
-    errors: list[UnavailableError] = []
+    errors: list[Obstacle] = []
 
     def sleep(seconds: float) -> None:
         over.wait(min(seconds, _LONGEST_PAUSE_S))

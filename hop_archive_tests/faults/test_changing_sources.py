@@ -9,9 +9,9 @@ import pytest
 
 from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import Batch, Outcome
-from hop_archive.errors import ConflictError, HopArchiveError, SliceTakenError
+from hop_archive.errors import ConflictError, ForbiddenError, HopArchiveError, SliceTakenError
 from hop_archive.faults import Fault, Faults, When
-from hop_archive.following import archive_continuously, catch_up
+from hop_archive.following import Obstacle, archive_continuously, catch_up
 from hop_archive.slices import Lineage, OffsetSet
 from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
@@ -207,3 +207,28 @@ def test_a_look_at_a_topic_that_is_new_records_nothing() -> None:
     look(world.archive())
     assert not world.catalog.observed([BUSY])
     assert not world.catalog.generations([BUSY])
+
+
+def refuse(call: str) -> None:
+    raise ForbiddenError(f"told to refuse {call}.")
+
+
+def test_following_waits_out_what_is_refused_once_it_has_worked() -> None:
+    world = awkward_world()
+    reported: list[Obstacle] = []
+    rounds = iter(range(400))
+    faults = Faults(tuple(Fault(call, When.BEFORE, refuse) for call in range(40, 60)))
+    exhausted(
+        archive_continuously(
+            world.archive(faults), lambda: next(rounds, None) is None, lambda _: None, None, reported.append
+        )
+    )
+    assert len(reported) == 20
+    assert all(isinstance(error, ForbiddenError) for error in reported)
+    assert_archived(world.archive(), world.cluster, BUSY)
+
+
+def test_what_is_refused_from_the_start_ends_following_at_once() -> None:
+    faults = Faults((Fault(1, When.BEFORE, refuse),))
+    with pytest.raises(ForbiddenError, match="told to refuse"):
+        exhausted(archive_continuously(awkward_world().archive(faults), lambda: False, lambda _: None))

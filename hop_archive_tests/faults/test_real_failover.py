@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres import PostgresCatalog
-from hop_archive.errors import UnavailableError
 from hop_archive.local.address import StackAddress
 from hop_archive.planning import Limits
 from hop_archive.surveying import survey
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.local
 SMALL = Limits(batch_messages=20)
 
 
-def is_told(words: str, errors: list[UnavailableError]) -> bool:
+def is_told(words: str, errors: Sequence[Exception]) -> bool:
     return any(words in str(error) for error in errors)
 
 

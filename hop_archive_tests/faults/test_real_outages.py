@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+import psycopg.sql
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hop_archive.archive import Archive
+from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.comparing import Place, Sent
-from hop_archive.errors import UnavailableError
-from hop_archive.following import catch_up
+from hop_archive.errors import ForbiddenError, UnavailableError
+from hop_archive.following import Obstacle, catch_up
 from hop_archive.local.address import ServerName, StackAddress
 from hop_archive.local.stack import LocalStack
 from hop_archive.message import TopicPartition
@@ -25,6 +28,8 @@ from hop_archive.source.kafka_ends import describes_itself
 from hop_archive.store.s3 import S3Store
 from hop_archive.surveying import survey
 from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.contract.catalog_helpers import backends, connect, terminate
+from hop_archive_tests.contract.store_fixtures import RefusingProxy
 from hop_archive_tests.faults.real import (
     SEGMENTS,
     archiving_on_and_on,
@@ -130,7 +135,7 @@ def test_a_server_that_stops_in_mid_run_is_named_and_the_next_run_completes_the_
     assert_all_archived(impatient(), topics, sent)
 
 
-def is_missed(name: ServerName, errors: list[UnavailableError]) -> bool:
+def is_missed(name: ServerName, errors: list[Obstacle]) -> bool:
     return any(STANZA[name] in str(error) for error in errors)
 
 
@@ -150,6 +155,88 @@ def test_a_run_on_and_on_survives_the_loss_of_each_server_and_completes_the_work
             sent |= fill(watching, topics, seed + len(SERVERS))
             wait_until(lambda: not survey(watching, topics).pending(), f"all is archived after {name}")
     assert_all_archived(watching, topics, sent)
+
+
+@contextmanager
+def password_changed(url: str) -> Iterator[str]:
+    """The password of the URL's role is another one while the block runs, and nobody is connected when it begins."""
+    changed = make_conninfo(url, password="changed-meanwhile")
+    told = conninfo_to_dict(url)
+    alter = psycopg.sql.SQL("ALTER ROLE {} PASSWORD {}")
+    role = psycopg.sql.Identifier(str(told["user"]))
+    with connect(url) as connection:
+        connection.execute(alter.format(role, psycopg.sql.Literal("changed-meanwhile")))
+        try:
+            terminate(changed, backends(changed))
+            yield changed
+        finally:
+            connection.execute(alter.format(role, psycopg.sql.Literal(str(told["password"]))))
+
+
+@pytest.mark.parametrize("known", ["the secret has the new one", "nobody knows the new one"])
+def test_a_run_on_and_on_survives_a_changed_password(
+    impatient: Callable[[], Archive],
+    open_archive: OpenArchive,
+    address: StackAddress,
+    namespace: str,
+    known: str,
+) -> None:
+    password = [address.database_url]
+    catalog = PostgresCatalog(
+        "local-db", address.database_url, schema=namespace, timeout_s=1.0, renew=lambda: password[-1]
+    )
+    archive = replace(impatient(), catalog=catalog)
+    topics = two_topics(archive, namespace)
+    sent = fill(archive, topics)
+    with archiving_on_and_on(archive, topics) as errors:
+        wait_until(lambda: not survey(archive, topics).pending(), "all is archived")
+        with password_changed(address.database_url) as changed:
+            if known == "the secret has the new one":
+                password.append(changed)
+                sent |= fill(archive, topics, 1)
+                watching = replace(archive, catalog=PostgresCatalog("local-db", changed, schema=namespace))
+                wait_until(lambda: not survey(watching, topics).pending(), "all is archived with the new one")
+                watching.catalog.close()
+                assert not [error for error in errors if isinstance(error, ForbiddenError)]
+                password.append(address.database_url)
+            else:
+                sent |= fill(archive, topics, 1)
+                wait_until(
+                    lambda: [error for error in errors if isinstance(error, ForbiddenError)], "it is refused"
+                )
+        wait_until(lambda: not survey(impatient(), topics).pending(), "all is archived in the end")
+    assert_all_archived(impatient(), topics, sent)
+    catalog.close()
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "RequestTimeTooSkewed"])
+def test_a_run_on_and_on_waits_until_puts_are_allowed_again(
+    open_archive: OpenArchive, address: StackAddress, namespace: str, code: str
+) -> None:
+    refusing = RefusingProxy(address.s3_endpoint, code)
+    with refusing.run() as endpoint:
+        store = S3Store(
+            "local-store",
+            bucket=address.bucket,
+            endpoint=endpoint,
+            prefix=namespace,
+            access_key=address.s3_access_key,
+            secret_key=address.s3_secret_key,
+            retry_s=RETRY_S,
+        )
+        archive = replace(open_archive(limits=SMALL), store=store)
+        topics = two_topics(archive, namespace)
+        with archiving_on_and_on(archive, topics) as errors:
+            sent = fill(archive, topics)
+            wait_until(lambda: not survey(archive, topics).pending(), "all is archived")
+            refusing.refuses = True
+            sent |= fill(archive, topics, 1)
+            wait_until(lambda: len(errors) > 1, "it is refused, again and again")
+            assert all(isinstance(error, ForbiddenError) and code in str(error) for error in errors)
+            refusing.refuses = False
+            wait_until(lambda: not survey(archive, topics).pending(), "all is archived in the end")
+        assert_all_archived(open_archive(), topics, sent)
+        store.close()
 
 
 def test_a_broker_that_stops_while_it_is_asked_for_watermarks_is_an_outage(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -29,6 +30,8 @@ from hop_archive.errors import (
     UnavailableError,
 )
 from hop_archive.opening import open_source
+from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.kafka_client import NewLoginError, Troubles
 from hop_archive.stanzas import KafkaSourceStanza, PostgresStanza
 from hop_archive_tests.aws import (
     REGION,
@@ -311,6 +314,21 @@ def test_a_secret_that_was_changed_is_noticed_after_a_while(moto: str) -> None:
     assert _password() == "old"
     forget()
     assert _password() == "new"
+
+
+def test_what_is_remembered_of_a_secret_is_forgotten_when_its_login_is_refused(moto: str) -> None:
+    make_secret("kafka-secret", 'username="u" password="old"')
+    source = open_source("x", kafka(), {})
+    assert isinstance(source, KafkaSource)
+    client("secretsmanager").put_secret_value(
+        SecretId="kafka-secret", SecretString='username="u" password="new"'
+    )
+    assert _password() == "old"
+    refused = KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED, "no")
+    with pytest.raises(NewLoginError):
+        raise source._connection.failure("trying", refused, Troubles())
+    assert source._connection.secrets == {"sasl.password": SecretStr("new")}
+    assert isinstance(source._connection.failure("trying", refused, Troubles(login=1)), ForbiddenError)
 
 
 def _password() -> str:

@@ -11,7 +11,7 @@ from hop_archive.archiving import Done
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.cli.progress import Activity
 from hop_archive.cli.run import Outage
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.slices import Slice
 from hop_archive.source.mock import MockSource
 from hop_archive.store.mock import MockStore
@@ -110,3 +110,33 @@ def test_people_see_that_a_run_waits(scene: Scene) -> None:
     assert scene.activity.note
     scene.look(DONE)
     assert not scene.activity.note
+
+
+def refuse(scene: Scene, text: str = "The store refused: AccessDenied.") -> None:
+    scene.outage.report(ForbiddenError(text))
+
+
+def test_a_refusal_is_shown_with_its_reason_and_in_red(scene: Scene) -> None:
+    refuse(scene)
+    assert "AccessDenied" in scene.activity.note
+    assert scene.activity.alarming
+    scene.look(DONE)
+    assert (scene.activity.note, scene.activity.alarming, scene.outage.refusal) == ("", False, None)
+
+
+def test_what_is_refused_goes_on_being_refused_until_something_was_stored_or_a_minute_passed(
+    scene: Scene,
+) -> None:
+    # A put may be refused where every server answers when asked.
+    refuse(scene)
+    scene.look(after_s=30)
+    assert scene.outage.refusal
+    scene.look(after_s=31)
+    assert not scene.outage.refusal
+
+
+def test_what_lasts_is_told_again_every_ten_minutes(scene: Scene) -> None:
+    for _ in range(30):
+        refuse(scene)
+        scene.look(after_s=30)
+    assert scene.said() == [WAITING, WAITING]

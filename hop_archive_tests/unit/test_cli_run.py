@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
@@ -16,7 +17,7 @@ from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch
 from hop_archive.cli.stopping import Stop
 from hop_archive.comparing import record_sent
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.local.samples import Sample
 from hop_archive.message import Receipt, TopicPartition
 from hop_archive.sampling import create_sample_topics, sample_stream
@@ -353,6 +354,33 @@ def test_as_json_a_run_ends_with_one_object_that_sums_it_up(place: Path) -> None
     assert (found["comparison"]["differences"], found["comparison"]["holds"]) == (0, True)
     again = json.loads(invoke("run", *M, "--until-caught-up", "--json").stdout)
     assert (again["topics"], again["total"]["messages"], again["comparison"]) == ([], 0, None)
+
+
+class Refusing(MockStore):
+    """Takes the first objects, and then refuses."""
+
+    def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
+        if self.bucket in _TAKEN:
+            raise ForbiddenError("The store refused: AccessDenied.")
+        _TAKEN.append(self.bucket)
+        return super().create(objects)
+
+
+_TAKEN: list[str] = []
+
+
+def test_a_run_that_is_refused_goes_on_and_ends_with_2_where_it_still_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocks(place)
+    _TAKEN.clear()
+    monkeypatch.setattr(opening, "MockStore", Refusing)
+    looks = itertools.count()
+    monkeypatch.setattr(Stop, "requested", property(lambda _: next(looks) > 100))
+    result = invoke("run", *M, "--batch-messages", "20")
+    assert result.exit_code == 2
+    assert "ERROR" in result.stderr
+    assert "Waiting, and trying again: The store refused: AccessDenied." in result.stderr
 
 
 def test_a_run_that_goes_on_counts_what_could_not_be_compared(

@@ -19,7 +19,7 @@ from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import TopicSummary
 from hop_archive.cli.status import headline
 from hop_archive.cli.stopping import Stop
-from hop_archive.errors import MissingSettingError, UnavailableError
+from hop_archive.errors import ForbiddenError, HopArchiveError, MissingSettingError, UnavailableError
 from hop_archive.reporting import WINDOWS, Status, TopicStatus
 from hop_archive.source.mock import MockSource
 from hop_archive_tests.unit.cli_helpers import (
@@ -226,11 +226,23 @@ class Flickering(MockCatalog):
     """A database that answers every other time."""
 
     looks = 0
+    error: type[HopArchiveError] = UnavailableError
 
     def check(self) -> None:
         Flickering.looks += 1
         if Flickering.looks % 2 == 0:
-            raise UnavailableError("The database does not answer.")
+            raise Flickering.error("The database does not answer.")
+
+
+def test_watching_goes_on_through_a_refusal(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mocks(place)
+    monkeypatch.setattr(opening, "MockCatalog", Flickering)
+    monkeypatch.setattr(Flickering, "error", ForbiddenError)
+    monkeypatch.setattr(Flickering, "looks", 0)
+    monkeypatch.setattr(Stop, "requested", property(lambda _: Flickering.looks >= 3))
+    result = invoke("status", *M, "--watch", "0.1")
+    assert result.exit_code == 0
+    assert result.stdout.count("The database does not answer.") == 1
 
 
 def test_watching_shows_that_the_database_is_down_and_what_was_known(

@@ -411,6 +411,26 @@ def test_an_outage_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert held(target, AGAIN) == stored(world.archive(), BUSY)
 
 
+class Refusing(MockSource):
+    """A cluster that refuses the second portion once."""
+
+    portions = 0
+
+    def publish(self, messages):  # type: ignore[no-untyped-def]
+        self.portions += 1
+        if self.portions == 2:
+            raise ForbiddenError("The login was refused.")
+        return super().publish(messages)
+
+
+def test_what_is_refused_midway_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    own = replace(restoration(world, target, ONE), target=Refusing("there", cluster=target))
+    assert run(own, tmp_path, patient(patience_s=60.0)).complete
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+
+
 def test_an_outage_that_lasts_ends_it_and_the_same_command_goes_on(tmp_path: Path) -> None:
     world, target = archived_world(), empty_cluster()
     target.stop()
