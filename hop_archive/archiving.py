@@ -178,7 +178,7 @@ def prepare(
 ) -> list[Prepared]:
     """Decide and encode; writes nothing. ``expected``: identities decided before, perhaps not committed yet."""
     messages = [m for reading in readings for m in reading.messages]
-    decisions = deque(decide(messages, archive.catalog, expected)) if messages else deque()
+    decisions = deque(decide(messages, archive.catalog, archive.store, expected)) if messages else deque()
     return [_prepared(archive, r, [decisions.popleft() for _ in r.messages]) for r in readings]
 
 

@@ -1,7 +1,8 @@
 """Deciding, message by message, what is archived under which UUID and what is a duplicate.
 
-The catalog says what it holds; everything else is pure. Messages are judged in the order given, so of two
-copies that come together the first is archived and the second is its duplicate.
+The catalog says what it holds; where that proves nothing, of empty messages that another archiver stored, the stored
+documents do. Everything else is pure. Messages are judged in the order given, so of two copies that come together the
+first is archived and the second is its duplicate.
 """
 
 from __future__ import annotations
@@ -9,12 +10,23 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.document import crc32
-from hop_archive.identity import Identity, Known, candidates, identify, same_message
+from hop_archive.fetching import fetch_documents
+from hop_archive.identity import (
+    Identity,
+    Known,
+    candidates,
+    digest,
+    identify,
+    only_content_tells,
+    same_message,
+)
 from hop_archive.message import Message
+from hop_archive.selecting import Query
+from hop_archive.store.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +74,22 @@ class Decided:
         """What holds this UUID."""
         return self._by_uuid.get(own.int)
 
+    def copy_under(self, identity: Identity) -> Known | Identity | None:
+        """What holds this identity's UUID, where one of this identity would be a copy of it."""
+        holder = self.holder(identity.uuid)
+        return holder if holder is not None and same_message(identity, holder) else None
+
     def copy_of(self, identity: Identity) -> Known | Identity | None:
         """The message that one of this identity would be a copy of."""
         if identity.uuid.int not in self._by_uuid and not self._adopted:
             return None  # as for almost every message
-        holder = self._by_uuid.get(identity.uuid.int)
+        holder = self.copy_under(identity)
         adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32), ())
-        return next((k for k in (holder, *adopted) if k is not None and same_message(identity, k)), None)
+        return holder or next((one for one in adopted if same_message(identity, one)), None)
 
 
 def decide(
-    messages: Sequence[Message], catalog: Catalog, expected: Iterable[Identity] = ()
+    messages: Sequence[Message], catalog: Catalog, store: Store, expected: Iterable[Identity] = ()
 ) -> list[Decision]:
     """Decide what becomes of ``messages``, in their order.
 
@@ -80,11 +97,16 @@ def decide(
         messages: To be archived.
         catalog: Asked once; and, where UUIDs are in use by other content, once a round for all messages that need
             others, of which there are few rounds: for each it asks of twice as many UUIDs ahead as the time before.
+        store: Asked for the documents of adopted rows that only their content tells from a message. One that is missing
+            or damaged is taken for another message: it is better archived twice than not at all.
         expected: What was decided earlier and may not be committed yet.
+
+    Raises:
+        UnavailableError: The catalog or the store does not answer.
     """
     identities = [identify(m, crc32(m.value)) for m in messages]
     expected = list(expected)
-    known = list(catalog.known(identities))
+    known = _with_content(identities, catalog.known(identities), catalog, store)
     asked: set[int] = set()
     for attempt in itertools.count():
         decided = Decided()
@@ -98,6 +120,31 @@ def decide(
         known += catalog.known(judging.unknown)
         asked.update(identity.uuid.int for identity in judging.unknown)
     raise AssertionError("count() does not end")
+
+
+def _with_content(
+    identities: Sequence[Identity], known: Sequence[Known], catalog: Catalog, store: Store
+) -> list[Known]:
+    """The known messages; those that nothing else tells from one of ``identities`` with what their documents hold."""
+    blank: dict[tuple[str, int], list[Known]] = {}
+    for one in known:
+        if one.digest is None and one.message_crc32 == 0:
+            blank.setdefault((one.topic, one.timestamp_ms), []).append(one)
+    wanted = {
+        one.uuid
+        for identity in identities
+        for one in blank.get((identity.topic, identity.timestamp_ms), ())
+        if only_content_tells(identity, one)
+    }
+    if not wanted:
+        return list(known)  # as for almost every group
+    rows = catalog.select(Query(uuids=tuple(wanted)))
+    content: dict[uuid.UUID, bytes] = {}
+    for found in fetch_documents(store, rows):
+        if found.document is not None and not found.problems and not found.document.suppressed:
+            message = found.document.message
+            content[found.row.uuid] = digest(message.key, message.headers, message.value)
+    return [replace(one, content=content.get(one.uuid)) for one in known]
 
 
 class _Judging:
@@ -124,11 +171,21 @@ class _Judging:
             if own is not identity and own.uuid.int not in self._asked:
                 self.unknown += (own, *itertools.islice(coming, self._ahead - 1))
                 break
-            if (copy := self._decided.copy_of(own)) is not None:
-                reason = "same UUID and digest" if copy.digest is not None else "same timestamp and CRC-32"
-                return Decision(message, own, duplicate_of=copy.uuid, reason=reason)
+            # What another archiver stored is compared with the message as it came, not with UUIDs of our making.
+            copy = self._decided.copy_of(own) if own is identity else self._decided.copy_under(own)
+            if copy is not None:
+                return Decision(message, own, duplicate_of=copy.uuid, reason=_why_same(own, copy))
             if self._decided.holder(own.uuid) is None:
                 break
         self._decided.expect(own)
         collided = identity.is_client_uuid and own is not identity
         return Decision(message, own, collided_with=identity.uuid if collided else None)
+
+
+def _why_same(identity: Identity, copy: Known | Identity) -> str:
+    if copy.digest is not None:
+        return "same UUID and digest"
+    assert isinstance(copy, Known)
+    if only_content_tells(identity, copy):
+        return "same timestamp, key, headers and value"
+    return "same timestamp and CRC-32"

@@ -110,10 +110,11 @@ def decode_content(data: bytes) -> Content:
     try:
         fields = bson.decode(data)
         metadata, notes = _part(fields, "metadata"), _part(fields, "annotations")
+        key, headers = _key_and_headers(metadata, notes)
         return Content(
-            _bytes(metadata["key"]),
+            key,
             _bytes(fields["message"]),
-            _headers(metadata["headers"]),
+            headers,
             uuid.UUID(_text(notes["con_text_uuid"])),
             _flag(notes["con_is_client_uuid"]),
             _digest(notes.get("digest", b"")),
@@ -277,16 +278,29 @@ def _described(notes: dict[str, Any]) -> Annotations:
 def _message(fields: dict[str, Any], own: uuid.UUID, is_client_uuid: bool) -> Message:
     metadata = _part(fields, "metadata")
     epoch = metadata.get("leader_epoch")
+    key, headers = _key_and_headers(metadata, fields["annotations"])
     return Message(
         topic=_storable(metadata["topic"]),
         partition=_whole(metadata.get("partition", -1), -1, 2**31 - 1),
         offset=_whole(metadata.get("offset", -1), -1),
         timestamp_ms=_whole(metadata["timestamp"]),
         timestamp_type=CLOCKS[_whole(metadata.get("timestamp_type", TimestampType.CREATE))],
-        key=_bytes(metadata["key"]),
+        key=key,
         value=_bytes(fields["message"]),
-        headers=_received(_headers(metadata["headers"]), own.bytes, is_client_uuid),
+        headers=_received(headers, own.bytes, is_client_uuid),
         leader_epoch=None if epoch is None else _whole(epoch, -1, 2**31 - 1),
+    )
+
+
+def _key_and_headers(
+    metadata: dict[str, Any], notes: dict[str, Any]
+) -> tuple[bytes | None, tuple[Header, ...]]:
+    """Of our own documents as we write them. archive-core has null for no headers; early on no key, or one as text."""
+    if "digest" in notes:
+        return _bytes(metadata["key"]), _headers(metadata["headers"])
+    key, headers = metadata.get("key"), metadata["headers"]
+    return (key.encode() if isinstance(key, str) else _bytes(key)), _headers(
+        [] if headers is None else headers
     )
 
 

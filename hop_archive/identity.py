@@ -119,7 +119,8 @@ def candidates(identity: Identity) -> Iterator[Identity]:
 class Known:
     """What the catalog knows of a message that it holds.
 
-    ``digest`` is None in rows that another archiver wrote (adopted rows).
+    ``digest`` is None in rows that another archiver wrote (adopted rows). ``content`` is the digest of what the document
+    of such a row holds, where that was read; None where it was not, or cannot be.
     """
 
     uuid: uuid.UUID
@@ -128,6 +129,7 @@ class Known:
     message_crc32: int
     is_client_uuid: bool
     digest: bytes | None
+    content: bytes | None = None
 
 
 def same_message(identity: Identity, known: Known | Identity) -> bool:
@@ -135,14 +137,27 @@ def same_message(identity: Identity, known: Known | Identity) -> bool:
 
     True for the same topic and the same digest; or, where the known row has no digest, when topic, timestamp
     and CRC-32 of the value agree, unless both have UUIDs of their publishers' that differ: publishers who
-    send the same payload twice in a millisecond under two UUIDs mean two messages.
+    send the same payload twice in a millisecond under two UUIDs mean two messages. Where the CRC-32 is that of nothing
+    and the UUIDs differ, it proves nothing: then the content of the known row's document has to be the same.
     """
     if known.topic != identity.topic:
         return False
     if known.digest is not None:
         return known.digest == identity.digest and known.uuid == identity.uuid
-    if known.uuid != identity.uuid and (
-        identity.message_crc32 == 0 or (known.is_client_uuid and identity.is_client_uuid)
-    ):
+    assert isinstance(known, Known)
+    if only_content_tells(identity, known):
+        return known.content == identity.digest
+    if known.uuid != identity.uuid and known.is_client_uuid and identity.is_client_uuid:
         return False
     return (known.timestamp_ms, known.message_crc32) == (identity.timestamp_ms, identity.message_crc32)
+
+
+def only_content_tells(identity: Identity, known: Known) -> bool:
+    """Whether all that the catalog knows leaves open if ``identity`` is a copy of a row that another archiver wrote."""
+    return (
+        known.digest is None
+        and known.message_crc32 == identity.message_crc32 == 0
+        and (known.topic, known.timestamp_ms) == (identity.topic, identity.timestamp_ms)
+        and known.uuid != identity.uuid
+        and not (known.is_client_uuid and identity.is_client_uuid)
+    )

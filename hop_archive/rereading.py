@@ -41,7 +41,7 @@ def source_documents(wanted: Verification, archive: Archive, sample: int | None 
     with archive.source.reader({}) as reader:
         for reading in read_slices(reader, slices, archive.limits, archive.monotonic):
             wanted.checked.counts["messages read again"] += len(reading.messages)
-            yield from _compared(wanted.catalog, reading)
+            yield from _compared(wanted, reading)
 
 
 def _slices(wanted: Verification, archive: Archive, sample: int | None) -> list[Slice]:
@@ -71,9 +71,10 @@ def _sampled(lineage: Lineage, held: OffsetSet, sample: int | None) -> list[Slic
     return lineage.slices(OffsetSet.of(part for some in chosen for part in some))
 
 
-def _compared(catalog: Catalog, reading: Reading) -> Iterator[Trouble]:
+def _compared(wanted: Verification, reading: Reading) -> Iterator[Trouble]:
     if not reading.messages:
         return
+    catalog = wanted.catalog
     rows = _rows(catalog, reading.slice)
     copies = {one.offset: one for one in catalog.duplicates_in(reading.slice, len(reading.slice))}
     for message in reading.messages:
@@ -81,17 +82,17 @@ def _compared(catalog: Catalog, reading: Reading) -> Iterator[Trouble]:
         row, copy = rows.get(message.offset), copies.get(message.offset)
         if row is None and copy is not None:
             row = catalog.find(copy.uuid)
-        detail = _absent(catalog, message, copy) if row is None else _difference(identity, row)
+        detail = _absent(wanted, message, copy) if row is None else _difference(identity, row)
         if detail is not None:
             kind = Kind.ROW_DIFFERS if row is not None or copy is not None else Kind.NOT_ARCHIVED
             where = reading.slice.within(message.offset, message.offset + 1)
             yield Trouble(kind, where.topic, detail, identity.uuid, slice=where)
 
 
-def _absent(catalog: Catalog, message: Message, copy: Duplicate | None) -> str:
+def _absent(wanted: Verification, message: Message, copy: Duplicate | None) -> str:
     if copy is not None:
         return f"it is recorded as a copy of {copy.uuid}, which has no row"
-    (decision,) = decide([message], catalog)
+    (decision,) = decide([message], wanted.catalog, wanted.store)
     if decision.duplicate_of is not None:
         return f"Kafka delivers a copy of {decision.duplicate_of} there, and it is not recorded as one"
     return "Kafka delivers a message, and the ledger says that nothing is there"

@@ -278,7 +278,9 @@ def _missing_of(means: Means, reading: Reading) -> Batch:
     if not messages:
         return Batch(reading.slice)
     archive = _archive(means)
-    hidden = means.catalog.suppressed([one.identity.uuid for one in decide(messages, means.catalog)])
+    hidden = means.catalog.suppressed(
+        [one.identity.uuid for one in decide(messages, means.catalog, means.store)]
+    )
     if hidden:
         raise NotMendedError(
             "a message of it was suppressed, and Kafka still holds its content: suppress it again"
@@ -437,7 +439,7 @@ def _copy_in_kafka(means: Means, where: Slice) -> Duplicate | None:
     if not held:
         raise GoneError
     for reading in means.upstream.readings(where.lineage.slices(held)):
-        for decision in decide(reading.messages, means.catalog):
+        for decision in decide(reading.messages, means.catalog, means.store):
             if decision.duplicate_of is not None:
                 return duplicate_of(decision)
     return None

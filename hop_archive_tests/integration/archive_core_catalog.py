@@ -1,10 +1,20 @@
-"""A catalog as the archive-core package leaves it after all of its migrations, with rows; and questions of the
-kind that its readers ask. Names and types are its own, for readers depend on them; the statements are ours."""
+"""A catalog as the archive-core package leaves it after all of its migrations, with rows; questions of the kind that
+its readers ask; and its objects. Names and types are its own, for readers depend on them; the statements are ours."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, LiteralString
 
+import bson
+from bson.int64 import Int64
+
+from hop_archive.annotations import Annotations
+from hop_archive.catalog.protocol import Row
+from hop_archive.document import crc32, object_key
+from hop_archive.identity import client_uuid
+from hop_archive.message import Message
+from hop_archive.store.protocol import NewObject
 from hop_archive_tests.contract.catalog_helpers import connect
 
 SCHEMA: tuple[LiteralString, ...] = (
@@ -129,3 +139,53 @@ def answers(url: str) -> dict[str, list[Any]]:
         return {
             what: connection.execute(question.encode()).fetchall() for what, question in QUESTIONS.items()
         }
+
+
+def stored_by_archive_core(message: Message, bucket: str, *, early: bool = False) -> tuple[Row, NewObject]:
+    """The row and the object that archive-core makes of a message: under a UUID by chance, if its publisher gave none.
+
+    ``early``: as its first versions did, without the key where there is none, else with the key as text.
+    """
+    given = client_uuid(message.headers)
+    own = given or uuid.uuid4()
+    metadata: dict[str, Any] = {
+        "timestamp": Int64(message.timestamp_ms),
+        "headers": [list(header) for header in message.headers] or None,
+        "key": message.key,
+        "topic": message.topic,
+    }
+    if early:
+        metadata |= {"key": message.key.decode()} if message.key is not None else {}
+        metadata = {name: value for name, value in metadata.items() if name != "key" or value is not None}
+    annotations = {
+        "con_text_uuid": str(own),
+        "con_is_client_uuid": given is not None,
+        "con_message_crc32": crc32(message.value),
+        "public": True,
+        "direct_upload": False,
+        "media_type": "application/x-empty",
+        "title": "",
+        "sender": "",
+        "file_name": "",
+    }
+    body = bson.encode({"message": message.value, "metadata": metadata, "annotations": annotations})
+    key = object_key(message.topic, message.timestamp_ms, own)
+    row = Row(
+        topic=message.topic,
+        generation=None,
+        partition=None,
+        offset=None,
+        timestamp_ms=message.timestamp_ms,
+        timestamp_type=None,
+        uuid=own,
+        is_client_uuid=given is not None,
+        digest=None,
+        object_key=key,
+        bucket=bucket,
+        position=None,
+        size_bytes=len(body),
+        crc32=crc32(body),
+        message_crc32=crc32(message.value),
+        annotations=Annotations(media_type="application/x-empty"),
+    )
+    return row, NewObject(key, body)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch, Row
-from hop_archive.deciding import Decided, Decision, decide
-from hop_archive.document import crc32
-from hop_archive.faults import Faults
+from hop_archive.deciding import Decided, Decision
+from hop_archive.deciding import decide as decide_with_store
+from hop_archive.document import Document, crc32, encode
+from hop_archive.errors import UnavailableError
+from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.identity import Identity, candidates, identify
 from hop_archive.message import Header, Message, TimestampType
 from hop_archive.slices import Slice
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import NewObject
 
 U = uuid.UUID("00112233-4455-4677-8899-aabbccddeeff")
 V = uuid.UUID("ffeeddcc-bbaa-4988-8766-554433221100")
@@ -27,6 +31,13 @@ W = uuid.UUID(int=7)
 def sent(value: bytes | None = b"v", own: uuid.UUID | None = None, topic: str = "gcn") -> Message:
     headers: tuple[Header, ...] = (("_id", own.bytes),) if own else ()
     return Message(topic, 0, 0, 1_000, TimestampType.CREATE, None, value, headers)
+
+
+def decide(
+    messages: Sequence[Message], catalog: MockCatalog, expected: Iterable[Identity] = ()
+) -> list[Decision]:
+    """What is decided where the store has nothing that would tell more than the catalog."""
+    return decide_with_store(messages, catalog, MockStore(), expected)
 
 
 def row(message: Message, own: uuid.UUID, *, is_client: bool, digest: bytes | None) -> Row:
@@ -227,6 +238,31 @@ def test_a_payload_sent_twice_in_a_millisecond_under_two_uuids_is_two_messages()
     assert verdicts([found]) == [(V, None, None)]
 
 
+def test_nor_is_it_one_where_the_second_uuid_is_in_use_by_other_content() -> None:
+    catalog = adopting(adopted(sent(), U, is_client=True))
+    keep(catalog, decide([sent(b"other", V)], catalog))
+    (found,) = decide([sent(own=V)], catalog)
+    assert verdicts([found]) == [(derived(sent(own=V)), None, V)]
+
+
+def test_while_the_store_does_not_answer_nothing_is_decided_on_what_it_would_tell() -> None:
+    catalog = adopting(adopted(sent(b""), W, is_client=False))
+    down = Faults((Fault(1, When.BEFORE, fail),)).wrap(MockStore(), "store")
+    with pytest.raises(UnavailableError):
+        decide_with_store([sent(b"")], catalog, down)
+    assert decide_with_store([sent(b"x")], catalog, down)[0].duplicate_of is None
+
+
+def test_a_message_without_content_is_no_copy_of_one_whose_content_was_suppressed() -> None:
+    store = MockStore()
+    message = sent(None)
+    tombstone = encode(Document(message, W, False, b"", 0, suppressed="by law"))
+    store.create([NewObject("key", tombstone)])
+    row = adopted(message, W, is_client=False)._replace(size_bytes=len(tombstone), crc32=crc32(tombstone))
+    (found,) = decide_with_store([message], adopting(row), store)
+    assert found.duplicate_of is None
+
+
 @pytest.mark.parametrize("uuids", list(itertools.permutations([U, V, W])))
 def test_which_adopted_row_a_message_copies_does_not_hang_on_the_order_of_rows(
     uuids: tuple[uuid.UUID, ...],
@@ -349,7 +385,7 @@ def one_by_one(
         for own in candidates(identity):
             if own is not identity:
                 decided.learn(catalog.known([own]))
-            copy = decided.copy_of(own)
+            copy = decided.copy_of(own) if own is identity else decided.copy_under(own)
             if copy is not None or decided.holder(own.uuid) is None:
                 break
         if copy is not None:

@@ -303,6 +303,35 @@ def test_documents_of_other_archivers_are_read_with_what_they_lack_left_open() -
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "key", "headers"),
+    [
+        ({"key": None, "headers": None}, None, ()),
+        ({"headers": []}, None, ()),
+        ({"key": "kä", "headers": [["a", None]]}, "kä".encode(), (("a", None),)),
+    ],
+)
+def test_what_archive_core_leaves_out_or_wrote_as_text_is_read(
+    written: dict[str, object], key: bytes | None, headers: tuple[Header, ...]
+) -> None:
+    metadata = {"timestamp": 5, "topic": "gcn", **written}
+    notes = {"con_text_uuid": str(OWN), "con_is_client_uuid": False, "con_message_crc32": 0}
+    body = bson.encode({"message": b"", "metadata": metadata, "annotations": notes})
+    message, content = decode(body).message, decode_content(body)
+    assert (message.key, message.headers) == (content.key, content.received_headers) == (key, headers)
+
+
+@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+@pytest.mark.parametrize("written", [{"key": "text"}, {"headers": None}])
+def test_in_documents_of_our_own_nothing_of_that_is_taken_for_content(
+    decoder: Callable[[bytes], object], written: dict[str, object]
+) -> None:
+    found = fields(archived(FULL))
+    found["metadata"] |= written
+    with pytest.raises(CorruptError):
+        decoder(bson.encode(found))
+
+
 def test_annotations_that_a_later_version_adds_are_passed_over() -> None:
     found = fields(archived(FULL))
     found["annotations"]["brightness"] = 3

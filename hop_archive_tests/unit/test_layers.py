@@ -24,7 +24,6 @@ PURE = {
         "annotations",
         "checking",
         "conditions",
-        "deciding",
         "document",
         "errors",
         "faults",
