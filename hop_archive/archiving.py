@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias, cast
 
 from hop_archive.annotations import annotate
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Collision, Duplicate, Outcome, Row
+from hop_archive.catalog.protocol import Batch, Collision, Duplicate, Generation, Outcome, Row
 from hop_archive.collecting import calm_collector
 from hop_archive.deciding import Decision, decide
 from hop_archive.document import Document, alternative_key, crc32, encode, object_key, segment_key
 from hop_archive.errors import CorruptError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity
 from hop_archive.reading import Reading, grouped, read_slices
-from hop_archive.slices import Slice
+from hop_archive.slices import Lineage, Slice
 from hop_archive.store.protocol import Created, NewObject
 from hop_archive.surveying import OVERTAKEN
 
@@ -107,8 +107,9 @@ def archive_slices(archive: Archive, slices: Sequence[Slice], overlap: int = OVE
     """
     if not slices:
         return
+    epochs = proven_epochs(archive, {s.topic for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
-        readings = read_slices(reader, slices, archive.limits, archive.monotonic)
+        readings = read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs)
         yield from store_groups(archive, grouped(readings, archive.limits), overlap)
 
 
@@ -122,9 +123,10 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     """
     batches: list[Batch] = []
     expected: list[Identity] = []
+    epochs = proven_epochs(archive, {s.topic for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
-        readings = read_slices(reader, slices, archive.limits, archive.monotonic)
-        for group in grouped(readings, archive.limits):
+        readings = read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs)
+        for group in grouped((r for r in readings if not r.is_beyond_proof), archive.limits):
             stored = write_objects(archive, prepare(archive, group, expected))
             batches += (prepared.batch for prepared in stored)
             expected += (identity for prepared in stored for identity in prepared.identities)
@@ -141,7 +143,7 @@ def commit_batches(archive: Archive, batches: Sequence[Batch]) -> list[Done]:
         UnavailableError: The catalog does not answer. Running it again is harmless.
     """
     dones: list[Done] = []
-    changed = changed_generations(archive, [batch.slice for batch in batches])
+    changed = changed_generations(archive, {batch.slice: batch.proven_epoch for batch in batches})
     for batch in batches:
         if batch.slice in changed:
             return [*dones, _left(batch.slice, changed[batch.slice])]
@@ -161,14 +163,14 @@ def store_groups(
 
     An empty group is passed over. Raises what ``archive_slices`` raises.
     """
-    if not overlap:
-        for group in groups:
-            yield from write_group(archive, prepare(archive, group))
-        return
     with _Writer(archive) as writer:
         for group in groups:
-            if group:
-                writer.submit(group)
+            proven = [reading for reading in group if not reading.is_beyond_proof]
+            if proven and overlap:
+                writer.submit(proven)
+            elif proven:
+                yield from write_group(archive, prepare(archive, proven))
+            yield from (_left(r.slice, _another_leader(r.slice)) for r in group if r.is_beyond_proof)
             yield from writer.finished(overlap)
         yield from writer.finished(0)
 
@@ -193,7 +195,7 @@ def write_group(archive: Archive, group: Sequence[Prepared]) -> list[Done]:
 
 def commit_group(archive: Archive, stored: Sequence[Prepared]) -> list[Done]:
     """Commit batches whose objects are durable; the second half of ``write_group``."""
-    changed = changed_generations(archive, [p.reading.slice for p in stored])
+    changed = changed_generations(archive, {p.reading.slice: p.reading.proven_epoch for p in stored})
     if changed:
         kept = [p.reading for p in stored if p.reading.slice not in changed]
         return [_left(s, note) for s, note in changed.items()] + [_settle(archive, r) for r in kept]
@@ -231,24 +233,44 @@ def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]
     )
 
 
-def changed_generations(archive: Archive, slices: Sequence[Slice]) -> dict[Slice, str]:
+def proven_epochs(archive: Archive, topics: Collection[str]) -> dict[Lineage, int | None]:
+    """Under which leader epoch each log was proven to be the one that is covered; None where it tells none."""
+    return {lineage: marks.leader_epoch for lineage, marks in archive.catalog.observed(topics).items()}
+
+
+def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> dict[Slice, str]:
     """The slices whose topic is not the generation any more that they were planned for, with what happened.
 
     Asked after reading and before committing: topic ids never come back, so a topic that has its
-    generation's id now had it while it was read.
+    generation's id now had it while it was read. Its log may have lost its end meanwhile: whoever planned since has proven
+    it under another leader epoch, or begun another generation.
+
+    Args:
+        archive: The source and the catalog.
+        read: Slices, with the leader epoch under which the log had been proven when they were read.
     """
-    topics = sorted({s.topic for s in slices})
+    topics = sorted({s.topic for s in read})
     now = archive.source.topics(topics)
-    ids = {
-        (g.topic, g.number): g.topic_id
-        for found in archive.catalog.generations(topics).values()
-        for g in found
-    }
-    return {
-        s: f"{s}: the topic was deleted or made anew while it was being read"
-        for s in slices
-        if s.topic not in now or now[s.topic].topic_id != ids.get((s.topic, s.generation))
-    }
+    found = archive.catalog.generations(topics)
+    epochs = proven_epochs(archive, topics)
+    changed = {}
+    for s, epoch in read.items():
+        planned = next((g for g in found.get(s.topic, ()) if g.number == s.generation), None)
+        if planned is None or s.topic not in now or now[s.topic].topic_id != planned.topic_id:
+            changed[s] = f"{s}: the topic was deleted or made anew while it was being read"
+        elif any(g.number > s.generation and _same_topic(g, planned) for g in found[s.topic]):
+            changed[s] = f"{s}: the log lost its end while it was being read"
+        elif epoch is not None and epochs.get(s.lineage) != epoch:
+            changed[s] = _another_leader(s)
+    return changed
+
+
+def _same_topic(one: Generation, other: Generation) -> bool:
+    return (one.cluster_id, one.topic_id) == (other.cluster_id, other.topic_id)
+
+
+def _another_leader(s: Slice) -> str:
+    return f"{s}: the partition has another leader now; the next plan proves first that its log is still the same"
 
 
 def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Done:
@@ -305,7 +327,7 @@ def _settle(archive: Archive, reading: Reading) -> Done:
     """Decide, write and commit one reading by itself, when what went before it is settled."""
     for attempt in itertools.count(1):
         stored = write_objects(archive, prepare(archive, [reading]))
-        if changed := changed_generations(archive, [reading.slice]):
+        if changed := changed_generations(archive, {reading.slice: reading.proven_epoch}):
             return _left(reading.slice, changed[reading.slice])
         try:
             return replace(commit(archive, stored[0].batch, reading), disputed=True)
@@ -393,7 +415,11 @@ Placed: TypeAlias = tuple[str, int | None]
 def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision]) -> Prepared:
     if reading.skipped:
         batch = Batch(
-            reading.slice, Outcome.SKIPPED, f"{UNREADABLE}: {reading.skipped}", run_id=archive.run_id
+            reading.slice,
+            Outcome.SKIPPED,
+            f"{UNREADABLE}: {reading.skipped}",
+            run_id=archive.run_id,
+            proven_epoch=reading.proven_epoch,
         )
         return Prepared(reading, batch, (), ())
     new = [d for d in decisions if d.duplicate_of is None]
@@ -410,6 +436,7 @@ def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision])
         duplicates=[duplicate_of(d) for d in decisions if d.duplicate_of is not None],
         collisions=[_collision(d) for d in new if d.collided_with is not None],
         run_id=archive.run_id,
+        proven_epoch=reading.proven_epoch,
     )
     return Prepared(reading, batch, tuple(objects), tuple(d.identity for d in new))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeAlias
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import OVERLAP, Done, archive_slices, store_groups
+from hop_archive.archiving import OVERLAP, Done, archive_slices, proven_epochs, store_groups
 from hop_archive.collecting import calm_collector
 from hop_archive.errors import ConfigurationError, ConflictError, UnavailableError
 from hop_archive.planning import Knowledge, work
@@ -159,8 +159,9 @@ def _follow_tails(
     def over() -> bool:
         return stop() or disputed or archive.monotonic() >= end
 
+    epochs = proven_epochs(archive, {lineage.topic for lineage in starts})
     with calm_collector(), archive.source.reader({}) as reader:
-        for group in follow(reader, dict(starts), archive.limits, archive.monotonic, over):
+        for group in follow(reader, dict(starts), archive.limits, archive.monotonic, over, epochs=epochs):
             dones = list(store_groups(archive, [group], overlap=0))
             disputed = any(done.disputed for done in dones)
             yield dones

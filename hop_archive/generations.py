@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hop_archive.catalog.protocol import Generation
 from hop_archive.planning import Watermarks
-from hop_archive.slices import EMPTY, Lineage, OffsetSet
+from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.source.protocol import TopicInfo
 
 
@@ -38,11 +38,13 @@ class Recognition:
         topic: Kafka topic name.
         number: The generation's number.
         reason: Why it is a new one; '' where the catalog has it already.
+        truncated: What the generation before held, and the log of the same topic no longer does: it lost its end.
     """
 
     topic: str
     number: int
     reason: str = ""
+    truncated: tuple[Slice, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -67,9 +69,31 @@ def recognise(
     same = [g for g in generations if _same_life(seen, g)]
     if not same:
         return Recognition(topic, following, _why_new(seen, generations))
-    if setback := _setback(seen, same[-1].number, coverage):
-        return Recognition(topic, following, setback)
+    if shorter := _setback(seen, same[-1].number, coverage):
+        told = seen.info.topic_id is not None  # without ids it may as well be another topic of that name
+        return Recognition(topic, following, _why_shorter(shorter[0]), tuple(shorter) if told else ())
     return Recognition(topic, same[-1].number)
+
+
+def truncated_logs(
+    recognised: Mapping[str, Recognition], other: Mapping[Lineage, tuple[Slice, str]]
+) -> dict[str, Recognition]:
+    """The new generations of topics whose logs lost their end and grew past it again.
+
+    Args:
+        recognised: The generation of each topic, by watermarks.
+        other: The offsets from the first that is known to differ, and how it differs, of each such partition.
+    """
+    found: dict[str, Recognition] = {}
+    for lineage, (slice_, how) in sorted(other.items()):
+        before = found.get(lineage.topic)
+        found[lineage.topic] = Recognition(
+            lineage.topic,
+            recognised[lineage.topic].number + 1,
+            before.reason if before else f"log truncated: partition {lineage.partition}: {how}",
+            (*(before.truncated if before else ()), slice_),
+        )
+    return found
 
 
 def _same_life(seen: Sighting, generation: Generation) -> bool:
@@ -89,13 +113,19 @@ def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
     return f"made anew: topic id {seen.info.topic_id}, was {last.topic_id}"
 
 
-def _setback(seen: Sighting, number: int, coverage: Mapping[Lineage, OffsetSet]) -> str:
-    """Why the log cannot be the one that was archived: it ends before what was read of it; '' if it can."""
-    for partition, marks in sorted(seen.watermarks.items()):
-        covered = coverage.get(Lineage(seen.info.name, number, partition), EMPTY)
-        if marks.high < covered.stop:
-            return (
-                f"watermarks went backwards: partition {partition} ends at offset {marks.high}, "
-                f"but offsets up to {covered.stop} were dealt with"
-            )
-    return ""
+def _setback(seen: Sighting, number: int, coverage: Mapping[Lineage, OffsetSet]) -> list[Slice]:
+    """What was dealt with beyond the log's end: it cannot be the one that was archived."""
+    return [
+        Slice(*lineage, marks.high, covered.stop)
+        for partition, marks in sorted(seen.watermarks.items())
+        for lineage in [Lineage(seen.info.name, number, partition)]
+        for covered in [coverage.get(lineage, EMPTY)]
+        if marks.high < covered.stop
+    ]
+
+
+def _why_shorter(gone: Slice) -> str:
+    return (
+        f"watermarks went backwards: partition {gone.partition} ends at offset {gone.start}, "
+        f"but offsets up to {gone.stop} were dealt with"
+    )

@@ -7,8 +7,9 @@ messages and compaction leave offsets for which nothing comes. What is held whil
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from hop_archive.errors import (
     DataError,
@@ -43,12 +44,20 @@ class Reading:
         messages: Those delivered, in order.
         skipped: Why the one message in it cannot be archived; '' where all can.
         size_bytes: What its messages weigh.
+        proven_epoch: Under which leader epoch the log had been proven when reading began; None where it tells none.
     """
 
     slice: Slice
     messages: tuple[Message, ...]
     skipped: str = ""
     size_bytes: int = 0
+    proven_epoch: int | None = None
+
+    @property
+    def is_beyond_proof(self) -> bool:
+        """Whether it holds a message of a later leader than the log was proven under: epochs only grow in a log."""
+        last = self.messages[-1].leader_epoch if self.messages else None
+        return last is not None and self.proven_epoch is not None and last > self.proven_epoch
 
 
 @dataclass(slots=True)
@@ -58,6 +67,7 @@ class _Fill:
     lineage: Lineage
     start: int
     stop: int | None
+    proven_epoch: int | None = None
     messages: list[Message] = field(default_factory=list)
     held_bytes: int = 0
     since: float | None = None
@@ -76,7 +86,10 @@ class _Fill:
     def cut(self, stop: int) -> Reading:
         """The reading up to ``stop``; filling goes on from there."""
         reading = Reading(
-            Slice(*self.lineage, self.start, stop), tuple(self.messages), size_bytes=self.held_bytes
+            Slice(*self.lineage, self.start, stop),
+            tuple(self.messages),
+            size_bytes=self.held_bytes,
+            proven_epoch=self.proven_epoch,
         )
         self.start, self.messages, self.held_bytes, self.since = stop, [], 0, None
         return reading
@@ -85,8 +98,15 @@ class _Fill:
 class _Fills:
     """The readings in the making of all partitions that one reader reads."""
 
-    def __init__(self, reader: Reader, limits: Limits, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        limits: Limits,
+        monotonic: Callable[[], float],
+        epochs: Mapping[Lineage, int | None],
+    ) -> None:
         self._reader = reader
+        self._epochs = epochs
         self._limits = limits
         self._monotonic = monotonic
         self._wanted = min(_FIRST_POLLED, limits.poll_messages)
@@ -94,7 +114,8 @@ class _Fills:
         self.fills: dict[TopicPartition, _Fill] = {}
 
     def open(self, lineage: Lineage, start: int, stop: int | None) -> None:
-        self.fills[TopicPartition(lineage.topic, lineage.partition)] = _Fill(lineage, start, stop)
+        at = TopicPartition(lineage.topic, lineage.partition)
+        self.fills[at] = _Fill(lineage, start, stop, self._epochs.get(lineage))
 
     def close(self, partition: TopicPartition) -> _Fill:
         self._reader.release([partition])
@@ -147,6 +168,7 @@ def read_slices(
     limits: Limits,
     monotonic: Callable[[], float],
     stall_s: float = STALL_S,
+    epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
 ) -> Iterator[Reading]:
     """Read slices to their end, many partitions at a time, each slice cut into readings within the limits.
 
@@ -160,6 +182,7 @@ def read_slices(
         limits: Of one reading, and of all in the making together.
         monotonic: Clock in seconds.
         stall_s: When to give up.
+        epochs: Under which leader epoch each log was proven.
 
     Raises:
         UnavailableError: The source does not answer, or nothing moved for ``stall_s``.
@@ -168,7 +191,7 @@ def read_slices(
     queues: dict[TopicPartition, deque[Slice]] = {}
     for wanted in slices:
         queues.setdefault(wanted.topic_partition, deque()).append(wanted)
-    fills = _Fills(reader, limits, monotonic)
+    fills = _Fills(reader, limits, monotonic, epochs)
     reader.add({at: queue[0].start for at, queue in queues.items()})
     for queue in queues.values():
         _open(fills, queue.popleft())
@@ -196,6 +219,7 @@ def follow(
     monotonic: Callable[[], float],
     stop: Callable[[], bool],
     linger_s: float = LINGER_S,
+    epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
 ) -> Iterator[list[Reading]]:
     """Read partitions from their starts on for as long as wanted, in readings of about ``linger_s``.
 
@@ -204,7 +228,7 @@ def follow(
     Ends, after handing over what was read, when ``stop`` says so, and when offsets are gone or a topic was
     deleted: survey again to find what has become of it.
     """
-    fills = _Fills(reader, limits, monotonic)
+    fills = _Fills(reader, limits, monotonic, epochs)
     reader.add({TopicPartition(at.topic, at.partition): start for at, start in starts.items()})
     for lineage, start in starts.items():
         fills.open(lineage, start, None)

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Generation, Outcome
 from hop_archive.errors import GenerationChangedError, SliceTakenError
-from hop_archive.generations import Recognition, Sighting, recognise
+from hop_archive.findings import Kind, Trouble
+from hop_archive.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.message import TopicPartition
 from hop_archive.planning import Knowledge, Plan, Watermarks, plan, work
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.source.protocol import TopicInfo
+from hop_archive.truncation import begins_as_archived, prove_tails
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ OVERTAKEN = "retention removed these before they were archived"
 BEFORE_FIRST_SIGHT = "already gone when the archive first saw this topic"
 OUTLIVED = "the topic was deleted or made anew before these were archived"
 REBUILT = "from before the catalog was rebuilt: what is in the store of them stands in an earlier generation"
+HELD_BEFORE = "the generation before has these: they stand below what the log lost"
 ADOPTED = "before the ledger began: rows adopted from another archiver carry no offsets"
 
 
@@ -40,6 +43,7 @@ class Survey:
         coverage: All coverage of these topics, earlier generations included.
         generations: What the catalog has of these topics.
         cluster_id: The cluster they are on.
+        proven: Under which leader epoch each log was proven to be the one that is covered.
     """
 
     infos: Mapping[str, TopicInfo]
@@ -48,6 +52,27 @@ class Survey:
     coverage: Mapping[Lineage, OffsetSet]
     generations: Mapping[str, tuple[Generation, ...]]
     cluster_id: str
+    proven: Mapping[Lineage, int | None]
+
+    def unproven(self) -> dict[Lineage, Knowledge]:
+        """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
+        return {
+            lineage: known
+            for lineage, known in self.knowledge.items()
+            if known.coverage and self._is_moved(lineage, known)
+        }
+
+    def to_note(self) -> dict[Lineage, int | None]:
+        """The leader epochs of partitions without coverage, of which there is nothing to prove."""
+        return {
+            lineage: known.watermarks.leader_epoch
+            for lineage, known in self.knowledge.items()
+            if not known.coverage and self._is_moved(lineage, known)
+        }
+
+    def _is_moved(self, lineage: Lineage, known: Knowledge) -> bool:
+        told = known.watermarks.leader_epoch
+        return told is not None and told != self.proven.get(lineage)
 
     def progress(self) -> dict[TopicPartition, int]:
         """The offset up to which each partition is dealt with, without a gap: what a consumer would commit."""
@@ -80,6 +105,7 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     # make the log look shorter than what was read of it.
     generations = archive.catalog.generations(list(infos))
     coverage = archive.catalog.coverage(list(infos))
+    observed = archive.catalog.observed(list(infos))
     cluster_id = archive.source.cluster_id()
     marks = archive.source.watermarks(_partitions(infos))
     recognitions = {
@@ -92,7 +118,8 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         for lineage in [Lineage(partition.topic, recognitions[partition.topic].number, partition.partition)]
     }
     known = {name: tuple(found) for name, found in generations.items()}
-    return Survey(infos, recognitions, knowledge, coverage, known, cluster_id)
+    proven = {lineage: marks.leader_epoch for lineage, marks in observed.items()}
+    return Survey(infos, recognitions, knowledge, coverage, known, cluster_id, proven)
 
 
 def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
@@ -104,10 +131,12 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         UnavailableError: The source or the catalog does not answer.
     """
     seen = survey(archive, topics)
+    # Where a log may have lost its end, what it holds may be of another generation than is known yet.
+    unproven = seen.unproven()
     known = {
         lineage: one.watermarks
         for lineage, one in seen.knowledge.items()
-        if not seen.recognitions[lineage.topic].is_new
+        if not seen.recognitions[lineage.topic].is_new and lineage not in unproven
     }
     archive.catalog.observe(known)
     return seen
@@ -129,7 +158,9 @@ class Work:
 def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     """Settle what a plan rests on, then plan: the slices to archive now.
 
-    New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
+    Where a partition has another leader than before, the end of what is covered is read again and compared: a log that
+    lost its end, and may have grown past it again, becomes a new generation, and a finding says so. What cannot be
+    compared yet is left out. New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
     watermarks are remembered; group offsets are committed to the source, for those who monitor from outside.
     Running it again records nothing twice.
 
@@ -137,9 +168,11 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
         UnavailableError: The source or the catalog does not answer.
         GenerationChangedError: A topic changed while it was looked at; plan again.
     """
-    seen = survey(archive, topics)
+    seen = _proven(archive, survey(archive, topics))
     _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
+    if new := seen.to_note():
+        archive.catalog.note_proven(new)
     archive.source.note_progress(seen.progress())
     planned = plan(seen.knowledge, archive.limits)
     return Work(replace(planned, lost=_settle_gone(archive, seen, planned.lost)), seen)
@@ -165,10 +198,63 @@ def _of(topic: str, marks: Mapping[TopicPartition, Watermarks]) -> dict[int, Wat
     return {at.partition: found for at, found in marks.items() if at.topic == topic}
 
 
+def _proven(archive: Archive, seen: Survey) -> Survey:
+    """The survey with every log proven to be the one that is covered, or recognised as another, or left out."""
+    doubtful = seen.unproven()
+    if not doubtful:
+        return seen
+    proof = prove_tails(archive, doubtful)
+    overtaken = _note_proven(archive, {at: doubtful[at] for at in proof.same})
+    left = overtaken | (doubtful.keys() - proof.same - proof.other.keys())
+    recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
+    knowledge = {}
+    for lineage, known in seen.knowledge.items():
+        number = recognitions[lineage.topic].number
+        if number != lineage.generation:
+            knowledge[lineage._replace(generation=number)] = Knowledge(known.watermarks)
+        elif lineage not in left:
+            knowledge[lineage] = known
+    proven = {**seen.proven, **{at: doubtful[at].watermarks.leader_epoch for at in proof.same}}
+    return replace(seen, recognitions=recognitions, knowledge=knowledge, proven=proven)
+
+
+def _note_proven(archive: Archive, same: Mapping[Lineage, Knowledge]) -> set[Lineage]:
+    """Remember what was proven; those of which it is not true any more.
+
+    A run that had read before a log lost its end may have committed while this one compared. From when the new epoch is
+    remembered, such a run is refused.
+    """
+    if not same:
+        return set()
+    archive.catalog.note_proven({at: known.watermarks.leader_epoch for at, known in same.items()})
+    now = archive.catalog.coverage(list({at.topic for at in same}))
+    overtaken = {at for at, known in same.items() if now.get(at, EMPTY) != known.coverage}
+    if overtaken:
+        archive.catalog.note_proven(dict.fromkeys(overtaken))
+    return overtaken
+
+
+def _note_truncated(archive: Archive, recognition: Recognition) -> None:
+    """Tell of a log that lost its end: before its new generation begins, so that none begins without a word."""
+    troubles = [
+        Trouble(
+            Kind.LOG_TRUNCATED,
+            gone.topic,
+            f"{recognition.reason}; what was archived of it stays, what Kafka holds now is generation "
+            f"{recognition.number}",
+            slice=gone,
+        )
+        for gone in recognition.truncated
+    ]
+    if troubles:
+        archive.catalog.note_findings(troubles, archive.now())
+
+
 def _begin_generations(archive: Archive, seen: Survey) -> None:
     for name, recognition in seen.recognitions.items():
         if not recognition.is_new:
             continue
+        _note_truncated(archive, recognition)
         wanted = (seen.cluster_id, seen.infos[name].topic_id)
         begun = archive.catalog.begin_generation(name, recognition.number, *wanted, recognition.reason)
         if (begun.cluster_id, begun.topic_id) != wanted:
@@ -183,7 +269,7 @@ def _begin_generations(archive: Archive, seen: Survey) -> None:
 
 def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:
     """Record what is gone, with why; the slices that this call recorded."""
-    gone = [*((s, _why_gone(archive, seen, s)) for s in lost), *_outlived(archive, seen)]
+    gone = [reasoned for s in lost for reasoned in _reasoned(archive, seen, s)] + _outlived(archive, seen)
     if not gone or not _unchanged(archive, seen, {s.topic for s, _ in gone}):
         return ()
     return tuple(s for s, reason in gone if _record_gone(archive, s, reason))
@@ -193,6 +279,25 @@ def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> bool:
     """Whether topics are still those that were seen: watermarks read later may be another generation's."""
     now = archive.source.topics(topics)
     return all(name in now and now[name].topic_id == seen.infos[name].topic_id for name in topics)
+
+
+def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, str]]:
+    """What is gone, with why; apart what the generation before has, where the log still begins as that one did."""
+    before = Lineage(gone.topic, gone.generation - 1, gone.partition)
+    held = gone.offsets & seen.coverage.get(before, EMPTY)
+    same = (seen.cluster_id, seen.infos[gone.topic].topic_id)
+    is_cut = any(
+        g.number == before.generation and g.topic_id is not None and (g.cluster_id, g.topic_id) == same
+        for g in seen.generations.get(gone.topic, ())
+    )
+    if (
+        not (held and is_cut)
+        or gone.lineage in seen.coverage
+        or not begins_as_archived(archive, before, gone.stop)
+    ):
+        return [(gone, _why_gone(archive, seen, gone))]
+    rest = gone.lineage.slices(gone.offsets - held)
+    return [*((s, HELD_BEFORE) for s in gone.lineage.slices(held)), *((s, OVERTAKEN) for s in rest)]
 
 
 def _why_gone(archive: Archive, seen: Survey, gone: Slice) -> str:
@@ -234,7 +339,7 @@ def _outlived(archive: Archive, seen: Survey) -> list[tuple[Slice, str]]:
 
 def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:
     """Record that ``gone`` cannot be archived any more; False where another run has dealt with it."""
-    outcome = Outcome.SKIPPED if reason in (ADOPTED, REBUILT) else Outcome.LOST
+    outcome = Outcome.SKIPPED if reason in (ADOPTED, REBUILT, HELD_BEFORE) else Outcome.LOST
     try:
         archive.catalog.commit(Batch(gone, outcome, reason, run_id=archive.run_id))
     except SliceTakenError:

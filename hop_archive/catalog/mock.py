@@ -31,6 +31,7 @@ from hop_archive.catalog.protocol import (
     Outcome,
     Recorded,
     Row,
+    Standing,
     TopicSummary,
 )
 from hop_archive.conditions import TABLES, CatalogCondition
@@ -101,12 +102,38 @@ class MockCatalog(
     def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
         """Remember the watermarks last seen."""
         with self._state.change() as tables:
-            tables.observed.update(watermarks)
+            for lineage, marks in watermarks.items():
+                before = tables.observed.get(lineage)
+                tables.observed[lineage] = replace(
+                    marks, leader_epoch=before.leader_epoch if before else None
+                )
 
     def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
         """The watermarks last remembered, of every generation of ``topics``."""
         with self._state.read() as tables:
             return {lineage: marks for lineage, marks in tables.observed.items() if lineage.topic in topics}
+
+    def note_proven(self, epochs: Mapping[Lineage, int | None]) -> None:
+        """Remember under which leader epoch each log was proven to be the one that is covered."""
+        with self._state.change() as tables:
+            for lineage, epoch in epochs.items():
+                if lineage in tables.observed:
+                    tables.observed[lineage] = replace(tables.observed[lineage], leader_epoch=epoch)
+
+    def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
+        """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset."""
+        with self._state.read() as tables:
+            standing: dict[Lineage, list[Standing]] = {lineage: [] for lineage in lineages}
+            for row in tables.rows.values():
+                if row.generation is None or row.partition is None or row.offset is None:
+                    continue
+                if (at := Lineage(row.topic, row.generation, row.partition)) in standing:
+                    standing[at].append(Standing(row.offset, row.timestamp_ms, row.digest))
+            for lineage, found in standing.items():
+                for one in tables.duplicates.get(lineage, ()):
+                    kept = tables.rows.get(one.uuid)
+                    found.append(Standing(one.offset, one.timestamp_ms, kept.digest if kept else None))
+        return {lineage: sorted(found)[-most:] for lineage, found in standing.items() if found}
 
     def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
         """The offsets dealt with, of every generation of ``topics`` (or of all)."""

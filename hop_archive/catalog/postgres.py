@@ -39,6 +39,7 @@ from hop_archive.catalog.protocol import (
     Outcome,
     Recorded,
     Row,
+    Standing,
     TopicSummary,
 )
 from hop_archive.conditions import OLDEST, TABLES, CatalogCondition
@@ -139,6 +140,24 @@ class PostgresCatalog(
         """The watermarks last remembered, of every generation of ``topics``."""
         found = self._fetch(sql.OBSERVED, [list(topics)])
         return {Lineage(*row[:3]): Watermarks(*row[3:]) for row in found}
+
+    def note_proven(self, epochs: Mapping[Lineage, int | None]) -> None:
+        """Remember under which leader epoch each log was proven to be the one that is covered."""
+        if epochs:
+            proven = [(*lineage, epoch) for lineage, epoch in sorted(epochs.items())]
+            columns = [list(column) for column in zip(*proven, strict=True)]
+            self._transact(lambda connection: connection.execute(sql.NOTE_PROVEN, columns))
+
+    def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
+        """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset."""
+        if not lineages:
+            return {}
+        topics, generations, partitions = ([*column] for column in zip(*lineages, strict=True))
+        wanted = {"topics": topics, "generations": generations, "partitions": partitions, "most": most}
+        return {
+            Lineage(*lineage): [Standing(*row[3:]) for row in rows]
+            for lineage, rows in groupby(self._fetch(sql.TAILS, wanted), key=itemgetter(0, 1, 2))
+        }
 
     def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
         """The offsets dealt with, of every generation of ``topics`` (or of all)."""

@@ -22,6 +22,7 @@ from hop_archive.catalog.records import (
     Recorded,
     Reinstated,
     Row,
+    Standing,
     TopicSummary,
 )
 from hop_archive.catalog.removals_protocol import RemovalsCatalog
@@ -52,6 +53,7 @@ __all__ = [
     "Recorded",
     "Reinstated",
     "Row",
+    "Standing",
     "TopicSummary",
 ]
 
@@ -104,10 +106,22 @@ class Catalog(
         """
 
     def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
-        """Remember the watermarks last seen, so that what a deleted topic still held is known."""
+        """Remember the watermarks last seen, so that what a deleted topic still held is known; no leader epochs."""
 
     def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
-        """The watermarks last remembered, of every generation of ``topics``."""
+        """The watermarks last remembered, of every generation of ``topics``, with the proven leader epochs."""
+
+    def note_proven(self, epochs: Mapping[Lineage, int | None]) -> None:
+        """Remember under which leader epoch each log was proven to be the one that is covered; None: under none.
+
+        Only of lineages that were observed.
+        """
+
+    def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
+        """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset.
+
+        Lineages without any are left out.
+        """
 
     def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
         """The offsets dealt with, whatever their outcome, of every generation of ``topics`` (or of all)."""

@@ -176,6 +176,20 @@ class Mentions:
     collision_count: int = 0
 
 
+class Standing(NamedTuple):
+    """What the catalog knows of the message that stands at an offset, be it archived or a duplicate.
+
+    Attributes:
+        offset: Kafka offset.
+        timestamp_ms: The message's timestamp.
+        digest: Digest of its content; None where that is not known any more.
+    """
+
+    offset: int
+    timestamp_ms: int
+    digest: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A slice and what became of it: committed in one transaction, or not at all.
@@ -188,6 +202,7 @@ class Batch:
         duplicates: The messages that were not stored again.
         collisions: Publishers' UUIDs that were in use by other content.
         run_id: Which run did it, for people; '' where there is none.
+        proven_epoch: Under which leader epoch the log had been proven when this was read; None where it tells none.
 
     Raises:
         ValueError: Made with a row or duplicate outside the slice, more than one for an offset, or rows in a
@@ -201,6 +216,7 @@ class Batch:
     duplicates: Sequence[Duplicate] = ()
     collisions: Sequence[Collision] = ()
     run_id: str = ""
+    proven_epoch: int | None = None
 
     def __post_init__(self) -> None:
         offsets = self.offsets

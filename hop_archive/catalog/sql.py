@@ -227,10 +227,37 @@ OBSERVE = """
 """Index: observed_pkey. What did not change is not written again: 1,000 quiet topics cost no write."""
 
 OBSERVED = """
-    SELECT topic, generation, partition, low, stable, high
+    SELECT topic, generation, partition, low, stable, high, leader_epoch
     FROM observed WHERE topic = ANY(%s)
 """
 """Index: observed_pkey."""
+
+NOTE_PROVEN = """
+    UPDATE observed SET leader_epoch = proven.leader_epoch
+    FROM unnest(%b::text[], %b::int[], %b::int[], %b::int[]) AS proven (topic, generation, partition, leader_epoch)
+    WHERE observed.topic = proven.topic AND observed.generation = proven.generation
+          AND observed.partition = proven.partition AND observed.leader_epoch IS DISTINCT FROM proven.leader_epoch
+"""
+"""Index: observed_pkey."""
+
+TAILS = """
+    SELECT wanted.*, tail.* FROM unnest(%(topics)b::text[], %(generations)b::int[], %(partitions)b::int[])
+        AS wanted (topic, generation, partition), LATERAL (
+        (SELECT m."offset", m.timestamp, m.digest FROM messages AS m
+         WHERE m.topic = wanted.topic AND m.generation = wanted.generation AND m.partition = wanted.partition
+         ORDER BY m."offset" DESC LIMIT %(most)s)
+        UNION ALL
+        (SELECT d."offset", d.timestamp, kept.digest FROM (
+            SELECT * FROM duplicates AS copy
+            WHERE copy.topic = wanted.topic AND copy.generation = wanted.generation
+                  AND copy.partition = wanted.partition
+            ORDER BY copy."offset" DESC LIMIT %(most)s
+         ) AS d LEFT JOIN messages AS kept ON kept.uuid = d.uuid)
+        ORDER BY 1 DESC LIMIT %(most)s
+    ) AS tail
+    ORDER BY wanted.topic, wanted.generation, wanted.partition, tail."offset"
+"""
+"""Index: messages_offset_idx, duplicates_pkey, messages_uuid_idx: a few steps from the end of each a lineage."""
 
 # --- ledger
 

@@ -68,7 +68,9 @@ def kafka_offsets(
     live = live_runs(context.instance)
     with told():
         seen = look(archive)
-    pending, in_flight = seen.pending(), _in_flight(live, seen.infos)
+    # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
+    pending = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
+    in_flight = _in_flight(live, seen.infos)
     decided = dispatch(
         pending,
         in_flight,

@@ -251,7 +251,7 @@ class KafkaSource:
         """Watermarks with the ends that Fetch tells; an open transaction holds readers back where it did."""
         ends = exact_ends(self._connection, {tp: m.high for tp, m in told.items() if m.high}, deadline)
         return {
-            tp: Watermarks(m.low, high if m.stable == m.high else m.stable, high)
+            tp: Watermarks(m.low, high if m.stable == m.high else m.stable, high, m.leader_epoch)
             for tp, m in told.items()
             for high in [max(m.high, ends.get(tp, 0))]
         }

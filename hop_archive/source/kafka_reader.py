@@ -319,7 +319,9 @@ class KafkaReader:
         elif offset < marks.low:
             self._drop(place, self._gone(place, offset, marks.low))
         else:
-            self._again(place, offset)
+            # librdkafka says so where it has found that the log lost its end and grew again (KIP-320): what it holds
+            # here now may be another message than the one that was asked for.
+            self._drop(place, self._cut(place, offset))
 
     def _doubt(self, place: TopicPartition, error: KafkaError) -> None:
         """An error that may pass by itself, unless it is of those that never do."""
@@ -347,6 +349,16 @@ class KafkaReader:
             topic=topic,
             partitions=numbers,
             offsets=[self._next[tp] for tp in partitions],
+        )
+
+    def _cut(self, place: TopicPartition, offset: int) -> GenerationChangedError:
+        return GenerationChangedError(
+            f"Source {self._source.name}: {place} can't be read on from offset {offset}, which it holds: its log may have "
+            "lost its end, and grown again.",
+            remedy="Plan again: that compares what is archived with what Kafka holds now.",
+            topic=place.topic,
+            partitions=[place.partition],
+            offsets=[offset],
         )
 
     def _gone(self, place: TopicPartition, offset: int, low: int) -> OffsetsGoneError:

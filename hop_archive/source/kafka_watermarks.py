@@ -89,6 +89,7 @@ def _ask_brokers(
     """Ask each broker for what it leads; a partition for which one of the three is not told is untold."""
     slow = Deadline.after(deadline.left_s / _ROUNDS)
     marks: dict[str, dict[TopicPartition, int]] = {}
+    epochs: dict[TopicPartition, int | None] = {}
     untold: dict[TopicPartition, HopArchiveError] = {}
     asked = set(leaders)
     for mark, (spec, isolation) in _MARKS.items():
@@ -99,13 +100,17 @@ def _ask_brokers(
         results, errors = admin.ask_each(call, _DOING, slow, absent=UNKNOWN_TOPIC)
         # Below 0 is what librdkafka 2.16 answers, as if it were an offset, where the broker did not.
         marks[mark] = {at: result.offset for at, result in results.items() if result.offset >= 0}
+        epochs |= {
+            at: result.leader_epoch for at, result in results.items() if (result.leader_epoch or 0) >= 0
+        }
         untold |= {at: admin.failure(_DOING) for at in results.keys() - marks[mark].keys()}
         untold |= {at: _failure(admin, at, error) for at, error in errors.items()}
         asked = set(marks[mark])
         slow = Deadline.after(min(deadline.left_s, deadline.left_s / _ROUNDS + 0.1))
     return Answers(
         {
-            at: Watermarks(marks["low"][at], min(marks["stable"][at], high), high)
+            # The epoch of a log's end is the leader's, also where nothing was written in it (Kafka 4.4, by trial).
+            at: Watermarks(marks["low"][at], min(marks["stable"][at], high), high, epochs.get(at))
             for at, high in marks["high"].items()
         },
         untold,

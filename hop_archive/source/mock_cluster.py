@@ -54,12 +54,14 @@ class Log:
         high: The next offset to be given.
         messages: In order of offset; those of open transactions too, those of aborted ones no more.
         open: The open transactions, with the first offset of each.
+        leader_epoch: How often it was given a leader, but for the first time.
     """
 
     low: int = 0
     high: int = 0
     messages: list[Message] = field(default_factory=list)
     open: dict[int, int] = field(default_factory=dict)
+    leader_epoch: int = 0
 
     @property
     def stable(self) -> int:
@@ -69,7 +71,7 @@ class Log:
     @property
     def watermarks(self) -> Watermarks:
         """All three at once."""
-        return Watermarks(self.low, max(self.stable, 0), self.high)
+        return Watermarks(self.low, max(self.stable, 0), self.high, self.leader_epoch)
 
     def read(self, start: int, count: int) -> tuple[list[Message], int]:
         """Up to ``count`` committed messages from ``start`` on, and the offset to go on from."""
@@ -101,6 +103,11 @@ class Log:
         """Drop what is below ``before``."""
         self.low = max(self.low, before)
         self.messages = self.messages[self._index(self.low) :]
+
+    def lose_end(self, stop: int) -> None:
+        """Drop what is at ``stop`` and beyond; the next message stands there."""
+        self.messages = self.messages[: self._index(stop)]
+        self.high, self.low = stop, min(self.low, stop)
 
     def first_since(self, time_ms: int) -> int:
         """The offset of the first message that is of that time or later, or has none; the end where none is."""
@@ -291,7 +298,7 @@ class MockCluster:
             timestamp_ms = self._clock()
         if transaction is not None:
             state.transactions[transaction].setdefault(at, []).append(log.high)
-        message = Message(*at, log.high, timestamp_ms, kind, key, value, headers, leader_epoch=0)
+        message = Message(*at, log.high, timestamp_ms, kind, key, value, headers, log.leader_epoch)
         log.keep(message, transaction)
         return Receipt(*at, message.offset)
 
@@ -334,6 +341,26 @@ class MockCluster:
             if before > log.high:
                 raise ValueError(f"{topic}[{partition}] ends at {log.high}, before {before}")
             log.truncate(before)
+
+    def move_leader(self, topic: str, partition: int) -> None:
+        """Give a partition another leader, which holds all that the one before it held."""
+        with self._state.change() as state:
+            self._log(state, TopicPartition(topic, partition)).leader_epoch += 1
+
+    def lose_end(self, topic: str, partition: int, stop: int) -> None:
+        """Give a partition another leader, which does not hold what is at ``stop`` and beyond: it is gone for good.
+
+        That is what power loss, or the election of a replica that lagged behind, does to a log.
+
+        Raises:
+            ValueError: The partition ends before ``stop``, or a transaction is open in it.
+        """
+        with self._state.change() as state:
+            log = self._log(state, TopicPartition(topic, partition))
+            if stop > log.high or log.open:
+                raise ValueError(f"{topic}[{partition}] cannot be cut at {stop}")
+            log.lose_end(stop)
+            log.leader_epoch += 1
 
     def apply_retention(self) -> None:
         """Do at once what a broker does every few minutes: drop what is older than ``retention.ms``.

@@ -26,6 +26,7 @@ from hop_archive.catalog.protocol import (
     Mentions,
     Outcome,
     Row,
+    Standing,
     TopicSummary,
 )
 from hop_archive.errors import ConfigurationError, SliceTakenError, StaleDecisionError
@@ -125,6 +126,39 @@ def test_the_watermarks_last_seen_are_remembered(catalog: Catalog) -> None:
     catalog.observe({})
     assert catalog.observed(["alerts"]) == {ALERTS: Watermarks(4, 9, 9), elsewhere: Watermarks(1, 2, 3)}
     assert catalog.observed(["unknown"]) == {}
+
+
+def test_the_leader_epoch_under_which_a_log_was_proven_stays_until_it_is_proven_under_another(
+    catalog: Catalog,
+) -> None:
+    def proven() -> dict[Lineage, int | None]:
+        return {lineage: marks.leader_epoch for lineage, marks in catalog.observed(["alerts"]).items()}
+
+    other = Lineage("alerts", 1, 1)
+    catalog.observe(dict.fromkeys([ALERTS, other], Watermarks(0, 5, 6, leader_epoch=3)))
+    assert proven() == {ALERTS: None, other: None}
+    catalog.note_proven({ALERTS: 3, Lineage("alerts", 1, 2): 3})
+    catalog.observe({ALERTS: Watermarks(0, 7, 8, leader_epoch=4)})
+    assert proven() == {ALERTS: 3, other: None}
+    catalog.note_proven({ALERTS: None, other: 0})
+    catalog.note_proven({})
+    assert proven() == {ALERTS: None, other: 0}
+
+
+def test_the_tail_of_a_lineage_is_its_last_messages_and_duplicates(catalog: Catalog) -> None:
+    where = slice_of(0, 8)
+    kept, last = row_at(where, 1), row_at(where, 4)
+    copies = [Duplicate(3, 33, kept.uuid, "the same"), Duplicate(5, 55, kept.uuid, "the same")]
+    catalog.commit(Batch(where, rows=[kept, last], duplicates=copies))
+    catalog.commit(full_batch(0, 4, partition=1))
+    found = catalog.tails([ALERTS, Lineage("alerts", 2, 0), Lineage("alerts", 1, 1)], 3)
+    assert {lineage: [one.offset for one in tail] for lineage, tail in found.items()} == {
+        ALERTS: [3, 4, 5],
+        Lineage("alerts", 1, 1): [1, 2, 3],
+    }
+    assert found[ALERTS][0] == Standing(3, 33, kept.digest)
+    assert found[ALERTS][1] == Standing(4, last.timestamp_ms, last.digest)
+    assert catalog.tails([], 3) == {}
 
 
 # Commit

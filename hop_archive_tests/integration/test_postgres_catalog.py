@@ -702,6 +702,11 @@ def test_an_error_that_is_a_bug_keeps_its_own_type(postgres: PostgresCatalog) ->
 PLANS: dict[str, tuple[str, Sequence[object] | dict[str, object], str]] = {
     "GENERATIONS": (sql.GENERATIONS, [["alerts"]], "generations_pkey"),
     "OBSERVED": (sql.OBSERVED, [["alerts"]], "observed_pkey"),
+    "TAILS": (
+        sql.TAILS,
+        {"topics": ["alerts"], "generations": [1], "partitions": [0], "most": 5},
+        "messages_offset_idx",
+    ),
     "HOLDERS": (sql.HOLDERS, ["alerts", 1, 0, 5, 6], "batches_slice_excl"),
     "SUMMARIES_SINCE": (sql.SUMMARIES_SINCE, {"topics": None, "since": "2999-01-01"}, "batches_created_idx"),
     "TAKEN_UUIDS": (sql.TAKEN_UUIDS, [[KEPT]], "messages_uuid_idx"),

@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Outcome, TopicSummary
 from hop_archive.errors import HopArchiveError, UnavailableError
+from hop_archive.findings import Kind
 from hop_archive.following import catch_up
 from hop_archive.message import TimestampType, TopicPartition
 from hop_archive.orchestration.checks import nothing_lost
@@ -375,3 +376,89 @@ def test_a_broker_killed_in_mid_run_is_named_and_the_next_run_completes_the_work
     exhausted(catch_up(archive))
     assert_all_archived(archive, first.topics, first.sent)
     assert {len(found) for found in archive.catalog.generations(first.topics).values()} == {1}
+
+
+def lose_end(broker: ApacheKafka, topic: str, stop: int) -> None:
+    """Kill the broker, cut its log at an offset, and start it again: what power loss leaves of what was not flushed."""
+    broker.kill()
+    folder = broker.log.parent / "data" / f"{topic}-0"
+    segment = folder / f"{0:020}.log"
+    stored, at = segment.read_bytes(), 0
+    while (
+        at < len(stored) and int.from_bytes(stored[at : at + 8]) < stop
+    ):  # a batch begins with offset and length
+        at += 12 + int.from_bytes(stored[at + 8 : at + 12])
+    os.truncate(segment, at)
+    for file in folder.iterdir():
+        if file.suffix in (".index", ".timeindex", ".snapshot"):
+            file.unlink()
+    broker.start()
+
+
+def publish_singly(cluster: Cluster, topic: str, life: str, count: int) -> list[bytes]:
+    """Publish messages in batches of one, so that a log can be cut between any two."""
+    values = [b"%s %d" % (life.encode(), number) for number in range(count)]
+    for value in values:
+        assert cluster.publish_one(topic, value) is None
+    return values
+
+
+def assert_both_lives(archive: Archive, topic: str, old: list[bytes], new: list[bytes]) -> None:
+    stored = {row.uuid: (row, message) for row, message in documents(archive, topic)}
+    places = {(row.generation, row.offset): message.value for row, message in stored.values()}
+    for at, copy in archive.catalog.duplicates(topic):
+        places[at.generation, copy.offset] = stored[copy.uuid][1].value
+    first = {(1, offset): value for offset, value in enumerate(old)}
+    second = {(2, offset): value for offset, value in enumerate([*old[:6], *new])}
+    assert places == {**first, **second}
+    (finding,) = archive.catalog.findings([topic], [Kind.LOG_TRUNCATED])
+    assert finding.trouble.slice is not None
+    assert (finding.trouble.slice.generation, finding.trouble.slice.stop) == (1, 10)
+    assert_holds(archive, topic, delivered=14)
+    assert not [e for e in archive.catalog.ledger([topic]) if e.outcome is Outcome.LOST]
+
+
+def test_a_log_that_lost_its_end_and_grew_past_it_again_is_archived_in_both_lives(
+    on_kafka: OpenArchive, namespace: str, cluster: Cluster, own_broker: ApacheKafka
+) -> None:
+    archive = on_kafka()
+    topic = one_topic(archive, cluster, namespace)
+    old = publish_singly(cluster, topic, "old", 10)
+    exhausted(catch_up(archive))
+    lose_end(own_broker, topic, 6)
+    new = publish_singly(cluster, topic, "new", 8)
+    exhausted(catch_up(archive, [topic]))
+    assert_both_lives(archive, topic, old, new)
+
+
+def test_a_log_that_lost_its_end_while_it_was_followed_is_archived_in_both_lives(
+    on_kafka: OpenArchive, namespace: str, cluster: Cluster, own_broker: ApacheKafka
+) -> None:
+    archive, watching = on_kafka(), on_kafka()
+    topic = one_topic(watching, cluster, namespace)
+    old = publish_singly(cluster, topic, "old", 10)
+    with archiving_on_and_on(archive, [topic]):
+        wait_until(lambda: not survey(watching, [topic]).pending(), "the first life is archived")
+        lose_end(own_broker, topic, 6)
+        new = publish_singly(cluster, topic, "new", 8)
+        wait_until(
+            lambda: lag(watching, topic) == 0 and not survey(watching, [topic]).unproven(),
+            "the second life is archived",
+        )
+    assert_both_lives(watching, topic, old, new)
+
+
+def test_a_broker_that_is_only_restarted_loses_nothing_and_begins_no_generation(
+    on_kafka: OpenArchive, namespace: str, cluster: Cluster, own_broker: ApacheKafka
+) -> None:
+    archive, watching = on_kafka(), on_kafka()
+    topic = one_topic(watching, cluster, namespace)
+    publish_singly(cluster, topic, "old", 10)
+    with archiving_on_and_on(archive, [topic]):
+        wait_until(lambda: not survey(watching, [topic]).pending(), "what was there is archived")
+        own_broker.restart()
+        publish_singly(cluster, topic, "new", 8)
+        wait_until(lambda: lag(watching, topic) == 0, "what came then is archived")
+    assert_holds(watching, topic, delivered=18)
+    assert len(watching.catalog.generations([topic])[topic]) == 1
+    assert not list(watching.catalog.findings([topic]))

@@ -1,0 +1,263 @@
+"""Logs that lose their end, as power loss and unclean elections leave them, and grow past it again."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from hop_archive.archiving import archive_slices, commit_batches, store_slices
+from hop_archive.catalog.protocol import Outcome
+from hop_archive.document import decode
+from hop_archive.errors import HopArchiveError
+from hop_archive.faults import Fault, Faults, When
+from hop_archive.findings import Finding, Kind
+from hop_archive.following import archive_continuously, catch_up
+from hop_archive.slices import Lineage, Slice
+from hop_archive.surveying import HELD_BEFORE, look, plan_work, survey
+from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
+from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted, fill
+
+TOPIC = "cut"
+
+
+def world_of(count: int = 10) -> World:
+    world = World()
+    world.cluster.create_topic(TOPIC)
+    send(world, "old", count)
+    return world
+
+
+def send(world: World, life: str, count: int) -> None:
+    for number in range(count):
+        world.cluster.append(TOPIC, f"{life} {number}".encode())
+
+
+def lose_end(world: World, stop: int = 6, new: int = 8) -> None:
+    world.cluster.lose_end(TOPIC, 0, stop)
+    send(world, "new", new)
+
+
+def values(world: World, generation: int) -> list[str]:
+    """The values archived of a generation, in order of their offsets; of a duplicate, that of what it repeats."""
+    bodies = {row.uuid: decode(fetched(world.store, row)).message.value for row in world.catalog.rows(TOPIC)}
+    places = {row.offset: row.uuid for row in world.catalog.rows(TOPIC) if row.generation == generation} | {
+        one.offset: one.uuid for at, one in world.catalog.duplicates(TOPIC) if at.generation == generation
+    }
+    return [str(bodies[places[offset]], "utf-8") for offset in sorted(places)]  # type: ignore[arg-type, type-var]
+
+
+def truncations(world: World) -> list[Finding]:
+    return list(world.catalog.findings([TOPIC], [Kind.LOG_TRUNCATED]))
+
+
+def assert_both_lives(
+    world: World, old: int = 10, kept: int = 6, new: int = 8, end: int = 10, observed: int = 10
+) -> None:
+    assert values(world, 1) == [f"old {n}" for n in range(old)]
+    assert values(world, 2) == [f"old {n}" for n in range(kept)] + [f"new {n}" for n in range(new)]
+    assert not survey(world.archive()).pending()
+    assert not survey(world.archive()).unproven()
+    lost = [entry.slice for entry in world.catalog.ledger([TOPIC]) if entry.outcome is Outcome.LOST]
+    assert lost == ([] if observed == end else [Slice(TOPIC, 1, 0, end, observed)])
+    assert_ledger_is_sound(world.catalog.ledger([TOPIC]))
+    (finding,) = truncations(world)
+    place = finding.trouble.slice
+    assert place is not None
+    assert place.lineage == Lineage(TOPIC, 1, 0)
+    assert kept <= place.start < place.stop == end
+
+
+@pytest.mark.parametrize("new", [8, 4, 2])
+def test_a_log_that_lost_its_end_is_a_new_generation_whether_it_grew_past_it_to_it_or_not(new: int) -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    lose_end(world, new=new)
+    exhausted(catch_up(world.archive()))
+    assert_both_lives(world, new=new)
+    exhausted(catch_up(world.archive()))
+    assert len(world.catalog.generations([TOPIC])[TOPIC]) == 2
+
+
+def test_what_was_lost_at_the_end_of_the_log_is_found_out_though_nothing_seems_to_be_new() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    lose_end(world, new=4)
+    seen = look(world.archive())
+    assert not seen.pending()
+    assert list(seen.unproven()) == [Lineage(TOPIC, 1, 0)]
+
+
+def test_another_leader_that_holds_the_same_is_believed_once_its_end_was_read_again() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    world.cluster.move_leader(TOPIC, 0)
+    send(world, "more", 3)
+    assert survey(world.archive()).unproven()
+    exhausted(catch_up(world.archive()))
+    assert values(world, 1)[-3:] == ["more 0", "more 1", "more 2"]
+    assert not survey(world.archive()).unproven()
+    assert not truncations(world)
+    assert len(world.catalog.generations([TOPIC])[TOPIC]) == 1
+
+
+def test_a_message_that_stands_where_none_was_tells_the_lost_end() -> None:
+    world = world_of(6)
+    aborted = world.cluster.begin()
+    for number in range(3):
+        world.cluster.append(TOPIC, b"aborted %d" % number, transaction=aborted)
+    world.cluster.abort(aborted)
+    exhausted(catch_up(world.archive()))
+    lose_end(world, new=8)
+    exhausted(catch_up(world.archive()))
+    assert_both_lives(world, old=6, end=10)
+
+
+def test_a_duplicate_at_the_end_of_the_coverage_is_compared_as_well() -> None:
+    world = world_of(8)
+    send(world, "old", 2)
+    exhausted(catch_up(world.archive()))
+    assert len(list(world.catalog.duplicates(TOPIC))) == 2
+    world.cluster.move_leader(TOPIC, 0)
+    exhausted(catch_up(world.archive()))
+    assert not truncations(world)
+    lose_end(world, stop=8, new=5)
+    exhausted(catch_up(world.archive()))
+    (finding,) = truncations(world)
+    assert values(world, 2) == [f"old {n}" for n in range(8)] + [f"new {n}" for n in range(5)]
+    assert finding.trouble.slice is not None
+    assert finding.trouble.slice.start == 8
+
+
+@pytest.mark.parametrize("policy", ["compact", "delete"])
+def test_messages_that_compaction_took_are_no_lost_end_where_the_topic_is_compacted(policy: str) -> None:
+    world = World()
+    world.cluster.create_topic(TOPIC, config={"cleanup.policy": policy})
+    send(world, "old", 10)
+    exhausted(catch_up(world.archive()))
+    world.cluster.move_leader(TOPIC, 0)
+    world.cluster.compact(TOPIC, 0, [9, 7])
+    exhausted(catch_up(world.archive()))
+    assert len(truncations(world)) == (policy == "delete")
+
+
+def test_what_retention_or_a_cleaning_took_is_no_lost_end() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    world.cluster.delete_records(TOPIC, 0, 10)
+    world.cluster.move_leader(TOPIC, 0)
+    send(world, "more", 2)
+    exhausted(catch_up(world.archive()))
+    assert values(world, 1)[-2:] == ["more 0", "more 1"]
+    assert not truncations(world)
+
+
+def test_what_retention_took_before_the_end_was_lost_is_not_called_lost_in_the_new_generation() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    world.cluster.delete_records(TOPIC, 0, 4)
+    lose_end(world)
+    exhausted(catch_up(world.archive()))
+    assert values(world, 2) == ["old 4", "old 5", *(f"new {n}" for n in range(8))]
+    dealt = [e for e in world.catalog.ledger([TOPIC]) if e.outcome is not Outcome.ARCHIVED]
+    assert [(e.outcome, e.reason, e.slice.start, e.slice.stop) for e in dealt] == [
+        (Outcome.SKIPPED, HELD_BEFORE, 0, 4)
+    ]
+
+
+def test_what_retention_took_of_a_log_that_differs_from_its_beginning_is_lost() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    lose_end(world, stop=2, new=10)
+    world.cluster.delete_records(TOPIC, 0, 4)
+    exhausted(catch_up(world.archive()))
+    lost = [e for e in world.catalog.ledger([TOPIC]) if e.outcome is Outcome.LOST]
+    assert [(e.slice.generation, e.slice.start, e.slice.stop) for e in lost] == [(2, 0, 4)]
+
+
+def test_an_end_that_is_lost_between_reading_and_committing_is_left_to_the_next_plan() -> None:
+    world = world_of()
+    archive = world.archive()
+    batches = store_slices(archive, plan_work(archive).plan.slices)
+    lose_end(world)
+    commit_batches(archive, batches)
+    exhausted(catch_up(world.archive()))
+    assert_both_lives(world)
+
+
+def test_a_run_that_planned_before_the_end_was_lost_and_reads_after_it_commits_nothing_new() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    send(world, "old", 2)  # duplicates of 0 and 1
+    archive = world.archive()
+    slices = plan_work(archive).plan.slices
+    lose_end(world)
+    assert [done.batches for done in archive_slices(archive, slices)] == [()]
+    assert store_slices(archive, slices) == []
+    exhausted(catch_up(world.archive()))
+    assert_both_lives(world, observed=12)
+
+
+def test_a_run_that_read_before_the_end_was_lost_commits_nothing_once_the_log_was_proven_anew() -> None:
+    world = world_of(6)
+    exhausted(catch_up(world.archive()))
+    send(world, "gone", 4)
+    zombie = world.archive()
+    batches = store_slices(zombie, plan_work(zombie).plan.slices)
+    lose_end(world)
+    plan_work(world.archive())  # the end of what is covered is the same, under another leader
+    (done,) = commit_batches(zombie, batches)
+    assert not done.batches
+    exhausted(catch_up(world.archive()))
+    assert values(world, 1) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
+
+
+def test_following_goes_over_to_the_new_generation_by_itself() -> None:
+    world = world_of()
+    over: list[bool] = []
+    rounds = archive_continuously(world.archive(), lambda: bool(over), lambda _: None)
+    archived = 0
+    while archived < 10:
+        archived += sum(done.archived for done in next(rounds))
+    lose_end(world)
+    while archived < 18:
+        archived += sum(done.archived for done in next(rounds))
+    over.append(True)
+    exhausted(rounds)
+    assert_both_lives(world)
+
+
+def test_a_leader_that_moves_while_one_follows_costs_no_message_and_no_new_generation() -> None:
+    world = world_of()
+    rounds = archive_continuously(world.archive(), lambda: False, lambda _: None)
+    archived = 0
+    for move in range(5):
+        while archived < 10 + 2 * move:
+            archived += sum(done.archived for done in next(rounds))
+        world.cluster.move_leader(TOPIC, 0)
+        send(world, f"more {move}", 2)
+    assert len(world.catalog.generations([TOPIC])[TOPIC]) == 1
+    assert not truncations(world)
+
+
+def calls() -> int:
+    faults = Faults()
+    exhausted(catch_up(awkward_world().archive(faults), overlap=0))
+    return len(faults.calls)
+
+
+@pytest.mark.parametrize("when", When)
+def test_an_end_that_is_lost_at_any_moment_of_a_run_leaves_neither_life_incomplete(when: When) -> None:
+    def cut(world: World) -> None:
+        world.cluster.lose_end(BUSY, 0, 9)
+        fill(world.cluster, seed=9)
+
+    for number in range(1, calls() + 1):
+        world = awkward_world()
+        faults = Faults((Fault(number, when, lambda _, world=world: cut(world)),))  # type: ignore[misc]
+        with contextlib.suppress(HopArchiveError):
+            exhausted(catch_up(world.archive(faults), overlap=0))
+        before = {row.uuid for row in world.catalog.rows(BUSY)}
+        exhausted(catch_up(world.archive(), overlap=0))
+        assert_archived(world.archive(), world.cluster, BUSY)
+        assert before <= {row.uuid for row in world.catalog.rows(BUSY)}
