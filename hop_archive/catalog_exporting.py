@@ -134,7 +134,7 @@ def snapshot(wanted: Snapshot) -> dict[str, Any]:
         before = latest(wanted.shelf)
         topics: dict[str, Any] = dict(before["topics"]) if before else {}
         began = wanted.now()
-        known = sorted({*wanted.catalog.topics(), *(one.topic for one in wanted.catalog.summaries())})
+        known = wanted.catalog.known_topics()
         for topic in Query(wanted.topics).chosen_topics(known):
             wanted.progress.topic = topic
             writer = _Writer(wanted, topic, number, Path(scratch))

@@ -83,8 +83,7 @@ def topics_to_clean(archive: Archive, wanted: Collection[str] = ()) -> list[str]
         ConfigurationError: A name or glob means a topic that is no test topic, or none at all.
         UnavailableError: The catalog or the source does not answer.
     """
-    known = {*archive.catalog.topics(), *(s.topic for s in archive.catalog.summaries())}
-    known |= archive.source.topics().keys()
+    known = {*archive.catalog.known_topics()} | archive.source.topics().keys()
     for pattern in wanted:
         meant = [name for name in known if matches(name, (pattern,))]
         if others := sorted(name for name in meant if not archive.topics.test(name)):

@@ -67,7 +67,7 @@ def find_copies(removing: Removing, query: Query | None = None) -> Iterator[Pair
     Raises:
         ConfigurationError: A topic is none; or the store is not the one whose bucket the rows name.
     """
-    for topic in (query or Query()).chosen_topics(removing.catalog.topics()):
+    for topic in (query or Query()).chosen_topics(removing.catalog.known_topics()):
         likely = removing.catalog.likely_copies(topic)
         for _, group in groupby(likely, key=lambda one: one.group):
             yield from _of_group(removing, group)

@@ -137,9 +137,7 @@ def refuse_while_live(removing: Removing, topics: Sequence[str], quiet_s: float 
 
 
 def _topics(removing: Removing, policy: Policy) -> Sequence[str]:
-    return Query(topics=policy.topics).chosen_topics(
-        {*removing.catalog.topics(), *(summary.topic for summary in removing.catalog.summaries())}
-    )
+    return Query(topics=policy.topics).chosen_topics(removing.catalog.known_topics())
 
 
 def _old(removing: Removing, topic: str, before_ms: int) -> Iterator[Old]:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from hop_archive.errors import ConfigurationError
 from hop_archive.slices import Slice
-from hop_archive.topics import PATTERN_RULE, is_pattern, matches
+from hop_archive.topics import PATTERN_RULE, is_pattern, matches, without_meaning
 
 
 class Order(enum.Enum):
@@ -77,6 +77,10 @@ class Query:
         """Tell whether messages of this topic may be among the selected."""
         return not self.topics or matches(topic, self.topics)
 
+    def meaningless(self, known: Iterable[str]) -> list[str]:
+        """The names and globs that mean none of these topics."""
+        return without_meaning(self.topics, known)
+
     def chosen_topics(self, known: Iterable[str]) -> Sequence[str]:
         """The topics to look in, sorted: those of ``known`` that are meant.
 
@@ -85,9 +89,8 @@ class Query:
                 verified or restored would silently be nothing.
         """
         names = sorted(known)
-        for pattern in self.topics:
-            if not any(matches(name, (pattern,)) for name in names):
-                raise _no_such_topic(pattern, names)
+        for pattern in self.meaningless(names):
+            raise _no_such_topic(pattern, names)
         return [name for name in names if self.means(name)]
 
 

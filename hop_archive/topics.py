@@ -9,7 +9,7 @@ vetoed ``sysXheartbeat`` by accident because a list of names was read as regular
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -33,6 +33,22 @@ def is_pattern(text: str) -> bool:
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Tell whether any pattern means this topic; the whole name has to match, upper and lower case differ."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def without_meaning(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The patterns that mean none of these topics: most likely they are misspelt, or the topic is not there yet."""
+    there = list(names)
+    return [pattern for pattern in patterns if not any(matches(name, (pattern,)) for name in there)]
+
+
+def told_unmet(patterns: Collection[str], source: str) -> str:
+    """What to say of names and globs of a source's stanza from which nothing comes; '' where there are none."""
+    if not patterns:
+        return ""
+    return (
+        f"Source {source} has no topic that is archived by {', '.join(patterns)}, as its stanza says: misspelt, not "
+        "there yet, vetoed, or not to be seen with these credentials."
+    )
 
 
 def _refuse_illegal(patterns: Iterable[str]) -> None:
@@ -66,6 +82,10 @@ class TopicPolicy:
     def archived(self, name: str) -> bool:
         """Tell whether the topic is archived: wanted, and not vetoed."""
         return matches(name, self.topics) and not self.vetoed(name)
+
+    def unmet(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Of ``topics``, the names and globs that mean none of these topics, or only vetoed ones: nothing comes of them."""
+        return tuple(without_meaning(self.topics, (name for name in names if not self.vetoed(name))))
 
     def vetoed(self, name: str) -> bool:
         """Tell whether the topic is vetoed, which beats being wanted."""

@@ -101,12 +101,7 @@ class Verification:
         Raises:
             ConfigurationError: A name or glob means none.
         """
-        return self.query.chosen_topics(_known(self.catalog))
-
-
-def _known(catalog: Catalog) -> set[str]:
-    """The topics of which the catalog has anything: rows, or a ledger."""
-    return {*catalog.topics(), *(one.topic for one in catalog.summaries())}
+        return self.query.chosen_topics(self.catalog.known_topics())
 
 
 # --- catalog <-> store, by listing
@@ -529,5 +524,7 @@ def topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
     """
     there = archive.source.topics()
     plain = {name for name in there if name in wanted.query.topics}
-    known = _known(wanted.catalog) | {name for name in there if archive.topics.archived(name)} | plain
+    known = (
+        {*wanted.catalog.known_topics()} | {name for name in there if archive.topics.archived(name)} | plain
+    )
     return wanted.query.chosen_topics(known)

@@ -212,6 +212,11 @@ class MockCatalog(
         with self._state.read() as tables:
             return sorted({row.topic for row in tables.rows.values()})
 
+    def known_topics(self) -> Sequence[str]:
+        """The topics of which there is anything; sorted."""
+        with self._state.read() as tables:
+            return sorted(tables.topics())
+
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, in byte order of their keys."""
         with self._state.read() as tables:
@@ -242,8 +247,8 @@ class MockCatalog(
             ConfigurationError: A topic of the query means none here; or it has a condition, and a mock knows no SQL.
         """
         with self._state.read() as tables:
-            rows = list(tables.rows.values())
-        yield from selected(self._name, rows, query, order)
+            rows, known = list(tables.rows.values()), tables.topics()
+        yield from selected(self._name, rows, query, known, order)
 
     def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
         """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""

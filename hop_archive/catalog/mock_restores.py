@@ -66,7 +66,7 @@ class MockRestores(MockSession):
         """How much ``query`` means."""
         del timeout_s  # a mock takes no time
         with self._state.read() as tables:
-            rows = selected(self._name, tables.rows.values(), replace(query, limit=None))
+            rows = selected(self._name, tables.rows.values(), replace(query, limit=None), tables.topics())
         times = [row.timestamp_ms for row in rows if row.timestamp_ms > 0]
         sizes = [row.size_bytes for row in rows]
         return Measure(

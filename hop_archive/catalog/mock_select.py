@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from hop_archive.catalog.protocol import Row
 from hop_archive.errors import ConfigurationError
@@ -10,8 +10,17 @@ from hop_archive.selecting import Order, Query
 from hop_archive.slices import Slice
 
 
-def selected(database: str, rows: Iterable[Row], query: Query, order: Order = Order.PLACE) -> list[Row]:
+def selected(
+    database: str, rows: Iterable[Row], query: Query, known: Collection[str], order: Order = Order.PLACE
+) -> list[Row]:
     """The rows that ``query`` means, in ``order``.
+
+    Args:
+        database: Its name, for messages.
+        rows: All that there are.
+        query: Which.
+        known: The topics of which the catalog has anything.
+        order: In which order.
 
     Raises:
         ConfigurationError: A topic of the query means none here; or it has a condition, and a mock knows no SQL.
@@ -22,9 +31,8 @@ def selected(database: str, rows: Iterable[Row], query: Query, order: Order = Or
             remedy="Use the options (topic, time, sender, media type), or a Postgres database.",
             database=database,
         )
-    there = list(rows)
-    topics = set(query.chosen_topics({row.topic for row in there}))
-    wanted = [row for row in there if row.topic in topics and _is_selected(query, row)]
+    topics = set(query.chosen_topics(known))
+    wanted = [row for row in rows if row.topic in topics and _is_selected(query, row)]
     if order is Order.PLACE or query.places:
         wanted.sort(key=_selected_place)
     return wanted[: query.limit]

@@ -62,6 +62,11 @@ class Tables:
     findings: list[Finding] = field(default_factory=list)
     verified: list[VerifiedRange] = field(default_factory=list)
 
+    def topics(self) -> set[str]:
+        """The topics of which there is anything."""
+        with_rows = {row.topic for row in self.rows.values()}
+        return {*with_rows, *(lineage.topic for lineage in self.ledger), *self.generations}
+
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
         for lineage in sorted(self.ledger):

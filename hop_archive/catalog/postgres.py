@@ -214,6 +214,10 @@ class PostgresCatalog(
         """The topics that have rows, whatever their summaries say; sorted by bytes."""
         return sorted(topic for (topic,) in self._fetch(sql.TOPICS))
 
+    def known_topics(self) -> Sequence[str]:
+        """The topics of which there is anything; sorted by bytes."""
+        return sorted(topic for (topic,) in self._fetch(sql.KNOWN_TOPICS))
+
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, streamed in byte order of their keys; see ``Catalog.recorded``."""
         if not segments:

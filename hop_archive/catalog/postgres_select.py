@@ -98,9 +98,13 @@ class Selecting:
         """The topics to look in, once the condition is known to be one."""
         with self._reading() as connection:
             known = [topic for (topic,) in connection.execute(sql.TOPICS)]
+            if self._query.meaningless(
+                known
+            ):  # a topic without messages is no mistake: it has no rows, that is all
+                self._query.chosen_topics(topic for (topic,) in connection.execute(sql.KNOWN_TOPICS))
             if self._query.condition:
                 self._check(connection)
-            chosen = list(self._query.chosen_topics(known))
+            chosen = sorted(filter(self._query.means, known))
             self._adopted = {topic for (topic,) in connection.execute(sql.HAS_ADOPTED, [chosen])}
         return chosen
 

@@ -166,6 +166,12 @@ class Catalog(
     def topics(self) -> Sequence[str]:
         """The topics that have rows, sorted; asked of the rows, not of a summary that may be wrong."""
 
+    def known_topics(self) -> Sequence[str]:
+        """The topics of which there is anything, sorted: rows, a ledger, a generation or a summary.
+
+        One without messages is among them as soon as a plan has seen it.
+        """
+
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
         """The objects that rows of ``topic`` name, streamed in byte order of their keys.
 
@@ -195,7 +201,7 @@ class Catalog(
             timeout_s: Longest that the database may take over one page of some thousand rows.
 
         Raises:
-            ConfigurationError: A topic of the query means none in the catalog; or the database takes too long; or
+            ConfigurationError: A topic of the query means none that the catalog knows, with messages or without; or the database takes too long; or
                 it cannot use the condition, which is shown with the place marked. Raised when the first row is
                 asked for, the latter two perhaps later.
             UnavailableError: The database did not answer.

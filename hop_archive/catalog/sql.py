@@ -432,6 +432,18 @@ TOPICS = """
 """
 """Those that have rows, whatever the summary says. Index: messages_topic_timestamp_idx, one step in it a topic."""
 
+KNOWN_TOPICS = f"""
+    ({TOPICS}) UNION (
+    WITH RECURSIVE dealt AS (
+        (SELECT topic FROM batches ORDER BY topic LIMIT 1)
+        UNION ALL
+        SELECT (SELECT b.topic FROM batches AS b WHERE b.topic > dealt.topic ORDER BY b.topic LIMIT 1)
+        FROM dealt WHERE dealt.topic IS NOT NULL
+    ) SELECT topic FROM dealt WHERE topic IS NOT NULL)
+    UNION SELECT topic FROM generations UNION SELECT topic FROM topics WHERE topic IS NOT NULL
+"""  # noqa: S608 (put together from constants)
+"""Index: besides, batches_lineage_idx, one step in it a topic; the two other tables are of a row a topic or so."""
+
 SELECTED = {
     "topic": "topic = %(topic)s",
     "topics": "topic = ANY(%(topics)s)",

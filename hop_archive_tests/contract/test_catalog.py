@@ -70,6 +70,30 @@ def test_topics_are_those_that_have_rows(catalog: Catalog) -> None:
     assert list(catalog.topics()) == sorted(["b", "a.b", "A", "a-b"])
 
 
+def test_a_topic_is_known_as_soon_as_there_is_anything_of_it(catalog: Catalog, adopt: Adopt) -> None:
+    assert list(catalog.known_topics()) == []
+    where = slice_of(0, 3, "with.rows")
+    catalog.commit(Batch(where, rows=[row_at(where, 1)]))
+    catalog.commit(Batch(slice_of(0, 3, "only.lost"), Outcome.LOST, "retention"))
+    catalog.begin_generation("Empty", 1, "cluster", None, "first seen")
+    adopt([adopted_row("adopted")])
+    assert list(catalog.known_topics()) == sorted(["with.rows", "only.lost", "Empty", "adopted"])
+
+
+@pytest.mark.parametrize("order", Order)
+def test_a_topic_without_messages_selects_none_and_is_no_mistake(catalog: Catalog, order: Order) -> None:
+    where = slice_of(0, 3)
+    catalog.commit(Batch(where, rows=[row_at(where, 1)]))
+    catalog.commit(Batch(slice_of(0, 3, "only.lost"), Outcome.LOST, "retention"))
+    catalog.begin_generation("empty", 1, "cluster", None, "first seen")
+    assert list(catalog.select(Query(("empty",)), order)) == []
+    assert list(catalog.select(Query(("only.*",)), order)) == []
+    (row,) = catalog.rows("alerts")
+    assert list(catalog.select(Query(("alerts", "empty", "only.lost")), order)) == [row]
+    assert catalog.measure(Query(("empty", "alerts")), timeout_s=10).messages == 1
+    assert catalog.measure(Query(("empty",)), timeout_s=10).messages == 0
+
+
 def test_the_condition_tells_the_clock_and_that_all_may_be_written(catalog: Catalog) -> None:
     found = catalog.condition()
     assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
