@@ -20,9 +20,10 @@ from hop_archive.catalog.protocol import Batch, Collision, Duplicate, Generation
 from hop_archive.collecting import calm_collector
 from hop_archive.deciding import Decision, decide
 from hop_archive.document import Document, alternative_key, crc32, encode, object_key, segment_key
-from hop_archive.errors import CorruptError, SliceTakenError, StaleDecisionError
+from hop_archive.errors import CorruptError, HopArchiveError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity
-from hop_archive.reading import Reading, grouped, read_slices
+from hop_archive.obstacles import GivenUp
+from hop_archive.reading import Reading, Refused, grouped, read_slices
 from hop_archive.slices import Lineage, Slice
 from hop_archive.store.protocol import Created, NewObject
 from hop_archive.surveying import OVERTAKEN
@@ -88,7 +89,9 @@ class Prepared:
     identities: tuple[Identity, ...]
 
 
-def archive_slices(archive: Archive, slices: Sequence[Slice], overlap: int = OVERLAP) -> Iterator[Done]:
+def archive_slices(
+    archive: Archive, slices: Sequence[Slice], overlap: int = OVERLAP, refused: Refused | None = None
+) -> Iterator[Done]:
     """Archive slices, reading ahead while objects and rows are being written.
 
     Slices whose offsets turn out to be gone, taken or another generation's are left: survey and plan again.
@@ -97,6 +100,8 @@ def archive_slices(archive: Archive, slices: Sequence[Slice], overlap: int = OVE
         archive: Where from and where to.
         slices: Disjoint; those of one partition in order.
         overlap: Groups that may be in the making at once; 0 does one thing after another.
+        refused: Told of each partition that could not be read, and why, after it was noted as a finding; without it, the
+            first reason is raised when all others are archived.
 
     Yields:
         What became of each reading, in the order stored.
@@ -109,14 +114,22 @@ def archive_slices(archive: Archive, slices: Sequence[Slice], overlap: int = OVE
         return
     epochs = proven_epochs(archive, {s.topic for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
-        readings = read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs)
+        given_up = GivenUp(archive)
+        readings = read_slices(
+            reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
+        )
         yield from store_groups(archive, grouped(readings, archive.limits), overlap)
+    for error in given_up.errors:
+        if refused is None:
+            raise error
+        refused(error)
 
 
 def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     """Read slices and create their objects; commits nothing. The first half, where halves run as steps.
 
-    What it returns holds rows, not messages: its size is bounded by the number of offsets in ``slices``.
+    What it returns holds rows, not messages: its size is bounded by the number of offsets in ``slices``. A partition that
+    may not be read, or does not answer, is left out, and noted as a finding.
 
     Raises:
         UnavailableError: Source, catalog or store does not answer. Running it again is harmless.
@@ -125,7 +138,10 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     expected: list[Identity] = []
     epochs = proven_epochs(archive, {s.topic for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
-        readings = read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs)
+        given_up = GivenUp(archive)
+        readings = read_slices(
+            reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
+        )
         for group in grouped((r for r in readings if not r.is_beyond_proof), archive.limits):
             stored = write_objects(archive, prepare(archive, group, expected))
             batches += (prepared.batch for prepared in stored)
@@ -255,6 +271,9 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
     epochs = proven_epochs(archive, topics)
     changed = {}
     for s, epoch in read.items():
+        if s.topic in now.untold:
+            changed[s] = f"{s}: whose offsets these are cannot be told: {now.untold[s.topic]}"
+            continue
         planned = next((g for g in found.get(s.topic, ()) if g.number == s.generation), None)
         if planned is None or s.topic not in now or now[s.topic].topic_id != planned.topic_id:
             changed[s] = f"{s}: the topic was deleted or made anew while it was being read"
@@ -281,7 +300,12 @@ def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Do
         UnavailableError: The catalog does not answer; whether it was committed shows when it is tried again:
             a batch that this run has committed already counts as committed.
     """
-    batches = _without_overtaken(archive, batch)
+    try:
+        batches = _without_overtaken(archive, batch)
+    except HopArchiveError as error:
+        if error.facts.get("topic") != batch.slice.topic:
+            raise
+        return _left(batch.slice, f"{batch.slice}: where the log begins cannot be told: {error}")
     for part in batches:
         try:
             archive.catalog.commit(part)

@@ -104,6 +104,8 @@ def plan_cleaning(archive: Archive, removing: Removing, topics: Sequence[str]) -
         ConfigurationError: The store is not the one whose bucket the rows name.
     """
     seen = survey(_at(archive, removing), topics) if topics else None
+    if seen:
+        seen.refuse_unseen()
     return [_tests_of(removing, topic, seen) for topic in topics]
 
 
@@ -243,10 +245,11 @@ def _read_dry(archive: Archive, topic: str) -> tuple[int, dict[TopicPartition, i
     Planning commits the group's offsets: those of the last plan, which found nothing left, are the ends.
     """
     skipped, ends = 0, dict[TopicPartition, int]()
-    if not archive.topics.archived(topic) or not archive.source.topics([topic]):
+    if not archive.topics.archived(topic) or topic not in archive.source.topics([topic]):
         return 0, {}  # nothing would archive it
     for _ in range(_MOST_ROUNDS):
         found = plan_work(replace(archive, limits=_ALL_AT_ONCE), [topic])
+        found.survey.refuse_unseen()
         ends = found.survey.progress()
         if not found.plan.slices:
             break

@@ -5,14 +5,24 @@ What is caught up is judged by the ledger against the watermarks, never by what 
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from hop_archive.archive import Archive
 from hop_archive.archiving import OVERLAP, Done, archive_slices, proven_epochs, store_groups
 from hop_archive.collecting import calm_collector
-from hop_archive.errors import ConfigurationError, ConflictError, UnavailableError
+from hop_archive.errors import (
+    ConfigurationError,
+    ConflictError,
+    DataError,
+    ForbiddenError,
+    HopArchiveError,
+    UnavailableError,
+)
+from hop_archive.findings import Kind, Trouble
+from hop_archive.obstacles import GivenUp
 from hop_archive.planning import Knowledge, work
 from hop_archive.reading import follow
 from hop_archive.slices import Lineage, Slice
@@ -28,6 +38,7 @@ SURVEY_EVERY_S = 10.0
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_MOST_NAMED = 3
 _MOST_FRUITLESS = 3
 """Plans in a row that committed nothing: other writers or changing topics are in the way each time."""
 
@@ -41,22 +52,32 @@ def catch_up(
     """Archive what was there at the start: up to the watermarks seen then, and no further.
 
     Offsets that another writer takes meanwhile count as done. Ends early, between batches, when ``stop``
-    says so. Running it again goes on where the ledger says.
+    says so. Running it again goes on where the ledger says. What could not be looked at or read stops nothing else, and is
+    raised at the end.
 
     Raises:
-        UnavailableError: Source, catalog or store does not answer; what was yielded is committed.
+        UnavailableError: Source, catalog or store does not answer; what was yielded is committed. Or all is archived but
+            for partitions without a leader.
+        ForbiddenError: All is archived but for topics that may not be read.
+        DataError: All is archived but for partitions whose next message is damaged.
         ConflictError: Again and again nothing could be committed; the last reason is named.
     """
     targets: Mapping[Lineage, int] | None = None
+    given_up = GivenUp(archive)
+    obstacles: Sequence[Trouble] = ()
     fruitless = 0
     while fruitless < _MOST_FRUITLESS and not stop():
         found = plan_work(archive, topics)
+        obstacles = found.survey.obstacles
         targets = _targets(found.survey) if targets is None else targets
-        slices = _below(found.plan.slices, targets)
+        slices = [
+            s for s in _below(found.plan.slices, targets) if s.topic_partition not in given_up.partitions
+        ]
         if not slices:
-            return
+            fruitless = 0
+            break
         fruitless += 1
-        for done in archive_slices(archive, slices, overlap):
+        for done in archive_slices(archive, slices, overlap, refused=given_up.errors.append):
             fruitless = 0 if done.batches else fruitless
             yield done
             if stop():
@@ -67,6 +88,31 @@ def catch_up(
             "were in the way each time.",
             remedy="Nothing is lost; run again.",
         )
+    if not stop():
+        _raise_obstacles(given_up.errors, obstacles)
+
+
+def _raise_obstacles(errors: Sequence[HopArchiveError], obstacles: Sequence[Trouble]) -> None:
+    """Say what was in the way of all else that is archived by now: what a person decides first, what passes by itself last.
+
+    Raises:
+        HopArchiveError: Something was.
+    """
+    for error in errors:
+        if isinstance(error, DataError):
+            raise error
+    reasons = dict.fromkeys([*(o.detail for o in obstacles), *map(str, errors)])
+    if not reasons:
+        return
+    forbidden = any(isinstance(e, ForbiddenError) for e in errors) or any(
+        o.kind is Kind.NOT_READABLE for o in obstacles
+    )
+    kind = ForbiddenError if forbidden else UnavailableError
+    more = f" (and {len(reasons) - _MOST_NAMED} more)" if len(reasons) > _MOST_NAMED else ""
+    raise kind(
+        f"All else is archived. {' '.join(itertools.islice(reasons, _MOST_NAMED))}{more}",
+        remedy="hop-archive findings tells what is in the way, and since when.",
+    )
 
 
 def archive_continuously(
@@ -137,21 +183,30 @@ def _one_round(
 ) -> Iterator[list[Done]]:
     """Do what a plan says; where little is left but the end of each log, follow those for a while."""
     found = plan_work(archive, topics)
-    starts = _tails(found.survey.knowledge)
-    if not found.survey.knowledge:
+    workable = found.survey.workable()
+    starts = _tails(workable)
+    if not workable:
         yield []
         sleep(_FIRST_PAUSE_S)
-    elif found.plan.messages > archive.limits.batch_messages or len(starts) < len(found.survey.knowledge):
-        for done in archive_slices(archive, found.plan.slices):
+    elif found.plan.messages > archive.limits.batch_messages or len(starts) < len(workable):
+        anything = False
+        for done in archive_slices(archive, found.plan.slices, refused=lambda _: None):
+            anything = anything or bool(done.batches)
             yield [done]
             if stop():
                 return
+        if not anything:  # what was refused is asked for again by the next plan, and not at once
+            yield []
+            sleep(_FIRST_PAUSE_S)
     else:
-        yield from _follow_tails(archive, starts, stop)
+        yield from _follow_tails(archive, starts, stop, sleep)
 
 
 def _follow_tails(
-    archive: Archive, starts: Mapping[Lineage, int], stop: Callable[[], bool]
+    archive: Archive,
+    starts: Mapping[Lineage, int],
+    stop: Callable[[], bool],
+    sleep: Callable[[float], None],
 ) -> Iterator[list[Done]]:
     end = archive.monotonic() + SURVEY_EVERY_S
     disputed = False
@@ -161,10 +216,22 @@ def _follow_tails(
 
     epochs = proven_epochs(archive, {lineage.topic for lineage in starts})
     with calm_collector(), archive.source.reader({}) as reader:
-        for group in follow(reader, dict(starts), archive.limits, archive.monotonic, over, epochs=epochs):
+        given_up = GivenUp(archive)
+        for group in follow(
+            reader,
+            dict(starts),
+            archive.limits,
+            archive.monotonic,
+            over,
+            epochs=epochs,
+            refused=given_up,
+        ):
             dones = list(store_groups(archive, [group], overlap=0))
             disputed = any(done.disputed for done in dones)
             yield dones
+    if given_up.errors and not stop():  # asked for again by the next plan, and not at once
+        yield []
+        sleep(_FIRST_PAUSE_S)
 
 
 def _tails(knowledge: Mapping[Lineage, Knowledge]) -> dict[Lineage, int]:

@@ -108,11 +108,15 @@ class Notebook:
 
 
 def noted_pass(
-    notebook: Notebook, look: Callable[[], Iterable[Trouble]], of: Pass, *, whole: bool = True
+    notebook: Notebook,
+    look: Callable[[], Iterable[Trouble]],
+    of: Pass,
+    *,
+    whole: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[Trouble, bool]]:
-    """Note what one look finds, each with whether it is open; what a whole look did not see again is closed at its end."""
+    """Note what one look finds, each with whether it is open; what a look did not see again is closed at its end, if it was whole."""
     yield from notebook.noted(look())
-    if whole:
+    if whole():
         for looked in of.looked():
             notebook.close(looked)
 

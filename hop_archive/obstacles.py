@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.findings_protocol import Looked
-from hop_archive.errors import ForbiddenError
+from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.findings import Kind, Trouble
+from hop_archive.message import TopicPartition
 
 log = logging.getLogger(__name__)
+
+
+def obstacle(topic: str, error: HopArchiveError, partition: int | None = None) -> Trouble:
+    """What an error says that kept a partition from being looked at, or read: a server may answer later, or it may not be."""
+    if isinstance(error, UnavailableError):
+        return Trouble(Kind.NO_LEADER, topic, str(error), partition=partition)
+    # A right is given by topic; damage is of one partition.
+    return Trouble(
+        Kind.NOT_READABLE,
+        topic,
+        str(error),
+        partition=None if isinstance(error, ForbiddenError) else partition,
+    )
+
+
+def obstacle_at(error: HopArchiveError) -> Trouble:
+    """The same of an error whose ``facts`` tell topic and partition."""
+    return obstacle(str(error.facts["topic"]), error, int(str(error.facts["partition"])))
 
 
 def note_obstacles(
@@ -41,3 +61,33 @@ def note_obstacles(
             archive.catalog.close_unseen(Looked(kinds, at, topics), how, at)
     except ForbiddenError as error:
         log.warning("What is in the way is not remembered: %s", error)
+
+
+@dataclass(slots=True)
+class GivenUp:
+    """Notes each partition that was given up while others are read on, and why, as a finding.
+
+    Attributes:
+        archive: Whose catalog.
+        errors: Why, each with ``facts`` that tell topic and partition.
+    """
+
+    archive: Archive
+    errors: list[HopArchiveError] = field(default_factory=list)
+
+    def __call__(self, error: HopArchiveError) -> None:
+        """Take in that a partition was given up.
+
+        Raises:
+            UnavailableError: The catalog does not answer.
+        """
+        self.errors.append(error)
+        log.warning("Given up, and the others are read on: %s", error)
+        note_obstacles(self.archive, [str(error.facts["topic"])], (), [obstacle_at(error)])
+
+    @property
+    def partitions(self) -> frozenset[TopicPartition]:
+        """The partitions that were given up."""
+        return frozenset(
+            TopicPartition(str(e.facts["topic"]), int(str(e.facts["partition"]))) for e in self.errors
+        )

@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 from hop_archive.errors import (
-    DataError,
     GenerationChangedError,
+    HopArchiveError,
     OffsetsGoneError,
     UnavailableError,
     UnreadableMessageError,
@@ -22,6 +23,9 @@ from hop_archive.message import Message, TopicPartition
 from hop_archive.planning import Limits
 from hop_archive.slices import Lineage, Slice
 from hop_archive.source.protocol import Reader
+
+Refused: TypeAlias = Callable[[HopArchiveError], None]
+"""Told why a partition (``facts``) was given up, while others are read on."""
 
 POLL_S = 0.25
 """How long one poll waits for a first message, seconds: how soon a stop is noticed when nothing comes."""
@@ -169,9 +173,11 @@ def read_slices(
     monotonic: Callable[[], float],
     stall_s: float = STALL_S,
     epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
+    refused: Refused | None = None,
 ) -> Iterator[Reading]:
     """Read slices to their end, many partitions at a time, each slice cut into readings within the limits.
 
+    A partition that may not be read, or at which nothing moved for ``stall_s``, is given up, too, and the others are read on.
     A slice whose offsets are gone is given up from there on: what was read of it comes as a reading, the rest is
     for the next plan to judge. Where a topic was deleted, nothing more of it comes. A message that the client
     cannot represent comes as a reading of its own that says why.
@@ -183,10 +189,12 @@ def read_slices(
         monotonic: Clock in seconds.
         stall_s: When to give up.
         epochs: Under which leader epoch each log was proven.
+        refused: Told of each partition that was given up, and why; without it, the first reason is raised when all
+            others are read.
 
     Raises:
-        UnavailableError: The source does not answer, or nothing moved for ``stall_s``.
-        DataError: A message is damaged; raised when all other partitions are read.
+        UnavailableError: The source does not answer.
+        HopArchiveError: Without ``refused``: why a partition was given up; a message that is damaged, for one.
     """
     queues: dict[TopicPartition, deque[Slice]] = {}
     for wanted in slices:
@@ -196,20 +204,30 @@ def read_slices(
     for queue in queues.values():
         _open(fills, queue.popleft())
     stall = _Stall(stall_s)
-    damaged: DataError | None = None
+    failed: HopArchiveError | None = None
     while fills.fills:
+        errors: list[HopArchiveError] = []
         try:
             yield from fills.poll(POLL_S)
         except UnreadableMessageError as error:
             yield from _step_over(reader, fills, error)
-        except (DataError, GenerationChangedError) as error:
-            damaged = damaged or _as_damage(error)
+        except (OffsetsGoneError, GenerationChangedError) as error:
             yield from _give_up(fills, error)
+        except HopArchiveError as error:
+            if _place(error) is None:
+                raise  # it is about no partition
+            errors.append(error)
         for at in list(fills.fills):
             yield from _finish(reader, fills, at, queues[at])
-        stall.check({at: fills.position(at) for at in fills.fills}, fills.polled_s)
-    if damaged is not None:
-        raise damaged
+        errors += stall.check({at: fills.position(at) for at in fills.fills}, fills.polled_s)
+        for given_up in errors:
+            yield from _give_up(fills, given_up)
+            if refused is not None:
+                refused(given_up)
+            else:
+                failed = failed or given_up
+    if failed is not None:
+        raise failed
 
 
 def follow(
@@ -220,13 +238,19 @@ def follow(
     stop: Callable[[], bool],
     linger_s: float = LINGER_S,
     epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
+    refused: Refused | None = None,
 ) -> Iterator[list[Reading]]:
     """Read partitions from their starts on for as long as wanted, in readings of about ``linger_s``.
 
     Yields what is ready together after each poll; an empty list where nothing is. Offsets for which nothing
     came (markers) join the next reading of their partition, or come alone once they are ``linger_s`` old.
     Ends, after handing over what was read, when ``stop`` says so, and when offsets are gone or a topic was
-    deleted: survey again to find what has become of it.
+    deleted: survey again to find what has become of it. A partition that may not be read, or whose next message is damaged,
+    is given up, with ``refused`` told of it, and the others are followed on.
+
+    Raises:
+        UnavailableError: The source does not answer.
+        HopArchiveError: Without ``refused``: why a partition was given up.
     """
     fills = _Fills(reader, limits, monotonic, epochs)
     reader.add({TopicPartition(at.topic, at.partition): start for at, start in starts.items()})
@@ -240,6 +264,11 @@ def follow(
         except (OffsetsGoneError, GenerationChangedError) as error:
             yield list(_give_up(fills, error))
             break
+        except HopArchiveError as error:
+            if refused is None or _place(error) is None:
+                raise
+            ready = list(_give_up(fills, error))
+            refused(error)
         yield ready + list(_ripe(fills, monotonic(), linger_s))
     yield list(_ripe(fills, monotonic(), 0.0))
 
@@ -270,18 +299,22 @@ class _Stall:
         self._moved_at = 0.0
         self._last: dict[TopicPartition, int] = {}
 
-    def check(self, positions: dict[TopicPartition, int], polled_s: float) -> None:
+    def check(self, positions: dict[TopicPartition, int], polled_s: float) -> list[UnavailableError]:
+        """Why each of the partitions is to be given up, once none of them moves."""
         if positions != self._last:
             self._last, self._moved_at = positions, polled_s
-        elif polled_s - self._moved_at > self._stall_s:
-            at, position = next(iter(positions.items()))
-            raise UnavailableError(
+        if polled_s - self._moved_at <= self._stall_s:
+            return []
+        return [
+            UnavailableError(
                 f"Reading {at} stands at offset {position} for {self._stall_s:g} s, though Kafka said that more is there.",
                 remedy="Look at the broker that leads this partition; the next run tries again.",
                 topic=at.topic,
                 partition=at.partition,
                 offset=position,
             )
+            for at, position in positions.items()
+        ]
 
 
 def _open(fills: _Fills, wanted: Slice) -> None:
@@ -315,16 +348,18 @@ def _step_over(reader: Reader, fills: _Fills, error: UnreadableMessageError) -> 
     reader.add({at: offset + 1})
 
 
-def _as_damage(error: DataError | GenerationChangedError) -> DataError | None:
-    return error if isinstance(error, DataError) and not isinstance(error, OffsetsGoneError) else None
+def _place(error: HopArchiveError) -> TopicPartition | None:
+    """The partition that an error is about; None where it is about no single one."""
+    topic, partition = error.facts.get("topic"), error.facts.get("partition")
+    return TopicPartition(str(topic), int(str(partition))) if topic and partition is not None else None
 
 
-def _give_up(fills: _Fills, error: DataError | GenerationChangedError) -> Iterator[Reading]:
+def _give_up(fills: _Fills, error: HopArchiveError) -> Iterator[Reading]:
     """Let go of the partition that an error is about; a topic that changed takes what was read with it."""
     topic, partition = str(error.facts["topic"]), error.facts.get("partition")
     for at in [a for a in fills.fills if a.topic == topic and partition in (None, a.partition)]:
         fill = fills.close(at)
-        if isinstance(error, DataError) and fill.messages:
+        if not isinstance(error, GenerationChangedError) and fill.messages:
             yield fill.cut(fill.messages[-1].offset + 1)
 
 

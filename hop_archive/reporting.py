@@ -12,9 +12,11 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Batch, Outcome, TopicSummary
 from hop_archive.catalog.scrubs_protocol import VerifiedShare
 from hop_archive.errors import UnavailableError
-from hop_archive.findings import OpenCount
+from hop_archive.findings import OpenCount, Trouble
 from hop_archive.planning import lost
 from hop_archive.slices import Lineage, OffsetSet
+from hop_archive.source.answers_protocol import Answers
+from hop_archive.source.protocol import TopicInfo
 from hop_archive.surveying import Survey, survey
 from hop_archive.topics import TopicPolicy
 
@@ -44,7 +46,7 @@ class TopicStatus:
         total: Since the archive's start.
         windows: The same by window (keys of ``WINDOWS``).
         lag: Offsets that Kafka holds, committed and not dealt with yet; None where the source does not answer, or
-            has no such topic (any more).
+            has no such topic (any more), or something of the topic could not be looked at.
         unrecorded: Offsets that Kafka no longer holds and no run has dealt with: lost, but for the record.
         generations: How many lives of the topic the catalog knows.
         held_back: Offsets beyond the last stable one, which an open transaction keeps from readers, and so from the
@@ -70,7 +72,8 @@ class Status:
         topics: By name: those that are archived now, and those that the catalog knows from before.
         at: When this was asked (UTC).
         source_error: Why lags are not known; '' where they are.
-        findings: What verification found and nobody has settled, by topic and kind.
+        findings: What is wrong or in the way and nobody has settled, by topic and kind.
+        obstacles: What could not be looked at, or may not be read, just now.
         shares: How much of each topic was read and compared by scrubbing.
     """
 
@@ -79,6 +82,7 @@ class Status:
     source_error: str = ""
     findings: tuple[OpenCount, ...] = ()
     shares: tuple[VerifiedShare, ...] = ()
+    obstacles: tuple[Trouble, ...] = ()
 
 
 def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Status:
@@ -97,13 +101,15 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
     windows = {w: _by_topic(archive.catalog.summaries(topics, since=at - age)) for w, age in WINDOWS.items()}
     try:
         seen: Survey | None = None if unasked else survey(archive, topics)
-        elsewhere = {*totals} - {*seen.infos} if seen else set()
-        gone_ones = elsewhere - {*(archive.source.topics(elsewhere) if elsewhere else ())}
+        elsewhere = {*totals} - {*seen.infos} - seen.undescribed if seen else set()
+        there = archive.source.topics(elsewhere) if elsewhere else Answers[str, TopicInfo]({})
+        gone_ones = elsewhere - {*there} - {*there.untold}
         source_error = unasked
     except UnavailableError as error:
         archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
         seen, gone_ones, source_error = None, set(), str(error)
-    names = sorted({*totals, *(seen.infos if seen else ())})
+    names = sorted({*totals, *((*seen.infos, *seen.undescribed) if seen else ())})
+    whole = {*seen.infos} - seen.not_whole if seen else set()
     generations = archive.catalog.generations(names)
     lags, gone, back = _lags(seen), _unrecorded(seen), _held_back(seen)
     rows = [
@@ -111,10 +117,10 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
             topic=name,
             total=totals.get(name, TopicSummary(name)),
             windows={w: found.get(name, TopicSummary(name)) for w, found in windows.items()},
-            lag=lags.get(name, 0) if seen and name in seen.infos else None,
-            unrecorded=gone.get(name, 0) if seen and name in seen.infos else None,
+            lag=lags.get(name, 0) if name in whole else None,
+            unrecorded=gone.get(name, 0) if name in whole else None,
             generations=len(generations.get(name, ())),
-            held_back=back.get(name, 0) if seen and name in seen.infos else None,
+            held_back=back.get(name, 0) if name in whole else None,
             state=State.GONE if name in gone_ones else state_by_policy(name, archive.topics),
         )
         for name in names
@@ -125,6 +131,7 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
         source_error,
         tuple(archive.catalog.open_findings(topics)),
         tuple(archive.catalog.verified_shares(topics)),
+        seen.obstacles if seen else (),
     )
 
 

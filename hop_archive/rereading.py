@@ -8,14 +8,16 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Catalog, Duplicate, Outcome, Row
 from hop_archive.deciding import decide
 from hop_archive.document import crc32
+from hop_archive.errors import HopArchiveError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.identity import Identity, identify
 from hop_archive.message import Message
+from hop_archive.obstacles import obstacle_at
 from hop_archive.reading import Reading, read_slices
 from hop_archive.selecting import Query
 from hop_archive.slices import Lineage, OffsetSet, Slice
 from hop_archive.surveying import survey
-from hop_archive.verifying import Verification, topics_at
+from hop_archive.verifying import Verification, topics_at, unseen
 
 _PLACES = 10
 """A sample is taken in so many places of a partition, evenly spread: reading offset by offset would cost a fetch each."""
@@ -39,15 +41,17 @@ def source_documents(wanted: Verification, archive: Archive, sample: int | None 
     if not slices:
         return
     with archive.source.reader({}) as reader:
-        for reading in read_slices(reader, slices, archive.limits, archive.monotonic):
+        refused: list[HopArchiveError] = []
+        for reading in read_slices(reader, slices, archive.limits, archive.monotonic, refused=refused.append):
             wanted.checked.counts["messages read again"] += len(reading.messages)
             yield from _compared(wanted, reading)
+    yield from unseen(wanted, [obstacle_at(error) for error in refused])
 
 
 def _slices(wanted: Verification, archive: Archive, sample: int | None) -> list[Slice]:
     seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
     found: list[Slice] = []
-    for lineage, known in sorted(seen.knowledge.items()):
+    for lineage, known in sorted(seen.workable().items()):
         marks = known.watermarks
         if marks.low < marks.stable and not seen.recognitions[lineage.topic].is_new:
             held = _archived(wanted.catalog, lineage) & OffsetSet.between(marks.low, marks.stable)

@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Generation, Outcome
-from hop_archive.errors import GenerationChangedError, SliceTakenError
+from hop_archive.errors import GenerationChangedError, HopArchiveError, SliceTakenError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.message import TopicPartition
-from hop_archive.planning import Knowledge, Plan, Watermarks, plan, work
+from hop_archive.obstacles import note_obstacles, obstacle
+from hop_archive.planning import Knowledge, Plan, Watermarks, lost, plan, work
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.source.protocol import TopicInfo
+from hop_archive.topics import is_topic_name
 from hop_archive.truncation import begins_as_archived, prove_tails
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ class Survey:
         generations: What the catalog has of these topics.
         cluster_id: The cluster they are on.
         proven: Under which leader epoch each log was proven to be the one that is covered.
+        obstacles: What could not be looked at, or may not be read: a partition without a leader, a topic that cannot be
+            described. None of it is in ``infos``, or ``knowledge``, as far as it is not known.
+        undescribed: The topics that exist, as far as anybody can tell, and could not be described.
     """
 
     infos: Mapping[str, TopicInfo]
@@ -53,6 +58,8 @@ class Survey:
     generations: Mapping[str, tuple[Generation, ...]]
     cluster_id: str
     proven: Mapping[Lineage, int | None]
+    obstacles: tuple[Trouble, ...] = ()
+    undescribed: frozenset[str] = frozenset()
 
     def unproven(self) -> dict[Lineage, Knowledge]:
         """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
@@ -73,6 +80,31 @@ class Survey:
     def _is_moved(self, lineage: Lineage, known: Knowledge) -> bool:
         told = known.watermarks.leader_epoch
         return told is not None and told != self.proven.get(lineage)
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """The topics that may be seen, and not read."""
+        return frozenset(name for name, info in self.infos.items() if info.readable is False)
+
+    @property
+    def not_whole(self) -> frozenset[str]:
+        """The topics of which something could not be looked at: what is known of them is not all."""
+        return frozenset(one.topic for one in self.obstacles) - self.unreadable
+
+    def refuse_unseen(self) -> None:
+        """Make sure that everything could be looked at, for who can do nothing with a part.
+
+        Raises:
+            UnavailableError: Something could not be.
+        """
+        for one in self.obstacles:
+            if one.topic not in self.unreadable:
+                raise UnavailableError(one.detail, topic=one.topic, partition=one.partition)
+
+    def workable(self) -> dict[Lineage, Knowledge]:
+        """The ``knowledge`` of what may be read."""
+        shut = self.unreadable
+        return {lineage: known for lineage, known in self.knowledge.items() if lineage.topic not in shut}
 
     def progress(self) -> dict[TopicPartition, int]:
         """The offset up to which each partition is dealt with, without a gap: what a consumer would commit."""
@@ -98,9 +130,10 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         topics: Only these, whether the policy wants them or not; None for all that it wants.
 
     Raises:
-        UnavailableError: The source or the catalog does not answer.
+        UnavailableError: The source or the catalog does not answer. One partition, or one topic, that cannot be looked at
+            is an obstacle, and no error.
     """
-    infos = _topics(archive, topics)
+    infos, undescribed = _topics(archive, topics)
     # Coverage before watermarks: these only grow, so a batch that another run commits in between can never
     # make the log look shorter than what was read of it.
     generations = archive.catalog.generations(list(infos))
@@ -119,13 +152,21 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     }
     known = {name: tuple(found) for name, found in generations.items()}
     proven = {lineage: marks.leader_epoch for lineage, marks in observed.items()}
-    return Survey(infos, recognitions, knowledge, coverage, known, cluster_id, proven)
+    obstacles = (
+        *(Trouble(Kind.NOT_READABLE, name, why) for name, why in sorted(undescribed.items())),
+        *(_shut(archive, name) for name, info in sorted(infos.items()) if info.readable is False),
+        *(obstacle(at.topic, error, at.partition) for at, error in sorted(marks.untold.items(), key=_place)),
+    )
+    return Survey(
+        infos, recognitions, knowledge, coverage, known, cluster_id, proven, obstacles, frozenset(undescribed)
+    )
 
 
 def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     """Survey, and remember the watermarks, so that what a topic held when it was deleted is known as of now.
 
-    For those who look often and plan seldom: sensors and displays. Records nothing of topics that are new.
+    What is in the way is remembered, too, as a finding, and closed once it is in the way no more. For those who look often
+    and plan seldom: sensors and displays. Records nothing of topics that are new.
 
     Raises:
         UnavailableError: The source or the catalog does not answer.
@@ -139,6 +180,7 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         if not seen.recognitions[lineage.topic].is_new and lineage not in unproven
     }
     archive.catalog.observe(known)
+    _note_obstacles(archive, topics, seen)
     return seen
 
 
@@ -160,7 +202,7 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
 
     Where a partition has another leader than before, the end of what is covered is read again and compared: a log that
     lost its end, and may have grown past it again, becomes a new generation, and a finding says so. What cannot be
-    compared yet is left out. New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
+    compared yet is left out, and so is what cannot be looked at or read: a finding says so. New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
     watermarks are remembered; group offsets are committed to the source, for those who monitor from outside.
     Running it again records nothing twice.
 
@@ -168,14 +210,17 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
         UnavailableError: The source or the catalog does not answer.
         GenerationChangedError: A topic changed while it was looked at; plan again.
     """
-    seen = _proven(archive, survey(archive, topics))
+    surveyed = survey(archive, topics)
+    _note_obstacles(archive, topics, surveyed)
+    seen = _proven(archive, surveyed)
     _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
     if new := seen.to_note():
         archive.catalog.note_proven(new)
     archive.source.note_progress(seen.progress())
-    planned = plan(seen.knowledge, archive.limits)
-    return Work(replace(planned, lost=_settle_gone(archive, seen, planned.lost)), seen)
+    planned = plan(seen.workable(), archive.limits)
+    gone = [s for lineage in sorted(seen.knowledge) for s in lineage.slices(lost(seen.knowledge[lineage]))]
+    return Work(replace(planned, lost=_settle_gone(archive, seen, gone)), seen)
 
 
 def _done_up_to(known: Knowledge) -> int:
@@ -183,11 +228,54 @@ def _done_up_to(known: Knowledge) -> int:
     return pending[0].start if pending else max(known.watermarks.low, known.watermarks.stable)
 
 
-def _topics(archive: Archive, topics: Collection[str] | None) -> Mapping[str, TopicInfo]:
+def _topics(
+    archive: Archive, topics: Collection[str] | None
+) -> tuple[Mapping[str, TopicInfo], dict[str, str]]:
+    """The topics to look at that could be described, and why others could not be."""
     found = archive.source.topics(topics)
-    if topics is not None:
-        return found
-    return {name: info for name, info in found.items() if archive.topics.archived(name)}
+    infos, untold = dict(found), dict(found.untold)
+    if topics is None:
+        infos = {name: info for name, info in infos.items() if archive.topics.archived(name)}
+        # A topic that may not be described is not listed: it is no deleted one.
+        known = archive.catalog.generations(None).keys() - infos.keys()
+        hidden = archive.source.topics([name for name in known if archive.topics.archived(name)])
+        infos, untold = {**infos, **hidden}, {**untold, **hidden.untold}
+    why = {
+        name: str(error)
+        for name, error in untold.items()
+        if topics is not None or archive.topics.archived(name)
+    }
+    for name in [name for name in infos if not is_topic_name(name)]:
+        del infos[name]
+        why[name] = (
+            f"Source {archive.source.name} has a topic called {name!r}, which is no name for a topic of Kafka: objects and "
+            "keys are named after it. Copy what it holds to another topic."
+        )
+    return infos, why
+
+
+def _shut(archive: Archive, topic: str) -> Trouble:
+    return Trouble(
+        Kind.NOT_READABLE,
+        topic,
+        f"Source {archive.source.name}: the credentials may see topic {topic}, and not read it. Give them the right to "
+        "read, or leave the topic out.",
+    )
+
+
+def _place(untold: tuple[TopicPartition, HopArchiveError]) -> TopicPartition:
+    return untold[0]
+
+
+def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Survey) -> None:
+    """Make the findings of obstacles those of this survey."""
+    note_obstacles(archive, topics, [Kind.NO_LEADER], [o for o in seen.obstacles if o.kind is Kind.NO_LEADER])
+    refused = [o for o in seen.obstacles if o.kind is Kind.NOT_READABLE]
+    # Where the cluster does not tell whether a topic may be read, reading alone does: refused before, it stays so until
+    # nothing is left to be read.
+    untold = {name for name in seen.pending() if seen.infos[name].readable is None}
+    looked = sorted({*(seen.infos if topics is None else topics)} - untold) if untold else topics
+    note_obstacles(archive, looked, [Kind.NOT_READABLE], refused)
 
 
 def _partitions(infos: Mapping[str, TopicInfo]) -> list[TopicPartition]:
@@ -203,7 +291,8 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
     doubtful = seen.unproven()
     if not doubtful:
         return seen
-    proof = prove_tails(archive, doubtful)
+    shut = seen.unreadable
+    proof = prove_tails(archive, {at: known for at, known in doubtful.items() if at.topic not in shut})
     overtaken = _note_proven(archive, {at: doubtful[at] for at in proof.same})
     left = overtaken | (doubtful.keys() - proof.same - proof.other.keys())
     recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
@@ -270,15 +359,14 @@ def _begin_generations(archive: Archive, seen: Survey) -> None:
 def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:
     """Record what is gone, with why; the slices that this call recorded."""
     gone = [reasoned for s in lost for reasoned in _reasoned(archive, seen, s)] + _outlived(archive, seen)
-    if not gone or not _unchanged(archive, seen, {s.topic for s, _ in gone}):
-        return ()
-    return tuple(s for s, reason in gone if _record_gone(archive, s, reason))
+    same = _unchanged(archive, seen, {s.topic for s, _ in gone}) if gone else ()
+    return tuple(s for s, reason in gone if s.topic in same and _record_gone(archive, s, reason))
 
 
-def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> bool:
-    """Whether topics are still those that were seen: watermarks read later may be another generation's."""
+def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> frozenset[str]:
+    """The topics that are still those that were seen: watermarks read later may be another generation's."""
     now = archive.source.topics(topics)
-    return all(name in now and now[name].topic_id == seen.infos[name].topic_id for name in topics)
+    return frozenset(name for name, info in now.items() if info.topic_id == seen.infos[name].topic_id)
 
 
 def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, str]]:

@@ -127,8 +127,8 @@ def report_topics(
     wanted = _Wanted(tuple(patterns), internal)
     at = archive.now()
     summaries = {s.topic: s for s in archive.catalog.summaries() if s.topic in wanted}
-    seen, source_error = _survey(archive, wanted)
-    names = sorted({*summaries, *(seen.infos if seen else ())})
+    seen, source_error = _survey(archive, wanted, summaries)
+    names = sorted({*summaries, *((*seen.infos, *seen.undescribed) if seen else ())})
     parts = _Parts(archive, seen, summaries, names)
     gaps = parts.gaps(names) if with_gaps else {}
     return TopicsReport(tuple(parts.report(name, gaps.get(name, ())) for name in names), at, source_error)
@@ -152,9 +152,11 @@ class _Wanted:
         return not self.patterns or matches(name, self.patterns)
 
 
-def _survey(archive: Archive, wanted: _Wanted) -> tuple[Survey | None, str]:
+def _survey(archive: Archive, wanted: _Wanted, known: Collection[str]) -> tuple[Survey | None, str]:
     try:
-        return survey(archive, [name for name in archive.source.topics() if name in wanted]), ""
+        found = archive.source.topics()
+        # Those that are known, too: a topic that may not be described is not listed.
+        return survey(archive, sorted({n for n in (*found, *found.untold, *known) if n in wanted})), ""
     except UnavailableError as error:
         archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
         return None, str(error)
@@ -223,7 +225,7 @@ class _Parts:
         return found
 
     def _state(self, name: str) -> State:
-        if self._seen is not None and name not in self._seen.infos:
+        if self._seen is not None and name not in self._seen.infos and name not in self._seen.undescribed:
             return State.GONE
         return state_by_policy(name, self._policy)
 
@@ -236,7 +238,7 @@ class _Parts:
 
     def _known(self, name: str) -> Collection[Knowledge] | None:
         """What the source says of its partitions; None where it says nothing."""
-        if self._seen is None or name not in self._seen.infos:
+        if self._seen is None or name not in self._seen.infos or name in self._seen.not_whole:
             return None
         return self._knowledge.get(name, {}).values()
 
@@ -261,7 +263,7 @@ class _Parts:
                 yield from (Gap(gone, GapKind.UNRECORDED, UNRECORDED) for gone in slices)
 
     def _why_open(self, lineage: Lineage) -> str:
-        if self._seen is None:
+        if self._seen is None or lineage.topic in self._seen.not_whole:
             return UNKNOWN
         if lineage not in self._knowledge.get(lineage.topic, {}):
             return EARLIER

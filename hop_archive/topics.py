@@ -25,6 +25,14 @@ PATTERN_RULE = "a topic name or glob (letters, digits, '.', '_', '-', and '*', '
 _PATTERN = re.compile(r"(?:[A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+")
 
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def is_topic_name(text: str) -> bool:
+    """Tell whether Kafka takes this for a topic's name; some brokers that speak its protocol take more."""
+    return _NAME.fullmatch(text) is not None and text not in (".", "..")
+
+
 def is_pattern(text: str) -> bool:
     """Tell whether ``text`` is a legal topic name or a glob over such names."""
     return _PATTERN.fullmatch(text) is not None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Outcome, Standing
-from hop_archive.errors import DataError, ForbiddenError, UnavailableError
+from hop_archive.errors import DataError, ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.identity import digest
 from hop_archive.message import Message
 from hop_archive.planning import Knowledge
@@ -158,18 +158,26 @@ def _read(archive: Archive, tails: Mapping[Lineage, _Tail]) -> None:
         for tail in tails.values()
         if tail.is_all and tail.reached < tail.slice.stop
     ]:
+        refused: list[HopArchiveError] = []
         try:
             with archive.source.reader({}) as reader:
-                readings = read_slices(reader, slices, archive.limits, archive.monotonic, _STALL_S)
+                readings = read_slices(
+                    reader, slices, archive.limits, archive.monotonic, _STALL_S, refused=refused.append
+                )
                 for reading in readings:
                     tails[reading.slice.lineage].take(reading)
-            return
         except UnavailableError as error:
             log.warning("Not all ends of logs could be read again: %s", error)
             return
-        except DataError as error:
-            log.warning("A message that was archived can't be read again, and is not compared: %s", error)
-            facts = error.facts
+        damaged = [error for error in refused if isinstance(error, DataError)]
+        for other in refused:
+            if other not in damaged:
+                log.warning("The end of a log could not be read again: %s", other)
+        if not damaged:
+            return
+        for damage in damaged:
+            log.warning("A message that was archived can't be read again, and is not compared: %s", damage)
+            facts = damage.facts
             for lineage, tail in tails.items():
                 if (lineage.topic, lineage.partition) == (facts.get("topic"), facts.get("partition")):
                     tail.reached = int(str(facts["offset"])) + 1

@@ -56,7 +56,9 @@ class Upstream:
         if self.archive is None:
             return None
         if self._seen is None or self._topic != topic:
-            self._topic, self._seen = topic, survey(self.archive, [topic])
+            seen = survey(self.archive, [topic])
+            seen.refuse_unseen()  # what is not known is not gone
+            self._topic, self._seen = topic, seen
         return self._seen
 
 

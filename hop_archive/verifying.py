@@ -33,6 +33,9 @@ from hop_archive.store.protocol import ObjectInfo, Store
 from hop_archive.surveying import survey
 from hop_archive.wording import counted
 
+NOT_LOOKED_AT = "not looked at"
+"""What the partitions and topics are counted as that the source could not show."""
+
 _PATIENCE_S = 6.0
 """A step of a run that failed is tried again after 5 s; another of its steps may have gone on meanwhile."""
 
@@ -504,9 +507,10 @@ def _holes(catalog: Catalog, topic: str) -> list[Slice]:
 def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
     """Compare what Kafka holds now with the coverage. Finds ``not_archived``, and what is ``lost`` by now.
 
-    What arrived since the last run counts as not archived as well: right after a run there should be none.
+    What cannot be looked at is found, too (``no_leader``, ``not_readable``), and counted: no such look is complete. What arrived since the last run counts as not archived as well: right after a run there should be none.
     """
     seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
+    yield from unseen(wanted, seen.obstacles)
     for lineage, known in sorted(seen.knowledge.items()):
         wanted.checked.counts["offsets"] += max(0, known.watermarks.stable - known.watermarks.low)
         for start, stop in lost(known):
@@ -515,6 +519,13 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
             )
         for start, stop in work(known):
             yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
+
+
+def unseen(wanted: Verification, obstacles: Iterable[Trouble]) -> Iterator[Trouble]:
+    """Pass on what could not be looked at, and count it."""
+    for one in obstacles:
+        wanted.checked.counts[NOT_LOOKED_AT] += 1
+        yield one
 
 
 def topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:

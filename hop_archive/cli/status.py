@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.catalog.protocol import TopicSummary
     from hop_archive.cli.stopping import Stop
-    from hop_archive.findings import OpenCount
+    from hop_archive.findings import OpenCount, Trouble
     from hop_archive.reporting import Status, TopicStatus
 
 _EPILOG = """\b
@@ -220,6 +220,7 @@ def as_object(found: Status, setup: Setup) -> dict[str, Any]:
     return {
         "headline": headline(found),
         "topics": [_topic_object(one) for one in found.topics],
+        "in_the_way": [_obstacle_object(one, found) for one in found.obstacles],
         "findings": [_open_object(one) for one in found.findings],
         "scrub": age(found.shares),
         "source": {"name": setup.selection.source, "error": found.source_error or None},
@@ -230,6 +231,12 @@ def as_object(found: Status, setup: Setup) -> dict[str, Any]:
 
 def _open_object(one: OpenCount) -> dict[str, Any]:
     return {"topic": one.topic, "kind": one.kind.value, "open": one.number, "since": moment(one.since)}
+
+
+def _obstacle_object(one: Trouble, found: Status) -> dict[str, Any]:
+    since = next((f.since for f in found.findings if (f.topic, f.kind) == (one.topic, one.kind)), None)
+    named = {"topic": one.topic, "partition": one.partition, "kind": one.kind.value}
+    return {**named, "since": moment(since), "why": one.detail}
 
 
 def _topic_object(one: TopicStatus) -> dict[str, Any]:
@@ -276,10 +283,28 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     yield from _counts(found.topics, unknown="?" if found.source_error else "-")
     yield ""
     yield from _times(found.topics)
+    yield from _in_the_way(found)
     yield from _open(found.findings)
     yield ""
     yield sentence(age(found.shares))
     yield from _remarks(found.topics)
+
+
+def _in_the_way(found: Status) -> Iterator[str]:
+    since = {(one.topic, one.kind): one.since for one in found.findings}
+    rows = [
+        [
+            one.topic,
+            "-" if one.partition is None else str(one.partition),
+            one.kind.value,
+            moment(since.get((one.topic, one.kind))) or "now",
+            one.detail,
+        ]
+        for one in found.obstacles
+    ]
+    if rows:
+        yield ""
+        yield from table(["NOT ARCHIVED", "PARTITION", "FOR", "SINCE", "WHY"], rows, right=[1])
 
 
 def _open(findings: Sequence[OpenCount]) -> Iterator[str]:
@@ -288,14 +313,14 @@ def _open(findings: Sequence[OpenCount]) -> Iterator[str]:
             [one.topic or "-", one.kind.value, count(one.number), moment(one.since) or ""] for one in findings
         ]
         yield ""
-        yield from table(["TOPIC", "FOUND BY VERIFY", "OPEN", "SINCE"], rows, right=[2])
+        yield from table(["TOPIC", "FINDING", "OPEN", "SINCE"], rows, right=[2])
 
 
 def headline(found: Status) -> str:
     """What matters most, in one line."""
     parts = [*_progress(found), *_losses(found.topics)]
     if known := sum(one.number for one in found.findings):
-        parts.append(f"{counted(known, 'finding')} of verification open")
+        parts.append(f"{counted(known, 'finding')} open")
     return f"{'; '.join(parts)}."
 
 
@@ -306,9 +331,12 @@ def _progress(found: Status) -> Iterator[str]:
     elif lags:
         yield f"{counted(sum(lags), 'offset')} behind, in {counted(len(lags), 'topic')}"
     elif found.topics:
-        yield "All is archived"
+        yield "All is archived that could be looked at" if found.obstacles else "All is archived"
     else:
         yield "There is nothing to archive so far"
+    if found.obstacles:
+        names = sorted({one.topic for one in found.obstacles})
+        yield f"{counted(len(names), 'topic')} with something in the way"
     yield from _arrivals(found, behind=bool(lags))
 
 

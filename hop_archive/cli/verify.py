@@ -260,6 +260,7 @@ def _whole(
     from hop_archive.noting import KINDS_OF, Pass, noted_pass
     from hop_archive.scrubbing import reading_all
     from hop_archive.selecting import Query
+    from hop_archive.verifying import NOT_LOOKED_AT
 
     if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
         yield from ((trouble, True) for trouble in look(wanted))
@@ -271,7 +272,11 @@ def _whole(
     backup = wanted.backup.bucket if wanted.backup is not None else ""
     of = Pass(name, topics, notebook.now(), wanted.grace_s, backup, spared)
     is_whole = replace(wanted.query, topics=()) == Query() and not (name == "source" and wanted.query.topics)
-    found = noted_pass(notebook, lambda: look(wanted), of, whole=is_whole)
+
+    def whole() -> bool:
+        return is_whole and not (name == "source" and wanted.checked.counts[NOT_LOOKED_AT])
+
+    found = noted_pass(notebook, lambda: look(wanted), of, whole=whole)
     yield from reading_all(wanted, notebook, found) if name == "documents" and is_whole else found
 
 

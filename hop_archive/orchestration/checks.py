@@ -70,19 +70,33 @@ class LagBounds(dg.Config):
 
 @dg.asset_check(asset=the_archive.key, description="No topic has more messages waiting than it may.")
 def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Red while a topic is too far behind."""
+    """Red while a topic is too far behind, or it is not known how far."""
     with told():
-        pending = survey(archive).pending()
+        seen = survey(archive)
+    pending, unseen = seen.pending(), len(seen.obstacles)
     behind = {topic: count for topic, count in pending.items() if count > config.most_messages}
     table = [dg.TableRecord({"topic": t, "waiting": n}) for t, n in sorted(behind.items())[:_MOST_SHOWN]]
     where = {"behind": dg.MetadataValue.table(table)} if table else {}
+    said = []
+    if behind:
+        said.append(
+            f"{counted(len(behind), 'topic has', 'topics have')} more than "
+            f"{counted(config.most_messages, 'message')} waiting."
+        )
+    if unseen:
+        said.append(
+            f"{counted(unseen, 'topic or partition', 'topics or partitions')} could not be looked at, or may not be read: "
+            "how much waits there is not known to be little."
+        )
+    unlooked = [
+        dg.TableRecord({"topic": one.topic, "kind": one.kind.value, "why": one.detail})
+        for one in seen.obstacles[:_MOST_SHOWN]
+    ]
+    not_seen = {"in_the_way": dg.MetadataValue.table(unlooked)} if unlooked else {}
     return dg.AssetCheckResult(
-        passed=not behind,
-        description=f"{counted(len(behind), 'topic has', 'topics have')} more than "
-        f"{counted(config.most_messages, 'message')} waiting."
-        if behind
-        else None,
-        metadata={"waiting": sum(pending.values()), **where},
+        passed=not said,
+        description=" ".join(said) or None,
+        metadata={"waiting": sum(pending.values()), **where, **not_seen},
     )
 
 

@@ -14,7 +14,7 @@ from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followe
 from hop_archive.orchestration.partitions import topics
 from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patience_s
 from hop_archive.orchestration.tags import FOLLOWING, live_tags, topics_of_run
-from hop_archive.surveying import look
+from hop_archive.surveying import Survey, look
 from hop_archive.wording import counted
 
 LIVE = [
@@ -69,7 +69,9 @@ def kafka_offsets(
     with told():
         seen = look(archive)
     # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
-    pending = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
+    asked = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
+    shut = seen.unreadable
+    pending = {topic: count for topic, count in asked.items() if topic not in shut}
     in_flight = _in_flight(live, seen.infos)
     decided = dispatch(
         pending,
@@ -86,7 +88,9 @@ def kafka_offsets(
         run_requests=requests,
         dynamic_partitions_requests=_missing_partitions(context.instance, decided.own),
         cursor=json.dumps(decided.waiting_since),
-        skip_reason=None if requests else _why_idle(pending, in_flight, pacing),
+        skip_reason=None
+        if requests
+        else " ".join([_why_idle(pending, in_flight, pacing), *_in_the_way(archive, seen)]),
     )
 
 
@@ -123,6 +127,24 @@ def _is_of_this_location(context: dg.SensorEvaluationContext, run: dg.DagsterRun
         and (origin.location_name, origin.repository_origin.repository_name)
         == (here.location_name, context.repository_name)
     )
+
+
+def _in_the_way(archive: Archive, seen: Survey) -> list[str]:
+    """What could not be looked at, or may not be read, and since when: nothing of it is archived meanwhile."""
+    if not seen.obstacles:
+        return []
+    with told():
+        kinds = {one.kind for one in seen.obstacles}
+        since = min(
+            (f.first_seen for f in archive.catalog.findings(kinds=kinds, limit=_MOST_NAMED)), default=None
+        )
+    named = [
+        f"{one.topic}{'' if one.partition is None else f'[{one.partition}]'} ({one.kind.value})"
+        for one in seen.obstacles[:_MOST_NAMED]
+    ]
+    more = len(seen.obstacles) - len(named)
+    when = f", some since {since:%Y-%m-%d %H:%M} UTC" if since else ""
+    return [f"In the way{when}: {', '.join(named)}{f' and {more} more' if more else ''}."]
 
 
 def live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:

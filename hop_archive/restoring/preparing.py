@@ -230,10 +230,10 @@ def _named(topics: Sequence[str]) -> str:
 
 def _conditions(restoration: Restoration, planned: Plan, begun: Restore | None) -> dict[str, Condition]:
     source, names = restoration.target, [target.topic for target in planned.targets]
-    there = source.topics(names)
+    there = source.topics(names).whole()
     settings = {name: _values(found) for name, found in _told_settings(source, there).items()}
     usual = _usual(source) if len(there) < len(names) else {}
-    marks = source.watermarks([at for info in there.values() for at in _partitions(info)])
+    marks = source.watermarks([at for info in there.values() for at in _partitions(info)]).whole()
     held = Counter[str]()
     for at, mark in marks.items():
         held[at.topic] += mark.high - mark.low

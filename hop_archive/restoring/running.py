@@ -252,7 +252,7 @@ class _Run:
             source.create_topic(target.topic, target.partitions, condition.own)
             info = source.topics([target.topic])[target.topic]
             at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
-            marks = source.watermarks(at)
+            marks = source.watermarks(at).whole()
             self._refuse_newcomers(target, condition, marks)
             state |= {
                 "topic_id": info.topic_id,

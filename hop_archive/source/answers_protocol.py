@@ -28,6 +28,16 @@ class Answers(Mapping[Key, Value]):
         self._told = told
         self.untold: Mapping[Key, HopArchiveError] = untold or {}
 
+    def whole(self) -> Mapping[Key, Value]:
+        """The same, for who can do nothing with a part.
+
+        Raises:
+            HopArchiveError: Why something was not told; the first reason.
+        """
+        for why in self.untold.values():
+            raise why
+        return self._told
+
     def __getitem__(self, key: Key) -> Value:
         if key in self.untold:
             raise self.untold[key]

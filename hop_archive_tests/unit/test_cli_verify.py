@@ -181,7 +181,7 @@ def test_what_is_found_is_remembered_and_closed_by_the_look_that_does_not_see_it
     assert (one["kind"], one["object_key"], one["resolution"]) == ("missing_object", key, None)
     (counted,) = json.loads(invoke("status", *M, "--json").stdout)["findings"]
     assert (counted["kind"], counted["open"]) == ("missing_object", 1)
-    assert "1 finding of verification open" in invoke("status", *M).stdout
+    assert "1 finding open" in invoke("status", *M).stdout
     store(directory).create([NewObject(key, body)])
     assert invoke("verify", *M, "--direction", "ledger").exit_code == 0
     assert invoke("findings", "-D", "m").exit_code == 1
