@@ -32,7 +32,7 @@ Indexes, and who needs them:
 
 from __future__ import annotations
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that these statements need; ``migrations/versions`` ends with it."""
 
 VERSION_TABLE = "hop_archive_alembic_version"

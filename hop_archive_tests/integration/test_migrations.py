@@ -38,7 +38,7 @@ from hop_archive_tests.integration.archive_core_catalog import (
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
-ALL = ["0001", "0002", "0003", "0004"]
+ALL = ["0001", "0002", "0003", "0004", "0005"]
 EVERY_OBJECT = """
     SELECT nspname, relname, relkind::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname NOT LIKE 'pg_%' AND nspname <> 'information_schema' ORDER BY 1, 2
