@@ -27,6 +27,7 @@ from hop_archive.planning import Knowledge, work
 from hop_archive.reading import follow
 from hop_archive.slices import Lineage, Slice
 from hop_archive.surveying import Survey, plan_work
+from hop_archive.undone import Undone
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,20 @@ def catch_up(
     topics: Collection[str] | None = None,
     stop: Callable[[], bool] = lambda: False,
     overlap: int = OVERLAP,
+    targets: Mapping[Lineage, int] | None = None,
 ) -> Iterator[Done]:
     """Archive what was there at the start: up to the watermarks seen then, and no further.
 
     Offsets that another writer takes meanwhile count as done. Ends early, between batches, when ``stop``
     says so. Running it again goes on where the ledger says. What could not be looked at or read stops nothing else, and is
-    raised at the end.
+    raised at the end. What is left undone twice is a finding then (``Undone``).
+
+    Args:
+        archive: Where from and where to.
+        topics: Only these; None for all that are archived.
+        stop: Whether to end early.
+        overlap: Groups that may be in the making at once.
+        targets: Only these partitions, and up to where; None: all, up to their watermarks.
 
     Raises:
         UnavailableError: Source, catalog or store does not answer; what was yielded is committed. Or all is archived but
@@ -62,7 +71,7 @@ def catch_up(
         DataError: All is archived but for partitions whose next message is damaged.
         ConflictError: Again and again nothing could be committed; the last reason is named.
     """
-    targets: Mapping[Lineage, int] | None = None
+    undone = Undone(archive, topics)
     given_up = GivenUp(archive)
     obstacles: Sequence[Trouble] = ()
     fruitless = 0
@@ -73,19 +82,24 @@ def catch_up(
         slices = [
             s for s in _below(found.plan.slices, targets) if s.topic_partition not in given_up.partitions
         ]
+        undone.plan(slices, _pending_below(found.survey, targets))
         if not slices:
             fruitless = 0
             break
         fruitless += 1
-        for done in archive_slices(archive, slices, overlap, refused=given_up.errors.append):
-            fruitless = 0 if done.batches else fruitless
-            yield done
-            if stop():
-                return
+        try:
+            for done in archive_slices(archive, slices, overlap, refused=given_up.errors.append):
+                fruitless = 0 if done.batches else fruitless
+                undone.took([done])
+                yield done
+                if stop():
+                    return
+        except ConflictError as error:
+            undone.failed(error)
+            log.info("Planning again: %s", error)
     if fruitless:
         raise ConflictError(
-            f"{fruitless} plans in a row committed nothing: other writers, or topics that keep changing, "
-            "were in the way each time.",
+            f"{fruitless} plans in a row committed nothing: {undone.reason() or 'no reason was told'}.",
             remedy="Nothing is lost; run again.",
         )
     if not stop():
@@ -127,6 +141,7 @@ def archive_continuously(
     A server that does not answer is reported once per attempt and tried again, with pauses that grow to half
     a minute; what was committed before stays, what was not is done then. So is one that refuses, once it has served: a
     password that is being changed, keys that ended, a clock that was set wrong are put right without a restart.
+    What is left undone twice, or for a minute of waiting, is a finding (``Undone``), and the others go on.
 
     Yields:
         What was stored together; empty lists while nothing arrives, so that callers can look around.
@@ -135,19 +150,22 @@ def archive_continuously(
         ConfigurationError: Something refuses, or is missing, and nothing worked yet: waiting would hide a mistake.
     """
     pause_s, has_worked = _FIRST_PAUSE_S, False
+    undone = Undone(archive, topics)
     while not stop():
         try:
-            for dones in _one_round(archive, stop, sleep, topics):
+            for dones in _one_round(archive, stop, sleep, topics, undone):
                 pause_s, has_worked = _FIRST_PAUSE_S, True
                 yield dones
         except (UnavailableError, ConfigurationError) as error:
             if not (has_worked or error.retryable):
                 raise
+            undone.failed(error)
             report(error)
             yield []
             sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
         except ConflictError as error:
+            undone.failed(error)
             log.info("Planning again: %s", error)
 
 
@@ -162,7 +180,9 @@ def follow_for(
 
     Raises:
         UnavailableError: As for ``catch_up``.
+        ConflictError: At the end there is work that was left undone twice; the reason is named.
     """
+    undone = Undone(archive, topics)
     end = archive.monotonic() + duration_s
 
     def over() -> bool:
@@ -170,9 +190,14 @@ def follow_for(
 
     while not over():
         try:
-            yield from _one_round(archive, over, sleep, topics)
+            yield from _one_round(archive, over, sleep, topics, undone)
         except ConflictError as error:
+            undone.failed(error)
             log.info("Planning again: %s", error)
+    if undone.troubles:
+        raise ConflictError(
+            f"Work was left undone again and again: {undone.reason()}.", remedy="Nothing is lost."
+        )
 
 
 def _one_round(
@@ -180,18 +205,21 @@ def _one_round(
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
     topics: Collection[str] | None,
+    undone: Undone,
 ) -> Iterator[list[Done]]:
     """Do what a plan says; where little is left but the end of each log, follow those for a while."""
     found = plan_work(archive, topics)
     workable = found.survey.workable()
+    undone.plan(found.plan.slices, found.survey.pending())
     starts = _tails(workable)
     if not workable:
         yield []
         sleep(_FIRST_PAUSE_S)
     elif found.plan.messages > archive.limits.batch_messages or len(starts) < len(workable):
         anything = False
-        for done in archive_slices(archive, found.plan.slices, refused=lambda _: None):
+        for done in archive_slices(archive, found.plan.slices, refused=undone.refused):
             anything = anything or bool(done.batches)
+            undone.took([done])
             yield [done]
             if stop():
                 return
@@ -199,7 +227,7 @@ def _one_round(
             yield []
             sleep(_FIRST_PAUSE_S)
     else:
-        yield from _follow_tails(archive, starts, stop, sleep)
+        yield from _follow_tails(archive, starts, stop, sleep, undone)
 
 
 def _follow_tails(
@@ -207,6 +235,7 @@ def _follow_tails(
     starts: Mapping[Lineage, int],
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
+    undone: Undone,
 ) -> Iterator[list[Done]]:
     end = archive.monotonic() + SURVEY_EVERY_S
     disputed = False
@@ -228,7 +257,10 @@ def _follow_tails(
         ):
             dones = list(store_groups(archive, [group], overlap=0))
             disputed = any(done.disputed for done in dones)
+            undone.took(dones)
             yield dones
+    for error in given_up.errors:
+        undone.refused(error)
     if given_up.errors and not stop():  # asked for again by the next plan, and not at once
         yield []
         sleep(_FIRST_PAUSE_S)
@@ -248,6 +280,12 @@ def _tails(knowledge: Mapping[Lineage, Knowledge]) -> dict[Lineage, int]:
 
 def _targets(seen: Survey) -> dict[Lineage, int]:
     return {lineage: known.watermarks.stable for lineage, known in seen.knowledge.items()}
+
+
+def _pending_below(seen: Survey, targets: Mapping[Lineage, int]) -> set[str]:
+    """Topics with work below the targets."""
+    firsts = {lineage: ranges[0].start for lineage, k in seen.knowledge.items() if (ranges := work(k).ranges)}
+    return {at.topic for at, start in firsts.items() if start < targets.get(at, start)}
 
 
 def _below(slices: Collection[Slice], targets: Mapping[Lineage, int]) -> list[Slice]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from hop_archive.annotations import Annotations
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock import MockCatalog
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.errors import StaleDecisionError
 from hop_archive.faults import Faults
 from hop_archive.planning import Limits
 from hop_archive.source.mock import MockSource
@@ -64,6 +65,29 @@ class World:
             run_id=run_id,
             monotonic=ticking(),
         )
+
+
+class StubbornCatalog(MockCatalog):
+    """A catalog that commits nothing of some topics, each time for the same reason: so often, or as long as it is told so."""
+
+    refused: frozenset[str] = frozenset()
+    times = 1_000_000
+    reason = "the catalog has a row with its number 17"
+
+    def commit(self, batch: Batch) -> None:
+        """Commit, or refuse."""
+        if batch.slice.topic in self.refused and self.times:
+            self.times -= 1
+            raise StaleDecisionError(self.reason)
+        super().commit(batch)
+
+
+def stubborn_world(*refused: str) -> tuple[World, StubbornCatalog]:
+    """An awkward world, and its catalog, which refuses these topics."""
+    world, catalog = awkward_world(), StubbornCatalog()
+    catalog.refused = frozenset(refused)
+    world.catalog = catalog
+    return world, catalog
 
 
 def awkward_world(layout: Layout = "message", limits: Limits = SMALL) -> World:

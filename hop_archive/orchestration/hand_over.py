@@ -21,7 +21,7 @@ from hop_archive.plain_files import Plain, own_folder
 from hop_archive.reporting import Tally
 from hop_archive.slices import Slice
 
-_HANDED: Plain[Any] = Plain(list[Slice] | list[Batch] | dict[str, Tally])
+_HANDED: Plain[Any] = Plain(list[Slice] | list[Batch] | dict[str, Tally] | str)
 """What steps hand on."""
 
 _KEPT_S = 24 * 3600

@@ -12,16 +12,18 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.archiving import Done, commit_batches, store_slices
 from hop_archive.catalog.protocol import Batch
-from hop_archive.errors import ConfigurationError
-from hop_archive.following import follow_for
+from hop_archive.errors import ConfigurationError, ConflictError, HopArchiveError
+from hop_archive.findings import Kind
+from hop_archive.following import catch_up, follow_for
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import report_topics
 from hop_archive.planning import Plan, units
 from hop_archive.reporting import Tally, sum_tallies, tally
-from hop_archive.slices import Slice
+from hop_archive.slices import EMPTY, OffsetSet, Slice
 from hop_archive.surveying import plan_work
+from hop_archive.undone import Undone
 
 UNIT_MESSAGES = 20_000
 """Offsets in one unit of work: its rows pass between steps at once, some 10 MB of them."""
@@ -63,13 +65,14 @@ class FollowConfig(dg.Config):
 @dg.op(
     out={
         "units": dg.DynamicOut(list[Slice], io_manager_key="hand_over"),
+        "slices": dg.Out(list[Slice], io_manager_key="hand_over"),
         "lost": dg.Out(dict[str, Tally], io_manager_key="hand_over"),
     },
     retry_policy=_RETRIES,
 )
 def plan(
     context: dg.OpExecutionContext, config: PlanConfig, archive: dg.ResourceParam[Archive]
-) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[dict[str, Tally]]]:
+) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[list[Slice]] | dg.Output[dict[str, Tally]]]:
     """Compare watermarks with coverage; record what is lost; divide the work into units."""
     with told():
         found = _given(config) or plan_work(archive, _topics(context, config.topics, archive)).plan
@@ -79,6 +82,7 @@ def plan(
     context.log.info(f"{found.messages} offsets in {len(found.slices)} slices, {len(work)} units")
     for number, unit in enumerate(work):
         yield dg.DynamicOutput(list(unit), mapping_key=f"unit_{number:05}", output_name="units")
+    yield dg.Output(list(found.slices), output_name="slices")
     lost = sum_tallies({s.topic: Tally(s.topic, lost=len(s))} for s in found.lost)
     yield dg.Output(lost, output_name="lost")
 
@@ -102,24 +106,39 @@ def catalog(
     return tally(batch for done in dones for batch in done.batches)
 
 
-@dg.op(out=dg.Out(io_manager_key="hand_over"))
+@dg.op(
+    out={
+        "total": dg.Out(dict[str, Tally], io_manager_key="hand_over"),
+        "left": dg.Out(str, io_manager_key="hand_over"),
+    }
+)
 def follow(
     context: dg.OpExecutionContext,
     config: FollowConfig,
     archive: dg.ResourceParam[Archive],
     tallies: list[dict[str, Tally]],
-) -> dict[str, Tally]:
-    """Stay for a while, if asked to, and archive what arrives about a second after it was published."""
-    total = sum_tallies(tallies)
-    if not config.follow_s:
-        return total
+    slices: list[Slice],
+) -> tuple[dict[str, Tally], str]:
+    """Do again what was left of the plan; stay for a while, if asked to, and archive what arrives about a second later.
+
+    What is left undone again, with its reason, is told to the last step: there the run fails.
+    """
+    total, left = sum_tallies(tallies), ""
     with told():
-        for dones in follow_for(
-            archive, _topics(context, config.topics, archive), config.follow_s, time.sleep
-        ):
-            _log_disputes(context, dones)
-            total = sum_tallies([total, tally(batch for done in dones for batch in done.batches)])
-    return total
+        try:
+            for dones in _again(archive, config.topics, slices):
+                _log_disputes(context, dones)
+                total = sum_tallies([total, tally(batch for done in dones for batch in done.batches)])
+        except HopArchiveError as error:
+            left = str(error)
+        try:
+            topics = _topics(context, config.topics, archive) if config.follow_s else []
+            for dones in follow_for(archive, topics, config.follow_s, time.sleep):
+                _log_disputes(context, dones)
+                total = sum_tallies([total, tally(batch for done in dones for batch in done.batches)])
+        except ConflictError as error:
+            left = left or str(error)
+    return total, left
 
 
 @dg.op
@@ -128,25 +147,44 @@ def report(
     archive: dg.ResourceParam[Archive],
     total: dict[str, Tally],
     lost: dict[str, Tally],
-) -> dg.Output[None]:
-    """Say what was archived: of the partition that the run is for, or of each topic that had messages."""
+    left: str,
+) -> Iterator[dg.Output[None]]:
+    """Say what was archived: of the partition that the run is for, or of each topic that had messages.
+
+    A run of a partition ends here. Where it left work undone again and again, it fails after that: what was archived is,
+    and the rest is not well.
+    """
     with told():
         metadata = report_topics(context, archive, sum_tallies([total, lost]))
+    yield dg.Output(None, metadata=metadata)
+    if context.has_partition_key or context.has_partition_key_range:
+        _end(context, left)
+
+
+@dg.op(ins={"reported": dg.In(dg.Nothing)}, retry_policy=_RETRIES)
+def judge(context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], left: str) -> None:
+    """Say again what is open of the topics that this run archived: a check from before it would be out of date.
+
+    A shared run ends here: it fails, where it left work undone again and again.
+    """
+    logs = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    judged = {event.partition for entry in logs if (event := entry.dagster_event) and event.partition}
+    with told():
+        if left:
+            found = archive.catalog.open_findings()
+            judged |= {one.topic for one in found if one.kind is Kind.LEFT_UNDONE}
+        for one in evaluations(context.instance, archive.catalog, judged, only_open=True):
+            context.log_event(one)  # type: ignore[arg-type]  # it takes them; its type does not say so (1.13)
+    _end(context, left)
+
+
+def _end(context: dg.OpExecutionContext, left: str) -> None:
     # A run that goes on with another one was handed that one's files too.
     run = context.run
     earlier = [run_id for run_id in (run.parent_run_id, run.root_run_id) if run_id]
     hand_over.discard(context.instance, run.run_id, earlier)
-    return dg.Output(None, metadata=metadata)
-
-
-@dg.op(ins={"reported": dg.In(dg.Nothing)}, retry_policy=_RETRIES)
-def judge(context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive]) -> None:
-    """Say again what is open of the topics that this run archived: a check from before it would be out of date."""
-    logs = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    archived = {event.partition for entry in logs if (event := entry.dagster_event) and event.partition}
-    with told():
-        for one in evaluations(context.instance, archive.catalog, archived, only_open=True):
-            context.log_event(one)  # type: ignore[arg-type]  # it takes them; its type does not say so (1.13)
+    if left:
+        raise dg.Failure(left, allow_retries=False)
 
 
 def _given(config: PlanConfig) -> Plan | None:
@@ -164,6 +202,17 @@ def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Arch
     if configured or context.has_partition_key or context.has_partition_key_range:
         return configured or list(context.partition_keys)
     return [name for name in archive.source.topics() if archive.topics.archived(name)]
+
+
+def _again(archive: Archive, configured: list[str], slices: list[Slice]) -> Iterator[list[Done]]:
+    """Try once more what the ledger does not have of ``slices``; close what was left undone earlier, and is done."""
+    topics = sorted({*configured, *(s.topic for s in slices)})
+    coverage = archive.catalog.coverage(topics) if slices else {}
+    left = [s for s in slices if OffsetSet.between(s.start, s.stop) - coverage.get(s.lineage, EMPTY)]
+    Undone(archive, topics).plan([], pending={s.topic for s in left})
+    if left:
+        targets = {s.lineage: max(t.stop for t in left if t.lineage == s.lineage) for s in left}
+        yield from ([done] for done in catch_up(archive, sorted({s.topic for s in left}), targets=targets))
 
 
 def _log_disputes(context: dg.OpExecutionContext, dones: list[Done]) -> None:

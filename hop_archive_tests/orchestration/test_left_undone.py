@@ -1,0 +1,87 @@
+"""A run of Dagster's that leaves work undone for the same reason twice is not a success, and a check turns red."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from hop_archive.findings import Kind
+from hop_archive_tests.invariants import assert_archived
+from hop_archive_tests.orchestration.helpers import (
+    add_partitions,
+    definitions,
+    materializations,
+    materialize_by_hand,
+    run_shared,
+)
+from hop_archive_tests.orchestration.test_topic_checks import last
+from hop_archive_tests.worlds import BUSY, QUIET, World, stubborn_world
+
+
+def open_kinds(world: World) -> list[tuple[str, Kind]]:
+    return [(one.topic, one.kind) for one in world.catalog.open_findings()]
+
+
+def why(run: dg.ExecuteInProcessResult) -> str:
+    (failed,) = [event for event in run.all_events if event.is_step_failure]
+    return failed.step_failure_data.error_display_string
+
+
+def is_red(defs: dg.Definitions, instance: dg.DagsterInstance) -> bool:
+    run = defs.resolve_job_def("check_archive").execute_in_process(instance=instance)
+    (check,) = [e for e in run.get_asset_check_evaluations() if e.check_name == "no_open_findings"]
+    return not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
+
+
+def test_a_shared_run_fails_with_the_reason_once_the_others_are_archived_and_reported(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, catalog = stubborn_world(QUIET)
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    run = run_shared(defs, instance, raise_on_error=False)
+    assert not run.success
+    assert catalog.reason in why(run)
+    assert_archived(world.archive(), world.cluster, BUSY)
+    assert materializations(instance, BUSY)
+    assert not materializations(instance, QUIET)
+    assert open_kinds(world) == [(QUIET, Kind.LEFT_UNDONE)]
+    assert not last(instance, "no_open_findings", QUIET).passed
+    assert is_red(defs, instance)
+
+
+def test_the_run_that_does_it_in_the_end_is_a_success_and_the_check_is_green(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, catalog = stubborn_world(QUIET)
+    defs = definitions(world)
+    run_shared(defs, instance, raise_on_error=False)
+    catalog.refused = frozenset()
+    assert run_shared(defs, instance).success
+    assert open_kinds(world) == []
+    assert not is_red(defs, instance)
+
+
+def test_a_run_of_one_partition_fails_after_it_has_reported_what_it_archived(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, catalog = stubborn_world(BUSY)
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    run = materialize_by_hand(defs, instance, BUSY, raise_on_error=False)
+    assert not run.success
+    assert catalog.reason in why(run)
+    assert len(materializations(instance, BUSY)) == 1
+    assert open_kinds(world) == [(BUSY, Kind.LEFT_UNDONE)]
+
+
+@pytest.mark.parametrize("follow_s", [0.0, 0.2])
+def test_what_is_refused_at_first_only_is_done_by_the_same_run(
+    instance: dg.DagsterInstance, follow_s: float
+) -> None:
+    world, catalog = stubborn_world(QUIET)
+    catalog.times = 1
+    assert run_shared(definitions(world), instance, follow_s=follow_s).success
+    assert catalog.times == 0
+    assert list(world.catalog.findings(open_only=False)) == []
+    assert_archived(world.archive(), world.cluster, QUIET)
