@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import html
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,10 +110,22 @@ _COLUMNS = (
 )
 
 
+_NOT_IN_TOPIC_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+"""Rows of another archiver may carry any text as their topic."""
+
+
 def markdown(report: Report) -> str:
-    """The sums by topic, as a table."""
+    """The sums by topic, as a table. Names act in no way: each is code, and what Kafka allows in none is spelled out."""
     head = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
-    return "\n".join([head, *(f"| {' | '.join(_cells(one))} |" for one in report.topics)])
+    return "\n".join(
+        [head, *(f"| {' | '.join([_as_code(one.topic), *_cells(one)[1:]])} |" for one in report.topics)]
+    )
+
+
+def _as_code(name: str) -> str:
+    """As code, a name such as www.example.org is no link; and neither a bar nor a backtick can end cell or code."""
+    spelled = _NOT_IN_TOPIC_NAMES.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
+    return f"`{spelled}`"
 
 
 def _cells(one: TopicReport) -> list[str]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
+
+import pytest
+from markdown_it import MarkdownIt
 
 from hop_archive.findings import Kind, Trouble
 from hop_archive.report_page import Report, TopicReport, gather, markdown, page
@@ -30,7 +34,7 @@ def test_its_numbers_are_those_of_the_archive() -> None:
     assert sum(gather(sound.world.catalog, THEN, 7, [QUIET]).topics[0].messages.values()) == len(
         sound.rows(QUIET)
     )
-    assert f"| {BUSY} | {len(sound.rows(BUSY))} |" in markdown(found)
+    assert f"| `{BUSY}` | {len(sound.rows(BUSY))} |" in markdown(found)
 
 
 def test_the_page_is_whole_and_loads_nothing() -> None:
@@ -51,3 +55,31 @@ def test_the_command_writes_it(place: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "ztf.alerts" in (place / "out.html").read_text()
     assert invoke("report", "no/such/folder.html", "-D", "m").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a|b",
+        "a\\|b",
+        "`<script>alert(1)</script>`",
+        "![x](https://evil.example/x.png)",
+        "[click](javascript:alert(1))",
+        "line\n\n# break",
+        "www.evil.example",
+        "<img src=x onerror=alert(1)>",
+        "\x1b[31mred",
+        "",
+    ],
+)
+def test_a_topics_name_does_nothing_in_the_markdown_report(name: str) -> None:
+    sound = ruin("message")
+    found = gather(sound.world.catalog, THEN, 7)
+    named = replace(found, topics=(replace(found.topics[0], topic=name), *found.topics[1:]))
+    rendered = MarkdownIt("commonmark").enable("table").render(markdown(named))
+    shown = ElementTree.fromstring(rendered)
+    assert {element.tag for element in shown.iter()} == {
+        *("table", "thead", "tbody", "tr", "th", "td"),
+        *({"code"} if name or len(found.topics) > 1 else ()),
+    }
+    assert [len(row) for row in shown.iter("tr")] == [9] * (1 + len(found.topics))
