@@ -87,7 +87,7 @@ def examine_source(
         looking_at = "topics"
         infos = source.topics()
         wanted = {name: info for name, info in infos.items() if topics.archived(name)}
-        yield _topics(infos, wanted)
+        yield _topics(infos, wanted, topics.unmet({*infos, *infos.untold}))
         if wanted:
             yield _ids(wanted)
         looking_at = "may read"
@@ -107,9 +107,11 @@ def examine_source(
         yield failed("source", looking_at, error)  # what was well before it stays so
 
 
-def _topics(infos: Collection[str], wanted: Collection[str]) -> Check:
+def _topics(infos: Collection[str], wanted: Collection[str], unmet: Collection[str]) -> Check:
     told = f"{len(wanted)} of {len(infos)} topics are archived"
-    if wanted:
+    if unmet and infos:
+        told = f"{told}; none by {_some(unmet)}"
+    elif wanted:
         return Check("source", "topics", Verdict.OK, told)
     hidden = "what the credentials may see: Kafka hides other topics."
     remedy = f"Look at topics and veto of the stanza, and at {hidden}" if infos else f"Look at {hidden}"

@@ -74,6 +74,7 @@ class Status:
         source_error: Why lags are not known; '' where they are.
         findings: What is wrong or in the way and nobody has settled, by topic and kind.
         obstacles: What could not be looked at, or may not be read, just now.
+        unmet: Names and globs of the source's stanza of which nothing comes.
         shares: How much of each topic was read and compared by scrubbing.
     """
 
@@ -83,6 +84,7 @@ class Status:
     findings: tuple[OpenCount, ...] = ()
     shares: tuple[VerifiedShare, ...] = ()
     obstacles: tuple[Trouble, ...] = ()
+    unmet: tuple[str, ...] = ()
 
 
 def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Status:
@@ -132,6 +134,7 @@ def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: 
         tuple(archive.catalog.open_findings(topics)),
         tuple(archive.catalog.verified_shares(topics)),
         seen.obstacles if seen else (),
+        seen.unmet if seen else (),
     )
 
 

@@ -49,6 +49,8 @@ class Survey:
         obstacles: What could not be looked at, or may not be read: a partition without a leader, a topic that cannot be
             described. None of it is in ``infos``, or ``knowledge``, as far as it is not known.
         undescribed: The topics that exist, as far as anybody can tell, and could not be described.
+        unmet: Names and globs of the policy of which nothing comes (``TopicPolicy.unmet``); none where certain topics were
+            asked for.
     """
 
     infos: Mapping[str, TopicInfo]
@@ -60,6 +62,7 @@ class Survey:
     proven: Mapping[Lineage, int | None]
     obstacles: tuple[Trouble, ...] = ()
     undescribed: frozenset[str] = frozenset()
+    unmet: tuple[str, ...] = ()
 
     def unproven(self) -> dict[Lineage, Knowledge]:
         """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
@@ -158,7 +161,16 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         *(obstacle(at.topic, error, at.partition) for at, error in sorted(marks.untold.items(), key=_place)),
     )
     return Survey(
-        infos, recognitions, knowledge, coverage, known, cluster_id, proven, obstacles, frozenset(undescribed)
+        infos,
+        recognitions,
+        knowledge,
+        coverage,
+        known,
+        cluster_id,
+        proven,
+        obstacles,
+        frozenset(undescribed),
+        archive.topics.unmet({*infos, *undescribed}) if topics is None else (),
     )
 
 

@@ -22,6 +22,7 @@ PATTERN_RULE = "a topic name or glob (letters, digits, '.', '_', '-', and '*', '
 
 # Only what can match a legal name is let in, so a regular expression or an unclosed '[' is an error when the
 # configuration is read, not a pattern that silently matches nothing.
+_GLOB = re.compile(r"[*?\[]")
 _PATTERN = re.compile(r"(?:[A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+")
 
 
@@ -45,8 +46,12 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 def without_meaning(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
     """The patterns that mean none of these topics: most likely they are misspelt, or the topic is not there yet."""
-    there = list(names)
-    return [pattern for pattern in patterns if not any(matches(name, (pattern,)) for name in there)]
+    there = set(names)
+    return [
+        pattern
+        for pattern in patterns
+        if pattern not in there and not (_GLOB.search(pattern) and any(matches(n, (pattern,)) for n in there))
+    ]
 
 
 def told_unmet(patterns: Collection[str], source: str) -> str:

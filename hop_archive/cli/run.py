@@ -49,7 +49,8 @@ the secret holds then, until it allows it; what is refused is shown and logged a
 \b
 As JSON: total, and topics, a list, with messages, bytes, duplicates, absent, lost and collisions of this run;
 comparison, null without --compare, with compared, with_sent, differences, not_compared and holds; caught_up,
-ended_by (a signal's name, or null), error (null where all went well), elapsed_s, run_id, and the stanzas' names.
+ended_by (a signal's name, or null), error (null where all went well), no_topic_for (names and globs of the source's
+stanza that mean none of its topics: warned of, too), elapsed_s, run_id, and the stanzas' names.
 """
 
 _CHECK_EVERY_S = 5.0
@@ -175,6 +176,7 @@ class _Run:
         self.activity = Activity()
         self.comparison = self._comparison()
         self.over = False
+        self.unmet: tuple[str, ...] = ()
         self.outage = Outage(archive, self.activity)
 
     def go(self) -> int:
@@ -187,11 +189,22 @@ class _Run:
         with self.stop.on_signals():
             fill(self.archive.source, stanza)
             check(self.archive, self.topics)
+            self._warn_of_unmet()
             with Arrivals(self.archive.source, stanza):
                 self._archive()
         if self.outage.refusal is not None:
             return self.outage.refusal.exit_code
         return 1 if self.comparison and not self.comparison.holds else 0
+
+    def _warn_of_unmet(self) -> None:
+        """Say of which names and globs of the stanza nothing comes: a misspelt one would archive nothing, and end well."""
+        from hop_archive.topics import told_unmet
+
+        if self.topics is None:
+            there = self.archive.source.topics()
+            self.unmet = self.archive.topics.unmet({*there, *there.untold})
+            if self.unmet:
+                log.warning("%s", told_unmet(self.unmet, self.archive.source.name))
 
     def _comparison(self) -> Comparison | None:
         from hop_archive.cli.comparison import Comparison, compared_topics
@@ -325,6 +338,7 @@ class _Run:
             "caught_up": self.wanted.until_caught_up and error is None and not self.stop.requested,
             "ended_by": self.stop.signal.name if self.stop.signal else None,
             "error": None if error is None else str(error),
+            "no_topic_for": list(self.unmet),
             "left_to_others": self.activity.conflicts,
             "total": _tally_object(whole),
             "topics": [{"topic": one.topic, **_tally_object(one)} for one in self.activity.topics()],

@@ -16,6 +16,7 @@ from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, duration, moment, size, table, timestamp
 from hop_archive.cli.scrub import age, sentence
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
+from hop_archive.topics import told_unmet
 from hop_archive.wording import counted
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ anything arrives. Of each topic:
   skipped     left out on purpose, with a reason
   pruned      archived once, and taken away by a policy; told where there are any
 Where the source does not answer, lags are not known (?, null) and the rest is shown all the same, exit 0; in
-JSON, source.error says why. A topic that the source has no more, or that is not archived any more, has no lag (-, null);
+JSON, source.error says why; source.no_topic_for are names and globs of its stanza that mean none of its topics. A topic that the source has no more, or that is not archived any more, has no lag (-, null);
 its state, below the table and in JSON, is that of hop-archive topics. A database that does not answer is an error: exit 3.
 
 \b
@@ -223,7 +224,11 @@ def as_object(found: Status, setup: Setup) -> dict[str, Any]:
         "in_the_way": [_obstacle_object(one, found) for one in found.obstacles],
         "findings": [_open_object(one) for one in found.findings],
         "scrub": age(found.shares),
-        "source": {"name": setup.selection.source, "error": found.source_error or None},
+        "source": {
+            "name": setup.selection.source,
+            "error": found.source_error or None,
+            "no_topic_for": list(found.unmet),
+        },
         "database": setup.selection.database,
         "at": moment(found.at),
     }
@@ -276,6 +281,8 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     yield f"{moment(found.at)}: source {asked}, database {chosen.database} ({database})"
     if found.source_error:
         yield f"The lag is not known: {found.source_error}"
+    if found.unmet:
+        yield told_unmet(found.unmet, chosen.source)
     if not found.topics:
         yield "No topic has been archived, and the source has none that would be."
         return
@@ -319,6 +326,8 @@ def _open(findings: Sequence[OpenCount]) -> Iterator[str]:
 def headline(found: Status) -> str:
     """What matters most, in one line."""
     parts = [*_progress(found), *_losses(found.topics)]
+    if named := [one for one in found.unmet if one != "*"]:  # that there is no topic at all was said
+        parts.append(f"the source has no topic for {', '.join(named)}")
     if known := sum(one.number for one in found.findings):
         parts.append(f"{counted(known, 'finding')} open")
     return f"{'; '.join(parts)}."

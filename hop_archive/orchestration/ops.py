@@ -23,6 +23,7 @@ from hop_archive.planning import Plan, units
 from hop_archive.reporting import Tally, sum_tallies, tally
 from hop_archive.slices import EMPTY, OffsetSet, Slice
 from hop_archive.surveying import plan_work
+from hop_archive.topics import told_unmet
 from hop_archive.undone import Undone
 
 UNIT_MESSAGES = 20_000
@@ -201,7 +202,10 @@ def _given(config: PlanConfig) -> Plan | None:
 def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Archive) -> list[str]:
     if configured or context.has_partition_key or context.has_partition_key_range:
         return configured or list(context.partition_keys)
-    return [name for name in archive.source.topics() if archive.topics.archived(name)]
+    there = archive.source.topics()
+    if unmet := told_unmet(archive.topics.unmet({*there, *there.untold}), archive.source.name):
+        context.log.warning(unmet)
+    return [name for name in there if archive.topics.archived(name)]
 
 
 def _again(archive: Archive, configured: list[str], slices: list[Slice]) -> Iterator[list[Done]]:

@@ -15,6 +15,7 @@ from hop_archive.orchestration.partitions import topics
 from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patience_s
 from hop_archive.orchestration.tags import FOLLOWING, live_tags, topics_of_run
 from hop_archive.surveying import Survey, look
+from hop_archive.topics import told_unmet
 from hop_archive.wording import counted
 
 LIVE = [
@@ -45,11 +46,13 @@ def topic_partitions(
 ) -> dg.SensorResult:
     """Give each topic that is archived a partition. Topics that are gone keep theirs: they were archived."""
     with told():
-        wanted = sorted(name for name in archive.source.topics() if archive.topics.archived(name))
+        there = archive.source.topics()
+        wanted = sorted(name for name in there if archive.topics.archived(name))
+        unmet = told_unmet(archive.topics.unmet({*there, *there.untold}), archive.source.name)
     requests = _missing_partitions(context.instance, wanted)
     added = ", ".join(key for request in requests for key in request.partition_keys)
     said = f"All {len(wanted)} topics of {archive.source.name} have a partition{f'; added: {added}' if added else ''}."
-    return dg.SensorResult(dynamic_partitions_requests=requests, skip_reason=said)
+    return dg.SensorResult(dynamic_partitions_requests=requests, skip_reason=f"{unmet} {said}".lstrip())
 
 
 @dg.sensor(
@@ -90,7 +93,9 @@ def kafka_offsets(
         cursor=json.dumps(decided.waiting_since),
         skip_reason=None
         if requests
-        else " ".join([_why_idle(pending, in_flight, pacing), *_in_the_way(archive, seen)]),
+        else " ".join(
+            [*_unmet(archive, seen), _why_idle(pending, in_flight, pacing), *_in_the_way(archive, seen)]
+        ),
     )
 
 
@@ -127,6 +132,10 @@ def _is_of_this_location(context: dg.SensorEvaluationContext, run: dg.DagsterRun
         and (origin.location_name, origin.repository_origin.repository_name)
         == (here.location_name, context.repository_name)
     )
+
+
+def _unmet(archive: Archive, seen: Survey) -> list[str]:
+    return [told_unmet(seen.unmet, archive.source.name)] if seen.unmet else []
 
 
 def _in_the_way(archive: Archive, seen: Survey) -> list[str]:

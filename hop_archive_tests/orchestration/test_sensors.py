@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -12,7 +13,7 @@ from hop_archive.archive import Archive
 from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
-from hop_archive.orchestration.sensors import live_runs, topic_partitions
+from hop_archive.orchestration.sensors import kafka_offsets, live_runs, topic_partitions
 from hop_archive.orchestration.tags import FOLLOWING, topic_tags
 from hop_archive.source.mock import MockSource
 from hop_archive.topics import TopicPolicy
@@ -89,6 +90,18 @@ def test_when_all_have_a_partition_the_tick_says_so_and_asks_for_nothing(
     data = tick(defs, instance, topic_partitions)
     assert not data.dynamic_partitions_requests
     assert data.skip_message == "All 2 topics of mock-hop have a partition."
+
+
+@pytest.mark.parametrize("sensor", [topic_partitions, kafka_offsets])
+def test_names_in_the_stanza_that_mean_no_topic_are_told(
+    world: World, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    @dg.resource
+    def archive(_: dg.InitResourceContext) -> Archive:
+        return replace(world.archive(), topics=TopicPolicy(topics=("nosuch.*",)))
+
+    data = tick(build_definitions(archive=archive), instance, sensor)
+    assert "no topic that is archived by nosuch.*" in data.skip_message
 
 
 @pytest.mark.parametrize("sensor", ["topic_partitions", "kafka_offsets"])
