@@ -11,7 +11,7 @@ from hop_archive.annotations import Annotations
 from hop_archive.catalog.protocol import Outcome
 from hop_archive.deduplicating import deduplicate
 from hop_archive.document import decode
-from hop_archive.faults import Faults
+from hop_archive.faults import Fault, Faults, When, crash
 from hop_archive.pruning import Policy, prune
 from hop_archive.suppressing import suppress
 from hop_archive.topics import Layout
@@ -20,6 +20,8 @@ from hop_archive_tests.removals import (
     Backed,
     archive_all,
     assert_whole,
+    attempt,
+    copied,
     crash_at_each_call,
     crash_in_pairs,
     doubled_world,
@@ -108,3 +110,27 @@ def test_wherever_suppressing_dies_the_same_command_completes_it(layout: Layout)
 
     calls = crash_at_each_call(base, deed, judge)
     crash_in_pairs(base, deed, judge, calls)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_suppressing_dies_every_object_that_it_made_is_named_or_condemned(layout: Layout) -> None:
+    """So that it goes, also where the next run needs another one in its place, or never comes."""
+    base, own = secret_world(layout)
+    before = {info.key for info in base.store.listing()}
+
+    def deed(world: Backed, faults: Faults) -> None:
+        suppress(world.removing(faults), [own], "a court said so", grace_s=-1)
+
+    calm = Faults()
+    deed(copied(base), calm)
+    for number in range(1, len(calm.calls) + 1):
+        for when in When:
+            world = copied(base)
+            attempt(world, deed, Faults((Fault(number, when, crash),)))
+            named = {row.object_key for row in world.rows()}
+            for store in (world.store, world.backup):
+                made = {info.key for info in store.listing()} - before
+                assert made - named <= world.catalog.doomed(store.bucket, made), (
+                    calm.calls[number - 1],
+                    when,
+                )

@@ -5,18 +5,21 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from concurrent.futures import wait
 
 import pytest
 
 from hop_archive.archiving import (
+    _Writer,
     archive_slices,
     commit_batches,
     prepare,
     store_slices,
     write_group,
 )
-from hop_archive.catalog.protocol import Outcome
+from hop_archive.catalog.protocol import Batch, Outcome
 from hop_archive.document import object_key, segment_key
+from hop_archive.errors import UnavailableError
 from hop_archive.following import catch_up
 from hop_archive.identity import Identity
 from hop_archive.reading import Reading, read_slices
@@ -233,3 +236,29 @@ def test_duplicates_in_neighbouring_batches_are_seen_before_their_originals_are_
     assert not any(done.disputed for done in dones)
     assert len(list(world.store.listing())) == 2
     assert_archived(archive, world.cluster, QUIET)
+
+
+def test_after_a_group_that_failed_nothing_is_written_that_the_caller_is_never_told_of() -> None:
+    world = World()
+    world.cluster.create_topic(QUIET)
+    for number in range(20):
+        world.cluster.append(QUIET, b"%d" % number)
+    first, second, *_ = readings_of(world, QUIET)
+    archive = world.archive()
+    commit, refused = archive.catalog.commit, [UnavailableError("the database went away")]
+
+    def commit_but_the_first(batch: Batch) -> None:
+        if refused:
+            raise refused.pop()
+        commit(batch)
+
+    archive.catalog.commit = commit_but_the_first  # type: ignore[method-assign]
+    with _Writer(archive) as writer:
+        writer.submit([first])
+        writer.submit([second])
+        wait([future for _, future in writer._pending])
+        with pytest.raises(UnavailableError):
+            exhausted(writer.finished(0))
+    assert world.catalog.ledger([QUIET]) == []
+    stored = {info.key for info in world.store.listing()}
+    assert len(stored) == len(first.messages)

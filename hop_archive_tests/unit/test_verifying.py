@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+
+import pytest
 
 from hop_archive import verifying
 from hop_archive.catalog.mock import MockCatalog
@@ -11,10 +13,11 @@ from hop_archive.catalog.protocol import Recorded
 from hop_archive.findings import Kind
 from hop_archive.following import catch_up
 from hop_archive.message import TopicPartition
+from hop_archive.removing import Removing, remove_places
 from hop_archive.selecting import Query
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject, ObjectInfo
-from hop_archive.topics import TopicPolicy
+from hop_archive.topics import Layout, TopicPolicy
 from hop_archive.verifying import Verification
 from hop_archive_tests.worlds import QUIET, World, awkward_world
 
@@ -66,6 +69,69 @@ def test_an_object_that_a_row_names_by_now_is_no_orphan() -> None:
     world = archived(awkward_world())
     world.catalog.__class__ = Snapshot
     assert list(verifying.objects(verification(world))) == []
+
+
+LOOKS = (verifying.objects, lambda wanted: verifying.recorded_objects(wanted, QUIET))
+
+
+class AsBefore(MockCatalog):
+    """A catalog of which a long verification sees rows as they stood when it began."""
+
+    was: Sequence[Recorded] = ()
+
+    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+        return (one for one in self.was if one.topic == topic and one.is_segment is segments)
+
+
+@pytest.mark.parametrize("layout", ["message", "segment"])
+def test_what_was_removed_with_its_object_meanwhile_is_not_missing(layout: Layout) -> None:
+    world = archived(awkward_world(layout))
+    rows = list(world.catalog.rows(QUIET))
+    was = [one for way in (True, False) for one in world.catalog.recorded(QUIET, segments=way)]
+    world.catalog.__class__ = AsBefore
+    assert isinstance(world.catalog, AsBefore)
+    world.catalog.was = was
+    removing = Removing(world.catalog, MockStore(deleting_allowed=True))
+    for row in rows:
+        world.store._shelf.remove(row.object_key)
+    wanted = replace(verification(world), query=Query((QUIET,)))
+    for look in LOOKS:
+        assert {one.kind for one in look(wanted)} == {Kind.MISSING_OBJECT}
+    remove_places(
+        removing,
+        [entry.slice for entry in world.catalog.ledger([QUIET])],
+        "pruned",
+        removing.deed("t", ""),
+    )
+    for look in LOOKS:
+        assert list(look(wanted)) == []
+
+
+class Blink(MockStore):
+    """A store whose first listing of a topic was before one of its objects was put where it belongs."""
+
+    hidden = ""
+
+    def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        found = list(super().listing(prefix, start_after))
+        if self.hidden and prefix != self.hidden:
+            return (info for info in found if info.key != self.hidden)
+        return iter(found)
+
+
+@pytest.mark.parametrize("layout", ["message", "segment"])
+def test_an_object_that_is_there_when_it_is_looked_for_again_is_not_missing(layout: Layout) -> None:
+    world = archived(awkward_world(layout))
+    key = next(world.catalog.rows(QUIET)).object_key
+    world.store.__class__ = Blink
+    assert isinstance(world.store, Blink)
+    world.store.hidden = key
+    wanted = verification(world)
+    for look in LOOKS:
+        assert list(look(wanted)) == []
+    world.store._shelf.remove(key)
+    for look in LOOKS:
+        assert [one.object_key for one in look(wanted)] == [key]
 
 
 def test_what_retention_took_before_any_run_looked_is_told() -> None:
