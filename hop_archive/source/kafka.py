@@ -86,6 +86,7 @@ class KafkaSource:
         self._group_id = group_id
         self._fetch_bytes = fetch_bytes
         self._admin = Admin(self._connection)
+        self._of_groups = Admin(self._connection)  # apart: see `kafka_groups` on what becomes of its client
         self._has_defaults: bool | None = None
         self._progress_not_before_s = 0.0  # of time.monotonic()
         self._publisher = Publisher(self._connection, self.topics)
@@ -124,7 +125,7 @@ class KafkaSource:
     @with_a_new_login
     def group_access(self) -> frozenset[str] | None:
         """What the credentials may do with the stanza's group; one request."""
-        return kafka_groups.access(self._admin, self._group_id)
+        return kafka_groups.once(self._of_groups, lambda admin: kafka_groups.access(admin, self._group_id))
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> KafkaReader:
         """A reader of these partitions, each from its offset."""
@@ -168,11 +169,12 @@ class KafkaSource:
         try:
             deadline = Deadline.after(min(_PROGRESS_S, self._connection.timeout_s))
             noted = {at: Committed(offset) for at, offset in positions.items()}
-            kafka_groups.commit(self._admin, self._group_id, noted, deadline)
+            kafka_groups.once(
+                self._of_groups, lambda admin: kafka_groups.commit(admin, self._group_id, noted, deadline)
+            )
         except (HopArchiveError, KafkaException) as error:
             logging.getLogger(__name__).warning("Offsets were not committed for monitoring: %s", error)
             self._progress_not_before_s = time.monotonic() + _PROGRESS_AGAIN_S
-            self._admin.forget_client()
 
     @with_a_new_login
     def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
@@ -214,6 +216,7 @@ class KafkaSource:
         """Let go of connections and their threads; a later call connects anew."""
         self._publisher.close()
         self._admin.close()
+        self._of_groups.close()
 
     def _described(self, names: Collection[str] | None) -> Answers[str, TopicDescription]:
         deadline, doing = self._admin.deadline(), "describing topics"

@@ -48,14 +48,6 @@ class Admin:
         self._client: AdminClient | None = None
         self._calls: dict[Future[Any], AdminClient] = {}
 
-    def forget_client(self) -> None:
-        """Connect anew from the next call on: librdkafka 2.16 asks a coordinator that is gone, again and again.
-
-        Not closed: it goes when the last call of any thread has been answered.
-        """
-        with self._lock:
-            self._client = None
-
     def deadline(self) -> Deadline:
         """By when a call that begins now has to be done."""
         return Deadline.after(self.connection.timeout_s)
@@ -158,12 +150,15 @@ class Admin:
     def _calling(self) -> Iterator[AdminClient]:
         """The client, which is not destroyed while the block lasts, nor while a call made in it is in flight."""
         with self._lock:
-            self._calls = {future: client for future, client in self._calls.items() if not future.done()}
             if self._client is None or self.troubles.login != self.connection.renewals:
                 self.troubles.forget()
                 self._client = self._connect()
             client = self._client
-        yield client
+        try:
+            yield client
+        finally:
+            with self._lock:
+                self._calls = {future: client for future, client in self._calls.items() if not future.done()}
 
     def _connect(self) -> AdminClient:
         configuration = self.connection.configuration(self.troubles, {"allow.auto.create.topics": False})

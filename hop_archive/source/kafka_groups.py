@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 
-from hop_archive.errors import ForbiddenError, UnavailableError, UnsupportedError
+from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError, UnsupportedError
 from hop_archive.message import Committed, TopicPartition
 from hop_archive.source.kafka_admin import Admin
 from hop_archive.source.kafka_client import Connection, Deadline, kafka_error, native
@@ -30,6 +30,23 @@ _UNTOLD = frozenset(
     }
 )
 _NOT_SHOWN = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.GROUP_ID_NOT_FOUND})
+
+
+def once(admin: Admin, work: Callable[[Admin], Result]) -> Result:
+    """``work``, after whose failure the client is closed.
+
+    librdkafka 2.16 asks a coordinator that is gone, again and again; and where its answer comes after the call was given
+    up, the process dies ("eonce->refcnt > 0", confluentinc/librdkafka#4605, docs/decisions/0006). So no client lives on that
+    has given up a call about groups.
+
+    Raises:
+        HopArchiveError: What ``work`` raised.
+    """
+    try:
+        return work(admin)
+    except (HopArchiveError, KafkaException):
+        admin.close()
+        raise
 
 
 def patiently(connection: Connection, work: Callable[[Admin], Result]) -> Result:

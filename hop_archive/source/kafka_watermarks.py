@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
     AdminClient,
     OffsetSpec,
+    TopicMetadata,
 )
 
 from hop_archive.errors import HopArchiveError, UnavailableError
@@ -57,7 +58,12 @@ def watermarks(
         # Metadata each time: after a change of leader or a restart, librdkafka 2.16 asks with leader epochs that it
         # remembers, and is refused, until something makes it ask for metadata again.
         found = admin.metadata(deadline, min(topics) if len(topics) == 1 else None)
-        leaders = {at: leader for at in left if (leader := _leader(found, at)) is not None}
+        shown = dict(found.topics)
+        for name in topics - shown.keys():  # not there, or not to be seen: one that is named is told of
+            shown |= admin.metadata(deadline, name).topics
+        hidden = {at: shown[at.topic].error for at in left if _is_hidden(shown.get(at.topic))}
+        untold |= {at: _failure(admin, at, error) for at, error in hidden.items() if error}
+        leaders = {at: leader for at in left if (leader := _leader(shown, at)) is not None}
         there = {at: leader for at, leader in leaders.items() if leader in found.brokers}
         round_ = _ask_brokers(admin, there, deadline)
         told |= round_
@@ -76,9 +82,14 @@ def watermarks(
     return Answers(told, untold)
 
 
-def _leader(found: Any, at: TopicPartition) -> int | None:
+def _is_hidden(topic: TopicMetadata | None) -> bool:
+    """Whether a topic is one of which the cluster tells nothing but an error."""
+    return topic is not None and topic.error is not None and topic.error.code() not in UNKNOWN_TOPIC
+
+
+def _leader(shown: Mapping[str, TopicMetadata], at: TopicPartition) -> int | None:
     """The number of the broker that leads a partition, below 0 where none does; None where there is no such partition."""
-    topic = found.topics.get(at.topic)
+    topic = shown.get(at.topic)
     partition = topic.partitions.get(at.partition) if topic else None
     return partition.leader if partition else None
 
@@ -104,7 +115,7 @@ def _ask_brokers(
             at: result.leader_epoch for at, result in results.items() if (result.leader_epoch or 0) >= 0
         }
         untold |= {at: admin.failure(_DOING) for at in results.keys() - marks[mark].keys()}
-        untold |= {at: _failure(admin, at, error) for at, error in errors.items()}
+        untold |= {at: _failure(admin, at, kafka_error(error)) for at, error in errors.items()}
         asked = set(marks[mark])
         slow = Deadline.after(min(deadline.left_s, deadline.left_s / _ROUNDS + 0.1))
     return Answers(
@@ -133,8 +144,8 @@ def _list_offsets(
     }
 
 
-def _failure(admin: Admin, at: TopicPartition, error: KafkaException) -> HopArchiveError:
-    failure = admin.connection.failure(f"{_DOING} of {at}", kafka_error(error), admin.troubles)
+def _failure(admin: Admin, at: TopicPartition, error: KafkaError) -> HopArchiveError:
+    failure = admin.connection.failure(f"{_DOING} of {at}", error, admin.troubles)
     failure.facts |= {"topic": at.topic, "partition": at.partition}
     return failure
 

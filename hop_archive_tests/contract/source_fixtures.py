@@ -18,7 +18,15 @@ from typing import Any, Protocol
 import confluent_kafka
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from hop_archive.errors import HopArchiveError, MissingSettingError
 from hop_archive.message import Header, Message, TopicPartition
@@ -104,6 +112,9 @@ class Broker(Protocol):
     def delete_records(self, topic: str, before: int) -> None: ...
     def topic_without_first(self) -> str: ...
     def member(self, group: str, topic: str) -> AbstractContextManager[None]: ...
+    def deny(self, topic: str, operation: str) -> None: ...
+    def allow(self, topic: str) -> None: ...
+    def lose_leader(self, topic: str) -> None: ...
     def stop(self) -> None: ...
     def start(self) -> None: ...
 
@@ -185,6 +196,15 @@ class MockBroker:
         self.cluster.join_group(group)
         yield
         self.cluster.leave_group(group)
+
+    def deny(self, topic: str, operation: str) -> None:
+        self.cluster.deny(topic, operation)
+
+    def allow(self, topic: str) -> None:
+        self.cluster.allow(topic)
+
+    def lose_leader(self, topic: str) -> None:
+        self.cluster.lose_leader(topic, 0)
 
     def stop(self) -> None:
         self.cluster.stop()
@@ -287,6 +307,23 @@ class KafkaBroker:
         finally:
             consumer.close()
 
+    def deny(self, topic: str, operation: str) -> None:
+        deny = acl(topic, AclOperation[operation.upper()], AclPermissionType.DENY)
+        # What has a rule at all is no longer open to everyone.
+        rules = [acl(topic, AclOperation.ALL, AclPermissionType.ALLOW), deny]
+        for answer in self._admin.create_acls(rules).values():
+            answer.result(DEADLINE_S)
+
+    def allow(self, topic: str) -> None:
+        anybody: Any = None
+        named = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, anybody, anybody)
+        every = AclBindingFilter(*named, AclOperation.ANY, AclPermissionType.ANY)
+        for answer in self._admin.delete_acls([every]).values():
+            answer.result(DEADLINE_S)
+
+    def lose_leader(self, topic: str) -> None:
+        raise NotImplementedError
+
     def _is_compacted(self, source: Source, topic: str) -> bool:
         time.sleep(0.15)
         self.append(Sent(topic, b"", key=uuid.uuid4().bytes, timestamp_ms=now_ms()))
@@ -337,6 +374,8 @@ class TansuBroker(KafkaBroker):
             "metadata of commits": "Tansu 0.6 keeps offsets alone",
             "members of groups": "Tansu 0.6 takes half a minute to let a consumer into a group",
             "append time": "Tansu 0.6 keeps the producer's timestamps, whatever the topic says",
+            "rights": "Tansu 0.6 knows no ACLs",
+            "losing a leader": "it is the only broker of its cluster",
             "durability": "Tansu in memory forgets all when it is stopped",
             "deletion under a reader": "librdkafka 2.16.0 crashes at Tansu 0.6's metadata of a deleted topic",
         }
@@ -366,12 +405,13 @@ class ApacheBroker(KafkaBroker):
         self.kafka = ApacheKafka(directory)
         super().__init__("Apache Kafka", self.kafka.bootstrap_servers)
         self.login_servers = f"127.0.0.1:{_free_port()}"
+        alone = {"losing a leader": "it is the only broker; see kafka/test_sick_parts_on_kafka.py"}
+        given = "HOP_ARCHIVE_TEST_KAFKA names a cluster that tests may not change"
+        self.lacks = alone | (
+            {} if self.kafka.owned else dict.fromkeys(("stopping", "login", "rights"), given)
+        )
         if self.kafka.owned:
-            self.kafka._properties.update(self._login_listener())
-        else:
-            self.lacks = dict.fromkeys(
-                ("stopping", "login"), "HOP_ARCHIVE_TEST_KAFKA names a cluster that tests may not change"
-            )
+            self.kafka._properties.update({**self._login_listener(), **RIGHTS})
 
     def _login_listener(self) -> dict[str, str]:
         listeners = f"{self.kafka._places()['listeners']},LOGIN://{self.login_servers}"
@@ -389,6 +429,20 @@ class ApacheBroker(KafkaBroker):
 
     def stop(self) -> None:
         self.kafka.kill()
+
+
+RIGHTS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""Properties of a broker that knows rights, and lets everybody do everything until there is a rule."""
+
+
+def acl(topic: str, operation: AclOperation, permission: AclPermissionType) -> AclBinding:
+    """A rule for whoever comes without a login."""
+    return AclBinding(
+        ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", operation, permission
+    )
 
 
 def now_ms() -> int:

@@ -6,12 +6,13 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -1097,3 +1098,72 @@ def test_the_mocks_timestamps_are_those_of_its_clock() -> None:
     cluster.append("topic", b"")
     (message,) = read_partition(MockSource(cluster=cluster), "topic", 1)
     assert message.timestamp_ms == 42
+
+
+# One sick part
+
+
+def test_a_topic_that_may_not_be_read_is_told_so_and_given_up_alone(broker: Broker, source: Source) -> None:
+    needs(broker, "rights")
+    shut, well = broker.create_topic(), broker.create_topic()
+    for topic in (shut, well):
+        broker.append(Sent(topic, b"x"))
+    broker.deny(shut, "read")
+    until(lambda: source.topics([shut])[shut].readable is False, "the right is gone")
+    assert source.topics([well])[well].readable
+    places = [TopicPartition(topic, 0) for topic in (shut, well)]
+    assert {at: marks.high for at, marks in source.watermarks(places).items()} == dict.fromkeys(places, 1)
+    seen, refused = read_what_may_be(source, places)
+    assert seen == [well]
+    assert [(e.facts["topic"], e.facts["partition"]) for e in refused] == [(shut, 0)]
+    broker.allow(shut)
+    until(lambda: source.topics([shut])[shut].readable is True, "the right is back")
+    assert sorted(read_what_may_be(source, places)[0]) == sorted([shut, well])
+
+
+def read_what_may_be(
+    source: Source, places: Sequence[TopicPartition]
+) -> tuple[list[str], list[ForbiddenError]]:
+    seen: list[str] = []
+    refused: list[ForbiddenError] = []
+    with source.reader(dict.fromkeys(places, 0)) as reader:
+
+        def poll() -> bool:
+            try:
+                seen.extend(message.topic for message in reader.poll(10, 0.2))
+            except ForbiddenError as error:
+                refused.append(error)
+            return len(seen) + len(refused) == len(places)
+
+        until(poll, "all is read, or refused")
+    return seen, refused
+
+
+def test_a_topic_that_may_not_be_described_is_untold_and_not_taken_for_one_that_is_not_there(
+    broker: Broker, source: Source
+) -> None:
+    needs(broker, "rights")
+    hidden, well = broker.create_topic(), broker.create_topic()
+    broker.deny(hidden, "describe")
+    names = [hidden, well, new_name()]
+    until(lambda: source.topics(names).untold, "the right is gone")
+    assert list(source.topics(names)) == [well]
+    with pytest.raises(ForbiddenError, match=re.escape(hidden)):
+        source.topics(names).get(hidden)
+    assert hidden not in set(source.topics())
+    assert isinstance(
+        source.watermarks([TopicPartition(hidden, 0)]).untold[TopicPartition(hidden, 0)], ForbiddenError
+    )
+
+
+def test_a_partition_without_a_leader_is_untold_and_the_others_are_told(
+    broker: Broker, source: Source
+) -> None:
+    needs(broker, "losing a leader")
+    topic = broker.create_topic(2)
+    broker.lose_leader(topic)
+    found = source.watermarks([TopicPartition(topic, number) for number in (0, 1, 2)])
+    assert list(found) == [TopicPartition(topic, 1)]
+    with pytest.raises(UnavailableError, match="no leader"):
+        found.get(TopicPartition(topic, 0))
+    assert TopicPartition(topic, 2) not in found
