@@ -298,7 +298,7 @@ def _groups(rows: Iterable[Row], name: Callable[[Row], str]) -> dict[str, list[R
 
 def _may_be_copies(rows: Sequence[Row]) -> bool:
     """Whether two of the rows, of which one has no digest, may be the same message."""
-    return rows[0].message_crc32 != 0 and any(
+    return any(
         one is not other and one.digest is None and not (one.is_client_uuid and other.is_client_uuid)
         for one in rows
         for other in rows

@@ -152,11 +152,12 @@ COPIES = """
 ADOPTED_COPIES = """
     SELECT timestamp || '/' || message_crc32, uuid, timestamp, true
     FROM messages AS m
-    WHERE topic = %(topic)s AND message_crc32 <> 0 AND (timestamp, message_crc32) IN (
-        SELECT a.timestamp, a.message_crc32
-        FROM messages AS a JOIN messages AS b USING (topic, timestamp, message_crc32)
-        WHERE a.topic = %(topic)s AND a.digest IS NULL AND a.message_crc32 <> 0 AND a.id <> b.id
-          AND NOT (a.is_client_uuid AND b.is_client_uuid))
+    WHERE topic = %(topic)s AND (timestamp, message_crc32) IN (
+        SELECT a.timestamp, a.message_crc32 FROM messages AS a
+        WHERE a.topic = %(topic)s AND a.digest IS NULL AND EXISTS (
+            SELECT FROM messages AS b
+            WHERE (b.topic, b.timestamp, b.message_crc32) = (a.topic, a.timestamp, a.message_crc32)
+              AND a.id <> b.id AND NOT (a.is_client_uuid AND b.is_client_uuid)))
     ORDER BY timestamp, message_crc32, id
 """
 """Index: messages_adopted_idx for one of each pair, messages_topic_timestamp_idx for the other."""

@@ -123,6 +123,14 @@ def test_an_adopted_row_whose_checksum_agrees_by_chance_is_none() -> None:
     assert zoo.copies() == {}
 
 
+def test_an_empty_message_is_a_copy_of_an_adopted_one_where_key_and_headers_agree_too() -> None:
+    zoo = Zoo()
+    old = zoo.add(b"", (("a", b"1"),), adopted=True)
+    again = zoo.add(b"", (("a", b"1"),))
+    zoo.add(b"", (("a", b"2"),))
+    assert zoo.copies() == {again: old}
+
+
 def test_what_can_not_be_read_is_no_copy() -> None:
     zoo = Zoo()
     zoo.add(b"x")
