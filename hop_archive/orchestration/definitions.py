@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -35,8 +36,10 @@ from hop_archive.orchestration.resources import (
     BackupResource,
     PacingResource,
     RemovingResource,
+    StanzasResource,
+    TargetsResource,
 )
-from hop_archive.orchestration.restoring import TargetsResource, restore_job, restored_topics
+from hop_archive.orchestration.restoring import restore_job, restored_topics
 from hop_archive.orchestration.retention import purge_daily, purge_old_runs
 from hop_archive.orchestration.schedules import check_often, merge_daily
 from hop_archive.orchestration.sensors import dead_runs, kafka_offsets, topic_partitions
@@ -47,15 +50,17 @@ from hop_archive.orchestration.snapshots import snapshot_hourly, source_snapshot
 def build_definitions(**resource_overrides: object) -> dg.Definitions:
     """The definitions, with resources replaced by name.
 
-    ``archive``, ``backup``, ``open_removing``, ``pacing``, ``hand_over``, ``targets``.
+    ``stanzas``, which the others rest on, ``archive``, ``backup``, ``open_removing``, ``pacing``, ``hand_over``, ``targets``.
     """
+    stanzas: Any = resource_overrides.get("stanzas") or StanzasResource.configure_at_launch()
     resources: Mapping[str, object] = {
-        "archive": ArchiveResource(),
-        "backup": BackupResource(),
-        "open_removing": RemovingResource(),
+        "stanzas": stanzas,
+        "archive": ArchiveResource(stanzas=stanzas),
+        "backup": BackupResource(stanzas=stanzas),
+        "open_removing": RemovingResource(stanzas=stanzas),
         "pacing": PacingResource(),
         "hand_over": HandOver(),
-        "targets": TargetsResource(),
+        "targets": TargetsResource(stanzas=stanzas),
     }
     return dg.Definitions(
         assets=[

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.configuration import load, select
+from hop_archive.configuration import Configuration, Selection, load, select
 from hop_archive.opening import Permission, backup_grace_s, open_archive, open_backup, open_removing
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.pacing import Pacing
+from hop_archive.orchestration.restoring import Targets
 from hop_archive.orchestration.truth import Backup
 from hop_archive.planning import Limits
 from hop_archive.removing import Removing
@@ -24,11 +25,20 @@ from hop_archive.sampling import fill
 _MOCK_DIRECTORY = "HOP_ARCHIVE_MOCK_DIR"
 
 
-class ArchiveResource(dg.ConfigurableResource[Archive]):
-    """The archive that the selected stanzas mean.
+class Chosen(NamedTuple):
+    """What stanzas mean: the configuration, those that are selected, and the environment that they are resolved in."""
+
+    configuration: Configuration
+    selection: Selection
+    environ: Mapping[str, str]
+
+
+class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
+    """Which stanzas are meant, by all resources: what is archived to a store is verified against that store's backup.
 
     Each field that is left empty is taken from the environment (HOP_ARCHIVE_TOML, _SOURCE, _DATABASE, _STORE)
-    when the resource is made, else from the defaults, which are mocks. Nothing is connected before it is used.
+    when a resource is made, else from the defaults, which are mocks. Others are said at launch, or by
+    ``build_definitions(stanzas=StanzasResource.configure_at_launch(store=...))``.
     """
 
     toml_file: str = Field(
@@ -39,6 +49,26 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
         default="", description="Database stanza; empty: HOP_ARCHIVE_DATABASE, else a mock."
     )
     store: str = Field(default="", description="Store stanza; empty: HOP_ARCHIVE_STORE, else a mock.")
+
+    def chosen(self) -> Chosen:
+        """What they mean now.
+
+        Raises:
+            ConfigurationError: One is not there, or a mock is mixed with what lasts and was not named.
+        """
+        environ = _with_mock_directory(os.environ)
+        configuration = load(Path(self.toml_file) if self.toml_file else None, environ)
+        selection = select(
+            configuration, self.source or None, self.database or None, self.store or None, environ=environ
+        )
+        selection.refuse_unnamed("source", "database", "store")
+        return Chosen(configuration, selection, environ)
+
+
+class ArchiveResource(dg.ConfigurableResource[Archive]):
+    """The archive that the selected stanzas mean. Nothing is connected before it is used."""
+
+    stanzas: StanzasResource
     memory_mebibytes: int = Field(
         default=512, ge=64, description="Bound on the messages and documents that a run holds, in MiB."
     )
@@ -58,12 +88,7 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
             archive.close()
 
     def _opened(self, run_id: str) -> Archive:
-        environ = _with_mock_directory(os.environ)
-        configuration = load(Path(self.toml_file) if self.toml_file else None, environ)
-        selection = select(
-            configuration, self.source or None, self.database or None, self.store or None, environ=environ
-        )
-        selection.refuse_unnamed("source", "database", "store")
+        configuration, selection, environ = self.stanzas.chosen()
         limits = replace(
             Limits.within(self.memory_mebibytes * 1024 * 1024),
             run_messages=self.run_messages,
@@ -76,15 +101,15 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
 
 
 class BackupResource(dg.ConfigurableResource[Backup]):
-    """The backup bucket of the store that the environment selects; none where its stanza names none."""
+    """The backup bucket of the selected store; none where its stanza names none."""
+
+    stanzas: StanzasResource
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Backup]:
         """The backup, closed when the run is over. Nothing is connected before it is used."""
         with told():
-            environ = _with_mock_directory(os.environ)
-            configuration = load(None, environ)
-            selection = select(configuration, environ=environ)
+            configuration, selection, environ = self.stanzas.chosen()
             stanza = configuration.store(selection.store)
             store = open_backup(selection.store, stanza, environ)
         try:
@@ -101,14 +126,7 @@ OpenRemoving: TypeAlias = Callable[[Permission, str], AbstractContextManager[Rem
 class RemovingResource(dg.ConfigurableResource[OpenRemoving]):
     """How to open what a removal works on: the selected stanzas, as for the archive; each removal says what it may do."""
 
-    toml_file: str = Field(
-        default="", description="Configuration file; empty: HOP_ARCHIVE_TOML, else ./hop_archive.toml."
-    )
-    source: str = Field(default="", description="Source stanza; empty: HOP_ARCHIVE_SOURCE, else a mock.")
-    database: str = Field(
-        default="", description="Database stanza; empty: HOP_ARCHIVE_DATABASE, else a mock."
-    )
-    store: str = Field(default="", description="Store stanza; empty: HOP_ARCHIVE_STORE, else a mock.")
+    stanzas: StanzasResource
 
     def create_resource(self, context: dg.InitResourceContext) -> OpenRemoving:
         """The opener; nothing is read or connected before it is called."""
@@ -116,14 +134,19 @@ class RemovingResource(dg.ConfigurableResource[OpenRemoving]):
 
     @contextmanager
     def _opened(self, permission: Permission, run_id: str) -> Iterator[Removing]:
-        environ = _with_mock_directory(os.environ)
-        configuration = load(Path(self.toml_file) if self.toml_file else None, environ)
-        selection = select(
-            configuration, self.source or None, self.database or None, self.store or None, environ=environ
-        )
-        selection.refuse_unnamed("source", "database", "store")
+        configuration, selection, environ = self.stanzas.chosen()
         with closing(open_removing(configuration, selection, permission, environ, run_id)) as removing:
             yield removing
+
+
+class TargetsResource(dg.ConfigurableResource[Targets]):
+    """The sources that restores may write to: those of the configuration."""
+
+    stanzas: StanzasResource
+
+    def create_resource(self, context: dg.InitResourceContext) -> Targets:
+        """What opens them. Nothing is read yet."""
+        return Targets(self.stanzas.toml_file)
 
 
 class PacingResource(dg.ConfigurableResource[Pacing]):

@@ -104,18 +104,6 @@ class Targets:
         return open_source(name, stanza, self._environ)
 
 
-class TargetsResource(dg.ConfigurableResource[Targets]):
-    """The sources that restores may write to: those of the configuration."""
-
-    toml_file: str = Field(
-        default="", description="Configuration file; empty: HOP_ARCHIVE_TOML, else ./hop_archive.toml."
-    )
-
-    def create_resource(self, context: dg.InitResourceContext) -> Targets:
-        """What opens them. Nothing is read yet."""
-        return Targets(self.toml_file)
-
-
 @dg.asset(
     group_name="restore",
     deps=[archived_messages],

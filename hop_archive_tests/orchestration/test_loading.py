@@ -159,7 +159,9 @@ def resource_fields(resource: Any) -> Iterator[tuple[str, str | None]]:
 
 def resource_description(resource: Any) -> str | None:
     """What the UI shows of a resource."""
-    return resource.description if isinstance(resource, dg.ResourceDefinition) else type(resource).__doc__
+    if isinstance(resource, dg.ResourceDefinition):
+        return resource.description
+    return (getattr(resource, "resource_cls", None) or type(resource)).__doc__
 
 
 def test_everything_that_there_is_is_in_the_runbook() -> None:
@@ -179,7 +181,15 @@ def own_jobs() -> list[dg.JobDefinition]:
 def test_resources_are_replaced_by_name() -> None:
     replaced = build_definitions(pacing="another").resources or {}
     assert replaced["pacing"] == "another"
-    assert set(replaced) == {"archive", "backup", "open_removing", "pacing", "hand_over", "targets"}
+    assert set(replaced) == {
+        "stanzas",
+        "archive",
+        "backup",
+        "open_removing",
+        "pacing",
+        "hand_over",
+        "targets",
+    }
 
 
 def test_a_backfill_starts_a_run_for_each_partition_named_by_its_key() -> None:
