@@ -6,6 +6,7 @@
      ├── ConfigurationError          the operator changes something, then runs again        exit 2
      │    ├── MissingSettingError    a stanza, variable, secret, table or bucket is not there
      │    ├── ForbiddenError         the stanza or the credentials do not allow it
+     │    ├── SequenceBehindError    the catalog's numbers for new rows are taken
      │    └── UnsupportedError       the server cannot do it, however often it is asked
      ├── UnavailableError            a server did not answer; the same call may succeed later exit 3
      ├── ConflictError               another writer was first; nothing was doubled           exit 4
@@ -14,7 +15,6 @@
      │    └── GenerationChangedError the topic was deleted or made anew meanwhile
      └── DataError                   a person decides                                        exit 5
           ├── OffsetsGoneError       retention removed offsets before they were read
-          ├── SequenceBehindError    the catalog's numbers for new rows are taken
           ├── UnreadableMessageError the client cannot represent a message, however often it is read
           ├── ObjectMissingError     an object that the catalog names is not in the store
           └── CorruptError           stored bytes are not what the catalog says
@@ -63,6 +63,14 @@ class ForbiddenError(ConfigurationError):
     """The stanza or the credentials do not allow what was asked."""
 
 
+class SequenceBehindError(ConfigurationError):
+    """A sequence gives new rows of the catalog numbers that older rows have; nothing can be added before it is set right.
+
+    Attributes:
+        facts: ``sequence``, ``table``, ``last``, ``greatest``.
+    """
+
+
 class UnsupportedError(ConfigurationError):
     """The server cannot do what was asked, and did not do it; another server, or another way, has to be chosen."""
 
@@ -104,14 +112,6 @@ class OffsetsGoneError(DataError):
 
     Attributes:
         facts: ``topic``, ``partition``, ``offset``.
-    """
-
-
-class SequenceBehindError(DataError):
-    """A sequence gives new rows of the catalog numbers that older rows have; nothing can be added before it is set right.
-
-    Attributes:
-        facts: ``sequence``, ``table``, ``last``, ``greatest``.
     """
 
 

@@ -31,7 +31,7 @@ class Reinstating(Session):
     def adopt(self, rows: Iterable[Row]) -> int:
         """Add rows as another archiver leaves them; those whose UUID is there are left out."""
         held = list(rows)
-        return self._transact(partial(_adopt, held)) if held else 0
+        return self._transact(partial(self._adopt, held)) if held else 0
 
     def recount(self, topic: str) -> int:
         """Set the numbers of the topic's archived ledger rows, and its summary, to those of their rows."""
@@ -55,6 +55,7 @@ class Reinstating(Session):
     def _reinstate(self, batch: Batch, connection: psycopg.Connection) -> Reinstated:
         where = {**asdict(batch.slice), "run_id": batch.run_id, "untold": UNTOLD}
         # Two that reinstate in one topic come one after another: what one has added the other sees.
+        self._set_all_right(connection)
         connection.execute(sql.HOLD, [f"reinstating {batch.slice.topic}"])
         for part in connection.execute(sql_rebuilding.STILL_LOST, where).fetchall():
             connection.execute(sql_rebuilding.LOST_AGAIN, part)
@@ -66,6 +67,11 @@ class Reinstating(Session):
         connection.execute(sql_rebuilding.COUNT_COVERED, [[number for number, _ in covered]])
         _add_to_topic(connection, batch.slice.topic, added)
         return Reinstated(len(added), sum(length for _, length in covered), refused)
+
+    def _adopt(self, rows: Sequence[Row], connection: psycopg.Connection) -> int:
+        self._set_all_right(connection)
+        copy_to_stage(connection, rows)
+        return connection.execute(sql_rebuilding.ADOPT_STAGED).rowcount
 
     def _refused(self, connection: psycopg.Connection, batch: Batch) -> tuple[Row, ...]:
         found: dict[uuid.UUID, bool] = dict(connection.execute(sql_rebuilding.REFUSED).fetchall())
@@ -97,11 +103,6 @@ def _add_to_topic(connection: psycopg.Connection, topic: str, added: Sequence[tu
     if added:
         times, sizes = zip(*added, strict=True)
         connection.execute(sql.ADD_TO_TOPIC, [topic, min(times), max(times), len(added), sum(sizes)])
-
-
-def _adopt(rows: Sequence[Row], connection: psycopg.Connection) -> int:
-    copy_to_stage(connection, rows)
-    return connection.execute(sql_rebuilding.ADOPT_STAGED).rowcount
 
 
 def _recount(topic: str, connection: psycopg.Connection) -> int:

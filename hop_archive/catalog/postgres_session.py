@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -104,20 +103,24 @@ class Session:
         broken = [one for one in found if one.key and one.key == error.diag.constraint_name]
         if not broken:
             return False
-        for behind in {*broken, *(one for one in found if one.is_behind)}:
-            try:
-                self._attempt(partial(advance, behind=behind))
-            except InsufficientPrivilege as refusal:
-                raise self._behind(behind) from refusal
-            log.warning(
-                "%s: sequence %s stood at %s, and table %s has %d already: it goes on after that.",
-                self._server,
-                behind.name,
-                behind.last,
-                behind.table,
-                behind.greatest,
-            )
+        with self._connections.lease() as connection:
+            for behind in {*broken, *(one for one in found if one.is_behind)}:
+                self._advance(connection, behind)
         return True
+
+    def _set_all_right(self, connection: psycopg.Connection) -> None:
+        """See that no sequence stands behind, before rows are added by what leaves out those that break a key."""
+        for found in sequences(connection):
+            if found.is_behind:
+                self._advance(connection, found)
+
+    def _advance(self, connection: psycopg.Connection, behind: SequenceCondition) -> None:
+        try:
+            advance(connection, behind)
+        except InsufficientPrivilege as error:
+            raise self._behind(behind) from error
+        told = (self._server, behind.name, behind.last, behind.table, behind.greatest)
+        log.warning("%s: sequence %s stood at %s, and %s has %d already: it goes on after that.", *told)
 
     def _behind(self, behind: SequenceCondition) -> SequenceBehindError:
         return SequenceBehindError(

@@ -31,6 +31,7 @@ from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
 from hop_archive_tests.contract.catalog_helpers import (
     DatabaseServer,
+    adopted_row,
     connect,
     everything,
     full_batch,
@@ -196,6 +197,16 @@ def test_the_doctor_compares_every_sequence_with_its_table(
     with connect(counting_url) as connection:
         connection.execute(check.remedy.partition("or: ")[2].encode())  # as the remedy has it
     assert verdict_of_sequences(postgres) is Verdict.OK
+
+
+def test_rebuilding_leaves_no_row_out_for_its_number(postgres: PostgresCatalog, counting_url: str) -> None:
+    fill(postgres)
+    put_back(counting_url, *NUMBERED)
+    added = postgres.reinstate(full_batch(10, 20))
+    assert (added.added, added.refused) == (10, ())
+    put_back(counting_url, *NUMBERED)
+    assert postgres.adopt([adopted_row() for _ in range(3)]) == 3
+    assert len(list(postgres.rows("alerts"))) == 23
 
 
 def test_migrating_sets_sequences_right(postgres: PostgresCatalog, counting_url: str) -> None:
