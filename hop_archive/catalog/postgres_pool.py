@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from hop_archive.catalog import sql
 from hop_archive.catalog.postgres_errors import NO_SESSION, Server
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import HopArchiveError, UnavailableError
 
 Answer = TypeVar("Answer")
 
@@ -115,10 +115,17 @@ class Connections:
             if commits:
                 connection.commit()
         except ReadOnlySqlTransaction:
-            if (
-                commits
-            ):  # this was the primary once, and another is: by its name, the next connection finds that one
+            # This was the primary once, and another is: by its name, the next connection finds that one.
+            if commits:
                 connection.close()
+            raise
+        except (psycopg.OperationalError, HopArchiveError):
+            raise
+        except Exception as error:
+            # Where a pooler loses the server, its answer comes after the server's own last one, and psycopg, which expects
+            # one answer, calls that whatever it was about.
+            if not _roll_back(connection):
+                raise psycopg.OperationalError(f"the connection was lost: {error}") from error
             raise
         finally:
             _roll_back(connection)
@@ -190,6 +197,10 @@ class Connections:
             ) from error
 
 
-def _roll_back(connection: psycopg.Connection) -> None:
-    with suppress(psycopg.Error):  # one that is gone has rolled back
+def _roll_back(connection: psycopg.Connection) -> bool:
+    """Whether the connection is still good for something; one that is not has rolled back by itself."""
+    try:
         connection.rollback()
+    except psycopg.Error:
+        return False
+    return not connection.broken

@@ -11,12 +11,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from hop_archive.catalog import postgres as postgres_module
+from hop_archive.catalog import postgres_copy
 from hop_archive.catalog.migrate import migrate, pending
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Duplicate
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.diagnosing import Verdict, examine_catalog
-from hop_archive.errors import ConflictError
+from hop_archive.errors import ConflictError, UnavailableError
 from hop_archive.selecting import Query
 from hop_archive_tests.contract.catalog_helpers import InThread, connect, full_batch, identity_of, slice_of
 from hop_archive_tests.pooler import pooled
@@ -145,3 +147,37 @@ def test_statements_that_are_often_asked_are_not_prepared(archives: dict[str, Po
         for catalog in archives.values():
             catalog.coverage(["alerts"])
             catalog.observed(["alerts"])
+
+
+def cut(url: str) -> None:
+    """End the pooler's session of the server."""
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with connect(url) as connection:
+        connection.execute(end)
+
+
+def test_a_server_that_the_pooler_loses_is_an_outage_that_is_over_at_the_next_call(
+    archives: dict[str, PostgresCatalog], empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = archives["first"]
+    catalog.commit(full_batch(0, 5_000))
+    stream = catalog.rows("alerts")
+    next(stream)
+    cut(empty_database_url)
+    with pytest.raises(UnavailableError, match="first"):
+        list(stream)
+    copy = postgres_copy.copy_messages
+
+    def cut_first(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+        cut(empty_database_url)
+        copy(connection, batch, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres_module, "copy_messages", cut_first)
+        with pytest.raises(UnavailableError, match="first"):
+            catalog.commit(full_batch(5_000, 5_010))
+    catalog.commit(full_batch(5_000, 5_010))
+    assert len(list(catalog.rows("alerts"))) == 5_010
