@@ -700,7 +700,7 @@ def test_an_error_that_is_a_bug_keeps_its_own_type(postgres: PostgresCatalog) ->
 # Indexes and volume
 
 PLANS: dict[str, tuple[str, Sequence[object] | dict[str, object], str]] = {
-    "GENERATIONS": (sql.GENERATIONS, [["alerts"]], "generations_pkey"),
+    "GENERATIONS": (sql.GENERATIONS, {"topics": ["alerts"]}, "generations_pkey"),
     "OBSERVED": (sql.OBSERVED, [["alerts"]], "observed_pkey"),
     "TAILS": (
         sql.TAILS,
