@@ -43,6 +43,12 @@ server refused until then). Once more ends it at once, which does no harm either
 ledger says.
 
 \b
+A partition without a leader, a topic that may not be read or described, and one whose next message is damaged stop nothing
+else: each is named, is a finding until it is in the way no more (hop-archive findings), and is asked for again by the next
+plan. Once all else is archived, --until-caught-up ends with 2 where something may not be read, with 3 where only leaders
+are missing, with 5 where a message is damaged.
+
+\b
 A server that begins to refuse (a changed password, keys that ended, a wrong clock) is asked again, with the login that
 the secret holds then, until it allows it; what is refused is shown and logged as an error. At the start it ends the run.
 

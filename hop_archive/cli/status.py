@@ -47,6 +47,11 @@ JSON, source.error says why; source.no_topic_for are names and globs of its stan
 its state, below the table and in JSON, is that of hop-archive topics. A database that does not answer is an error: exit 3.
 
 \b
+What could not be looked at, or may not be read, is listed with the reason and since when: a partition without a leader, a
+topic that may be seen and not read, or not even described (JSON: in_the_way, with topic, partition, kind, since and why).
+The lag of such a topic is not known (null), unless it may only not be read.
+
+\b
 --watch goes on until Ctrl-C, exit 0, also through outages, which it shows. With --json it prints one object a line;
 while the database does not answer, that is {"error": ..., "at": ...}.
 """

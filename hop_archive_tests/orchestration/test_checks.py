@@ -14,7 +14,7 @@ from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.findings import Kind, Trouble
 from hop_archive.slices import Slice
-from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, plan_work
+from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, look, plan_work
 from hop_archive_tests.orchestration.helpers import definitions, run_shared
 from hop_archive_tests.worlds import BUSY, QUIET, World, fill
 
@@ -150,6 +150,19 @@ def test_a_topic_at_its_bound_is_green(world: World, instance: dg.DagsterInstanc
     most = metadata(evaluate(world, instance)["lag_within_bounds"])["waiting"]
     bounds = {"ops": {"archive_lag_within_bounds": {"config": {"most_messages": most}}}}
     assert evaluate(world, instance, bounds)["lag_within_bounds"].passed
+
+
+def test_what_cannot_be_looked_at_is_red_and_not_counted_as_nothing_waiting(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    world.cluster.lose_leader(QUIET)
+    look(world.archive())
+    bounds = {"ops": {"archive_lag_within_bounds": {"config": {"most_messages": 1_000_000}}}}
+    found = evaluate(world, instance, bounds)
+    assert "could not be looked at" in str(found["lag_within_bounds"].description)
+    assert [row["topic"] for row in records(found["lag_within_bounds"], "in_the_way")] == [QUIET]
+    for name in ("lag_within_bounds", "no_open_findings"):
+        assert (found[name].passed, found[name].severity) == (False, dg.AssetCheckSeverity.ERROR)
 
 
 # ---

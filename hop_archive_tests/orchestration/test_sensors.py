@@ -10,7 +10,9 @@ import dagster as dg
 import pytest
 
 from hop_archive.archive import Archive
+from hop_archive.errors import HopArchiveError
 from hop_archive.faults import Fault, Faults, When, fail
+from hop_archive.following import catch_up
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.sensors import kafka_offsets, live_runs, topic_partitions
@@ -28,7 +30,7 @@ from hop_archive_tests.orchestration.helpers import (
     shared_config,
     tick,
 )
-from hop_archive_tests.worlds import BUSY, QUIET, World, fill
+from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted, fill
 
 SHARED = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=1_000_000)
 """Every message is reason enough, and no topic is busy."""
@@ -301,3 +303,20 @@ def test_a_follower_archives_what_there_is_and_what_arrives_and_is_found_by_its_
         assert_archived(world.archive(), world.cluster, topic)
         tagged = instance.get_runs(dg.RunsFilter(run_ids=[run.run_id], tags=topic_tags([topic], shared=True)))
         assert [found.run_id for found in tagged] == [run.run_id]
+
+
+# --- one sick topic
+
+
+@pytest.mark.parametrize("sick", ["lose_leader", "deny"])
+def test_a_sick_topic_is_named_with_since_when_and_the_others_are_asked_for(
+    world: World, instance: dg.DagsterInstance, sick: str
+) -> None:
+    getattr(world.cluster, sick)(QUIET)
+    defs = definitions(world)
+    assert asked(tick(defs, instance, kafka_offsets))["own"] == [BUSY]
+    with pytest.raises(HopArchiveError, match="All else is archived"):
+        exhausted(catch_up(world.archive()))
+    said = tick(defs, instance, kafka_offsets).skip_message
+    assert "In the way, some since 20" in said
+    assert QUIET in said

@@ -481,3 +481,19 @@ def test_comparing_with_what_was_sent_is_no_success_where_nothing_of_it_was_comp
     result = invoke("run", *M, "--until-caught-up", "--compare", "--sent", "sent.bson")
     assert result.exit_code == 1
     assert "1 were not compared in this run" in result.stdout
+
+
+@pytest.mark.parametrize(("sick", "code"), [("lose_leader", 3), ("deny", 2)])
+def test_one_sick_topic_leaves_the_others_archived_and_sets_the_exit_code(
+    place: Path, sick: str, code: int
+) -> None:
+    directory = mocks(place)
+    invoke("run", *M, "--until-caught-up")
+    cluster = MockSource("m", directory=directory).cluster
+    getattr(cluster, sick)("snews.alerts")
+    cluster.append("gcn.notices", b"one more")
+    before = archived(directory)
+    result = invoke("run", *M, "--until-caught-up", "--json")
+    assert result.exit_code == code
+    assert "All else is archived" in result.stderr
+    assert archived(directory) == before + 1

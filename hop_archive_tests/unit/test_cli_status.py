@@ -321,3 +321,22 @@ def test_a_topic_that_nobody_knows_is_an_error(place: Path) -> None:
     mocks(place)
     ran = invoke("status", *M, "-T", "no.such.topic")
     assert (ran.exit_code, "no.such.topic" in ran.stderr) == (2, True)
+
+
+def test_what_is_in_the_way_is_listed_with_since_when_and_not_counted_as_archived(place: Path) -> None:
+    directory = mocks(place)
+    invoke("run", *M, "--until-caught-up")
+    MockSource("m", directory=directory).cluster.lose_leader("snews.alerts")
+    result = invoke("run", *M, "--until-caught-up", "--json", "-q")
+    assert json.loads(result.stdout)["caught_up"] is False
+    found = status()
+    (one,) = found["in_the_way"]
+    assert (one["topic"], one["partition"], one["kind"]) == ("snews.alerts", 0, "no_leader")
+    assert datetime.fromisoformat(one["since"])
+    assert "no leader" in one["why"]
+    assert {t["topic"]: t["lag"] for t in found["topics"]}["snews.alerts"] is None
+    text = invoke("status", *M).stdout
+    assert text.startswith(
+        "All is archived that could be looked at; 1 topic with something in the way; 1 finding open"
+    )
+    assert "no_leader" in text
