@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import bson
 import psycopg
 import pytest
+from bson.int64 import Int64
 
 from hop_archive import verifying
 from hop_archive.archive import Archive
 from hop_archive.catalog.migrate import migrate
 from hop_archive.catalog.sql import MESSAGE_COLUMNS
 from hop_archive.catalog_exporting import Snapshot, snapshot
+from hop_archive.checking import extent_of
 from hop_archive.conditions import TABLES
+from hop_archive.document import alternative_key, object_key
 from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
 from hop_archive.local.address import StackAddress
@@ -25,7 +29,10 @@ from hop_archive.local.samples import filler
 from hop_archive.rebuilding.from_snapshot import take_in
 from hop_archive.rebuilding.rebuild import Rebuild, rebuild
 from hop_archive.snapshot_shelves import FolderShelf
-from hop_archive.topics import TopicPolicy
+from hop_archive.source.mock import MockSource
+from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.store.protocol import NewObject
+from hop_archive.topics import Layout, TopicPolicy
 from hop_archive.verifying import Verification
 from hop_archive_tests.conftest import OpenArchive
 
@@ -235,3 +242,32 @@ def test_a_damaged_database_gets_back_what_it_lacks(scene: Scene, damage: str) -
     scene.catch_up()
     assert scene.rows() == before
     assert scene.troubles() == []
+
+
+@pytest.mark.parametrize("layout", ["message", "segment"])
+def test_topics_of_awkward_names_come_back_beside_a_document_that_no_type_of_ours_fits(
+    open_archive: OpenArchive, address: StackAddress, namespace: str, layout: Layout
+) -> None:
+    cluster = MockCluster()
+    names = ("hop_archive", "segments", "2026", "x" * 249, "x" * 248 + "y", "plain")
+    for name in names:
+        cluster.create_topic(name)
+        for number in range(5):
+            cluster.append(name, b"%d of %s" % (number, name.encode()), headers=())
+    archive = replace(open_archive(layout), source=MockSource(cluster=cluster), topics=TopicPolicy(names))
+    for _ in catch_up(archive, overlap=0):
+        pass
+    wanted = Verification(archive.catalog, archive.store, grace_s=0, sleep=lambda _: None)
+    assert [*verifying.objects(wanted), *verifying.documents(wanted), *verifying.ledger(wanted)] == []
+    row = next(iter(archive.catalog.rows("plain")))
+    body = bson.decode(next(iter(archive.store.fetch([extent_of(row)]))))
+    body["annotations"]["digest"] = Int64(2**50)
+    bad = alternative_key(object_key("plain", row.timestamp_ms, row.uuid), 1)
+    archive.store.create([NewObject(bad, bson.encode(body)), NewObject("hop_archive/probe", b"?")])
+    scene = Scene(archive, archive, address, namespace)
+    before = scene.rows()
+    scene.drop_database()
+    troubles = list(rebuild(Rebuild(archive.catalog, archive.store)))
+    assert [(one.kind, one.object_key) for one in troubles] == [(Kind.CORRUPT_OBJECT, bad)]
+    assert scene.rows() == before
+    assert len(before) == 5 * len(names)
