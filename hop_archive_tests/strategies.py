@@ -6,13 +6,21 @@ Everything here is legal: what a broker accepts, the archive keeps. Oddities of 
 
 from __future__ import annotations
 
+import datetime
 import os
+import uuid
+from operator import itemgetter
+from typing import Any
 
+import bson
+from bson import Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.binary import Binary
+from bson.int64 import Int64
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from hop_archive.annotations import annotate
-from hop_archive.document import Document, crc32
+from hop_archive.document import Document, crc32, encode
 from hop_archive.identity import ID_HEADER, candidates, identify
 from hop_archive.message import NO_TIMESTAMP_MS, Header, Message, TimestampType
 from hop_archive.slices import OffsetSet
@@ -111,6 +119,48 @@ def documents(
 ) -> st.SearchStrategy[Document]:
     """Documents of any message, of collisions and of private topics too."""
     return st.builds(archived, messages(headers), collides=st.booleans(), public=st.booleans())
+
+
+bson_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.floats(),
+        st.integers(LEAST_INT64, GREATEST_INT64).map(Int64),
+        st.sampled_from([Int64(2**50), Int64(GREATEST_INT64), Int64(-1), -1, 0, 1, 16]),
+        st.text(max_size=8),
+        st.sampled_from([str(uuid.UUID(int=7)), "", "ab", "\x00"]),
+        st.binary(max_size=20),
+        st.builds(Binary, st.binary(max_size=16), st.integers(0, 255).filter(lambda n: n not in (2, 3, 4))),
+        st.builds(Decimal128, st.decimals(allow_nan=True).map(str).filter(lambda text: len(text) < 20)),
+        st.builds(ObjectId, st.binary(min_size=12, max_size=12)),
+        st.builds(Code, st.text("ab", max_size=4)),
+        st.builds(Regex, st.just("a[")),
+        st.builds(Timestamp, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+        st.sampled_from([MinKey(), MaxKey()]),
+        st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(9999, 12, 31)),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["$ref", "$id", "ab", "name", "con_text_uuid"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def strangely_typed(draw: st.DrawFn, document: Document) -> bytes:
+    """The BSON of a document, ours or as another archiver leaves it, with values of any types in some of its fields."""
+    found: dict[str, Any] = bson.decode(encode(document))
+    parts = [(name,) for name in found]
+    places = [*parts, *((part, name) for (part,) in parts[1:] for name in (*found[part], "suppressed"))]
+    changes = draw(st.dictionaries(st.sampled_from(places), bson_values, min_size=1, max_size=3))
+    if draw(st.booleans()):
+        del found["annotations"]["digest"]
+    for (*parents, name), value in sorted(changes.items(), key=itemgetter(0), reverse=True):
+        inside = found[parents[0]] if parents else found
+        inside[name] = value
+    return bson.encode(found)
 
 
 small_ranges = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda ends: (min(ends), max(ends)))

@@ -33,6 +33,7 @@ from hop_archive.rebuilding.spill import Homeless, Spill, file_name
 from hop_archive.slices import OffsetSet, Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
+from hop_archive_tests.strategies import strangely_typed
 
 RANGES = st.lists(
     st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda p: (p[0], p[0] + p[1])), max_size=8
@@ -346,6 +347,16 @@ def test_a_document_with_a_field_of_any_kind_is_one_trouble_and_the_others_get_r
     assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
     assert [row.offset for row in catalog.rows("t")] == [4]
     assert [row.uuid for row in catalog.rows("u")] == [other.uuid]
+
+
+@given(strangely_typed(document(3)), st.booleans())
+def test_whatever_a_document_says_the_others_get_their_rows(strange: bytes, in_segment: bool) -> None:
+    good = document(4)
+    objects = [NewObject(key_of(document(3)), strange), NewObject(key_of(good), encode(good))]
+    if in_segment:
+        objects = [NewObject(segment_key("t", 1, 0, 0, 9), strange + encode(good))]
+    catalog, _ = rebuilt(*objects)
+    assert good.uuid in {row.uuid for row in catalog.rows("t")}
 
 
 @pytest.mark.parametrize("length", [239, 240, 249])
