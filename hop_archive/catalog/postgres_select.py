@@ -98,9 +98,8 @@ class Selecting:
         """The topics to look in, once the condition is known to be one."""
         with self._reading() as connection:
             known = [topic for (topic,) in connection.execute(sql.TOPICS)]
-            if self._query.meaningless(
-                known
-            ):  # a topic without messages is no mistake: it has no rows, that is all
+            if self._query.meaningless(known):
+                # A topic without messages is no mistake: it has no rows, that is all.
                 self._query.chosen_topics(topic for (topic,) in connection.execute(sql.KNOWN_TOPICS))
             if self._query.condition:
                 self._check(connection)
