@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -44,8 +45,9 @@ class Admin:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.troubles = Troubles()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._client: AdminClient | None = None
+        self._users = Counter[AdminClient]()
         self._calls: dict[Future[Any], AdminClient] = {}
 
     def deadline(self) -> Deadline:
@@ -133,18 +135,17 @@ class Admin:
         Waits for calls that another thread, or one that was interrupted, has left in flight: librdkafka 2.16 dies by
         SIGSEGV where the answer of `describe_topics` comes to a client that is being destroyed (docs/decisions/0006).
         """
+        wait_s = 0.0 if self.troubles.refused else self.connection.timeout_s + 1
         with self._lock:
             client, self._client = self._client, None
-        if client is None:
-            return
-        left = [future for future, other in list(self._calls.items()) if other is client]
-        if (
-            not self.troubles.refused
-            and concurrent.futures.wait(left, self.connection.timeout_s + 1).not_done
-        ):
+            if client is None:
+                return
+            idle = self._lock.wait_for(lambda: not self._users[client], wait_s)
+            left = [future for future, other in self._calls.items() if other is client]
+        if idle and not (wait_s and concurrent.futures.wait(left, wait_s).not_done):
+            client.__exit__(None, None, None)
+        else:
             _NEVER_DESTROYED.append(client)
-            return
-        client.__exit__(None, None, None)
 
     @contextmanager
     def _calling(self) -> Iterator[AdminClient]:
@@ -154,10 +155,14 @@ class Admin:
                 self.troubles.forget()
                 self._client = self._connect()
             client = self._client
+            self._users[client] += 1
         try:
             yield client
         finally:
             with self._lock:
+                self._users[client] -= 1
+                self._users += Counter()  # forgets those that nobody uses
+                self._lock.notify_all()
                 self._calls = {future: client for future, client in self._calls.items() if not future.done()}
 
     def _connect(self) -> AdminClient:
