@@ -106,7 +106,7 @@ class Condition:
     def number(self, name: str) -> int:
         """A setting that is a number, or Kafka's default where it is none: that is a problem of its own."""
         value = self.setting(name)
-        return int(value if _NUMBER.fullmatch(value.strip()) else DEFAULTS[name])
+        return int(value if _is_number(name, value) else DEFAULTS[name])
 
 
 def problems(target: Target, found: Condition, request: Request, now_ms: int) -> list[Problem]:
@@ -168,6 +168,11 @@ def _room(target: Target, found: Condition, request: Request) -> Iterator[Proble
         )
 
 
+def _is_number(name: str, value: str) -> bool:
+    least, most = NUMBERS[name]
+    return _NUMBER.fullmatch(value.strip()) is not None and least <= int(value) <= most
+
+
 def _not_numbers(target: Target, found: Condition) -> Iterator[Problem]:
     """Settings that have to be numbers and are none; of a topic that is to be created, none that Kafka takes."""
     for name, (least, most) in NUMBERS.items():
@@ -175,11 +180,10 @@ def _not_numbers(target: Target, found: Condition) -> Iterator[Problem]:
         value = (found.own if new else found.settings if name in DEFAULTS else {}).get(name)
         if value is None or (not new and not value):
             continue
-        is_number = _NUMBER.fullmatch(value.strip()) is not None
-        if new and not (is_number and least <= int(value) <= most):
+        if new and not _is_number(name, value):
             what = f"{name}={value} is no number that Kafka takes for it ({least} to {most})"
             yield Problem(target.topic, what, f"Say one with --topic-config {name}=NUMBER.")
-        elif not is_number:
+        elif not new and not _NUMBER.fullmatch(value.strip()):
             yield Problem(target.topic, f"its {name} is {value}, which is no number", "Set one on it.")
 
 

@@ -109,6 +109,7 @@ def test_the_same_command_again_finds_everything_there(archived: Path, place: Pa
         (("--offsets", "gcn.notices:0:7-7"), "holds no offset"),
         (("-T", TOPIC, "--until", "2001-01-01"), "Nothing in the catalog"),
         (("-T", TOPIC, "--topic-config", "retention.ms"), "NAME=VALUE"),
+        (("-T", TOPIC, "--topic-config", "retention.ms=abc"), "retention.ms=abc is no number"),
         (("-T", TOPIC, "--where", "true"), "mock"),
         (("--all-topics", "-T", TOPIC), "--all-topics means all"),
         (("-T", TOPIC, "--to-files", "x", "--append"), "does not go with --to-files"),

@@ -14,7 +14,7 @@ from hop_archive.catalog.restores_protocol import Measure
 from hop_archive.errors import ConfigurationError
 from hop_archive.restoring.partitioning import murmur2, partition_of
 from hop_archive.restoring.planning import Lane, Target
-from hop_archive.restoring.preflight import MAX_LONG, Condition, notes, problems
+from hop_archive.restoring.preflight import DEFAULTS, MAX_LONG, NUMBERS, Condition, notes, problems
 from hop_archive.restoring.request import Request, fingerprint
 from hop_archive.selecting import Query
 from hop_archive.slices import Lineage
@@ -151,6 +151,40 @@ def test_a_setting_that_stands_in_the_way_is_told_with_the_value_that_would_do(
         name, value = one.setting or ("", "")
         mended = condition(settings={**settings, name.replace(".", "_"): value})
         assert problems(target(measure), mended, Request(), NOW_MS) == []
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+@pytest.mark.parametrize("value", ["abc", "", "1.5", "1_000", "\u0661", str(2**63), "-9" + "9" * 18])
+def test_a_setting_that_is_no_number_or_none_that_kafka_takes_is_told_with_its_name(
+    name: str, value: str
+) -> None:
+    created = dataclasses.replace(condition(None, settings={name: value}), own={name: value})
+    (found,) = problems(target(FINE), created, Request(), NOW_MS)
+    assert f"{name}={value} is no number" in found.what
+    assert f"--topic-config {name}=NUMBER" in found.remedy
+    assert found.setting is None  # nothing that --set-topic-config would set of its own accord
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS.keys() & DEFAULTS.keys()))
+def test_a_topic_that_is_there_with_a_setting_that_is_no_number_is_told(name: str) -> None:
+    (found,) = problems(target(FINE), condition(settings={name: "abc"}), Request(), NOW_MS)
+    assert f"its {name} is abc" in found.what
+
+
+def test_settings_that_kafka_takes_are_no_problem_whatever_it_makes_of_them() -> None:
+    own = {name: str(most) for name, (_, most) in NUMBERS.items()} | {
+        "cleanup.policy": "delete",
+        "new.one": "x",
+    }
+    assert (
+        problems(target(FINE), dataclasses.replace(condition(None, settings=own), own=own), Request(), NOW_MS)
+        == []
+    )
+
+
+def test_a_compacted_topic_without_messages_is_no_problem() -> None:
+    empty = Target("new", "old", (), 1)
+    assert problems(empty, condition(settings={"cleanup_policy": "compact"}), Request(), NOW_MS) == []
 
 
 def test_all_that_stands_in_the_way_is_told_at_once() -> None:

@@ -950,3 +950,23 @@ def test_a_life_before_comes_back_with_what_groups_wrote_beside_their_places(tmp
     take_snapshot(replace(world.archive(), now=lambda: datetime.datetime.now(datetime.UTC) + hour))
     run(restoration(world, target, ONE), tmp_path, move_groups=())
     assert groups_of(target) == {"readers": {TopicPartition(AGAIN, 0): Committed(1, "then")}}
+
+
+@pytest.mark.parametrize("partition", [0, 2])
+def test_what_another_left_in_a_partition_where_all_is_restored_or_nothing_is_to_be_is_refused(
+    partition: int, tmp_path: Path
+) -> None:
+    world, (target, other) = archived_world(), (empty_cluster(), empty_cluster())
+    for cluster in (target, other):
+        cluster.create_topic(AGAIN, 3, {"retention.ms": "-1"})
+    calls = Faults()
+    run(restoration(archived_world(), other, ONE, calls), tmp_path / "calls")
+    last = len(calls.calls) - calls.calls[::-1].index("target.publish")
+    with pytest.raises(CrashError):
+        run(restoration(world, target, ONE, Faults((Fault(last, When.AFTER, crash),))), tmp_path / "a")
+    assert len(held(target, AGAIN)[0]) == len(stored(world.archive(), BUSY)[0])
+    target.append(AGAIN, b"of another", partition=partition)
+    with pytest.raises(
+        ConflictError, match=rf"{AGAIN}\[{partition}\] .* holds 1 more messages than were to be"
+    ):
+        run(restoration(world, target, ONE), tmp_path / "b")
