@@ -13,6 +13,7 @@ import datetime
 import hashlib
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hop_archive.catalog.protocol import Catalog, Generation, LedgerEntry, Outcome, Row
+from hop_archive.catalog_manifest import FORMAT, Manifest, read, sealed
 from hop_archive.document import utc_month
 from hop_archive.errors import CorruptError
 from hop_archive.exporting import SCHEMA, cells_of
@@ -32,8 +34,7 @@ from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.snapshot_shelves import Shelf
 from hop_archive.topics import matches
 
-MANIFEST_FORMAT = "hop_archive catalog snapshot 1"
-"""What the manifest says of its own form."""
+log = logging.getLogger(__name__)
 
 WHOLE_AFTER_DAYS = 30.0
 """After so long a topic is written anew, changed or not."""
@@ -131,49 +132,88 @@ def snapshot(wanted: Snapshot) -> dict[str, Any]:
         UnavailableError: The database, or the store, does not answer.
     """
     with wanted.shelf.writing() as number, TemporaryDirectory(prefix="hop_archive-snapshot-") as scratch:
-        before = latest(wanted.shelf)
-        topics: dict[str, Any] = dict(before["topics"]) if before else {}
+        before = _before(wanted.shelf)
+        topics: dict[str, Any] = dict(before.topics)
         began = wanted.now()
         known = wanted.catalog.known_topics()
-        for topic in Query(wanted.topics).chosen_topics(known):
+        chosen = {*Query(wanted.topics).chosen_topics(known), *(before.damaged.keys() & set(known))}
+        for topic in sorted(chosen):
             wanted.progress.topic = topic
             writer = _Writer(wanted, topic, number, Path(scratch))
-            topics[topic] = writer.run(topics.get(topic))
+            topics[topic] = sealed(topic, writer.run(topics.get(topic)))
             wanted.progress.topics += 1
             wanted.notice(wanted.progress)
         if not wanted.topics:
             topics = {topic: topics[topic] for topic in known}
-        manifest = {
-            "manifest": MANIFEST_FORMAT,
+        content = {
+            "manifest": FORMAT,
             "number": number,
             "began_at": began.isoformat(),
             "ended_at": wanted.now().isoformat(),
             "database": wanted.catalog.name,
             "messages": sum(one["messages"] for one in topics.values()),
-            "topics": topics,
+            "topics": {topic: sealed(topic, part) for topic, part in topics.items()},
+            "setups": sealed("setups", {"of": _setups(wanted.catalog)}),
         }
+        manifest = sealed("", content)
         wanted.shelf.put_manifest(number, json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         kept = {file["path"] for one in topics.values() for file in one["files"]}
         wanted.shelf.forget_others(kept)
     return manifest
 
 
-def latest(shelf: Shelf) -> dict[str, Any] | None:
-    """The newest manifest on a shelf; None where there is none.
+def latest(shelf: Shelf) -> Manifest | None:
+    """What the newest manifest on a shelf says, of all that proved itself; None where there is none.
 
-    Raises:
-        CorruptError: It is no manifest of ours.
+    One that carries no digest is warned of, and is damaged where the place itself tells that it is not what was put there.
     """
     text = shelf.newest_manifest()
     if text is None:
         return None
-    try:
-        found: dict[str, Any] = json.loads(text)
-        if found["manifest"] != MANIFEST_FORMAT:
-            raise ValueError(f"wanted {MANIFEST_FORMAT!r}, found {found['manifest']!r}")
+    found = read(text)
+    if found.has_digest or found.problem:
         return found
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptError(f"{shelf}: the newest manifest is no catalog snapshot's: {error}.") from error
+    if shelf.newest_was_changed():
+        return Manifest(
+            problem="it carries no digest, and is not what was put there: its ETag is that of other bytes"
+        )
+    log.warning(
+        "The newest manifest in %s carries no digest: whether it is as it was written is not known. The next snapshot has one.",
+        shelf,
+    )
+    return found
+
+
+def _before(shelf: Shelf) -> Manifest:
+    """The manifest that is gone on from: what of it is damaged is written anew, so damage does not stay.
+
+    Raises:
+        CorruptError: It is of another kind, or of a later version of this program.
+    """
+    found = latest(shelf) or Manifest()
+    if found.problem or found.damaged:
+        log.warning(
+            "The newest manifest in %s is damaged, so that what it does not prove is written anew: %s",
+            shelf,
+            "; ".join(
+                filter(None, (found.problem, *(f"{topic}: {why}" for topic, why in found.damaged.items())))
+            ),
+        )
+    if found.is_foreign:
+        raise CorruptError(
+            f"{shelf}: the newest manifest cannot be gone on from: {found.problem}.",
+            remedy="Name another place for the snapshot; or update hop_archive, if a later version wrote it.",
+        )
+    return found
+
+
+def _setups(catalog: Catalog) -> list[dict[str, Any]]:
+    """How the source's topics and groups were set up: messages alone do not bring a stream back."""
+    return [
+        {**asdict(one), "taken_at": one.taken_at.isoformat()}
+        for kind in ("topic", "group")
+        for one in catalog.snapshots(kind)
+    ]
 
 
 class _Writer:
@@ -191,8 +231,12 @@ class _Writer:
         entries = self._catalog.ledger([self._topic])
         state = self._state(entries)
         is_old = before is None or self._wanted.full or self._is_overdue(before)
+        observed = sorted(
+            [at.generation, at.partition, marks.low, marks.stable, marks.high]
+            for at, marks in self._catalog.observed([self._topic]).items()
+        )
         if not is_old and before is not None and before["state"] == state:
-            return before
+            return {**before, "observed": observed}
         self._wanted.progress.written += 1
         added = None if is_old or before is None else self._added(before, state, entries)
         if added is not None and before is not None:
@@ -216,6 +260,7 @@ class _Writer:
                 for at, one in self._catalog.collisions(self._topic)
             ],
             "files": self._files,
+            "observed": observed,
         }
 
     def _is_overdue(self, before: Mapping[str, Any]) -> bool:

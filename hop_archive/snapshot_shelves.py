@@ -43,6 +43,9 @@ class Shelf(Protocol):
     def newest_manifest(self) -> bytes | None:
         """The newest manifest; None where there is none."""
 
+    def newest_was_changed(self) -> bool:
+        """Whether the place itself tells that the newest manifest is not what was put there; False where it tells nothing."""
+
     def fetch(self, path: str, folder: Path) -> Path:
         """A file of the shelf as one on this machine: its own, or a copy in a folder."""
 
@@ -99,6 +102,10 @@ class FolderShelf:
         """The newest manifest; None where there is none."""
         found = sorted((self._folder / _MANIFESTS).glob("[0-9]*.json"))
         return found[-1].read_bytes() if found else None
+
+    def newest_was_changed(self) -> bool:
+        """False: a folder tells nothing."""
+        return False
 
     def fetch(self, path: str, folder: Path) -> Path:
         """The file itself."""
@@ -157,6 +164,19 @@ class StoreShelf:
         """The newest manifest; None where there is none."""
         keys = [info.key for info in self._store.listing(f"{PREFIX}{_MANIFESTS}/")]
         return next(iter(self._store.fetch([Extent(keys[-1])]))) if keys else None
+
+    def newest_was_changed(self) -> bool:
+        """Whether its ETag is that of other bytes, in a store whose ETags are MD5s: that of its smallest file tells."""
+        infos = list(self._store.listing(PREFIX))
+        keys = [info.key for info in infos if info.key.startswith(f"{PREFIX}{_MANIFESTS}/")]
+        if not keys or self._is_md5(keys[-1]):
+            return False
+        others = sorted((info for info in infos if info.key != keys[-1]), key=lambda info: info.size_bytes)
+        return any(self._is_md5(info.key) for info in others[:1])
+
+    def _is_md5(self, key: str) -> bool:
+        body = next(iter(self._store.fetch([Extent(key)])))
+        return self._store.etag(key).strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
     def fetch(self, path: str, folder: Path) -> Path:
         """A copy in the folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
 import sqlite3
@@ -15,14 +16,18 @@ import pyarrow.parquet as pq
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.protocol import Batch, Collision, Duplicate, LedgerEntry, Outcome, Row
+from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.catalog_exporting import latest, ledger_entry, meant, sha256
+from hop_archive.catalog_manifest import Manifest
 from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
 from hop_archive.findings import Trouble
 from hop_archive.message import TimestampType
+from hop_archive.planning import Watermarks
 from hop_archive.rebuilding.committing import Committer
 from hop_archive.rebuilding.cutting import cut
 from hop_archive.rebuilding.rebuild import Rebuild
 from hop_archive.rebuilding.spill import usable
+from hop_archive.slices import Lineage
 from hop_archive.snapshot_shelves import Shelf
 
 _PORTION = 2_000
@@ -42,17 +47,25 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
     When ledger rows were made, and when generations were first seen, is not kept: it is the time of this. Running it
     again, after it was killed for instance, does what is left.
 
+    A manifest, or what it says of a topic, that is not as it was written is not believed (see ``catalog_manifest``).
     A topic that cannot be taken in does not stop the others; it is told, and is in ``Rebuild.failures``, once these are done.
 
     Raises:
         ConfigurationError: There is no snapshot.
-        CorruptError: A file of it is not as the manifest says; what came before it of its topic is in the catalog.
+        CorruptError: The manifest, or a file, is not as it was written; what came before it of its topic is in the catalog.
         UnavailableError: The database, or the store, does not answer.
     """
     manifest = latest(shelf)
     if manifest is None:
         raise ConfigurationError(f"There is no catalog snapshot in {shelf}.", remedy="Name another folder.")
-    for topic, told in sorted(manifest["topics"].items()):
+    if manifest.problem and not manifest.topics:
+        raise _not_believed(shelf, manifest.problem)
+    _keep_setups(wanted, manifest)
+    for topic, why in sorted(manifest.damaged.items()):
+        if meant(topic, wanted.topics):
+            with wanted.failures.of(topic, wanted.all_answer):
+                raise _not_believed(shelf, why)
+    for topic, told in sorted(manifest.topics.items()):
         if meant(topic, wanted.topics):
             wanted.progress.topic = topic
             if wanted.work_dir is not None:
@@ -62,6 +75,30 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
                 yield from _Topic(wanted, topic, told, shelf, Path(scratch)).run()
             wanted.notice(wanted.progress)
     wanted.failures.raise_any()
+    if manifest.problem:
+        raise CorruptError(
+            f"The newest manifest in {shelf}: {manifest.problem}. What it says of each topic proved itself, and was taken in.",
+            remedy="Go on without the snapshot: rebuild from the store, which adds what is missing.",
+        )
+
+
+def _not_believed(shelf: Shelf, why: str) -> CorruptError:
+    return CorruptError(
+        f"The newest manifest in {shelf} is not believed: {why}.",
+        remedy="Take an older snapshot, or rebuild from the store alone.",
+    )
+
+
+def _keep_setups(wanted: Rebuild, manifest: Manifest) -> None:
+    """Keep how the source's topics and groups were set up; what the catalog has that is newer stays."""
+    by_cluster: dict[str, list[Snapshot]] = {}
+    for one in manifest.setups:
+        taken_at = datetime.datetime.fromisoformat(one["taken_at"])
+        kept = Snapshot(one["cluster_id"], one["kind"], one["name"], one["content"], taken_at)
+        by_cluster.setdefault(kept.cluster_id, []).append(kept)
+    for cluster_id, snapshots in by_cluster.items():
+        for first in range(0, len(snapshots), _PORTION):
+            wanted.catalog.keep_snapshots(cluster_id, snapshots[first : first + _PORTION])
 
 
 class _Topic:
@@ -97,6 +134,12 @@ class _Topic:
             self._wanted.catalog.begin_generation(
                 self._topic, one["number"], one["cluster_id"], one["topic_id"], one["reason"]
             )
+        known = self._wanted.catalog.observed([self._topic])
+        then = {
+            Lineage(self._topic, generation, partition): Watermarks(*marks)
+            for generation, partition, *marks in self._told.get("observed", ())
+        }
+        self._wanted.catalog.observe({at: marks for at, marks in then.items() if at not in known})
 
     def _gather(self) -> None:
         """Sort rows and copies by place, in a file; rows of other archivers, which have none, go at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import os
 import tempfile
 import threading
@@ -77,6 +78,13 @@ class MockStore:
             data = memoryview(self._read(span))
             yield from cut(span, data, f"Store {self._name}", self._bucket)
 
+    def etag(self, key: str) -> str:
+        """The MD5 of what was put there."""
+        found = self._shelf.etag(legal(key))
+        if found is None:
+            raise self._missing(key)
+        return f'"{found}"'
+
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield objects in byte order of their keys; see ``Store.listing``."""
         for info in sorted(self._shelf.items(), key=itemgetter(0)):
@@ -97,6 +105,11 @@ class MockStore:
     def close(self) -> None:
         """Do nothing; a closed mock goes on working."""
 
+    def damage(self, key: str, body: bytes) -> None:
+        """Let other bytes stand under a key of a mock in memory, as decay does: its ETag stays."""
+        assert isinstance(self._shelf, _Memory)
+        self._shelf.damage(key, body)
+
     def _create(self, key: str, body: bytes) -> Created:
         if self._shelf.add(key, body):
             return Created.NEW
@@ -105,12 +118,17 @@ class MockStore:
     def _read(self, span: Span) -> bytes:
         body = self._shelf.get(legal(span.key))
         if body is None:
-            raise ObjectMissingError(
-                f"Store {self._name}: there is no object {span.key}.",
-                object_key=span.key,
-                bucket=self._bucket,
-            )
+            raise self._missing(span.key)
         return body[span.start : span.stop]
+
+    def _missing(self, key: str) -> ObjectMissingError:
+        return ObjectMissingError(
+            f"Store {self._name}: there is no object {key}.", object_key=key, bucket=self._bucket
+        )
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class _Shelf(Protocol):
@@ -120,6 +138,9 @@ class _Shelf(Protocol):
         """Put the body there unless the key is taken; tell whether it was free."""
 
     def get(self, key: str) -> bytes | None: ...
+
+    def etag(self, key: str) -> str | None:
+        """The MD5 of what was added under the key, in hexadecimal."""
 
     def remove(self, key: str) -> None: ...
 
@@ -131,6 +152,7 @@ class _Memory:
     def __init__(self) -> None:
         self._bodies: dict[str, bytes] = {}
         self._made_ms: dict[str, int] = {}
+        self._etags: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def add(self, key: str, body: bytes) -> bool:
@@ -139,10 +161,18 @@ class _Memory:
                 return False
             self._bodies[key] = body
             self._made_ms[key] = time.time_ns() // 1_000_000
+            self._etags[key] = _md5(body)
             return True
 
     def get(self, key: str) -> bytes | None:
         return self._bodies.get(key)
+
+    def etag(self, key: str) -> str | None:
+        return self._etags[key] if key in self._bodies else None
+
+    def damage(self, key: str, body: bytes) -> None:
+        with self._lock:
+            self._bodies[key] = body
 
     def remove(self, key: str) -> None:
         with self._lock:
@@ -185,6 +215,10 @@ class _Directory:
                 return self._path(key).read_bytes()
             except FileNotFoundError:
                 return None
+
+    def etag(self, key: str) -> str | None:
+        body = self.get(key)  # what was added is not remembered: a file that was changed has another
+        return None if body is None else _md5(body)
 
     def remove(self, key: str) -> None:
         with usable(self._root):

@@ -93,6 +93,17 @@ class Store(Protocol):
             UnavailableError: The service did not answer.
         """
 
+    def etag(self, key: str) -> str:
+        """The ETag of an object, as the service tells it.
+
+        Often the MD5 of its bytes, in hexadecimal and quotes; not where it came in parts, or is encrypted with a key
+        of the customer's. '' where the service tells none.
+
+        Raises:
+            ObjectMissingError: There is no such object.
+            UnavailableError: The service did not answer.
+        """
+
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """Objects whose key starts with ``prefix`` and is greater than ``start_after``, in byte order of keys.
 

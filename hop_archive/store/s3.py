@@ -188,6 +188,15 @@ class S3Store:
         except _ReadError as failed:
             raise self._why_unread(failed) from failed.__cause__
 
+    def etag(self, key: str) -> str:
+        """Ask for the ETag of an object; see ``Store.etag``."""
+        try:
+            return obstore.head(self._client(), self._prefix + legal(key))["e_tag"] or ""
+        except BaseException as error:
+            if isinstance(error, _CLIENT_ERRORS) or is_panic(error):
+                raise self._reason(error, missing=key) from error
+            raise
+
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield objects in byte order of their keys; see ``Store.listing``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import itertools
 import multiprocessing
 import os
@@ -1014,3 +1015,12 @@ def test_opening_a_store_connects_to_nothing() -> None:
 def test_importing_the_store_does_not_import_boto3() -> None:
     program = "import sys, hop_archive.store.s3; sys.exit('boto3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_etag_of_a_small_object_is_the_md5_of_its_bytes_and_one_that_is_not_there_is_missing(
+    store: Store,
+) -> None:
+    store.create([NewObject("etag/a.bson", b"bytes")])
+    assert store.etag("etag/a.bson").strip('"') == hashlib.md5(b"bytes", usedforsecurity=False).hexdigest()
+    with pytest.raises(ObjectMissingError):
+        store.etag("etag/none.bson")

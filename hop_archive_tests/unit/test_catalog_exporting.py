@@ -15,15 +15,24 @@ import pytest
 
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch, Outcome, Row
+from hop_archive.catalog.snapshots_protocol import Kind
 from hop_archive.catalog_exporting import Snapshot, latest, snapshot
+from hop_archive.catalog_manifest import WITHOUT_DIGEST, read
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, HopArchiveError
 from hop_archive.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.following import catch_up
+from hop_archive.message import Committed, TopicPartition
 from hop_archive.rebuilding.from_snapshot import take_in
 from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+from hop_archive.restoring.request import Request
+from hop_archive.selecting import Query
 from hop_archive.slices import Slice
-from hop_archive.snapshot_shelves import FolderShelf, Shelf, StoreShelf
+from hop_archive.snapshot_shelves import PREFIX, FolderShelf, Shelf, StoreShelf
+from hop_archive.snapshotting import take_snapshot
+from hop_archive.source.mock import MockSource
 from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import Extent, NewObject
+from hop_archive_tests.restores import empty_cluster, restoration, run
 from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_world, exhausted, fill
 
 
@@ -39,6 +48,9 @@ def world() -> World:
 @pytest.fixture(params=["folder", "store"])
 def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
     return FolderShelf(tmp_path / "catalog") if request.param == "folder" else StoreShelf(MockStore())
+
+
+KINDS: tuple[Kind, ...] = ("topic", "group")
 
 
 def taken(world: World, shelf: Shelf, **options: Any) -> tuple[dict[str, Any], int]:
@@ -262,3 +274,206 @@ def test_old_files_go_from_a_folder_with_the_manifests_that_named_them(world: Wo
     assert there == {file["path"] for one in manifest["topics"].values() for file in one["files"]}
     (text,) = (tmp_path / "catalog" / "manifests").iterdir()
     assert json.loads(text.read_bytes())["number"] == 2
+
+
+# --- manifests
+
+
+def manifest_of(tmp_path: Path) -> Path:
+    (found,) = (tmp_path / "catalog" / "manifests").iterdir()
+    return found
+
+
+def as_of_before_digests(text: bytes) -> dict[str, Any]:
+    """A manifest as earlier versions wrote it."""
+    found: dict[str, Any] = json.loads(text)
+    for part in (found, *found["topics"].values()):
+        part.pop("digest")
+        part.pop("observed", None)
+    del found["setups"]
+    return {**found, "manifest": WITHOUT_DIGEST}
+
+
+def test_one_bit_that_flipped_anywhere_in_a_manifest_is_noticed_and_nothing_of_it_is_believed(
+    world: World, tmp_path: Path
+) -> None:
+    take_snapshot(world.archive())
+    taken(world, FolderShelf(tmp_path / "catalog"))
+    text = manifest_of(tmp_path).read_bytes()
+    whole = read(text)
+    assert (whole.problem, whole.damaged, set(whole.topics)) == ("", {}, {BUSY, QUIET})
+    for position in range(0, len(text), max(1, len(text) // 700)):
+        flipped = bytearray(text)
+        flipped[position] ^= 1 << (position % 8)
+        found = read(bytes(flipped))
+        with contextlib.suppress(ValueError):
+            if json.loads(bytes(flipped)) == json.loads(text):
+                continue  # white space
+        assert found.problem, position
+        assert all(found.topics[topic] == whole.topics[topic] for topic in found.topics)
+        assert found.setups in ((), whole.setups)
+
+
+def test_a_topic_id_that_changed_in_the_manifest_costs_that_topic_alone_until_the_next_snapshot(
+    world: World, tmp_path: Path
+) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    path = manifest_of(tmp_path)
+    own = world.catalog.generations([BUSY])[BUSY][0].topic_id or ""
+    path.write_text(path.read_text().replace(own, chr(ord(own[0]) ^ 1) + own[1:]))
+    catalog = MockCatalog()
+    wanted = Rebuild(catalog, world.store)
+    with pytest.raises(CorruptError, match=f"{BUSY}.*not as it was written"):
+        exhausted(take_in(wanted, shelf))
+    assert catalog.generations(None).keys() == {QUIET}
+    assert BUSY in wanted.failures
+    taken(world, shelf, topics=(QUIET,))
+    assert everything(back(world, shelf)) == everything(world.catalog)
+
+
+def test_a_manifest_whose_head_changed_is_told_though_every_topic_of_it_came_back(
+    world: World, tmp_path: Path
+) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    path = manifest_of(tmp_path)
+    path.write_text(path.read_text().replace('"number": 1', '"number": 9', 1))
+    catalog = MockCatalog()
+    with pytest.raises(CorruptError, match="its digest is another"):
+        exhausted(take_in(Rebuild(catalog, world.store), shelf))
+    assert everything(catalog) == everything(world.catalog)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\xff", b"[]", b"{}", b"[" * 100_000, b'{"manifest": 1, "topics": {}}', b"null"]
+)
+def test_what_is_no_manifest_is_refused_and_where_it_is_damaged_the_next_snapshot_is_whole(
+    world: World, tmp_path: Path, text: bytes
+) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    manifest_of(tmp_path).write_bytes(text)
+    with pytest.raises(CorruptError, match="not believed"):
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), shelf))
+    if b"manifest" in text:
+        with pytest.raises(CorruptError, match="cannot be gone on from"):
+            taken(world, shelf)
+        return
+    taken(world, shelf)
+    assert everything(back(world, shelf)) == everything(world.catalog)
+
+
+def test_a_manifest_of_before_digests_is_read_with_a_warning_and_the_next_one_has_one(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    path = manifest_of(tmp_path)
+    path.write_text(json.dumps(as_of_before_digests(path.read_bytes())))
+    assert everything(back(world, shelf)) == everything(world.catalog)
+    assert "carries no digest" in caplog.text
+    assert taken(world, shelf)[1] == 0
+    assert read(manifest_of(tmp_path).read_bytes()).has_digest
+
+
+def wrong(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(part: dict[str, Any]) -> None:
+        *names, last = path.split(".")
+        place: Any = part
+        for name in names:
+            place = place[int(name) if name.isdigit() else name]
+        place[int(last) if last.isdigit() else last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("messages", "12"),
+        ("messages", True),
+        ("whole_at", 5),
+        ("whole_at", "yesterday"),
+        ("state", None),
+        ("state.archived", [[1, 0, [[0]]]]),
+        ("state.retracted", "x"),
+        ("generations", {}),
+        ("generations.0.number", 2**40),
+        ("generations.0.number", "1"),
+        ("generations.0.topic_id", ["a"]),
+        ("generations.0.cluster_id", None),
+        ("generations.0.reason", "a\0b"),
+        ("collisions", [[1, 0, 3, "no uuid", "no uuid"]]),
+        ("files", "none"),
+        ("files.0", None),
+        ("files.0.path", "messages/../../../etc/passwd"),
+        ("files.0.path", "/etc/passwd"),
+        ("files.0.kind", "pickles"),
+        ("files.0.sha256", None),
+    ],
+)
+def test_a_value_of_a_wrong_type_in_a_manifest_costs_its_topic_and_is_one_message(
+    world: World, tmp_path: Path, path: str, value: object
+) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    found = as_of_before_digests(manifest_of(tmp_path).read_bytes())
+    wrong(path, value)(found["topics"][BUSY])
+    manifest_of(tmp_path).write_text(json.dumps(found))
+    catalog = MockCatalog()
+    with pytest.raises(
+        CorruptError, match=f"{BUSY}.*what the manifest says of it cannot be: {path.split('.')[0]}"
+    ):
+        exhausted(take_in(Rebuild(catalog, world.store), shelf))
+    assert catalog.topics() == [QUIET]
+
+
+def test_an_object_that_is_not_what_was_put_is_noticed_by_its_etag_where_no_digest_tells(
+    world: World,
+) -> None:
+    store = MockStore()
+    taken(world, StoreShelf(store))
+    key = f"{PREFIX}manifests/00000001.json"
+    old = as_of_before_digests(next(iter(store.fetch([Extent(key)]))))
+    key = key.replace("01.json", "02.json")
+    store.create([NewObject(key, json.dumps(old).encode())])
+    assert everything(back(world, StoreShelf(store))) == everything(world.catalog)
+    own = world.catalog.generations([BUSY])[BUSY][0].topic_id or ""
+    store.damage(key, json.dumps(old).replace(own, "A" + own[1:]).encode())
+    with pytest.raises(CorruptError, match="its ETag is that of other bytes"):
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), StoreShelf(store)))
+
+
+def test_how_topics_and_groups_were_set_up_comes_back_with_the_catalog(
+    world: World, shelf: Shelf, tmp_path: Path
+) -> None:
+    world.cluster.create_topic("alerts.empty", 4)
+    at = TopicPartition("alerts.empty", 3)
+    MockSource(cluster=world.cluster).set_group_offsets("readers", {at: Committed(0, "beside")})
+    exhausted(catch_up(world.archive()))
+    take_snapshot(world.archive())
+    taken(world, shelf)
+    catalog = back(world, shelf)
+    for kind in KINDS:
+        assert catalog.snapshots(kind) == world.catalog.snapshots(kind)
+    every = [BUSY, QUIET, "alerts.empty"]
+    assert catalog.observed(every) == world.catalog.observed(every)
+    again = World("segment", catalog=catalog, store=world.store)
+    target = empty_cluster()
+    request = Request(query=Query(topics=("alerts.empty",)))
+    outcome = run(restoration(again, target, request), tmp_path / "restore", move_groups=("readers",))
+    assert MockSource(cluster=target).topics()["alerts.empty"].partitions == 4
+    assert MockSource(cluster=target).groups() == {"readers": {at: Committed(0, "beside")}}
+    assert outcome.unrestored == []
+
+
+def test_what_the_catalog_knows_since_is_not_replaced_by_what_a_snapshot_knew(
+    world: World, shelf: Shelf
+) -> None:
+    taken(world, shelf)
+    fill(world.cluster, seed=4)
+    exhausted(catch_up(world.archive(), overlap=0))
+    after = world.catalog.observed([BUSY, QUIET])
+    exhausted(take_in(Rebuild(world.catalog, world.store), shelf))
+    assert world.catalog.observed([BUSY, QUIET]) == after
