@@ -198,7 +198,7 @@ def _pinned(catalog: Catalog, request: Request, name: str, then: Pin) -> Target:
 
 def _topics(catalog: Catalog, request: Request, policy: TopicPolicy) -> list[str]:
     """The topics that are meant, those without messages among them: of a life, or of a snapshot, that is known."""
-    known = {*catalog.topics(), *catalog.generations(None), *(one.name for one in catalog.snapshots("topic"))}
+    known = {*catalog.known_topics(), *(one.name for one in catalog.snapshots("topic"))}
     chosen = replace(request.query, topics=request.topics).chosen_topics(known)
     return [topic for topic in chosen if request.tests or not policy.test(topic)]
 
