@@ -142,7 +142,7 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
         readings = read_slices(
             reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
         )
-        for group in grouped((r for r in readings if not r.is_beyond_proof), archive.limits):
+        for group in grouped((r for r in readings if _may_be_stored(r)), archive.limits):
             stored = write_objects(archive, prepare(archive, group, expected))
             batches += (prepared.batch for prepared in stored)
             expected += (identity for prepared in stored for identity in prepared.identities)
@@ -181,12 +181,15 @@ def store_groups(
     """
     with _Writer(archive) as writer:
         for group in groups:
-            proven = [reading for reading in group if not reading.is_beyond_proof]
+            proven = [reading for reading in group if _may_be_stored(reading)]
             if proven and overlap:
                 writer.submit(proven)
             elif proven:
                 yield from write_group(archive, prepare(archive, proven))
-            yield from (_left(r.slice, _another_leader(r.slice)) for r in group if r.is_beyond_proof)
+            yield from (_left(r.slice, _changed(r.slice)) for r in group if r.is_void)
+            yield from (
+                _left(r.slice, _another_leader(r.slice)) for r in group if r.is_beyond_proof and not r.is_void
+            )
             yield from writer.finished(overlap)
         yield from writer.finished(0)
 
@@ -276,12 +279,20 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
             continue
         planned = next((g for g in found.get(s.topic, ()) if g.number == s.generation), None)
         if planned is None or s.topic not in now or now[s.topic].topic_id != planned.topic_id:
-            changed[s] = f"{s}: the topic was deleted or made anew while it was being read"
+            changed[s] = _changed(s)
         elif any(g.number > s.generation and _same_topic(g, planned) for g in found[s.topic]):
             changed[s] = f"{s}: the log lost its end while it was being read"
         elif epoch is not None and epochs.get(s.lineage) != epoch:
             changed[s] = _another_leader(s)
     return changed
+
+
+def _may_be_stored(reading: Reading) -> bool:
+    return not (reading.is_void or reading.is_beyond_proof)
+
+
+def _changed(s: Slice) -> str:
+    return f"{s}: the topic was deleted or made anew while it was being read"
 
 
 def _same_topic(one: Generation, other: Generation) -> bool:

@@ -23,8 +23,8 @@ from hop_archive.errors import (
 )
 from hop_archive.findings import Kind, Trouble
 from hop_archive.obstacles import GivenUp
-from hop_archive.planning import Knowledge, work
-from hop_archive.reading import follow
+from hop_archive.planning import Knowledge, Watermarks, work
+from hop_archive.reading import Reading, follow
 from hop_archive.slices import Lineage, Slice
 from hop_archive.surveying import Survey, plan_work
 from hop_archive.undone import Undone
@@ -255,7 +255,13 @@ def _follow_tails(
             epochs=epochs,
             refused=given_up,
         ):
-            dones = list(store_groups(archive, [group], overlap=0))
+            try:
+                dones = list(store_groups(archive, [group], overlap=0))
+            except HopArchiveError:
+                _note_seen(archive, group)
+                raise
+            stored = {done.slice for done in dones if done.batches}
+            _note_seen(archive, [reading for reading in group if reading.slice not in stored])
             disputed = any(done.disputed for done in dones)
             undone.took(dones)
             yield dones
@@ -264,6 +270,27 @@ def _follow_tails(
     if given_up.errors and not stop():  # asked for again by the next plan, and not at once
         yield []
         sleep(_FIRST_PAUSE_S)
+
+
+def _note_seen(archive: Archive, readings: Collection[Reading]) -> None:
+    """Remember what was read and not stored, so that it is known to be lost if its topic is deleted before it is read again."""
+    ends = {
+        reading.slice.lineage: reading.messages[-1].offset + 1
+        for reading in readings
+        if reading.messages and not reading.is_beyond_proof
+    }
+    if not ends:
+        return
+    try:
+        known = archive.catalog.observed({lineage.topic for lineage in ends})
+        seen = {
+            lineage: Watermarks(marks.low, end, max(marks.high, end))
+            for lineage, end in ends.items()
+            if (marks := known.get(lineage)) is not None and marks.stable < end
+        }
+        archive.catalog.observe(seen)
+    except HopArchiveError as error:
+        log.warning("What was read and not stored is not remembered: %s", error)
 
 
 def _tails(knowledge: Mapping[Lineage, Knowledge]) -> dict[Lineage, int]:

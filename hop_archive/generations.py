@@ -6,7 +6,7 @@ read such a topic as the old one would skip messages unnoticed, so each life is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hop_archive.catalog.protocol import Generation
@@ -53,7 +53,10 @@ class Recognition:
 
 
 def recognise(
-    seen: Sighting, generations: Sequence[Generation], coverage: Mapping[Lineage, OffsetSet]
+    seen: Sighting,
+    generations: Sequence[Generation],
+    coverage: Mapping[Lineage, OffsetSet],
+    ended: Collection[int] = (),
 ) -> Recognition:
     """The generation that a topic is, judged by topic id and cluster id, then by its watermarks.
 
@@ -63,10 +66,15 @@ def recognise(
         seen: The topic as it is now. Its watermarks must be read after ``coverage``.
         generations: Those that the catalog has of the topic, by ascending number.
         coverage: What is dealt with, at least of those generations.
+        ended: The numbers of those whose topic was deleted, and what was left of them recorded as lost.
     """
     topic = seen.info.name
     following = generations[-1].number + 1 if generations else 1
     same = [g for g in generations if _same_life(seen, g)]
+    if same and same[-1].number in ended:
+        return Recognition(
+            topic, following, "it is there again, and what was left of it had been recorded as lost"
+        )
     if not same:
         return Recognition(topic, following, _why_new(seen, generations))
     if shorter := _setback(seen, same[-1].number, coverage):

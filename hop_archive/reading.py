@@ -49,6 +49,7 @@ class Reading:
         skipped: Why the one message in it cannot be archived; '' where all can.
         size_bytes: What its messages weigh.
         proven_epoch: Under which leader epoch the log had been proven when reading began; None where it tells none.
+        is_void: Its topic or log changed meanwhile: it may not be stored, and was seen.
     """
 
     slice: Slice
@@ -56,6 +57,7 @@ class Reading:
     skipped: str = ""
     size_bytes: int = 0
     proven_epoch: int | None = None
+    is_void: bool = False
 
     @property
     def is_beyond_proof(self) -> bool:
@@ -212,7 +214,7 @@ def read_slices(
         except UnreadableMessageError as error:
             yield from _step_over(reader, fills, error)
         except (OffsetsGoneError, GenerationChangedError) as error:
-            yield from _give_up(fills, error)
+            yield from (r for r in _give_up(fills, error) if not r.is_void)  # planned slices were seen before
         except HopArchiveError as error:
             if _place(error) is None:
                 raise  # it is about no partition
@@ -245,7 +247,7 @@ def follow(
     Yields what is ready together after each poll; an empty list where nothing is. Offsets for which nothing
     came (markers) join the next reading of their partition, or come alone once they are ``linger_s`` old.
     Ends, after handing over what was read, when ``stop`` says so, and when offsets are gone or a topic was
-    deleted: survey again to find what has become of it. A partition that may not be read, or whose next message is damaged,
+    deleted (what was read of it is void): survey again to find what has become of it. A partition that may not be read, or whose next message is damaged,
     is given up, with ``refused`` told of it, and the others are followed on.
 
     Raises:
@@ -355,12 +357,13 @@ def _place(error: HopArchiveError) -> TopicPartition | None:
 
 
 def _give_up(fills: _Fills, error: HopArchiveError) -> Iterator[Reading]:
-    """Let go of the partition that an error is about; a topic that changed takes what was read with it."""
+    """Let go of the partition that an error is about; what was read of a topic that changed is void."""
     topic, partition = str(error.facts["topic"]), error.facts.get("partition")
     for at in [a for a in fills.fills if a.topic == topic and partition in (None, a.partition)]:
         fill = fills.close(at)
-        if not isinstance(error, GenerationChangedError) and fill.messages:
-            yield fill.cut(fill.messages[-1].offset + 1)
+        if fill.messages:
+            reading = fill.cut(fill.messages[-1].offset + 1)
+            yield replace(reading, is_void=isinstance(error, GenerationChangedError))
 
 
 def _ripe(fills: _Fills, now: float, linger_s: float) -> Iterator[Reading]:

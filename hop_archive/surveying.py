@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Generation, Outcome
+from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, Batch, Generation, Outcome
 from hop_archive.errors import GenerationChangedError, HopArchiveError, SliceTakenError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.generations import Recognition, Sighting, recognise, truncated_logs
@@ -51,6 +51,8 @@ class Survey:
         undescribed: The topics that exist, as far as anybody can tell, and could not be described.
         unmet: Names and globs of the policy of which nothing comes (``TopicPolicy.unmet``); none where certain topics were
             asked for.
+        deleted: The topics that the catalog knows, and the source, asked by name, has not.
+        shrunk: What logs were seen to hold, beyond what is covered and beyond their ends now.
     """
 
     infos: Mapping[str, TopicInfo]
@@ -63,6 +65,8 @@ class Survey:
     obstacles: tuple[Trouble, ...] = ()
     undescribed: frozenset[str] = frozenset()
     unmet: tuple[str, ...] = ()
+    deleted: frozenset[str] = frozenset()
+    shrunk: tuple[Slice, ...] = ()
 
     def unproven(self) -> dict[Lineage, Knowledge]:
         """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
@@ -136,7 +140,7 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         UnavailableError: The source or the catalog does not answer. One partition, or one topic, that cannot be looked at
             is an obstacle, and no error.
     """
-    infos, undescribed = _topics(archive, topics)
+    infos, undescribed, deleted = _topics(archive, topics)
     # Coverage before watermarks: these only grow, so a batch that another run commits in between can never
     # make the log look shorter than what was read of it.
     generations = archive.catalog.generations(list(infos))
@@ -144,8 +148,14 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     observed = archive.catalog.observed(list(infos))
     cluster_id = archive.source.cluster_id()
     marks = archive.source.watermarks(_partitions(infos))
+    ended = {(at.topic, at.generation) for at, one in observed.items() if one.leader_epoch == GONE}
     recognitions = {
-        name: recognise(Sighting(info, cluster_id, _of(name, marks)), generations.get(name, ()), coverage)
+        name: recognise(
+            Sighting(info, cluster_id, _of(name, marks)),
+            generations.get(name, ()),
+            coverage,
+            [number for topic, number in ended if topic == name] if ended else (),
+        )
         for name, info in infos.items()
     }
     knowledge = {
@@ -171,13 +181,19 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         obstacles,
         frozenset(undescribed),
         archive.topics.unmet({*infos, *undescribed}) if topics is None else (),
+        deleted,
+        tuple(
+            Slice(*lineage, one.watermarks.high, observed[lineage].stable)
+            for lineage, one in knowledge.items()
+            if lineage in observed and one.watermarks.high < observed[lineage].stable
+        ),
     )
 
 
 def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     """Survey, and remember the watermarks, so that what a topic held when it was deleted is known as of now.
 
-    What is in the way is remembered, too, as a finding, and closed once it is in the way no more. For those who look often
+    What went with a topic that was deleted, or made anew, is recorded as lost. What is in the way is remembered, too, as a finding, and closed once it is in the way no more. For those who look often
     and plan seldom: sensors and displays. Records nothing of topics that are new.
 
     Raises:
@@ -191,8 +207,10 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         for lineage, one in seen.knowledge.items()
         if not seen.recognitions[lineage.topic].is_new and lineage not in unproven
     }
+    _note_shrunk(archive, seen)
     archive.catalog.observe(known)
     _note_obstacles(archive, topics, seen)
+    _settle_outlived(archive, seen)
     return seen
 
 
@@ -225,6 +243,7 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     surveyed = survey(archive, topics)
     _note_obstacles(archive, topics, surveyed)
     seen = _proven(archive, surveyed)
+    _note_shrunk(archive, seen)
     _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
     if new := seen.to_note():
@@ -242,15 +261,17 @@ def _done_up_to(known: Knowledge) -> int:
 
 def _topics(
     archive: Archive, topics: Collection[str] | None
-) -> tuple[Mapping[str, TopicInfo], dict[str, str]]:
-    """The topics to look at that could be described, and why others could not be."""
+) -> tuple[Mapping[str, TopicInfo], dict[str, str], frozenset[str]]:
+    """The topics to look at that could be described, why others could not be, and those that were deleted."""
     found = archive.source.topics(topics)
     infos, untold = dict(found), dict(found.untold)
+    known: Collection[str] = () if topics is None else archive.catalog.generations(topics).keys()
     if topics is None:
         infos = {name: info for name, info in infos.items() if archive.topics.archived(name)}
         # A topic that may not be described is not listed: it is no deleted one.
         known = archive.catalog.generations(None).keys() - infos.keys()
-        hidden = archive.source.topics([name for name in known if archive.topics.archived(name)])
+        known = [name for name in known if archive.topics.archived(name)]
+        hidden = archive.source.topics(known)
         infos, untold = {**infos, **hidden}, {**untold, **hidden.untold}
     why = {
         name: str(error)
@@ -263,7 +284,7 @@ def _topics(
             f"Source {archive.source.name} has a topic called {name!r}, which is no name for a topic of Kafka: objects and "
             "keys are named after it. Copy what it holds to another topic."
         )
-    return infos, why
+    return infos, why, frozenset(known) - infos.keys() - untold.keys()
 
 
 def _shut(archive: Archive, topic: str) -> Trouble:
@@ -351,6 +372,14 @@ def _note_truncated(archive: Archive, recognition: Recognition) -> None:
         archive.catalog.note_findings(troubles, archive.now())
 
 
+def _note_shrunk(archive: Archive, seen: Survey) -> None:
+    """Tell of logs that lost an end of which nothing was archived yet."""
+    detail = "Kafka was seen to hold these, its log ends before them now, and they were not archived"
+    if seen.shrunk:
+        troubles = [Trouble(Kind.LOG_TRUNCATED, gone.topic, detail, slice=gone) for gone in seen.shrunk]
+        archive.catalog.note_findings(troubles, archive.now())
+
+
 def _begin_generations(archive: Archive, seen: Survey) -> None:
     for name, recognition in seen.recognitions.items():
         if not recognition.is_new:
@@ -370,15 +399,22 @@ def _begin_generations(archive: Archive, seen: Survey) -> None:
 
 def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:
     """Record what is gone, with why; the slices that this call recorded."""
-    gone = [reasoned for s in lost for reasoned in _reasoned(archive, seen, s)] + _outlived(archive, seen)
+    gone = [reasoned for s in lost for reasoned in _reasoned(archive, seen, s)]
     same = _unchanged(archive, seen, {s.topic for s, _ in gone}) if gone else ()
-    return tuple(s for s, reason in gone if s.topic in same and _record_gone(archive, s, reason))
+    recorded = [s for s, reason in gone if s.topic in same and _record_gone(archive, s, reason)]
+    return (*recorded, *_settle_outlived(archive, seen))
 
 
 def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> frozenset[str]:
     """The topics that are still those that were seen: watermarks read later may be another generation's."""
-    now = archive.source.topics(topics)
-    return frozenset(name for name, info in now.items() if info.topic_id == seen.infos[name].topic_id)
+    return _unchanged_of(seen, archive.source.topics(topics))
+
+
+def _unchanged_of(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:
+    was = seen.infos
+    return frozenset(
+        name for name, info in now.items() if name in was and info.topic_id == was[name].topic_id
+    )
 
 
 def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, str]]:
@@ -416,25 +452,33 @@ def _follows_rebuilt(seen: Survey, gone: Slice) -> bool:
     return any(g.cluster_id == UNKNOWN_CLUSTER for g in before)
 
 
-def _outlived(archive: Archive, seen: Survey) -> list[tuple[Slice, str]]:
-    """What earlier lives on this cluster were seen to hold and nothing covers: it went with them.
+def _settle_outlived(archive: Archive, seen: Survey) -> list[Slice]:
+    """Record as lost what earlier lives on this cluster were seen to hold and nothing covers: it went with them.
 
-    What stands on another cluster may be there still, and is read when the source is that one again.
+    What stands on another cluster may be there still, and is read when the source is that one again. A topic that is there
+    again after all, with the id that it had, is a new generation.
     """
-    over = {
-        (g.topic, g.number)
+    newest = {name: recognition.number for name, recognition in seen.recognitions.items()}
+    over = seen.deleted | {
+        name
         for name, found in seen.generations.items()
-        for g in found
-        if g.cluster_id == seen.cluster_id and g.number < seen.recognitions[name].number
+        if any(g.cluster_id == seen.cluster_id and g.number < newest[name] for g in found)
     }
-    if not over:
+    left = archive.catalog.left_behind(over, seen.cluster_id) if over else {}
+    left = {
+        at: found
+        for at, found in left.items()
+        if at.topic in seen.deleted or at.generation < newest[at.topic]
+    }
+    if not left:
         return []
-    return [
-        (left, OUTLIVED)
-        for lineage, marks in archive.catalog.observed(list(seen.infos)).items()
-        if (lineage.topic, lineage.generation) in over
-        for left in lineage.slices(OffsetSet.between(0, marks.stable) - seen.coverage.get(lineage, EMPTY))
-    ]
+    now = archive.source.topics(
+        {at.topic for at in left}
+    )  # once more: one broker's stale answer would be a false alarm
+    same = {*_unchanged_of(seen, now)} | (seen.deleted - now.untold.keys() - {*now})
+    archive.catalog.note_proven(dict.fromkeys((at for at in left if at.topic in same), GONE))
+    lost = (s for at, found in sorted(left.items()) if at.topic in same for s in at.slices(found))
+    return [s for s in lost if _record_gone(archive, s, OUTLIVED)]
 
 
 def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:

@@ -120,6 +120,23 @@ class MockCatalog(
                 if lineage in tables.observed:
                     tables.observed[lineage] = replace(tables.observed[lineage], leader_epoch=epoch)
 
+    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
+        """What the lives of ``topics`` on a cluster were observed to hold, and nothing covers."""
+        covered = self.coverage(topics)
+        with self._state.read() as tables:
+            lives = {
+                (g.topic, g.number)
+                for name in topics
+                for g in tables.generations.get(name, ())
+                if g.cluster_id == cluster_id
+            }
+            return {
+                lineage: left
+                for lineage, marks in tables.observed.items()
+                if lineage[:2] in lives
+                and (left := OffsetSet.between(0, marks.stable) - covered.get(lineage, EMPTY))
+            }
+
     def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
         """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset."""
         with self._state.read() as tables:

@@ -148,6 +148,14 @@ class PostgresCatalog(
             columns = [list(column) for column in zip(*proven, strict=True)]
             self._transact(lambda connection: connection.execute(sql.NOTE_PROVEN, columns))
 
+    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
+        """What the lives of ``topics`` on a cluster were observed to hold, and nothing covers."""
+        found = self._fetch(sql.LEFT_BEHIND, [list(topics), cluster_id])
+        return {
+            Lineage(*lineage): OffsetSet.of(row[3:] for row in rows)
+            for lineage, rows in groupby(found, key=itemgetter(0, 1, 2))
+        }
+
     def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
         """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset."""
         if not lineages:

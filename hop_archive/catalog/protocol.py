@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hop_archive.catalog.findings_protocol import FindingsCatalog
 from hop_archive.catalog.records import (
+    GONE,
     UNKNOWN_CLUSTER,
     UNTOLD,
     Batch,
@@ -38,6 +39,7 @@ from hop_archive.selecting import Order, Query
 from hop_archive.slices import Lineage, OffsetSet, Slice
 
 __all__ = [
+    "GONE",
     "SELECT_TIMEOUT_S",
     "UNKNOWN_CLUSTER",
     "UNTOLD",
@@ -114,13 +116,19 @@ class Catalog(
     def note_proven(self, epochs: Mapping[Lineage, int | None]) -> None:
         """Remember under which leader epoch each log was proven to be the one that is covered; None: under none.
 
-        Only of lineages that were observed.
+        ``GONE``: its topic was deleted, so that no log is the one that is covered any more. Only of lineages that were observed.
         """
 
     def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
         """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset.
 
         Lineages without any are left out.
+        """
+
+    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
+        """What the lives of ``topics`` on a cluster were observed to hold below their last stable offset, and nothing covers.
+
+        Lineages of which all is covered are left out.
         """
 
     def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:

@@ -176,6 +176,10 @@ class Mentions:
     collision_count: int = 0
 
 
+GONE = -1
+"""In the place of the leader epoch under which a log was proven: its topic was deleted, and what was left of it is lost."""
+
+
 class Standing(NamedTuple):
     """What the catalog knows of the message that stands at an offset, be it archived or a duplicate.
 

@@ -240,6 +240,18 @@ NOTE_PROVEN = """
 """
 """Index: observed_pkey."""
 
+LEFT_BEHIND = """
+    SELECT topic, generation, partition, lower(part), upper(part) FROM (
+        SELECT topic, generation, partition, unnest(int8multirange(int8range(0, stable)) - (
+            SELECT coalesce(range_agg(offsets), '{}'::int8multirange) FROM batches
+            WHERE batches.topic = observed.topic AND batches.generation = observed.generation
+                  AND batches.partition = observed.partition)) AS part
+        FROM observed JOIN generations USING (topic, generation)
+        WHERE observed.topic = ANY(%s) AND cluster_id = %s
+    ) AS parts ORDER BY topic, generation, partition, part
+"""
+"""Index: observed_pkey, generations_pkey, and batches_lineage_idx or batches_slice_excl."""
+
 TAILS = """
     SELECT wanted.*, tail.* FROM unnest(%(topics)b::text[], %(generations)b::int[], %(partitions)b::int[])
         AS wanted (topic, generation, partition), LATERAL (

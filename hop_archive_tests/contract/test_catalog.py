@@ -169,6 +169,24 @@ def test_the_leader_epoch_under_which_a_log_was_proven_stays_until_it_is_proven_
     assert proven() == {ALERTS: None, other: 0}
 
 
+def test_what_was_observed_and_not_covered_is_left_behind_on_the_cluster_that_it_was_on(
+    catalog: Catalog,
+) -> None:
+    for number, cluster in ((1, "here"), (2, "elsewhere")):
+        catalog.begin_generation("alerts", number, cluster, f"id-{number}", "first seen")
+        catalog.observe({Lineage("alerts", number, 0): Watermarks(0, 20, 25)})
+    catalog.begin_generation("other", 1, "here", None, "first seen")
+    catalog.observe(
+        {Lineage("other", 1, 0): Watermarks(0, 3, 3), Lineage("other", 1, 1): Watermarks(0, 0, 0)}
+    )
+    catalog.commit(full_batch(0, 3, topic="other"))
+    catalog.commit(full_batch(2, 5))
+    catalog.commit(full_batch(10, 12))
+    left = OffsetSet.of([(0, 2), (5, 10), (12, 20)])
+    assert catalog.left_behind(["alerts", "other", "unknown"], "here") == {ALERTS: left}
+    assert catalog.left_behind(["alerts"], "nowhere") == {}
+
+
 def test_the_tail_of_a_lineage_is_its_last_messages_and_duplicates(catalog: Catalog) -> None:
     where = slice_of(0, 8)
     kept, last = row_at(where, 1), row_at(where, 4)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from hop_archive.archive import Archive
 from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import Batch, Outcome
-from hop_archive.errors import ConflictError, ForbiddenError, HopArchiveError, SliceTakenError
+from hop_archive.errors import (
+    ConflictError,
+    ForbiddenError,
+    HopArchiveError,
+    SliceTakenError,
+    UnavailableError,
+)
 from hop_archive.faults import Fault, Faults, When
-from hop_archive.following import Obstacle, archive_continuously, catch_up
-from hop_archive.slices import Lineage, OffsetSet
-from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look
+from hop_archive.findings import Kind
+from hop_archive.following import Obstacle, archive_continuously, catch_up, follow_for
+from hop_archive.slices import Lineage, OffsetSet, Slice
+from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.store.protocol import Created, NewObject
+from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look, plan_work
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
 from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_world, exhausted, fill
 
@@ -232,3 +243,110 @@ def test_what_is_refused_from_the_start_ends_following_at_once() -> None:
     faults = Faults((Fault(1, When.BEFORE, refuse),))
     with pytest.raises(ForbiddenError, match="told to refuse"):
         exhausted(archive_continuously(awkward_world().archive(faults), lambda: False, lambda _: None))
+
+
+def lost_of(world: World, topic: str) -> OffsetSet:
+    entries = [e for e in world.catalog.ledger([topic]) if e.outcome is Outcome.LOST and e.reason == OUTLIVED]
+    return OffsetSet.of((e.slice.start, e.slice.stop) for e in entries)
+
+
+@pytest.mark.parametrize("again", [look, plan_work])
+def test_what_a_topic_held_that_was_deleted_for_good_is_lost_at_the_next_look(
+    again: Callable[[Archive], object],
+) -> None:
+    world = awkward_world()
+    next(catch_up(world.archive(), overlap=0))
+    world.cluster.delete_topic(QUIET)
+    again(world.archive())
+    lineage = Lineage(QUIET, 1, 0)
+    assert lost_of(world, QUIET)
+    assert world.catalog.coverage([QUIET])[lineage].stop == world.catalog.observed([QUIET])[lineage].stable
+    before = world.catalog.ledger([QUIET])
+    again(world.archive())
+    assert world.catalog.ledger([QUIET]) == before
+
+
+def test_a_topic_that_was_archived_whole_leaves_nothing_to_be_lost_with_it() -> None:
+    world = awkward_world()
+    exhausted(catch_up(world.archive()))
+    before = world.catalog.ledger()
+    world.cluster.delete_topic(QUIET)
+    look(world.archive())
+    exhausted(catch_up(world.archive()))
+    assert world.catalog.ledger() == before
+
+
+def test_a_topic_made_anew_and_still_empty_is_enough_for_the_old_ones_rest_to_be_lost() -> None:
+    world = awkward_world()
+    next(catch_up(world.archive(), overlap=0))
+    world.cluster.recreate_topic(QUIET)
+    look(world.archive())
+    assert lost_of(world, QUIET)
+
+
+def test_a_topic_that_is_there_again_as_it_was_is_archived_whole_though_its_rest_was_lost() -> None:
+    world = awkward_world()
+    next(catch_up(world.archive(), overlap=0))
+    with world.cluster.change() as state:
+        hidden = state.topics.pop(BUSY)
+    look(world.archive())
+    assert lost_of(world, BUSY)
+    with world.cluster.change() as state:
+        state.topics[BUSY] = hidden
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, BUSY)
+    assert len(world.catalog.generations([BUSY])[BUSY]) == 2
+    exhausted(catch_up(world.archive()))
+    assert len(world.catalog.generations([BUSY])[BUSY]) == 2
+
+
+def test_what_stands_on_another_cluster_is_not_called_deleted_on_this_one() -> None:
+    world = awkward_world()
+    next(catch_up(world.archive(), overlap=0))
+    before = world.catalog.ledger()
+    world.cluster = MockCluster(sleep=lambda _: None)
+    look(world.archive())
+    plan_work(world.archive())
+    assert world.catalog.ledger() == before
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_what_was_followed_and_not_committed_is_lost_with_its_topic(is_stored: bool) -> None:
+    world = awkward_world()
+    exhausted(catch_up(world.archive()))
+    end = world.catalog.observed([QUIET])[Lineage(QUIET, 1, 0)].stable
+    archive, create = world.archive(), world.store.create
+    rounds = follow_for(archive, [QUIET], 1_000.0, lambda _: None)
+    next(rounds)
+
+    def strike(objects: Sequence[NewObject]) -> Sequence[Created]:
+        world.cluster.delete_topic(QUIET)
+        if not is_stored:
+            raise UnavailableError("the store is away")
+        return create(objects)
+
+    archive.store.create = strike  # type: ignore[method-assign]
+    for number in range(5):
+        world.cluster.append(QUIET, b"seen %d" % number)
+    with contextlib.suppress(HopArchiveError):
+        for _ in itertools.takewhile(
+            lambda _: QUIET in archive.source.topics(), itertools.islice(rounds, 5_000)
+        ):
+            pass
+    look(world.archive())
+    assert lost_of(world, QUIET) == OffsetSet.between(end, end + 5)
+
+
+def test_a_log_that_lost_an_end_of_which_nothing_was_archived_is_told() -> None:
+    world = awkward_world()
+    exhausted(catch_up(world.archive()))
+    end = world.catalog.observed([QUIET])[Lineage(QUIET, 1, 0)].stable
+    for number in range(5):
+        world.cluster.append(QUIET, b"seen %d" % number)
+    look(world.archive())
+    world.cluster.lose_end(QUIET, 0, end + 2)
+    exhausted(catch_up(world.archive()))
+    (finding,) = world.catalog.findings([QUIET], [Kind.LOG_TRUNCATED])
+    assert finding.trouble.slice == Slice(QUIET, 1, 0, end + 2, end + 5)
+    assert_archived(world.archive(), world.cluster, QUIET)
+    assert len(world.catalog.generations([QUIET])[QUIET]) == 1

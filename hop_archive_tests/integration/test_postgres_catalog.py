@@ -702,6 +702,7 @@ def test_an_error_that_is_a_bug_keeps_its_own_type(postgres: PostgresCatalog) ->
 PLANS: dict[str, tuple[str, Sequence[object] | dict[str, object], str]] = {
     "GENERATIONS": (sql.GENERATIONS, {"topics": ["alerts"]}, "generations_pkey"),
     "OBSERVED": (sql.OBSERVED, [["alerts"]], "observed_pkey"),
+    "LEFT_BEHIND": (sql.LEFT_BEHIND, [["alerts"], "cluster"], "observed_pkey"),
     "TAILS": (
         sql.TAILS,
         {"topics": ["alerts"], "generations": [1], "partitions": [0], "most": 5},

@@ -23,7 +23,7 @@ from hop_archive.planning import Limits
 from hop_archive.proving import prove
 from hop_archive.reporting import status
 from hop_archive.source.kafka import KafkaSource
-from hop_archive.surveying import OVERTAKEN, survey
+from hop_archive.surveying import OVERTAKEN, look, plan_work, survey
 from hop_archive.topics import Layout
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
@@ -462,3 +462,19 @@ def test_a_broker_that_is_only_restarted_loses_nothing_and_begins_no_generation(
     assert_holds(watching, topic, delivered=18)
     assert len(watching.catalog.generations([topic])[topic]) == 1
     assert not list(watching.catalog.findings([topic]))
+
+
+def test_what_a_topic_held_that_was_deleted_for_good_is_lost_at_the_next_look_and_the_check_is_red(
+    on_kafka: OpenArchive, namespace: str, cluster: Cluster
+) -> None:
+    archive = on_kafka(limits=replace(SMALL, run_messages=10))
+    topic = one_topic(archive, cluster, namespace)
+    cluster.publish(topic, 100)
+    plan_work(archive, [topic])
+    next(catch_up(archive, [topic]))
+    stored = summary(archive, topic).messages
+    cluster.delete(topic)
+    wait_until(lambda: not archive.source.topics([topic]), "the topic is gone")
+    look(archive)
+    assert summary(archive, topic).lost == 100 - stored > 0
+    assert not check(archive).passed
