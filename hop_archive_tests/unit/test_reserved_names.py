@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.catalog.mock import MockCatalog
+from hop_archive.cleaning import clean_topics
 from hop_archive.document import alternative_key, object_key, segment_key
 from hop_archive.findings import Kind
 from hop_archive.following import catch_up
@@ -19,10 +21,12 @@ from hop_archive.rebuilding.planning import stored_topics
 from hop_archive.rebuilding.rebuild import Rebuild, rebuild
 from hop_archive.selecting import Query
 from hop_archive.snapshot_shelves import PREFIX
+from hop_archive.source.mock import MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.topics import Layout
+from hop_archive.topics import Layout, TopicPolicy
 from hop_archive.verifying import Verification, backup_objects, objects
+from hop_archive_tests.removals import archive_all, small_world
 from hop_archive_tests.strategies import timestamps_ms
 from hop_archive_tests.worlds import NOW_MS, World, exhausted
 
@@ -112,6 +116,25 @@ def test_they_are_rebuilt_as_they_were(layout: Layout) -> None:
     assert list(rebuild(Rebuild(catalog, world.store))) == []
     for topic in RESERVED:
         assert list(catalog.rows(topic)) == list(world.catalog.rows(topic))
+
+
+@pytest.mark.parametrize("layout", ["message", "segment"])
+@pytest.mark.parametrize("topic", ["hop_archive", "segments", "2023"])
+def test_cleaning_one_takes_its_objects_away_and_nothing_else(layout: Layout, topic: str) -> None:
+    world = small_world(layout)
+    for name in RESERVED:
+        world.cluster.create_topic(name)
+        world.cluster.append(name, b"value of %s" % name.encode(), headers=())
+    archive_all(world)
+    world.store.create([NewObject(key, b"?") for key in (*OWN, orphan(topic), orphan_segment(topic))])
+    archive = replace(
+        world.archive(),
+        topics=TopicPolicy(test_topics=(topic,)),
+        source=MockSource(cluster=world.cluster, writable=True),
+    )
+    others = [info.key for info in world.store.listing() if topic_of(info.key) != topic]
+    clean_topics(archive, world.removing(), [topic], grace_s=-60)
+    assert [info.key for info in world.store.listing()] == others
 
 
 @given(st.sampled_from(RESERVED), timestamps_ms, st.uuids(), st.integers(0, 3))
