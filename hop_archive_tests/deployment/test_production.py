@@ -205,7 +205,7 @@ def test_the_webserver_tells_of_the_run_with_its_source_and_topics(deployment: D
     assert {f"topic/{topic}" for topic in deployment.topics[:1]} <= tags.keys()
 
 
-@pytest.mark.parametrize("name", ["kafka_offsets", "topic_partitions"])
+@pytest.mark.parametrize("name", ["kafka_offsets", "topic_partitions", "dead_runs"])
 def test_no_tick_has_failed(deployment: Deployment, name: str) -> None:
     ticks = deployment.ask(TICKS, name=name)["sensorOrError"]["sensorState"]["ticks"]
     assert ticks
@@ -220,6 +220,7 @@ def test_the_log_of_the_run_is_in_s3_and_says_what_was_done(deployment: Deployme
     text = b"".join(deployment.s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys).decode()
     assert "offsets in" in text
     assert "STEP_SUCCESS" in text
+    assert "sign of life" not in text, "none failed to be shown"
 
 
 def test_every_daemon_that_the_settings_ask_for_is_healthy(deployment: Deployment) -> None:
