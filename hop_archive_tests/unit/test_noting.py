@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,7 +64,10 @@ def test_what_is_not_to_be_kept_is_passed_on_as_it_comes() -> None:
 
 def test_a_mock_that_an_older_version_kept_in_a_directory_goes_on(tmp_path: Path) -> None:
     catalog = MockCatalog(directory=tmp_path)
-    with catalog._state.change() as tables:
-        del tables.findings, tables.verified
+    with catalog._state.change():
+        pass
+    (tables,) = json.loads((tmp_path / "catalog.json").read_text())
+    del tables["findings"], tables["verified"]
+    (tmp_path / "catalog.json").write_text(json.dumps([tables]))
     assert list(MockCatalog(directory=tmp_path).findings()) == []
     assert MockCatalog(directory=tmp_path).note_findings(list(troubles(1)), Notebook(catalog).now()) == [True]
