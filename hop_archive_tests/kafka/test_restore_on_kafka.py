@@ -23,6 +23,7 @@ from hop_archive.restoring.running import Outcome, restore
 from hop_archive.selecting import Query
 from hop_archive.snapshotting import take_snapshot
 from hop_archive.source.kafka import KafkaSource
+from hop_archive.topics import TopicPolicy
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.source_fixtures import read_partition
 from hop_archive_tests.faults.real import documents, plain, publish
@@ -160,6 +161,54 @@ def test_groups_go_on_in_the_restored_topic_where_they_were(
     assert {place: offset for place, offset in found.items() if place.topic == again} == wanted
     assert outcome.report["topics"][again]["groups"][0]["group"] == f"{namespace}.readers"
     assert archive.source.settings([again])[again]["max.message.bytes"] == ("2000000", True)
+
+
+def test_a_whole_cluster_comes_back_with_empty_topics_and_partitions_and_groups_in_them(
+    archive: Archive, broker: ApacheKafka, namespace: str, tmp_path: Path
+) -> None:
+    cluster = Cluster(broker.bootstrap_servers)
+    empty, aborted, wide = (f"{namespace}.{name}" for name in ("empty", "aborted", "wide"))
+    archive.source.create_topic(empty, 3, {"retention.ms": "86400001", "cleanup.policy": "compact"})
+    archive.source.create_topic(aborted, 2)
+    archive.source.create_topic(wide, 6)
+    producer = cluster.producer(**{"transactional.id": namespace})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(aborted, b"never", partition=1)
+    producer.abort_transaction()
+    publish(archive.source, plain(wide, 4))
+    streams = "AgAAAZrF0Kh4"  # what Kafka Streams keeps there: its time, in base64
+    places = {
+        TopicPartition(empty, 2): Committed(0, streams),
+        TopicPartition(aborted, 1): Committed(2),
+        TopicPartition(wide, 0): Committed(3, streams),
+        TopicPartition(wide, 5): Committed(0),
+    }
+    archive.source.set_group_offsets(f"{namespace}.readers", places)
+    mine = replace(archive, topics=TopicPolicy(topics=(f"{namespace}.*",)))
+    exhausted(catch_up(mine))
+    names = {one: f"{one}.again" for one in (empty, aborted, wide)}
+    request = Request(template="{topic}.again")
+    before = prepare(Restoration(archive.catalog, archive.store, archive.source, request))
+    assert {one.source: one.partitions for one in before.plan.targets} == {empty: 3, aborted: 2, wide: 6}
+    assert "No snapshot tells the settings" in before.unrestored[0]
+    take_snapshot(mine)
+    outcome = run(archive, request, tmp_path, move_groups=(f"{namespace}.readers",))
+    assert (outcome.report["messages"], outcome.differences, outcome.unrestored) == (4, 0, [])
+    found = archive.source.topics(names.values())
+    assert {name: info.partitions for name, info in found.items()} == {
+        names[empty]: 3,
+        names[aborted]: 2,
+        names[wide]: 6,
+    }
+    assert archive.source.settings([names[empty]])[names[empty]]["retention.ms"] == ("86400001", True)
+    committed = archive.source.groups()[f"{namespace}.readers"]
+    assert {at: one for at, one in committed.items() if at.topic in found} == {
+        TopicPartition(names[empty], 2): Committed(0, streams),
+        TopicPartition(names[aborted], 1): Committed(0),
+        TopicPartition(names[wide], 0): Committed(3, streams),
+        TopicPartition(names[wide], 5): Committed(0),
+    }
 
 
 def test_a_broker_that_is_killed_on_the_way_and_comes_back_ends_with_everything_once_in_order(
