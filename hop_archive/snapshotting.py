@@ -136,7 +136,13 @@ class HourlySnapshots:
         try:
             left_s = self._left_s()
             if left_s <= 0:
-                take_snapshot(self._archive, self._also)
+                taken = take_snapshot(self._archive, self._also)
+                if taken.hidden or taken.no_groups:
+                    log.info(
+                        "The snapshot of the source lacks what may not be seen: settings of %d topics; %s",
+                        len(taken.hidden),
+                        taken.no_groups or "all groups were shown",
+                    )
             self._next = began + (left_s if left_s > 0 else EVERY_S)
         except HopArchiveError as error:
             if not self._over:
