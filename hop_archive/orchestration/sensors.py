@@ -16,6 +16,7 @@ from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patienc
 from hop_archive.orchestration.tags import FOLLOWING, live_tags, topics_of_run
 from hop_archive.surveying import Survey, look
 from hop_archive.topics import told_unmet
+from hop_archive.undone import Undone
 from hop_archive.wording import counted
 
 LIVE = [
@@ -71,6 +72,8 @@ def kafka_offsets(
     live = live_runs(context.instance)
     with told():
         seen = look(archive)
+        # What was left undone, and is work no more: its topic is gone, or somebody else did it. No run would look.
+        Undone(archive).plan((), pending={*seen.pending(), *(one.topic for one in seen.obstacles)})
     # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
     asked = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
     shut = seen.unreadable

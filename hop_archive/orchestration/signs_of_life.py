@@ -33,7 +33,9 @@ SIGNS = "hop_archive/signs_of_life"
 PATIENCE_VARIABLE = "HOP_ARCHIVE_SIGN_OF_LIFE_S"
 _PATIENCE_S = 60.0
 _BEATS = 6
-"""So many signs in the time after which a run without one is dead: some may fail, or be late on a busy machine."""
+"""So many signs in the time after which a run without one is dead: some may fail, or be late on a busy machine.
+
+The archive's own work holds up a thread for 0.03 s at most (30,000 messages of 1 kB, 20 of 5 MB; 2026-11-28, 2 busy cores)."""
 
 _LAST_S = 10.0
 """How long a run that has ended waits for its last sign to go; dead_runs deletes it otherwise."""

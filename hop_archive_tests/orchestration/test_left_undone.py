@@ -13,6 +13,7 @@ from hop_archive_tests.orchestration.helpers import (
     materializations,
     materialize_by_hand,
     run_shared,
+    tick,
 )
 from hop_archive_tests.orchestration.test_topic_checks import last
 from hop_archive_tests.worlds import BUSY, QUIET, World, stubborn_world
@@ -85,3 +86,16 @@ def test_what_is_refused_at_first_only_is_done_by_the_same_run(
     assert catalog.times == 0
     assert list(world.catalog.findings(open_only=False)) == []
     assert_archived(world.archive(), world.cluster, QUIET)
+
+
+def test_what_is_work_no_more_is_closed_by_the_next_tick_and_what_still_is_stays_open(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, _ = stubborn_world(QUIET, BUSY)
+    defs = definitions(world)
+    run_shared(defs, instance, raise_on_error=False)
+    tick(defs, instance)
+    assert {topic for topic, _ in open_kinds(world)} == {BUSY, QUIET}
+    world.cluster.delete_topic(QUIET)
+    tick(defs, instance)
+    assert {topic for topic, _ in open_kinds(world)} == {BUSY}
