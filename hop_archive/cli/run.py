@@ -432,7 +432,8 @@ def check(archive: Archive, topics: Sequence[str] | None) -> None:
     archive.source.cluster_id()
     if topics is None:
         return
-    missing = sorted(set(topics) - set(archive.source.topics(topics)))
+    found = archive.source.topics(topics)
+    missing = sorted(set(topics) - {*found, *found.untold})
     if missing:
         raise MissingSettingError(
             f"Source {archive.source.name} has no topic named {', '.join(missing)}.",

@@ -105,6 +105,11 @@ def test_a_topic_that_may_not_be_read_stops_no_other_and_is_told(world: World, o
     assert in_the_way(world) == []
 
 
+def test_a_topic_that_may_not_be_read_is_not_planned(world: World) -> None:
+    world.cluster.deny(SICK)
+    assert {planned.topic for planned in plan_work(world.archive()).plan.slices} == {HEALTHY}
+
+
 def test_a_right_that_is_taken_away_while_following_ends_that_topic_alone(world: World) -> None:
     archive = world.archive()
     following = rounds(archive, 10_000)

@@ -483,6 +483,16 @@ def test_comparing_with_what_was_sent_is_no_success_where_nothing_of_it_was_comp
     assert "1 were not compared in this run" in result.stdout
 
 
+def test_a_named_topic_that_may_not_be_described_is_not_called_missing(place: Path) -> None:
+    directory = mocks(place)
+    invoke("run", *M, "--until-caught-up")
+    MockSource("m", directory=directory).cluster.deny("snews.alerts", "describe")
+    result = invoke("run", *M, "--until-caught-up", "-T", "snews.alerts", "-T", "gcn.notices")
+    assert result.exit_code == 2
+    assert "All else is archived" in result.stderr
+    assert "has no topic named" not in result.stderr
+
+
 @pytest.mark.parametrize(("sick", "code"), [("lose_leader", 3), ("deny", 2)])
 def test_one_sick_topic_leaves_the_others_archived_and_sets_the_exit_code(
     place: Path, sick: str, code: int
