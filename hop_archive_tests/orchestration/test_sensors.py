@@ -167,6 +167,20 @@ def test_when_all_is_archived_the_tick_says_so_and_asks_for_nothing(
     assert data.cursor == "{}"
 
 
+def test_a_log_with_another_leader_is_looked_at_by_a_run_though_nothing_seems_to_be_new(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    exhausted(catch_up(world.archive()))
+    world.cluster.append(QUIET, b"the last")
+    exhausted(catch_up(world.archive()))
+    with world.cluster.read() as state:
+        end = state.topics[QUIET].logs[0].high
+    world.cluster.lose_end(QUIET, 0, end - 1)
+    world.cluster.append(QUIET, b"another")
+    data = tick(definitions(world, pacing=SHARED), instance, kafka_offsets)
+    assert asked(data) == {"own": [], "shared": [QUIET]}
+
+
 def test_a_tick_makes_the_partition_of_a_topic_that_gets_a_run_of_its_own(
     world: World, instance: dg.DagsterInstance
 ) -> None:
