@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import sqlite3
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -194,6 +195,7 @@ class Spill:
         self._path = path
         self._topic = topic
         self._bucket = bucket
+        self._streams: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
         self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
@@ -210,6 +212,9 @@ class Spill:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # One that a traceback still holds on to would keep the connection, and the lock of the file.
+        for cursor in self._streams:
+            cursor.close()
         self._connection.close()
 
     def remove(self) -> None:
@@ -317,6 +322,7 @@ class Spill:
     def _cursor(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         cursor = self._connection.cursor()
         cursor.arraysize = 1_000
+        self._streams.add(cursor)
         return iter(cursor.execute(statement, values))
 
     def _row(self, cells: Sequence[Any]) -> Row:
