@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Outcome, Standing
+from hop_archive.deciding import decide
 from hop_archive.errors import DataError, ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.identity import digest
 from hop_archive.message import Message
@@ -190,13 +191,32 @@ def _difference(archive: Archive, tail: _Tail) -> tuple[int, str] | None:
         standing = tail.standing.get(offset)
         if standing is not None and not _is_same(message, standing):
             return offset, f"Kafka holds another message at offset {offset} than was archived"
-    new = tail.delivered.keys() - tail.standing.keys()
-    if new and (there := sorted(offset for offset in new if offset in _archived(archive, tail.slice))):
-        return there[0], f"Kafka holds a message at offset {there[0]}, where none was when it was archived"
+    if (unexpected := _unexpected(archive, tail)) is not None:
+        return (
+            unexpected,
+            f"Kafka holds a message at offset {unexpected}, where none was when it was archived",
+        )
     missing = sorted(o for o in tail.standing if o not in tail.delivered and o < tail.reached)
     if missing and not (tail.standing.keys() & tail.delivered.keys() and _is_compacted(archive, tail.slice)):
         return missing[0], f"Kafka holds nothing at offset {missing[0]}, of which a message was archived"
     return None
+
+
+def _unexpected(archive: Archive, tail: _Tail) -> int | None:
+    """The first offset at which a message is delivered, and the ledger says that none was; None: there is no such.
+
+    Copies are none: a catalog that was rebuilt counts those of segments as absent, which no document shows.
+    """
+    new = tail.delivered.keys() - tail.standing.keys()
+    archived = _archived(archive, tail.slice) if new else EMPTY
+    there = sorted(offset for offset in new if offset in archived)
+    messages = [message for offset in there if (message := tail.delivered[offset]) is not None]
+    copies = {
+        one.message.offset
+        for one in decide(messages, archive.catalog, archive.store)
+        if one.duplicate_of is not None
+    }
+    return next((offset for offset in there if offset not in copies), None)
 
 
 def _is_same(message: Message | None, standing: Standing) -> bool:
