@@ -376,7 +376,8 @@ class _Writer:
         arrays = [pa.array(column, one.type) for column, one in zip(columns, schema, strict=True)]
         name = f"part-{self._number:08}-{len(self._files):05}.parquet"
         beside = self._scratch / name
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), beside, compression="zstd")
+        with beside.open("wb") as file:  # opened here: pyarrow takes no path that is not UTF-8
+            pq.write_table(pa.Table.from_arrays(arrays, schema=schema), file, compression="zstd")
         path = "/".join(filter(None, (kind, f"topic={quote(self._topic, safe='')}", folder, name)))
         told = {
             "path": path,

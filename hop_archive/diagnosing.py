@@ -88,6 +88,8 @@ def examine_source(
         infos = source.topics()
         wanted = {name: info for name, info in infos.items() if topics.archived(name)}
         yield _topics(infos, wanted, topics.unmet({*infos, *infos.untold}))
+        for error in infos.untold.values():
+            yield failed("source", "describes", error)
         if wanted:
             yield _ids(wanted)
         looking_at = "may read"
@@ -148,7 +150,16 @@ def _may_read(access: Mapping[str, frozenset[str] | None]) -> Check:
 def _reads(source: Source, wanted: Mapping[str, TopicInfo]) -> Check:
     """Read one message for real: rights alone do not make a network let large answers through."""
     partitions = [TopicPartition(name, n) for name, info in wanted.items() for n in range(info.partitions)]
-    held = {at: marks for at, marks in source.watermarks(partitions).items() if marks.low < marks.stable}
+    found = source.watermarks(partitions)
+    if found.untold:
+        return Check(
+            "source",
+            "reads",
+            Verdict.FAILED,
+            f"nothing is told of {_some(sorted(map(str, found.untold)))}: {next(iter(found.untold.values()))}",
+            "What the other partitions hold is archived meanwhile.",
+        )
+    held = {at: marks for at, marks in found.items() if marks.low < marks.stable}
     if not held:
         return Check("source", "reads", Verdict.UNKNOWN, "no topic holds a message to try it with")
     at, marks = max(held.items(), key=lambda item: item[1].stable)

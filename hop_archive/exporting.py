@@ -440,13 +440,16 @@ class _Table:
         self._rows: list[tuple[object, ...]] = []
 
     def __enter__(self) -> _Table:
-        self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
+        # Opened here: pyarrow takes no path that is not UTF-8.
+        self._file = self._path.open("wb")
+        self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._flush()
         self._writer.close()
+        self._file.close()
 
     def add(self, row: Row, file: str | None, position: int | None) -> None:
         self._rows.append((*cells_of(row), file, position))

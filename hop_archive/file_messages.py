@@ -88,7 +88,8 @@ def message(path: Path, topic: str, *, seed: int) -> Sample:
         value = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
-    own = uuid.uuid5(UUID_NAMESPACE, f"{seed}/{path}/{digest(None, (), value).hex()}")
+    name = str(path).encode(errors="backslashreplace").decode()  # Linux allows names that are not UTF-8
+    own = uuid.uuid5(UUID_NAMESPACE, f"{seed}/{name}/{digest(None, (), value).hex()}")
     headers = (
         ("title", _text(path.stem)),
         ("file_name", _text(path.name)),

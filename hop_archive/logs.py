@@ -11,6 +11,7 @@ from typing import TextIO
 
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.stanzas import FileLogStanza, LogStanza
+from hop_archive.wording import harmless
 
 ROOT = "hop_archive"
 LIBRDKAFKA = "hop_archive.librdkafka"
@@ -85,6 +86,10 @@ class PlainFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines; what others said in them cannot act on a terminal."""
+        return harmless(super().format(record), "\n\t")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
         """Return the record's moment in UTC, to the millisecond."""

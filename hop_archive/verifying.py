@@ -31,6 +31,7 @@ from hop_archive.selecting import Order, Query
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
 from hop_archive.store.protocol import ObjectInfo, Store
 from hop_archive.surveying import survey
+from hop_archive.truncation import prove_tails
 from hop_archive.wording import counted
 
 NOT_LOOKED_AT = "not looked at"
@@ -507,7 +508,9 @@ def _holes(catalog: Catalog, topic: str) -> list[Slice]:
 def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
     """Compare what Kafka holds now with the coverage. Finds ``not_archived``, and what is ``lost`` by now.
 
-    What cannot be looked at is found, too (``no_leader``, ``not_readable``), and counted: no such look is complete. What arrived since the last run counts as not archived as well: right after a run there should be none.
+    What cannot be looked at is found, too (``no_leader``, ``not_readable``), and counted: no such look is complete. What
+    arrived since the last run counts as not archived as well: right after a run there should be none. The last messages of
+    each partition's coverage are read again: ``log_truncated`` where Kafka holds others there.
     """
     seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
     yield from unseen(wanted, seen.obstacles)
@@ -519,6 +522,9 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
             )
         for start, stop in work(known):
             yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
+    covered = {lineage: known for lineage, known in seen.workable().items() if known.coverage}
+    for where, how in sorted(prove_tails(archive, covered).other.values()):
+        yield _at(Kind.LOG_TRUNCATED, where, f"{how}: the log lost its end, and the next run reads it anew")
 
 
 def unseen(wanted: Verification, obstacles: Iterable[Trouble]) -> Iterator[Trouble]:

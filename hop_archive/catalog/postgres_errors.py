@@ -25,6 +25,7 @@ from hop_archive.errors import (
     MissingSettingError,
     UnavailableError,
 )
+from hop_archive.wording import said
 
 _WRONG_CREDENTIALS = ("28000", "28P01")
 _NO_DATABASE = "3D000"
@@ -224,8 +225,7 @@ def _has_code(error: object, wanted: str | None = None) -> bool:
 
 
 def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return said(error) or type(error).__name__
 
 
 _ERROR_CODE = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')

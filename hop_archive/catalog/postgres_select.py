@@ -32,6 +32,7 @@ from hop_archive.catalog.restores_protocol import Measure, total
 from hop_archive.catalog.user_condition import HARMLESS, called, refusal, unquoted_columns
 from hop_archive.errors import ConfigurationError
 from hop_archive.selecting import Order, Query
+from hop_archive.wording import MOST_SAID, cut, harmless
 
 Tuple = tuple[Any, ...]
 Statement = tuple[str, str]
@@ -211,13 +212,13 @@ class Selecting:
 
     def _refused(self, error: psycopg.Error, position: int | None) -> ConfigurationError:
         condition = self._query.condition
-        told = f"Postgres says: {error.diag.message_primary or error}"
+        told = f"Postgres says: {cut(harmless(error.diag.message_primary or str(error)), MOST_SAID)}"
         at = None
         if position is not None and error.diag.statement_position is not None:
             at = int(error.diag.statement_position) - 1 - position
             if at > len(condition):  # what it stumbled over is a bracket of ours
                 told = "it ends too early"
-        remedies = [error.diag.message_hint or ""]
+        remedies = [cut(harmless(error.diag.message_hint or ""), MOST_SAID)]
         if error.sqlstate == _SYNTAX_ERROR:
             remedies += [_quoting(name) for name in unquoted_columns(condition)]
         return refusal(condition, told, at, " ".join(filter(None, remedies)))

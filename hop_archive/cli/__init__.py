@@ -16,7 +16,9 @@ from typing import Any, NoReturn
 
 import click
 
+from hop_archive.cli.streams import Outlet, occupy, text
 from hop_archive.errors import ConfigurationError, HopArchiveError
+from hop_archive.wording import cut, harmless, said
 
 COMMANDS: dict[str, str] = {
     "run": "hop_archive.cli.run:run",
@@ -54,6 +56,27 @@ COMMANDS: dict[str, str] = {
 ADDITIONS: Mapping[str, tuple[str, ...]] = {"local": ("hop_archive.cli.publish_samples:publish",)}
 """Commands that join a group of another module, so that the group need not know what they are made of."""
 
+SHOWING = frozenset(
+    {
+        "completion",
+        "connect",
+        "db-logs",
+        "doctor",
+        "findings",
+        "inspect",
+        "kube-logs",
+        "list",
+        "snapshot",
+        "status",
+        "topics",
+        "uuids",
+    }
+)
+"""Commands whose work is what they print. The others go on where nothing can be printed, and say so at the end."""
+
+MOST_TOLD = 4_000
+"""Characters of an error that are printed: what another program said is cut where it is taken in, but not everywhere."""
+
 INTERRUPTED = 130
 """What shells report of a process that Ctrl-C ended: 128 and the signal's number."""
 
@@ -78,6 +101,10 @@ Exit codes:
   5    data are lost or corrupt
   70   a bug
   130  interrupted
+
+\b
+Output that is closed, full or gone is an error (2) where it is what was asked for; what archives, verifies, repairs or
+removes goes on, and says so at the end.
 """
 
 
@@ -110,6 +137,9 @@ class Commands(click.Group):
             return result
         except HopArchiveError as error:
             _report(ctx, error)
+        except click.ClickException as error:
+            vars(error)["message"] = _fit(error.message)
+            raise
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
@@ -121,9 +151,14 @@ class Commands(click.Group):
 
 def _report(ctx: click.Context, error: HopArchiveError) -> NoReturn:
     if ctx.meta.get(_DEBUG):
-        traceback.print_exception(error)
-    click.echo(f"Error: {error}", err=True)
+        click.echo(harmless("".join(traceback.format_exception(error)), "\n\t"), err=True)
+    click.echo(f"Error: {_fit(str(error))}", err=True)
     ctx.exit(error.exit_code)
+
+
+def _fit(message: str) -> str:
+    """An error as it is printed: here, and nowhere else, it is made harmless for terminals and cut."""
+    return cut(harmless(message, "\n"), MOST_TOLD)
 
 
 def _unusable(error: OSError) -> ConfigurationError:
@@ -220,10 +255,35 @@ def cli() -> None:
 
 def main() -> None:
     """Be the ``hop-archive`` program; never returns."""
+    occupy()
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    output = Outlet(1, is_work=command.replace("_", "-") in {*SHOWING, ""})
+    sys.stdout, sys.stderr = text(output, sys.stdout), text(Outlet(2, is_work=False), sys.stderr)
     try:
         cli(prog_name="hop-archive")
-    except Exception:
-        logging.getLogger(__name__).exception(
-            "This is a bug in hop-archive; please report it with what follows."
-        )
+    except SystemExit as end:
+        sys.exit(_code_with_lost_output(output) or end.code)
+    except BaseException as error:  # noqa: BLE001 - a panic of a library in Rust is no Exception
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+            click.echo(f"Error: {_fit(str(_unusable(error)))}", err=True)  # of --help, before any command
+            sys.exit(ConfigurationError.exit_code)
+        _tell_of_bug(error)
         sys.exit(A_BUG)
+
+
+def _tell_of_bug(error: BaseException) -> None:
+    """Say so where it can be seen, whatever is logged elsewhere, and last what it was: that is read first."""
+    what = "This is a bug in hop-archive, or in a library that it uses; please report it with what is above."
+    trace = harmless("".join(traceback.format_exception(error)), "\n\t")
+    click.echo(f"{trace}Error: {what} {type(error).__name__}: {said(error)}", err=True)
+    if any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers):
+        logging.getLogger(__name__).error(what, exc_info=error)
+
+
+def _code_with_lost_output(output: Outlet) -> int:
+    """Say that the work is done and nobody could see what was printed of it; 0 where that is how it may be."""
+    sys.stdout.flush()
+    if output.is_work or output.failure is None:
+        return 0
+    click.echo(f"What was printed could not be written: {output.failure.strerror}.", err=True)
+    return ConfigurationError.exit_code if "--json" in sys.argv else 0

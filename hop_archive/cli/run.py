@@ -38,9 +38,9 @@ Examples:
       two topics, on and on
 
 \b
-Ctrl-C (or SIGTERM) ends it cleanly: the batch in hand is finished or left, nothing is half done, exit 0 (2 where a
-server refused until then). Once more ends it at once, which does no harm either. Running it again goes on where the
-ledger says.
+Ctrl-C (or SIGTERM, or a terminal that goes) ends it cleanly: the batch in hand is finished or left, nothing is
+half done, exit 0 (2 where a server refused until then). Once more ends it at once, which does no harm either.
+Running it again goes on where the ledger says.
 
 \b
 A partition without a leader, a topic that may not be read or described, and one whose next message is damaged stop nothing

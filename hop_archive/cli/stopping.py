@@ -1,4 +1,4 @@
-"""Ending cleanly on SIGINT and SIGTERM: the first asks, the second insists."""
+"""Ending cleanly on SIGINT, SIGTERM and SIGHUP: the first asks, the second insists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SLICE_S = 0.1
@@ -42,9 +42,13 @@ class Stop:
     def on_signals(self) -> Iterator[None]:
         """Be asked by SIGINT and SIGTERM while the block runs; the second one ends the process at once.
 
-        That does no harm: what is not committed is done by the next run.
+        That does no harm: what is not committed is done by the next run. A terminal that goes asks by SIGHUP, unless it is
+        ignored (``nohup``).
         """
-        before = {number: signal.signal(number, self._heed) for number in (signal.SIGINT, signal.SIGTERM)}
+        asking = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            asking.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._heed) for number in asking}
         try:
             yield
         finally:
@@ -60,5 +64,6 @@ class Stop:
 def _end_at_once(number: int) -> None:
     """End without waiting for threads, which might wait for a server; a terminal gets its cursor back."""
     text = f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}\nEnded at once.\n"
-    os.write(2, text.encode())
+    with suppress(OSError):  # nobody is there to read it
+        os.write(2, text.encode())
     os._exit(128 + number)

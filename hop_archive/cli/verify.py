@@ -67,6 +67,7 @@ What may be found:
   count_mismatch   a number is not that of the rows that it counts
   not_archived     Kafka holds it, and the ledger does not cover it
   lost             gone from Kafka before it was archived
+  log_truncated    Kafka holds other messages than were archived: its log lost its end
 What is found is remembered in the database, each trouble once however often it
 is seen, until it is mended, accepted, or a complete look does not see it any
 more: hop-archive findings shows it, hop-archive repair mends what can be.

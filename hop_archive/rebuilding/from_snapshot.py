@@ -222,7 +222,7 @@ class _Topic:
                         remedy="Take an older snapshot, or rebuild from the store alone.",
                         path=told["path"],
                     )
-                with pq.ParquetFile(path) as file:
+                with path.open("rb") as opened, pq.ParquetFile(opened) as file:
                     for batch in file.iter_batches(_PORTION):
                         yield from batch.to_pylist()
 

@@ -24,6 +24,7 @@ from hop_archive.errors import (
     UnsupportedError,
 )
 from hop_archive.message import TopicPartition
+from hop_archive.wording import said
 
 LOGGER = logging.getLogger("hop_archive.librdkafka")
 """Where librdkafka's own log goes, so that none of it reaches the terminal unasked."""
@@ -203,10 +204,10 @@ class Connection:
                 source=self.stanza,
             )
         kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
-        found = self._censored(f"{cause.name()}: {cause.str()}") if cause else "no answer"
+        found = said(self._censored(f"{cause.name()}: {cause.str()}")) if cause else "no answer"
         if kind is UnavailableError and (met := troubles.connecting) and met is not cause:
             # A timeout says nothing; that a host has no address, or refuses, does.
-            found += f"; {self._censored(met.str())}"
+            found += f"; {said(self._censored(met.str()))}"
         return kind(
             f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. {found}.",
             remedy=remedy,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hop_archive.conditions import StoreCondition
+from hop_archive.wording import said
 
 _OFF = frozenset({"ReplicationConfigurationNotFoundError", "NoSuchReplicationConfiguration"})
 
@@ -40,7 +41,7 @@ def _asked(call: Callable[..., Any], bucket: str) -> tuple[Mapping[str, Any] | N
         metadata = error.response.get("ResponseMetadata", {})
         return ({}, "", metadata) if code in _OFF else (None, f"{error.operation_name}: {code}", metadata)
     except BotoCoreError as error:
-        return None, str(error), {}
+        return None, said(error), {}
     return found, "", found.get("ResponseMetadata", {})
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from hop_archive.annotations import Annotations
 from hop_archive.catalog import postgres_select, sql
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Duplicate
@@ -23,6 +24,7 @@ from hop_archive_tests.contract.catalog_helpers import (
     everything,
     full_batch,
     insert_as_archive_core,
+    row_at,
     slice_of,
 )
 
@@ -214,6 +216,18 @@ def test_a_fault_is_told_as_postgres_tells_it_with_the_place_marked(
     with pytest.raises(ConfigurationError) as caught:
         list(postgres.select(Query(condition=condition)))
     assert told in str(caught.value)
+
+
+def test_what_postgres_quotes_of_the_data_is_harmless_and_cut(postgres: PostgresCatalog) -> None:
+    where = slice_of(0, 1)
+    row = row_at(where, 0, annotations=Annotations(title="\x1b]0;owned\x07" + "x" * 100_000))
+    postgres.commit(Batch(where, rows=[row]))
+    with pytest.raises(ConfigurationError, match="invalid input syntax") as caught:
+        list(postgres.select(Query(condition="title::int = 1")))
+    told = str(caught.value)
+    assert r"\x1b]0;owned\x07" in told
+    assert told.replace("\n", "").isprintable()
+    assert len(told) < 2_000
 
 
 @pytest.mark.parametrize("condition", ["offset = 3", "size > Offset", "partition = 0 AND offset"])

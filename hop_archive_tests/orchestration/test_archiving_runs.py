@@ -396,3 +396,13 @@ def test_no_row_is_in_dagsters_own_storage(instance: dg.DagsterInstance, world: 
     uuids = [str(row.uuid) for topic in TOPICS for row in world.catalog.rows(topic)]
     stored = b"".join(p.read_bytes() for p in Path(instance.root_directory).rglob("*") if p.is_file())
     assert not [own for own in uuids if own.encode() in stored]
+
+
+@pytest.mark.parametrize("sick", ["lose_leader", "deny"])
+def test_one_sick_topic_leaves_the_others_archived_and_the_run_well(
+    world: World, instance: dg.DagsterInstance, sick: str
+) -> None:
+    getattr(world.cluster, sick)(QUIET)
+    run_shared(definitions(world), instance)
+    assert {one.topic for one in world.catalog.summaries() if one.messages} == {BUSY}
+    assert [finding.trouble.topic for finding in world.catalog.findings()] == [QUIET]

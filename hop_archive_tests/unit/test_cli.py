@@ -170,14 +170,16 @@ def test_an_interruption_is_no_traceback(fails_with: type[Failing]) -> None:
 
 
 def test_a_bug_is_not_taken_for_a_finding(
-    fails_with: type[Failing], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fails_with: type[Failing], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fails_with(ZeroDivisionError("oh"))
     monkeypatch.setattr(sys, "argv", ["hop-archive", "failing"])
+    for stream in ("stdout", "stderr"):  # which the program replaces
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 70
-    assert "ZeroDivisionError: oh" in caplog.text
+    assert capfd.readouterr().err.endswith("ZeroDivisionError: oh\n")
 
 
 def test_the_version_is_shown_whether_installed_or_not() -> None:

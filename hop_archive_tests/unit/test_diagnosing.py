@@ -382,3 +382,10 @@ def test_a_slow_answer_is_no_clock_that_is_off() -> None:
 
 def test_a_clock_that_is_not_told_or_not_there_is_left_out() -> None:
     assert list(examine_clocks(lambda: NOW, {"store": lambda: None, "database": unavailable})) == []
+
+
+def test_a_partition_without_a_leader_is_told(source: Source) -> None:
+    source.cluster.lose_leader("alerts", 1)
+    (found,) = [one for one in look(source) if one.what == "reads"]
+    assert found.verdict is Verdict.FAILED
+    assert "alerts[1] has no leader" in found.detail

@@ -15,6 +15,7 @@ from hop_archive.following import catch_up
 from hop_archive.message import TopicPartition
 from hop_archive.removing import Removing, remove_places
 from hop_archive.selecting import Query
+from hop_archive.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject, ObjectInfo
 from hop_archive.topics import Layout, TopicPolicy
@@ -142,6 +143,20 @@ def test_what_retention_took_before_any_run_looked_is_told() -> None:
     world.cluster.delete_records(QUIET, 0, archive.source.watermarks([at])[at].high - 1)
     found = list(verifying.source(verification(world), archive))
     assert [one.kind for one in found] == [Kind.LOST, Kind.NOT_ARCHIVED]
+
+
+def test_a_log_that_lost_its_end_is_told_before_any_run_has_looked() -> None:
+    world = archived(awkward_world())
+    world.cluster.append(QUIET, b"the last")
+    archived(world)
+    with world.cluster.read() as state:
+        end = state.topics[QUIET].logs[0].high
+    world.cluster.lose_end(QUIET, 0, end - 1)
+    for value in (b"another", b"more"):
+        world.cluster.append(QUIET, value)
+    found = list(verifying.source(verification(world), world.archive()))
+    assert [one.kind for one in found] == [Kind.NOT_ARCHIVED, Kind.LOG_TRUNCATED]
+    assert found[1].slice == Slice(QUIET, 1, 0, end - 1, end)
 
 
 def test_a_glob_of_topics_does_not_mean_those_that_are_vetoed() -> None:
