@@ -16,15 +16,24 @@ from typing import Self, TypeAlias, cast
 
 from hop_archive.annotations import annotate
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Collision, Duplicate, Generation, Outcome, Row
+from hop_archive.catalog.protocol import UNPROVEN, Batch, Collision, Duplicate, Generation, Outcome, Row
 from hop_archive.collecting import calm_collector
 from hop_archive.deciding import Decision, decide
 from hop_archive.document import Document, alternative_key, crc32, encode, object_key, segment_key
-from hop_archive.errors import CorruptError, HopArchiveError, SliceTakenError, StaleDecisionError
+from hop_archive.errors import (
+    CorruptError,
+    HopArchiveError,
+    ProofChangedError,
+    SliceTakenError,
+    StaleDecisionError,
+)
 from hop_archive.identity import Identity
+from hop_archive.message import TopicPartition
 from hop_archive.obstacles import GivenUp
+from hop_archive.planning import Watermarks
 from hop_archive.reading import Reading, Refused, grouped, read_slices
 from hop_archive.slices import Lineage, Slice
+from hop_archive.source.answers_protocol import Answers
 from hop_archive.store.protocol import Created, NewObject
 from hop_archive.surveying import OVERTAKEN
 
@@ -112,7 +121,7 @@ def archive_slices(
     """
     if not slices:
         return
-    epochs = proven_epochs(archive, {s.topic for s in slices})
+    epochs = proven_epochs(archive, {s.lineage for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive)
         readings = read_slices(
@@ -136,7 +145,7 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     """
     batches: list[Batch] = []
     expected: list[Identity] = []
-    epochs = proven_epochs(archive, {s.topic for s in slices})
+    epochs = proven_epochs(archive, {s.lineage for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive)
         readings = read_slices(
@@ -252,9 +261,19 @@ def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]
     )
 
 
-def proven_epochs(archive: Archive, topics: Collection[str]) -> dict[Lineage, int | None]:
-    """Under which leader epoch each log was proven to be the one that is covered; None where it tells none."""
-    return {lineage: marks.leader_epoch for lineage, marks in archive.catalog.observed(topics).items()}
+def proven_epochs(archive: Archive, lineages: Collection[Lineage]) -> dict[Lineage, int | None]:
+    """Under which leader epoch each log was proven to be the one that is covered; None where its broker tells none.
+
+    ``UNPROVEN`` where nothing is remembered and the broker tells one, as after an upgrade or for slices that no plan made.
+
+    Raises:
+        UnavailableError: The catalog, or the source, does not answer.
+    """
+    noted = _noted_epochs(archive, {lineage.topic for lineage in lineages})
+    untold = {at: TopicPartition(at.topic, at.partition) for at in lineages if noted.get(at) is None}
+    marks = archive.source.watermarks([*untold.values()]) if untold else Answers({})
+    doubtful = [at for at, place in untold.items() if place in marks.untold or _tells(marks.get(place))]
+    return {**noted, **dict.fromkeys(doubtful, UNPROVEN)}
 
 
 def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> dict[Slice, str]:
@@ -271,7 +290,7 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
     topics = sorted({s.topic for s in read})
     now = archive.source.topics(topics)
     found = archive.catalog.generations(topics)
-    epochs = proven_epochs(archive, topics)
+    epochs = _noted_epochs(archive, topics)
     changed = {}
     for s, epoch in read.items():
         if s.topic in now.untold:
@@ -282,9 +301,17 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
             changed[s] = _changed(s)
         elif any(g.number > s.generation and _same_topic(g, planned) for g in found[s.topic]):
             changed[s] = f"{s}: the log lost its end while it was being read"
-        elif epoch is not None and epochs.get(s.lineage) != epoch:
+        elif epochs.get(s.lineage) != epoch:
             changed[s] = _another_leader(s)
     return changed
+
+
+def _noted_epochs(archive: Archive, topics: Collection[str]) -> dict[Lineage, int | None]:
+    return {lineage: marks.leader_epoch for lineage, marks in archive.catalog.observed(topics).items()}
+
+
+def _tells(marks: Watermarks | None) -> bool:
+    return marks is not None and marks.leader_epoch is not None
 
 
 def _may_be_stored(reading: Reading) -> bool:
@@ -300,7 +327,7 @@ def _same_topic(one: Generation, other: Generation) -> bool:
 
 
 def _another_leader(s: Slice) -> str:
-    return f"{s}: the partition has another leader now; the next plan proves first that its log is still the same"
+    return f"{s}: the partition may have another leader now; the next plan proves first that its log is still the same"
 
 
 def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Done:
@@ -323,6 +350,8 @@ def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Do
         except SliceTakenError as error:
             if not _own(part, error):
                 return _left(part.slice, _by_whom(part.slice, error), taken=True)
+        except ProofChangedError:
+            return _left(part.slice, _another_leader(part.slice))
     return Done(batch.slice, batches, reading=reading)
 
 
@@ -388,7 +417,13 @@ def _without_overtaken(archive: Archive, batch: Batch) -> tuple[Batch, ...]:
     gone_to = min(first, marks.low) if marks else wanted.start
     if gone_to <= wanted.start:
         return (batch,)
-    gone = Batch(wanted.within(wanted.start, gone_to), Outcome.LOST, OVERTAKEN, run_id=batch.run_id)
+    gone = Batch(
+        wanted.within(wanted.start, gone_to),
+        Outcome.LOST,
+        OVERTAKEN,
+        run_id=batch.run_id,
+        proven_epoch=batch.proven_epoch,
+    )
     if gone_to == wanted.stop:
         return (gone,)
     return (gone, replace(batch, slice=wanted.within(gone_to, wanted.stop)))

@@ -97,6 +97,10 @@ class StaleDecisionError(ConflictError):
     """A UUID decided on before the commit was catalogued by another writer meanwhile."""
 
 
+class ProofChangedError(ConflictError):
+    """The log was proven under another leader epoch since this was read, or is not proven any more."""
+
+
 class GenerationChangedError(ConflictError):
     """The topic was deleted, or deleted and made anew, while it was being read."""
 

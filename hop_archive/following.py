@@ -238,12 +238,12 @@ def _follow_tails(
     undone: Undone,
 ) -> Iterator[list[Done]]:
     end = archive.monotonic() + SURVEY_EVERY_S
-    disputed = False
+    disputed = anything = False
 
     def over() -> bool:
         return stop() or disputed or archive.monotonic() >= end
 
-    epochs = proven_epochs(archive, {lineage.topic for lineage in starts})
+    epochs = proven_epochs(archive, starts)
     with calm_collector(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive)
         for group in follow(
@@ -262,12 +262,14 @@ def _follow_tails(
                 raise
             stored = {done.slice for done in dones if done.batches}
             _note_seen(archive, [reading for reading in group if reading.slice not in stored])
-            disputed = any(done.disputed for done in dones)
+            disputed = disputed or any(done.disputed for done in dones)
+            anything = anything or bool(stored)
             undone.took(dones)
             yield dones
     for error in given_up.errors:
         undone.refused(error)
-    if given_up.errors and not stop():  # asked for again by the next plan, and not at once
+    fruitless = disputed and not anything
+    if (given_up.errors or fruitless) and not stop():  # asked for again by the next plan, and not at once
         yield []
         sleep(_FIRST_PAUSE_S)
 

@@ -48,7 +48,8 @@ class Reading:
         messages: Those delivered, in order.
         skipped: Why the one message in it cannot be archived; '' where all can.
         size_bytes: What its messages weigh.
-        proven_epoch: Under which leader epoch the log had been proven when reading began; None where it tells none.
+        proven_epoch: Under which leader epoch the log had been proven when reading began; None where it tells none;
+            ``UNPROVEN`` or ``GONE`` where it was not.
         is_void: Its topic or log changed meanwhile: it may not be stored, and was seen.
     """
 
@@ -61,9 +62,11 @@ class Reading:
 
     @property
     def is_beyond_proof(self) -> bool:
-        """Whether it holds a message of a later leader than the log was proven under: epochs only grow in a log."""
+        """Whether the log was not proven, or under an earlier leader than one of its messages is of: epochs only grow in a log."""
+        if self.proven_epoch is None:
+            return False
         last = self.messages[-1].leader_epoch if self.messages else None
-        return last is not None and self.proven_epoch is not None and last > self.proven_epoch
+        return self.proven_epoch < 0 or (last is not None and last > self.proven_epoch)
 
 
 @dataclass(slots=True)

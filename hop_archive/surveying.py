@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, Batch, Generation, Outcome
+from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
 from hop_archive.errors import GenerationChangedError, HopArchiveError, SliceTakenError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.generations import Recognition, Sighting, recognise, truncated_logs
@@ -76,17 +76,21 @@ class Survey:
             if known.coverage and self._is_moved(lineage, known)
         }
 
-    def to_note(self) -> dict[Lineage, int | None]:
-        """The leader epochs of partitions without coverage, of which there is nothing to prove."""
+    def to_note(self) -> dict[Lineage, Knowledge]:
+        """Such partitions without coverage, of which there is nothing to prove."""
         return {
-            lineage: known.watermarks.leader_epoch
+            lineage: known
             for lineage, known in self.knowledge.items()
             if not known.coverage and self._is_moved(lineage, known)
         }
 
     def _is_moved(self, lineage: Lineage, known: Knowledge) -> bool:
-        told = known.watermarks.leader_epoch
-        return told is not None and told != self.proven.get(lineage)
+        return known.watermarks.leader_epoch != self.proven.get(lineage)
+
+    def without(self, left: Collection[Lineage]) -> Survey:
+        """The same, where nothing is known of some partitions."""
+        knowledge = {lineage: known for lineage, known in self.knowledge.items() if lineage not in left}
+        return replace(self, knowledge=knowledge)
 
     @property
     def unreadable(self) -> frozenset[str]:
@@ -246,8 +250,7 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     _note_shrunk(archive, seen)
     _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
-    if new := seen.to_note():
-        archive.catalog.note_proven(new)
+    seen = seen.without(_note_proven(archive, seen, seen.to_note()))
     archive.source.note_progress(seen.progress())
     planned = plan(seen.workable(), archive.limits)
     gone = [s for lineage in sorted(seen.knowledge) for s in lineage.slices(lost(seen.knowledge[lineage]))]
@@ -326,7 +329,10 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
         return seen
     shut = seen.unreadable
     proof = prove_tails(archive, {at: known for at, known in doubtful.items() if at.topic not in shut})
-    overtaken = _note_proven(archive, {at: doubtful[at] for at in proof.same})
+    cut = {at.topic for at in proof.other}  # a new generation follows, and nothing rests on this one
+    same = {at: doubtful[at] for at in proof.same if at.topic not in cut}
+    archive.catalog.observe({at: known.watermarks for at, known in same.items() if at not in seen.proven})
+    overtaken = _note_proven(archive, seen, same)
     left = overtaken | (doubtful.keys() - proof.same - proof.other.keys())
     recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
     knowledge = {}
@@ -340,20 +346,23 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
     return replace(seen, recognitions=recognitions, knowledge=knowledge, proven=proven)
 
 
-def _note_proven(archive: Archive, same: Mapping[Lineage, Knowledge]) -> set[Lineage]:
-    """Remember what was proven; those of which it is not true any more.
+def _note_proven(archive: Archive, seen: Survey, same: Mapping[Lineage, Knowledge]) -> set[Lineage]:
+    """Remember what was proven of logs that were observed; those of which it is not true any more, or not alone.
 
-    A run that had read before a log lost its end may have committed while this one compared. From when the new epoch is
-    remembered, such a run is refused.
+    A run that had read before a log lost its end may have committed while this one compared: so first the log is called
+    unproven, from when on every such run is refused; then the coverage is read again; and only where it is the same, and
+    nobody else has proven anything meanwhile, the log is proven.
     """
     if not same:
         return set()
-    archive.catalog.note_proven({at: known.watermarks.leader_epoch for at, known in same.items()})
-    now = archive.catalog.coverage(list({at.topic for at in same}))
-    overtaken = {at for at, known in same.items() if now.get(at, EMPTY) != known.coverage}
-    if overtaken:
-        archive.catalog.note_proven(dict.fromkeys(overtaken))
-    return overtaken
+    topics = list({at.topic for at in same})
+    told = {at: known.watermarks.leader_epoch for at, known in same.items()}
+    archive.catalog.note_proven(dict.fromkeys(same, UNPROVEN), {at: seen.proven.get(at) for at in same})
+    now = archive.catalog.coverage(topics)
+    kept = {at: told[at] for at, known in same.items() if now.get(at, EMPTY) == known.coverage}
+    archive.catalog.note_proven(kept, dict.fromkeys(kept, UNPROVEN))
+    noted = archive.catalog.observed(topics)
+    return {at for at in same if at not in noted or noted[at].leader_epoch != told[at]}
 
 
 def _note_truncated(archive: Archive, recognition: Recognition) -> None:

@@ -35,7 +35,7 @@ from hop_archive.catalog.protocol import (
     TopicSummary,
 )
 from hop_archive.conditions import TABLES, CatalogCondition
-from hop_archive.errors import SliceTakenError, StaleDecisionError
+from hop_archive.errors import ProofChangedError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
 from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
@@ -113,12 +113,15 @@ class MockCatalog(
         with self._state.read() as tables:
             return {lineage: marks for lineage, marks in tables.observed.items() if lineage.topic in topics}
 
-    def note_proven(self, epochs: Mapping[Lineage, int | None]) -> None:
-        """Remember under which leader epoch each log was proven to be the one that is covered."""
+    def note_proven(
+        self, epochs: Mapping[Lineage, int | None], instead_of: Mapping[Lineage, int | None] | None = None
+    ) -> None:
+        """Remember under which leader epoch each log was proven to be the one that is covered; see ``Catalog.note_proven``."""
         with self._state.change() as tables:
             for lineage, epoch in epochs.items():
-                if lineage in tables.observed:
-                    tables.observed[lineage] = replace(tables.observed[lineage], leader_epoch=epoch)
+                known = tables.observed.get(lineage)
+                if known and (instead_of is None or instead_of[lineage] == known.leader_epoch):
+                    tables.observed[lineage] = replace(known, leader_epoch=epoch)
 
     def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
         """What the lives of ``topics`` on a cluster were observed to hold, and nothing covers."""
@@ -184,8 +187,10 @@ class MockCatalog(
             SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
             StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not;
                 nothing was changed.
+            ProofChangedError: The log is proven under another leader epoch than the batch's, or not; nothing was changed.
         """
         with self._state.change() as tables:
+            self._refuse_unproven(tables, batch)
             self._refuse_taken(tables, batch)
             self._refuse_stale(tables, batch)
             lineage = batch.slice.lineage
@@ -339,6 +344,15 @@ class MockCatalog(
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _refuse_unproven(self, tables: Tables, batch: Batch) -> None:
+        known = tables.observed.get(batch.slice.lineage)
+        if batch.proven_epoch not in (None, known.leader_epoch if known else None):
+            raise ProofChangedError(
+                f"database {self._name!r}: {batch.slice} was read of a log that is not the one which is proven now.",
+                remedy="Nothing was changed. Plan again: that proves the log first.",
+                slice=str(batch.slice),
+            )
 
     def _refuse_taken(self, tables: Tables, batch: Batch) -> None:
         wanted = batch.slice

@@ -43,7 +43,7 @@ from hop_archive.catalog.protocol import (
     TopicSummary,
 )
 from hop_archive.conditions import OLDEST, TABLES, CatalogCondition
-from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
+from hop_archive.errors import DataError, ProofChangedError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Identity, Known
 from hop_archive.planning import Watermarks
 from hop_archive.selecting import Order, Query
@@ -141,12 +141,15 @@ class PostgresCatalog(
         found = self._fetch(sql.OBSERVED, [list(topics)])
         return {Lineage(*row[:3]): Watermarks(*row[3:]) for row in found}
 
-    def note_proven(self, epochs: Mapping[Lineage, int | None]) -> None:
-        """Remember under which leader epoch each log was proven to be the one that is covered."""
+    def note_proven(
+        self, epochs: Mapping[Lineage, int | None], instead_of: Mapping[Lineage, int | None] | None = None
+    ) -> None:
+        """Remember under which leader epoch each log was proven to be the one that is covered; see ``Catalog.note_proven``."""
         if epochs:
-            proven = [(*lineage, epoch) for lineage, epoch in sorted(epochs.items())]
-            columns = [list(column) for column in zip(*proven, strict=True)]
-            self._transact(lambda connection: connection.execute(sql.NOTE_PROVEN, columns))
+            before = instead_of or dict.fromkeys(epochs)
+            proven = [(*lineage, epoch, before[lineage]) for lineage, epoch in epochs.items()]
+            columns: list[Any] = [list(column) for column in zip(*proven, strict=True)]
+            self._transact(partial(_note_proven, [*columns, instead_of is None]))
 
     def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
         """What the lives of ``topics`` on a cluster were observed to hold, and nothing covers."""
@@ -193,6 +196,7 @@ class PostgresCatalog(
             SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
             StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not;
                 nothing was changed.
+            ProofChangedError: The log is proven under another leader epoch than the batch's, or not; nothing was changed.
             UnavailableError: The database did not answer; it may or may not have been committed.
             DataError: An offset of the slice has a row that the ledger knows nothing of.
         """
@@ -309,7 +313,9 @@ class PostgresCatalog(
         return sum(self._transact(partial(_merge, lineage, before)) for lineage in lineages)
 
     def _record(self, connection: psycopg.Connection, batch: Batch) -> None:
-        """The ledger row first: whoever has an overlapping slice waits there, and is refused before any work."""
+        """The ledger row before all others: whoever has an overlapping slice waits there, and is refused before any work."""
+        if batch.proven_epoch is not None:
+            self._hold_proof(connection, batch)
         number = connection.execute(sql.ADD_BATCH, _ledger_row(batch)).fetchone()
         if number is None:
             raise self._taken(connection, batch)
@@ -323,6 +329,15 @@ class PostgresCatalog(
         if batch.rows:
             connection.execute(
                 sql.ADD_TO_TOPIC, [batch.slice.topic, *_times(batch), len(batch.rows), batch.size_bytes]
+            )
+
+    def _hold_proof(self, connection: psycopg.Connection, batch: Batch) -> None:
+        """See that the log is still proven under the batch's epoch, and stays: whoever would prove it anew waits."""
+        if connection.execute(sql.PROVEN, batch.slice.lineage).fetchone() != (batch.proven_epoch,):
+            raise ProofChangedError(
+                f"{self._server}: {batch.slice} was read of a log that is not the one which is proven now.",
+                remedy="Nothing was changed. Plan again: that proves the log first.",
+                slice=str(batch.slice),
             )
 
     def _hold_referred(self, connection: psycopg.Connection, batch: Batch) -> None:
@@ -384,6 +399,12 @@ def _begin_generation(connection: psycopg.Connection, wanted: Mapping[str, objec
     found = connection.execute(sql.GENERATION, wanted).fetchone()
     assert found is not None
     return Generation(*found)
+
+
+def _note_proven(columns: Sequence[Any], connection: psycopg.Connection) -> None:
+    """In two statements: the second sees what was committed while the first waited."""
+    connection.execute(sql.HOLD_TO_PROVE, columns[:3])
+    connection.execute(sql.NOTE_PROVEN, columns)
 
 
 def _known(connection: psycopg.Connection, identities: Sequence[Identity]) -> list[Known]:

@@ -11,6 +11,7 @@ from hop_archive.catalog.findings_protocol import FindingsCatalog
 from hop_archive.catalog.records import (
     GONE,
     UNKNOWN_CLUSTER,
+    UNPROVEN,
     UNTOLD,
     Batch,
     Collision,
@@ -42,6 +43,7 @@ __all__ = [
     "GONE",
     "SELECT_TIMEOUT_S",
     "UNKNOWN_CLUSTER",
+    "UNPROVEN",
     "UNTOLD",
     "Batch",
     "Catalog",
@@ -113,10 +115,18 @@ class Catalog(
     def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
         """The watermarks last remembered, of every generation of ``topics``, with the proven leader epochs."""
 
-    def note_proven(self, epochs: Mapping[Lineage, int | None]) -> None:
-        """Remember under which leader epoch each log was proven to be the one that is covered; None: under none.
+    def note_proven(
+        self, epochs: Mapping[Lineage, int | None], instead_of: Mapping[Lineage, int | None] | None = None
+    ) -> None:
+        """Remember under which leader epoch each log was proven to be the one that is covered; None: its broker tells none.
 
-        ``GONE``: its topic was deleted, so that no log is the one that is covered any more. Only of lineages that were observed.
+        Whoever is committing a batch of such a log is waited for; whoever commits one afterwards is refused where it was
+        read under another epoch. Only of lineages that were observed.
+
+        Args:
+            epochs: By lineage; ``GONE``: its topic was deleted, so that no log is the one that is covered any more.
+                ``UNPROVEN``: no log is, until one is proven.
+            instead_of: What is remembered of the same lineages until now; where it is something else, that stays.
         """
 
     def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
@@ -151,6 +161,7 @@ class Catalog(
             SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
             StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not;
                 nothing was changed.
+            ProofChangedError: The log is proven under another leader epoch than the batch's, or not; nothing was changed.
             UnavailableError: The database did not answer; it may or may not have been committed, and
                 committing again tells which (SliceTakenError: it was, or somebody else's batch).
         """

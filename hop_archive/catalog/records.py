@@ -179,6 +179,9 @@ class Mentions:
 GONE = -1
 """In the place of the leader epoch under which a log was proven: its topic was deleted, and what was left of it is lost."""
 
+UNPROVEN = -2
+"""In the place of the leader epoch under which a log was proven: it is yet to be proven, and nothing is read or committed."""
+
 
 class Standing(NamedTuple):
     """What the catalog knows of the message that stands at an offset, be it archived or a duplicate.
@@ -206,7 +209,8 @@ class Batch:
         duplicates: The messages that were not stored again.
         collisions: Publishers' UUIDs that were in use by other content.
         run_id: Which run did it, for people; '' where there is none.
-        proven_epoch: Under which leader epoch the log had been proven when this was read; None where it tells none.
+        proven_epoch: Under which leader epoch the log had been proven when this was read; None where it tells none, and
+            where that does not matter. It is committed only while the log is proven under this one.
 
     Raises:
         ValueError: Made with a row or duplicate outside the slice, more than one for an offset, or rows in a

@@ -232,13 +232,29 @@ OBSERVED = """
 """
 """Index: observed_pkey."""
 
+HOLD_TO_PROVE = """
+    SELECT FROM observed JOIN unnest(%b::text[], %b::int[], %b::int[]) AS wanted (topic, generation, partition)
+         USING (topic, generation, partition)
+    ORDER BY topic, generation, partition FOR UPDATE OF observed
+"""
+"""Index: observed_pkey. Waits for who commits (``PROVEN``). In order, so that two who prove wait for one another, and not
+each for the other."""
+
 NOTE_PROVEN = """
     UPDATE observed SET leader_epoch = proven.leader_epoch
-    FROM unnest(%b::text[], %b::int[], %b::int[], %b::int[]) AS proven (topic, generation, partition, leader_epoch)
+    FROM unnest(%b::text[], %b::int[], %b::int[], %b::int[], %b::int[])
+         AS proven (topic, generation, partition, leader_epoch, before)
     WHERE observed.topic = proven.topic AND observed.generation = proven.generation
           AND observed.partition = proven.partition AND observed.leader_epoch IS DISTINCT FROM proven.leader_epoch
+          AND (%b OR observed.leader_epoch IS NOT DISTINCT FROM proven.before)
 """
-"""Index: observed_pkey."""
+"""Index: observed_pkey. After ``HOLD_TO_PROVE``."""
+
+PROVEN = """
+    SELECT leader_epoch FROM observed WHERE topic = %s AND generation = %s AND partition = %s FOR KEY SHARE
+"""
+"""Index: observed_pkey. First in its transaction: who waits here holds nothing. As a foreign key would, it lets others
+note watermarks (``OBSERVE``) meanwhile, but not who proves (``HOLD_TO_PROVE``)."""
 
 LEFT_BEHIND = """
     SELECT topic, generation, partition, lower(part), upper(part) FROM (

@@ -19,6 +19,8 @@ from hop_archive.annotations import Annotations
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import (
+    GONE,
+    UNPROVEN,
     Batch,
     Catalog,
     Collision,
@@ -29,7 +31,7 @@ from hop_archive.catalog.protocol import (
     Standing,
     TopicSummary,
 )
-from hop_archive.errors import ConfigurationError, SliceTakenError, StaleDecisionError
+from hop_archive.errors import ConfigurationError, ProofChangedError, SliceTakenError, StaleDecisionError
 from hop_archive.identity import Known, same_message
 from hop_archive.message import TimestampType
 from hop_archive.planning import Watermarks
@@ -167,6 +169,45 @@ def test_the_leader_epoch_under_which_a_log_was_proven_stays_until_it_is_proven_
     catalog.note_proven({ALERTS: None, other: 0})
     catalog.note_proven({})
     assert proven() == {ALERTS: None, other: 0}
+
+
+def test_a_proof_replaces_only_what_was_remembered_before_where_that_is_named(catalog: Catalog) -> None:
+    other = Lineage("alerts", 1, 1)
+    catalog.observe(dict.fromkeys([ALERTS, other], Watermarks(0, 5, 6)))
+    catalog.note_proven(dict.fromkeys([ALERTS, other], UNPROVEN), dict.fromkeys([ALERTS, other]))
+    catalog.note_proven({ALERTS: 4, other: 4}, {ALERTS: UNPROVEN, other: None})
+    assert {at: one.leader_epoch for at, one in catalog.observed(["alerts"]).items()} == {
+        ALERTS: 4,
+        other: UNPROVEN,
+    }
+    catalog.note_proven({other: None, ALERTS: None}, {ALERTS: 5, other: UNPROVEN})
+    assert {at: one.leader_epoch for at, one in catalog.observed(["alerts"]).items()} == {
+        ALERTS: 4,
+        other: None,
+    }
+
+
+def test_a_batch_is_refused_whose_log_is_proven_under_another_leader_epoch_or_not_at_all(
+    catalog: Catalog,
+) -> None:
+    def refused(epoch: int) -> bool:
+        try:
+            catalog.commit(replace(full_batch(0, 5), proven_epoch=epoch))
+        except ProofChangedError:
+            return True
+        return False
+
+    assert refused(3)
+    catalog.observe({ALERTS: Watermarks(0, 5, 6)})
+    assert refused(3)
+    for proven in (2, 4, UNPROVEN, GONE):
+        catalog.note_proven({ALERTS: proven})
+        assert refused(3)
+    assert not catalog.coverage()
+    catalog.note_proven({ALERTS: 3})
+    assert not refused(3)
+    catalog.commit(full_batch(5, 6))
+    assert catalog.coverage() == {ALERTS: OffsetSet.between(0, 6)}
 
 
 def test_what_was_observed_and_not_covered_is_left_behind_on_the_cluster_that_it_was_on(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
 
-from hop_archive.archiving import archive_slices, commit_batches, store_slices
-from hop_archive.catalog.protocol import Outcome
+from hop_archive.archiving import Done, archive_slices, commit_batches, store_slices
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import GONE, UNPROVEN, Batch, Outcome
 from hop_archive.document import decode
-from hop_archive.errors import HopArchiveError
+from hop_archive.errors import HopArchiveError, ProofChangedError
 from hop_archive.faults import Fault, Faults, When
 from hop_archive.findings import Finding, Kind
 from hop_archive.following import archive_continuously, catch_up
+from hop_archive.message import TopicPartition
+from hop_archive.planning import Watermarks
 from hop_archive.slices import Lineage, Slice
+from hop_archive.source.answers_protocol import Answers
+from hop_archive.source.mock import MockSource
 from hop_archive.surveying import HELD_BEFORE, look, plan_work, survey
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted, fill
@@ -210,6 +218,145 @@ def test_a_run_that_read_before_the_end_was_lost_commits_nothing_once_the_log_wa
     assert not done.batches
     exhausted(catch_up(world.archive()))
     assert values(world, 1) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
+
+
+def at_call(what: str, then: Callable[[], object]) -> Faults:
+    """Do something else, once, before the first call of that name."""
+    pending = [then]
+
+    def strike(call: str) -> None:
+        if call.startswith(f"{what} ") and pending:
+            pending.pop()()
+
+    return Faults(tuple(Fault(number, When.BEFORE, strike) for number in range(1, 200)))
+
+
+def send_gone_and_read(world: World) -> list[Batch]:
+    """What a run has read of offsets that the log is going to lose, and not committed."""
+    send(world, "gone", 4)
+    archive = world.archive()
+    return store_slices(archive, plan_work(archive).plan.slices)
+
+
+def assert_new_life_alone(world: World) -> None:
+    exhausted(catch_up(world.archive()))
+    assert values(world, 1) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
+    assert not survey(world.archive()).unproven()
+
+
+def test_a_log_that_is_proven_between_a_runs_last_check_and_its_commit_refuses_that_commit() -> None:
+    world = world_of(6)
+    exhausted(catch_up(world.archive()))
+    batches = send_gone_and_read(world)
+
+    def prove_anew() -> None:
+        lose_end(world)
+        plan_work(world.archive())
+
+    (done,) = commit_batches(world.archive(at_call("catalog.commit", prove_anew)), batches)
+    assert not done.batches
+    assert done.disputed
+    assert_new_life_alone(world)
+
+
+def test_what_is_committed_while_a_log_is_proven_leaves_it_unproven() -> None:
+    world = world_of(6)
+    exhausted(catch_up(world.archive()))
+    batches = send_gone_and_read(world)
+    lose_end(world)
+    committed: list[Done] = []
+    faults = at_call(
+        "catalog.note_proven", lambda: committed.extend(commit_batches(world.archive(), batches))
+    )
+    assert not plan_work(world.archive(faults)).plan.slices
+    assert committed[0].batches
+    (marks,) = world.catalog.observed([TOPIC]).values()
+    assert marks.leader_epoch == UNPROVEN
+    exhausted(catch_up(world.archive()))
+    assert values(world, 2) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
+
+
+def test_the_first_batch_of_a_topic_that_comes_between_another_plans_looks_is_proven_too() -> None:
+    world = world_of()
+    archive = world.archive()
+    batches = store_slices(archive, plan_work(archive).plan.slices)
+    lose_end(world)
+    faults = at_call("catalog.observe", lambda: commit_batches(world.archive(), batches))
+    assert not plan_work(world.archive(faults)).plan.slices
+    exhausted(catch_up(world.archive()))
+    assert values(world, 1) == [f"old {n}" for n in range(10)]
+    assert values(world, 2) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("noted", [None, UNPROVEN, GONE])
+def test_nothing_is_read_of_a_log_that_was_not_proven_though_its_slices_are_given(noted: int | None) -> None:
+    world = world_of(6)
+    exhausted(catch_up(world.archive()))
+    send(world, "gone", 8)
+    archive = world.archive()
+    slices = plan_work(archive).plan.slices
+    world.catalog.note_proven({Lineage(TOPIC, 1, 0): noted})
+    lose_end(world, new=14)
+    assert {done.batches for done in archive_slices(archive, slices)} == {()}
+    assert store_slices(archive, slices) == []
+
+
+def test_a_catalog_from_before_leader_epochs_is_proven_by_its_first_plan_and_goes_on() -> None:
+    world = world_of(6)
+    exhausted(catch_up(world.archive()))
+    world.catalog.note_proven({Lineage(TOPIC, 1, 0): None})
+    send(world, "new", 8)
+    assert plan_work(world.archive()).plan.slices
+    assert_new_life_alone(world)
+
+
+def test_a_generation_of_which_no_watermarks_were_seen_is_remembered_as_proven() -> None:
+    world = world_of(6)
+    exhausted(catch_up(world.archive()))
+    with world.catalog._state.change() as tables:  # as a rebuilt catalog is
+        tables.observed.clear()
+    send(world, "new", 8)
+    plan_work(world.archive())
+    (marks,) = world.catalog.observed([TOPIC]).values()
+    assert marks.leader_epoch == 0
+    assert_new_life_alone(world)
+
+
+class Silent(MockSource):
+    """A broker that tells no leader epochs of logs, though its messages have them."""
+
+    def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
+        found = super().watermarks(partitions)
+        return Answers({at: replace(marks, leader_epoch=None) for at, marks in found.items()}, found.untold)
+
+
+def test_a_broker_that_tells_leader_epochs_no_more_is_read_on_once_the_end_was_proven() -> None:
+    world = world_of(6)
+    exhausted(catch_up(world.archive()))
+    world.cluster.move_leader(TOPIC, 0)
+    send(world, "new", 8)
+    silent = replace(world.archive(), source=Silent(cluster=world.cluster))
+    exhausted(catch_up(silent))
+    assert not survey(silent).unproven()
+    assert values(world, 1) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
+
+
+class Refusing(MockCatalog):
+    """A catalog whose logs are always proven anew before a commit."""
+
+    def commit(self, batch: Batch) -> None:
+        """Refuse."""
+        raise ProofChangedError(f"{batch.slice} was read of another log")
+
+
+def test_following_waits_where_all_that_came_was_left_to_the_next_plan() -> None:
+    world = world_of(6)
+    world.catalog = Refusing()
+    pauses: list[float] = []
+    rounds = archive_continuously(world.archive(), lambda: bool(pauses), pauses.append)
+    for _ in itertools.islice(rounds, 1000):
+        pass
+    assert pauses
 
 
 def test_following_goes_over_to_the_new_generation_by_itself() -> None:

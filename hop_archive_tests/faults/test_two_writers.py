@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from collections.abc import Collection
 from concurrent.futures import wait
+from dataclasses import replace
 
 import pytest
 
+from hop_archive.archive import Archive
 from hop_archive.archiving import (
     _Writer,
     archive_slices,
     commit_batches,
     prepare,
+    proven_epochs,
     store_slices,
     write_group,
 )
@@ -23,6 +27,7 @@ from hop_archive.errors import UnavailableError
 from hop_archive.following import catch_up
 from hop_archive.identity import Identity
 from hop_archive.reading import Reading, read_slices
+from hop_archive.slices import Slice
 from hop_archive.store.protocol import NewObject
 from hop_archive.surveying import OVERTAKEN, plan_work
 from hop_archive.topics import Layout
@@ -99,9 +104,7 @@ def test_a_zombie_that_wakes_up_with_prepared_batches_does_no_harm(layout: Layou
     world = awkward_world(layout)
     zombie = world.archive(run_id="zombie")
     slices = plan_work(zombie).plan.slices
-    with zombie.source.reader({}) as reader:
-        readings = list(read_slices(reader, slices, zombie.limits, zombie.monotonic))
-    prepared = prepare(zombie, readings)
+    prepared = prepare(zombie, read(zombie, slices))
     exhausted(catch_up(world.archive(run_id="successor")))
     before = {info.key: info for info in world.store.listing()}
     dones = write_group(zombie, prepared)
@@ -198,9 +201,13 @@ def test_what_follows_a_refused_batch_is_left_for_the_next_plan() -> None:
 
 def readings_of(world: World, topic: str) -> list[Reading]:
     archive = world.archive()
-    slices = plan_work(archive, [topic]).plan.slices
+    return read(archive, plan_work(archive, [topic]).plan.slices)
+
+
+def read(archive: Archive, slices: Collection[Slice]) -> list[Reading]:
+    epochs = proven_epochs(archive, {s.lineage for s in slices})
     with archive.source.reader({}) as reader:
-        return list(read_slices(reader, slices, archive.limits, archive.monotonic))
+        return list(read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs))
 
 
 def test_what_was_read_is_not_recorded_once_the_topic_is_another_generation() -> None:
@@ -216,7 +223,7 @@ def test_what_was_read_is_not_recorded_once_the_topic_is_another_generation() ->
 def test_a_reader_that_jumped_over_offsets_that_retention_took_does_not_make_them_absent() -> None:
     world = awkward_world()
     (reading,) = [r for r in readings_of(world, BUSY) if r.slice.partition == 1 and r.slice.start == 0]
-    jumped = Reading(reading.slice, reading.messages[3:])
+    jumped = replace(reading, messages=reading.messages[3:])
     world.cluster.delete_records(BUSY, 1, 2)
     archive = world.archive()
     (done,) = write_group(archive, prepare(archive, [jumped]))

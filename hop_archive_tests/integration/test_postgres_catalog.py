@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from hop_archive.catalog import postgres as postgres_module
 from hop_archive.catalog import postgres_copy, postgres_pool, sql, sql_removals
 from hop_archive.catalog.postgres import PostgresCatalog
-from hop_archive.catalog.protocol import Batch, Collision, Duplicate
+from hop_archive.catalog.protocol import UNPROVEN, Batch, Collision, Duplicate
 from hop_archive.catalog.removals_protocol import Copied, Deed
 from hop_archive.errors import (
     ConfigurationError,
@@ -28,10 +28,12 @@ from hop_archive.errors import (
     ForbiddenError,
     HopArchiveError,
     MissingSettingError,
+    ProofChangedError,
     SliceTakenError,
     StaleDecisionError,
     UnavailableError,
 )
+from hop_archive.planning import Watermarks
 from hop_archive.slices import OffsetSet
 from hop_archive_tests.contract.catalog_helpers import (
     DatabaseServer,
@@ -114,6 +116,36 @@ def test_of_writers_of_the_same_uuids_one_wins(make_postgres: MakePostgres, data
     outcomes = [call.outcome() for call in [InThread(partial(commit, n)) for n in range(3)]]
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", *["StaleDecisionError"] * 2]
     assert len(list(catalogs[0].rows("alerts"))) == 200
+    prove_consistent(database_url)
+
+
+def test_who_proves_a_log_anew_waits_for_who_commits_and_its_watermarks_wait_for_nobody(
+    make_postgres: MakePostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, prover = make_postgres(), make_postgres()
+    lineage = slice_of(0, 1).lineage
+    prover.observe({lineage: Watermarks(0, 5, 5)})
+    prover.note_proven({lineage: 3})
+    at_work, wake = threading.Event(), threading.Event()
+    copy = postgres_copy.copy_messages
+
+    def hang(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+        at_work.set()
+        assert wake.wait(30)
+        copy(connection, batch, number)
+
+    monkeypatch.setattr(postgres_module, "copy_messages", hang)
+    committing = InThread(lambda: writer.commit(replace(full_batch(0, 20), proven_epoch=3)))
+    assert at_work.wait(30)
+    prover.observe({lineage: Watermarks(0, 20, 20)})
+    proving = InThread(lambda: prover.note_proven({lineage: UNPROVEN}, {lineage: 3}))
+    await_condition("who proves to wait", lambda: waiting_backends(database_url))
+    wake.set()
+    assert committing.outcome() is None
+    assert proving.outcome() is None
+    assert prover.coverage() == {lineage: OffsetSet.between(0, 20)}
+    with pytest.raises(ProofChangedError, match="test-db"):
+        writer.commit(replace(full_batch(20, 40), proven_epoch=3))
     prove_consistent(database_url)
 
 
