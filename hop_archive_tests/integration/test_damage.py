@@ -87,7 +87,12 @@ class Scene:
     def verify(self) -> Iterator[Trouble]:
         """Every direction, deep, noting what is found."""
         wanted = Verification(
-            self.archive.catalog, self.archive.store, grace_s=0, sleep=lambda _: None, backup=self.backup
+            self.archive.catalog,
+            self.archive.store,
+            grace_s=0,
+            backup_grace_s=0,
+            sleep=lambda _: None,
+            backup=self.backup,
         )
         notebook = Notebook(self.archive.catalog)
         told: set[tuple[str, str]] = set()

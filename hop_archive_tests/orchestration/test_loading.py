@@ -154,7 +154,15 @@ def resource_fields(resource: Any) -> Iterator[tuple[str, str | None]]:
     if isinstance(resource, dg.ResourceDefinition):
         yield from fields_of(resource.config_schema.config_type)
     else:
-        yield from ((name, field.description) for name, field in type(resource).model_fields.items())
+        own = getattr(resource, "resource_cls", None) or type(
+            resource
+        )  # one that is configured at launch is a part of it
+        # Another resource that it rests on is no field: people set that one's, which are looked at by themselves.
+        yield from (
+            (name, field.description)
+            for name, field in own.model_fields.items()
+            if "resource_dependency" not in field.metadata
+        )
 
 
 def resource_description(resource: Any) -> str | None:
