@@ -19,6 +19,7 @@ from hop_archive.findings import Finding, Kind
 from hop_archive.following import archive_continuously, catch_up
 from hop_archive.message import TopicPartition
 from hop_archive.planning import Watermarks
+from hop_archive.reading import Reading
 from hop_archive.slices import Lineage, Slice
 from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock import MockSource
@@ -299,6 +300,12 @@ def test_nothing_is_read_of_a_log_that_was_not_proven_though_its_slices_are_give
     lose_end(world, new=14)
     assert {done.batches for done in archive_slices(archive, slices)} == {()}
     assert store_slices(archive, slices) == []
+
+
+@pytest.mark.parametrize("noted", [UNPROVEN, GONE])
+def test_not_even_absent_offsets_are_stored_of_a_log_that_was_not_proven(noted: int) -> None:
+    assert Reading(Slice(TOPIC, 1, 0, 0, 5), (), proven_epoch=noted).is_beyond_proof
+    assert not Reading(Slice(TOPIC, 1, 0, 0, 5), (), proven_epoch=0).is_beyond_proof
 
 
 def test_a_catalog_from_before_leader_epochs_is_proven_by_its_first_plan_and_goes_on() -> None:
