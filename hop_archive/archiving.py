@@ -123,7 +123,7 @@ def archive_slices(
         return
     epochs = proven_epochs(archive, {s.lineage for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
-        given_up = GivenUp(archive)
+        given_up = GivenUp(archive, _starts(slices))
         readings = read_slices(
             reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
         )
@@ -132,6 +132,11 @@ def archive_slices(
         if refused is None:
             raise error
         refused(error)
+
+
+def _starts(slices: Sequence[Slice]) -> dict[Lineage, int]:
+    """The first offset of each lineage, of slices that are in order."""
+    return {s.lineage: s.start for s in reversed(slices)}
 
 
 def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
@@ -147,7 +152,7 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     expected: list[Identity] = []
     epochs = proven_epochs(archive, {s.lineage for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
-        given_up = GivenUp(archive)
+        given_up = GivenUp(archive, _starts(slices))
         readings = read_slices(
             reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
         )

@@ -22,7 +22,7 @@ from hop_archive.errors import (
     UnavailableError,
 )
 from hop_archive.findings import Kind, Trouble
-from hop_archive.obstacles import GivenUp
+from hop_archive.obstacles import GivenUp, place_of
 from hop_archive.planning import Knowledge, Watermarks, work
 from hop_archive.reading import Reading, follow
 from hop_archive.slices import Lineage, Slice
@@ -72,23 +72,22 @@ def catch_up(
         ConflictError: Again and again nothing could be committed; the last reason is named.
     """
     undone = Undone(archive, topics)
-    given_up = GivenUp(archive)
+    errors: list[HopArchiveError] = []
     obstacles: Sequence[Trouble] = ()
     fruitless = 0
     while fruitless < _MOST_FRUITLESS and not stop():
         found = plan_work(archive, topics)
         obstacles = found.survey.obstacles
         targets = _targets(found.survey) if targets is None else targets
-        slices = [
-            s for s in _below(found.plan.slices, targets) if s.topic_partition not in given_up.partitions
-        ]
+        given_up = {place_of(error) for error in errors}  # for this time: the next command asks again
+        slices = [s for s in _below(found.plan.slices, targets) if s.topic_partition not in given_up]
         undone.plan(slices, _pending_below(found.survey, targets))
         if not slices:
             fruitless = 0
             break
         fruitless += 1
         try:
-            for done in archive_slices(archive, slices, overlap, refused=given_up.errors.append):
+            for done in archive_slices(archive, slices, overlap, refused=errors.append):
                 fruitless = 0 if done.batches else fruitless
                 undone.took([done])
                 yield done
@@ -103,7 +102,7 @@ def catch_up(
             remedy="Nothing is lost; run again.",
         )
     if not stop():
-        _raise_obstacles(given_up.errors, obstacles)
+        _raise_obstacles(errors, obstacles)
 
 
 def _raise_obstacles(errors: Sequence[HopArchiveError], obstacles: Sequence[Trouble]) -> None:
@@ -245,7 +244,7 @@ def _follow_tails(
 
     epochs = proven_epochs(archive, starts)
     with calm_collector(), archive.source.reader({}) as reader:
-        given_up = GivenUp(archive)
+        given_up = GivenUp(archive, starts)
         for group in follow(
             reader,
             dict(starts),

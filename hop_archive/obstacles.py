@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
+from hop_archive.slices import Lineage, Slice
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,12 @@ def obstacle(topic: str, error: HopArchiveError, partition: int | None = None) -
     )
 
 
-def obstacle_at(error: HopArchiveError) -> Trouble:
-    """The same of an error whose ``facts`` tell topic and partition."""
-    return obstacle(str(error.facts["topic"]), error, int(str(error.facts["partition"])))
-
-
 def note_obstacles(
-    archive: Archive, topics: Collection[str] | None, kinds: Collection[Kind], troubles: Sequence[Trouble]
+    archive: Archive,
+    topics: Collection[str] | None,
+    kinds: Collection[Kind],
+    troubles: Sequence[Trouble],
+    still: Callable[[Trouble], bool] = lambda _: False,
 ) -> None:
     """Make the open findings of ``kinds`` in ``topics`` those that a complete look has just seen.
 
@@ -47,6 +46,7 @@ def note_obstacles(
         topics: What was looked at; None for all.
         kinds: Kinds of obstacle that the look would have seen.
         troubles: What it saw.
+        still: Whether something that it did not see is in the way all the same, since it could not have seen it.
 
     Raises:
         UnavailableError: The catalog does not answer.
@@ -57,22 +57,31 @@ def note_obstacles(
         if troubles:
             archive.catalog.note_findings(troubles, at)
         if was_open:
+            unseen = [
+                finding.number
+                for finding in archive.catalog.findings(topics, kinds)
+                if finding.last_seen < at and not still(finding.trouble)
+            ]
             how = f"not in the way any more on {at:%Y-%m-%d %H:%M} UTC"
-            archive.catalog.close_unseen(Looked(kinds, at, topics), how, at)
+            archive.catalog.resolve_findings(unseen, how, at)
     except ForbiddenError as error:
         log.warning("What is in the way is not remembered: %s", error)
 
 
 @dataclass(slots=True)
 class GivenUp:
-    """Notes each partition that was given up while others are read on, and why, as a finding.
+    """Notes each partition that was given up while others are read on, and why, as a finding of the offset that is in the way.
+
+    Only reading meets these, so no survey closes them before that offset is dealt with.
 
     Attributes:
         archive: Whose catalog.
+        starts: From where each partition is read.
         errors: Why, each with ``facts`` that tell topic and partition.
     """
 
     archive: Archive
+    starts: Mapping[Lineage, int]
     errors: list[HopArchiveError] = field(default_factory=list)
 
     def __call__(self, error: HopArchiveError) -> None:
@@ -83,11 +92,14 @@ class GivenUp:
         """
         self.errors.append(error)
         log.warning("Given up, and the others are read on: %s", error)
-        note_obstacles(self.archive, [str(error.facts["topic"])], (), [obstacle_at(error)])
+        at = place_of(error)
+        for lineage, start in self.starts.items():
+            if (lineage.topic, lineage.partition) == at:
+                offset = int(str(error.facts.get("offset", start)))
+                trouble = obstacle(at.topic, error)._replace(slice=Slice(*lineage, offset, offset + 1))
+                note_obstacles(self.archive, [at.topic], (), [trouble])
 
-    @property
-    def partitions(self) -> frozenset[TopicPartition]:
-        """The partitions that were given up."""
-        return frozenset(
-            TopicPartition(str(e.facts["topic"]), int(str(e.facts["partition"]))) for e in self.errors
-        )
+
+def place_of(error: HopArchiveError) -> TopicPartition:
+    """The partition that an error is about, whose ``facts`` tell topic and partition."""
+    return TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))

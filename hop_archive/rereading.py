@@ -12,7 +12,7 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.identity import Identity, identify
 from hop_archive.message import Message
-from hop_archive.obstacles import obstacle_at
+from hop_archive.obstacles import obstacle, place_of
 from hop_archive.reading import Reading, read_slices
 from hop_archive.selecting import Query
 from hop_archive.slices import Lineage, OffsetSet, Slice
@@ -45,7 +45,9 @@ def source_documents(wanted: Verification, archive: Archive, sample: int | None 
         for reading in read_slices(reader, slices, archive.limits, archive.monotonic, refused=refused.append):
             wanted.checked.counts["messages read again"] += len(reading.messages)
             yield from _compared(wanted, reading)
-    yield from unseen(wanted, [obstacle_at(error) for error in refused])
+    yield from unseen(
+        wanted, [obstacle(at.topic, error, at.partition) for error in refused for at in [place_of(error)]]
+    )
 
 
 def _slices(wanted: Verification, archive: Archive, sample: int | None) -> list[Slice]:

@@ -304,14 +304,19 @@ def _place(untold: tuple[TopicPartition, HopArchiveError]) -> TopicPartition:
 
 
 def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Survey) -> None:
-    """Make the findings of obstacles those of this survey."""
-    note_obstacles(archive, topics, [Kind.NO_LEADER], [o for o in seen.obstacles if o.kind is Kind.NO_LEADER])
-    refused = [o for o in seen.obstacles if o.kind is Kind.NOT_READABLE]
-    # Where the cluster does not tell whether a topic may be read, reading alone does: refused before, it stays so until
-    # nothing is left to be read.
-    untold = {name for name in seen.pending() if seen.infos[name].readable is None}
-    looked = sorted({*(seen.infos if topics is None else topics)} - untold) if untold else topics
-    note_obstacles(archive, looked, [Kind.NOT_READABLE], refused)
+    """Make the findings of obstacles those of this survey, and of what reading met and is in the way still."""
+
+    def still(trouble: Trouble) -> bool:
+        where = trouble.slice
+        known = seen.knowledge.get(where.lineage) if where else None
+        # Not where this survey tells of the same partition, or the topic is gone or another generation by now.
+        told = any(
+            o.topic == trouble.topic and where and o.partition in (None, where.partition)
+            for o in seen.obstacles
+        )
+        return bool(where and known and not told and where.start in work(known))
+
+    note_obstacles(archive, topics, [Kind.NO_LEADER, Kind.NOT_READABLE], seen.obstacles, still)
 
 
 def _partitions(infos: Mapping[str, TopicInfo]) -> list[TopicPartition]:

@@ -11,7 +11,7 @@ from hop_archive.archiving import Done
 from hop_archive.errors import ConfigurationError, HopArchiveError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
-from hop_archive.obstacles import note_obstacles
+from hop_archive.obstacles import note_obstacles, place_of
 from hop_archive.slices import Lineage, Slice
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Undone:
 
     def refused(self, error: HopArchiveError) -> None:
         """Take in that a partition could not be read, which is a finding of its own (``GivenUp``)."""
-        self._refused.add(TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"]))))
+        self._refused.add(place_of(error))
 
     def failed(self, error: HopArchiveError) -> None:
         """Take in why the rest was not tried, or not to the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,15 +11,15 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.archiving import commit_batches, store_slices
-from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
+from hop_archive.errors import CorruptError, ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.findings import Kind
 from hop_archive.following import archive_continuously, catch_up
-from hop_archive.message import TopicPartition
+from hop_archive.message import Message, TopicPartition
 from hop_archive.reporting import State, status
 from hop_archive.selecting import Query
 from hop_archive.slices import Lineage
 from hop_archive.source.answers_protocol import Answers
-from hop_archive.source.mock import MockSource
+from hop_archive.source.mock import MockReader, MockSource
 from hop_archive.source.mock_cluster import MockCluster
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.surveying import look, plan_work
@@ -53,6 +53,12 @@ def archived(world: World) -> dict[str, int]:
 
 def in_the_way(world: World) -> list[tuple[Kind, str, int | None]]:
     return [(f.trouble.kind, f.trouble.topic, f.trouble.partition) for f in world.catalog.findings()]
+
+
+def refused_slices(world: World) -> list[tuple[str, int, int, int]]:
+    found = world.catalog.findings(kinds=[Kind.NOT_READABLE])
+    slices = sorted(f.trouble.slice for f in found if f.trouble.slice)
+    return [(s.topic, s.partition, s.start, s.stop) for s in slices]
 
 
 def rounds(archive: Archive, number: int) -> Iterator[None]:
@@ -144,11 +150,44 @@ def test_where_rights_are_not_told_reading_shows_them_and_the_finding_stays_unti
         exhausted(catch_up(archive))
     assert archived(world) == {HEALTHY: 6}
     look(archive)
-    assert in_the_way(world) == [(Kind.NOT_READABLE, SICK, None)]
+    assert refused_slices(world) == [(SICK, 0, 0, 1), (SICK, 1, 0, 1)]
     world.cluster.allow(SICK)
+    publish(world.cluster, SICK)
     exhausted(catch_up(archive))
-    assert archived(world) == {HEALTHY: 6, SICK: 6}
+    assert archived(world) == {HEALTHY: 6, SICK: 12}
+    publish(world.cluster, SICK)  # that more waits says nothing of what was in the way
+    look(archive)
     assert in_the_way(world) == []
+
+
+class Damaged(MockSource):
+    """A cluster one of whose messages, at offset 1 of a partition, is damaged; it tells rights."""
+
+    def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
+        return DamagedReader(self.name, self.cluster, starts)
+
+
+class DamagedReader(MockReader):
+    def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
+        place = TopicPartition(SICK, 0)
+        if self._next.get(place) == 1 and place in self._queue:
+            self.release([place])
+            raise CorruptError("bad CRC", topic=SICK, partition=0, offset=1)
+        return super().poll(1, timeout_s)
+
+
+def test_a_damaged_message_stays_told_until_it_is_passed_whatever_surveys_see(world: World) -> None:
+    archive = replace(world.archive(), source=Damaged(cluster=world.cluster))
+    for _ in range(2):
+        with pytest.raises(CorruptError, match="bad CRC"):
+            exhausted(catch_up(archive))
+        look(archive)
+        assert refused_slices(world) == [(SICK, 0, 1, 2)]
+    (found,) = world.catalog.findings(open_only=False)
+    exhausted(catch_up(world.archive()))
+    assert archived(world) == {HEALTHY: 6, SICK: 6}
+    look(world.archive())
+    assert (in_the_way(world), found.trouble.kind) == ([], Kind.NOT_READABLE)
 
 
 def test_it_is_not_asked_for_again_at_once(world: World) -> None:
@@ -167,7 +206,7 @@ def test_the_two_halves_of_a_run_leave_out_what_is_refused(world: World) -> None
     world.cluster.deny(SICK)
     commit_batches(archive, store_slices(archive, slices))
     assert archived(world) == {HEALTHY: 6}
-    assert in_the_way(world) == [(Kind.NOT_READABLE, SICK, None)]
+    assert refused_slices(world) == [(SICK, 0, 0, 1), (SICK, 1, 0, 1)]
 
 
 def test_a_topic_that_cannot_be_described_at_commit_time_leaves_the_others_committed(world: World) -> None:
