@@ -124,7 +124,10 @@ def _digest(name: str, bare: Mapping[str, Any]) -> str:
 
 
 def _is_sealed(name: str, part: object) -> bool:
-    return isinstance(part, dict) and part == sealed(name, part)
+    try:
+        return isinstance(part, dict) and part == sealed(name, part)
+    except RecursionError:  # nested deeper than anything that this program writes
+        return False
 
 
 def read(text: bytes) -> Manifest:
@@ -135,8 +138,9 @@ def read(text: bytes) -> Manifest:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return Manifest(problem=f"it is no catalog snapshot's manifest, or damaged: {error}")
     if form not in (FORMAT, WITHOUT_DIGEST) or not isinstance(topics, dict):
+        told = repr(form) if isinstance(form, str) else "something else"
         return Manifest(
-            problem=f"it is no catalog snapshot's: wanted {FORMAT!r}, found {form!r}", is_foreign=True
+            problem=f"it is no catalog snapshot's: wanted {FORMAT!r}, found {told}", is_foreign=True
         )
     has_digest = form == FORMAT
     problem = (
@@ -161,6 +165,8 @@ def _what_is_wrong(topic: str, part: object, *, has_digest: bool) -> str:
         _Topic.model_validate_json(json.dumps(part))
     except ValidationError as error:
         return f"what the manifest says of it cannot be: {_first(error)}"
+    except RecursionError:
+        return "what the manifest says of it cannot be: it is nested too deep"
     return ""
 
 
@@ -173,6 +179,8 @@ def _setups(part: object, *, has_digest: bool) -> tuple[tuple[Mapping[str, Any],
         _SETUPS.validate_json(json.dumps(part.get("of")))
     except ValidationError as error:
         return (), f"what it says of how topics and groups were set up cannot be: {_first(error)}"
+    except RecursionError:
+        return (), "what it says of how topics and groups were set up cannot be: it is nested too deep"
     return tuple(part["of"]), ""
 
 

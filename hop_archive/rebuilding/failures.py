@@ -15,16 +15,21 @@ _MOST_NAMED = 5
 
 
 class Failures:
-    """Topics that failed, each with why; raised together once the others are done."""
+    """Topics that failed, each with why; raised together once the others are done.
+
+    Attributes:
+        besides: What is wrong and is of no topic; raised at the end as well, and stops none.
+    """
 
     def __init__(self) -> None:
         self._by_topic: dict[str, Exception] = {}
+        self.besides: HopArchiveError | None = None
 
     def __contains__(self, topic: object) -> bool:
         return topic in self._by_topic
 
     def __bool__(self) -> bool:
-        return bool(self._by_topic)
+        return bool(self._by_topic) or self.besides is not None
 
     @contextlib.contextmanager
     def of(self, topic: str, all_answer: Callable[[], None]) -> Iterator[None]:
@@ -50,14 +55,23 @@ class Failures:
 
         Raises:
             HopArchiveError: Some failed: of the class that all of their errors have, else a ``DataError``.
+            Exception: One failed by a fault of this program; its notes name the other topics, with theirs.
         """
         if not self._by_topic:
+            if self.besides is not None:
+                raise self.besides
             return
         errors = list(self._by_topic.values())
         kinds: set[type[HopArchiveError]] = set()
         for error in errors:
-            if not isinstance(error, HopArchiveError):
-                raise error  # a fault of this program: with all that is known of it
+            if not isinstance(
+                error, HopArchiveError
+            ):  # a fault of this program: with all that is known of it
+                for name, why in self._by_topic.items():
+                    note = f"{name} could not be rebuilt: {why}"
+                    if note not in getattr(error, "__notes__", ()):
+                        error.add_note(note)
+                raise error
             kinds.add(type(error))
         kind = kinds.pop() if len(kinds) == 1 else DataError
         named = [f"{topic}: {error}" for topic, error in list(self._by_topic.items())[:_MOST_NAMED]]

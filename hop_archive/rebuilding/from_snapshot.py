@@ -74,12 +74,12 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
             with wanted.failures.of(topic, wanted.all_answer), folder as scratch, usable(Path(scratch)):
                 yield from _Topic(wanted, topic, told, shelf, Path(scratch)).run()
             wanted.notice(wanted.progress)
-    wanted.failures.raise_any()
     if manifest.problem:
-        raise CorruptError(
-            f"The newest manifest in {shelf}: {manifest.problem}. What it says of each topic proved itself, and was taken in.",
-            remedy="Go on without the snapshot: rebuild from the store, which adds what is missing.",
+        wanted.failures.besides = CorruptError(
+            f"The newest manifest in {shelf}: {manifest.problem}. What proved itself in it was taken in.",
+            remedy="Make another snapshot (hop-archive catalog-snapshot), once what the store has is in the catalog.",
         )
+    wanted.failures.raise_any()
 
 
 def _not_believed(shelf: Shelf, why: str) -> CorruptError:
@@ -90,9 +90,11 @@ def _not_believed(shelf: Shelf, why: str) -> CorruptError:
 
 
 def _keep_setups(wanted: Rebuild, manifest: Manifest) -> None:
-    """Keep how the source's topics and groups were set up; what the catalog has that is newer stays."""
+    """Keep how the source's topics, of those wanted, and groups were set up; what the catalog has that is newer stays."""
     by_cluster: dict[str, list[Snapshot]] = {}
     for one in manifest.setups:
+        if one["kind"] == "topic" and not meant(one["name"], wanted.topics):
+            continue
         taken_at = datetime.datetime.fromisoformat(one["taken_at"])
         kept = Snapshot(one["cluster_id"], one["kind"], one["name"], one["content"], taken_at)
         by_cluster.setdefault(kept.cluster_id, []).append(kept)

@@ -17,7 +17,7 @@ from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch, Outcome, Row
 from hop_archive.catalog.snapshots_protocol import Kind
 from hop_archive.catalog_exporting import Snapshot, latest, snapshot
-from hop_archive.catalog_manifest import WITHOUT_DIGEST, read
+from hop_archive.catalog_manifest import FORMAT, WITHOUT_DIGEST, read
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, HopArchiveError
 from hop_archive.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.following import catch_up
@@ -345,6 +345,35 @@ def test_a_manifest_whose_head_changed_is_told_though_every_topic_of_it_came_bac
     assert everything(catalog) == everything(world.catalog)
 
 
+def test_where_the_digest_of_a_manifest_alone_is_wrong_what_is_beyond_it_still_comes_from_the_store(
+    world: World, tmp_path: Path
+) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf, topics=(QUIET,))
+    path = manifest_of(tmp_path)
+    path.write_text(path.read_text().replace('"number": 1', '"number": 9', 1))
+    catalog = MockCatalog()
+    wanted = Rebuild(catalog, world.store)
+    with pytest.raises(CorruptError, match="its digest is another"):
+        exhausted(take_in(wanted, shelf))
+    assert wanted.failures
+    assert catalog.generations(None).keys() == {QUIET}
+    with pytest.raises(CorruptError, match="its digest is another"):
+        exhausted(rebuild(wanted))
+    assert catalog.generations(None).keys() == {BUSY, QUIET}
+
+
+@pytest.mark.parametrize("depth", [900, 950, 970, 980, 985, 990, 995])
+@pytest.mark.parametrize("form", [FORMAT, WITHOUT_DIGEST])
+@pytest.mark.parametrize("part", ["topics", "setups", "manifest"])
+def test_a_manifest_that_is_nested_too_deep_is_damaged_and_no_crash(depth: int, form: str, part: str) -> None:
+    deep = '{"of":' + "[" * depth + "]" * depth + "}"
+    parts = {"manifest": json.dumps(form), "topics": "{}", "setups": "null"}
+    parts[part] = '{"alerts": ' + deep + "}" if part == "topics" else deep
+    found = read(("{" + ", ".join(f'"{name}": {text}' for name, text in parts.items()) + "}").encode())
+    assert found.problem or found.damaged
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"\xff", b"[]", b"{}", b"[" * 100_000, b'{"manifest": 1, "topics": {}}', b"null"]
 )
@@ -466,6 +495,14 @@ def test_how_topics_and_groups_were_set_up_comes_back_with_the_catalog(
     assert MockSource(cluster=target).topics()["alerts.empty"].partitions == 4
     assert MockSource(cluster=target).groups() == {"readers": {at: Committed(0, "beside")}}
     assert outcome.unrestored == []
+
+
+def test_set_ups_of_topics_that_are_not_meant_are_not_taken_in(world: World, shelf: Shelf) -> None:
+    take_snapshot(world.archive())
+    taken(world, shelf)
+    catalog = MockCatalog()
+    exhausted(take_in(Rebuild(catalog, world.store, topics=(QUIET,)), shelf))
+    assert {one.name for one in catalog.snapshots("topic")} == {QUIET}
 
 
 def test_what_the_catalog_knows_since_is_not_replaced_by_what_a_snapshot_knew(
