@@ -95,6 +95,7 @@ class Connections:
         self._size = size
         self._lock = threading.Lock()
         self._pool: ConnectionPool[_Connection] | None = None
+        self._refusal: psycopg.Error | None = None
 
     @contextmanager
     def lease(self, *, commits: bool = True) -> Iterator[psycopg.Connection]:
@@ -164,14 +165,19 @@ class Connections:
     def _begin(self, connection: _Connection) -> None:
         """Begin a transaction with our settings, which also shows whether a connection that has lain idle is any good.
 
-        Should all of them have fallen silent, there is still time to make a new one.
+        Should all of them have fallen silent, there is still time to make a new one. A new one may be silent, too: a pooler
+        lets in whoever comes, and then waits for a server.
         """
         usual = connection.patience_s
-        if connection.has_answered:
-            connection.patience_s = self._server.timeout_s / (self._size + 1)
-        # Bound by the client: only so do two statements go in one message, and begin a transaction in one round trip.
-        psycopg.ClientCursor(connection).execute(sql.BEGIN, self._settings())
+        connection.patience_s = self._server.timeout_s / (self._size + 1 if connection.has_answered else 1)
+        try:
+            # Bound by the client: only so do two statements go in one message, and begin a transaction in one round trip.
+            psycopg.ClientCursor(connection).execute(sql.BEGIN, self._settings())
+        except psycopg.Error as error:
+            self._refusal = error  # the pool does not tell it
+            raise
         connection.patience_s, connection.has_answered = usual, True
+        self._refusal = None
 
     def _settings(self) -> Mapping[str, str]:
         limits = {
@@ -189,6 +195,8 @@ class Connections:
             self._server.connect().close()  # says why, where the server is why
             if self._server.conninfo != tried:
                 return pool.getconn()
+            if self._refusal is not None:
+                raise self._server.translated(self._refusal) from self._refusal
             raise UnavailableError(
                 f"{self._server}: none of the {self._size} connections that this process may have came free"
                 f" within {self._server.timeout_s:.0f} s.",
