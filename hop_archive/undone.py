@@ -79,7 +79,13 @@ class Undone:
             if self._is_left(one, now)
             and TopicPartition(lineage.topic, lineage.partition) not in self._refused
         ]
-        self._note(left, undecided={*pending} - {lineage.topic for lineage in left})
+        standing = {
+            lineage.topic
+            for lineage, start in starts.items()
+            if lineage not in before or start <= before[lineage].start
+        }
+        moved = {lineage.topic for lineage in starts} - standing
+        self._note(left, undecided={*pending} - {lineage.topic for lineage in left} - moved)
         self._notes, self._error, self._refused = {}, None, set()
 
     def took(self, dones: Iterable[Done]) -> None:

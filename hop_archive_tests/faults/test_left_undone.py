@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.errors import ConflictError, HopArchiveError, UnavailableError
+from hop_archive.errors import ConflictError, GenerationChangedError, HopArchiveError, UnavailableError
 from hop_archive.findings import Finding, Kind
 from hop_archive.following import archive_continuously, catch_up, follow_for
 from hop_archive.slices import Slice
@@ -62,6 +62,33 @@ def test_what_is_refused_in_one_try_is_no_finding() -> None:
     assert catalog.times == 0
     assert not left(world, open_only=False)
     assert_archived(world.archive(), world.cluster, QUIET)
+
+
+def test_a_topic_that_changes_while_it_is_planned_stops_no_other() -> None:
+    world, catalog = stubborn_world(QUIET)
+    catalog.refused = frozenset()
+    archive = world.archive()
+    begin, changes = world.catalog.begin_generation, iter([True])
+
+    def begin_generation(topic: str, *others: object) -> object:
+        if topic == QUIET and next(changes, False):
+            raise GenerationChangedError(f"{topic} changed again", topic=topic)
+        return begin(topic, *others)  # type: ignore[arg-type] # as given
+
+    world.catalog.begin_generation = begin_generation  # type: ignore[assignment, method-assign] # for this test
+    exhausted(catch_up(archive))
+    assert_archived(archive, world.cluster, BUSY)
+    assert_archived(archive, world.cluster, QUIET)
+
+
+def test_what_was_left_is_told_no_more_once_plans_begin_later_though_more_waits_each_time() -> None:
+    world = World()
+    undone = Undone(world.archive())
+    for _ in range(3):
+        undone.plan([Slice(BUSY, 1, 0, 10, 100)], {BUSY})
+    assert [found.trouble.topic for found in left(world)] == [BUSY]
+    undone.plan([Slice(BUSY, 1, 0, 100, 150)], {BUSY})
+    assert not left(world)
 
 
 # --- on and on
