@@ -245,8 +245,8 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
         GenerationChangedError: A topic changed while it was looked at; plan again.
     """
     surveyed = survey(archive, topics)
-    _note_obstacles(archive, topics, surveyed)
     seen = _proven(archive, surveyed)
+    _note_obstacles(archive, topics, seen)
     _note_shrunk(archive, seen)
     _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
@@ -305,16 +305,19 @@ def _place(untold: tuple[TopicPartition, HopArchiveError]) -> TopicPartition:
 
 def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Survey) -> None:
     """Make the findings of obstacles those of this survey, and of what reading met and is in the way still."""
+    # Where a log is in doubt, reading its end alone tells whether that can be read, which a mere look does not do.
+    doubted = {lineage.topic for lineage in seen.unproven()}
 
     def still(trouble: Trouble) -> bool:
         where = trouble.slice
-        known = seen.knowledge.get(where.lineage) if where else None
+        if where is None:
+            return trouble.topic in doubted
+        known = seen.knowledge.get(where.lineage)
         # Not where this survey tells of the same partition, or the topic is gone or another generation by now.
         told = any(
-            o.topic == trouble.topic and where and o.partition in (None, where.partition)
-            for o in seen.obstacles
+            o.topic == trouble.topic and o.partition in (None, where.partition) for o in seen.obstacles
         )
-        return bool(where and known and not told and where.start in work(known))
+        return bool(known and not told and where.start in work(known))
 
     note_obstacles(archive, topics, [Kind.NO_LEADER, Kind.NOT_READABLE], seen.obstacles, still)
 
@@ -339,6 +342,7 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
     archive.catalog.observe({at: known.watermarks for at, known in same.items() if at not in seen.proven})
     overtaken = _note_proven(archive, seen, same)
     left = overtaken | (doubtful.keys() - proof.same - proof.other.keys())
+    waiting = {**proof.left, **{at: _overtaken(at) for at in overtaken}}
     recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
     knowledge = {}
     for lineage, known in seen.knowledge.items():
@@ -348,7 +352,30 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
         elif lineage not in left:
             knowledge[lineage] = known
     proven = {**seen.proven, **{at: doubtful[at].watermarks.leader_epoch for at in proof.same}}
-    return replace(seen, recognitions=recognitions, knowledge=knowledge, proven=proven)
+    return replace(
+        seen,
+        recognitions=recognitions,
+        knowledge=knowledge,
+        proven=proven,
+        obstacles=(
+            *seen.obstacles,
+            *(obstacle(at.topic, error, at.partition) for at, error in sorted(waiting.items(), key=_lineage)),
+        ),
+    )
+
+
+def _overtaken(at: Lineage) -> UnavailableError:
+    return UnavailableError(
+        f"Another run archived of {at.topic}[{at.partition}] while it was compared with what was archived under its leader "
+        "before.",
+        remedy="The next run compares it again.",
+        topic=at.topic,
+        partition=at.partition,
+    )
+
+
+def _lineage(left: tuple[Lineage, HopArchiveError]) -> Lineage:
+    return left[0]
 
 
 def _note_proven(archive: Archive, seen: Survey, same: Mapping[Lineage, Knowledge]) -> set[Lineage]:
@@ -389,8 +416,19 @@ def _note_truncated(archive: Archive, recognition: Recognition) -> None:
 def _note_shrunk(archive: Archive, seen: Survey) -> None:
     """Tell of logs that lost an end of which nothing was archived yet."""
     detail = "Kafka was seen to hold these, its log ends before them now, and they were not archived"
-    if seen.shrunk:
-        troubles = [Trouble(Kind.LOG_TRUNCATED, gone.topic, detail, slice=gone) for gone in seen.shrunk]
+    if not seen.shrunk:
+        return
+    # Where the log ends now moves while it grows again: that it was seen to reach so far is told once.
+    noted = archive.catalog.findings(
+        {gone.topic for gone in seen.shrunk}, [Kind.LOG_TRUNCATED], open_only=False
+    )
+    told = {(place.lineage, place.stop) for one in noted if (place := one.trouble.slice) is not None}
+    troubles = [
+        Trouble(Kind.LOG_TRUNCATED, gone.topic, detail, slice=gone)
+        for gone in seen.shrunk
+        if (gone.lineage, gone.stop) not in told
+    ]
+    if troubles:
         archive.catalog.note_findings(troubles, archive.now())
 
 
@@ -443,11 +481,18 @@ def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, 
     if (
         not (held and is_cut)
         or gone.lineage in seen.coverage
-        or not begins_as_archived(archive, before, gone.stop)
+        or not (_is_unmoved(seen, gone, before) or begins_as_archived(archive, before, gone.stop))
     ):
         return [(gone, _why_gone(archive, seen, gone))]
     rest = gone.lineage.slices(gone.offsets - held)
     return [*((s, HELD_BEFORE) for s in gone.lineage.slices(held)), *((s, OVERTAKEN) for s in rest)]
+
+
+def _is_unmoved(seen: Survey, gone: Slice, before: Lineage) -> bool:
+    """Whether the log is known to be the one that was archived, without reading: a sibling partition's lost its end."""
+    epoch = seen.knowledge[gone.lineage].watermarks.leader_epoch
+    cut = {one.partition for one in seen.recognitions[gone.topic].truncated}
+    return epoch is not None and epoch == seen.proven.get(before) and gone.partition not in cut
 
 
 def _why_gone(archive: Archive, seen: Survey, gone: Slice) -> str:

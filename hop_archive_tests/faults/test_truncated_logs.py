@@ -6,14 +6,16 @@ import contextlib
 import itertools
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from hop_archive import truncation
 from hop_archive.archiving import Done, archive_slices, commit_batches, store_slices
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import GONE, UNPROVEN, Batch, Outcome
 from hop_archive.document import decode
-from hop_archive.errors import HopArchiveError, ProofChangedError
+from hop_archive.errors import ForbiddenError, HopArchiveError, ProofChangedError, UnavailableError
 from hop_archive.faults import Fault, Faults, When
 from hop_archive.findings import Finding, Kind
 from hop_archive.following import archive_continuously, catch_up
@@ -25,7 +27,7 @@ from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock import MockSource
 from hop_archive.surveying import HELD_BEFORE, look, plan_work, survey
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
-from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted, fill
+from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted, fill, ticking
 
 TOPIC = "cut"
 
@@ -415,3 +417,154 @@ def test_an_end_that_is_lost_at_any_moment_of_a_run_leaves_neither_life_incomple
         exhausted(catch_up(world.archive(), overlap=0))
         assert_archived(world.archive(), world.cluster, BUSY)
         assert before <= {row.uuid for row in world.catalog.rows(BUSY)}
+
+
+def test_a_log_of_which_the_end_cannot_be_read_again_is_a_finding_and_no_success() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    world.cluster.move_leader(TOPIC, 0)
+    send(world, "more", 5)
+    archive = world.archive()
+    silent = replace(archive, source=_Silent(archive.source), monotonic=ticking(step=5.0))
+    with pytest.raises(UnavailableError, match="stands at offset"):
+        exhausted(catch_up(silent))
+    (finding,) = world.catalog.findings([TOPIC])
+    assert (finding.trouble.kind, finding.trouble.partition) == (Kind.NO_LEADER, 0)
+    look(silent)
+    assert [one.number for one in world.catalog.findings([TOPIC])] == [finding.number]
+    exhausted(catch_up(world.archive()))
+    assert values(world, 1)[-1] == "more 4"
+    assert not list(world.catalog.findings([TOPIC]))
+
+
+def test_a_log_in_doubt_that_may_not_be_read_is_a_finding_where_the_cluster_tells_no_rights() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    world.cluster.move_leader(TOPIC, 0)
+    send(world, "more", 5)
+    world.cluster.deny(TOPIC, "read")
+    archive = world.archive()
+    with pytest.raises(ForbiddenError):
+        exhausted(catch_up(replace(archive, source=_Rightless(archive.source))))
+    (finding,) = world.catalog.findings([TOPIC])
+    assert finding.trouble.kind is Kind.NOT_READABLE
+
+
+def test_what_is_read_again_is_read_of_some_partitions_at_a_time_and_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(truncation, "_AT_ONCE", 2)
+    world = World()
+    world.cluster.create_topic(TOPIC, 5)
+    for partition in range(5):
+        for number in range(6):
+            world.cluster.append(TOPIC, b"%d %d" % (partition, number), partition=partition)
+    exhausted(catch_up(world.archive()))
+    for partition in range(5):
+        world.cluster.move_leader(TOPIC, partition)
+    archive = world.archive()
+    counting = _Counting(archive.source)
+    plan_work(replace(archive, source=counting))
+    assert counting.most == 2
+    assert not survey(world.archive()).unproven()
+
+
+@pytest.mark.parametrize("may_describe", [True, False])
+@pytest.mark.parametrize("gone", [[5, 6, 7, 8, 9], [6], [9]])
+def test_compaction_is_no_lost_end_whatever_it_took_and_whether_or_not_it_may_be_seen(
+    gone: list[int], *, may_describe: bool
+) -> None:
+    world = World()
+    world.cluster.create_topic(TOPIC, config={"cleanup.policy": "compact"})
+    send(world, "old", 10)
+    exhausted(catch_up(world.archive()))
+    send(world, "newer", 10)
+    world.cluster.compact(TOPIC, 0, gone)
+    world.cluster.move_leader(TOPIC, 0)
+    archive = world.archive()
+    exhausted(catch_up(archive if may_describe else replace(archive, source=_Secret(archive.source))))
+    assert len(world.catalog.generations([TOPIC])[TOPIC]) == 1
+    assert values(world, 1) == [f"old {n}" for n in range(10)] + [f"newer {n}" for n in range(10)]
+
+
+def test_a_partition_that_retention_emptied_is_not_lost_where_another_one_lost_its_end() -> None:
+    world = World()
+    world.cluster.create_topic(TOPIC, 2)
+    send(world, "old", 10)
+    for number in range(5):
+        world.cluster.append(TOPIC, b"beside %d" % number, partition=1)
+    exhausted(catch_up(world.archive()))
+    world.cluster.delete_records(TOPIC, 1, 5)
+    lose_end(world)
+    exhausted(catch_up(world.archive()))
+    (beside,) = [e for e in world.catalog.ledger([TOPIC]) if e.slice.lineage == Lineage(TOPIC, 2, 1)]
+    assert (beside.outcome, beside.reason) == (Outcome.SKIPPED, HELD_BEFORE)
+
+
+def test_that_a_log_lost_what_was_not_archived_is_told_once_while_it_grows_again() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    send(world, "more", 20)
+    look(world.archive())
+    world.cluster.lose_end(TOPIC, 0, 12)
+    for _ in range(3):
+        look(world.archive())
+        send(world, "new", 1)
+    (finding,) = truncations(world)
+    assert finding.trouble.slice == Slice(TOPIC, 1, 0, 12, 30)
+
+
+class _Around:
+    """A source, but for what a test changes."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Silent(_Around):
+    """Tells offsets, and never delivers a message."""
+
+    def reader(self, starts: Any) -> Any:
+        reader = self._inner.reader(starts)
+        reader.poll = lambda *_: []
+        return reader
+
+
+class _Rightless(_Around):
+    """Does not tell whether a topic may be read."""
+
+    def topics(self, names: Any = None) -> Any:
+        found = self._inner.topics(names)
+        return Answers({n: replace(info, readable=None) for n, info in found.items()}, found.untold)
+
+
+class _Secret(_Around):
+    """Shows no settings."""
+
+    def settings(self, topics: Any) -> Any:
+        raise ForbiddenError("No settings for you.")
+
+
+class _Counting(_Around):
+    """Knows the greatest number of partitions that were assigned to a reader at a time."""
+
+    most = 0
+
+    def reader(self, starts: Any) -> Any:
+        reader, assigned = self._inner.reader(starts), {*starts}
+        add, release = reader.add, reader.release
+
+        def counted(more: Any) -> None:
+            assigned.update(more)
+            self.most = max(self.most, len(assigned))
+            add(more)
+
+        def released(some: Any) -> None:
+            assigned.difference_update(some)
+            release(some)
+
+        reader.add, reader.release = counted, released
+        return reader
