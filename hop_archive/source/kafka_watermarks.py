@@ -114,7 +114,7 @@ def _ask_brokers(
         epochs |= {
             at: result.leader_epoch for at, result in results.items() if (result.leader_epoch or 0) >= 0
         }
-        untold |= {at: admin.failure(_DOING) for at in results.keys() - marks[mark].keys()}
+        untold |= {at: _failure(admin, at) for at in results.keys() - marks[mark].keys()}
         untold |= {at: _failure(admin, at, kafka_error(error)) for at, error in errors.items()}
         asked = set(marks[mark])
         slow = Deadline.after(min(deadline.left_s, deadline.left_s / _ROUNDS + 0.1))
@@ -144,7 +144,7 @@ def _list_offsets(
     }
 
 
-def _failure(admin: Admin, at: TopicPartition, error: KafkaError) -> HopArchiveError:
+def _failure(admin: Admin, at: TopicPartition, error: KafkaError | None = None) -> HopArchiveError:
     failure = admin.connection.failure(f"{_DOING} of {at}", error, admin.troubles)
     failure.facts |= {"topic": at.topic, "partition": at.partition}
     return failure
