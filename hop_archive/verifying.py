@@ -510,7 +510,8 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
 
     What cannot be looked at is found, too (``no_leader``, ``not_readable``), and counted: no such look is complete. What
     arrived since the last run counts as not archived as well: right after a run there should be none. The last messages of
-    each partition's coverage are read again: ``log_truncated`` where Kafka holds others there.
+    the coverage are read again where the log is not proven under the leader that it has: ``log_truncated`` where Kafka holds
+    others there. In a log that is proven, another message is damage of the catalog, which other looks find.
     """
     seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
     yield from unseen(wanted, seen.obstacles)
@@ -522,8 +523,13 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
             )
         for start, stop in work(known):
             yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
-    covered = {lineage: known for lineage, known in seen.workable().items() if known.coverage}
-    for where, how in sorted(prove_tails(archive, covered).other.values()):
+    unproven = seen.unproven()
+    doubtful = {
+        lineage: known
+        for lineage, known in seen.workable().items()
+        if lineage in unproven or (known.coverage and known.watermarks.leader_epoch is None)
+    }
+    for where, how in sorted(prove_tails(archive, doubtful).other.values()):
         yield _at(Kind.LOG_TRUNCATED, where, f"{how}: the log lost its end, and the next run reads it anew")
 
 
