@@ -10,10 +10,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
-from hop_archive.errors import GenerationChangedError, HopArchiveError, SliceTakenError, UnavailableError
+from hop_archive.errors import GenerationChangedError, SliceTakenError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.message import TopicPartition
@@ -172,7 +173,10 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     obstacles = (
         *(Trouble(Kind.NOT_READABLE, name, why) for name, why in sorted(undescribed.items())),
         *(_shut(archive, name) for name, info in sorted(infos.items()) if info.readable is False),
-        *(obstacle(at.topic, error, at.partition) for at, error in sorted(marks.untold.items(), key=_place)),
+        *(
+            obstacle(at.topic, error, at.partition)
+            for at, error in sorted(marks.untold.items(), key=itemgetter(0))
+        ),
     )
     return Survey(
         infos,
@@ -299,10 +303,6 @@ def _shut(archive: Archive, topic: str) -> Trouble:
     )
 
 
-def _place(untold: tuple[TopicPartition, HopArchiveError]) -> TopicPartition:
-    return untold[0]
-
-
 def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Survey) -> None:
     """Make the findings of obstacles those of this survey, and of what reading met and is in the way still."""
     # Where a log is in doubt, reading its end alone tells whether that can be read, which a mere look does not do.
@@ -359,7 +359,10 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
         proven=proven,
         obstacles=(
             *seen.obstacles,
-            *(obstacle(at.topic, error, at.partition) for at, error in sorted(waiting.items(), key=_lineage)),
+            *(
+                obstacle(at.topic, error, at.partition)
+                for at, error in sorted(waiting.items(), key=itemgetter(0))
+            ),
         ),
     )
 
@@ -372,10 +375,6 @@ def _overtaken(at: Lineage) -> UnavailableError:
         topic=at.topic,
         partition=at.partition,
     )
-
-
-def _lineage(left: tuple[Lineage, HopArchiveError]) -> Lineage:
-    return left[0]
 
 
 def _note_proven(archive: Archive, seen: Survey, same: Mapping[Lineage, Knowledge]) -> set[Lineage]:

@@ -28,6 +28,7 @@ from hop_archive.source.kafka_client import (
     Connection,
     Troubles,
     kafka_error,
+    native,
 )
 from hop_archive.source.protocol import Source, TopicInfo, unreadable
 
@@ -127,7 +128,7 @@ class KafkaReader:
         """
         leaving = self._assigned.intersection(partitions)
         if leaving:
-            self._consumer.incremental_unassign([_native(tp) for tp in leaving])
+            self._consumer.incremental_unassign([native(tp) for tp in leaving])
             self._assigned -= leaving
             self._held = [event for event in self._held if _place(event) not in leaving]
 
@@ -177,7 +178,7 @@ class KafkaReader:
 
     def _assign(self, starts: Mapping[TopicPartition, int]) -> None:
         if starts:
-            self._consumer.incremental_assign([_native(tp, start) for tp, start in starts.items()])
+            self._consumer.incremental_assign([native(tp, start) for tp, start in starts.items()])
             self._assigned |= starts.keys()
 
     def _fetch(self, max_messages: int, timeout_s: float) -> list[confluent_kafka.Message]:
@@ -421,12 +422,6 @@ def _of_place(error: HopArchiveError, place: TopicPartition) -> HopArchiveError:
 
 def _has(found: Mapping[str, TopicInfo], tp: TopicPartition) -> bool:
     return tp.topic in found and tp.partition < found[tp.topic].partitions
-
-
-def _native(
-    tp: TopicPartition, offset: int = confluent_kafka.OFFSET_INVALID
-) -> confluent_kafka.TopicPartition:
-    return confluent_kafka.TopicPartition(tp.topic, tp.partition, offset)
 
 
 def _place(event: confluent_kafka.Message) -> TopicPartition:
