@@ -32,6 +32,7 @@ BEFORE_FIRST_SIGHT = "already gone when the archive first saw this topic"
 OUTLIVED = "the topic was deleted or made anew before these were archived"
 REBUILT = "from before the catalog was rebuilt: what is in the store of them stands in an earlier generation"
 HELD_BEFORE = "the generation before has these: they stand below what the log lost"
+READ_NEXT = "the next generation of the same log has these: they stand below what the log lost"
 ADOPTED = "before the ledger began: rows adopted from another archiver carry no offsets"
 
 
@@ -218,7 +219,7 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     _note_shrunk(archive, seen)
     archive.catalog.observe(known)
     _note_obstacles(archive, topics, seen)
-    _settle_outlived(archive, seen)
+    _settle_outlived(archive, seen, are_begun=False)
     return seen
 
 
@@ -453,7 +454,7 @@ def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tup
     gone = [reasoned for s in lost for reasoned in _reasoned(archive, seen, s)]
     same = _unchanged(archive, seen, {s.topic for s, _ in gone}) if gone else ()
     recorded = [s for s, reason in gone if s.topic in same and _record_gone(archive, s, reason)]
-    return (*recorded, *_settle_outlived(archive, seen))
+    return (*recorded, *_settle_outlived(archive, seen, are_begun=True))
 
 
 def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> frozenset[str]:
@@ -477,6 +478,8 @@ def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, 
         g.number == before.generation and g.topic_id is not None and (g.cluster_id, g.topic_id) == same
         for g in seen.generations.get(gone.topic, ())
     )
+    if held and is_cut:
+        held = held - _left_to_next(archive, before)
     if (
         not (held and is_cut)
         or gone.lineage in seen.coverage
@@ -485,6 +488,12 @@ def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, 
         return [(gone, _why_gone(archive, seen, gone))]
     rest = gone.lineage.slices(gone.offsets - held)
     return [*((s, HELD_BEFORE) for s in gone.lineage.slices(held)), *((s, OVERTAKEN) for s in rest)]
+
+
+def _left_to_next(archive: Archive, lineage: Lineage) -> OffsetSet:
+    """What of a generation's log was left to the next one to read: covered, and not archived."""
+    entries = (e for e in archive.catalog.ledger([lineage.topic]) if e.reason == READ_NEXT)
+    return OffsetSet.of((e.slice.start, e.slice.stop) for e in entries if e.slice.lineage == lineage)
 
 
 def _is_unmoved(seen: Survey, gone: Slice, before: Lineage) -> bool:
@@ -510,38 +519,75 @@ def _follows_rebuilt(seen: Survey, gone: Slice) -> bool:
     return any(g.cluster_id == UNKNOWN_CLUSTER for g in before)
 
 
-def _settle_outlived(archive: Archive, seen: Survey) -> list[Slice]:
-    """Record as lost what earlier lives on this cluster were seen to hold and nothing covers: it went with them.
+def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list[Slice]:
+    """Record what earlier lives on this cluster were seen to hold and nothing covers: as lost, where it went with them.
 
-    What stands on another cluster may be there still, and is read when the source is that one again. A topic that is there
-    again after all, with the id that it had, is a new generation.
+    Where the log is the same, and only lost its end in some partition, what it held below that is skipped: the next
+    generation has it. What stands on another cluster may be there still, and is read when the source is that one again. A
+    topic that is there again after all, with the id that it had, is a new generation.
+
+    Args:
+        archive: Where to record.
+        seen: What was seen.
+        are_begun: Whether the catalog has the generations that are new in ``seen``: until then, one broker's stale answer
+            may be all that tells of a log that got shorter.
+
+    Returns:
+        What this call recorded as lost.
     """
     newest = {name: recognition.number for name, recognition in seen.recognitions.items()}
-    over = seen.deleted | {
-        name
+    over = {
+        (name, g.number)
         for name, found in seen.generations.items()
-        if any(g.cluster_id == seen.cluster_id and g.number < newest[name] for g in found)
+        for g in found
+        if g.cluster_id == seen.cluster_id
+        and g.number < newest[name]
+        and (are_begun or not seen.recognitions[name].is_new or g.topic_id != seen.infos[name].topic_id)
     }
-    left = archive.catalog.left_behind(over, seen.cluster_id) if over else {}
-    left = {
-        at: found
-        for at, found in left.items()
-        if at.topic in seen.deleted or at.generation < newest[at.topic]
-    }
+    names = seen.deleted | {name for name, _ in over}
+    left = archive.catalog.left_behind(names, seen.cluster_id) if names else {}
+    left = {at: found for at, found in left.items() if at.topic in seen.deleted or at[:2] in over}
     if not left:
         return []
     now = archive.source.topics(
         {at.topic for at in left}
     )  # once more: one broker's stale answer would be a false alarm
     same = {*_unchanged_of(seen, now)} | (seen.deleted - now.untold.keys() - {*now})
-    archive.catalog.note_proven(dict.fromkeys((at for at in left if at.topic in same), GONE))
-    lost = (s for at, found in sorted(left.items()) if at.topic in same for s in at.slices(found))
-    return [s for s in lost if _record_gone(archive, s, OUTLIVED)]
+    next_has = _read_next(archive, seen, [at for at in left if at.topic in same])
+    for at in sorted(next_has):
+        for s in at.slices(left[at] & next_has[at]):
+            _record_gone(archive, s, READ_NEXT)
+    lost = {at: left[at] - next_has[at] for at in sorted(next_has)}
+    archive.catalog.note_proven({at: GONE for at, found in lost.items() if found})
+    slices = [s for at, found in lost.items() for s in at.slices(found)]
+    return [s for s in slices if _record_gone(archive, s, OUTLIVED)]
+
+
+def _read_next(archive: Archive, seen: Survey, earlier: Collection[Lineage]) -> dict[Lineage, OffsetSet]:
+    """What of the log of each earlier life the next generations account for, since it is still that log.
+
+    Lineages of which it cannot be told, since where their log ends now is not known, are left out.
+    """
+    read: dict[Lineage, OffsetSet] = {}
+    unproven = seen.unproven()
+    for at in earlier:
+        info = seen.infos.get(at.topic)
+        was = next((g for g in seen.generations.get(at.topic, ()) if g.number == at.generation), None)
+        if info is None or was is None or info.topic_id is None or was.topic_id != info.topic_id:
+            read[at] = EMPTY
+            continue
+        newest = at._replace(generation=seen.recognitions[at.topic].number)
+        if newest in seen.knowledge and newest not in unproven:
+            noted = archive.catalog.findings([at.topic], [Kind.LOG_TRUNCATED], open_only=False)
+            places = [one.trouble.slice for one in noted if one.trouble.slice is not None]
+            cuts = [s.start for s in places if s.partition == at.partition and s.generation >= at.generation]
+            read[at] = OffsetSet.between(0, min([seen.knowledge[newest].watermarks.high, *cuts]))
+    return read
 
 
 def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:
     """Record that ``gone`` cannot be archived any more; False where another run has dealt with it."""
-    outcome = Outcome.SKIPPED if reason in (ADOPTED, REBUILT, HELD_BEFORE) else Outcome.LOST
+    outcome = Outcome.SKIPPED if reason in (ADOPTED, REBUILT, HELD_BEFORE, READ_NEXT) else Outcome.LOST
     try:
         archive.catalog.commit(Batch(gone, outcome, reason, run_id=archive.run_id))
     except SliceTakenError:

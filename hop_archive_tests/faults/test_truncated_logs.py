@@ -25,7 +25,7 @@ from hop_archive.reading import Reading
 from hop_archive.slices import Lineage, Slice
 from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock import MockSource
-from hop_archive.surveying import HELD_BEFORE, look, plan_work, survey
+from hop_archive.surveying import HELD_BEFORE, OUTLIVED, OVERTAKEN, READ_NEXT, look, plan_work, survey
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted, fill, ticking
 
@@ -499,6 +499,71 @@ def test_a_partition_that_retention_emptied_is_not_lost_where_another_one_lost_i
     exhausted(catch_up(world.archive()))
     (beside,) = [e for e in world.catalog.ledger([TOPIC]) if e.slice.lineage == Lineage(TOPIC, 2, 1)]
     assert (beside.outcome, beside.reason) == (Outcome.SKIPPED, HELD_BEFORE)
+
+
+def world_with_backlog() -> World:
+    """A topic of three partitions, each archived in part; of the last two more was seen."""
+    world = World()
+    world.cluster.create_topic(TOPIC, 3)
+    for partition, count in enumerate((10, 5, 5)):
+        for number in range(count):
+            world.cluster.append(TOPIC, b"%d %d" % (partition, number), partition=partition)
+    exhausted(catch_up(world.archive()))
+    for number in range(20):
+        world.cluster.append(TOPIC, b"1 later %d" % number, partition=1)
+        world.cluster.append(TOPIC, b"2 later %d" % number, partition=2)
+    look(world.archive())
+    return world
+
+
+@pytest.mark.parametrize("new", [8, 0])
+def test_what_other_partitions_held_is_not_lost_with_the_end_of_one(new: int) -> None:
+    world = world_with_backlog()
+    world.cluster.lose_end(TOPIC, 0, 6)
+    world.cluster.lose_end(TOPIC, 2, 15)
+    send(world, "new", new)
+    before = world.catalog.ledger()
+    look(world.archive())
+    assert world.catalog.ledger() == before
+    exhausted(catch_up(world.archive()))
+    look(world.archive())
+    settled = {e.slice: (e.outcome, e.reason) for e in world.catalog.ledger() if e.reason}
+    assert settled == {
+        Slice(TOPIC, 1, 1, 5, 25): (Outcome.SKIPPED, READ_NEXT),
+        Slice(TOPIC, 1, 2, 5, 15): (Outcome.SKIPPED, READ_NEXT),
+        Slice(TOPIC, 1, 2, 15, 25): (Outcome.LOST, OUTLIVED),
+    }
+    assert_archived(world.archive(), world.cluster, TOPIC)
+
+
+def test_what_was_left_to_the_next_generation_and_retention_took_before_it_was_read_is_lost() -> None:
+    world = world_with_backlog()
+    lose_end(world)
+    plan_work(world.archive())
+    assert [e.reason for e in world.catalog.ledger() if e.slice == Slice(TOPIC, 1, 1, 5, 25)] == [READ_NEXT]
+    world.cluster.delete_records(TOPIC, 1, 10)
+    exhausted(catch_up(world.archive()))
+    settled = {
+        e.slice: (e.outcome, e.reason) for e in world.catalog.ledger() if e.slice.generation == 2 and e.reason
+    }
+    assert settled == {
+        Slice(TOPIC, 2, 1, 0, 5): (Outcome.SKIPPED, HELD_BEFORE),
+        Slice(TOPIC, 2, 1, 5, 10): (Outcome.LOST, OVERTAKEN),
+    }
+
+
+def test_what_a_partition_held_that_has_no_leader_is_settled_once_it_has_one() -> None:
+    world = world_with_backlog()
+    lose_end(world)
+    world.cluster.lose_leader(TOPIC, 1)
+    with pytest.raises(UnavailableError):
+        exhausted(catch_up(world.archive()))
+    backlog = Slice(TOPIC, 1, 1, 5, 25)
+    assert not [e for e in world.catalog.ledger() if e.slice == backlog]
+    world.cluster.elect_leader(TOPIC, 1)
+    exhausted(catch_up(world.archive()))
+    assert [e.reason for e in world.catalog.ledger() if e.slice == backlog] == [READ_NEXT]
+    assert_archived(world.archive(), world.cluster, TOPIC)
 
 
 def test_that_a_log_lost_what_was_not_archived_is_told_once_while_it_grows_again() -> None:
