@@ -422,6 +422,7 @@ def _known(connection: psycopg.Connection, identities: Sequence[Identity]) -> li
 
 
 def _merge(lineage: Lineage, before: datetime.datetime, connection: psycopg.Connection) -> int:
+    connection.execute(sql.REFERRING)
     shorter = connection.execute(sql.MERGE, {**lineage._asdict(), "before": before}).fetchone()
     return int(shorter[0]) if shorter else 0
 

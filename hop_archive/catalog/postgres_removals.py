@@ -61,7 +61,12 @@ class PostgresRemovals(Session):
 
     def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
         """Take messages and duplicates away at these places, and say so in the ledger; condemn their objects."""
-        return self._transact(lambda connection: self._remove(connection, places, outcome, deed))
+
+        def work(connection: psycopg.Connection) -> Removed:
+            connection.execute(sql.REFERRING)
+            return self._remove(connection, places, outcome, deed)
+
+        return self._transact(work)
 
     def remove_adopted(
         self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
@@ -160,6 +165,7 @@ class PostgresRemovals(Session):
         values = {**dict(zip(names, columns, strict=True)), "bucket": old[0], "key": old[1]}
 
         def work(connection: psycopg.Connection) -> frozenset[uuid.UUID]:
+            connection.execute(sql_removals.TAKING_AWAY)
             changed = connection.execute(sql_removals.REPLACE, values).fetchall()
             for row in changed:
                 self._count_bytes(connection, row)
@@ -204,11 +210,14 @@ class PostgresRemovals(Session):
     def _remove(
         self, connection: psycopg.Connection, places: Sequence[Slice], outcome: Gone, deed: Deed
     ) -> Removed:
-        removed = Removed()
-        for lineage, some in groupby(places, key=lambda place: place.lineage):
+        """All ledger rows are locked before the first message goes: see ``sql.REFERRING``."""
+        locked: list[tuple[_Held, list[Slice]]] = []
+        for lineage, some in groupby(sorted(places), key=lambda place: place.lineage):
             wanted = list(some)
-            for held in self._locked(connection, lineage, wanted):
-                removed = removed.plus(self._split(connection, held, wanted, (outcome, deed)))
+            locked += [(held, wanted) for held in self._locked(connection, lineage, wanted)]
+        removed = Removed()
+        for held, wanted in locked:
+            removed = removed.plus(self._split(connection, held, wanted, (outcome, deed)))
         return removed
 
     def _locked(

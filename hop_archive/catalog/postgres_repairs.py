@@ -73,6 +73,7 @@ def _correct(connection: psycopg.Connection, corrections: Sequence[Correction], 
 
 def _put_back(connection: psycopg.Connection, batch: Batch) -> None:
     where = batch.slice
+    connection.execute(sql.REFERRING)
     ledger = [
         row
         for row in connection.execute(
@@ -92,6 +93,7 @@ def _put_back(connection: psycopg.Connection, batch: Batch) -> None:
 
 def _record_copy(connection: psycopg.Connection, at: Lineage, copy: Duplicate) -> None:
     where = Slice(*at, copy.offset, copy.offset + 1)
+    connection.execute(sql.REFERRING)
     counted = connection.execute(sql_repairs.COUNT_A_COPY, {**at._asdict(), "offset": copy.offset}).fetchone()
     if counted is None:
         raise _stale(str(where), "the ledger does not call it absent")
@@ -137,6 +139,7 @@ def _account(connection: psycopg.Connection, batch: Batch) -> None:
 
 
 def _recount(connection: psycopg.Connection, where: Slice) -> None:
+    connection.execute(sql.REFERRING)
     found = connection.execute(sql_repairs.LOCK_LEDGER, [*where.lineage, where.start, where.stop]).fetchall()
     if [row[1:3] for row in found] != [(where.start, where.stop)]:
         raise _stale(str(where), "no ledger row is of just this slice")

@@ -345,7 +345,7 @@ MERGE = f"""
         SELECT * FROM batches
         WHERE topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s
               AND created_at < %(before)s
-        FOR UPDATE
+        ORDER BY offsets FOR UPDATE
     ), marked AS ({_NEIGHBOURS} FROM locked
     ), numbered AS (
         SELECT *, count(*) FILTER (WHERE starts) OVER (PARTITION BY outcome, reason ORDER BY offsets) AS run
@@ -415,7 +415,12 @@ TAKEN_UUIDS = "SELECT uuid FROM messages WHERE uuid = ANY(%b) LIMIT 10"
 REFERRING = "LOCK TABLE duplicates IN ROW EXCLUSIVE MODE"
 """What inserting a duplicate takes anyway, before it is looked whether what it repeats is there: who takes messages away
 waits for it, and it for him (``sql_removals.TAKING_AWAY``). It needs the right to insert: a reader, who could hold an
-advisory lock, cannot hold this. Locking the rows themselves takes the right to change them, which no archiver needs."""
+advisory lock, cannot hold this. Locking the rows themselves takes the right to change them, which no archiver needs.
+
+Whoever changes what is there takes locks in one order, so that no two wait for each other: this one or ``TAKING_AWAY``
+before any row; then ledger rows, by lineage and offset, all that are wanted; then messages and duplicates; the topic's
+summary; what is condemned. Only who holds ``TAKING_AWAY`` may take rows in another order: it keeps all others out. A
+commit has its own ledger row before: nobody waits for that one but who would commit the same offsets, and he holds nothing yet."""
 
 REFERRED = "SELECT uuid FROM messages WHERE uuid = ANY(%b)"
 """Index: messages_uuid_idx."""

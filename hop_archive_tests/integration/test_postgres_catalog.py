@@ -21,7 +21,7 @@ from hop_archive.catalog import postgres as postgres_module
 from hop_archive.catalog import postgres_copy, postgres_pool, sql, sql_removals
 from hop_archive.catalog.postgres import PostgresCatalog
 from hop_archive.catalog.protocol import UNPROVEN, Batch, Collision, Duplicate
-from hop_archive.catalog.removals_protocol import Copied, Deed
+from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
 from hop_archive.errors import (
     ConfigurationError,
     DataError,
@@ -275,6 +275,86 @@ def test_what_a_duplicate_repeats_cannot_go_before_it_is_known_that_it_is_repeat
     assert not isinstance(cleaning.outcome(), Exception)
     assert {one.uuid for _, one in cleaner.duplicates("other")} == {copied.kept}
     assert cleaner.find(copied.copy) is None
+
+
+CHANGES: dict[str, Callable[[PostgresCatalog, Batch], object]] = {
+    "put back": lambda catalog, batch: catalog.put_back(replace(batch, rows=())),
+    "record a copy": lambda catalog, batch: catalog.record_copy(
+        batch.slice.lineage, Duplicate(2, 0, batch.rows[0].uuid, "same")
+    ),
+    "count anew": lambda catalog, batch: catalog.recount_ledger(batch.slice),
+    "remove": lambda catalog, batch: catalog.remove([batch.slice], "pruned", DEED),
+    "merge": lambda catalog, _: catalog.merge_ledger(
+        datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_who_changes_the_ledger_holds_none_of_it_while_somebody_takes_messages_away(
+    postgres: PostgresCatalog, database_url: str, change: str
+) -> None:
+    where = slice_of(0, 4)
+    row = row_at(where, 0)
+    batch = Batch(where, rows=[row], duplicates=[Duplicate(1, 0, row.uuid, "same")])
+    postgres.commit(batch)
+    postgres.commit(full_batch(4, 8))
+    if change == "put back":
+        with connect(database_url) as vandal:
+            vandal.execute("DELETE FROM duplicates")
+    with psycopg.connect(database_url) as remover:
+        remover.execute(sql_removals.TAKING_AWAY)
+        changing = InThread(partial(CHANGES[change], postgres, batch))
+        await_condition("the other to wait", lambda: waiting_backends(database_url))
+        remover.execute("SELECT FROM batches FOR UPDATE NOWAIT")
+    assert not isinstance(changing.outcome(), Exception)
+    prove_consistent(database_url)
+
+
+def test_who_replaces_documents_holds_no_message_while_somebody_removes_what_the_ledger_counts(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    batch = full_batch(0, 4)
+    postgres.commit(batch)
+    new = Replaced(batch.rows[1].uuid, "alerts/1.1.bson", None, 7, 99, is_tombstone=True)
+    postgres.condemn([("archive", new.object_key)], "alerts", DEED)
+    with psycopg.connect(database_url) as remover:
+        remover.execute(sql.REFERRING)
+        remover.execute("SELECT FROM batches FOR UPDATE")
+        replacing = InThread(
+            lambda: postgres.replace_documents(("archive", batch.rows[1].object_key), [new], DEED)
+        )
+        await_condition("who replaces to wait", lambda: waiting_backends(database_url))
+        remover.execute("SELECT FROM messages FOR UPDATE NOWAIT")
+    assert replacing.outcome() == {new.uuid}
+    assert postgres.miscounts("alerts") == []
+
+
+def test_a_removal_locks_the_ledger_of_all_its_places_before_it_counts_what_it_took(
+    postgres: PostgresCatalog, database_url: str
+) -> None:
+    for partition in (0, 1):
+        postgres.commit(full_batch(0, 4, partition=partition))
+    places = [slice_of(0, 4, partition=partition) for partition in (0, 1)]
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM batches WHERE partition = 1 FOR UPDATE")
+        removing = InThread(lambda: postgres.remove(places, "pruned", DEED))
+        await_condition("the removal to wait", lambda: waiting_backends(database_url))
+        other.execute("SELECT FROM topics FOR UPDATE NOWAIT")
+    assert not isinstance(removing.outcome(), Exception)
+    prove_consistent(database_url)
+
+
+def test_merging_locks_the_ledger_in_order_of_offsets(postgres: PostgresCatalog, database_url: str) -> None:
+    for start in (5, 0):
+        postgres.commit(full_batch(start, start + 5))
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM batches WHERE lower(offsets) = 0 FOR UPDATE")
+        merging = InThread(partial(postgres.merge_ledger, tomorrow))
+        await_condition("the merge to wait", lambda: waiting_backends(database_url))
+        other.execute("SELECT FROM batches WHERE lower(offsets) = 5 FOR UPDATE NOWAIT")
+    assert merging.outcome() == 1
 
 
 def insert_uncommitted(connection: psycopg.Connection, own: uuid.UUID) -> None:
