@@ -27,6 +27,9 @@ from hop_archive.errors import (
 )
 from hop_archive.wording import said
 
+NO_SESSION: Mapping[str, Any] = {"prepare_threshold": None}
+"""How psycopg is told that a session of the server may not be ours alone: a pooler may stand in between."""
+
 _WRONG_CREDENTIALS = ("28000", "28P01")
 _NO_DATABASE = "3D000"
 _NO_RIGHT = "42501"
@@ -38,9 +41,13 @@ _UNABLE = ("08", "40", "53", "57", "58", "55P03", "25P03", "25P04", _READ_ONLY)
 had; a session that was idle, or a transaction that took, too long; a server that only reads: a standby, or what was the
 primary before a failover. (PostgreSQL 14, appendix A.)"""
 
+_LOOK = "Look whether the server runs and can be reached from here, then run again."
+_ONLY_READS = (
+    "After a failover this passes. Else connect to the primary, with a role and a database whose"
+    " default_transaction_read_only is off."
+)
 
-NO_SESSION: Mapping[str, Any] = {"prepare_threshold": None}
-"""How psycopg is told that a session of the server may not be ours alone: a pooler may stand in between."""
+_ERROR_CODE = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
 
 
 @dataclass(slots=True)
@@ -211,13 +218,6 @@ def _stanza(name: str) -> str:
     return f"database {name!r}" if name else "the database"
 
 
-_LOOK = "Look whether the server runs and can be reached from here, then run again."
-_ONLY_READS = (
-    "After a failover this passes. Else connect to the primary, with a role and a database whose"
-    " default_transaction_read_only is off."
-)
-
-
 def _has_code(error: object, wanted: str | None = None) -> bool:
     """Whether the server itself said what is wrong; and, where one is ``wanted``, by this code."""
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
@@ -226,9 +226,6 @@ def _has_code(error: object, wanted: str | None = None) -> bool:
 
 def _first_line(error: object) -> str:
     return said(error) or type(error).__name__
-
-
-_ERROR_CODE = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
 
 
 def _refusing_code(server: Server) -> str | None:

@@ -220,9 +220,9 @@ class Catalog(
             timeout_s: Longest that the database may take over one page of some thousand rows.
 
         Raises:
-            ConfigurationError: A topic of the query means none that the catalog knows, with messages or without; or the database takes too long; or
-                it cannot use the condition, which is shown with the place marked. Raised when the first row is
-                asked for, the latter two perhaps later.
+            ConfigurationError: A topic of the query means none that the catalog knows, with messages or without; or the
+                database takes too long; or it cannot use the condition, which is shown with the place marked. Raised
+                when the first row is asked for, the latter two perhaps later.
             UnavailableError: The database did not answer.
         """
 
