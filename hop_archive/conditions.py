@@ -84,6 +84,20 @@ class CatalogCondition:
             *self.lacking("DELETE", tables=("batches",)),
         ]
 
+    def lacking_to_restore(self) -> list[str]:
+        """The rights that restoring and rebuilding need, beside those to archive, and the role lacks."""
+        return [
+            *self.lacking("SELECT", "INSERT", tables=("held", "restores", "suppressions")),
+            *self.lacking("UPDATE", tables=("held", "restores")),
+        ]
+
+    def lacking_to_look_after(self) -> list[str]:
+        """The rights that verifying and snapshots of the source need, beside those to archive, and the role lacks."""
+        return [
+            *self.lacking("SELECT", "INSERT", "UPDATE", tables=("verified", "snapshots")),
+            *self.lacking("DELETE", tables=("verified",)),
+        ]
+
     def lacking(self, *wanted: str, tables: Collection[str] = ARCHIVING_TABLES) -> list[str]:
         """Which of the ``wanted`` rights on ``tables`` the role lacks, as ``INSERT on messages``."""
         return [

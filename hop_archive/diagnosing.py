@@ -272,6 +272,8 @@ def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Che
     yield _may_insert(found.lacking_to_archive(), found.role)
     lacking = found.lacking("DELETE", tables=("messages", "duplicates", "batches", "condemned"))
     yield _may_delete(lacking, deleting_allowed=deleting_allowed)
+    yield _may_also("may restore and rebuild", found.lacking_to_restore(), found.role)
+    yield _may_also("may verify and take snapshots", found.lacking_to_look_after(), found.role)
 
 
 def _encoding(found: CatalogCondition) -> Check:
@@ -303,6 +305,12 @@ def _sequences(found: CatalogCondition) -> Check:
     return Check("database", "sequences", Verdict.OK, "none behind its table")
 
 
+_GRANT = (
+    "Let the owner of the tables run deploy/postgres/roles.sql, again after each upgrade that has migrations: it grants"
+    " what is lacking on new tables (docs/deployment.md)."
+)
+
+
 def _may_insert(lacking: list[str], role: str) -> Check:
     if not lacking:
         return Check("database", "may write", Verdict.OK, f"as {role}" if role else "")
@@ -311,7 +319,7 @@ def _may_insert(lacking: list[str], role: str) -> Check:
         "may write",
         Verdict.FAILED,
         f"role {role} lacks {_some(lacking)}",
-        "Grant the archiver's rights: see docs/deployment.md.",
+        _GRANT,
     )
 
 
@@ -322,9 +330,16 @@ def _may_delete(lacking: list[str], *, deleting_allowed: bool) -> Check:
             "may delete",
             Verdict.WARNING,
             f"the stanza allows it, and the role lacks {_some(lacking)}",
-            "Connect as the cleaner's role to clean up.",
+            f"Connect as the cleaner's role to clean up; if this is it: {_GRANT}",
         )
     return Check("database", "may delete", Verdict.OK, "no" if lacking else "yes")
+
+
+def _may_also(what: str, lacking: list[str], role: str) -> Check:
+    """What archiving goes on without; who archives with tables that came with a migration may lack just this."""
+    if not lacking:
+        return Check("database", what, Verdict.OK)
+    return Check("database", what, Verdict.WARNING, f"role {role} lacks {_some(lacking)}", _GRANT)
 
 
 # --- the store

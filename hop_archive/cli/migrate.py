@@ -46,6 +46,10 @@ def migrate(chosen: Chosen, *, as_json: bool) -> None:
         click.echo(json.dumps({"database": name, "where": stanza.describe(), "ran": list(done)}))
         return
     where = f"Database {name} ({stanza.describe()})"
+    if not done:
+        click.echo(f"{where} is up to date already; nothing to do.")
+        return
+    click.echo(f"{where}: ran {', '.join(done)}.")
     click.echo(
-        f"{where}: ran {', '.join(done)}." if done else f"{where} is up to date already; nothing to do."
+        "Where programs connect by roles of their own: run deploy/postgres/roles.sql now, again after an upgrade."
     )

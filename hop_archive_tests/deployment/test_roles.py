@@ -20,6 +20,7 @@ from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.conditions import TABLES
+from hop_archive.diagnosing import examine_catalog
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.findings import Kind, Trouble
 from hop_archive.following import catch_up
@@ -270,6 +271,21 @@ def test_all_read_all(archive: Archive, server: Server, role: str) -> None:
     assert len(found) >= 8
     for (table,) in found:
         server.does(role, f'SELECT * FROM "{table}"')
+
+
+def test_doctor_tells_the_archiver_what_it_lacks_on_a_new_table_and_the_script_grants_it(
+    archive: Archive, owner: psycopg.Connection
+) -> None:
+    def remedies() -> dict[str, str]:
+        found = examine_catalog(archive.catalog, deleting_allowed=False)
+        return {one.what: one.remedy for one in found if one.remedy}
+
+    owner.execute("REVOKE ALL ON held FROM hop_archive_archiver")
+    lacking = remedies()
+    owner.execute(SQL.encode())
+    assert list(lacking) == ["may restore and rebuild"]
+    assert "deploy/postgres/roles.sql" in lacking["may restore and rebuild"]
+    assert remedies() == {}
 
 
 @pytest.mark.parametrize(

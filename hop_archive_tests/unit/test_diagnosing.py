@@ -212,6 +212,31 @@ def test_a_right_to_insert_that_lacks_is_a_failure_that_names_role_and_table() -
     assert (check.verdict, check.detail) == (FAILED, "role joe lacks INSERT on batches")
 
 
+@pytest.mark.parametrize(
+    ("lacks", "what"),
+    [
+        ("INSERT on held", "may restore and rebuild"),
+        ("UPDATE on held", "may restore and rebuild"),
+        ("UPDATE on restores", "may restore and rebuild"),
+        ("INSERT on suppressions", "may restore and rebuild"),
+        ("INSERT on snapshots", "may verify and take snapshots"),
+        ("DELETE on verified", "may verify and take snapshots"),
+    ],
+)
+def test_who_was_granted_nothing_on_a_new_table_is_told_to_have_the_roles_made_again(
+    lacks: str, what: str
+) -> None:
+    catalog = Catalog()
+    assert {check.verdict for check in examine_catalog(catalog, deleting_allowed=True)} == {OK}
+    right, _, table = lacks.partition(" on ")
+    catalog.lacks = {table: right}
+    found = list(examine_catalog(catalog, deleting_allowed=True))
+    check = named(found, what)
+    assert (check.verdict, check.detail) == (WARNING, f"role joe lacks {lacks}")
+    assert "deploy/postgres/roles.sql" in check.remedy
+    assert named(found, "may write").verdict is OK
+
+
 @pytest.mark.parametrize(("allowed", "verdict"), [(True, WARNING), (False, OK)])
 def test_a_right_to_delete_is_missed_only_where_the_stanza_allows_deleting(
     allowed: bool, verdict: Verdict
