@@ -10,7 +10,7 @@ import datetime
 import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.message import Committed, TopicPartition
+from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.protocol import Setting, TopicInfo
 
 GROUPS_AT_ONCE = 500
@@ -46,6 +47,7 @@ class Taken:
         changed: Topics that are set up otherwise than at the last snapshot; sorted.
         hidden: Topics whose settings the credentials may not look at, so that only their partitions are known.
         no_groups: Why no group was taken; '' where they may be seen.
+        untold: Topics that could not be looked at, and why; they keep their last snapshot.
     """
 
     cluster_id: str
@@ -55,6 +57,7 @@ class Taken:
     changed: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     no_groups: str = ""
+    untold: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class _Seen:
     settings: Mapping[str, Mapping[str, Setting]]
     groups: Mapping[str, Mapping[TopicPartition, Committed]]
     no_groups: str
+    untold: Mapping[str, str]
 
 
 def take_snapshot(archive: Archive, also: Collection[str] = ()) -> Taken:
@@ -83,13 +87,15 @@ def take_snapshot(archive: Archive, also: Collection[str] = ()) -> Taken:
     Raises:
         UnavailableError: The source or the catalog does not answer. What was kept before stays; of groups, some
             may be kept already.
-        ForbiddenError: Topics may not be described.
+        ForbiddenError: The credentials are refused.
     """
     seen = _look(archive, also)
     changed = _keep_topics(archive, seen)
     groups = sum(_keep_groups(archive, seen, names) for names in _portions(_readers(seen)))
     hidden = tuple(sorted(seen.infos.keys() - seen.settings.keys()))
-    return Taken(seen.cluster_id, seen.at, len(seen.infos), groups, changed, hidden, seen.no_groups)
+    return Taken(
+        seen.cluster_id, seen.at, len(seen.infos), groups, changed, hidden, seen.no_groups, seen.untold
+    )
 
 
 class HourlySnapshots:
@@ -143,6 +149,8 @@ class HourlySnapshots:
                         len(taken.hidden),
                         taken.no_groups or "all groups were shown",
                     )
+                for topic, why in taken.untold.items():
+                    log.warning("The snapshot of topic %s, if there is one, stays as it was: %s", topic, why)
             self._next = began + (left_s if left_s > 0 else EVERY_S)
         except HopArchiveError as error:
             if not self._over:
@@ -164,22 +172,31 @@ class HourlySnapshots:
 def _look(archive: Archive, also: Collection[str]) -> _Seen:
     # The clock first: of two who look at once, the one whose answers may be older has the earlier time.
     source, at = archive.source, archive.now()
-    wanted = frozenset(also)
-    before = {
-        name: info
-        for name, info in source.topics().items()
-        if archive.topics.archived(name) or name in wanted
-    }
+    described = _described(archive, frozenset(also))
+    before = dict(described)
     settings = _settings(archive, list(before))
     groups, no_groups = _groups(archive)
     # A topic made anew in between would get the settings, or lend its name to offsets, of the other life.
-    infos = {
-        name: info
-        for name, info in source.topics(list(before)).items()
-        if info.topic_id == before[name].topic_id
-    }
+    again = source.topics(list(before))
+    infos = {name: info for name, info in again.items() if info.topic_id == before[name].topic_id}
     mine = {name: found for name, found in settings.items() if name in infos}
-    return _Seen(source.cluster_id(), at, infos, mine, groups, no_groups)
+    untold = {name: str(why) for name, why in sorted({**described.untold, **again.untold}.items())}
+    return _Seen(source.cluster_id(), at, infos, mine, groups, no_groups, untold)
+
+
+def _described(archive: Archive, also: Collection[str]) -> Answers[str, TopicInfo]:
+    """The topics to take. One that may not even be listed is asked for by name, if the archive knows it, to learn why."""
+
+    def wanted(name: str) -> bool:
+        return archive.topics.archived(name) or name in also
+
+    listed = archive.source.topics()
+    known = {*archive.catalog.generations(None), *also} - {*listed, *listed.untold}
+    asked = archive.source.topics(sorted(filter(wanted, known)))
+    return Answers(
+        {name: info for name, info in {**listed, **asked}.items() if wanted(name)},
+        {name: why for name, why in {**listed.untold, **asked.untold}.items() if wanted(name)},
+    )
 
 
 def _settings(archive: Archive, names: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:

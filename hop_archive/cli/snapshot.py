@@ -139,6 +139,7 @@ def _taken_object(taken: Taken) -> dict[str, Any]:
         "changed": list(taken.changed),
         "settings_hidden": list(taken.hidden),
         "groups_hidden": taken.no_groups or None,
+        "topics_untold": dict(taken.untold),
         "at": moment(taken.at),
     }
 
@@ -152,6 +153,10 @@ def _taken_lines(taken: Taken) -> Iterator[str]:
         yield f"Settings may not be looked at (DESCRIBE_CONFIGS on the topic is wanted): {_named(taken.hidden)}."
     if taken.no_groups:
         yield f"No consumer group was taken: {taken.no_groups}"
+    if taken.untold:
+        yield f"Not looked at, and kept as they were last: {_named(list(taken.untold))}."
+    for why in sorted(set(taken.untold.values()))[:_MOST_NAMED]:
+        yield f"  {harmless(why)}"
 
 
 def _named(names: Sequence[str]) -> str:

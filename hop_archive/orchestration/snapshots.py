@@ -32,6 +32,8 @@ def source_snapshot(
         context.log.warning(f"Settings of {len(taken.hidden)} topics may not be looked at (DESCRIBE_CONFIGS)")
     if taken.no_groups:
         context.log.warning(f"No consumer group was taken: {taken.no_groups}")
+    for topic, why in list(taken.untold.items())[:_MOST_SHOWN]:
+        context.log.warning(f"The snapshot of topic {topic}, if there is one, stays as it was: {why}")
     return dg.MaterializeResult(
         metadata={
             "cluster_id": taken.cluster_id,
@@ -40,6 +42,7 @@ def source_snapshot(
             "topics_changed": len(taken.changed),
             "changed": ", ".join(taken.changed[:_MOST_SHOWN]),
             "settings_hidden": len(taken.hidden),
+            "topics_untold": len(taken.untold),
         }
     )
 

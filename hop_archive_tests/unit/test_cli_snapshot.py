@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hop_archive.catalog.mock import MockCatalog
 from hop_archive.message import Committed, TopicPartition
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
@@ -45,6 +46,18 @@ def test_a_snapshot_is_taken_and_shown(cluster: MockCluster) -> None:
     assert "0:4 1:7" in out
     assert "rea\\x1bder" in out  # nothing of a stranger's acts on the terminal
     assert "heartbeat" not in out
+
+
+def test_topics_that_could_not_be_looked_at_are_named_with_why(cluster: MockCluster, place: Path) -> None:
+    MockCatalog(directory=place / "mocks").begin_generation("plain", 1, "cluster", "id", "first seen")
+    cluster.deny("plain", "describe")
+    out = invoke("snapshot", "take", *M).stdout
+    assert "Not looked at, and kept as they were last: plain." in out
+    assert "do not allow to describe topic plain" in out
+    assert (
+        "do not allow to describe topic plain"
+        in json.loads(invoke("snapshot", "take", *M, "--json").stdout)["topics_untold"]["plain"]
+    )
 
 
 def test_as_json_it_says_all(cluster: MockCluster) -> None:

@@ -16,8 +16,9 @@ from hop_archive.catalog.snapshots_protocol import Kind
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.message import Committed, TopicPartition
 from hop_archive.snapshotting import HourlySnapshots, take_snapshot
+from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock import MockSource
-from hop_archive.source.protocol import Setting
+from hop_archive.source.protocol import Setting, TopicInfo
 from hop_archive.topics import TopicPolicy
 from hop_archive_tests.worlds import World
 
@@ -204,6 +205,56 @@ def test_groups_that_may_not_be_looked_at_are_said_and_keep_their_last(world: Wo
     assert (taken.topics, taken.groups) == (2, 0)
     assert "no DESCRIBE on groups" in taken.no_groups
     assert content(world, "group", "reader")["offsets"] == [[ALERTS, 0, 4]]
+
+
+def test_a_topic_that_may_not_be_described_any_more_is_said_and_keeps_its_last(world: World) -> None:
+    take_snapshot(archive_of(world))
+    world.catalog.begin_generation(ALERTS, 1, "cluster", "id", "first seen")
+    before = content(world, "topic", ALERTS)
+    for topic in (ALERTS, "heartbeat"):
+        world.cluster.deny(topic, "describe")
+    taken = take_snapshot(archive_of(world))
+    assert (taken.topics, list(taken.untold)) == (1, [ALERTS])
+    assert "do not allow to describe" in taken.untold[ALERTS]
+    assert content(world, "topic", ALERTS) == before
+    world.cluster.allow(ALERTS)
+    assert take_snapshot(archive_of(world)).untold == {}
+
+
+def test_a_topic_that_was_named_and_may_not_be_described_is_said(world: World) -> None:
+    world.cluster.deny("heartbeat", "describe")
+    assert list(take_snapshot(archive_of(world), ["heartbeat"]).untold) == ["heartbeat"]
+
+
+class Failing(MockSource):
+    """A cluster that does not tell of a topic: from the first, or once it was asked for its groups."""
+
+    fails = True
+
+    def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
+        found = super().topics(names)
+        if not self.fails or ALERTS not in found:
+            return found
+        why = UnavailableError("the broker of alerts does not answer")
+        return Answers({name: info for name, info in found.items() if name != ALERTS}, {ALERTS: why})
+
+    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+        self.fails = True
+        return super().groups()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_topic_that_is_not_told_is_said_and_its_groups_keep_their_place_in_it(
+    world: World, *, late: bool
+) -> None:
+    commit(world, "reader", {(ALERTS, 0): 4, (QUIET, 0): 1})
+    take_snapshot(archive_of(world))
+    commit(world, "reader", {(QUIET, 0): 2})
+    source = Failing(cluster=world.cluster)
+    source.fails = not late
+    taken = take_snapshot(archive_of(world, source))
+    assert (taken.topics, taken.untold) == (1, {ALERTS: "the broker of alerts does not answer"})
+    assert content(world, "group", "reader")["offsets"] == [[ALERTS, 0, 4], [QUIET, 0, 2]]
 
 
 class Changing(MockSource):
