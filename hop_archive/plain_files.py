@@ -5,6 +5,7 @@ Never as pickles: to read one is to run what it says, and the folders stand wher
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import cached_property
@@ -73,10 +74,14 @@ def own_folder(path: Path) -> Path:
 
     Raises:
         ConfigurationError: It is somebody else's, others can write to it, or it is a link.
-        OSError: It can be neither made nor looked at.
+        OSError: It can be neither made nor looked at; its ``strerror`` says why, for people.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError as error:
+        in_its_place = "a file, or a link that leads to no folder, stands where a folder is wanted"
+        raise FileExistsError(errno.EEXIST, in_its_place, error.filename) from error
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise ConfigurationError(

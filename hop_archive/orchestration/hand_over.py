@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from hop_archive.catalog.protocol import Batch
+from hop_archive.errors import ConfigurationError
 from hop_archive.orchestration.failures import told
 from hop_archive.plain_files import Plain, own_folder
 from hop_archive.reporting import Tally
@@ -92,7 +93,14 @@ def root() -> Path:
 def _own_root() -> Path:
     """The same, there, and nobody else's: what is in it is believed, and swept."""
     with told():
-        return own_folder(root())
+        try:
+            return own_folder(root())
+        except OSError as error:
+            raise ConfigurationError(
+                f"The folder {root()}, in which runs hand on what they do, cannot be used: {error.strerror}.",
+                remedy="See what is there, and whether this user may write there; or name another place: TMPDIR.",
+                path=str(root()),
+            ) from error
 
 
 def _parts(context: dg.OutputContext) -> list[str]:

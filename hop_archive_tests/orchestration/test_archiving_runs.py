@@ -391,6 +391,19 @@ def test_nothing_is_handed_on_through_a_folder_that_somebody_else_prepared(
     assert list((tmp_path / "theirs").iterdir()) == [tmp_path / "theirs" / "own"]
 
 
+def test_a_file_in_the_place_of_what_is_handed_on_is_one_message(
+    world: World, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hand_over.root().write_text("")
+    for call in (
+        lambda: run_shared(definitions(world), instance),
+        lambda: hand_over.discard(instance, "over"),
+    ):
+        with pytest.raises(dg.Failure, match=r"stands where a folder is wanted.*TMPDIR"):
+            call()
+
+
 def test_no_row_is_in_dagsters_own_storage(instance: dg.DagsterInstance, world: World) -> None:
     run_shared(definitions(world), instance)
     uuids = [str(row.uuid) for topic in TOPICS for row in world.catalog.rows(topic)]

@@ -189,6 +189,29 @@ def test_a_directory_that_cannot_be_used_is_told_with_what_to_do(tmp_path: Path,
         assert "HOP_ARCHIVE_MOCK_DIR" in str(caught.value)
 
 
+def a_file(path: Path) -> None:
+    path.write_text("")
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.with_name("nothing"))
+
+
+@pytest.mark.parametrize("put", [a_file, a_link_to_nothing])
+def test_what_stands_in_the_place_of_a_folder_is_named(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    taken = tmp_path / "mocks"
+    put(taken)
+    for wanted in (taken, taken / "below"):
+        with pytest.raises(OSError, match="stands where a folder is wanted") as caught:
+            own_folder(wanted)
+        assert caught.value.filename == str(taken)
+    with (
+        pytest.raises(ConfigurationError, match=r"stands where a folder is wanted.*HOP_ARCHIVE_MOCK_DIR"),
+        SharedState[dict[str, int]](dict, taken).read(),
+    ):
+        pass
+
+
 def test_what_the_block_itself_cannot_read_is_not_blamed_on_the_directory(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), SharedState[dict[str, int]](dict, tmp_path).change():
         (tmp_path / "nothing").read_bytes()
