@@ -201,6 +201,7 @@ def follow_for(
         except ConflictError as error:
             undone.failed(error)
             log.info("Planning again: %s", error)
+    undone.settle()
     if undone.troubles:
         raise ConflictError(
             f"Work was left undone again and again: {undone.reason()}.", remedy="Nothing is lost."

@@ -12,7 +12,7 @@ from hop_archive.errors import ConfigurationError, HopArchiveError, UnavailableE
 from hop_archive.findings import Kind, Trouble
 from hop_archive.message import TopicPartition
 from hop_archive.obstacles import note_obstacles, place_of
-from hop_archive.slices import Lineage, Slice
+from hop_archive.slices import EMPTY, Lineage, Slice
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,24 @@ class Undone:
         moved = {lineage.topic for lineage in starts} - standing
         self._note(left, undecided={*pending} - {lineage.topic for lineage in left} - moved)
         self._notes, self._error, self._refused = {}, None, set()
+
+    def settle(self) -> None:
+        """Take in what was done since the last plan: it is left no more. For who makes no further plan.
+
+        Raises:
+            UnavailableError: The catalog does not answer.
+        """
+        topics = {one.topic for one in self.troubles}
+        if not topics:
+            return
+        coverage = self._archive.catalog.coverage(topics)
+        done = {
+            (at.topic, at.partition)
+            for at, one in self._tried.items()
+            if one.start in coverage.get(at, EMPTY)
+        }
+        self.troubles = tuple(one for one in self.troubles if (one.topic, one.partition) not in done)
+        note_obstacles(self._archive, topics, [Kind.LEFT_UNDONE], self.troubles)
 
     def took(self, dones: Iterable[Done]) -> None:
         """Take in what became of some of it, for the reason where that was nothing."""

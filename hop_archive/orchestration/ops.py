@@ -111,7 +111,8 @@ def catalog(
     out={
         "total": dg.Out(dict[str, Tally], io_manager_key="hand_over"),
         "left": dg.Out(str, io_manager_key="hand_over"),
-    }
+    },
+    retry_policy=_RETRIES,
 )
 def follow(
     context: dg.OpExecutionContext,
@@ -122,24 +123,37 @@ def follow(
 ) -> tuple[dict[str, Tally], str]:
     """Do again what was left of the plan; stay for a while, if asked to, and archive what arrives about a second later.
 
-    What is left undone again, with its reason, is told to the last step: there the run fails.
+    What is left undone in the end, with its reason, is told to the last step: there the run fails. So does an outage tell
+    what was archived before it; one before anything was is tried again.
     """
-    total, left = sum_tallies(tallies), ""
+    planned = sorted({*config.topics, *(s.topic for s in slices)})
+    here: dict[str, Tally] = {}
+    at_first = meanwhile = ""
     with told():
+        missing = _missing(archive, slices)
+        _close_done(archive, planned, missing)
         try:
-            for dones in _again(archive, config.topics, slices):
-                _log_disputes(context, dones)
-                total = sum_tallies([total, tally(batch for done in dones for batch in done.batches)])
+            for dones in _again(archive, missing):
+                here = _counted(context, here, dones)
         except HopArchiveError as error:
-            left = str(error)
+            at_first = str(error)
         try:
-            topics = _topics(context, config.topics, archive) if config.follow_s else []
-            for dones in follow_for(archive, topics, config.follow_s, time.sleep):
-                _log_disputes(context, dones)
-                total = sum_tallies([total, tally(batch for done in dones for batch in done.batches)])
-        except ConflictError as error:
-            left = left or str(error)
-    return total, left
+            try:
+                topics = _topics(context, config.topics, archive) if config.follow_s else []
+                for dones in follow_for(archive, topics, config.follow_s, time.sleep):
+                    here = _counted(context, here, dones)
+            except ConflictError as error:
+                meanwhile = str(error)
+            # What could not be done at first may have been done since: then it is no reason to fail.
+            missing = _missing(archive, missing)
+            if not meanwhile:
+                _close_done(archive, planned, missing)
+        except HopArchiveError as error:
+            if not here:
+                raise
+            meanwhile = str(error)
+    left = at_first if missing else ""
+    return sum_tallies([*tallies, here]), " ".join(filter(None, [left, meanwhile]))
 
 
 @dg.op
@@ -208,15 +222,28 @@ def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Arch
     return [name for name in there if archive.topics.archived(name)]
 
 
-def _again(archive: Archive, configured: list[str], slices: list[Slice]) -> Iterator[list[Done]]:
-    """Try once more what the ledger does not have of ``slices``; close what was left undone earlier, and is done."""
-    topics = sorted({*configured, *(s.topic for s in slices)})
-    coverage = archive.catalog.coverage(topics) if slices else {}
-    left = [s for s in slices if OffsetSet.between(s.start, s.stop) - coverage.get(s.lineage, EMPTY)]
-    Undone(archive, topics).plan([], pending={s.topic for s in left})
-    if left:
-        targets = {s.lineage: max(t.stop for t in left if t.lineage == s.lineage) for s in left}
-        yield from ([done] for done in catch_up(archive, sorted({s.topic for s in left}), targets=targets))
+def _missing(archive: Archive, slices: list[Slice]) -> list[Slice]:
+    """Those of ``slices`` of which the ledger does not have all."""
+    coverage = archive.catalog.coverage(sorted({s.topic for s in slices})) if slices else {}
+    return [s for s in slices if OffsetSet.between(s.start, s.stop) - coverage.get(s.lineage, EMPTY)]
+
+
+def _close_done(archive: Archive, topics: list[str], missing: list[Slice]) -> None:
+    """Close what was found to be left undone in ``topics``, but for those in which something is ``missing``."""
+    Undone(archive, topics).plan([], pending={s.topic for s in missing})
+
+
+def _again(archive: Archive, missing: list[Slice]) -> Iterator[list[Done]]:
+    """Try once more what the ledger does not have."""
+    if missing:
+        targets = {s.lineage: max(t.stop for t in missing if t.lineage == s.lineage) for s in missing}
+        yield from ([done] for done in catch_up(archive, sorted({s.topic for s in missing}), targets=targets))
+
+
+def _counted(context: dg.OpExecutionContext, counts: dict[str, Tally], dones: list[Done]) -> dict[str, Tally]:
+    """The counts with what was stored added; what was disputed is logged."""
+    _log_disputes(context, dones)
+    return sum_tallies([counts, tally(batch for done in dones for batch in done.batches)])
 
 
 def _log_disputes(context: dg.OpExecutionContext, dones: list[Done]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hop_archive.errors import ConflictError, GenerationChangedError, HopArchiveError, UnavailableError
 from hop_archive.findings import Finding, Kind
 from hop_archive.following import archive_continuously, catch_up, follow_for
-from hop_archive.slices import Slice
+from hop_archive.slices import Lineage, Slice
 from hop_archive.undone import Undone
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted, fill, stubborn_world, ticking
@@ -120,6 +120,21 @@ def test_who_follows_for_a_time_says_at_the_end_what_was_left() -> None:
     ):
         exhausted(follow_for(archive, [BUSY, QUIET], 3.0, lambda _: None))
     assert left(world)
+
+
+def test_who_follows_for_a_time_says_nothing_of_what_was_done_in_the_end() -> None:
+    world, catalog = stubborn_world(QUIET)
+
+    def stop() -> bool:
+        """Mend it once it was told, and stop once it is done: before there is another plan."""
+        if left(world):
+            catalog.refused = frozenset()
+        return not catalog.refused and bool(catalog.coverage([QUIET]).get(Lineage(QUIET, 1, 0)))
+
+    exhausted(follow_for(world.archive(), [BUSY, QUIET], 60.0, lambda _: None, stop))
+    assert not left(world)
+    assert left(world, open_only=False), "it had been left"
+    assert_archived(world.archive(), world.cluster, QUIET)
 
 
 # --- by plans

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import Batch
+from hop_archive.errors import UnavailableError
+from hop_archive.faults import Fault, Faults, When, fail
 from hop_archive.findings import Kind
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.orchestration.helpers import (
@@ -14,9 +18,23 @@ from hop_archive_tests.orchestration.helpers import (
     materialize_by_hand,
     run_shared,
     tick,
+    trace,
 )
 from hop_archive_tests.orchestration.test_topic_checks import last
-from hop_archive_tests.worlds import BUSY, QUIET, World, stubborn_world
+from hop_archive_tests.worlds import BUSY, QUIET, World, awkward_world, fill, stubborn_world
+
+
+class AwayCatalog(MockCatalog):
+    """A catalog that answers no commit after so many."""
+
+    commits = 1_000_000
+
+    def commit(self, batch: Batch) -> None:
+        """Commit, or be away."""
+        if not self.commits:
+            raise UnavailableError("The catalog is away.")
+        self.commits -= 1
+        super().commit(batch)
 
 
 def open_kinds(world: World) -> list[tuple[str, Kind]]:
@@ -86,6 +104,50 @@ def test_what_is_refused_at_first_only_is_done_by_the_same_run(
     assert catalog.times == 0
     assert list(world.catalog.findings(open_only=False)) == []
     assert_archived(world.archive(), world.cluster, QUIET)
+
+
+def test_what_could_not_be_done_at_first_and_was_while_following_fails_no_run(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, catalog = stubborn_world(QUIET)
+    catalog.times = 25  # until what is tried again gives up, and not a commit longer
+    assert run_shared(definitions(world), instance, follow_s=0.5).success
+    assert catalog.times == 0
+    assert open_kinds(world) == []
+    assert [one.trouble.topic for one in world.catalog.findings(open_only=False)] == [QUIET], (
+        "it had been left"
+    )
+    assert_archived(world.archive(), world.cluster, QUIET)
+
+
+def test_a_catalog_that_does_not_answer_before_anything_is_tried_again_is_asked_again(
+    instance: dg.DagsterInstance,
+) -> None:
+    world = awkward_world()
+    calls = trace(awkward_world())
+    stored = len(calls) - calls[::-1].index("catalog.commit")
+    asks = calls.index("catalog.coverage", stored) + 1
+    faults = Faults((Fault(asks, When.BEFORE, fail),))
+    run = run_shared(definitions(world, faults), instance)
+    assert run.success
+    assert [e.step_key for e in run.all_events if e.is_step_up_for_retry] == ["follow"]
+
+
+def test_an_outage_while_a_run_follows_fails_it_once_what_it_archived_is_reported(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, catalog = awkward_world(), AwayCatalog()
+    world.catalog = catalog
+
+    def arrive(_: str) -> None:
+        fill(world.cluster, seed=1)
+        catalog.commits = 2
+
+    arrives = Fault(len(trace(awkward_world())) + 20, When.BEFORE, arrive)
+    run = run_shared(definitions(world, Faults((arrives,))), instance, follow_s=2.0, raise_on_error=False)
+    assert "The catalog is away." in why(run)
+    for summary in world.catalog.summaries():
+        assert materializations(instance, summary.topic)[0]["messages"] == summary.messages
 
 
 def test_what_is_work_no_more_is_closed_by_the_next_tick_and_what_still_is_stays_open(
