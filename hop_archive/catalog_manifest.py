@@ -7,6 +7,7 @@ that (``WITHOUT_DIGEST``) are read: of them the types are checked, and that is a
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,7 +15,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from hop_archive.planning import Watermarks
+from hop_archive.slices import OffsetSet
 
 FORMAT = "hop_archive catalog snapshot 2"
 """What the manifest says of its own form."""
@@ -22,10 +26,28 @@ FORMAT = "hop_archive catalog snapshot 2"
 WITHOUT_DIGEST = "hop_archive catalog snapshot 1"
 """What manifests said that carry no digest (until 2026-11)."""
 
+
+def _is_moment(text: str) -> str:
+    if datetime.datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
+def _are_offsets(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    OffsetSet.of(parts)
+    return parts
+
+
+def _are_watermarks(seen: tuple[int, int, int, int, int]) -> tuple[int, int, int, int, int]:
+    Watermarks(*seen[2:])
+    return seen
+
+
 _Int32 = Annotated[int, Field(ge=0, lt=2**31)]
 _Int64 = Annotated[int, Field(ge=0, lt=2**63)]
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Moment = Annotated[str, AfterValidator(_is_moment)]
 _STRICT = ConfigDict(strict=True, extra="ignore")
 
 
@@ -49,13 +71,15 @@ class _Generation(BaseModel):
     number: Annotated[int, Field(ge=1, lt=2**31)]
     cluster_id: _Text
     topic_id: _Text | None
-    detected_at: AwareDatetime
+    detected_at: _Moment
     reason: _Text
 
 
 class _State(BaseModel):
     model_config = _STRICT
-    archived: list[tuple[_Int32, _Int32, list[tuple[_Int64, _Int64]]]]
+    archived: list[
+        tuple[_Int32, _Int32, Annotated[list[tuple[_Int64, _Int64]], AfterValidator(_are_offsets)]]
+    ]
     counts: tuple[_Int64, _Int64]
     others: list[tuple[str, str, str]]
     generations: list[tuple[_Int32, _Text, _Text | None]]
@@ -66,12 +90,14 @@ class _State(BaseModel):
 class _Topic(BaseModel):
     model_config = _STRICT
     messages: _Int64
-    whole_at: AwareDatetime
+    whole_at: _Moment
     state: _State
     generations: list[_Generation]
     collisions: list[tuple[_Int32, _Int32, _Int64, UUID, UUID]]
     files: list[_File]
-    observed: list[tuple[_Int32, _Int32, _Int64, _Int64, _Int64]] = []
+    observed: list[
+        Annotated[tuple[_Int32, _Int32, _Int64, _Int64, _Int64], AfterValidator(_are_watermarks)]
+    ] = []
 
 
 class _Setup(BaseModel):
@@ -80,7 +106,7 @@ class _Setup(BaseModel):
     kind: Literal["topic", "group"]
     name: _Text
     content: dict[str, Any]
-    taken_at: AwareDatetime
+    taken_at: _Moment
 
 
 _SETUPS = TypeAdapter(list[_Setup], config=_STRICT)

@@ -16,7 +16,6 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, duration, size, table
 from hop_archive.cli.parts import catalog_of, store_of
-from hop_archive.errors import HopArchiveError
 from hop_archive.wording import counted, harmless
 
 if TYPE_CHECKING:
@@ -173,11 +172,11 @@ def _rebuild(
         began = time.monotonic()
         troubles = itertools.chain(_from_snapshot(wanted, snapshot), rebuild(wanted))
         found: list[dict[str, Any]] = []
-        failed: HopArchiveError | None = None
+        failed: Exception | None = None
         try:
             for one in troubles:
                 found.append(_told(one, as_json=as_json))  # noqa: PERF401 (what came before an error stays)
-        except HopArchiveError as error:
+        except Exception as error:
             if not wanted.failures:
                 raise
             failed = error
@@ -213,8 +212,8 @@ def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Trouble]:
         shelf = StoreShelf(wanted.store) if str(snapshot) == IN_STORE else FolderShelf(snapshot)
         try:
             yield from take_in(wanted, shelf)
-        except HopArchiveError:
-            if not wanted.failures:
+        except Exception as error:
+            if error is not wanted.failures.raised:
                 raise  # else rebuilding goes on with the other topics, and tells of these, too
 
 

@@ -19,11 +19,13 @@ class Failures:
 
     Attributes:
         besides: What is wrong and is of no topic; raised at the end as well, and stops none.
+        raised: What ``raise_any`` has raised: who goes on with other topics knows by it that nothing else ended the work.
     """
 
     def __init__(self) -> None:
         self._by_topic: dict[str, Exception] = {}
         self.besides: HopArchiveError | None = None
+        self.raised: Exception | None = None
 
     def __contains__(self, topic: object) -> bool:
         return topic in self._by_topic
@@ -57,10 +59,13 @@ class Failures:
             HopArchiveError: Some failed: of the class that all of their errors have, else a ``DataError``.
             Exception: One failed by a fault of this program; its notes name the other topics, with theirs.
         """
+        self.raised = self._together()
+        if self.raised is not None:
+            raise self.raised
+
+    def _together(self) -> Exception | None:
         if not self._by_topic:
-            if self.besides is not None:
-                raise self.besides
-            return
+            return self.besides
         errors = list(self._by_topic.values())
         kinds: set[type[HopArchiveError]] = set()
         for error in errors:
@@ -71,13 +76,15 @@ class Failures:
                     note = f"{name} could not be rebuilt: {why}"
                     if note not in getattr(error, "__notes__", ()):
                         error.add_note(note)
-                raise error
+                return error
             kinds.add(type(error))
         kind = kinds.pop() if len(kinds) == 1 else DataError
         named = [f"{topic}: {error}" for topic, error in list(self._by_topic.items())[:_MOST_NAMED]]
         left = len(errors) - len(named)
         more = f" And {left} more." if left else ""
-        raise kind(
+        together = kind(
             f"{counted(len(errors), 'topic')} could not be rebuilt; the others are done. {' '.join(named)}{more}",
             topics=list(self._by_topic),
-        ) from errors[0]
+        )
+        together.__cause__ = errors[0]
+        return together

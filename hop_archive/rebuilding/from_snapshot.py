@@ -7,17 +7,19 @@ import itertools
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hop_archive.annotations import Annotations
 from hop_archive.catalog.protocol import Batch, Collision, Duplicate, LedgerEntry, Outcome, Row
 from hop_archive.catalog.snapshots_protocol import Snapshot
-from hop_archive.catalog_exporting import latest, ledger_entry, meant, sha256
+from hop_archive.catalog_exporting import DUPLICATES, LEDGER, MESSAGES, latest, ledger_entry, meant, sha256
 from hop_archive.catalog_manifest import Manifest
 from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
 from hop_archive.findings import Trouble
@@ -29,8 +31,15 @@ from hop_archive.rebuilding.rebuild import Rebuild
 from hop_archive.rebuilding.spill import usable
 from hop_archive.slices import Lineage
 from hop_archive.snapshot_shelves import Shelf
+from hop_archive.wording import said
+
+Made = TypeVar("Made")
 
 _PORTION = 2_000
+
+_SCHEMAS = {"messages": MESSAGES, "ledger": LEDGER, "duplicates": DUPLICATES}
+_MAY_LACK = frozenset({"generation", "partition", "offset", "timestamp_type", "digest", "position"})
+"""Columns of messages that have no value where another archiver wrote the row, or one document is an object."""
 
 _TABLES = """
     CREATE TABLE rows (generation INTEGER, partition INTEGER, "offset" INTEGER, cells TEXT NOT NULL);
@@ -38,6 +47,7 @@ _TABLES = """
     CREATE INDEX rows_place ON rows (generation, partition, "offset");
     CREATE INDEX copies_place ON copies (generation, partition, "offset");
 """
+_ANOTHER = "Take an older snapshot, or rebuild from the store alone."
 _WITHIN = 'generation = ? AND partition = ? AND "offset" >= ? AND "offset" < ? ORDER BY "offset"'
 
 
@@ -82,10 +92,29 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
     wanted.failures.raise_any()
 
 
+@contextmanager
+def _believing(what: str, shelf: Shelf) -> Iterator[None]:
+    """Make something of what a snapshot says.
+
+    A file that is as it was written may still say what cannot be: written by a machine whose memory was bad, say. What
+    readers of Parquet raise then is of many kinds, none of which is a fault of this program.
+
+    Raises:
+        CorruptError: It cannot be.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, OSError, TypeError, ValueError, pa.ArrowException) as error:
+        raise CorruptError(
+            f"{what} in {shelf} cannot be what was taken: {said(error) or type(error).__name__}.",
+            remedy=_ANOTHER,
+        ) from error
+
+
 def _not_believed(shelf: Shelf, why: str) -> CorruptError:
     return CorruptError(
         f"The newest manifest in {shelf} is not believed: {why}.",
-        remedy="Take an older snapshot, or rebuild from the store alone.",
+        remedy=_ANOTHER,
     )
 
 
@@ -145,21 +174,20 @@ class _Topic:
 
     def _gather(self) -> None:
         """Sort rows and copies by place, in a file; rows of other archivers, which have none, go at once."""
-        for cells in self._read("messages"):
-            row = _row(self._topic, cells)
+        for row, cells in self._read("messages", lambda cells: (self._row(cells), cells)):
             if row.offset is None:
                 continue
             values = (row.generation, row.partition, row.offset, json.dumps(_plain(cells)))
             self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", values)
-        adopted = (row for row in map(self._row, self._read("messages")) if row.offset is None)
+        adopted = (row for row in self._read("messages", self._row) if row.offset is None)
         while some := list(itertools.islice(adopted, _PORTION)):
             self._wanted.progress.added += self._wanted.catalog.adopt(some)
-        for cells in self._read("duplicates"):
-            place = (cells["generation"], cells["partition"], cells["offset"])
+        for copy, cells in self._read("duplicates", lambda cells: (_copy(cells["offset"], cells), cells)):
+            place = (cells["generation"], cells["partition"], copy.offset)
             self._connection.execute("INSERT INTO copies VALUES (?, ?, ?, ?)", (*place, json.dumps(cells)))
 
     def _entries(self) -> Iterator[LedgerEntry]:
-        return (ledger_entry(self._topic, cells) for cells in self._read("ledger"))
+        return self._read("ledger", lambda cells: ledger_entry(self._topic, cells))
 
     def _commit(self, entry: LedgerEntry) -> Iterator[Trouble]:
         if entry.outcome is not Outcome.ARCHIVED:
@@ -169,18 +197,17 @@ class _Topic:
         items = self._within("rows", entry)
         for start, stop, rows in cut([(s.start, s.stop)], items, self._wanted.most_rows):
             where = s.within(start, stop)
-            copies = [
-                Duplicate(offset, c["timestamp"], uuid.UUID(c["uuid"]), c["reason"])
-                for offset, c in self._between("copies", (s.generation, s.partition, start, stop))
-            ]
+            found = self._between("copies", (s.generation, s.partition, start, stop))
+            copies = [_copy(offset, cells) for offset, cells in found]
             taken = {offset for offset, _ in rows}
-            batch = Batch(
-                where,
-                rows=[self._row(_unplain(cells)) for _, cells in rows],
-                duplicates=[one for one in copies if one.offset not in taken],
-                collisions=self._collisions(entry, start, stop),
-                run_id=entry.run_id,
-            )
+            with _believing(f"What is told of {where}", self._shelf):
+                batch = Batch(
+                    where,
+                    rows=[self._row(_unplain(cells)) for _, cells in rows],
+                    duplicates=[one for one in copies if one.offset not in taken],
+                    collisions=self._collisions(entry, start, stop),
+                    run_id=entry.run_id,
+                )
             yield from self._to.commit(batch)
 
     def _commit_other(self, entry: LedgerEntry) -> Iterator[Trouble]:
@@ -213,20 +240,43 @@ class _Topic:
     def _row(self, cells: Mapping[str, Any]) -> Row:
         return _row(self._topic, cells)
 
-    def _read(self, kind: str) -> Iterator[dict[str, Any]]:
-        """The rows of every file of a kind, some thousand at a time, once each file is known to be whole."""
+    def _read(self, kind: str, made: Callable[[dict[str, Any]], Made]) -> Iterator[Made]:
+        """What is made of the rows of every file of a kind, some thousand at a time, once each file is known to be whole."""
         for told in self._told["files"]:
             if told["kind"] == kind:
                 path = self._shelf.fetch(told["path"], self._scratch)
                 if not path.is_file() or sha256(path) != told["sha256"]:
                     raise CorruptError(
                         f"{told['path']} in {self._shelf} is not there, or not as it was written.",
-                        remedy="Take an older snapshot, or rebuild from the store alone.",
+                        remedy=_ANOTHER,
                         path=told["path"],
                     )
-                with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+                with (
+                    _believing(told["path"], self._shelf),
+                    path.open("rb") as opened,
+                    pq.ParquetFile(opened) as file,
+                ):
+                    _refuse_other_columns(file.schema_arrow, _SCHEMAS[kind])
                     for batch in file.iter_batches(_PORTION):
-                        yield from batch.to_pylist()
+                        _refuse_gaps(batch, kind)
+                        yield from map(made, batch.to_pylist())
+
+
+def _refuse_other_columns(found: pa.Schema, wanted: pa.Schema) -> None:
+    for column in wanted:
+        if column.name not in found.names or found.field(column.name).type != column.type:
+            raise ValueError(f"it has no column {column.name} of type {column.type}")
+
+
+def _refuse_gaps(batch: pa.RecordBatch, kind: str) -> None:
+    may_lack = _MAY_LACK if kind == "messages" else frozenset()
+    for name in _SCHEMAS[kind].names:
+        if name not in may_lack and batch.column(name).null_count:
+            raise ValueError(f"a row has no {name}")
+
+
+def _copy(offset: int, cells: Mapping[str, Any]) -> Duplicate:
+    return Duplicate(offset, cells["timestamp"], uuid.UUID(cells["uuid"]), cells["reason"])
 
 
 def _plain(cells: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,6 +290,8 @@ def _unplain(cells: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(topic: str, cells: Mapping[str, Any]) -> Row:
     clock = cells["timestamp_type"]
+    if len({cells[name] is None for name in ("generation", "partition", "offset")}) > 1:
+        raise ValueError(f"the row of {cells['uuid']} has half a place")
     return Row(
         topic=topic,
         generation=cells["generation"],

@@ -10,14 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch, Outcome, Row
 from hop_archive.catalog.snapshots_protocol import Kind
-from hop_archive.catalog_exporting import Snapshot, latest, snapshot
-from hop_archive.catalog_manifest import FORMAT, WITHOUT_DIGEST, read
+from hop_archive.catalog_exporting import Snapshot, latest, sha256, snapshot
+from hop_archive.catalog_manifest import FORMAT, WITHOUT_DIGEST, read, sealed
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, HopArchiveError
 from hop_archive.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.following import catch_up
@@ -239,6 +241,91 @@ def test_a_topic_whose_file_is_damaged_does_not_stop_the_others(world: World, tm
     assert BUSY not in catalog.topics()
 
 
+def rewritten(
+    folder: Path, kind: str, change: Callable[[pa.Table], pa.Table] | Callable[[Path], object]
+) -> None:
+    """Let files of a topic say something else, with a manifest that knows them so."""
+    (manifest,) = (folder / "manifests").glob("*.json")
+    found = json.loads(manifest.read_bytes())
+    for told in found["topics"][BUSY]["files"]:
+        if told["kind"] == kind:
+            path = folder / told["path"]
+            tampered(path, change)
+            told["sha256"] = sha256(path)
+    found["topics"][BUSY] = sealed(BUSY, found["topics"][BUSY])
+    manifest.write_text(json.dumps(sealed("", found)))
+
+
+def tampered(path: Path, change: Callable[[Any], Any]) -> None:
+    if change in (no_parquet, with_other_bytes):
+        change(path)
+    else:
+        pq.write_table(change(pq.read_table(path, partitioning=None)), path)
+
+
+def no_parquet(path: Path) -> None:
+    path.write_bytes(b"PAR1 no Parquet at all PAR1")
+
+
+def with_other_bytes(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[4 : len(body) // 2] = bytes(len(body) // 2 - 4)
+    path.write_bytes(body)
+
+
+def with_column(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        at = table.column_names.index(name)
+        kind = table.schema.field(name).type
+        return table.set_column(at, name, pa.array([value] * table.num_rows, kind))
+
+    return change
+
+
+def without_column(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["crc32"])
+
+
+def with_numbers_as_text(table: pa.Table) -> pa.Table:
+    return table.set_column(table.column_names.index("size"), "size", table["size"].cast(pa.string()))
+
+
+def twice(table: pa.Table) -> pa.Table:
+    return pa.concat_tables([table, table])
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("messages", no_parquet),
+        ("ledger", no_parquet),
+        ("messages", with_other_bytes),
+        ("messages", without_column),
+        ("messages", with_numbers_as_text),
+        ("messages", with_column("uuid", "no UUID")),
+        ("messages", with_column("size", None)),
+        ("messages", with_column("partition", None)),
+        ("messages", with_column("timestamp_type", 99)),
+        ("messages", twice),
+        ("duplicates", with_column("uuid", "no UUID")),
+        ("ledger", with_column("outcome", "eaten")),
+        ("ledger", with_column("start", 2**40)),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_costs_its_topic_and_is_one_message(
+    world: World, tmp_path: Path, kind: str, change: Callable[[Any], Any]
+) -> None:
+    shelf = FolderShelf(tmp_path / "catalog")
+    taken(world, shelf)
+    rewritten(tmp_path / "catalog", kind, change)
+    catalog = MockCatalog()
+    wanted = Rebuild(catalog, world.store)
+    with pytest.raises(CorruptError, match=rf"{BUSY}: .* cannot be what was taken: .*an older snapshot"):
+        exhausted(take_in(wanted, shelf))
+    assert list(catalog.rows(QUIET)) == list(world.catalog.rows(QUIET))
+    assert BUSY in wanted.failures
+
+
 def test_a_topic_with_the_longest_name_comes_back_from_a_snapshot(shelf: Shelf) -> None:
     world = World("segment")
     longest = "x" * 249
@@ -424,9 +511,12 @@ def wrong(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("messages", True),
         ("whole_at", 5),
         ("whole_at", "yesterday"),
+        ("whole_at", "1700000000"),
         ("state", None),
         ("state.archived", [[1, 0, [[0]]]]),
+        ("state.archived", [[1, 0, [[5, 3]]]]),
         ("state.retracted", "x"),
+        ("observed", [[1, 0, 0, 9, 3]]),
         ("generations", {}),
         ("generations.0.number", 2**40),
         ("generations.0.number", "1"),

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog_exporting import sha256
+from hop_archive.catalog_manifest import sealed
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent
 from hop_archive_tests.unit.cli_helpers import M, archived, invoke, mocks, place
@@ -93,6 +95,27 @@ def test_a_snapshot_is_written_grows_and_makes_a_catalog_again(place: Path) -> N
     assert result.exit_code == 0, result.output
     catalog = _catalog(directory)
     assert {row.uuid for topic in catalog.topics() for row in catalog.rows(topic)} == before
+
+
+def test_a_snapshot_with_a_file_that_cannot_be_read_costs_one_topic_and_is_no_bug(place: Path) -> None:
+    directory = an_archive(place)
+    before = set(_catalog(directory).topics())
+    assert invoke("catalog-snapshot", "catalog", *DB_AND_STORE).exit_code == 0
+    (manifest,) = Path("catalog/manifests").glob("*.json")
+    found = json.loads(manifest.read_bytes())
+    damaged = min(found["topics"])
+    (told, *_) = (file for file in found["topics"][damaged]["files"] if file["kind"] == "messages")
+    Path("catalog", told["path"]).write_bytes(b"no Parquet")
+    told["sha256"] = sha256(Path("catalog", told["path"]))
+    found["topics"][damaged] = sealed(damaged, found["topics"][damaged])
+    manifest.write_text(json.dumps(sealed("", found)))
+    drop_catalog(directory)
+    result = invoke("rebuild-catalog", *DB_AND_STORE, "--from-snapshot", "catalog", "--yes")
+    assert result.exit_code == 5, result.output
+    assert told["path"] in result.stderr
+    assert "Traceback" not in result.output
+    assert "messages added" in result.stdout
+    assert set(_catalog(directory).topics()) == before - {damaged}
 
 
 def test_a_snapshot_can_stand_in_the_store_itself(place: Path) -> None:
