@@ -27,8 +27,9 @@ def test_a_fault_of_this_program_does_not_hide_the_other_topics_that_failed() ->
 
 def test_what_failed_is_known_from_what_else_ended_the_work() -> None:
     failures = Failures()
-    with failures.of("first", lambda: None):
-        raise CorruptError("It is damaged.")
+    for topic in ("first", "second"):
+        with failures.of(topic, lambda: None):
+            raise CorruptError("It is damaged.")
     assert failures.raised is None
     with pytest.raises(CorruptError) as found:
         failures.raise_any()
