@@ -20,7 +20,7 @@ from hop_archive.message import Committed, Outgoing, Receipt, TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source import kafka_groups, kafka_records, kafka_settings, kafka_watermarks
 from hop_archive.source.answers_protocol import Answers
-from hop_archive.source.kafka_admin import Admin
+from hop_archive.source.kafka_admin import SILENCE_S, Admin
 from hop_archive.source.kafka_client import (
     AUTHENTICATION,
     NO_ANSWER,
@@ -155,6 +155,7 @@ class KafkaSource:
                 f"creating topic {name}",
                 deadline,
                 absent={KafkaError.TOPIC_ALREADY_EXISTS},
+                of_controller=True,
             )
             self._wait_until_usable(name, deadline)
 
@@ -223,8 +224,9 @@ class KafkaSource:
         wanted = sorted(set(names) - {""} if names is not None else self._admin.metadata(deadline).topics)
         if not wanted:
             return Answers({})
-        # Twice: the first may have waited for a controller that is gone, until metadata tell of another.
-        for tried_by in (Deadline.after(deadline.left_s / 2), deadline):
+        # Again, where none answered: the request may have gone to a broker that is silent, until metadata tell of another.
+        tried_by = Deadline.after(min(SILENCE_S, deadline.left_s / 2))
+        while True:
             found, errors = self._admin.ask_each(
                 lambda client, timeout_s: client.describe_topics(
                     TopicCollection(wanted), include_authorized_operations=True, request_timeout=timeout_s
@@ -232,15 +234,16 @@ class KafkaSource:
                 doing,
                 tried_by,
                 absent=UNKNOWN_TOPIC,
+                of_controller=True,
             )
-            failures = {
-                name: self._admin.failure(f"{doing}, {name},", error) for name, error in errors.items()
-            }
-            if not all(_is_of_all(error) for error in errors.values()):
+            if deadline.passed or not errors or not all(_is_of_all(error) for error in errors.values()):
                 break
+            threading.Event().wait(_POLL_S)
             self._admin.metadata(deadline)
+            tried_by = deadline
         if errors and not found and all(_is_of_all(error) for error in errors.values()):
             raise self._admin.failure(doing, next(iter(errors.values())))
+        failures = {name: self._admin.failure(f"{doing}, {name},", error) for name, error in errors.items()}
         return Answers(found, failures)
 
     def _describes_itself(self, deadline: Deadline) -> bool:

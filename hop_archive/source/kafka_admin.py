@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaException
@@ -24,8 +24,19 @@ Value = TypeVar("Value")
 Call: TypeAlias = Callable[[AdminClient, float], Mapping[Key, Future[Value]]]
 """Asks a client, given how many seconds it may take."""
 
+SILENCE_S = 2.0
+"""How long a broker may leave a request for metadata unanswered before another one is asked.
+
+librdkafka 2.16 asks the broker that it asked last, as long as the connection to it stands: one that is silent (paused, or
+cut off without a word) is asked again and again, for a minute by default, while the others would answer.
+"""
+
 _POLL_S = 0.1
-_LOGIN_S = 2.0  # long enough to see a login refused, where a call blocks and can't be told to stop
+# A connection on which a request was not answered is closed within a second of that. Also long enough to see a login
+# refused, where a call blocks and can't be told to stop.
+_TRIES_S = (SILENCE_S, 1.1)
+_CONTROLLER_S = 0.5
+_CONTROLLER_AGAIN_S = 0.25
 
 _NEVER_DESTROYED: list[AdminClient] = []
 """Clients with calls that librdkafka did not end in the time they were given: to destroy one may end the process."""
@@ -55,7 +66,13 @@ class Admin:
         return Deadline.after(self.connection.timeout_s)
 
     def ask(
-        self, call: Call[Key, Value], doing: str, deadline: Deadline, absent: Collection[int] = ()
+        self,
+        call: Call[Key, Value],
+        doing: str,
+        deadline: Deadline,
+        absent: Collection[int] = (),
+        *,
+        of_controller: bool = False,
     ) -> dict[Key, Value]:
         """What is answered, less what failed with a code in ``absent``.
 
@@ -64,17 +81,25 @@ class Admin:
             doing: For messages.
             deadline: By when.
             absent: Codes that say that there is no such thing.
+            of_controller: Whether the call goes to what the client takes for the controller. Apache Kafka calls another
+                broker so each time it is asked (KRaft), also one that is silent; so it is asked until one answers.
 
         Raises:
             HopArchiveError: One of them failed otherwise, or did not end in time; see `Connection.failure`.
         """
-        results, errors = self.ask_each(call, doing, deadline, absent)
+        results, errors = self.ask_each(call, doing, deadline, absent, of_controller=of_controller)
         for error in errors.values():
             raise self.failure(doing, error) from error
         return results
 
     def ask_each(
-        self, call: Call[Key, Value], doing: str, deadline: Deadline, absent: Collection[int] = ()
+        self,
+        call: Call[Key, Value],
+        doing: str,
+        deadline: Deadline,
+        absent: Collection[int] = (),
+        *,
+        of_controller: bool = False,
     ) -> tuple[dict[Key, Value], dict[Key, KafkaException]]:
         """The same, with what failed beside it.
 
@@ -85,7 +110,7 @@ class Admin:
             futures = call(client, deadline.left_s)
             with self._lock:
                 self._calls.update(dict.fromkeys(futures.values(), client))
-            self._wait(client, futures.values(), doing, deadline)
+            self._wait(client, futures.values(), doing, deadline, of_controller=of_controller)
         results: dict[Key, Value] = {}
         errors: dict[Key, KafkaException] = {}
         for key, future in futures.items():
@@ -111,9 +136,10 @@ class Admin:
         Raises:
             UnavailableError: The cluster does not answer, or has no broker for now.
         """
-        timeout_s = min(_LOGIN_S, deadline.left_s)
+        tries_s = iter(_TRIES_S)
         with self._calling() as client:
             while True:
+                timeout_s = min(next(tries_s, deadline.left_s), deadline.left_s)
                 try:
                     found = client.list_topics(**({"topic": topic} if topic else {}), timeout=timeout_s)
                 except KafkaException as error:
@@ -127,7 +153,6 @@ class Admin:
                     if deadline.passed:
                         raise self.connection.no_broker("asking for metadata")
                     threading.Event().wait(_POLL_S)
-                timeout_s = deadline.left_s
 
     def close(self) -> None:
         """Let go of the connection and its threads; a later call connects anew.
@@ -166,20 +191,32 @@ class Admin:
                 self._calls = {future: client for future, client in self._calls.items() if not future.done()}
 
     def _connect(self) -> AdminClient:
-        configuration = self.connection.configuration(self.troubles, {"allow.auto.create.topics": False})
+        own = {"allow.auto.create.topics": False, "socket.timeout.ms": int(SILENCE_S * 1000)}
+        configuration = self.connection.configuration(self.troubles, own)
         try:
             return AdminClient(configuration, logger=LOGGER)
         except KafkaException as error:
             raise self.failure("configuring a client", error) from error
 
     def _wait(
-        self, client: AdminClient, futures: Collection[Future[Any]], doing: str, deadline: Deadline
+        self,
+        client: AdminClient,
+        futures: Collection[Future[Any]],
+        doing: str,
+        deadline: Deadline,
+        *,
+        of_controller: bool,
     ) -> None:
         """Wait for all; a refused login ends that at once, for librdkafka would try it until the timeout."""
+        other_controller = Deadline.after(_CONTROLLER_S)
         while concurrent.futures.wait(futures, timeout=_POLL_S).not_done:
             client.poll(0)
             if self.troubles.refused or (deadline.passed and _is_late(futures)):
                 raise self.failure(doing)
+            if of_controller and other_controller.passed and not deadline.passed:
+                with suppress(KafkaException):
+                    client.list_topics(timeout=min(_CONTROLLER_S, deadline.left_s))
+                other_controller = Deadline.after(_CONTROLLER_AGAIN_S)
         client.poll(0)  # takes in what error_cb is to be told, and the log
 
 

@@ -140,7 +140,7 @@ class Troubles:
     def forget(self, *, refusals: bool = True) -> None:
         """The cluster answered; with ``refusals`` false, another client than the one whose troubles these are."""
         for code in [code for code in self.counts if refusals or code not in AUTHENTICATION]:
-            del self.counts[code]
+            self.counts.pop(code, None)  # another thread may forget them at the same time
         self.latest = self.connecting = None
 
     @property

@@ -31,6 +31,7 @@ def describe(admin: Admin, topics: Collection[str], deadline: Deadline) -> dict[
         "asking for settings of topics",
         deadline,
         absent=UNKNOWN_TOPIC,
+        of_controller=True,
     )
     return {resource.name: _settings(entries) for resource, entries in found.items()}
 
@@ -58,6 +59,7 @@ def change(admin: Admin, topic: str, changes: Mapping[str, str | None]) -> None:
         lambda client, timeout_s: client.incremental_alter_configs([resource], request_timeout=timeout_s),
         f"changing settings of topic {topic}",
         deadline,
+        of_controller=True,
     )
     told_by = Deadline.after(_TOLD_S)
     while not told_by.passed and not _are_told(describe(admin, [topic], deadline).get(topic, {}), changes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -23,15 +24,19 @@ from hop_archive.message import TopicPartition
 from hop_archive.planning import Watermarks
 from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.kafka_admin import Admin
-from hop_archive.source.kafka_client import UNKNOWN_TOPIC, Connection, Deadline, kafka_error, native
+from hop_archive.source.kafka_client import (
+    UNKNOWN_TOPIC,
+    Connection,
+    Deadline,
+    NewLoginError,
+    kafka_error,
+    native,
+)
 
 _DOING = "asking for watermarks"
 _AGAIN_S = 0.1
-_ELECTION_S = 1.0
-"""How long a partition may be without a leader before that is believed: an election takes less, in seconds."""
-
-_ROUNDS = 3
-"""In how many parts the time is cut, so that a broker that does not answer leaves time to ask the others all there is."""
+_PATIENCE_S = 2.5
+"""How long brokers that do not answer are waited for once others did, all of them together."""
 
 _SPEC: Any = OffsetSpec  # its factories have no types
 # In this order: what is stable stays so, and high only grows, so that stable <= high, but for a topic that is made
@@ -48,16 +53,22 @@ def watermarks(
 ) -> Answers[TopicPartition, Watermarks]:
     """Watermarks of the partitions that exist: three requests to each broker, however many partitions there are.
 
+    Brokers are asked side by side: one that does not answer holds up the others' answers for two and a half seconds, and
+    its own partitions are untold then. That a partition has no leader is told at once.
+
     Raises:
         UnavailableError: No broker answers.
     """
     told: dict[TopicPartition, Watermarks] = {}
     untold: dict[TopicPartition, HopArchiveError] = {}
-    left, elected_by, topics = set(partitions), Deadline.after(_ELECTION_S), {at.topic for at in partitions}
+    left, topics = set(partitions), {at.topic for at in partitions}
+    patience, pause_s = deadline, _AGAIN_S
     while left:
         # Metadata each time: after a change of leader or a restart, librdkafka 2.16 asks with leader epochs that it
         # remembers, and is refused, until something makes it ask for metadata again.
         found = admin.metadata(deadline, min(topics) if len(topics) == 1 else None)
+        if patience is deadline:
+            patience = Deadline.after(min(_PATIENCE_S, deadline.left_s / 2))
         shown = dict(found.topics)
         for name in topics - shown.keys():  # not there, or not to be seen: one that is named is told of
             shown |= admin.metadata(deadline, name).topics
@@ -65,20 +76,21 @@ def watermarks(
         untold |= {at: _failure(admin, at, error) for at, error in hidden.items() if error}
         leaders = {at: leader for at in left if (leader := _leader(shown, at)) is not None}
         there = {at: leader for at, leader in leaders.items() if leader in found.brokers}
-        round_ = _ask_brokers(admin, there, deadline)
+        untold |= {at: _no_leader(admin.connection, at) for at in leaders.keys() - there.keys()}
+        round_ = _ask_brokers(admin, there, deadline if patience.passed else patience)
         told |= round_
-        failed = dict(round_.untold)
-        lost = {at: error for at, error in failed.items() if isinstance(error, UnavailableError)}
-        untold |= {at: error for at, error in failed.items() if at not in lost}
-        leaderless = {at: _no_leader(admin.connection, at) for at in leaders.keys() - there.keys()}
-        left = lost.keys() | leaderless.keys()
-        if deadline.passed or (not lost and elected_by.passed):
-            if lost and not told and {there[at] for at in lost} >= found.brokers.keys():
+        lost = {at: error for at, error in round_.untold.items() if isinstance(error, UnavailableError)}
+        untold |= {at: error for at, error in round_.untold.items() if at not in lost}
+        is_alone = not told and {there[at] for at in lost} >= found.brokers.keys()
+        if deadline.passed or (patience.passed and not is_alone):
+            if lost and is_alone:
                 raise next(iter(lost.values()))
-            untold |= lost | leaderless
+            untold |= lost
             break
+        left = set(lost)
         if left:
-            threading.Event().wait(_AGAIN_S)
+            threading.Event().wait(min(pause_s, deadline.left_s))
+            pause_s *= 2
     return Answers(told, untold)
 
 
@@ -97,18 +109,42 @@ def _leader(shown: Mapping[str, TopicMetadata], at: TopicPartition) -> int | Non
 def _ask_brokers(
     admin: Admin, leaders: Mapping[TopicPartition, int], deadline: Deadline
 ) -> Answers[TopicPartition, Watermarks]:
-    """Ask each broker for what it leads; a partition for which one of the three is not told is untold."""
-    slow = Deadline.after(deadline.left_s / _ROUNDS)
-    marks: dict[str, dict[TopicPartition, int]] = {}
+    """Ask each broker for what it leads, side by side."""
+    shares = defaultdict(list)
+    for at, leader in leaders.items():
+        shares[leader].append(at)
+    if not shares:
+        return Answers({})
+    with ThreadPoolExecutor(len(shares)) as pool:
+        answers = list(pool.map(lambda share: _ask_broker(admin, share, deadline), shares.values()))
+    return Answers(
+        {at: marks for answer in answers for at, marks in answer.items()},
+        {at: error for answer in answers for at, error in answer.untold.items()},
+    )
+
+
+def _ask_broker(
+    admin: Admin, partitions: Collection[TopicPartition], deadline: Deadline
+) -> Answers[TopicPartition, Watermarks]:
+    """Ask one broker; a partition for which one of the three is not told is untold.
+
+    Raises:
+        HopArchiveError: The login is refused.
+    """
+    marks: dict[str, dict[TopicPartition, int]] = {mark: {} for mark in _MARKS}
     epochs: dict[TopicPartition, int | None] = {}
     untold: dict[TopicPartition, HopArchiveError] = {}
-    asked = set(leaders)
+    asked = set(partitions)
     for mark, (spec, isolation) in _MARKS.items():
-        by_broker = defaultdict(list)
-        for at in asked:
-            by_broker[leaders[at]].append(native(at))
-        call = partial(_list_offsets, by_broker.values(), spec, isolation)
-        results, errors = admin.ask_each(call, _DOING, slow, absent=UNKNOWN_TOPIC)
+        if not asked:
+            break
+        call = partial(_list_offsets, [native(at) for at in asked], spec, isolation)
+        try:
+            results, errors = admin.ask_each(call, _DOING, deadline, absent=UNKNOWN_TOPIC)
+        except NewLoginError:
+            raise
+        except UnavailableError:  # librdkafka did not even end the call in time
+            return Answers({}, {**untold, **{at: _failure(admin, at) for at in asked}})
         # Below 0 is what librdkafka 2.16 answers, as if it were an offset, where the broker did not.
         marks[mark] = {at: result.offset for at, result in results.items() if result.offset >= 0}
         epochs |= {
@@ -117,7 +153,6 @@ def _ask_brokers(
         untold |= {at: _failure(admin, at) for at in results.keys() - marks[mark].keys()}
         untold |= {at: _failure(admin, at, kafka_error(error)) for at, error in errors.items()}
         asked = set(marks[mark])
-        slow = Deadline.after(min(deadline.left_s, deadline.left_s / _ROUNDS + 0.1))
     return Answers(
         {
             # The epoch of a log's end is the leader's, also where nothing was written in it (Kafka 4.4, by trial).
@@ -129,19 +164,16 @@ def _ask_brokers(
 
 
 def _list_offsets(
-    shares: Collection[list[Any]],
+    places: Collection[Any],
     spec: OffsetSpec,
     isolation: IsolationLevel,
     client: AdminClient,
     timeout_s: float,
 ) -> dict[TopicPartition, Any]:
-    return {
-        TopicPartition(place.topic, place.partition): future
-        for share in shares
-        for place, future in client.list_offsets(
-            dict.fromkeys(share, spec), isolation_level=isolation, request_timeout=timeout_s
-        ).items()
-    }
+    futures = client.list_offsets(
+        dict.fromkeys(places, spec), isolation_level=isolation, request_timeout=timeout_s
+    )
+    return {TopicPartition(place.topic, place.partition): future for place, future in futures.items()}
 
 
 def _failure(admin: Admin, at: TopicPartition, error: KafkaError | None = None) -> HopArchiveError:

@@ -44,13 +44,13 @@ class Pair:
     first: ApacheKafka
     second: ApacheKafka
 
-    def publish(self) -> None:
-        """A message to each partition that has a leader."""
+    def publish(self, *, to_first_alone: bool = False) -> None:
+        """A message to each partition that has a leader, or to those that the first broker leads."""
         for kafka, places in (
             (self.first, [(BOTH, 0), (FIRST, 0), (SHUT, 0)]),
             (self.second, [(BOTH, 1), (SECOND, 0)]),
         ):
-            if kafka.pid is not None:
+            if kafka is self.first or (kafka.pid is not None and not to_first_alone):
                 producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
                 for topic, partition in places:
                     producer.produce(topic, os.urandom(8), partition=partition)
@@ -103,20 +103,26 @@ def test_what_the_other_broker_leads_is_archived_while_one_is_silent_and_then_do
                 {TopicPartition(BOTH, 0), TopicPartition(FIRST, 0)},
                 silent,
             )
+            for _ in range(20):  # the client asks either of them, and sticks to the one that it asked
+                assert archive.source.cluster_id() == pair.first.cluster_id
+            pair.publish(to_first_alone=True)
+            with pytest.raises(UnavailableError, match="All else is archived"):
+                exhausted(catch_up(archive))
+            assert counts(catalog) == {BOTH: 3, FIRST: 2, SECOND: 1, SHUT: 2}
         finally:
             pair.second.kill()
         pair.publish()
         until(lambda: _no_leader(archive), "the cluster has seen that its second broker is down")
         with pytest.raises(UnavailableError, match="All else is archived"):
             exhausted(catch_up(archive))
-        assert counts(catalog) == {BOTH: 3, FIRST: 2, SECOND: 1, SHUT: 2}
+        assert counts(catalog) == {BOTH: 4, FIRST: 3, SECOND: 1, SHUT: 3}
         assert in_the_way(catalog) == {(Kind.NO_LEADER, BOTH, 1), (Kind.NO_LEADER, SECOND, 0)}
         assert not any(one.lost for one in catalog.summaries())
         pair.second.start()
         pair.publish()
         until(lambda: not archive.source.watermarks(list(silent)).untold, "all have leaders again")
         exhausted(catch_up(archive))
-        assert counts(catalog) == {BOTH: 5, FIRST: 3, SECOND: 2, SHUT: 3}
+        assert counts(catalog) == {BOTH: 6, FIRST: 4, SECOND: 2, SHUT: 4}
         assert in_the_way(catalog) == set()
 
 

@@ -1,5 +1,7 @@
 """What must not be asked of librdkafka: two ways in which an admin client ends the whole process (docs/decisions/0006).
 
+And one in which it asks in vain, unless its settings keep it from that: the broker that is silent, time and again.
+
 A broker that only these tests know says what Apache Kafka says for moments; what would die is a process of its own.
 """
 
@@ -12,7 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+
+from hop_archive.source.kafka import KafkaSource
 
 API_VERSIONS, METADATA = 18, 3
 UNSUPPORTED_VERSION = 35
@@ -59,6 +63,11 @@ class _Answers(socketserver.BaseRequestHandler):
         while header := self.request.recv(4, 0x100):  # MSG_WAITALL
             request = self.request.recv(struct.unpack(">i", header)[0], 0x100)
             key, version, number = struct.unpack(">hhi", request[:8])
+            if self.server.is_silent.is_set():
+                if key == METADATA:
+                    self.server.left_waiting.set()
+                self.server.is_over.wait()
+                return
             answer = struct.pack(">i", number) + self._answer(key, version)
             self.request.sendall(struct.pack(">i", len(answer)) + answer)
 
@@ -69,11 +78,14 @@ class _Answers(socketserver.BaseRequestHandler):
         assert (key, version) == (METADATA, 2)
         time.sleep(self.server.delay_s)
         self.server.told += 1
-        count = int(self.server.told <= self.server.alive_for)
-        host, port = b"127.0.0.1", self.server.server_address[1]
-        brokers = struct.pack(">ih", 1, len(host)) + host + struct.pack(">ih", port, -1)
-        cluster = struct.pack(">h", 4) + b"fake" + struct.pack(">i", 1 if count else -1)
-        return struct.pack(">i", count) + brokers * count + cluster + struct.pack(">i", 0)
+        alive = self.server.cluster if self.server.told <= self.server.alive_for else ()
+        host = b"127.0.0.1"
+        brokers = b"".join(
+            struct.pack(">ih", number, len(host)) + host + struct.pack(">ih", port, -1)
+            for number, port in enumerate(alive, start=1)
+        )
+        cluster = struct.pack(">h", 4) + b"fake" + struct.pack(">i", 1 if alive else -1)
+        return struct.pack(">i", len(alive)) + brokers + cluster + struct.pack(">i", 0)
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -81,21 +93,40 @@ class _Server(socketserver.ThreadingTCPServer):
     delay_s = 0.0
     alive_for = 0
     told = 0
+    cluster: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.is_silent, self.left_waiting, self.is_over = (threading.Event() for _ in range(3))
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that hang up are none of a test's business."""
 
 
 @contextmanager
+def brokers(number: int, *, alive_for: int, delay_s: float = 0.0) -> Iterator[list[_Server]]:
+    """A cluster whose brokers count themselves as alive for so many answers each, and take their time with each."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(_Server()) for _ in range(number)]
+        for server in servers:
+            server.cluster = tuple(int(one.server_address[1]) for one in servers)
+            server.delay_s = delay_s
+            server.alive_for = alive_for
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            stack.callback(server.is_over.set)
+        yield servers
+
+
+@contextmanager
 def broker(*, alive_for: int, delay_s: float = 0.0) -> Iterator[str]:
-    """A broker that counts itself as alive for so many answers, and takes its time with each; where to reach it."""
-    with _Server(("127.0.0.1", 0), _Answers) as server:
-        port = int(server.server_address[1])
-        server.delay_s = delay_s
-        server.alive_for = alive_for
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{port}"
-        server.shutdown()
+    """A cluster of one; where to reach it."""
+    with brokers(1, alive_for=alive_for, delay_s=delay_s) as (server,):
+        yield address(server)
+
+
+def address(server: _Server) -> str:
+    return f"127.0.0.1:{server.server_address[1]}"
 
 
 def program(text: str, servers: str) -> subprocess.CompletedProcess[str]:
@@ -115,3 +146,14 @@ def test_closing_waits_for_a_call_that_another_thread_has_in_flight() -> None:
         ended = program(CLOSED_MEANWHILE, servers)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.endswith("closed\n")
+
+
+def test_the_others_answer_where_the_broker_that_was_asked_is_silent() -> None:
+    with brokers(2, alive_for=1_000_000) as servers:
+        source = KafkaSource("s", bootstrap_servers=",".join(address(server) for server in servers))
+        with closing(source):
+            assert source.cluster_id() == "fake"
+            asked = max(servers, key=lambda server: server.told)
+            asked.is_silent.set()
+            while not asked.left_waiting.is_set():  # the client asks whichever it likes, and sticks to it
+                assert source.cluster_id() == "fake"
