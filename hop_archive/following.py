@@ -26,6 +26,7 @@ from hop_archive.obstacles import GivenUp, place_of
 from hop_archive.planning import Knowledge, Watermarks, work
 from hop_archive.reading import Reading, follow
 from hop_archive.slices import Lineage, Slice
+from hop_archive.source.protocol import TopicInfo
 from hop_archive.surveying import Survey, plan_work
 from hop_archive.undone import Undone
 
@@ -235,11 +236,12 @@ def _one_round(
             yield []
             sleep(_FIRST_PAUSE_S)
     else:
-        yield from _follow_tails(archive, starts, stop, sleep, undone)
+        yield from _follow_tails(archive, found.survey.infos, starts, stop, sleep, undone)
 
 
 def _follow_tails(
     archive: Archive,
+    infos: Mapping[str, TopicInfo],
     starts: Mapping[Lineage, int],
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
@@ -247,6 +249,7 @@ def _follow_tails(
 ) -> Iterator[list[Done]]:
     end = archive.monotonic() + SURVEY_EVERY_S
     disputed = anything = False
+    others: frozenset[str] | None = None
 
     def over() -> bool:
         return stop() or disputed or archive.monotonic() >= end
@@ -264,12 +267,14 @@ def _follow_tails(
             refused=given_up,
         ):
             try:
+                if group and others is None:
+                    others = _made_anew(archive, infos, starts)
                 dones = list(store_groups(archive, [group], overlap=0))
             except HopArchiveError:
-                _note_seen(archive, group)
+                _note_seen(archive, group, others or ())
                 raise
             stored = {done.slice for done in dones if done.batches}
-            _note_seen(archive, [reading for reading in group if reading.slice not in stored])
+            _note_seen(archive, [reading for reading in group if reading.slice not in stored], others or ())
             disputed = disputed or any(done.disputed for done in dones)
             anything = anything or bool(stored)
             undone.took(dones)
@@ -282,12 +287,28 @@ def _follow_tails(
         sleep(_FIRST_PAUSE_S)
 
 
-def _note_seen(archive: Archive, readings: Collection[Reading]) -> None:
-    """Remember what was read and not stored, so that it is known to be lost if its topic is deleted before it is read again."""
+def _made_anew(
+    archive: Archive, infos: Mapping[str, TopicInfo], starts: Collection[Lineage]
+) -> frozenset[str]:
+    """The topics that are not those that were planned any more, asked for once they are read.
+
+    What has its id still when it is read is read as what it was planned for, whatever it becomes later.
+    """
+    now = archive.source.topics({lineage.topic for lineage in starts})
+    return frozenset(name for name, info in now.items() if info.topic_id != infos[name].topic_id)
+
+
+def _note_seen(archive: Archive, readings: Collection[Reading], others: Collection[str]) -> None:
+    """Remember what was read and not stored, so that it is known to be lost if its topic is deleted before it is read again.
+
+    Not of ``others``, which were made anew before they were read: what they hold is not the old ones'.
+    """
     ends = {
         reading.slice.lineage: reading.messages[-1].offset + 1
         for reading in readings
-        if reading.messages and not reading.is_beyond_proof
+        if reading.messages
+        and not reading.is_beyond_proof
+        and (reading.is_void or reading.slice.topic not in others)
     }
     if not ends:
         return

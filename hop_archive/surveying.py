@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -21,6 +21,7 @@ from hop_archive.message import TopicPartition
 from hop_archive.obstacles import note_obstacles, obstacle
 from hop_archive.planning import Knowledge, Plan, Watermarks, lost, plan, work
 from hop_archive.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.topics import is_topic_name
 from hop_archive.truncation import begins_as_archived, prove_tails
@@ -154,6 +155,7 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     observed = archive.catalog.observed(list(infos))
     cluster_id = archive.source.cluster_id()
     marks = archive.source.watermarks(_partitions(infos))
+    infos, marks = _of_one_life(archive, infos, marks, generations, observed)
     ended = {(at.topic, at.generation) for at, one in observed.items() if one.leader_epoch == GONE}
     recognitions = {
         name: recognise(
@@ -325,6 +327,40 @@ def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Surv
 
 def _partitions(infos: Mapping[str, TopicInfo]) -> list[TopicPartition]:
     return [TopicPartition(name, p) for name, info in infos.items() for p in range(info.partitions)]
+
+
+def _of_one_life(
+    archive: Archive,
+    infos: Mapping[str, TopicInfo],
+    marks: Answers[TopicPartition, Watermarks],
+    generations: Mapping[str, Sequence[Generation]],
+    observed: Mapping[Lineage, Watermarks],
+) -> tuple[Mapping[str, TopicInfo], Answers[TopicPartition, Watermarks]]:
+    """The same, asked for once more of topics that were made anew meanwhile: no watermarks with another life's id.
+
+    Topic ids never come back. Where the watermarks are those that were remembered, it makes no difference whose they are.
+    """
+    newest = {name: found[-1].number for name, found in generations.items() if found}
+    moved = {
+        at.topic
+        for at, one in marks.items()
+        if replace(one, leader_epoch=None) != _remembered(observed, at, newest.get(at.topic))
+    }
+    now = archive.source.topics(moved) if moved else Answers({})
+    anew = {name: info for name, info in now.items() if info.topic_id != infos[name].topic_id}
+    if not anew:
+        return infos, marks
+    again = archive.source.watermarks(_partitions(anew))
+    told = {at: one for at, one in marks.items() if at.topic not in anew} | dict(again)
+    untold = {at: why for at, why in marks.untold.items() if at.topic not in anew} | dict(again.untold)
+    return {**infos, **anew}, Answers(told, untold)
+
+
+def _remembered(
+    observed: Mapping[Lineage, Watermarks], at: TopicPartition, generation: int | None
+) -> Watermarks | None:
+    marks = observed.get(Lineage(at.topic, generation, at.partition)) if generation is not None else None
+    return replace(marks, leader_epoch=None) if marks else None
 
 
 def _of(topic: str, marks: Mapping[TopicPartition, Watermarks]) -> dict[int, Watermarks]:

@@ -12,7 +12,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.mock import MockCatalog
 from hop_archive.catalog.protocol import Batch, Row
 from hop_archive.errors import StaleDecisionError
-from hop_archive.faults import Faults
+from hop_archive.faults import Fault, Faults, When
 from hop_archive.planning import Limits
 from hop_archive.source.mock import MockSource
 from hop_archive.source.mock_cluster import MockCluster
@@ -65,6 +65,17 @@ class World:
             run_id=run_id,
             monotonic=ticking(),
         )
+
+
+def at_call(what: str, then: Callable[[], object]) -> Faults:
+    """Do something else, once, before the first call of that name."""
+    pending = [then]
+
+    def strike(call: str) -> None:
+        if call.startswith(f"{what} ") and pending:
+            pending.pop()()
+
+    return Faults(tuple(Fault(number, When.BEFORE, strike) for number in range(1, 200)))
 
 
 class StubbornCatalog(MockCatalog):

@@ -26,7 +26,7 @@ from hop_archive.source.mock_cluster import MockCluster
 from hop_archive.store.protocol import Created, NewObject
 from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look, plan_work
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
-from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_world, exhausted, fill
+from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, at_call, awkward_world, exhausted, fill
 
 
 def calls() -> int:
@@ -228,7 +228,7 @@ def test_following_waits_out_what_is_refused_once_it_has_worked() -> None:
     world = awkward_world()
     reported: list[Obstacle] = []
     rounds = iter(range(400))
-    faults = Faults(tuple(Fault(call, When.BEFORE, refuse) for call in range(40, 60)))
+    faults = Faults(tuple(Fault(call, When.BEFORE, refuse) for call in range(45, 65)))
     exhausted(
         archive_continuously(
             world.archive(faults), lambda: next(rounds, None) is None, lambda _: None, None, reported.append
@@ -298,6 +298,45 @@ def test_a_topic_that_is_there_again_as_it_was_is_archived_whole_though_its_rest
     assert len(world.catalog.generations([BUSY])[BUSY]) == 2
     exhausted(catch_up(world.archive()))
     assert len(world.catalog.generations([BUSY])[BUSY]) == 2
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("again", [look, plan_work])
+def test_what_a_topic_holds_that_is_made_anew_while_it_is_looked_at_is_not_the_old_ones(
+    again: Callable[[Archive], object], *, is_known: bool
+) -> None:
+    world = awkward_world()
+    if is_known:
+        exhausted(catch_up(world.archive()))
+
+    def make_anew() -> None:
+        world.cluster.recreate_topic(QUIET)
+        for number in range(30):
+            world.cluster.append(QUIET, b"anew %d" % number)
+
+    again(world.archive(at_call("source.watermarks", make_anew)))
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, QUIET)
+    assert not lost_of(world, QUIET)
+    assert not list(world.catalog.findings([QUIET], open_only=False))
+
+
+def test_what_is_followed_of_a_topic_that_was_made_anew_since_it_was_planned_is_not_lost() -> None:
+    world = awkward_world()
+    exhausted(catch_up(world.archive()))
+
+    def make_anew() -> None:
+        world.cluster.recreate_topic(QUIET)
+        for number in range(30):
+            world.cluster.append(QUIET, b"anew %d" % number)
+
+    faults = at_call("source.reader", make_anew)
+    rounds = follow_for(world.archive(faults), [QUIET], 5.0, lambda _: None)
+    for _ in itertools.islice(rounds, 10_000):
+        pass
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, QUIET)
+    assert not lost_of(world, QUIET)
 
 
 def test_what_stands_on_another_cluster_is_not_called_deleted_on_this_one() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from hop_archive.source.answers_protocol import Answers
 from hop_archive.source.mock import MockSource
 from hop_archive.surveying import HELD_BEFORE, OUTLIVED, OVERTAKEN, READ_NEXT, look, plan_work, survey
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
-from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted, fill, ticking
+from hop_archive_tests.worlds import BUSY, World, at_call, awkward_world, exhausted, fill, ticking
 
 TOPIC = "cut"
 
@@ -221,17 +221,6 @@ def test_a_run_that_read_before_the_end_was_lost_commits_nothing_once_the_log_wa
     assert not done.batches
     exhausted(catch_up(world.archive()))
     assert values(world, 1) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
-
-
-def at_call(what: str, then: Callable[[], object]) -> Faults:
-    """Do something else, once, before the first call of that name."""
-    pending = [then]
-
-    def strike(call: str) -> None:
-        if call.startswith(f"{what} ") and pending:
-            pending.pop()()
-
-    return Faults(tuple(Fault(number, When.BEFORE, strike) for number in range(1, 200)))
 
 
 def send_gone_and_read(world: World) -> list[Batch]:
