@@ -26,11 +26,12 @@ class Kind(enum.Enum):
     LOST = "lost"
     NO_LEADER = "no_leader"
     NOT_READABLE = "not_readable"
+    NOT_SHOWN = "not_shown"
     LEFT_UNDONE = "left_undone"
     LOG_TRUNCATED = "log_truncated"
 
 
-OBSTACLES = frozenset({Kind.NO_LEADER, Kind.NOT_READABLE, Kind.LEFT_UNDONE})
+OBSTACLES = frozenset({Kind.NO_LEADER, Kind.NOT_READABLE, Kind.NOT_SHOWN, Kind.LEFT_UNDONE})
 """What keeps messages from being archived for now: closed by itself once it is in the way no more."""
 
 

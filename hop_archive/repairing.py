@@ -46,6 +46,7 @@ PLANS: Mapping[Kind, Callable[[Means, Trouble], Planned]] = {
     Kind.LOG_TRUNCATED: leave_truncation,
     Kind.NO_LEADER: leave_obstacle,
     Kind.NOT_READABLE: leave_obstacle,
+    Kind.NOT_SHOWN: leave_obstacle,
     Kind.LEFT_UNDONE: leave_obstacle,
 }
 """How each kind is mended, in this order: what objects prove settles much of what is missing, and counts come last."""

@@ -15,7 +15,7 @@ from operator import itemgetter
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
 from hop_archive.errors import GenerationChangedError, SliceTakenError, UnavailableError
-from hop_archive.findings import Kind, Trouble
+from hop_archive.findings import ACCEPTED, Kind, Trouble
 from hop_archive.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.message import TopicPartition
 from hop_archive.obstacles import note_obstacles, obstacle
@@ -34,6 +34,9 @@ OUTLIVED = "the topic was deleted or made anew before these were archived"
 REBUILT = "from before the catalog was rebuilt: what is in the store of them stands in an earlier generation"
 HELD_BEFORE = "the generation before has these: they stand below what the log lost"
 READ_NEXT = "the next generation of the same log has these: they stand below what the log lost"
+VANISHED_S = 60.0
+"""For how long a topic that the source does not show counts as hidden, and not as deleted: a broker that lags behind its
+cluster, as after a restart, does not know of a topic for some seconds."""
 ADOPTED = "before the ledger began: rows adopted from another archiver carry no offsets"
 
 
@@ -54,7 +57,8 @@ class Survey:
         undescribed: The topics that exist, as far as anybody can tell, and could not be described.
         unmet: Names and globs of the policy of which nothing comes (``TopicPolicy.unmet``); none where certain topics were
             asked for.
-        deleted: The topics that the catalog knows, and the source, asked by name, has not.
+        deleted: The topics that the catalog knows, and the source, asked by name, does not show: they were deleted, or a broker
+            lags behind. Those of which something is left are in ``obstacles``, until that is recorded as lost.
         shrunk: What logs were seen to hold, beyond what is covered and beyond their ends now.
     """
 
@@ -112,7 +116,7 @@ class Survey:
             UnavailableError: Something could not be.
         """
         for one in self.obstacles:
-            if one.topic not in self.unreadable:
+            if one.topic not in self.unreadable | self.deleted:
                 raise UnavailableError(one.detail, topic=one.topic, partition=one.partition)
 
     def workable(self) -> dict[Lineage, Knowledge]:
@@ -180,6 +184,7 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
             obstacle(at.topic, error, at.partition)
             for at, error in sorted(marks.untold.items(), key=itemgetter(0))
         ),
+        *_vanished(archive, deleted, cluster_id),
     )
     return Survey(
         infos,
@@ -204,8 +209,9 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
 def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     """Survey, and remember the watermarks, so that what a topic held when it was deleted is known as of now.
 
-    What went with a topic that was deleted, or made anew, is recorded as lost. What is in the way is remembered, too, as a finding, and closed once it is in the way no more. For those who look often
-    and plan seldom: sensors and displays. Records nothing of topics that are new.
+    What went with a topic that was made anew, or deleted a while ago, is recorded as lost. What is in the way is remembered,
+    too, as a finding, and closed once it is in the way no more. For those who look often and plan seldom: sensors and
+    displays. Records nothing of topics that are new.
 
     Raises:
         UnavailableError: The source or the catalog does not answer.
@@ -261,7 +267,10 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     archive.source.note_progress(seen.progress())
     planned = plan(seen.workable(), archive.limits)
     gone = [s for lineage in sorted(seen.knowledge) for s in lineage.slices(lost(seen.knowledge[lineage]))]
-    return Work(replace(planned, lost=_settle_gone(archive, seen, gone)), seen)
+    recorded = _settle_gone(archive, seen, gone)
+    over = {s.topic for s in recorded} & seen.deleted
+    in_the_way = tuple(one for one in seen.obstacles if one.topic not in over)
+    return Work(replace(planned, lost=recorded), replace(seen, obstacles=in_the_way))
 
 
 def _done_up_to(known: Knowledge) -> int:
@@ -313,6 +322,8 @@ def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Surv
 
     def still(trouble: Trouble) -> bool:
         where = trouble.slice
+        if trouble.kind is Kind.NOT_SHOWN:
+            return False
         if where is None:
             return trouble.topic in doubted
         known = seen.knowledge.get(where.lineage)
@@ -322,7 +333,8 @@ def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Surv
         )
         return bool(known and not told and where.start in work(known))
 
-    note_obstacles(archive, topics, [Kind.NO_LEADER, Kind.NOT_READABLE], seen.obstacles, still)
+    kinds = [Kind.NO_LEADER, Kind.NOT_READABLE, Kind.NOT_SHOWN]
+    note_obstacles(archive, topics, kinds, seen.obstacles, still)
 
 
 def _partitions(infos: Mapping[str, TopicInfo]) -> list[TopicPartition]:
@@ -580,15 +592,16 @@ def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list
         and g.number < newest[name]
         and (are_begun or not seen.recognitions[name].is_new or g.topic_id != seen.infos[name].topic_id)
     }
-    names = seen.deleted | {name for name, _ in over}
+    deleted = _deleted_for_good(archive, seen)
+    names = deleted | {name for name, _ in over}
     left = archive.catalog.left_behind(names, seen.cluster_id) if names else {}
-    left = {at: found for at, found in left.items() if at.topic in seen.deleted or at[:2] in over}
+    left = {at: found for at, found in left.items() if at.topic in deleted or at[:2] in over}
     if not left:
         return []
     now = archive.source.topics(
         {at.topic for at in left}
     )  # once more: one broker's stale answer would be a false alarm
-    same = {*_unchanged_of(seen, now)} | (seen.deleted - now.untold.keys() - {*now})
+    same = {*_unchanged_of(seen, now)} | (deleted - now.untold.keys() - {*now})
     next_has = _read_next(archive, seen, [at for at in left if at.topic in same])
     for at in sorted(next_has):
         for s in at.slices(left[at] & next_has[at]):
@@ -619,6 +632,43 @@ def _read_next(archive: Archive, seen: Survey, earlier: Collection[Lineage]) -> 
             cuts = [s.start for s in places if s.partition == at.partition and s.generation >= at.generation]
             read[at] = OffsetSet.between(0, min([seen.knowledge[newest].watermarks.high, *cuts]))
     return read
+
+
+def _vanished(archive: Archive, deleted: Collection[str], cluster_id: str) -> list[Trouble]:
+    """What topics were seen to hold that are not shown, and nothing covers."""
+    left = archive.catalog.left_behind(deleted, cluster_id) if deleted else {}
+    return [
+        Trouble(
+            Kind.NOT_SHOWN,
+            at.topic,
+            f"Source {archive.source.name} does not show topic {at.topic}, of which these were seen and not archived: "
+            f"they are recorded as lost if it does not for {VANISHED_S:.0f} seconds",
+            slice=Slice(*at, found.ranges[0].start, found.stop),
+        )
+        for at, found in sorted(left.items())
+    ]
+
+
+def _deleted_for_good(archive: Archive, seen: Survey) -> frozenset[str]:
+    """The topics that have not been shown for a while, by the findings that tell of it.
+
+    Where the clock was set back, it is counted from now on.
+    """
+    told = {one.slice for one in seen.obstacles if one.slice and one.kind is Kind.NOT_SHOWN}
+    if not told:
+        return frozenset()
+    now = archive.now()
+    since: dict[str, list[float]] = defaultdict(list)
+    noted = archive.catalog.findings({s.topic for s in told}, [Kind.NOT_SHOWN], open_only=False)
+    for one in list(noted):
+        is_standing = one.resolved_at is None or one.resolution.startswith(ACCEPTED)
+        if one.trouble.slice not in told or not is_standing:
+            continue
+        since[one.trouble.topic].append((now - one.first_seen).total_seconds())
+        if one.first_seen > now and one.resolved_at is None:
+            archive.catalog.resolve_findings([one.number], "the clock was set back", now)
+            archive.catalog.note_findings([one.trouble], now)
+    return frozenset(name for name, ages in since.items() if min(ages) >= VANISHED_S)
 
 
 def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:

@@ -34,9 +34,11 @@ hop-archive verify finds them, hop-archive repair mends what can be mended. What
 archiving itself met is among them:
   no_leader        a partition has no leader, or its broker does not answer
   not_readable     a topic may be seen but not read, or cannot be described
+  not_shown        a topic is not shown any more, and not all of it was archived
   left_undone      the same work was left undone for the same reason twice
   log_truncated    a log lost its end; what it held is archived all the same
-The first three close by themselves once archiving gets past them.
+The first four close by themselves once archiving gets past them, or records what was
+lost.
 Ends with 1 where any that was asked for is open, and with 0 where none is.
 """
 

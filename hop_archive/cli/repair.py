@@ -46,7 +46,7 @@ How findings are mended:
                    after a rebuild; what Kafka holds, the next run archives
   lost, foreign_object, log_truncated
                    are left, with what to do about them
-  no_leader, not_readable, left_undone
+  no_leader, not_readable, not_shown, left_undone
                    are left: what archives past them closes them
 The source is asked only where it is named (-H). To move objects aside, the
 store's stanza has to allow deleting; the role needs the rights of

@@ -73,7 +73,8 @@ def kafka_offsets(
     with told():
         seen = look(archive)
         # What was left undone, and is work no more: its topic is gone, or somebody else did it. No run would look.
-        Undone(archive).plan((), pending={*seen.pending(), *(one.topic for one in seen.obstacles)})
+        in_the_way = {one.topic for one in seen.obstacles} - seen.deleted
+        Undone(archive).plan((), pending={*seen.pending(), *in_the_way})
     # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
     asked = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
     shut = seen.unreadable

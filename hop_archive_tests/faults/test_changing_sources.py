@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -250,20 +252,54 @@ def lost_of(world: World, topic: str) -> OffsetSet:
     return OffsetSet.of((e.slice.start, e.slice.stop) for e in entries)
 
 
+def a_minute_later(archive: Archive) -> Archive:
+    then = archive.now() + datetime.timedelta(seconds=61)
+    return replace(archive, now=lambda: then)
+
+
 @pytest.mark.parametrize("again", [look, plan_work])
-def test_what_a_topic_held_that_was_deleted_for_good_is_lost_at_the_next_look(
+def test_what_a_topic_held_that_was_deleted_for_good_is_told_at_once_and_lost_a_minute_after(
     again: Callable[[Archive], object],
 ) -> None:
     world = awkward_world()
     next(catch_up(world.archive(), overlap=0))
     world.cluster.delete_topic(QUIET)
-    again(world.archive())
+    for _ in range(2):
+        again(world.archive())
+        assert not lost_of(world, QUIET)
+        (finding,) = world.catalog.findings([QUIET], [Kind.NOT_SHOWN])
+        assert "not show topic" in finding.trouble.detail
+    again(a_minute_later(world.archive()))
     lineage = Lineage(QUIET, 1, 0)
     assert lost_of(world, QUIET)
     assert world.catalog.coverage([QUIET])[lineage].stop == world.catalog.observed([QUIET])[lineage].stable
     before = world.catalog.ledger([QUIET])
-    again(world.archive())
+    again(a_minute_later(world.archive()))
     assert world.catalog.ledger([QUIET]) == before
+    assert not list(world.catalog.findings([QUIET], [Kind.NOT_SHOWN]))
+
+
+def test_a_topic_that_is_not_shown_for_a_moment_is_no_deleted_one_whatever_clocks_say() -> None:
+    world = awkward_world()
+    next(catch_up(world.archive(), overlap=0))
+    with world.cluster.change() as state:
+        hidden = state.topics.pop(BUSY)
+    look(a_minute_later(world.archive()))
+    look(world.archive())  # the clock is back
+    assert not lost_of(world, BUSY)
+    with world.cluster.change() as state:
+        state.topics[BUSY] = hidden
+    look(world.archive())
+    assert not list(world.catalog.findings([BUSY], [Kind.NOT_SHOWN]))
+    with world.cluster.change() as state:
+        del state.topics[BUSY]
+    look(a_minute_later(world.archive()))
+    with world.cluster.change() as state:
+        state.topics[BUSY] = hidden
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, BUSY)
+    assert len(world.catalog.generations([BUSY])[BUSY]) == 1
+    assert not lost_of(world, BUSY)
 
 
 def test_a_topic_that_was_archived_whole_leaves_nothing_to_be_lost_with_it() -> None:
@@ -290,6 +326,7 @@ def test_a_topic_that_is_there_again_as_it_was_is_archived_whole_though_its_rest
     with world.cluster.change() as state:
         hidden = state.topics.pop(BUSY)
     look(world.archive())
+    look(a_minute_later(world.archive()))
     assert lost_of(world, BUSY)
     with world.cluster.change() as state:
         state.topics[BUSY] = hidden
@@ -373,6 +410,7 @@ def test_what_was_followed_and_not_committed_is_lost_with_its_topic(is_stored: b
         ):
             pass
     look(world.archive())
+    look(a_minute_later(world.archive()))
     assert lost_of(world, QUIET) == OffsetSet.between(end, end + 5)
 
 
