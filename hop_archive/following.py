@@ -77,15 +77,7 @@ def catch_up(
     obstacles: Sequence[Trouble] = ()
     fruitless = 0
     while fruitless < _MOST_FRUITLESS and not stop():
-        try:
-            found = plan_work(archive, topics)
-        except (
-            ConflictError
-        ) as error:  # of one topic, which changed meanwhile: the others' turn comes with the next plan
-            fruitless += 1
-            undone.failed(error)
-            log.info("Planning again: %s", error)
-            continue
+        found = plan_work(archive, topics)
         obstacles = found.survey.obstacles
         targets = _targets(found.survey) if targets is None else targets
         given_up = {place_of(error) for error in errors}  # for this time: the next command asks again

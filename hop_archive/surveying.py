@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
-from hop_archive.errors import GenerationChangedError, SliceTakenError, UnavailableError
+from hop_archive.errors import SliceTakenError, UnavailableError
 from hop_archive.findings import ACCEPTED, Kind, Trouble
 from hop_archive.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.message import TopicPartition
@@ -37,6 +37,8 @@ READ_NEXT = "the next generation of the same log has these: they stand below wha
 VANISHED_S = 60.0
 """For how long a topic that the source does not show counts as hidden, and not as deleted: a broker that lags behind its
 cluster, as after a restart, does not know of a topic for some seconds."""
+_MOST_CHANGES = 3
+"""A topic that is another one each time that it is looked at is left out of a plan after so many looks."""
 ADOPTED = "before the ledger began: rows adopted from another archiver carry no offsets"
 
 
@@ -226,7 +228,8 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     }
     _note_shrunk(archive, seen)
     archive.catalog.observe(known)
-    _note_obstacles(archive, topics, seen)
+    to_begin = [name for name, recognition in seen.recognitions.items() if recognition.is_new]
+    _note_obstacles(archive, topics, seen, to_begin)
     _settle_outlived(archive, seen, are_begun=False)
     return seen
 
@@ -251,17 +254,18 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     lost its end, and may have grown past it again, becomes a new generation, and a finding says so. What cannot be
     compared yet is left out, and so is what cannot be looked at or read: a finding says so. New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
     watermarks are remembered; group offsets are committed to the source, for those who monitor from outside.
-    Running it again records nothing twice.
+    A topic that changes while it is looked at is looked at again, and left out, as what cannot be looked at is, where it
+    changes each time. Running it again records nothing twice.
 
     Raises:
         UnavailableError: The source or the catalog does not answer.
-        GenerationChangedError: A topic changed while it was looked at; plan again.
     """
-    surveyed = survey(archive, topics)
-    seen = _proven(archive, surveyed)
+    seen, changing = _begun(archive, topics)
+    for _ in range(_MOST_CHANGES - 1):
+        if changing:
+            seen, changing = _begun(archive, topics)
+    seen = _left_out(seen, changing)
     _note_obstacles(archive, topics, seen)
-    _note_shrunk(archive, seen)
-    _begin_generations(archive, seen)
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
     seen = seen.without(_note_proven(archive, seen, seen.to_note()))
     archive.source.note_progress(seen.progress())
@@ -315,10 +319,15 @@ def _shut(archive: Archive, topic: str) -> Trouble:
     )
 
 
-def _note_obstacles(archive: Archive, topics: Collection[str] | None, seen: Survey) -> None:
-    """Make the findings of obstacles those of this survey, and of what reading met and is in the way still."""
+def _note_obstacles(
+    archive: Archive, topics: Collection[str] | None, seen: Survey, to_begin: Collection[str] = ()
+) -> None:
+    """Make the findings of obstacles those of this survey, and of what reading met and is in the way still.
+
+    Of ``to_begin`` the generation is not recorded yet: only that tells whether such a topic stays as it is.
+    """
     # Where a log is in doubt, reading its end alone tells whether that can be read, which a mere look does not do.
-    doubted = {lineage.topic for lineage in seen.unproven()}
+    doubted = {lineage.topic for lineage in seen.unproven()} | {*to_begin}
 
     def still(trouble: Trouble) -> bool:
         where = trouble.slice
@@ -480,7 +489,31 @@ def _note_shrunk(archive: Archive, seen: Survey) -> None:
         archive.catalog.note_findings(troubles, archive.now())
 
 
-def _begin_generations(archive: Archive, seen: Survey) -> None:
+def _begun(archive: Archive, topics: Collection[str] | None) -> tuple[Survey, dict[str, UnavailableError]]:
+    """A survey whose logs are proven and whose new generations the catalog has; those that changed meanwhile, and how."""
+    seen = _proven(archive, survey(archive, topics))
+    _note_shrunk(archive, seen)
+    return seen, _begin_generations(archive, seen)
+
+
+def _left_out(seen: Survey, changing: Mapping[str, UnavailableError]) -> Survey:
+    """The same, where some topics could not be looked at."""
+    return replace(
+        seen,
+        infos={name: info for name, info in seen.infos.items() if name not in changing},
+        recognitions={name: one for name, one in seen.recognitions.items() if name not in changing},
+        knowledge={at: known for at, known in seen.knowledge.items() if at.topic not in changing},
+        generations={name: found for name, found in seen.generations.items() if name not in changing},
+        obstacles=(
+            *(one for one in seen.obstacles if one.topic not in changing),
+            *(obstacle(name, error) for name, error in sorted(changing.items())),
+        ),
+    )
+
+
+def _begin_generations(archive: Archive, seen: Survey) -> dict[str, UnavailableError]:
+    """Record the generations that are new; the topics of which somebody else has recorded another one meanwhile."""
+    changing: dict[str, UnavailableError] = {}
     for name, recognition in seen.recognitions.items():
         if not recognition.is_new:
             continue
@@ -488,13 +521,15 @@ def _begin_generations(archive: Archive, seen: Survey) -> None:
         wanted = (seen.cluster_id, seen.infos[name].topic_id)
         begun = archive.catalog.begin_generation(name, recognition.number, *wanted, recognition.reason)
         if (begun.cluster_id, begun.topic_id) != wanted:
-            raise GenerationChangedError(
-                f"Topic {name} changed again while its generation {begun.number} was being recorded.",
-                remedy="The next plan sees it as it is then.",
+            changing[name] = UnavailableError(
+                f"Topic {name} changed again while its generation {begun.number} was being recorded, {_MOST_CHANGES} times in "
+                "a row. Nothing of it is archived until it stays as it is.",
+                remedy="The next run sees it as it is then. If it goes on, find out what deletes and makes it again and again.",
                 topic=name,
             )
-        if recognition.number > 1:
+        elif recognition.number > 1:
             log.warning("Topic %s is generation %d now: %s", name, recognition.number, recognition.reason)
+    return changing
 
 
 def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:

@@ -8,13 +8,25 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.errors import ConflictError, GenerationChangedError, HopArchiveError, UnavailableError
+from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.protocol import Generation
+from hop_archive.errors import ConflictError, HopArchiveError, UnavailableError
 from hop_archive.findings import Finding, Kind
 from hop_archive.following import archive_continuously, catch_up, follow_for
 from hop_archive.slices import Lineage, Slice
+from hop_archive.surveying import look
 from hop_archive.undone import Undone
 from hop_archive_tests.invariants import assert_archived
-from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted, fill, stubborn_world, ticking
+from hop_archive_tests.worlds import (
+    BUSY,
+    QUIET,
+    World,
+    awkward_world,
+    exhausted,
+    fill,
+    stubborn_world,
+    ticking,
+)
 
 
 def left(world: World, *, open_only: bool = True) -> list[Finding]:
@@ -64,21 +76,55 @@ def test_what_is_refused_in_one_try_is_no_finding() -> None:
     assert_archived(world.archive(), world.cluster, QUIET)
 
 
-def test_a_topic_that_changes_while_it_is_planned_stops_no_other() -> None:
-    world, catalog = stubborn_world(QUIET)
-    catalog.refused = frozenset()
-    archive = world.archive()
-    begin, changes = world.catalog.begin_generation, iter([True])
+class RestlessCatalog(MockCatalog):
+    """A catalog in which somebody else records another generation of a topic first: so often, or as long as it is told so."""
 
-    def begin_generation(topic: str, *others: object) -> object:
-        if topic == QUIET and next(changes, False):
-            raise GenerationChangedError(f"{topic} changed again", topic=topic)
-        return begin(topic, *others)  # type: ignore[arg-type] # as given
+    restless = QUIET
+    times = 1_000_000
 
-    world.catalog.begin_generation = begin_generation  # type: ignore[assignment, method-assign] # for this test
-    exhausted(catch_up(archive))
-    assert_archived(archive, world.cluster, BUSY)
-    assert_archived(archive, world.cluster, QUIET)
+    def begin_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> Generation:
+        """Record it, or find another one recorded."""
+        if topic == self.restless and self.times:
+            self.times -= 1
+            topic_id = f"life {number}"
+        return super().begin_generation(topic, number, cluster_id, topic_id, reason)
+
+
+def restless_world(times: int) -> World:
+    """An awkward world in which ``QUIET`` changes whenever it is looked at: so often, or as long as its catalog is told so."""
+    world, catalog = awkward_world(), RestlessCatalog()
+    world.catalog, catalog.times = catalog, times
+    return world
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_topic_that_changes_while_it_is_planned_stops_no_other_and_is_archived(times: int) -> None:
+    world = restless_world(times)
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, BUSY)
+    assert_archived(world.archive(), world.cluster, QUIET)
+    assert not list(world.catalog.findings(open_only=False))
+
+
+def test_a_topic_that_changes_again_and_again_is_left_out_by_name_until_it_stays() -> None:
+    world = restless_world(1_000)
+    with pytest.raises(UnavailableError, match=r"All else is archived\. Topic alerts\.quiet changed again"):
+        exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, BUSY)
+    rounds(world, 20)
+    for _ in range(2):
+        look(world.archive())
+        (found,) = world.catalog.findings()
+        assert (found.trouble.kind, found.trouble.topic) == (Kind.NO_LEADER, QUIET)
+    fill(world.cluster, seed=1)
+    rounds(world, 60)
+    assert_archived(world.archive(), world.cluster, BUSY)
+    world.catalog.times = 0  # type: ignore[attr-defined] # it is a RestlessCatalog
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, QUIET)
+    assert not list(world.catalog.findings())
 
 
 def test_what_was_left_is_told_no_more_once_plans_begin_later_though_more_waits_each_time() -> None:
