@@ -676,8 +676,8 @@ def _vanished(archive: Archive, deleted: Collection[str], cluster_id: str) -> li
         Trouble(
             Kind.NOT_SHOWN,
             at.topic,
-            f"Source {archive.source.name} does not show topic {at.topic}, of which these were seen and not archived: "
-            f"they are recorded as lost if it does not for {VANISHED_S:.0f} seconds",
+            f"Source {archive.source.name} does not show topic {at.topic}, of which offsets were seen that are not archived: "
+            f"they are recorded as lost if it does not for {VANISHED_S:.0f} seconds.",
             slice=Slice(*at, found.ranges[0].start, found.stop),
         )
         for at, found in sorted(left.items())
