@@ -10,6 +10,10 @@ from hop_archive.errors import ConfigurationError
 
 _VARIABLE = "HOP_ARCHIVE_{}"
 
+OBSTRUCTED_AGAIN_S = 600.0
+"""What was not archived, for damage, want of a right or another reason, is tried again after so long: each try is a run that
+fails, and the same for a minute-long fault as for one of weeks. A person who mends it waits no longer than this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
@@ -84,6 +88,7 @@ def dispatch(
     now: float,
     pacing: Pacing,
     *,
+    obstructed: Mapping[str, int] | None = None,
     shared_is_starting: bool = False,
 ) -> Dispatch:
     """Decide which topics get a run.
@@ -94,30 +99,49 @@ def dispatch(
         waiting_since: As returned the last time.
         now: Seconds since 1970.
         pacing: The rules.
+        obstructed: Topics with a partition that is not archived for now, though it was tried, and how many of their messages
+            wait in others. Each try is a run that fails: they are due again ``OBSTRUCTED_AGAIN_S`` after the last one, or
+            where in their other partitions alone a run of its own is worth it, so that nothing piles up there.
         shared_is_starting: Whether a shared run has been asked for that has not begun. Then no other is: what
             becomes due meanwhile shares the next one, so a slow machine gets fewer and larger runs.
     """
+    obstructed = obstructed or {}
     idle = {topic: count for topic, count in pending.items() if topic not in in_flight}
     # A clock that was set back leaves times that are to come: those wait from now on.
     since = {topic: min(waiting_since.get(topic, now), now) for topic in idle}
+    waits = {topic: now - begin for topic, begin in since.items()}
+    again_s = max(OBSTRUCTED_AGAIN_S, pacing.longest_wait_s)
+    held = {
+        topic
+        for topic in idle
+        if topic in obstructed and waits[topic] < again_s and obstructed[topic] < pacing.busy_messages
+    }
     due = {
         topic
         for topic, count in idle.items()
-        if count >= pacing.enough_messages or now - since[topic] >= pacing.longest_wait_s
+        if topic not in held and (count >= pacing.enough_messages or waits[topic] >= pacing.longest_wait_s)
     }
-    busy = sorted((t for t in due if idle[t] >= pacing.busy_messages), key=lambda t: (-idle[t], t))
+    # Those that fail have no run before others.
+    busy = sorted(
+        (t for t in due if idle[t] >= pacing.busy_messages), key=lambda t: (t in obstructed, -idle[t], t)
+    )
     own = busy[: pacing.most_own_runs]
-    quiet = sorted(t for t in idle if idle[t] < pacing.busy_messages)
+    quiet = sorted(t for t in idle if idle[t] < pacing.busy_messages and t not in held)
     # Who waits already comes along: the run costs the same, and the topics do not fall out of step.
     shared = quiet if due.intersection(quiet) and not shared_is_starting else []
     gone = {*own, *shared}
     return Dispatch(tuple(own), tuple(shared), {t: s for t, s in since.items() if t not in gone})
 
 
-def followed(decided: Dispatch, archived: Collection[str], in_flight: Collection[str]) -> tuple[str, ...]:
-    """The topics that a following run takes on: all but those that have, or now get, another run.
+def followed(
+    decided: Dispatch,
+    archived: Collection[str],
+    in_flight: Collection[str],
+    obstructed: Collection[str] = (),
+) -> tuple[str, ...]:
+    """The topics that a following run takes on: all but those that have, or now get, another run, or are obstructed.
 
     All, not those where something waits: two followers would each hold a place among the runs for as long as
-    they stay, and a message would wait until its topic's turn came.
+    they stay, and a message would wait until its topic's turn came. What is obstructed would make each of them fail.
     """
-    return tuple(sorted(set(archived) - set(in_flight) - set(decided.own)))
+    return tuple(sorted(set(archived) - set(in_flight) - set(decided.own) - set(obstructed)))

@@ -7,13 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import dagster as dg
 
 from hop_archive.archive import Archive
+from hop_archive.findings import OBSTACLES, Kind, OpenCount
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
-from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
+from hop_archive.orchestration.pacing import OBSTRUCTED_AGAIN_S, Dispatch, Pacing, dispatch, followed
 from hop_archive.orchestration.partitions import topics
 from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patience_s
 from hop_archive.orchestration.tags import FOLLOWING, live_tags, topics_of_run
+from hop_archive.planning import work
 from hop_archive.surveying import Survey, look
 from hop_archive.topics import told_unmet
 from hop_archive.undone import Undone
@@ -35,6 +37,9 @@ _EVERY_S = 3
 """The daemon looks every 5 s which sensors are due; with 5 here too, every other look would come a moment early."""
 
 _MOST_NAMED = 10
+
+_FAILING = (Kind.NOT_READABLE, Kind.LEFT_UNDONE)
+"""What a run meets and fails of; a partition without a leader is in no plan."""
 
 
 @dg.sensor(
@@ -80,26 +85,30 @@ def kafka_offsets(
     shut = seen.unreadable
     pending = {topic: count for topic, count in asked.items() if topic not in shut}
     in_flight = _in_flight(live, seen.infos)
+    with told():
+        opened = [one for one in archive.catalog.open_findings() if one.kind in OBSTACLES]
+        obstructed = _obstructed(archive, seen, {one.topic for one in opened if one.kind in _FAILING})
     decided = dispatch(
         pending,
         in_flight,
         json.loads(context.cursor or "{}"),
         archive.now().timestamp(),
         pacing,
+        obstructed=obstructed,
         shared_is_starting=_shared_is_starting(live),
     )
     follow = pacing.follow_s > 0 and not any(FOLLOWING in run.tags for run in live)
-    followers = followed(decided, seen.infos, in_flight) if follow else ()
+    followers = followed(decided, seen.infos, in_flight, obstructed) if follow else ()
     requests = _requests(decided, followers, pacing.follow_s, archive.source.name)
+    wrong = [*_unmet(archive, seen), *_in_the_way(seen, opened)]
+    if requests and wrong:  # a tick that asks for runs gives no reason
+        context.log.warning(" ".join(wrong))
+    why = "" if requests else " ".join([_why_idle(pending, in_flight, obstructed, pacing), *wrong])
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=_missing_partitions(context.instance, decided.own),
         cursor=json.dumps(decided.waiting_since),
-        skip_reason=None
-        if requests
-        else " ".join(
-            [*_unmet(archive, seen), _why_idle(pending, in_flight, pacing), *_in_the_way(archive, seen)]
-        ),
+        skip_reason=why or None,
     )
 
 
@@ -142,22 +151,30 @@ def _unmet(archive: Archive, seen: Survey) -> list[str]:
     return [told_unmet(seen.unmet, archive.source.name)] if seen.unmet else []
 
 
-def _in_the_way(archive: Archive, seen: Survey) -> list[str]:
-    """What could not be looked at, or may not be read, and since when: nothing of it is archived meanwhile."""
-    if not seen.obstacles:
-        return []
-    with told():
-        kinds = {one.kind for one in seen.obstacles}
-        since = min(
-            (f.first_seen for f in archive.catalog.findings(kinds=kinds, limit=_MOST_NAMED)), default=None
-        )
+def _obstructed(archive: Archive, seen: Survey, topics: Collection[str]) -> dict[str, int]:
+    """Of topics in which something was tried and not archived: how many messages wait in their other partitions."""
+    found = [one.trouble for one in archive.catalog.findings(topics, _FAILING)] if topics else []
+    stuck = {(one.topic, one.slice.partition if one.slice else one.partition) for one in found}
+    counts = dict.fromkeys(topics, 0)
+    for at, known in seen.knowledge.items():
+        if at.topic in counts and stuck.isdisjoint([(at.topic, None), (at.topic, at.partition)]):
+            counts[at.topic] += work(known).size
+    return counts
+
+
+def _in_the_way(seen: Survey, opened: Sequence[OpenCount]) -> list[str]:
+    """What could not be looked at, or read, or was left undone, and since when: nothing of it is archived meanwhile."""
+    looked_at = {(one.topic, one.kind) for one in seen.obstacles}
     named = [
         f"{one.topic}{'' if one.partition is None else f'[{one.partition}]'} ({one.kind.value})"
-        for one in seen.obstacles[:_MOST_NAMED]
-    ]
-    more = len(seen.obstacles) - len(named)
+        for one in seen.obstacles
+    ] + [f"{one.topic} ({one.kind.value})" for one in opened if (one.topic, one.kind) not in looked_at]
+    if not named:
+        return []
+    since = min((one.since for one in opened), default=None)
     when = f", some since {since:%Y-%m-%d %H:%M} UTC" if since else ""
-    return [f"In the way{when}: {', '.join(named)}{f' and {more} more' if more else ''}."]
+    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return [f"In the way{when}: {', '.join(named[:_MOST_NAMED])}{more}."]
 
 
 def live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
@@ -194,11 +211,11 @@ def _requests(
         for topic in decided.own
     ]
     if followers:
-        tags = live_tags(source, decided.shared, shared=True, follow_s=follow_s)
+        waiting = sorted({*decided.shared} & {*followers})
+        tags = live_tags(source, waiting, shared=True, follow_s=follow_s)
         requests.append(_shared_run(followers, follow_s, tags))
-    elif decided.shared:
-        tags = live_tags(source, decided.shared, shared=True)
-        requests.append(_shared_run(decided.shared, 0.0, tags))
+    if others := sorted({*decided.shared} - {*followers}):
+        requests.append(_shared_run(others, 0.0, live_tags(source, others, shared=True)))
     return requests
 
 
@@ -216,12 +233,22 @@ def _missing_partitions(
     return [topics.build_add_request(new)] if new else []
 
 
-def _why_idle(pending: Mapping[str, int], in_flight: Collection[str], pacing: Pacing) -> str:
+def _why_idle(
+    pending: Mapping[str, int], in_flight: Collection[str], obstructed: Collection[str], pacing: Pacing
+) -> str:
     if not pending:
         return "Everything that Kafka holds is archived."
-    busiest = sorted(pending, key=lambda topic: (-pending[topic], topic))[:_MOST_NAMED]
-    named = ", ".join(f"{t}: {pending[t]}{' (in a run)' if t in in_flight else ''}" for t in busiest)
-    return (
-        f"{sum(pending.values())} messages of {len(pending)} topics are in a run, or wait for others, "
-        f"{pacing.longest_wait_s:g} s at most: {named}{', …' if len(pending) > len(busiest) else ''}"
-    )
+    held = {t: n for t, n in pending.items() if t in obstructed and t not in in_flight}
+    others = {t: n for t, n in pending.items() if t not in held}
+    said = [
+        f"{sum(others.values())} messages of {len(others)} topics are in a run, or wait for others, "
+        f"{pacing.longest_wait_s:g} s at most: {_busiest(others, in_flight)}"
+    ]
+    again = f"Tried again every {OBSTRUCTED_AGAIN_S / 60:g} minutes, for what is in the way: {_busiest(held, ())}."
+    return " ".join([*(said if others else ()), *([again] if held else ())])
+
+
+def _busiest(pending: Mapping[str, int], in_flight: Collection[str]) -> str:
+    chosen = sorted(pending, key=lambda topic: (-pending[topic], topic))[:_MOST_NAMED]
+    named = ", ".join(f"{t}: {pending[t]}{' (in a run)' if t in in_flight else ''}" for t in chosen)
+    return f"{named}{', …' if len(pending) > len(chosen) else ''}"

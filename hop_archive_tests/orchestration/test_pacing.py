@@ -18,9 +18,18 @@ def decide(
     in_flight: tuple[str, ...] = (),
     since: dict[str, float] | None = None,
     *,
+    obstructed: dict[str, int] | None = None,
     shared_is_starting: bool = False,
 ) -> Dispatch:
-    return dispatch(pending, in_flight, since or {}, NOW, PACING, shared_is_starting=shared_is_starting)
+    return dispatch(
+        pending,
+        in_flight,
+        since or {},
+        NOW,
+        PACING,
+        obstructed=obstructed,
+        shared_is_starting=shared_is_starting,
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,34 +88,100 @@ def test_while_a_shared_run_is_starting_what_becomes_due_waits_for_the_next() ->
     assert decided == Dispatch(("b",), (), {"a": 900.0})
 
 
+@pytest.mark.parametrize(
+    ("pending", "obstructed", "since", "own", "shared", "waiting"),
+    [
+        pytest.param({"a": 5_000}, {"a": 0}, {}, (), (), {"a": NOW}, id="waits, however much there is"),
+        pytest.param({"a": 1}, {"a": 0}, {"a": 401.0}, (), (), {"a": 401.0}, id="for ten minutes"),
+        pytest.param({"a": 1}, {"a": 0}, {"a": 400.0}, (), ("a",), {}, id="and no longer"),
+        pytest.param(
+            {"a": 5_000}, {"a": 0}, {"a": 400.0}, ("a",), (), {}, id="much: then in a run of its own"
+        ),
+        pytest.param(
+            {"a": 1, "b": 1},
+            {"a": 0},
+            {"a": 500.0, "b": 990.0},
+            (),
+            ("b",),
+            {"a": 500.0},
+            id="it does not come along",
+        ),
+        pytest.param(
+            {"a": 1, "b": 1}, {"a": 0}, {"a": 400.0}, (), ("a", "b"), {}, id="others come along with it"
+        ),
+        pytest.param(
+            {"a": 5_000, "b": 2_000, "c": 1_500},
+            {"a": 0},
+            {"a": 400.0},
+            ("b", "c"),
+            (),
+            {"a": 400.0},
+            id="it takes no place from others",
+        ),
+        pytest.param(
+            {"a": 5_000}, {"a": 1_000}, {}, ("a",), (), {}, id="much in partitions that nothing is wrong with"
+        ),
+        pytest.param({"a": 5_000}, {"a": 999}, {}, (), (), {"a": NOW}, id="not quite much"),
+        pytest.param({"a": 1}, {}, {"a": 500.0}, (), ("a",), {}, id="settled: at once"),
+    ],
+)
+def test_what_could_not_be_archived_is_tried_again_every_ten_minutes_and_delays_nothing_else(
+    pending: dict[str, int],
+    obstructed: dict[str, int],
+    since: dict[str, float],
+    own: tuple[str, ...],
+    shared: tuple[str, ...],
+    waiting: dict[str, float],
+) -> None:
+    assert decide(pending, (), since, obstructed=obstructed) == Dispatch(own, shared, waiting)
+
+
+def test_with_a_longer_wait_for_all_what_could_not_be_archived_waits_no_less() -> None:
+    slow = Pacing(longest_wait_s=3_600.0)
+    assert not dispatch({"a": 1}, (), {"a": 0.0}, 3_599.0, slow, obstructed={"a": 0}).shared
+    assert dispatch({"a": 1}, (), {"a": 0.0}, 3_600.0, slow, obstructed={"a": 0}).shared == ("a",)
+
+
 COUNTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3_000))
+OBSTRUCTED = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3_000))
 
 
 @given(
-    COUNTS, st.sets(st.sampled_from("abcdef")), st.dictionaries(st.sampled_from("abcdef"), st.floats(0, NOW))
+    COUNTS,
+    st.sets(st.sampled_from("abcdef")),
+    st.dictionaries(st.sampled_from("abcdef"), st.floats(0, NOW)),
+    OBSTRUCTED,
 )
 def test_every_waiting_topic_is_asked_for_once_or_goes_on_waiting_or_is_in_a_run(
-    pending: dict[str, int], in_flight: set[str], since: dict[str, float]
+    pending: dict[str, int], in_flight: set[str], since: dict[str, float], obstructed: dict[str, int]
 ) -> None:
-    decided = dispatch(pending, in_flight, since, NOW, PACING)
+    decided = dispatch(pending, in_flight, since, NOW, PACING, obstructed=obstructed)
     named = [*decided.own, *decided.shared, *decided.waiting_since]
     assert sorted(named) == sorted(pending.keys() - in_flight)
 
 
-@given(COUNTS)
-def test_nothing_waits_for_ever(pending: dict[str, int]) -> None:
+@given(COUNTS, OBSTRUCTED)
+def test_nothing_waits_for_ever_and_what_is_well_waits_for_nothing_that_is_not(
+    pending: dict[str, int], obstructed: dict[str, int]
+) -> None:
     left, ticks = dict(pending), 0
     since: dict[str, float] = {}
     while left:
-        decided = dispatch(left, (), since, NOW + ticks * 5, PACING)
+        decided = dispatch(left, (), since, NOW + ticks * 5, PACING, obstructed=obstructed)
         left = {t: n for t, n in left.items() if t not in {*decided.own, *decided.shared}}
         since, ticks = dict(decided.waiting_since), ticks + 1
-        assert ticks <= 6
+        assert ticks <= 6 or left.keys() <= obstructed.keys()
+        assert ticks <= 124
 
 
 def test_a_follower_takes_all_topics_but_those_that_have_or_get_a_run_of_their_own() -> None:
     decided = Dispatch(own=("b",), shared=("q",), waiting_since={"w": NOW})
     assert followed(decided, {"b", "f", "idle", "q", "w"}, {"f"}) == ("idle", "q", "w")
+
+
+def test_a_follower_takes_on_nothing_of_which_it_would_fail() -> None:
+    decided = Dispatch(own=(), shared=("q",), waiting_since={"w": NOW})
+    assert followed(decided, {"idle", "q", "w"}, (), {"q", "w"}) == ("idle",)
 
 
 def test_with_no_environment_the_defaults_hold() -> None:

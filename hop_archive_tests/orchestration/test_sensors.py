@@ -17,8 +17,10 @@ from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.sensors import kafka_offsets, live_runs, topic_partitions
 from hop_archive.orchestration.tags import FOLLOWING, topic_tags
+from hop_archive.slices import Lineage
 from hop_archive.source.mock import MockSource
 from hop_archive.topics import TopicPolicy
+from hop_archive_tests.faults.test_sick_parts import SICK, Damaged, publish
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.orchestration.helpers import (
     AT_ONCE,
@@ -30,7 +32,7 @@ from hop_archive_tests.orchestration.helpers import (
     shared_config,
     tick,
 )
-from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted, fill
+from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted, fill, stubborn_world
 
 SHARED = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=1_000_000)
 """Every message is reason enough, and no topic is busy."""
@@ -334,3 +336,85 @@ def test_a_sick_topic_is_named_with_since_when_and_the_others_are_asked_for(
     said = tick(defs, instance, kafka_offsets).skip_message
     assert "In the way, some since 20" in said
     assert QUIET in said
+
+
+def test_what_is_in_the_way_is_told_in_the_log_of_a_tick_that_asks_for_runs(
+    world: World, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    defs = definitions(world)
+    assert tick(defs, instance).run_requests
+    assert "In the way" not in capsys.readouterr().err
+    for number in range(12):
+        world.cluster.create_topic(f"shut.{number}")
+        world.cluster.deny(f"shut.{number}")
+    assert tick(defs, instance).run_requests
+    told = capsys.readouterr().err
+    assert "In the way, some since 20" in told
+    assert "shut.0 (not_readable), shut.1 (not_readable)" in told
+    assert "and 2 more" in told
+
+
+def earlier(data: Any, topic: str, seconds: float) -> str:
+    """The cursor of a tick, with a topic that has waited for longer than it had."""
+    waiting = json.loads(data.cursor)
+    return json.dumps({**waiting, topic: waiting[topic] - seconds})
+
+
+def test_what_is_left_undone_is_asked_for_again_after_ten_minutes_and_at_once_when_that_is_settled(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, _ = stubborn_world(QUIET)
+    defs = definitions(world, pacing=SHARED)
+    assert not run_shared(defs, instance, raise_on_error=False).success
+    fill(world.cluster, seed=1)
+    data = tick(defs, instance)
+    assert asked(data)["shared"] == [BUSY], "the others are not delayed"
+    assert asked(tick(defs, instance, cursor=earlier(data, QUIET, 590.0)))["shared"] == [BUSY]
+    assert asked(tick(defs, instance, cursor=earlier(data, QUIET, 600.0)))["shared"] == [BUSY, QUIET]
+    exhausted(catch_up(world.archive(), [BUSY]))
+    said = tick(defs, instance, cursor=data.cursor).skip_message
+    assert "Tried again every 10 minutes, for what is in the way: alerts.quiet: " in said
+    assert f"{QUIET} (left_undone)" in said
+    numbers = [one.number for one in world.catalog.findings()]
+    world.catalog.resolve_findings(numbers, "mended", world.archive().now())
+    assert asked(tick(defs, instance, cursor=data.cursor))["shared"] == [QUIET]
+
+
+def test_a_follower_leaves_it_to_the_runs_of_every_ten_minutes(instance: dg.DagsterInstance) -> None:
+    world, _ = stubborn_world(QUIET)
+    defs = definitions(world, pacing=replace(FOLLOW, busy_messages=1_000_000))
+    assert not run_shared(defs, instance, raise_on_error=False).success
+    data = tick(defs, instance)
+    assert asked(data)["shared"] == [BUSY]
+    (follower, other) = tick(defs, instance, cursor=earlier(data, QUIET, 600.0)).run_requests
+    assert follower.run_config["ops"]["follow"]["config"] == {"topics": [BUSY], "follow_s": 2.0}
+    assert topic_tags([QUIET], shared=True).items().isdisjoint(follower.tags.items())
+    assert other.run_config == shared_config_of([QUIET])
+
+
+def test_beside_a_damaged_message_the_other_partitions_are_archived_every_ten_minutes_or_once_they_are_busy(
+    instance: dg.DagsterInstance,
+) -> None:
+    world = World()
+    world.cluster.create_topic(SICK, 2)
+    publish(world.cluster, SICK)
+
+    @dg.resource
+    def archive(_: dg.InitResourceContext) -> Archive:
+        return replace(world.archive(), source=Damaged(cluster=world.cluster))
+
+    defs = build_definitions(archive=archive, pacing=replace(AT_ONCE, busy_messages=5))
+    assert not run_shared(defs, instance, [SICK], raise_on_error=False).success
+    world.cluster.append(SICK, b"new", partition=1)
+    data = tick(defs, instance)
+    assert asked(data) == {"own": [], "shared": []}
+    assert "In the way, some since 20" in data.skip_message
+    data = tick(defs, instance, cursor=earlier(data, SICK, 600.0))
+    assert asked(data) == {"own": [], "shared": [SICK]}
+    launch(defs, instance, data.run_requests, raise_on_error=False)
+    assert world.catalog.coverage()[Lineage(SICK, 1, 1)].size == 4
+    for number in range(5):
+        world.cluster.append(SICK, b"many %d" % number, partition=int(number > 0))
+    assert asked(tick(defs, instance)) == {"own": [], "shared": []}
+    world.cluster.append(SICK, b"enough", partition=1)
+    assert asked(tick(defs, instance)) == {"own": [SICK], "shared": []}
