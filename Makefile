@@ -27,10 +27,10 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: setup ## Archive sample alerts on a local Kafka, Postgres and S3, through Dagster, and compare every one
-	$(BIN)/python -m hop_archive.orchestration.demo --dir $(STACK)
+	$(BIN)/python -m hop_archive.devkit.demo --dir $(STACK)
 
 dev: setup ## Start the local stack, a trickle of alerts and Dagster's UI (http://127.0.0.1:3000)
-	$(BIN)/python -m hop_archive.orchestration.dev --dir $(STACK)
+	$(BIN)/python -m hop_archive.devkit.dev --dir $(STACK)
 
 down: setup ## Stop the local stack; Postgres and S3 keep their data
 	$(BIN)/hop-archive local down --dir $(STACK)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
-    from hop_archive.browsing import OpenArchive
+    from hop_archive.read.browse import OpenArchive
 
 __all__ = ["open"]
 
@@ -41,9 +41,9 @@ def open(  # noqa: A001 (as gzip.open and the like: it is called by the name of 
     """
     from pathlib import Path
 
-    from hop_archive.browsing import OpenArchive
-    from hop_archive.configuration import load, select
-    from hop_archive.opening import open_catalog, open_store
+    from hop_archive.config.load import load, select
+    from hop_archive.config.open import open_catalog, open_store
+    from hop_archive.read.browse import OpenArchive
 
     configuration = load(None if toml is None else Path(toml))
     chosen = select(configuration, database=database, store=store)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.planning import Limits
+from hop_archive.model.limits import Limits
+from hop_archive.model.topics import LayoutPolicy, TopicPolicy
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Store
-from hop_archive.topics import LayoutPolicy, TopicPolicy
 
 
 def utc_now() -> datetime.datetime:

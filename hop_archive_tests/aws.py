@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hop_archive.aws import databases, secrets
+from hop_archive.config.aws import databases, secrets
 
 REGION = "us-west-2"
 

@@ -12,15 +12,15 @@ from typing import Literal
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.migrate import migrate
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.migrate import migrate
+from hop_archive.devkit.local.address import External, StackAddress
+from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.errors import HopArchiveError
-from hop_archive.local.address import External, StackAddress
-from hop_archive.local.stack import LocalStack
-from hop_archive.planning import Limits
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.store.s3 import S3Store
-from hop_archive.topics import LayoutPolicy, TopicPolicy
+from hop_archive.model.limits import Limits
+from hop_archive.model.topics import LayoutPolicy, TopicPolicy
+from hop_archive.source.kafka.source import KafkaSource
+from hop_archive.store.s3.store import S3Store
 
 OpenArchive = Callable[..., Archive]
 

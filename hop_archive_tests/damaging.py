@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hop_archive import verifying
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Row
-from hop_archive.faults import Faults
-from hop_archive.findings import Trouble
-from hop_archive.following import catch_up
-from hop_archive.mending import Means
-from hop_archive.noting import Notebook, Pass
-from hop_archive.repairing import Mending, Repair, repair
-from hop_archive.slices import Slice
+from hop_archive.devkit.faults import Faults
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.findings import Trouble
+from hop_archive.model.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.upstream import Upstream
-from hop_archive.verifying import Verification
+from hop_archive.upkeep.repair.objects import Means
+from hop_archive.upkeep.repair.repair import Mending, Repair, repair
+from hop_archive.upkeep.repair.upstream import Upstream
+from hop_archive.upkeep.verify import objects as verifying
+from hop_archive.upkeep.verify.notebook import Notebook, Pass
+from hop_archive.upkeep.verify.objects import Verification
 from hop_archive_tests.worlds import World, awkward_world, exhausted
 
 

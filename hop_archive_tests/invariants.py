@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import LedgerEntry, Outcome, Row
-from hop_archive.document import Document, crc32, decode, encode
-from hop_archive.message import Message, TopicPartition
-from hop_archive.slices import EMPTY, Lineage, OffsetSet
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.model.document import Document, crc32, decode, encode
+from hop_archive.model.message import Message, TopicPartition
+from hop_archive.model.slices import EMPTY, Lineage, OffsetSet
+from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.store.protocol import Extent, Store
 
 

@@ -9,19 +9,19 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import Batch, Row
-from hop_archive.document import crc32, decode, encode
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.fetching import fetch_documents
-from hop_archive.following import catch_up
-from hop_archive.identity import digest
-from hop_archive.removing import Removing
-from hop_archive.slices import Lineage, OffsetSet, Slice
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.document import crc32, decode, encode
+from hop_archive.model.identity import digest
+from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.topics import Layout
+from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
-from hop_archive.topics import Layout
+from hop_archive.upkeep.remove.remove import Removing
 from hop_archive_tests.invariants import assert_ledger_is_sound, fetched
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, exhausted
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hop_archive.archive import Archive
-from hop_archive.document import decode
-from hop_archive.faults import Faults
-from hop_archive.following import catch_up
-from hop_archive.message import Header, Message, TopicPartition
-from hop_archive.restoring.manners import Manners, Progress
-from hop_archive.restoring.preparing import Restoration
-from hop_archive.restoring.request import Request
-from hop_archive.restoring.running import Outcome, restore
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
-from hop_archive.topics import Layout
+from hop_archive.devkit.faults import Faults
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.document import decode
+from hop_archive.model.message import Header, Message, TopicPartition
+from hop_archive.model.topics import Layout
+from hop_archive.recover.restore.control import Manners, Progress
+from hop_archive.recover.restore.prepare import Restoration
+from hop_archive.recover.restore.request import Request
+from hop_archive.recover.restore.run import Outcome, restore
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.invariants import committed, fetched
 from hop_archive_tests.worlds import NOW_MS, World, awkward_world, exhausted, ticking
 

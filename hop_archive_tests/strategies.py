@@ -19,11 +19,11 @@ from bson.int64 import Int64
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from hop_archive.annotations import annotate
-from hop_archive.document import Document, crc32, encode
-from hop_archive.identity import ID_HEADER, candidates, identify
-from hop_archive.message import NO_TIMESTAMP_MS, Header, Message, TimestampType
-from hop_archive.slices import OffsetSet
+from hop_archive.model.annotations import annotate
+from hop_archive.model.document import Document, crc32, encode
+from hop_archive.model.identity import ID_HEADER, candidates, identify
+from hop_archive.model.message import NO_TIMESTAMP_MS, Header, Message, TimestampType
+from hop_archive.model.slices import OffsetSet
 
 LEAST_INT64 = -(2**63)
 GREATEST_INT64 = 2**63 - 1

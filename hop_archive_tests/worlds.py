@@ -7,17 +7,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from hop_archive.annotations import Annotations
 from hop_archive.archive import Archive
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import StaleDecisionError
-from hop_archive.faults import Fault, Faults, When
-from hop_archive.planning import Limits
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.limits import Limits
+from hop_archive.model.topics import Layout, LayoutPolicy
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive.store.mock import MockStore
-from hop_archive.topics import Layout, LayoutPolicy
 
 SMALL = Limits(run_messages=500, batch_messages=7, batch_bytes=4_000, buffer_bytes=16_000, poll_messages=11)
 """Limits so small that some dozens of messages make many batches."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hop_archive.findings import Finding, Kind, OpenCount, Trouble
+from hop_archive.model.findings import Finding, Kind, OpenCount, Trouble
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,11 +33,11 @@ from hop_archive.catalog.reports_protocol import ReportsCatalog
 from hop_archive.catalog.restores_protocol import RestoreCatalog
 from hop_archive.catalog.scrubs_protocol import ScrubsCatalog
 from hop_archive.catalog.snapshots_protocol import Snapshots
-from hop_archive.conditions import CatalogCondition
-from hop_archive.identity import Identity, Known
-from hop_archive.planning import Watermarks
-from hop_archive.selecting import Order, Query
-from hop_archive.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.conditions import CatalogCondition
+from hop_archive.model.identity import Identity, Known
+from hop_archive.model.query import Order, Query
+from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.watermarks import Watermarks
 
 __all__ = [
     "GONE",

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from hop_archive.annotations import Annotations
-from hop_archive.message import TimestampType
-from hop_archive.slices import Lineage, Slice
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.message import TimestampType
+from hop_archive.model.slices import Lineage, Slice
 
 UNKNOWN_CLUSTER = "unknown (rebuilt from the store)"
 """Cluster of a generation that was rebuilt: documents do not say where they came from. No cluster has such an id, so

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
-from hop_archive.slices import Lineage, Slice
+from hop_archive.model.slices import Lineage, Slice
 
 Gone = Literal["skipped", "pruned"]
 """The outcome that offsets have after their messages were taken away."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from hop_archive.catalog.records import Batch, Duplicate, Row
-from hop_archive.slices import Lineage, Slice
+from hop_archive.model.slices import Lineage, Slice
 
 
 class Correction(NamedTuple):

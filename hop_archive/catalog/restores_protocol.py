@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from hop_archive.selecting import Query
-from hop_archive.slices import Lineage
+from hop_archive.model.query import Query
+from hop_archive.model.slices import Lineage
 
 
 class Measure(NamedTuple):

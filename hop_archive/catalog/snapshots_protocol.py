@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
-from hop_archive.message import Committed, TopicPartition
+from hop_archive.model.message import Committed, TopicPartition
 
 Kind: TypeAlias = Literal["topic", "group"]
 """What a snapshot is of."""

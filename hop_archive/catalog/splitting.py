@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hop_archive.slices import OffsetRange, OffsetSet, Slice
+from hop_archive.model.slices import OffsetRange, OffsetSet, Slice
 
 
 class Numbers(NamedTuple):

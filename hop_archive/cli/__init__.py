@@ -18,7 +18,7 @@ import click
 
 from hop_archive.cli.streams import Outlet, occupy, text
 from hop_archive.errors import ConfigurationError, HopArchiveError
-from hop_archive.wording import cut, harmless, said
+from hop_archive.model.wording import cut, harmless, said
 
 COMMANDS: dict[str, str] = {
     "run": "hop_archive.cli.run:run",

@@ -14,10 +14,10 @@ from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import duration
 from hop_archive.cli.parts import catalog_of, store_of
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.catalog_exporting import Progress
+    from hop_archive.read.catalog_snapshot import Progress
 
 _EPILOG = """\b
 Examples:
@@ -81,8 +81,8 @@ def catalog_snapshot(
     Only what changed since the snapshot that is there is written. Killed at any moment, the one before stays whole.
     The catalog is only read.
     """
-    from hop_archive.catalog_exporting import Snapshot, snapshot
-    from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
+    from hop_archive.read.catalog_snapshot import Snapshot, snapshot
+    from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
 
     in_store = str(folder) == "store"
     setup = chosen.setup("database", *(("store",) if in_store else ()))

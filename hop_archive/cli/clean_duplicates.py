@@ -9,12 +9,12 @@ import click
 from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import size
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.deduplicating import Pair
-    from hop_archive.removing import Removing
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.remove.duplicates import Pair
+    from hop_archive.upkeep.remove.remove import Removing
 
 _SHOWN = 20
 
@@ -52,8 +52,8 @@ def clean_duplicates(chosen: Chosen, topics: tuple[str, ...], *, yes: bool, as_j
     Without --yes it only looks, which needs no permission. To remove, the stanzas of database and store have to say
     deleting_allowed = true.
     """
-    from hop_archive.deduplicating import deduplicate
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.remove.duplicates import deduplicate
 
     query = Query(topics=topics)
     setup = chosen.setup("database", "store")
@@ -75,7 +75,7 @@ def clean_duplicates(chosen: Chosen, topics: tuple[str, ...], *, yes: bool, as_j
 
 def _look(removing: Removing, query: Query, *, as_json: bool) -> dict[str, Any]:
     """Tell the first copies, and count all."""
-    from hop_archive.deduplicating import find_copies
+    from hop_archive.upkeep.remove.duplicates import find_copies
 
     shown: list[dict[str, str]] = []
     copies = size_bytes = 0

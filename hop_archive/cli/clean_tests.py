@@ -11,12 +11,12 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, size, table
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.cleaning import Cleaned, TopicTests
-    from hop_archive.removing import Removing
+    from hop_archive.upkeep.remove.clean_tests import Cleaned, TopicTests
+    from hop_archive.upkeep.remove.remove import Removing
 
 _EPILOG = """\b
 Examples:
@@ -79,8 +79,13 @@ def clean_tests(
     """
     setup = chosen.setup("source", "database", "store")
     with _parts(setup) as (archive, removing):
-        from hop_archive.cleaning import clean_marked, clean_topics, plan_cleaning, topics_to_clean
-        from hop_archive.selecting import Query
+        from hop_archive.model.query import Query
+        from hop_archive.upkeep.remove.clean_tests import (
+            clean_marked,
+            clean_topics,
+            plan_cleaning,
+            topics_to_clean,
+        )
 
         names = topics_to_clean(archive, topics)
         plan = plan_cleaning(archive, removing, names)
@@ -109,8 +114,8 @@ def _parts(setup: Setup) -> Iterator[tuple[Archive, Removing]]:
 
 
 def _count_marked(removing: Removing) -> int:
-    from hop_archive.cleaning import marked
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.remove.clean_tests import marked
 
     return sum(1 for _ in marked(removing, Query()))
 

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hop_archive.comparing import Difference, Place, Sent, compare
-from hop_archive.message import TopicPartition
-from hop_archive.wording import counted
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.wording import counted
+from hop_archive.upkeep.verify.sent import Difference, Place, Sent, compare
 
 if TYPE_CHECKING:
-    from hop_archive.archiving import Done
-    from hop_archive.stanzas import SourceStanza
+    from hop_archive.config.stanzas import SourceStanza
+    from hop_archive.ingest.write import Done
     from hop_archive.store.protocol import Store
 
 

@@ -64,7 +64,7 @@ def stanza_names(ctx: click.Context, parameter: click.Parameter, incomplete: str
     """
     from click.shell_completion import CompletionItem
 
-    from hop_archive.configuration import load
+    from hop_archive.config.load import load
 
     try:
         stanzas = getattr(load(ctx.params.get("toml_file")), f"{parameter.name}s")

@@ -16,7 +16,7 @@ from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.errors import ConfigurationError, MissingSettingError
 
 if TYPE_CHECKING:
-    from hop_archive.stanzas import PostgresStanza
+    from hop_archive.config.stanzas import PostgresStanza
 
 _EPILOG = """\b
 Examples:
@@ -76,7 +76,7 @@ def connect(chosen: Chosen, arguments: tuple[str, ...], *, read_only: bool) -> N
 
     The password goes by the environment of that program: it is on no command line and on no screen.
     """
-    from hop_archive.stanzas import PostgresStanza
+    from hop_archive.config.stanzas import PostgresStanza
 
     setup = chosen.setup()
     name = setup.selection.database

@@ -19,12 +19,12 @@ from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.cli.output import moment as written
 from hop_archive.cli.output import size
 from hop_archive.errors import ConfigurationError, MissingSettingError
-from hop_archive.moments import MOMENT_HELP
+from hop_archive.model.times import MOMENT_HELP
 
 if TYPE_CHECKING:
-    from hop_archive.local.stack import LocalStack
-    from hop_archive.server_logs import FilesHere, LogFile, ServerLogs
-    from hop_archive.stanzas import PostgresStanza
+    from hop_archive.config.server_logs import FilesHere, LogFile, ServerLogs
+    from hop_archive.config.stanzas import PostgresStanza
+    from hop_archive.devkit.local.stack import LocalStack
 
 LOCAL_DIRECTORY = "HOP_ARCHIVE_LOCAL_DIR"
 
@@ -67,7 +67,7 @@ def db_logs(
     Without --since, the newest two files, whole. RDS begins a file each hour; the local server begins one whenever
     it starts. With --json, each object has file and line.
     """
-    from hop_archive.server_logs import newest
+    from hop_archive.config.server_logs import newest
 
     logs = _logs(chosen.setup(), directory)
     files = newest(logs.files(), since)
@@ -80,7 +80,7 @@ def db_logs(
 def _lines(
     logs: ServerLogs, files: Iterable[LogFile], since: datetime.datetime | None
 ) -> Iterator[tuple[LogFile, str]]:
-    from hop_archive.server_logs import later
+    from hop_archive.config.server_logs import later
 
     for file in files:
         click.echo(f"{file.name}  ({size(file.size_bytes)}, to {written(file.written_at)})", err=True)
@@ -92,8 +92,8 @@ def _last(lines: Iterator[tuple[LogFile, str]], wanted: int | None) -> Iterable[
 
 
 def _logs(setup: Setup, directory: Path | None) -> ServerLogs:
-    from hop_archive.aws.database_logs import InstanceLogs
-    from hop_archive.stanzas import PostgresStanza
+    from hop_archive.config.aws.database_logs import InstanceLogs
+    from hop_archive.config.stanzas import PostgresStanza
 
     stanza = setup.configuration.database(setup.selection.database)
     if isinstance(stanza, PostgresStanza) and stanza.instance_id:
@@ -108,8 +108,8 @@ def _logs(setup: Setup, directory: Path | None) -> ServerLogs:
 
 
 def _of_the_stack(directory: Path) -> FilesHere:
-    from hop_archive.local.stack import LocalStack
-    from hop_archive.server_logs import FilesHere
+    from hop_archive.config.server_logs import FilesHere
+    from hop_archive.devkit.local.stack import LocalStack
 
     stack = LocalStack(directory)
     present = stack.log("postgres")
@@ -130,7 +130,7 @@ def _warn_where_it_is_down(stack: LocalStack) -> None:
 
 def _is_of_the_stack(directory: Path, stanza: PostgresStanza) -> bool:
     """Tell whether the stanza's database is the stack's own, be it up or down."""
-    from hop_archive.local.stack import LocalStack
+    from hop_archive.devkit.local.stack import LocalStack
 
     own = urlsplit(LocalStack(directory).last_address().database_url)
     try:

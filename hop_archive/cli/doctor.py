@@ -15,14 +15,14 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.errors import HopArchiveError
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     import datetime
 
     from hop_archive.catalog.protocol import Catalog
-    from hop_archive.diagnosing import Check
     from hop_archive.store.protocol import Store
+    from hop_archive.upkeep.doctor import Check
 
 _EPILOG = """\b
 Examples:
@@ -74,8 +74,8 @@ def examined(setup: Setup, *, probe: bool) -> Iterator[Check]:
 
 
 def _source(setup: Setup) -> Iterator[Check]:
-    from hop_archive.diagnosing import examine_source, failed
-    from hop_archive.opening import open_source
+    from hop_archive.config.open import open_source
+    from hop_archive.upkeep.doctor import examine_source, failed
 
     name = setup.selection.source
     try:
@@ -89,8 +89,8 @@ def _source(setup: Setup) -> Iterator[Check]:
 
 
 def _database(setup: Setup) -> Iterator[Check]:
-    from hop_archive.diagnosing import examine_catalog, failed
-    from hop_archive.opening import open_catalog
+    from hop_archive.config.open import open_catalog
+    from hop_archive.upkeep.doctor import examine_catalog, failed
 
     name = setup.selection.database
     try:
@@ -103,8 +103,8 @@ def _database(setup: Setup) -> Iterator[Check]:
 
 
 def _store(setup: Setup, *, probe: bool) -> Iterator[Check]:
-    from hop_archive.diagnosing import examine_store, failed
-    from hop_archive.opening import open_store
+    from hop_archive.config.open import open_store
+    from hop_archive.upkeep.doctor import examine_store, failed
 
     name = setup.selection.store
     try:
@@ -123,8 +123,8 @@ def _store(setup: Setup, *, probe: bool) -> Iterator[Check]:
 
 
 def _backup(setup: Setup) -> Iterator[Check]:
-    from hop_archive.diagnosing import examine_store
-    from hop_archive.opening import open_backup
+    from hop_archive.config.open import open_backup
+    from hop_archive.upkeep.doctor import examine_store
 
     name = setup.selection.store
     try:
@@ -139,7 +139,7 @@ def _backup(setup: Setup) -> Iterator[Check]:
 
 def _clocks(setup: Setup) -> Iterator[Check]:
     from hop_archive.archive import utc_now
-    from hop_archive.diagnosing import examine_clocks
+    from hop_archive.upkeep.doctor import examine_clocks
 
     openers: Mapping[str, Callable[[Setup], Catalog | Store]] = {"database": catalog_of, "store": store_of}
     for name, opened in openers.items():

@@ -17,11 +17,11 @@ from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.cli.output import duration, rate, size
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.selection import COLUMNS_HELP, described, selection_options
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.exporting import Form, Progress
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
+    from hop_archive.read.export import Form, Progress
 
 _EPILOG = f"""\b
 Examples:
@@ -118,8 +118,8 @@ def write_folder(
         CorruptError: Messages are damaged.
     """
     from hop_archive.archive import utc_now
-    from hop_archive.exporting import Wanted, refuse_other_content
-    from hop_archive.exporting import export as write
+    from hop_archive.read.export import Wanted, refuse_other_content
+    from hop_archive.read.export import export as write
 
     setup = chosen.setup("database", "store")
     refuse_other_content(folder, replace=force)
@@ -204,7 +204,7 @@ def _summary(manifest: dict[str, Any], folder: Path, elapsed_s: float) -> str:
 
 def _tell_damage(manifest: dict[str, Any], folder: Path) -> None:
     from hop_archive.errors import CorruptError
-    from hop_archive.exporting import DAMAGED
+    from hop_archive.read.export import DAMAGED
 
     if manifest["damaged"]:
         raise CorruptError(

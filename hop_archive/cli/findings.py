@@ -14,11 +14,11 @@ from hop_archive.cli.output import moment
 from hop_archive.cli.parts import catalog_of
 from hop_archive.cli.verify import as_object, line
 from hop_archive.errors import ConfigurationError
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
-    from hop_archive.findings import Finding, Kind
+    from hop_archive.model.findings import Finding, Kind
 
 _EPILOG = """\b
 Examples:
@@ -88,7 +88,7 @@ def findings(
 
 def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
     from hop_archive.archive import utc_now
-    from hop_archive.findings import ACCEPTED
+    from hop_archive.model.findings import ACCEPTED
 
     if not because.strip():
         raise ConfigurationError(
@@ -111,7 +111,7 @@ def chosen_kinds(names: tuple[str, ...]) -> list[Kind] | None:
     Raises:
         ConfigurationError: There is no such kind.
     """
-    from hop_archive.findings import Kind
+    from hop_archive.model.findings import Kind
 
     known = {kind.value: kind for kind in Kind}
     if unknown := [name for name in names if name not in known]:

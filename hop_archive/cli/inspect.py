@@ -21,12 +21,12 @@ from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.cli.output import count, timestamp
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.errors import ConfigurationError, CorruptError, DataError, MissingSettingError
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Mentions, Row
-    from hop_archive.inspecting import Inspection
-    from hop_archive.message import Header
+    from hop_archive.model.message import Header
+    from hop_archive.read.inspect import Inspection
 
 _EPILOG = """\b
 Examples:
@@ -130,7 +130,7 @@ def inspect(
         contextlib.closing(catalog_of(setup)) as catalog,
         contextlib.closing(store_of(setup)) as store,
     ):
-        from hop_archive.inspecting import inspect as look
+        from hop_archive.read.inspect import inspect as look
 
         catalog.check()
         store.check()  # at once: fetching is patient, for a minute
@@ -304,7 +304,7 @@ def _object_object(row: Row) -> dict[str, Any]:
 
 
 def _bytes_object(value: bytes | None) -> dict[str, str] | None:
-    from hop_archive.payloads import text_of
+    from hop_archive.read.payload import text_of
 
     if value is None:
         return None
@@ -371,7 +371,7 @@ def _line(label: str, text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    from hop_archive.wording import harmless
+    from hop_archive.model.wording import harmless
 
     return harmless(text)
 
@@ -446,7 +446,7 @@ def _header_lines(headers: Sequence[Header]) -> Iterator[str]:
 
 def _bytes_lines(value: bytes | None) -> list[str]:
     """``null`` without quotes, text in quotes, anything else in hexadecimal digits; and the UUID that it may be."""
-    from hop_archive.payloads import text_of
+    from hop_archive.read.payload import text_of
 
     if value is None:
         return ["null"]
@@ -464,7 +464,7 @@ def _shortened(text: str) -> str:
 
 
 def _payload_lines(value: bytes | None, limit: int | None) -> Iterator[str]:
-    from hop_archive.payloads import Kind, show
+    from hop_archive.read.payload import Kind, show
 
     shown = show(value, limit)
     if shown.kind in (Kind.NULL, Kind.EMPTY):

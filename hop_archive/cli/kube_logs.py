@@ -136,7 +136,7 @@ class _Place:
 
     def completed(self, setup: Setup) -> _Place:
         """The same, with what the chosen database's stanza says where nobody said more."""
-        from hop_archive.stanzas import PostgresStanza
+        from hop_archive.config.stanzas import PostgresStanza
 
         stanza = setup.configuration.database(setup.selection.database)
         if isinstance(stanza, PostgresStanza) and (

@@ -15,8 +15,8 @@ import click
 from hop_archive.errors import MissingSettingError
 
 if TYPE_CHECKING:
-    from hop_archive.local.address import ServerName, StackAddress
-    from hop_archive.local.stack import LocalStack
+    from hop_archive.devkit.local.address import ServerName, StackAddress
+    from hop_archive.devkit.local.stack import LocalStack
 
 _GIVEN = """\b
 Servers that are there already are used instead of started ones if these name them:
@@ -101,8 +101,8 @@ def _tell_damage(directory: Path, *, purge: bool) -> None:
 def _stack(directory: Path, *, with_environment: bool = False) -> LocalStack:
     # Imported late: an installation without the extra has every other command all the same.
     try:
-        from hop_archive.local.address import External
-        from hop_archive.local.stack import LocalStack
+        from hop_archive.devkit.local.address import External
+        from hop_archive.devkit.local.stack import LocalStack
     except ModuleNotFoundError as error:
         raise MissingSettingError(
             f"The package {error.name} is not installed.",

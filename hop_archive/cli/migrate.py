@@ -28,7 +28,7 @@ def migrate(chosen: Chosen, *, as_json: bool) -> None:
     Once for a new database, and after each upgrade. It is done whole or not at all; again, it changes nothing. A
     catalog that the archive-core package made is adopted in place, with all that it holds.
     """
-    from hop_archive.stanzas import PostgresStanza
+    from hop_archive.config.stanzas import PostgresStanza
 
     setup = chosen.setup()
     name = setup.selection.database
@@ -39,7 +39,7 @@ def migrate(chosen: Chosen, *, as_json: bool) -> None:
             remedy="Name a Postgres database: hop-archive migrate -D NAME (hop-archive list shows them).",
             database=name,
         )
-    from hop_archive.catalog.migrate import migrate as bring
+    from hop_archive.catalog.postgres.migrate import migrate as bring
 
     done = bring(stanza.dsn().get_secret_value(), schema=stanza.schema_name, name=name)
     if as_json:

@@ -6,7 +6,7 @@ import datetime
 
 import click
 
-from hop_archive.moments import MOMENT_HELP, moment_of
+from hop_archive.model.times import MOMENT_HELP, moment_of
 
 
 def _utc_now() -> datetime.datetime:

@@ -16,9 +16,9 @@ from hop_archive.cli.completion import stanza_names
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.configuration import Configuration, Kind, Selection
-    from hop_archive.planning import Limits
-    from hop_archive.stanzas import LogStanza
+    from hop_archive.config.load import Configuration, Kind, Selection
+    from hop_archive.config.stanzas import LogStanza
+    from hop_archive.model.limits import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -76,7 +76,7 @@ class Setup:
         Raises:
             ConfigurationError: A file cannot be opened, or a variable is not set.
         """
-        from hop_archive import logs
+        from hop_archive.config import logs
 
         stanza = self.log_stanza
         logs.configure(stanza, stream=stream)
@@ -88,7 +88,7 @@ class Setup:
         Raises:
             ConfigurationError: A variable that a stanza names is not set.
         """
-        from hop_archive.opening import open_archive
+        from hop_archive.config.open import open_archive
 
         return open_archive(self.configuration, self.selection, limits=limits, run_id=run_id)
 
@@ -114,7 +114,7 @@ class Chosen:
                 ought to be named is not.
         """
         from hop_archive.cli.env_file import read_env_file
-        from hop_archive.configuration import load, select
+        from hop_archive.config.load import load, select
 
         read_env_file(os.environ)
         configuration = load(self.toml_file)

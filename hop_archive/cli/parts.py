@@ -16,7 +16,7 @@ def catalog_of(setup: Setup) -> Catalog:
     Raises:
         ConfigurationError: A variable that the stanza names is not set.
     """
-    from hop_archive.opening import open_catalog
+    from hop_archive.config.open import open_catalog
 
     name = setup.selection.database
     return open_catalog(name, setup.configuration.database(name))
@@ -28,7 +28,7 @@ def store_of(setup: Setup) -> Store:
     Raises:
         ConfigurationError: A variable that the stanza names is not set.
     """
-    from hop_archive.opening import open_store
+    from hop_archive.config.open import open_store
 
     name = setup.selection.store
     return open_store(name, setup.configuration.store(name))

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from hop_archive.cli.output import count, duration, rate, size
 from hop_archive.errors import HopArchiveError
-from hop_archive.reporting import Tally, sum_tallies, tally
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
+from hop_archive.read.status import Tally, sum_tallies, tally
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from hop_archive.archiving import Done
+    from hop_archive.ingest.write import Done
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from hop_archive.cli.output import count, size, table
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
 
 if TYPE_CHECKING:
-    from hop_archive.pruning import Old
+    from hop_archive.upkeep.remove.prune import Old
 
 _AGE = re.compile(r"([0-9]{1,6})([dwy])", re.ASCII)
 _DAYS = {"d": 1, "w": 7, "y": 365}
@@ -78,8 +78,8 @@ def prune(
     Shows first what would go. Interrupted, it is completed by running it again. Stop the archiving of these topics
     before.
     """
-    from hop_archive.pruning import Policy, plan_pruning
-    from hop_archive.pruning import prune as take_away
+    from hop_archive.upkeep.remove.prune import Policy, plan_pruning
+    from hop_archive.upkeep.remove.prune import prune as take_away
 
     policy = Policy(topics, older_than)
     setup = chosen.setup("database", "store")

@@ -18,14 +18,14 @@ from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import size
 from hop_archive.cli.publish_content import Content, Wanted, content_of, format_of, show
 from hop_archive.errors import ConfigurationError, DataError
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.cli.sending import Sending
-    from hop_archive.local.samples import Sample
-    from hop_archive.publishing import Consent
+    from hop_archive.config.stanzas import SourceStanza
+    from hop_archive.devkit.publish import Consent
+    from hop_archive.devkit.samples import Sample
     from hop_archive.source.protocol import Source
-    from hop_archive.stanzas import SourceStanza
 
 _EPILOG = """\b
 Examples:
@@ -154,8 +154,8 @@ def publish(
     each with its name in the header _known_test_data. Files and folders are sent as they are, a message a file.
     --count generates alerts of the kinds that Hopskotch carries, some of them odd.
     """
-    from hop_archive.file_messages import LARGEST_BYTES
-    from hop_archive.publishing import Consent
+    from hop_archive.devkit.file_messages import LARGEST_BYTES
+    from hop_archive.devkit.publish import Consent
 
     _refuse_contradictions(known, paths, wanted, size_bytes, partitions, create)
     setup = chosen.setup()
@@ -207,8 +207,8 @@ def allowed_topic(setup: Setup, topic: str | None, consent: Consent) -> str:
         ForbiddenError: They may not.
         click.UsageError: No topic is named, and the stanza has none by default; or two different ones are.
     """
-    from hop_archive.publishing import default_topic, refuse_unless_allowed
-    from hop_archive.topics import TopicPolicy
+    from hop_archive.devkit.publish import default_topic, refuse_unless_allowed
+    from hop_archive.model.topics import TopicPolicy
 
     name = setup.selection.source
     stanza = setup.configuration.source(name)
@@ -252,7 +252,7 @@ class _Publishing:
 
     def go(self) -> None:
         """Send, and say what was sent, also where that was not all."""
-        from hop_archive.opening import open_source
+        from hop_archive.config.open import open_source
 
         name = self.setup.selection.source
         stanza = self.setup.configuration.source(name).resolved()
@@ -282,7 +282,7 @@ class _Publishing:
             )
 
     def _partitions(self, source: Source, stanza: SourceStanza) -> int:
-        from hop_archive.publishing import ready_topic
+        from hop_archive.devkit.publish import ready_topic
 
         create = self.wanted.create or _is_in_memory(stanza)
         return ready_topic(
@@ -290,7 +290,7 @@ class _Publishing:
         ).partitions
 
     def _portions(self, source: Source, partitions: int) -> Iterator[Any]:
-        from hop_archive.publishing import marked, publish, publish_singly
+        from hop_archive.devkit.publish import marked, publish, publish_singly
 
         made = itertools.takewhile(lambda _: not self.stop.requested, self.content.make(partitions))
         messages = self._asked(map(marked, made))
@@ -371,7 +371,7 @@ class _Publishing:
         Where nobody named a database or store it has words to be replaced: a mock in memory, which is what stands
         there by default, would take a real source's messages and forget them. A mock's own go to mocks.
         """
-        from hop_archive.stanzas import MockSourceStanza
+        from hop_archive.config.stanzas import MockSourceStanza
 
         chosen = self.setup.selection
         open_to_choice = not isinstance(stanza, MockSourceStanza)
@@ -387,7 +387,7 @@ def _note(text: str) -> None:
 
 
 def _is_in_memory(stanza: SourceStanza) -> bool:
-    from hop_archive.stanzas import MockSourceStanza
+    from hop_archive.config.stanzas import MockSourceStanza
 
     return isinstance(stanza, MockSourceStanza) and not stanza.directory
 

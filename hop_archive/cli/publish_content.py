@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.output import count, size, table, timestamp
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.local.samples import Sample
+    from hop_archive.devkit.samples import Sample
 
 _SHOWN = 100
 _SHOWN_OF_ENDLESS = 20
@@ -82,7 +82,7 @@ def content_of(wanted: Wanted) -> Content:
 
 
 def _known(wanted: Wanted) -> Content:
-    from hop_archive.local.known import END, known_cases, known_set
+    from hop_archive.devkit.local.known import END, known_cases, known_set
 
     now_ms = time.time_ns() // 1_000_000
     cases = known_cases(now_ms=now_ms, seed=wanted.seed)
@@ -101,7 +101,7 @@ def _known(wanted: Wanted) -> Content:
 
 
 def _files(wanted: Wanted) -> Content:
-    from hop_archive import file_messages
+    from hop_archive.devkit import file_messages
 
     found, too_large = file_messages.without_large(file_messages.files(wanted.paths), wanted.largest_bytes)
     if not wanted.skip_too_large:
@@ -116,8 +116,8 @@ def _files(wanted: Wanted) -> Content:
 
 
 def _generated(wanted: Wanted) -> Content:
-    from hop_archive.local.samples import filler
-    from hop_archive.sampling import everything_in, sample_stream
+    from hop_archive.devkit.samples import filler
+    from hop_archive.devkit.sampling import everything_in, sample_stream
 
     number, size_bytes = wanted.count or 0, wanted.size_bytes
 
@@ -132,7 +132,7 @@ def _generated(wanted: Wanted) -> Content:
 
 def show(wanted: Wanted, content: Content, source: str) -> None:
     """Print what would be sent, all or the first of it."""
-    from hop_archive.publishing import marked
+    from hop_archive.devkit.publish import marked
 
     most = _SHOWN if content.total is not None else _SHOWN_OF_ENDLESS
     some = [marked(one) for one in itertools.islice(content.make(wanted.partitions), most)]

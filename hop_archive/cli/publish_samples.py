@@ -57,8 +57,8 @@ def publish(directory: Path, wanted: int, rate: float, seed: int, record: Path |
     from hop_archive.cli.options import hush
     from hop_archive.cli.sending import Sending
     from hop_archive.cli.stopping import Stop
-    from hop_archive.publishing import publish as publish_messages
-    from hop_archive.sampling import create_sample_topics, sample_stream
+    from hop_archive.devkit.publish import publish as publish_messages
+    from hop_archive.devkit.sampling import create_sample_topics, sample_stream
 
     hush()
     stop, sending = Stop(), Sending(wanted or None)
@@ -73,8 +73,8 @@ def publish(directory: Path, wanted: int, rate: float, seed: int, record: Path |
 
 
 def _source(directory: Path) -> Source:
-    from hop_archive.local.stack import LocalStack
-    from hop_archive.source.kafka import KafkaSource
+    from hop_archive.devkit.local.stack import LocalStack
+    from hop_archive.source.kafka.source import KafkaSource
 
     servers = LocalStack(directory).address().bootstrap_servers
     return KafkaSource("hop-local", bootstrap_servers=servers, writable=True)

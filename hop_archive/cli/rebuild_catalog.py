@@ -16,14 +16,14 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, duration, size, table
 from hop_archive.cli.parts import catalog_of, store_of
-from hop_archive.wording import counted, harmless
+from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
-    from hop_archive.findings import Trouble
-    from hop_archive.rebuilding.committing import Progress
-    from hop_archive.rebuilding.planning import TopicPlan
-    from hop_archive.rebuilding.rebuild import Rebuild
+    from hop_archive.model.findings import Trouble
+    from hop_archive.recover.rebuild.commit import Progress
+    from hop_archive.recover.rebuild.plan import TopicPlan
+    from hop_archive.recover.rebuild.rebuild import Rebuild
     from hop_archive.store.protocol import Store
 
 _EPILOG = """\b
@@ -128,7 +128,7 @@ def _agreed(
     """Show what would be done where it is not to be done at once; whether it is to be done."""
     if yes:
         return True
-    from hop_archive.rebuilding.planning import plan, stored_topics
+    from hop_archive.recover.rebuild.plan import plan, stored_topics
 
     plans = list(plan(catalog, store, stored_topics(store, topics)))
     if as_json:
@@ -165,7 +165,7 @@ def _rebuild(
     *,
     as_json: bool,
 ) -> int:
-    from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+    from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 
     with _source(setup) as source, _notices() as notice:
         wanted = Rebuild(catalog, store, source, topics, work_dir, _run_id(), notice=notice)
@@ -197,7 +197,7 @@ def _source(setup: Setup) -> Any:
     if setup.selection.source_from == "default":
         yield None
         return
-    from hop_archive.opening import open_source
+    from hop_archive.config.open import open_source
 
     name = setup.selection.source
     with contextlib.closing(open_source(name, setup.configuration.source(name))) as source:
@@ -205,8 +205,8 @@ def _source(setup: Setup) -> Any:
 
 
 def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Trouble]:
-    from hop_archive.rebuilding.from_snapshot import take_in
-    from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
+    from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
+    from hop_archive.recover.rebuild.from_snapshot import take_in
 
     if snapshot is not None:
         shelf = StoreShelf(wanted.store) if str(snapshot) == IN_STORE else FolderShelf(snapshot)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.output import size
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.cli.options import Setup
-    from hop_archive.opening import Permission
-    from hop_archive.removing import Removing, Tally
+    from hop_archive.config.open import Permission
+    from hop_archive.upkeep.remove.remove import Removing, Tally
 
 yes_option = click.option(
     "--yes",
@@ -33,9 +33,11 @@ def opened(setup: Setup, permission: Permission) -> Iterator[Removing]:
         ForbiddenError: A stanza does not permit it.
         UnavailableError, MissingSettingError: As the checks of catalog and store tell.
     """
-    from hop_archive.opening import open_removing
+    from hop_archive.config.open import open_for_removal
+    from hop_archive.upkeep.remove.remove import Removing
 
-    with contextlib.closing(open_removing(setup.configuration, setup.selection, permission)) as removing:
+    parts = open_for_removal(setup.configuration, setup.selection, permission)
+    with contextlib.closing(Removing(*parts)) as removing:
         removing.catalog.check()
         removing.store.check()
         yield removing

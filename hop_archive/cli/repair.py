@@ -15,11 +15,11 @@ from hop_archive.cli.findings import chosen_kinds
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.verify import as_object, line
-from hop_archive.wording import counted, harmless
+from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
-    from hop_archive.mending import Means
-    from hop_archive.repairing import Mending, Repair
+    from hop_archive.upkeep.repair.objects import Means
+    from hop_archive.upkeep.repair.repair import Mending, Repair
 
 _EPILOG = """\b
 Examples:
@@ -92,7 +92,7 @@ def repair(
     Nothing is overwritten, and nothing is deleted but what stands elsewhere byte for byte.
     """
     from hop_archive.cli.stopping import Stop
-    from hop_archive.repairing import Repair
+    from hop_archive.upkeep.repair.repair import Repair
 
     setup = chosen.setup("database", "store")
     stop = Stop()
@@ -109,9 +109,9 @@ def repair(
 
 @contextlib.contextmanager
 def _means(setup: Setup) -> Iterator[Means]:
-    from hop_archive.mending import Means
-    from hop_archive.opening import backup_grace_s, open_backup
-    from hop_archive.upstream import Upstream
+    from hop_archive.config.open import backup_grace_s, open_backup
+    from hop_archive.upkeep.repair.objects import Means
+    from hop_archive.upkeep.repair.upstream import Upstream
 
     chosen = setup.selection
     with contextlib.ExitStack() as ending:
@@ -128,7 +128,7 @@ def _means(setup: Setup) -> Iterator[Means]:
 
 
 def _verify(means: Means, topics: tuple[str, ...], *, deep: bool) -> None:
-    from hop_archive.repairing import verify_first
+    from hop_archive.upkeep.repair.repair import verify_first
 
     found = sum(1 for _ in verify_first(means, topics, deep=deep))
     click.echo(f"Verified: {counted(found, 'trouble')} found.", err=True)
@@ -136,7 +136,7 @@ def _verify(means: Means, topics: tuple[str, ...], *, deep: bool) -> None:
 
 def _go(wanted: Repair, *, yes: bool, as_json: bool) -> int:
     """Show the plan, and do it where that is wanted; how many findings are left open."""
-    from hop_archive.repairing import Fate, repair
+    from hop_archive.upkeep.repair.repair import Fate, repair
 
     if as_json:
         return _shown_json(repair(wanted, dry_run=not yes))
@@ -157,7 +157,7 @@ def _go(wanted: Repair, *, yes: bool, as_json: bool) -> int:
 
 
 def _do(wanted: Repair) -> int:
-    from hop_archive.repairing import Fate, repair
+    from hop_archive.upkeep.repair.repair import Fate, repair
 
     done = _shown(repair(wanted, dry_run=False))
     if not done:
@@ -179,7 +179,7 @@ def _shown(mendings: Iterator[Mending]) -> Counter[Any]:
 
 
 def _shown_json(mendings: Iterator[Mending]) -> int:
-    from hop_archive.repairing import Fate
+    from hop_archive.upkeep.repair.repair import Fate
 
     counts: Counter[str] = Counter()
     click.echo('{"findings": [', nl=False)

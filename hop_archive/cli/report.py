@@ -10,7 +10,7 @@ import click
 from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, stanza_options
 from hop_archive.cli.parts import catalog_of
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 _EPILOG = """\b
 Examples:
@@ -45,7 +45,7 @@ verification found that is still open.
 def report(chosen: Chosen, file: Path, days: int, topics: tuple[str, ...]) -> None:
     """Write the archive by topic and day to FILE, as HTML with plots."""
     from hop_archive.archive import utc_now
-    from hop_archive.report_page import gather, page
+    from hop_archive.read.report import gather, page
 
     setup = chosen.setup("database")
     with contextlib.closing(catalog_of(setup)) as catalog:

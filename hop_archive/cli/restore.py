@@ -21,14 +21,14 @@ from hop_archive.cli.restore_plan import show_plan
 from hop_archive.cli.restore_shown import refuse_what_is_wrong, shown, tell
 from hop_archive.cli.selection import selection_options
 from hop_archive.errors import ConfigurationError, ForbiddenError
-from hop_archive.moments import MOMENT_HELP, is_ago, milliseconds
+from hop_archive.model.times import MOMENT_HELP, is_ago, milliseconds
 
 if TYPE_CHECKING:
-    from hop_archive.message import TopicPartition
-    from hop_archive.restoring.preparing import Restoration
-    from hop_archive.restoring.request import Request
-    from hop_archive.selecting import Query
-    from hop_archive.slices import OffsetRange
+    from hop_archive.model.message import TopicPartition
+    from hop_archive.model.query import Query
+    from hop_archive.model.slices import OffsetRange
+    from hop_archive.recover.restore.prepare import Restoration
+    from hop_archive.recover.restore.request import Request
 
 _EPILOG = """\b
 Examples:
@@ -253,8 +253,8 @@ def _query(query: Query, options: dict[str, Any]) -> Query:
 
 
 def _offsets(text: str) -> tuple[TopicPartition, OffsetRange]:
-    from hop_archive.message import TopicPartition
-    from hop_archive.slices import OffsetRange
+    from hop_archive.model.message import TopicPartition
+    from hop_archive.model.slices import OffsetRange
 
     found = _OFFSETS.fullmatch(text)
     if found is None:
@@ -266,7 +266,7 @@ def _offsets(text: str) -> tuple[TopicPartition, OffsetRange]:
 
 
 def _request(query: Query, options: dict[str, Any]) -> Request:
-    from hop_archive.restoring.request import SAME_NAME, Request, generations_of
+    from hop_archive.recover.restore.request import SAME_NAME, Request, generations_of
 
     if options["to_topic"] and options["to_topic_template"]:
         raise click.UsageError("--to-topic and --to-topic-template both say where to: choose one.")
@@ -308,8 +308,8 @@ def _refuse_unless_writable(setup: Setup, name: str, said_again: str) -> None:
 
 @contextlib.contextmanager
 def _opened(ctx: click.Context, setup: Setup, name: str, request: Request) -> Iterator[Restoration]:
-    from hop_archive.opening import open_source
-    from hop_archive.restoring.preparing import Restoration
+    from hop_archive.config.open import open_source
+    from hop_archive.recover.restore.prepare import Restoration
 
     archived = setup.configuration.source(setup.selection.source).resolved()
     target = open_source(name, setup.configuration.source(name))
@@ -328,8 +328,8 @@ def _opened(ctx: click.Context, setup: Setup, name: str, request: Request) -> It
 
 def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, Any]) -> None:
     from hop_archive.cli.stopping import Stop
-    from hop_archive.restoring.manners import Manners, Progress
-    from hop_archive.restoring.running import restore as run
+    from hop_archive.recover.restore.control import Manners, Progress
+    from hop_archive.recover.restore.run import restore as run
 
     stop, progress, began = Stop(), Progress(), time.monotonic()
     groups = options["named_groups"] or (() if options["all_groups"] else None)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.output import count, duration, size, table
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.restoring.preparing import Preparation, Restoration
+    from hop_archive.recover.restore.prepare import Preparation, Restoration
 
 _SAMPLE = 2_000
 """Messages that are read to see how long it may take."""
@@ -28,7 +28,7 @@ def show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) ->
     Raises:
         ConfigurationError, CorruptError: Something stands in the way; the plan was shown all the same.
     """
-    from hop_archive.restoring.preparing import prepare
+    from hop_archive.recover.restore.prepare import prepare
 
     found = prepare(restoration, anew=anew)
     estimate_s = _estimate_s(found)
@@ -43,7 +43,7 @@ def show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) ->
 
 def _estimate_s(found: Preparation) -> float | None:
     """How long reading and checking all of it would take, by the pace of the first messages; None for none."""
-    from hop_archive.fetching import fetch_documents
+    from hop_archive.read.fetch import fetch_documents
 
     items = (item for target in found.plan.targets for item in found.selection.items(target))
     began = time.monotonic()

@@ -13,11 +13,11 @@ import click
 
 from hop_archive.cli.output import count, duration, rate, size
 from hop_archive.errors import CorruptError
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.restoring.manners import Progress
-    from hop_archive.restoring.running import Outcome
+    from hop_archive.recover.restore.control import Progress
+    from hop_archive.recover.restore.run import Outcome
 
 
 def tell(outcome: Outcome, progress: Progress, elapsed_s: float, *, as_json: bool) -> None:

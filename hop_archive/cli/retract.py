@@ -11,7 +11,7 @@ from hop_archive.cli.arguments import Explained
 from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.parts import catalog_of
 from hop_archive.cli.removal import agreed, print_json, yes_option
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 _EPILOG = """\b
 Examples:

@@ -16,15 +16,15 @@ import click
 from hop_archive.cli.options import Chosen, Setup, stanza_options
 from hop_archive.cli.output import count, duration, timestamp
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
-from hop_archive.wording import cut, harmless
+from hop_archive.model.wording import cut, harmless
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.archiving import Done
     from hop_archive.cli.comparison import Comparison
     from hop_archive.cli.progress import Activity, Display, TopicProgress
-    from hop_archive.following import Obstacle
-    from hop_archive.planning import Limits
+    from hop_archive.ingest.follow import Obstacle
+    from hop_archive.ingest.write import Done
+    from hop_archive.model.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Wanted:
 
     def limits(self) -> Limits:
         """How much may be held at once."""
-        from hop_archive.planning import Limits
+        from hop_archive.model.limits import Limits
 
         limits = Limits.within(self.memory_mebibytes * 1024 * 1024) if self.memory_mebibytes else Limits()
         return replace(limits, batch_messages=self.batch_messages) if self.batch_messages else limits
@@ -187,7 +187,7 @@ class _Run:
 
     def go(self) -> int:
         """Archive; the exit code."""
-        from hop_archive.sampling import Arrivals, fill
+        from hop_archive.devkit.sampling import Arrivals, fill
 
         stanza = self.setup.configuration.source(self.setup.selection.source)
         if not self.wanted.quiet and (notice := _unnamed(self.setup)):
@@ -204,7 +204,7 @@ class _Run:
 
     def _warn_of_unmet(self) -> None:
         """Say of which names and globs of the stanza nothing comes: a misspelt one would archive nothing, and end well."""
-        from hop_archive.topics import told_unmet
+        from hop_archive.model.topics import told_unmet
 
         if self.topics is None:
             there = self.archive.source.topics()
@@ -214,7 +214,7 @@ class _Run:
 
     def _comparison(self) -> Comparison | None:
         from hop_archive.cli.comparison import Comparison, compared_topics
-        from hop_archive.comparing import read_sent
+        from hop_archive.upkeep.verify.sent import read_sent
 
         if not self.wanted.compare:
             return None
@@ -223,7 +223,7 @@ class _Run:
         return Comparison(self.archive.store, compared_topics(stanza), sent)
 
     def _archive(self) -> None:
-        from hop_archive.snapshotting import HourlySnapshots
+        from hop_archive.ingest.cluster_state import HourlySnapshots
 
         try:
             with self._display() as display, HourlySnapshots(self.archive, self.topics or ()) as snapshots:
@@ -235,7 +235,7 @@ class _Run:
             self._summarize()
 
     def _dones(self) -> Iterator[Sequence[Done]]:
-        from hop_archive.following import archive_continuously, catch_up
+        from hop_archive.ingest.follow import archive_continuously, catch_up
 
         if self.wanted.until_caught_up:
             yield from ([done] for done in catch_up(self.archive, self.topics, self.stop))
@@ -273,7 +273,7 @@ class _Run:
     @contextlib.contextmanager
     def _display(self) -> Iterator[Display]:
         from hop_archive.cli import progress
-        from hop_archive.surveying import look
+        from hop_archive.ingest.survey import look
 
         if self.wanted.quiet:
             logging.getLogger("hop_archive").setLevel(logging.WARNING)

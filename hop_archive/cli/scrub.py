@@ -11,7 +11,7 @@ import click
 from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import count, moment
 from hop_archive.cli.verify import as_object, line, opened, progress
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.scrubs_protocol import VerifiedShare
@@ -58,10 +58,10 @@ findings. Ends with 1 where anything is found, else with 0.
 def scrub(ctx: click.Context, chosen: Chosen, topics: tuple[str, ...], days: float, *, as_json: bool) -> None:
     """Read and compare a share of all documents, the longest unread first, and remember which."""
     from hop_archive.cli.stopping import Stop
-    from hop_archive.noting import Notebook
-    from hop_archive.scrubbing import Scrub
-    from hop_archive.scrubbing import scrub as scrubbed
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.scrub import Scrub
+    from hop_archive.upkeep.verify.scrub import scrub as scrubbed
 
     setup = chosen.setup("database", "store")
     stop = Stop()

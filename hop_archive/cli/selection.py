@@ -12,10 +12,10 @@ import click
 from hop_archive.cli.moments import moment
 from hop_archive.cli.options import Command
 from hop_archive.errors import ConfigurationError
-from hop_archive.moments import MOMENT_HELP, milliseconds
+from hop_archive.model.times import MOMENT_HELP, milliseconds
 
 if TYPE_CHECKING:
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
 
 LONGEST_TIMEOUT_S = 300
 """A connection gives up a server that says nothing for longer: psql is for such questions."""
@@ -89,7 +89,7 @@ def selection_options(command: Command) -> Command:
         condition: str | None,
         **others: Any,
     ) -> Any:
-        from hop_archive.selecting import Query
+        from hop_archive.model.query import Query
 
         query = Query(
             topics=tuple(dict.fromkeys(topics)),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hop_archive.cli.output import count, rate
-from hop_archive.message import Receipt, TopicPartition
-from hop_archive.wording import counted
+from hop_archive.model.message import Receipt, TopicPartition
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.cli.stopping import Stop

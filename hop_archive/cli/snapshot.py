@@ -13,11 +13,11 @@ from hop_archive.cli.options import Chosen, json_option, stanza_options
 from hop_archive.cli.output import moment, table
 from hop_archive.cli.parts import catalog_of
 from hop_archive.errors import MissingSettingError
-from hop_archive.wording import counted, harmless
+from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.catalog.snapshots_protocol import Snapshot
-    from hop_archive.snapshotting import Taken
+    from hop_archive.ingest.cluster_state import Taken
 
 _MOST_NAMED = 10
 
@@ -64,7 +64,7 @@ def take(chosen: Chosen, *, as_json: bool) -> None:
     Of the topics that are archived, and of the consumer groups that read any of them. Again: the later answer
     stays. Topics and groups that are gone from the source keep their last.
     """
-    from hop_archive.snapshotting import take_snapshot
+    from hop_archive.ingest.cluster_state import take_snapshot
 
     setup = chosen.setup("source", "database")
     with contextlib.closing(setup.open()) as archive:
@@ -117,7 +117,7 @@ def _chosen(found: Sequence[Snapshot], patterns: Sequence[str], others: Sequence
     Raises:
         MissingSettingError: A pattern names none.
     """
-    from hop_archive.topics import matches
+    from hop_archive.model.topics import matches
 
     if not patterns:
         return [] if others else list(found)

@@ -15,7 +15,7 @@ from hop_archive.cli.output import table
 from hop_archive.errors import ConfigurationError, MissingSettingError
 
 if TYPE_CHECKING:
-    from hop_archive.stanzas import Stanza
+    from hop_archive.config.stanzas import Stanza
 
 _EPILOG = """\b
 Examples:

@@ -16,15 +16,15 @@ from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, duration, moment, size, table, timestamp
 from hop_archive.cli.scrub import age, sentence
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
-from hop_archive.topics import told_unmet
-from hop_archive.wording import counted
+from hop_archive.model.topics import told_unmet
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.catalog.protocol import TopicSummary
     from hop_archive.cli.stopping import Stop
-    from hop_archive.findings import OpenCount, Trouble
-    from hop_archive.reporting import Status, TopicStatus
+    from hop_archive.model.findings import OpenCount, Trouble
+    from hop_archive.read.status import Status, TopicStatus
 
 _EPILOG = """\b
 Examples:
@@ -106,7 +106,7 @@ def status(chosen: Chosen, topics: tuple[str, ...], watch: float | None, *, as_j
 
 
 def _look(setup: Setup, archive: Archive, topics: Sequence[str] | None) -> Status:
-    from hop_archive import reporting
+    from hop_archive.read import status as reporting
 
     archive.catalog.check()
     found = reporting.status(archive, topics, unasked=_why_unasked(setup))

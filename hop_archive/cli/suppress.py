@@ -14,12 +14,12 @@ from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import size
 from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
 from hop_archive.errors import ConfigurationError, HopArchiveError
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Row
-    from hop_archive.removing import Removing
-    from hop_archive.suppressing import Suppressed
+    from hop_archive.upkeep.remove.remove import Removing
+    from hop_archive.upkeep.remove.suppress import Suppressed
 
 _EPILOG = """\b
 Examples:
@@ -70,7 +70,7 @@ def suppress(
     The stanzas of database and store have to say deleting_allowed = true. Interrupted, it is completed by running it
     again.
     """
-    from hop_archive.suppressing import suppress as take_content_away
+    from hop_archive.upkeep.remove.suppress import suppress as take_content_away
 
     if not reason.strip():
         raise ConfigurationError("The reason is empty.", remedy="Say why the content has to go.")
@@ -125,7 +125,7 @@ def _as_object(found: Suppressed) -> dict[str, Any]:
 
 
 def _elsewhere(removing: Removing, rows: Sequence[Row]) -> list[str]:
-    from hop_archive.suppressing import likenesses
+    from hop_archive.upkeep.remove.suppress import likenesses
 
     return [
         f"The same content is archived as {one.uuid} in {one.topic} ({one.object_key}): name that UUID, too, if it has to go."
@@ -138,8 +138,8 @@ def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str
 
     A source that cannot be asked is no error by now, when the content is gone: it is one more thing to see to.
     """
-    from hop_archive.suppressing import places
-    from hop_archive.upstream import Upstream
+    from hop_archive.upkeep.remove.suppress import places
+    from hop_archive.upkeep.repair.upstream import Upstream
 
     if not setup.selection.asks_source:
         click.echo("Whether Kafka still holds it was not looked at: name the source (-H) to know.", err=True)

@@ -13,10 +13,10 @@ import click
 from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
 from hop_archive.cli.output import count, moment, table
 from hop_archive.errors import MissingSettingError
-from hop_archive.wording import counted
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.topic_reporting import Gap, TopicReport, TopicsReport
+    from hop_archive.read.topics import Gap, TopicReport, TopicsReport
 
 _EPILOG = """\b
 Examples:
@@ -63,7 +63,7 @@ def topics(chosen: Chosen, patterns: tuple[str, ...], holes: bool, internal: boo
 
     Asks the source and the database; changes nothing.
     """
-    from hop_archive.topic_reporting import report_topics
+    from hop_archive.read.topics import report_topics
 
     setup = chosen.setup("source", "database")
     with contextlib.closing(setup.open()) as archive:
@@ -79,7 +79,7 @@ def topics(chosen: Chosen, patterns: tuple[str, ...], holes: bool, internal: boo
 
 def _refuse_unmatched(found: TopicsReport, patterns: Sequence[str]) -> None:
     """Say that a name or glob means nothing, unless the source, which was not heard, might know it."""
-    from hop_archive.topics import matches
+    from hop_archive.model.topics import matches
 
     unmatched = [one for one in patterns if not any(matches(each.topic, (one,)) for each in found.topics)]
     if unmatched and not found.source_error:

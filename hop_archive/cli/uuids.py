@@ -20,7 +20,7 @@ from hop_archive.cli.selection import COLUMNS_HELP, selection_options, without_w
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Row
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
 
 _EPILOG = f"""\b
 Examples:

@@ -19,13 +19,13 @@ from hop_archive.cli.output import count, size
 from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.cli.selection import selection_options
 from hop_archive.errors import ConfigurationError, HopArchiveError
-from hop_archive.wording import counted, harmless
+from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
-    from hop_archive.findings import Trouble
-    from hop_archive.noting import Notebook
-    from hop_archive.selecting import Query
-    from hop_archive.verifying import Verification
+    from hop_archive.model.findings import Trouble
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.objects import Verification
 
     Direction = Callable[[Verification], Iterator[Trouble]]
     Named = tuple[str, Direction]
@@ -159,7 +159,7 @@ def verify(
 
 def _refuse_what_only_deep_knows(query: Query, *, deep: bool) -> None:
     """Otherwise a narrow selection would seem to have been looked at, and was not."""
-    from hop_archive.selecting import Query
+    from hop_archive.model.query import Query
 
     if not deep and replace(query, topics=()) != Query():
         raise ConfigurationError(
@@ -175,8 +175,8 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
     Raises:
         HopArchiveError: Catalog or store cannot be reached, or is not as it ought to be.
     """
-    from hop_archive.opening import backup_grace_s, open_backup
-    from hop_archive.verifying import Verification
+    from hop_archive.config.open import backup_grace_s, open_backup
+    from hop_archive.upkeep.verify.objects import Verification
 
     stanza = setup.configuration.store(setup.selection.store)
     backup = open_backup(setup.selection.store, stanza)
@@ -190,13 +190,13 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
 
 
 def _notebook(wanted: Verification, *, no_record: bool) -> Notebook:
-    from hop_archive.noting import Notebook
+    from hop_archive.upkeep.verify.notebook import Notebook
 
     return Notebook(wanted.catalog, keeps=not no_record)
 
 
 def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Named]:
-    from hop_archive import verifying
+    from hop_archive.upkeep.verify import objects as verifying
 
     there = {"objects": verifying.objects, "backup": _of_backup, "ledger": verifying.ledger}
     for name in dict.fromkeys(names):
@@ -204,7 +204,7 @@ def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Named]:
 
 
 def _of_backup(wanted: Verification) -> Iterator[Trouble]:
-    from hop_archive import verifying
+    from hop_archive.upkeep.verify import objects as verifying
 
     if wanted.backup is None:
         raise ConfigurationError(
@@ -216,8 +216,8 @@ def _of_backup(wanted: Verification) -> Iterator[Trouble]:
 
 
 def _against_sent(file: Path | None) -> list[Named]:
-    from hop_archive import verifying
-    from hop_archive.comparing import read_sent
+    from hop_archive.upkeep.verify import objects as verifying
+    from hop_archive.upkeep.verify.sent import read_sent
 
     if file is None:
         return []
@@ -226,22 +226,22 @@ def _against_sent(file: Path | None) -> list[Named]:
 
 
 def _of_source(setup: Setup, wanted: Verification) -> Iterator[Trouble]:
-    from hop_archive import verifying
+    from hop_archive.upkeep.verify import objects as verifying
 
     with contextlib.closing(setup.open()) as archive:
         yield from verifying.source(wanted, archive)
 
 
 def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[Trouble]:
-    from hop_archive import rereading
+    from hop_archive.upkeep.verify import source as rereading
 
     with contextlib.closing(setup.open()) as archive:
         yield from rereading.source_documents(wanted, archive, sample)
 
 
 def _found(wanted: Verification, notebook: Notebook, directions: list[Named], *, deep: bool) -> Told:
-    from hop_archive import verifying
-    from hop_archive.noting import remembering
+    from hop_archive.upkeep.verify import objects as verifying
+    from hop_archive.upkeep.verify.notebook import remembering
 
     told: set[tuple[str, str]] = set()
     for name, direction in directions:
@@ -258,10 +258,10 @@ def _whole(
     wanted: Verification, notebook: Notebook, name: str, look: Direction, spared: Collection[str] = ()
 ) -> Told:
     """Look in one direction; what was not seen again is closed when that is done, unless only some was looked at."""
-    from hop_archive.noting import KINDS_OF, Pass, noted_pass
-    from hop_archive.scrubbing import reading_all
-    from hop_archive.selecting import Query
-    from hop_archive.verifying import NOT_LOOKED_AT
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.verify.notebook import KINDS_OF, Pass, noted_pass
+    from hop_archive.upkeep.verify.objects import NOT_LOOKED_AT
+    from hop_archive.upkeep.verify.scrub import reading_all
 
     if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
         yield from ((trouble, True) for trouble in look(wanted))

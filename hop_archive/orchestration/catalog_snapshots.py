@@ -6,11 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.catalog_exporting import Snapshot, snapshot
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import LONG, upkeep_tags
-from hop_archive.snapshot_shelves import FolderShelf, StoreShelf
+from hop_archive.read.catalog_snapshot import Snapshot, snapshot
+from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
 
 
 class SnapshotConfig(dg.Config):

@@ -7,15 +7,15 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import LedgerEntry, Outcome
+from hop_archive.ingest.survey import BEFORE_FIRST_SIGHT, survey
+from hop_archive.ingest.write import UNREADABLE
+from hop_archive.model.wording import counted
 from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import NO_OPEN_FINDINGS, OBJECTS_PRESENT
-from hop_archive.reporting import holes
-from hop_archive.scrubbing import DAYS
-from hop_archive.surveying import BEFORE_FIRST_SIGHT, survey
-from hop_archive.wording import counted
+from hop_archive.read.status import holes
+from hop_archive.upkeep.verify.scrub import DAYS
 
 _MOST_SHOWN = 100
 

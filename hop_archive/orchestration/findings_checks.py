@@ -18,7 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.findings import Kind, OpenCount
+from hop_archive.model.findings import Kind, OpenCount
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.orchestration.partitions import topics as topic_partitions

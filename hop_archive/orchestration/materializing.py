@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import dagster as dg
 
 from hop_archive.archive import Archive
+from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.tags import topic_tags
-from hop_archive.reporting import Tally
-from hop_archive.surveying import survey
+from hop_archive.read.status import Tally
 
 ASSET_KEY = dg.AssetKey("archived_messages")
 

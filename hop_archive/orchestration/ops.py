@@ -10,21 +10,21 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import Done, commit_batches, store_slices
 from hop_archive.catalog.protocol import Batch
 from hop_archive.errors import ConfigurationError, ConflictError, HopArchiveError
-from hop_archive.findings import Kind
-from hop_archive.following import catch_up, follow_for
+from hop_archive.ingest.follow import catch_up, follow_for
+from hop_archive.ingest.plan import Plan, units
+from hop_archive.ingest.survey import plan_work
+from hop_archive.ingest.undone import Undone
+from hop_archive.ingest.write import Done, commit_batches, store_slices
+from hop_archive.model.findings import Kind
+from hop_archive.model.slices import EMPTY, OffsetSet, Slice
+from hop_archive.model.topics import told_unmet
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import report_topics
-from hop_archive.planning import Plan, units
-from hop_archive.reporting import Tally, sum_tallies, tally
-from hop_archive.slices import EMPTY, OffsetSet, Slice
-from hop_archive.surveying import plan_work
-from hop_archive.topics import told_unmet
-from hop_archive.undone import Undone
+from hop_archive.read.status import Tally, sum_tallies, tally
 
 UNIT_MESSAGES = 20_000
 """Offsets in one unit of work: its rows pass between steps at once, some 10 MB of them."""

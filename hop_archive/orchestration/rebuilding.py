@@ -6,12 +6,12 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.findings import Trouble
+from hop_archive.model.findings import Trouble
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, upkeep_tags
-from hop_archive.rebuilding.planning import plan, stored_topics
-from hop_archive.rebuilding.rebuild import Rebuild, rebuild
+from hop_archive.recover.rebuild.plan import plan, stored_topics
+from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 
 _MOST_SHOWN = 100
 

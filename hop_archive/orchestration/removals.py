@@ -7,21 +7,21 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.cleaning import clean_marked, clean_topics, plan_cleaning, topics_to_clean
-from hop_archive.deduplicating import deduplicate as move_copies
-from hop_archive.deduplicating import find_copies
 from hop_archive.errors import ConflictError
+from hop_archive.model.query import Query
+from hop_archive.model.wording import counted
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.resources import OpenRemoving
 from hop_archive.orchestration.sensors import live_runs
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, LONG, upkeep_tags
-from hop_archive.pruning import Old, Policy, plan_pruning
-from hop_archive.pruning import prune as take_away
-from hop_archive.removing import Removing
-from hop_archive.selecting import Query
-from hop_archive.wording import counted
+from hop_archive.upkeep.remove.clean_tests import clean_marked, clean_topics, plan_cleaning, topics_to_clean
+from hop_archive.upkeep.remove.duplicates import deduplicate as move_copies
+from hop_archive.upkeep.remove.duplicates import find_copies
+from hop_archive.upkeep.remove.prune import Old, Policy, plan_pruning
+from hop_archive.upkeep.remove.prune import prune as take_away
+from hop_archive.upkeep.remove.remove import Removing
 
 _MOST_SHOWN = 100
 

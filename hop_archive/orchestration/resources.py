@@ -12,15 +12,15 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.configuration import Configuration, Selection, load, select
-from hop_archive.opening import Permission, backup_grace_s, open_archive, open_backup, open_removing
+from hop_archive.config.load import Configuration, Selection, load, select
+from hop_archive.config.open import Permission, backup_grace_s, open_archive, open_backup, open_for_removal
+from hop_archive.devkit.sampling import fill
+from hop_archive.model.limits import Limits
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.restoring import Targets
 from hop_archive.orchestration.truth import Backup
-from hop_archive.planning import Limits
-from hop_archive.removing import Removing
-from hop_archive.sampling import fill
+from hop_archive.upkeep.remove.remove import Removing
 
 _MOCK_DIRECTORY = "HOP_ARCHIVE_MOCK_DIR"
 
@@ -135,7 +135,8 @@ class RemovingResource(dg.ConfigurableResource[OpenRemoving]):
     @contextmanager
     def _opened(self, permission: Permission, run_id: str) -> Iterator[Removing]:
         configuration, selection, environ = self.stanzas.chosen()
-        with closing(open_removing(configuration, selection, permission, environ, run_id)) as removing:
+        parts = open_for_removal(configuration, selection, permission, environ)
+        with closing(Removing(*parts, run_id=run_id)) as removing:
             yield removing
 
 

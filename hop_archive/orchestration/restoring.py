@@ -11,21 +11,21 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.configuration import load
+from hop_archive.config.load import load
+from hop_archive.config.open import open_source
 from hop_archive.errors import ConfigurationError, ForbiddenError
-from hop_archive.moments import MOMENT_HELP, is_ago, milliseconds, moment_of
-from hop_archive.opening import open_source
+from hop_archive.model.query import Query
+from hop_archive.model.times import MOMENT_HELP, is_ago, milliseconds, moment_of
+from hop_archive.model.wording import counted
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, upkeep_tags
-from hop_archive.restoring.manners import Manners, Progress
-from hop_archive.restoring.preparing import Preparation, Restoration, prepare
-from hop_archive.restoring.request import SAME_NAME, Request, generations_of
-from hop_archive.restoring.running import Outcome, restore
-from hop_archive.selecting import Query
+from hop_archive.recover.restore.control import Manners, Progress
+from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
+from hop_archive.recover.restore.request import SAME_NAME, Request, generations_of
+from hop_archive.recover.restore.run import Outcome, restore
 from hop_archive.source.protocol import Source
-from hop_archive.wording import counted
 
 _MOST_SHOWN = 100
 _MOST_NAMED = 5

@@ -7,7 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import dagster as dg
 
 from hop_archive.archive import Archive
-from hop_archive.findings import OBSTACLES, Kind, OpenCount
+from hop_archive.ingest.plan import work
+from hop_archive.ingest.survey import Survey, look
+from hop_archive.ingest.undone import Undone
+from hop_archive.model.findings import OBSTACLES, Kind, OpenCount
+from hop_archive.model.topics import told_unmet
+from hop_archive.model.wording import counted
 from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
@@ -15,11 +20,6 @@ from hop_archive.orchestration.pacing import OBSTRUCTED_AGAIN_S, Dispatch, Pacin
 from hop_archive.orchestration.partitions import topics
 from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patience_s
 from hop_archive.orchestration.tags import FOLLOWING, live_tags, topics_of_run
-from hop_archive.planning import work
-from hop_archive.surveying import Survey, look
-from hop_archive.topics import told_unmet
-from hop_archive.undone import Undone
-from hop_archive.wording import counted
 
 LIVE = [
     dg.DagsterRunStatus.QUEUED,

@@ -3,10 +3,10 @@
 import dagster as dg
 
 from hop_archive.archive import Archive
+from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import SHORT, upkeep_tags
-from hop_archive.snapshotting import take_snapshot
 
 _MOST_SHOWN = 100
 

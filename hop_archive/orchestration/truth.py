@@ -13,21 +13,21 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.errors import ConfigurationError
-from hop_archive.findings import Kind, Trouble
-from hop_archive.mending import Means
-from hop_archive.noting import Notebook
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.query import Query
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, LONG, SHORT, upkeep_tags
-from hop_archive.repairing import Fate, Repair, repair, verify_first
-from hop_archive.report_page import gather, markdown
-from hop_archive.scrubbing import DAYS, Scrub, scrub
-from hop_archive.selecting import Query
+from hop_archive.read.report import gather, markdown
 from hop_archive.store.protocol import Store
-from hop_archive.upstream import Upstream
-from hop_archive.verifying import BACKUP_GRACE_S, Checked, Verification
+from hop_archive.upkeep.repair.objects import Means
+from hop_archive.upkeep.repair.repair import Fate, Repair, repair, verify_first
+from hop_archive.upkeep.repair.upstream import Upstream
+from hop_archive.upkeep.verify.notebook import Notebook
+from hop_archive.upkeep.verify.objects import BACKUP_GRACE_S, Checked, Verification
+from hop_archive.upkeep.verify.scrub import DAYS, Scrub, scrub
 
 _MOST_SHOWN = 100
 _TOPICS = "Names, or globs such as gcn.*; empty: all topics."

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hop_archive.errors import ConfigurationError, MissingSettingError
-from hop_archive.message import TopicPartition
-from hop_archive.planning import Watermarks
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.watermarks import Watermarks
 
 
 def refuse_unknown(

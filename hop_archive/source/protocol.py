@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from hop_archive.errors import UnreadableMessageError
-from hop_archive.message import Committed, Message, Outgoing, Receipt, TopicPartition
-from hop_archive.planning import Watermarks
-from hop_archive.source.answers_protocol import Answers
+from hop_archive.model.message import Committed, Message, Outgoing, Receipt, TopicPartition
+from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.answers import Answers
 
 
 @dataclass(frozen=True, slots=True)

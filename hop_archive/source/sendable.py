@@ -6,7 +6,7 @@ Kept by every source alike, so that what a mock lets pass is not refused by a cl
 from __future__ import annotations
 
 from hop_archive.errors import DataError
-from hop_archive.message import Outgoing
+from hop_archive.model.message import Outgoing
 
 NOW = 0
 """librdkafka's way of saying "the present time", so a timestamp of 0 (1970-01-01) can't be sent by it."""

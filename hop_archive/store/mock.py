@@ -15,8 +15,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
-from hop_archive.conditions import StoreCondition
 from hop_archive.errors import ForbiddenError, ObjectMissingError
+from hop_archive.model.conditions import StoreCondition
 from hop_archive.shared_state import usable
 from hop_archive.store.keys import legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo

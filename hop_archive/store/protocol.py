@@ -6,7 +6,7 @@ import enum
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from hop_archive.conditions import StoreCondition
+from hop_archive.model.conditions import StoreCondition
 
 
 class Created(enum.Enum):

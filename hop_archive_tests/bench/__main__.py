@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from hop_archive.local.address import External
-from hop_archive.local.stack import LocalStack
+from hop_archive.devkit.local.address import External
+from hop_archive.devkit.local.stack import LocalStack
 from hop_archive_tests.bench import report
 from hop_archive_tests.bench.measures import Bench, Sizes, Speed, interleaved
 

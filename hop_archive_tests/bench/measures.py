@@ -18,24 +18,24 @@ from confluent_kafka import TopicPartition as NativePartition
 from obstore.store import S3Store as Client
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import prepare
-from hop_archive.catalog.migrate import migrate
-from hop_archive.catalog.postgres import PostgresCatalog
-from hop_archive.following import catch_up
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import filler
-from hop_archive.reading import read_slices
-from hop_archive.restoring.manners import Manners
-from hop_archive.restoring.preparing import Restoration
-from hop_archive.restoring.request import Request
-from hop_archive.restoring.running import restore
-from hop_archive.selecting import Query
-from hop_archive.source.kafka import FETCH_BYTES, KafkaSource
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.migrate import migrate
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.samples import filler
+from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.read import read_slices
+from hop_archive.ingest.survey import plan_work
+from hop_archive.ingest.write import prepare
+from hop_archive.model.query import Query
+from hop_archive.model.topics import Layout, LayoutPolicy
+from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.prepare import Restoration
+from hop_archive.recover.restore.request import Request
+from hop_archive.recover.restore.run import restore
+from hop_archive.source.kafka.source import FETCH_BYTES, KafkaSource
 from hop_archive.store.protocol import NewObject
-from hop_archive.store.s3 import S3Store
-from hop_archive.surveying import plan_work
-from hop_archive.topics import Layout, LayoutPolicy
-from hop_archive.verifying import Verification, documents, objects
+from hop_archive.store.s3.store import S3Store
+from hop_archive.upkeep.verify.objects import Verification, documents, objects
 
 IN_FLIGHT = 64
 PARTITIONS = 4

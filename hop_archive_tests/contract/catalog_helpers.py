@@ -14,14 +14,14 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hop_archive.annotations import Annotations
 from hop_archive.catalog.protocol import Batch, Catalog, Row
-from hop_archive.conditions import TABLES as EVERY_TABLE
-from hop_archive.identity import Identity
-from hop_archive.local import processes
-from hop_archive.local.postgres import SUPERUSER, Postgres
-from hop_archive.message import TimestampType
-from hop_archive.slices import Slice
+from hop_archive.devkit.local import processes
+from hop_archive.devkit.local.postgres import SUPERUSER, Postgres
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.conditions import TABLES as EVERY_TABLE
+from hop_archive.model.identity import Identity
+from hop_archive.model.message import TimestampType
+from hop_archive.model.slices import Slice
 
 DATABASE_VARIABLE = "HOP_ARCHIVE_TEST_DATABASE_URL"
 DEADLINE_S = 20.0

@@ -29,11 +29,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
 )
 
 from hop_archive.errors import HopArchiveError, MissingSettingError
-from hop_archive.message import Header, Message, TopicPartition
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.source.kafka_client import LOGGER
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.model.message import Header, Message, TopicPartition
+from hop_archive.source.kafka.client import LOGGER
+from hop_archive.source.kafka.source import KafkaSource
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Reader, Source
 from hop_archive_tests.kafka.broker import ApacheKafka
 

@@ -22,15 +22,15 @@ import obstore
 import pytest
 from obstore.store import S3Store as Client
 
+from hop_archive.devkit.local import processes
+from hop_archive.devkit.local.address import External
+from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.local.processes import ProcessMark
+from hop_archive.devkit.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address
 from hop_archive.errors import MissingSettingError
-from hop_archive.local import processes
-from hop_archive.local.address import External
-from hop_archive.local.ports import choose_ports
-from hop_archive.local.processes import ProcessMark
-from hop_archive.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Store
-from hop_archive.store.s3 import S3Store
+from hop_archive.store.s3.store import S3Store
 
 READER_KEYS = ("reader", "readers-secret")
 MOTO_BUCKET = "contract"

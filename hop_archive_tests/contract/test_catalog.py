@@ -14,10 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hop_archive import conditions
-from hop_archive.annotations import Annotations
-from hop_archive.catalog.mock import MockCatalog
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import (
     GONE,
     UNPROVEN,
@@ -32,11 +30,13 @@ from hop_archive.catalog.protocol import (
     TopicSummary,
 )
 from hop_archive.errors import ConfigurationError, ProofChangedError, SliceTakenError, StaleDecisionError
-from hop_archive.identity import Known, same_message
-from hop_archive.message import TimestampType
-from hop_archive.planning import Watermarks
-from hop_archive.selecting import Order, Query
-from hop_archive.slices import Lineage, OffsetSet, Slice
+from hop_archive.model import conditions
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.identity import Known, same_message
+from hop_archive.model.message import TimestampType
+from hop_archive.model.query import Order, Query
+from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.watermarks import Watermarks
 from hop_archive_tests.contract.catalog_helpers import (
     TABLES,
     Adopt,

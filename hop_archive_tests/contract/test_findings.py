@@ -8,7 +8,7 @@ import uuid
 
 from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.findings import ACCEPTED, Finding, Kind, Trouble
+from hop_archive.model.findings import ACCEPTED, Finding, Kind, Trouble
 from hop_archive_tests.contract.catalog_helpers import slice_of
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)

@@ -17,7 +17,7 @@ from hop_archive.catalog.protocol import (
     Outcome,
 )
 from hop_archive.errors import StaleDecisionError
-from hop_archive.slices import Lineage
+from hop_archive.model.slices import Lineage
 from hop_archive_tests.contract.catalog_helpers import (
     InThread,
     adopted_row,

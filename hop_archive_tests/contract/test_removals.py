@@ -9,12 +9,12 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Catalog, Duplicate, LedgerEntry, Outcome, Row
 from hop_archive.catalog.removals_protocol import Copied, Deed, Extent, Removed, Replaced
 from hop_archive.errors import ConflictError, DataError
-from hop_archive.slices import Lineage
+from hop_archive.model.slices import Lineage
 from hop_archive_tests.contract.catalog_helpers import (
     Adopt,
     InThread,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import Batch, Catalog, Duplicate, Outcome, Row
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError

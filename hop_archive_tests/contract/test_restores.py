@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import Batch, Catalog, Duplicate
 from hop_archive.catalog.restores_protocol import Measure
 from hop_archive.errors import ConflictError
-from hop_archive.selecting import Query
-from hop_archive.slices import Lineage, Slice
+from hop_archive.model.query import Query
+from hop_archive.model.slices import Lineage, Slice
 from hop_archive_tests.contract.catalog_helpers import Adopt, adopted_row, row_at, slice_of
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)

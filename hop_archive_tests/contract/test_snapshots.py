@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.snapshots_protocol import Kind, Snapshot
-from hop_archive.message import TopicPartition
+from hop_archive.model.message import TopicPartition
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 

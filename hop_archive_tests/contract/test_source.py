@@ -21,7 +21,6 @@ import pytest
 from confluent_kafka import KafkaError
 from pydantic import SecretStr
 
-from hop_archive.credentials import Login
 from hop_archive.errors import (
     ConfigurationError,
     CorruptError,
@@ -34,13 +33,14 @@ from hop_archive.errors import (
     UnavailableError,
     UnreadableMessageError,
 )
-from hop_archive.message import Header, Message, Receipt, TimestampType, TopicPartition
-from hop_archive.planning import Watermarks
-from hop_archive.source.kafka import TIMEOUT_S, KafkaSource
-from hop_archive.source.kafka_client import Connection, NewLoginError, Troubles
-from hop_archive.source.kafka_reader import KafkaReader
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.model.credentials import Login
+from hop_archive.model.message import Header, Message, Receipt, TimestampType, TopicPartition
+from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.kafka.client import Connection, NewLoginError, Troubles
+from hop_archive.source.kafka.reader import KafkaReader
+from hop_archive.source.kafka.source import TIMEOUT_S, KafkaSource
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Reader, Source
 from hop_archive_tests.contract.source_fixtures import (
     FAR_FUTURE_MS,

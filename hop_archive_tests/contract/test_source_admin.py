@@ -16,10 +16,10 @@ from hop_archive.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from hop_archive.message import Committed, TopicPartition
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.source.kafka.source import KafkaSource
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Setting, Source
 from hop_archive_tests.contract.source_fixtures import (
     Broker,

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hop_archive.document import object_key, segment_key
+from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import (
     ConfigurationError,
     CorruptError,
@@ -32,11 +32,11 @@ from hop_archive.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from hop_archive.faults import Fault, Faults, When, fail
-from hop_archive.store.ahead import FIRST_ROOM_BYTES, Answer, ReadAhead
+from hop_archive.model.document import object_key, segment_key
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
-from hop_archive.store.s3 import MAX_AHEAD_BYTES, S3Store
+from hop_archive.store.s3.ahead import FIRST_ROOM_BYTES, Answer, ReadAhead
+from hop_archive.store.s3.store import MAX_AHEAD_BYTES, S3Store
 from hop_archive.store.spans import MAX_GAP_BYTES, MAX_SPAN_BYTES, Span, spans
 from hop_archive_tests.contract.store_fixtures import (  # fixtures are found by their names
     READER_KEYS,
@@ -897,7 +897,7 @@ def test_a_key_with_a_line_end_is_told_before_the_client_panics(
 
 
 def test_a_panic_of_the_client_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hop_archive.store.s3.S3Store._sendable", lambda self, provider: provider)
+    monkeypatch.setattr("hop_archive.store.s3.store.S3Store._sendable", lambda self, provider: provider)
     store = S3Store(
         "s3-test", bucket="bucket", endpoint="http://127.0.0.1:1", access_key="anyone\n", secret_key="any"
     )

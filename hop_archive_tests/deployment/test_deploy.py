@@ -23,8 +23,8 @@ from dagster_k8s import K8sRunLauncher, construct_dagster_k8s_job
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 
-from hop_archive.configuration import load
-from hop_archive.stanzas import S3Stanza
+from hop_archive.config.load import load
+from hop_archive.config.stanzas import S3Stanza
 from hop_archive_tests.deployment.image import CHECKOUT, DOCKER, compose
 
 DEPLOY = CHECKOUT / "deploy"

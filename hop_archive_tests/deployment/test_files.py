@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hop_archive.cli import COMMANDS
-from hop_archive.configuration import load, select
-from hop_archive.local.s3 import BACKUP_BUCKET, PRIMARY_BUCKET
+from hop_archive.config.load import load, select
+from hop_archive.devkit.local.s3 import BACKUP_BUCKET, PRIMARY_BUCKET
 from hop_archive_tests.deployment.image import CHECKOUT, DOCKER, compose, copied, dockerfile
 
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yaml"))

@@ -22,17 +22,17 @@ from pydantic import SecretStr
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.snapshots_protocol import Kind
-from hop_archive.diagnosing import Verdict, examine_source
+from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.samples import SAMPLE_TOPICS
 from hop_archive.errors import ForbiddenError, HopArchiveError
-from hop_archive.following import catch_up
-from hop_archive.local.ports import choose_ports
-from hop_archive.local.samples import SAMPLE_TOPICS
-from hop_archive.message import Committed, TopicPartition
-from hop_archive.snapshotting import take_snapshot
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.survey import survey
+from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.model.topics import TopicPolicy
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.source.protocol import Source
-from hop_archive.surveying import survey
-from hop_archive.topics import TopicPolicy
+from hop_archive.upkeep.doctor import Verdict, examine_source
 from hop_archive_tests.deployment.image import CHECKOUT, compose
 from hop_archive_tests.faults.real import create_sample_topics, publish, sample_alerts, wait_until
 from hop_archive_tests.kafka.broker import ApacheKafka, find_kafka, pinned_version

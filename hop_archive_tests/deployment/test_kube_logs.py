@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from hop_archive_tests.unit.cli_helpers import command, environment, invoke, place, toml, wait_for
+from hop_archive_tests.cli_helpers import command, environment, invoke, place, toml, wait_for
 
 __all__ = ["place"]
 

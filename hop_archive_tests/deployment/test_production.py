@@ -21,13 +21,13 @@ import pytest
 from psycopg import sql
 
 from hop_archive.archive import Archive
-from hop_archive.comparing import Place, Sent
-from hop_archive.configuration import load, select
-from hop_archive.local.address import StackAddress
-from hop_archive.local.ports import choose_ports
-from hop_archive.local.stack import LocalStack
-from hop_archive.opening import open_archive
-from hop_archive.surveying import survey
+from hop_archive.config.load import load, select
+from hop_archive.config.open import open_archive
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.ingest.survey import survey
+from hop_archive.upkeep.verify.sent import Place, Sent
 from hop_archive_tests.deployment.image import VERSION, Host, Image, build, ended
 from hop_archive_tests.faults.real import (
     assert_all_archived,

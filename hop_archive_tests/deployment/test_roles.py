@@ -13,22 +13,22 @@ import pytest
 from psycopg import sql
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.migrate import migrate
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.protocol import Batch, Duplicate
 from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
-from hop_archive.conditions import TABLES
-from hop_archive.diagnosing import examine_catalog
+from hop_archive.devkit.local.postgres import Postgres
+from hop_archive.devkit.local.stack import LocalStack, _postgres
 from hop_archive.errors import ForbiddenError, UnavailableError
-from hop_archive.findings import Kind, Trouble
-from hop_archive.following import catch_up
-from hop_archive.local.postgres import Postgres
-from hop_archive.local.stack import LocalStack, _postgres
-from hop_archive.rebuilding.rebuild import Rebuild, rebuild
-from hop_archive.slices import Slice
-from hop_archive.snapshotting import take_snapshot
+from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.conditions import TABLES
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.slices import Slice
+from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
+from hop_archive.upkeep.doctor import examine_catalog
 from hop_archive_tests.deployment.image import CHECKOUT
 from hop_archive_tests.worlds import BUSY, QUIET, awkward_world, exhausted
 

@@ -16,20 +16,20 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Outcome, Row
-from hop_archive.comparing import Place, Sent, sent_by_place, sent_received
-from hop_archive.document import crc32, decode
+from hop_archive.devkit.local.address import ServerName, StackAddress
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.devkit.samples import SAMPLE_TOPICS, Sample, filler, samples
 from hop_archive.errors import UnavailableError
-from hop_archive.following import Obstacle, archive_continuously
-from hop_archive.local.address import ServerName, StackAddress
-from hop_archive.local.samples import SAMPLE_TOPICS, Sample, filler, samples
-from hop_archive.local.stack import LocalStack
-from hop_archive.message import Message
-from hop_archive.slices import EMPTY, Lineage, OffsetSet
+from hop_archive.ingest.follow import Obstacle, archive_continuously
+from hop_archive.ingest.survey import OUTLIVED, survey
+from hop_archive.model.document import crc32, decode
+from hop_archive.model.message import Message
+from hop_archive.model.slices import EMPTY, Lineage, OffsetSet
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Extent
-from hop_archive.surveying import OUTLIVED, survey
+from hop_archive.upkeep.verify.sent import Place, Sent, sent_by_place, sent_received
+from hop_archive_tests.cli_helpers import command, environment
 from hop_archive_tests.invariants import assert_ledger_is_sound, assert_no_object_twice
-from hop_archive_tests.unit.cli_helpers import command, environment
 from hop_archive_tests.worlds import exhausted
 
 DEADLINE_S = 60.0

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import (
     ConflictError,
     ForbiddenError,
@@ -20,13 +20,13 @@ from hop_archive.errors import (
     SliceTakenError,
     UnavailableError,
 )
-from hop_archive.faults import Fault, Faults, When
-from hop_archive.findings import Kind
-from hop_archive.following import Obstacle, archive_continuously, catch_up, follow_for
-from hop_archive.slices import Lineage, OffsetSet, Slice
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.ingest.follow import Obstacle, archive_continuously, catch_up, follow_for
+from hop_archive.ingest.survey import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look, plan_work
+from hop_archive.ingest.write import UNREADABLE
+from hop_archive.model.findings import Kind
+from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.store.protocol import Created, NewObject
-from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look, plan_work
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
 from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, at_call, awkward_world, exhausted, fill
 

@@ -8,11 +8,11 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Outcome
-from hop_archive.cleaning import clean_marked, clean_topics
-from hop_archive.faults import Faults
-from hop_archive.following import catch_up
-from hop_archive.selecting import Query
-from hop_archive.topics import Layout, TopicPolicy
+from hop_archive.devkit.faults import Faults
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.query import Query
+from hop_archive.model.topics import Layout, TopicPolicy
+from hop_archive.upkeep.remove.clean_tests import clean_marked, clean_topics
 from hop_archive_tests.removals import (
     Backed,
     archive_all,

@@ -15,13 +15,14 @@ from typing import TypeAlias, TypeVar
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import commit_batches, store_slices
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError, UnavailableError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.following import archive_continuously, catch_up, follow_for
-from hop_archive.planning import Limits, units
-from hop_archive.surveying import plan_work
-from hop_archive.topics import Layout
+from hop_archive.ingest.follow import archive_continuously, catch_up, follow_for
+from hop_archive.ingest.plan import units
+from hop_archive.ingest.survey import plan_work
+from hop_archive.ingest.write import commit_batches, store_slices
+from hop_archive.model.limits import Limits
+from hop_archive.model.topics import Layout
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
 from hop_archive_tests.worlds import BUSY, QUIET, SMALL, World, awkward_world, exhausted, fill, ticking
 

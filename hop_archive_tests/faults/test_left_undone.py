@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import Generation
 from hop_archive.errors import ConflictError, HopArchiveError, UnavailableError
-from hop_archive.findings import Finding, Kind
-from hop_archive.following import archive_continuously, catch_up, follow_for
-from hop_archive.slices import Lineage, Slice
-from hop_archive.surveying import look
-from hop_archive.undone import Undone
+from hop_archive.ingest.follow import archive_continuously, catch_up, follow_for
+from hop_archive.ingest.survey import look
+from hop_archive.ingest.undone import Undone
+from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.slices import Lineage, Slice
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.worlds import (
     BUSY,

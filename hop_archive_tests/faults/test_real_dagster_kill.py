@@ -15,11 +15,11 @@ import dagster as dg
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.local.address import StackAddress
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.sensors import kafka_offsets
-from hop_archive.surveying import survey
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     Life,

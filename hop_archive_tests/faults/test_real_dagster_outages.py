@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.local.address import ServerName, StackAddress
-from hop_archive.local.stack import LocalStack
+from hop_archive.devkit.local.address import ServerName, StackAddress
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.surveying import survey
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     assert_all_archived,

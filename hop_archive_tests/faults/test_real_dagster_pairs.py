@@ -17,14 +17,14 @@ import pytest
 
 import hop_archive
 from hop_archive.archive import Archive
-from hop_archive.local.address import StackAddress
-from hop_archive.local.ports import choose_ports
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.signs_of_life import SIGNS
 from hop_archive.orchestration.tags import FOLLOWING
-from hop_archive.surveying import survey
+from hop_archive_tests.cli_helpers import command
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import plain, processes_of, publish, wait_until
-from hop_archive_tests.unit.cli_helpers import command
 
 pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,10 +12,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.postgres import PostgresCatalog
-from hop_archive.local.address import StackAddress
-from hop_archive.planning import Limits
-from hop_archive.surveying import survey
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.ingest.survey import survey
+from hop_archive.model.limits import Limits
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     archiving_on_and_on,

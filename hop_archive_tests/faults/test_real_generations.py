@@ -6,11 +6,11 @@ import contextlib
 
 import pytest
 
+from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.errors import HopArchiveError
-from hop_archive.following import catch_up
-from hop_archive.local.stack import LocalStack
-from hop_archive.planning import Limits
-from hop_archive.surveying import survey
+from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.survey import survey
+from hop_archive.model.limits import Limits
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     archiving_on_and_on,

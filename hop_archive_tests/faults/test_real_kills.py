@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.local.address import StackAddress
-from hop_archive.proving import prove
-from hop_archive.surveying import survey
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.prove import prove
+from hop_archive.ingest.survey import survey
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     Processes,

@@ -14,19 +14,20 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.postgres import PostgresCatalog
-from hop_archive.comparing import Place, Sent
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.devkit.local.address import ServerName, StackAddress
+from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.errors import ForbiddenError, UnavailableError
-from hop_archive.following import Obstacle, catch_up
-from hop_archive.local.address import ServerName, StackAddress
-from hop_archive.local.stack import LocalStack
-from hop_archive.message import TopicPartition
-from hop_archive.planning import Limits, Watermarks
-from hop_archive.source.kafka_admin import Admin
-from hop_archive.source.kafka_client import Deadline
-from hop_archive.source.kafka_ends import describes_itself
-from hop_archive.store.s3 import S3Store
-from hop_archive.surveying import survey
+from hop_archive.ingest.follow import Obstacle, catch_up
+from hop_archive.ingest.survey import survey
+from hop_archive.model.limits import Limits
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.kafka.admin import Admin
+from hop_archive.source.kafka.client import Deadline
+from hop_archive.source.kafka.ends import describes_itself
+from hop_archive.store.s3.store import S3Store
+from hop_archive.upkeep.verify.sent import Place, Sent
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.catalog_helpers import backends, connect, terminate
 from hop_archive_tests.contract.store_fixtures import RefusingProxy
@@ -270,7 +271,7 @@ def test_a_broker_that_does_not_say_what_it_is_is_asked_again(
             return describes_itself(admin, deadline)
 
     with monkeypatch.context() as patched:
-        patched.setattr("hop_archive.source.kafka.describes_itself", stopped_meanwhile)
+        patched.setattr("hop_archive.source.kafka.source.describes_itself", stopped_meanwhile)
         with pytest.raises(UnavailableError, match=STANZA["kafka"]):
             reader.watermarks([place])
     assert reader.watermarks([place]) == {place: Watermarks(0, 5, 5)}

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from hop_archive.comparing import Place, Sent
-from hop_archive.local.address import StackAddress
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.upkeep.verify.sent import Place, Sent
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     SEGMENTS,

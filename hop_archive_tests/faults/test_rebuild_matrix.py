@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, UNTOLD, Catalog, Outcome, Row
-from hop_archive.document import alternative_key
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.findings import Kind, Trouble
-from hop_archive.following import catch_up
-from hop_archive.rebuilding.rebuild import Rebuild, rebuild
-from hop_archive.slices import Lineage, OffsetSet
+from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.survey import REBUILT
+from hop_archive.model.document import alternative_key
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.slices import Lineage, OffsetSet
+from hop_archive.model.topics import Layout
+from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.surveying import REBUILT
-from hop_archive.topics import Layout
-from hop_archive.verifying import Verification, documents, ledger, objects, source
+from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects, source
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, assert_no_object_twice
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, awkward_world, exhausted, fill
 

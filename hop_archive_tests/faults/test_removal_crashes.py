@@ -7,14 +7,14 @@ import uuid
 
 import pytest
 
-from hop_archive.annotations import Annotations
 from hop_archive.catalog.protocol import Outcome
-from hop_archive.deduplicating import deduplicate
-from hop_archive.document import decode
-from hop_archive.faults import Fault, Faults, When, crash
-from hop_archive.pruning import Policy, prune
-from hop_archive.suppressing import suppress
-from hop_archive.topics import Layout
+from hop_archive.devkit.faults import Fault, Faults, When, crash
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.document import decode
+from hop_archive.model.topics import Layout
+from hop_archive.upkeep.remove.duplicates import deduplicate
+from hop_archive.upkeep.remove.prune import Policy, prune
+from hop_archive.upkeep.remove.suppress import suppress
 from hop_archive_tests.invariants import fetched
 from hop_archive_tests.removals import (
     Backed,

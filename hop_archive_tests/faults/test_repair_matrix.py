@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.following import catch_up
-from hop_archive.mending import QUARANTINE
+from hop_archive.ingest.follow import catch_up
+from hop_archive.upkeep.repair.objects import QUARANTINE
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
 from hop_archive_tests.worlds import BUSY, QUIET, exhausted, fill

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.restoring import items, writing
-from hop_archive.restoring.request import Request
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.recover.restore import items
+from hop_archive.recover.restore import write as writing
+from hop_archive.recover.restore.request import Request
+from hop_archive.source.mock.cluster import MockCluster
 from hop_archive_tests.restores import archived_world, empty_cluster, held, restoration, run, stored
 from hop_archive_tests.worlds import BUSY, QUIET, World
 

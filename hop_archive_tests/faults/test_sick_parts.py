@@ -10,22 +10,22 @@ from typing import cast
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import commit_batches, store_slices
 from hop_archive.errors import CorruptError, ForbiddenError, HopArchiveError, UnavailableError
-from hop_archive.findings import Kind
-from hop_archive.following import archive_continuously, catch_up
-from hop_archive.message import Message, TopicPartition
-from hop_archive.reporting import State, status
-from hop_archive.selecting import Query
-from hop_archive.slices import Lineage
-from hop_archive.source.answers_protocol import Answers
-from hop_archive.source.mock import MockReader, MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.ingest.follow import archive_continuously, catch_up
+from hop_archive.ingest.survey import look, plan_work
+from hop_archive.ingest.write import commit_batches, store_slices
+from hop_archive.model.findings import Kind
+from hop_archive.model.message import Message, TopicPartition
+from hop_archive.model.query import Query
+from hop_archive.model.slices import Lineage
+from hop_archive.read.status import State, status
+from hop_archive.read.topics import report_topics
+from hop_archive.source.answers import Answers
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockReader, MockSource
 from hop_archive.source.protocol import TopicInfo
-from hop_archive.surveying import look, plan_work
-from hop_archive.topic_reporting import report_topics
-from hop_archive.upstream import Upstream
-from hop_archive.verifying import NOT_LOOKED_AT, Verification, source
+from hop_archive.upkeep.repair.upstream import Upstream
+from hop_archive.upkeep.verify.objects import NOT_LOOKED_AT, Verification, source
 from hop_archive_tests.worlds import World, exhausted
 
 HEALTHY, SICK = "healthy", "sick"

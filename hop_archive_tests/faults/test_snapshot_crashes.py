@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from hop_archive import snapshotting
 from hop_archive.catalog.snapshots_protocol import Kind
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.message import Committed, TopicPartition
-from hop_archive.snapshotting import take_snapshot
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.ingest import cluster_state as snapshotting
+from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.worlds import BUSY, QUIET, World
 
 KINDS: tuple[Kind, ...] = ("topic", "group")

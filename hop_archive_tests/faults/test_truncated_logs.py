@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from hop_archive import truncation
-from hop_archive.archiving import Done, archive_slices, commit_batches, store_slices
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import GONE, UNPROVEN, Batch, Outcome
-from hop_archive.document import decode
+from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import ForbiddenError, HopArchiveError, ProofChangedError, UnavailableError
-from hop_archive.faults import Fault, Faults, When
-from hop_archive.findings import Finding, Kind
-from hop_archive.following import archive_continuously, catch_up
-from hop_archive.message import TopicPartition
-from hop_archive.planning import Watermarks
-from hop_archive.reading import Reading
-from hop_archive.slices import Lineage, Slice
-from hop_archive.source.answers_protocol import Answers
-from hop_archive.source.mock import MockSource
-from hop_archive.surveying import HELD_BEFORE, OUTLIVED, OVERTAKEN, READ_NEXT, look, plan_work, survey
+from hop_archive.ingest import truncation
+from hop_archive.ingest.follow import archive_continuously, catch_up
+from hop_archive.ingest.read import Reading
+from hop_archive.ingest.survey import HELD_BEFORE, OUTLIVED, OVERTAKEN, READ_NEXT, look, plan_work, survey
+from hop_archive.ingest.write import Done, archive_slices, commit_batches, store_slices
+from hop_archive.model.document import decode
+from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.answers import Answers
+from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
 from hop_archive_tests.worlds import BUSY, World, at_call, awkward_world, exhausted, fill, ticking
 

@@ -12,7 +12,12 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.archiving import (
+from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.errors import UnavailableError
+from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.read import Reading, read_slices
+from hop_archive.ingest.survey import OVERTAKEN, plan_work
+from hop_archive.ingest.write import (
     _Writer,
     archive_slices,
     commit_batches,
@@ -21,16 +26,11 @@ from hop_archive.archiving import (
     store_slices,
     write_group,
 )
-from hop_archive.catalog.protocol import Batch, Outcome
-from hop_archive.document import object_key, segment_key
-from hop_archive.errors import UnavailableError
-from hop_archive.following import catch_up
-from hop_archive.identity import Identity
-from hop_archive.reading import Reading, read_slices
-from hop_archive.slices import Slice
+from hop_archive.model.document import object_key, segment_key
+from hop_archive.model.identity import Identity
+from hop_archive.model.slices import Slice
+from hop_archive.model.topics import Layout
 from hop_archive.store.protocol import NewObject
-from hop_archive.surveying import OVERTAKEN, plan_work
-from hop_archive.topics import Layout
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, awkward_world, exhausted, fill
 

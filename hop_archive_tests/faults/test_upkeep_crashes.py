@@ -16,20 +16,22 @@ from typing import TypeAlias
 
 import pytest
 
-from hop_archive import noting, scrubbing, verifying
 from hop_archive.catalog.protocol import Row
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.fetching import fetch_documents
-from hop_archive.findings import ACCEPTED, Finding, Kind, Trouble
-from hop_archive.following import catch_up
-from hop_archive.noting import Notebook, Pass, noted_pass
-from hop_archive.scrubbing import Scrub, scrub
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.findings import ACCEPTED, Finding, Kind, Trouble
+from hop_archive.model.topics import Layout
+from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
-from hop_archive.topics import Layout
-from hop_archive.verifying import Checked, Verification
+from hop_archive.upkeep.verify import notebook as noting
+from hop_archive.upkeep.verify import objects as verifying
+from hop_archive.upkeep.verify import scrub as scrubbing
+from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass
+from hop_archive.upkeep.verify.objects import Checked, Verification
+from hop_archive.upkeep.verify.scrub import Scrub, scrub
 from hop_archive_tests.damaging import Ruin
 from hop_archive_tests.removals import Backed, archive_all, copied, double, small_world
 from hop_archive_tests.worlds import BUSY, QUIET, exhausted

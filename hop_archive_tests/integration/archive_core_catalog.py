@@ -9,11 +9,11 @@ from typing import Any, LiteralString
 import bson
 from bson.int64 import Int64
 
-from hop_archive.annotations import Annotations
 from hop_archive.catalog.protocol import Row
-from hop_archive.document import crc32, object_key
-from hop_archive.identity import client_uuid
-from hop_archive.message import Message
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.document import crc32, object_key
+from hop_archive.model.identity import client_uuid
+from hop_archive.model.message import Message
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.contract.catalog_helpers import connect
 

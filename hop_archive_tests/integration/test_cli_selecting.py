@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from hop_archive.cli import cli
-from hop_archive.following import catch_up
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import filler
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.samples import filler
+from hop_archive.ingest.follow import catch_up
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.worlds import exhausted
 

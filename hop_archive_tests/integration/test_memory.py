@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import Sample, filler
-from hop_archive.local.stack import LocalStack
-from hop_archive.source.kafka import FETCH_BYTES
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.devkit.samples import Sample, filler
+from hop_archive.source.kafka.source import FETCH_BYTES
 from hop_archive_tests.conftest import Measured, OpenArchive
 from hop_archive_tests.faults.real import SEGMENTS, Processes, processes_of, restartable
 from hop_archive_tests.invariants import assert_ledger_is_sound

@@ -12,12 +12,12 @@ import pytest
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 
-import hop_archive.catalog.migrations.env
-from hop_archive.catalog import sql
-from hop_archive.catalog.migrate import migrate, pending
-from hop_archive.catalog.postgres import PostgresCatalog
+import hop_archive.catalog.postgres.migrations.env
+from hop_archive.catalog.postgres import sql
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.migrate import migrate, pending
 from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
-from hop_archive.identity import Identity
+from hop_archive.model.identity import Identity
 from hop_archive_tests.contract.catalog_helpers import (
     DatabaseServer,
     InThread,
@@ -96,7 +96,7 @@ def test_two_at_once_migrate_once(empty_database_url: str) -> None:
 
 
 def test_the_catalog_asks_for_the_newest_migration() -> None:
-    scripts = ScriptDirectory(str(Path(hop_archive.catalog.migrations.env.__file__).parent))
+    scripts = ScriptDirectory(str(Path(hop_archive.catalog.postgres.migrations.env.__file__).parent))
     assert scripts.get_current_head() == sql.REVISION
 
 

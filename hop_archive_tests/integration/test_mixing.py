@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.comparing import Place, Sent, sent_by_place
-from hop_archive.configuration import load, select
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import SAMPLE_TOPICS, Sample, samples
-from hop_archive.local.stack import LocalStack
-from hop_archive.opening import open_archive
-from hop_archive.proving import prove
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.source.mock import MockSource
+from hop_archive.config.load import load, select
+from hop_archive.config.open import open_archive
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.devkit.prove import prove
+from hop_archive.devkit.samples import SAMPLE_TOPICS, Sample, samples
+from hop_archive.source.kafka.source import KafkaSource
+from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Source
-from hop_archive_tests.unit.cli_helpers import invoke, place, toml
+from hop_archive.upkeep.verify.sent import Place, Sent, sent_by_place
+from hop_archive_tests.cli_helpers import invoke, place, toml
 
 __all__ = ["place"]
 

@@ -12,14 +12,14 @@ import psycopg
 import pytest
 
 from hop_archive.catalog import postgres as postgres_module
-from hop_archive.catalog import postgres_copy
-from hop_archive.catalog.migrate import migrate, pending
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres import copy as postgres_copy
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.migrate import migrate, pending
 from hop_archive.catalog.protocol import Batch, Duplicate
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
-from hop_archive.diagnosing import Verdict, examine_catalog
 from hop_archive.errors import ConflictError, UnavailableError
-from hop_archive.selecting import Query
+from hop_archive.model.query import Query
+from hop_archive.upkeep.doctor import Verdict, examine_catalog
 from hop_archive_tests.contract.catalog_helpers import InThread, connect, full_batch, identity_of, slice_of
 from hop_archive_tests.pooler import pooled
 

@@ -18,8 +18,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from hop_archive.catalog import postgres as postgres_module
-from hop_archive.catalog import postgres_copy, postgres_pool, sql, sql_removals
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres import copy as postgres_copy
+from hop_archive.catalog.postgres import pool as postgres_pool
+from hop_archive.catalog.postgres import sql, sql_removals
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import UNPROVEN, Batch, Collision, Duplicate
 from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
 from hop_archive.errors import (
@@ -33,8 +35,8 @@ from hop_archive.errors import (
     StaleDecisionError,
     UnavailableError,
 )
-from hop_archive.planning import Watermarks
-from hop_archive.slices import OffsetSet
+from hop_archive.model.slices import OffsetSet
+from hop_archive.model.watermarks import Watermarks
 from hop_archive_tests.contract.catalog_helpers import (
     DatabaseServer,
     InThread,

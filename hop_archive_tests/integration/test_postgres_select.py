@@ -10,13 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hop_archive.annotations import Annotations
-from hop_archive.catalog import postgres_select, sql
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres import select as postgres_select
+from hop_archive.catalog.postgres import sql
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.user_condition import RESERVED
 from hop_archive.catalog.protocol import Batch, Duplicate
-from hop_archive.catalog.user_condition import RESERVED
 from hop_archive.errors import ConfigurationError, UnavailableError
-from hop_archive.selecting import Order, Query
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.query import Order, Query
 from hop_archive_tests.contract.catalog_helpers import (
     DatabaseServer,
     adopted_row,

@@ -15,11 +15,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hop_archive.catalog import migrate as migrate_module
-from hop_archive.catalog.migrate import migrate, pending
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres import migrate as migrate_module
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.migrate import migrate, pending
 from hop_archive.catalog.protocol import Batch, Catalog, Collision
-from hop_archive.diagnosing import Verdict, examine_catalog
 from hop_archive.errors import (
     ConfigurationError,
     ConflictError,
@@ -27,8 +26,9 @@ from hop_archive.errors import (
     StaleDecisionError,
     UnavailableError,
 )
-from hop_archive.findings import Kind, Trouble
-from hop_archive.following import catch_up
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.upkeep.doctor import Verdict, examine_catalog
 from hop_archive_tests.contract.catalog_helpers import (
     DatabaseServer,
     adopted_row,

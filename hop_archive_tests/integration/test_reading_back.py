@@ -9,14 +9,14 @@ import bson
 import pytest
 
 from hop_archive.archive import Archive, utc_now
-from hop_archive.document import decode
+from hop_archive.devkit.samples import filler
 from hop_archive.errors import CorruptError
-from hop_archive.exporting import Wanted, export
-from hop_archive.fetching import fetch_documents
-from hop_archive.following import catch_up
-from hop_archive.inspecting import inspect
-from hop_archive.local.samples import filler
-from hop_archive.selecting import Query
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.document import decode
+from hop_archive.model.query import Query
+from hop_archive.read.export import Wanted, export
+from hop_archive.read.fetch import fetch_documents
+from hop_archive.read.inspect import inspect
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.worlds import exhausted
 

@@ -14,26 +14,26 @@ import psycopg
 import pytest
 from bson.int64 import Int64
 
-from hop_archive import verifying
 from hop_archive.archive import Archive
-from hop_archive.catalog.migrate import migrate
-from hop_archive.catalog.sql import MESSAGE_COLUMNS
-from hop_archive.catalog_exporting import Snapshot, snapshot
-from hop_archive.checking import extent_of
-from hop_archive.conditions import TABLES
-from hop_archive.document import alternative_key, object_key
-from hop_archive.findings import Kind, Trouble
-from hop_archive.following import catch_up
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import filler
-from hop_archive.rebuilding.from_snapshot import take_in
-from hop_archive.rebuilding.rebuild import Rebuild, rebuild
-from hop_archive.snapshot_shelves import FolderShelf
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.catalog.postgres.migrate import migrate
+from hop_archive.catalog.postgres.sql import MESSAGE_COLUMNS
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.samples import filler
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.conditions import TABLES
+from hop_archive.model.document import alternative_key, object_key
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.topics import Layout, TopicPolicy
+from hop_archive.read.catalog_snapshot import Snapshot, snapshot
+from hop_archive.read.check import extent_of
+from hop_archive.read.snapshot_locations import FolderShelf
+from hop_archive.recover.rebuild.from_snapshot import take_in
+from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive.store.protocol import NewObject
-from hop_archive.topics import Layout, TopicPolicy
-from hop_archive.verifying import Verification
+from hop_archive.upkeep.verify import objects as verifying
+from hop_archive.upkeep.verify.objects import Verification
 from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = pytest.mark.local

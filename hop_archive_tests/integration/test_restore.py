@@ -16,23 +16,24 @@ from typing import Any
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.migrate import migrate
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.protocol import Row
-from hop_archive.following import catch_up
-from hop_archive.local.address import External, StackAddress
-from hop_archive.local.stack import LocalStack
-from hop_archive.message import TopicPartition
-from hop_archive.restoring.manners import Manners
-from hop_archive.restoring.preparing import Restoration
-from hop_archive.restoring.request import Request
-from hop_archive.restoring.running import restore
-from hop_archive.selecting import Query
-from hop_archive.snapshotting import take_snapshot
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.store.s3 import S3Store
-from hop_archive.topics import TopicPolicy
-from hop_archive.verifying import Verification, documents, ledger, objects
+from hop_archive.devkit.local.address import External, StackAddress
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.query import Query
+from hop_archive.model.topics import TopicPolicy
+from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.prepare import Restoration
+from hop_archive.recover.restore.request import Request
+from hop_archive.recover.restore.run import restore
+from hop_archive.source.kafka.source import KafkaSource
+from hop_archive.store.s3.store import S3Store
+from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects
+from hop_archive_tests.cli_helpers import command, environment
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     create_sample_topics,
@@ -42,7 +43,6 @@ from hop_archive_tests.faults.real import (
     sample_alerts,
 )
 from hop_archive_tests.integration.test_round_trip import corpus_alerts, published
-from hop_archive_tests.unit.cli_helpers import command, environment
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = pytest.mark.local

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.comparing import sent_by_place
-from hop_archive.following import catch_up
-from hop_archive.local.samples import SAMPLE_TOPICS, samples
-from hop_archive.message import Header, Outgoing
-from hop_archive.proving import prove
+from hop_archive.devkit.prove import prove
+from hop_archive.devkit.samples import SAMPLE_TOPICS, samples
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.message import Header, Outgoing
+from hop_archive.upkeep.verify.sent import sent_by_place
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.worlds import exhausted
 

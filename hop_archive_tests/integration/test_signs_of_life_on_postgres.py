@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from hop_archive.local.address import StackAddress
+from hop_archive.devkit.local.address import StackAddress
 from hop_archive.orchestration.signs_of_life import SIGNS, Watch, end_the_dead, signs_of_life
 from hop_archive_tests.faults.real import wait_until
 from hop_archive_tests.orchestration.helpers import definitions, live_run

@@ -12,15 +12,15 @@ import boto3
 import psycopg
 import pytest
 
-from hop_archive import verifying
 from hop_archive.archive import Archive, utc_now
-from hop_archive.findings import Kind, Trouble
-from hop_archive.following import catch_up
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import filler
-from hop_archive.selecting import Query
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.samples import filler
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.query import Query
 from hop_archive.store.protocol import NewObject
-from hop_archive.verifying import Verification
+from hop_archive.upkeep.verify import objects as verifying
+from hop_archive.upkeep.verify.objects import Verification
 from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = pytest.mark.local

@@ -15,17 +15,17 @@ from confluent_kafka import Producer
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Outcome, TopicSummary
+from hop_archive.devkit.prove import prove
 from hop_archive.errors import HopArchiveError, UnavailableError
-from hop_archive.findings import Kind
-from hop_archive.following import catch_up
-from hop_archive.message import TimestampType, TopicPartition
+from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.survey import OVERTAKEN, look, plan_work, survey
+from hop_archive.model.findings import Kind
+from hop_archive.model.limits import Limits
+from hop_archive.model.message import TimestampType, TopicPartition
+from hop_archive.model.topics import Layout
 from hop_archive.orchestration.checks import nothing_lost
-from hop_archive.planning import Limits
-from hop_archive.proving import prove
-from hop_archive.reporting import status
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.surveying import OVERTAKEN, look, plan_work, survey
-from hop_archive.topics import Layout
+from hop_archive.read.status import status
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     archiving_on_and_on,

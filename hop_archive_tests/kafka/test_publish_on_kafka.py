@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from hop_archive.cli import cli
-from hop_archive.local.known import known_cases
-from hop_archive.message import TopicPartition
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.devkit.local.known import known_cases
+from hop_archive.model.message import TopicPartition
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.kafka.broker import ApacheKafka
 from hop_archive_tests.kafka.test_broker import kafka_or_skip
 

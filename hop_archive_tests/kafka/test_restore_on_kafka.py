@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from hop_archive.archive import Archive
+from hop_archive.devkit.samples import Sample
 from hop_archive.errors import ConfigurationError
-from hop_archive.following import catch_up
-from hop_archive.local.samples import Sample
-from hop_archive.message import Committed, Message, TopicPartition
-from hop_archive.restoring.manners import Manners
-from hop_archive.restoring.preparing import Restoration, prepare
-from hop_archive.restoring.request import Request
-from hop_archive.restoring.running import Outcome, restore
-from hop_archive.selecting import Query
-from hop_archive.snapshotting import take_snapshot
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.topics import TopicPolicy
+from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.message import Committed, Message, TopicPartition
+from hop_archive.model.query import Query
+from hop_archive.model.topics import TopicPolicy
+from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.prepare import Restoration, prepare
+from hop_archive.recover.restore.request import Request
+from hop_archive.recover.restore.run import Outcome, restore
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.source_fixtures import read_partition
 from hop_archive_tests.faults.real import documents, plain, publish

@@ -19,14 +19,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
 )
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.errors import ForbiddenError, UnavailableError
-from hop_archive.findings import Kind
-from hop_archive.following import archive_continuously, catch_up
-from hop_archive.message import TopicPartition
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.ingest.follow import archive_continuously, catch_up
+from hop_archive.model.findings import Kind
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.topics import TopicPolicy
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.mock import MockStore
-from hop_archive.topics import TopicPolicy
 from hop_archive_tests.contract.source_fixtures import RIGHTS, acl, until
 from hop_archive_tests.kafka.broker import ApacheKafka
 from hop_archive_tests.kafka.test_broker import kafka_or_skip

@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.message import Committed, TopicPartition
-from hop_archive.snapshotting import take_snapshot
-from hop_archive.source.kafka import KafkaSource
-from hop_archive.topics import TopicPolicy
+from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.model.topics import TopicPolicy
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.contract.source_fixtures import Sent, until
 from hop_archive_tests.kafka.broker import ApacheKafka
 from hop_archive_tests.kafka.test_broker import kafka_or_skip

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from hop_archive.archive import Archive
-from hop_archive.faults import Fault, Faults, When
+from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.jobs import archive_quiet_topics
 from hop_archive.orchestration.pacing import Pacing

@@ -11,12 +11,12 @@ import dagster as dg
 import pytest
 
 from hop_archive.archive import Archive
+from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import CorruptError
-from hop_archive.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.following import catch_up
+from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.survey import plan_work
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.surveying import plan_work
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
 from hop_archive_tests.orchestration.helpers import (
     AT_ONCE,

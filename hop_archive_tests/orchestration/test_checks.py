@@ -8,13 +8,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hop_archive.archiving import UNREADABLE
 from hop_archive.catalog.protocol import Batch, Outcome
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
-from hop_archive.faults import Fault, Faults, When, fail
-from hop_archive.findings import Kind, Trouble
-from hop_archive.slices import Slice
-from hop_archive.surveying import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, look, plan_work
+from hop_archive.devkit.faults import Fault, Faults, When, fail
+from hop_archive.ingest.survey import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, look, plan_work
+from hop_archive.ingest.write import UNREADABLE
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.slices import Slice
 from hop_archive_tests.orchestration.helpers import definitions, run_shared
 from hop_archive_tests.worlds import BUSY, QUIET, World, fill
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hop_archive.local.address import External
-from hop_archive.local.stack import LocalStack
+from hop_archive.devkit.local.address import External
+from hop_archive.devkit.local.stack import LocalStack
 
 CHECKOUT = Path(__file__).parents[2]
 COUNT = 60
@@ -34,7 +34,7 @@ def demonstrate(directory: Path) -> str:
         [
             sys.executable,
             "-m",
-            "hop_archive.orchestration.demo",
+            "hop_archive.devkit.demo",
             "--dir",
             str(directory),
             "--count",

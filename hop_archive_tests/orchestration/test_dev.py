@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hop_archive.local.stack import LocalStack
-from hop_archive.orchestration import dev
-from hop_archive.orchestration.workbench import Workbench
+from hop_archive.devkit import dev
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.devkit.workbench import Workbench
 
 PRESSES_CTRL_C = f"import os, signal; os.kill({os.getpid()}, signal.SIGINT)"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.protocol import Batch
+from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import UnavailableError
-from hop_archive.faults import Fault, Faults, When, fail
-from hop_archive.findings import Kind
+from hop_archive.model.findings import Kind
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.orchestration.helpers import (
     add_partitions,

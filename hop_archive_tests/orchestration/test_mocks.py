@@ -10,8 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-from hop_archive.catalog.mock import MockCatalog
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.store.mock import MockStore
 
 # Each is a process of its own, as the daemon's ticks and runs are.

@@ -9,11 +9,11 @@ import dagster as dg
 import pytest
 
 from hop_archive.errors import ForbiddenError
-from hop_archive.following import catch_up
+from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.ingest.follow import catch_up
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.snapshotting import take_snapshot
-from hop_archive.source.mock import MockSource
-from hop_archive.source.mock_cluster import MockCluster
+from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Source
 from hop_archive_tests.orchestration.helpers import AT_ONCE, archive_of
 from hop_archive_tests.restores import archived_world, empty_cluster, held, stored

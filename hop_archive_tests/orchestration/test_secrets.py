@@ -12,12 +12,12 @@ from urllib.parse import unquote, urlsplit
 import dagster as dg
 import pytest
 
-from hop_archive.catalog.migrate import migrate
-from hop_archive.local.address import StackAddress
-from hop_archive.local.samples import filler
+from hop_archive.catalog.postgres.migrate import migrate
+from hop_archive.devkit.local.address import StackAddress
+from hop_archive.devkit.samples import filler
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.sensors import topic_partitions
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.aws import (
     client,
     forget,

@@ -10,16 +10,16 @@ import dagster as dg
 import pytest
 
 from hop_archive.archive import Archive
+from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import HopArchiveError
-from hop_archive.faults import Fault, Faults, When, fail
-from hop_archive.following import catch_up
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.slices import Lineage
+from hop_archive.model.topics import TopicPolicy
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.sensors import kafka_offsets, live_runs, topic_partitions
 from hop_archive.orchestration.tags import FOLLOWING, topic_tags
-from hop_archive.slices import Lineage
-from hop_archive.source.mock import MockSource
-from hop_archive.topics import TopicPolicy
+from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.faults.test_sick_parts import SICK, Damaged, publish
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.orchestration.helpers import (

@@ -9,7 +9,7 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from hop_archive.catalog.postgres import PostgresCatalog
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive_tests.contract.catalog_helpers import connect, full_batch
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.orchestration.helpers import add_partitions, definitions, run_shared

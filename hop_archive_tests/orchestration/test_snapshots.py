@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dagster as dg
 
+from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import ForbiddenError
-from hop_archive.faults import Fault, Faults, When
-from hop_archive.message import Committed, TopicPartition
+from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.orchestration.snapshots import snapshot_hourly, take_source_snapshot
-from hop_archive.source.mock import MockSource
+from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.orchestration.helpers import definitions
 from hop_archive_tests.worlds import BUSY, QUIET, World
 

@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
+from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.truth import Backup
-from hop_archive.verifying import BACKUP_GRACE_S
+from hop_archive.upkeep.verify.objects import BACKUP_GRACE_S
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.orchestration.helpers import archive_of
 from hop_archive_tests.worlds import BUSY

@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hop_archive.catalog.mock import MockCatalog
-from hop_archive.following import catch_up
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.ingest.follow import catch_up
 from hop_archive_tests.orchestration.helpers import definitions
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted
 

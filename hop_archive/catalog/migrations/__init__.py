@@ -1,1 +1,0 @@
-"""The catalog's migrations, for Alembic; ``hop_archive.catalog.migrate`` runs them."""

@@ -1,0 +1,1 @@
+"""The catalog in Postgres (14 or newer)."""

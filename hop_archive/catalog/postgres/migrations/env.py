@@ -1,0 +1,25 @@
+"""What Alembic runs around the migrations: they all go through the one connection that ``migrate`` made."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from hop_archive.catalog.postgres.sql import VERSION_TABLE
+
+
+def run() -> None:
+    """Migrate over the connection in the configuration's attributes, in the transaction it has open."""
+    attributes = context.config.attributes
+    context.configure(
+        connection=attributes["connection"],
+        version_table=VERSION_TABLE,
+        version_table_schema=attributes["schema"],
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+# Alembic loads this file under the name env_py. Under any other, somebody only imports it, and there is no
+# context to run in.
+if __name__ == "env_py":
+    run()

@@ -1,0 +1,132 @@
+"""What the text of a secret says: the forms that Kafka's and the database's secrets have. Pure.
+
+No message shows any of the text, nor does the error that a parser raised stay attached to ours: it holds the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from hop_archive.config.aws.refusals import Subject
+from hop_archive.errors import ConfigurationError
+from hop_archive.model.credentials import Login
+
+# As in Kafka's own JAAS files: username="u" password="p" user_NAME="p".
+_PAIR = re.compile(r"(?P<key>[^\s=\"]+)=(?:\"(?P<quoted>[^\"]*)\"|(?P<bare>[^\s\"]+));?(?:\s+|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """The text of a secret, and which one it is.
+
+    Attributes:
+        text: As it is kept.
+        subject: For messages.
+    """
+
+    text: SecretStr
+    subject: Subject
+
+
+def kafka_login(secret: Secret, username: str = "") -> Login:
+    """Return the login that a Kafka secret holds.
+
+    It is ``{"username": "u", "password": "p"}``; or, in the older form, ``username="u" password="p"``, with or
+    without pairs ``user_NAME="p"``, which hold the passwords of further users.
+
+    Args:
+        secret: The secret.
+        username: Which user; empty: the one that the secret names, or its only one.
+
+    Raises:
+        ConfigurationError: It has another form, or no such user, or several of which none is named.
+    """
+    text = secret.text.get_secret_value().strip()
+    found = _json_object(text)
+    table = _pairs(text) if found is None else found
+    users = _users(table)
+    if not users:
+        raise secret.subject.wrong("it does not hold a username and a password", _KAFKA_FORMS)
+    name = username or _own_user(table, users)
+    if name not in users:
+        raise _no_such_user(secret.subject, name, sorted(users))
+    return Login(name, SecretStr(users[name]))
+
+
+def database_login(secret: Secret, username: str = "") -> Login:
+    """Return the login that a database secret holds; its name is empty where the secret has none.
+
+    It is the password and nothing else (but line ends at its end, which editors add); or a JSON object with
+    ``password`` and, it may be, ``username``, which is what RDS keeps of a master user.
+
+    Args:
+        secret: The secret.
+        username: As whom to log in, for the password has to be that user's; empty: as the secret says.
+
+    Raises:
+        ConfigurationError: It has another form, or is another user's.
+    """
+    text = secret.text.get_secret_value().rstrip("\r\n")
+    table = _json_object(text)
+    if table is None:
+        table = {"password": text}
+    password, owner = table.get("password"), table.get("username", "")
+    if not (isinstance(password, str) and password and isinstance(owner, str)):
+        raise secret.subject.wrong("it does not hold a password", _DATABASE_FORMS)
+    if username and owner and owner != username:
+        raise secret.subject.wrong(
+            f"it holds the password of {owner}, and {username} is wanted",
+            "Correct the stanza's user or its secret_name.",
+        )
+    return Login(username or owner, SecretStr(password))
+
+
+_KAFKA_FORMS = 'Give it the value {"username": "...", "password": "..."}, or correct secret_name.'
+_DATABASE_FORMS = (
+    'Give it the password, or {"username": "...", "password": "..."}, as its value, or correct secret_name.'
+)
+
+
+def _json_object(text: str) -> Mapping[str, object] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _pairs(text: str) -> Mapping[str, object]:
+    """Return the pairs of the older form, none where anything else is in the text."""
+    pairs = list(_PAIR.finditer(text))
+    if sum(len(pair[0]) for pair in pairs) != len(text):
+        return {}
+    return {pair["key"]: pair["bare"] or pair["quoted"] or "" for pair in pairs}
+
+
+def _users(table: Mapping[str, object]) -> dict[str, str]:
+    """Return each user's password; the secret's own user has the one that stands beside the name."""
+    further = {key.removeprefix("user_"): value for key, value in table.items() if key.startswith("user_")}
+    every = further | {str(table.get("username", "")): table.get("password")}
+    return {name: value for name, value in every.items() if name and isinstance(value, str) and value}
+
+
+def _own_user(table: Mapping[str, object], users: Mapping[str, str]) -> str:
+    """Return whom a secret is of: whom it says, or its only user, or '' where there are several."""
+    return str(table.get("username", "")) or (next(iter(users)) if len(users) == 1 else "")
+
+
+def _no_such_user(subject: Subject, name: str, known: list[str]) -> ConfigurationError:
+    if not name:
+        return subject.wrong(
+            f"it holds several users, {', '.join(known)}", "Choose one: username = ... in the stanza."
+        )
+    return subject.wrong(
+        f"it holds no password of {name}; it has {', '.join(known)}", "Correct the stanza's username."
+    )

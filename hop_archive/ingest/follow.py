@@ -1,0 +1,347 @@
+"""Archiving until caught up, and on and on: plans one after another, and following what arrives.
+
+What is caught up is judged by the ledger against the watermarks, never by what was read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from hop_archive.archive import Archive
+from hop_archive.errors import (
+    ConfigurationError,
+    ConflictError,
+    DataError,
+    ForbiddenError,
+    HopArchiveError,
+    UnavailableError,
+)
+from hop_archive.ingest.collector import calm_collector
+from hop_archive.ingest.obstacles import GivenUp, place_of
+from hop_archive.ingest.plan import Knowledge, work
+from hop_archive.ingest.read import Reading, follow
+from hop_archive.ingest.survey import Survey, plan_work
+from hop_archive.ingest.undone import Undone
+from hop_archive.ingest.write import OVERLAP, Done, archive_slices, proven_epochs, store_groups
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.protocol import TopicInfo
+
+log = logging.getLogger(__name__)
+
+Obstacle: TypeAlias = UnavailableError | ConfigurationError
+"""What is waited out: a server that does not answer, or that refuses what it allowed before."""
+
+SURVEY_EVERY_S = 10.0
+"""How often following looks for new topics, partitions, generations and holes, in seconds."""
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+_MOST_NAMED = 3
+_MOST_FRUITLESS = 3
+"""Plans in a row that committed nothing: other writers or changing topics are in the way each time."""
+
+
+def catch_up(
+    archive: Archive,
+    topics: Collection[str] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    overlap: int = OVERLAP,
+    targets: Mapping[Lineage, int] | None = None,
+) -> Iterator[Done]:
+    """Archive what was there at the start: up to the watermarks seen then, and no further.
+
+    Offsets that another writer takes meanwhile count as done. Ends early, between batches, when ``stop``
+    says so. Running it again goes on where the ledger says. What could not be looked at or read stops nothing else, and is
+    raised at the end. What is left undone twice is a finding then (``Undone``).
+
+    Args:
+        archive: Where from and where to.
+        topics: Only these; None for all that are archived.
+        stop: Whether to end early.
+        overlap: Groups that may be in the making at once.
+        targets: Only these partitions, and up to where; None: all, up to their watermarks.
+
+    Raises:
+        UnavailableError: Source, catalog or store does not answer; what was yielded is committed. Or all is archived but
+            for partitions without a leader.
+        ForbiddenError: All is archived but for topics that may not be read.
+        DataError: All is archived but for partitions whose next message is damaged.
+        ConflictError: Again and again nothing could be committed; the last reason is named.
+    """
+    undone = Undone(archive, topics)
+    errors: list[HopArchiveError] = []
+    obstacles: Sequence[Trouble] = ()
+    fruitless = 0
+    while fruitless < _MOST_FRUITLESS and not stop():
+        found = plan_work(archive, topics)
+        obstacles = found.survey.obstacles
+        targets = _targets(found.survey) if targets is None else targets
+        given_up = {place_of(error) for error in errors}  # for this time: the next command asks again
+        slices = [s for s in _below(found.plan.slices, targets) if s.topic_partition not in given_up]
+        undone.plan(slices, _pending_below(found.survey, targets))
+        if not slices:
+            fruitless = 0
+            break
+        fruitless += 1
+        try:
+            for done in archive_slices(archive, slices, overlap, refused=errors.append):
+                fruitless = 0 if done.batches else fruitless
+                undone.took([done])
+                yield done
+                if stop():
+                    return
+        except ConflictError as error:
+            undone.failed(error)
+            log.info("Planning again: %s", error)
+    if fruitless:
+        raise ConflictError(
+            f"{fruitless} plans in a row committed nothing: {undone.reason() or 'no reason was told'}.",
+            remedy="Nothing is lost; run again.",
+        )
+    if not stop():
+        _raise_obstacles(errors, obstacles)
+
+
+def _raise_obstacles(errors: Sequence[HopArchiveError], obstacles: Sequence[Trouble]) -> None:
+    """Say what was in the way of all else that is archived by now: what a person decides first, what passes by itself last.
+
+    Raises:
+        HopArchiveError: Something was.
+    """
+    for error in errors:
+        if isinstance(error, DataError):
+            raise error
+    reasons = dict.fromkeys([*(o.detail for o in obstacles), *map(str, errors)])
+    if not reasons:
+        return
+    forbidden = any(isinstance(e, ForbiddenError) for e in errors) or any(
+        o.kind is Kind.NOT_READABLE for o in obstacles
+    )
+    kind = ForbiddenError if forbidden else UnavailableError
+    more = f" (and {len(reasons) - _MOST_NAMED} more)" if len(reasons) > _MOST_NAMED else ""
+    raise kind(
+        f"All else is archived. {' '.join(itertools.islice(reasons, _MOST_NAMED))}{more}",
+        remedy="hop-archive findings tells what is in the way, and since when.",
+    )
+
+
+def archive_continuously(
+    archive: Archive,
+    stop: Callable[[], bool],
+    sleep: Callable[[float], None],
+    topics: Collection[str] | None = None,
+    report: Callable[[Obstacle], None] = lambda error: None,
+) -> Iterator[list[Done]]:
+    """Archive what is there and then what arrives, until ``stop`` says so. Survives outages and refusals.
+
+    A server that does not answer is reported once per attempt and tried again, with pauses that grow to half
+    a minute; what was committed before stays, what was not is done then. So is one that refuses, once it has served: a
+    password that is being changed, keys that ended, a clock that was set wrong are put right without a restart.
+    What is left undone twice, or for a minute of waiting, is a finding (``Undone``), and the others go on.
+
+    Yields:
+        What was stored together; empty lists while nothing arrives, so that callers can look around.
+
+    Raises:
+        ConfigurationError: Something refuses, or is missing, and nothing worked yet: waiting would hide a mistake.
+    """
+    pause_s, has_worked = _FIRST_PAUSE_S, False
+    undone = Undone(archive, topics)
+    while not stop():
+        try:
+            for dones in _one_round(archive, stop, sleep, topics, undone):
+                pause_s, has_worked = _FIRST_PAUSE_S, True
+                yield dones
+        except (UnavailableError, ConfigurationError) as error:
+            if not (has_worked or error.retryable):
+                raise
+            undone.failed(error)
+            report(error)
+            yield []
+            sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        except ConflictError as error:
+            undone.failed(error)
+            log.info("Planning again: %s", error)
+
+
+def follow_for(
+    archive: Archive,
+    topics: Collection[str],
+    duration_s: float,
+    sleep: Callable[[float], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Done]]:
+    """Archive what arrives on ``topics`` for a time, after what is there.
+
+    Raises:
+        UnavailableError: As for ``catch_up``.
+        ConflictError: At the end there is work that was left undone twice; the reason is named.
+    """
+    undone = Undone(archive, topics)
+    end = archive.monotonic() + duration_s
+
+    def over() -> bool:
+        return stop() or archive.monotonic() >= end
+
+    while not over():
+        try:
+            yield from _one_round(archive, over, sleep, topics, undone)
+        except ConflictError as error:
+            undone.failed(error)
+            log.info("Planning again: %s", error)
+    undone.settle()
+    if undone.troubles:
+        raise ConflictError(
+            f"Work was left undone again and again: {undone.reason()}.", remedy="Nothing is lost."
+        )
+
+
+def _one_round(
+    archive: Archive,
+    stop: Callable[[], bool],
+    sleep: Callable[[float], None],
+    topics: Collection[str] | None,
+    undone: Undone,
+) -> Iterator[list[Done]]:
+    """Do what a plan says; where little is left but the end of each log, follow those for a while."""
+    found = plan_work(archive, topics)
+    workable = found.survey.workable()
+    undone.plan(found.plan.slices, found.survey.pending())
+    starts = _tails(workable)
+    if not workable:
+        yield []
+        sleep(_FIRST_PAUSE_S)
+    elif found.plan.messages > archive.limits.batch_messages or len(starts) < len(workable):
+        anything = False
+        for done in archive_slices(archive, found.plan.slices, refused=undone.refused):
+            anything = anything or bool(done.batches)
+            undone.took([done])
+            yield [done]
+            if stop():
+                return
+        if not anything:  # what was refused is asked for again by the next plan, and not at once
+            yield []
+            sleep(_FIRST_PAUSE_S)
+    else:
+        yield from _follow_tails(archive, found.survey.infos, starts, stop, sleep, undone)
+
+
+def _follow_tails(
+    archive: Archive,
+    infos: Mapping[str, TopicInfo],
+    starts: Mapping[Lineage, int],
+    stop: Callable[[], bool],
+    sleep: Callable[[float], None],
+    undone: Undone,
+) -> Iterator[list[Done]]:
+    end = archive.monotonic() + SURVEY_EVERY_S
+    disputed = anything = False
+    others: frozenset[str] | None = None
+
+    def over() -> bool:
+        return stop() or disputed or archive.monotonic() >= end
+
+    epochs = proven_epochs(archive, starts)
+    with calm_collector(), archive.source.reader({}) as reader:
+        given_up = GivenUp(archive, starts)
+        for group in follow(
+            reader,
+            dict(starts),
+            archive.limits,
+            archive.monotonic,
+            over,
+            epochs=epochs,
+            refused=given_up,
+        ):
+            try:
+                if group and others is None:
+                    others = _made_anew(archive, infos, starts)
+                dones = list(store_groups(archive, [group], overlap=0))
+            except HopArchiveError:
+                _note_seen(archive, group, others or ())
+                raise
+            stored = {done.slice for done in dones if done.batches}
+            _note_seen(archive, [reading for reading in group if reading.slice not in stored], others or ())
+            disputed = disputed or any(done.disputed for done in dones)
+            anything = anything or bool(stored)
+            undone.took(dones)
+            yield dones
+    for error in given_up.errors:
+        undone.refused(error)
+    fruitless = disputed and not anything
+    if (given_up.errors or fruitless) and not stop():  # asked for again by the next plan, and not at once
+        yield []
+        sleep(_FIRST_PAUSE_S)
+
+
+def _made_anew(
+    archive: Archive, infos: Mapping[str, TopicInfo], starts: Collection[Lineage]
+) -> frozenset[str]:
+    """The topics that are not those that were planned any more, asked for once they are read.
+
+    What has its id still when it is read is read as what it was planned for, whatever it becomes later.
+    """
+    now = archive.source.topics({lineage.topic for lineage in starts})
+    return frozenset(name for name, info in now.items() if info.topic_id != infos[name].topic_id)
+
+
+def _note_seen(archive: Archive, readings: Collection[Reading], others: Collection[str]) -> None:
+    """Remember what was read and not stored, so that it is known to be lost if its topic is deleted before it is read again.
+
+    Not of ``others``, which were made anew before they were read: what they hold is not the old ones'.
+    """
+    ends = {
+        reading.slice.lineage: reading.messages[-1].offset + 1
+        for reading in readings
+        if reading.messages
+        and not reading.is_beyond_proof
+        and (reading.is_void or reading.slice.topic not in others)
+    }
+    if not ends:
+        return
+    try:
+        known = archive.catalog.observed({lineage.topic for lineage in ends})
+        seen = {
+            lineage: Watermarks(marks.low, end, max(marks.high, end))
+            for lineage, end in ends.items()
+            if (marks := known.get(lineage)) is not None and marks.stable < end
+        }
+        archive.catalog.observe(seen)
+    except HopArchiveError as error:
+        log.warning("What was read and not stored is not remembered: %s", error)
+
+
+def _tails(knowledge: Mapping[Lineage, Knowledge]) -> dict[Lineage, int]:
+    """Where to follow each partition whose only work, if any, is the end of its log."""
+    starts = {}
+    for lineage, known in knowledge.items():
+        pending = work(known).ranges
+        if not pending:
+            starts[lineage] = max(known.watermarks.stable, known.coverage.stop, known.watermarks.low)
+        elif len(pending) == 1 and pending[0].stop == known.watermarks.stable:
+            starts[lineage] = pending[0].start
+    return starts
+
+
+def _targets(seen: Survey) -> dict[Lineage, int]:
+    return {lineage: known.watermarks.stable for lineage, known in seen.knowledge.items()}
+
+
+def _pending_below(seen: Survey, targets: Mapping[Lineage, int]) -> set[str]:
+    """Topics with work below the targets."""
+    firsts = {lineage: ranges[0].start for lineage, k in seen.knowledge.items() if (ranges := work(k).ranges)}
+    return {at.topic for at, start in firsts.items() if start < targets.get(at, start)}
+
+
+def _below(slices: Collection[Slice], targets: Mapping[Lineage, int]) -> list[Slice]:
+    return [
+        s.within(s.start, min(s.stop, targets[s.lineage]))
+        for s in slices
+        if s.lineage in targets and s.start < targets[s.lineage]
+    ]

@@ -1,0 +1,139 @@
+"""Telling one life of a topic from the next. Pure.
+
+A topic that is deleted and made anew, moved to another cluster, or truncated starts its offsets again. To
+read such a topic as the old one would skip messages unnoticed, so each life is a generation of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from hop_archive.catalog.protocol import Generation
+from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.protocol import TopicInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A topic as the source shows it now.
+
+    Attributes:
+        info: Its name, id and number of partitions.
+        cluster_id: The cluster it is on.
+        watermarks: What is held of each partition; partitions without a leader are missing.
+    """
+
+    info: TopicInfo
+    cluster_id: str
+    watermarks: Mapping[int, Watermarks]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """Which generation a topic is.
+
+    Attributes:
+        topic: Kafka topic name.
+        number: The generation's number.
+        reason: Why it is a new one; '' where the catalog has it already.
+        truncated: What the generation before held, and the log of the same topic no longer does: it lost its end.
+    """
+
+    topic: str
+    number: int
+    reason: str = ""
+    truncated: tuple[Slice, ...] = ()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the catalog has yet to be told."""
+        return bool(self.reason)
+
+
+def recognise(
+    seen: Sighting,
+    generations: Sequence[Generation],
+    coverage: Mapping[Lineage, OffsetSet],
+    ended: Collection[int] = (),
+) -> Recognition:
+    """The generation that a topic is, judged by topic id and cluster id, then by its watermarks.
+
+    A cluster that was used before is recognised again: offsets covered then are covered still.
+
+    Args:
+        seen: The topic as it is now. Its watermarks must be read after ``coverage``.
+        generations: Those that the catalog has of the topic, by ascending number.
+        coverage: What is dealt with, at least of those generations.
+        ended: The numbers of those whose topic was deleted, and what was left of them recorded as lost.
+    """
+    topic = seen.info.name
+    following = generations[-1].number + 1 if generations else 1
+    same = [g for g in generations if _same_life(seen, g)]
+    if same and same[-1].number in ended:
+        return Recognition(
+            topic, following, "it is there again, and what was left of it had been recorded as lost"
+        )
+    if not same:
+        return Recognition(topic, following, _why_new(seen, generations))
+    if shorter := _setback(seen, same[-1].number, coverage):
+        told = seen.info.topic_id is not None  # without ids it may as well be another topic of that name
+        return Recognition(topic, following, _why_shorter(shorter[0]), tuple(shorter) if told else ())
+    return Recognition(topic, same[-1].number)
+
+
+def truncated_logs(
+    recognised: Mapping[str, Recognition], other: Mapping[Lineage, tuple[Slice, str]]
+) -> dict[str, Recognition]:
+    """The new generations of topics whose logs lost their end and grew past it again.
+
+    Args:
+        recognised: The generation of each topic, by watermarks.
+        other: The offsets from the first that is known to differ, and how it differs, of each such partition.
+    """
+    found: dict[str, Recognition] = {}
+    for lineage, (slice_, how) in sorted(other.items()):
+        before = found.get(lineage.topic)
+        found[lineage.topic] = Recognition(
+            lineage.topic,
+            recognised[lineage.topic].number + 1,
+            before.reason if before else f"log truncated: partition {lineage.partition}: {how}",
+            (*(before.truncated if before else ()), slice_),
+        )
+    return found
+
+
+def _same_life(seen: Sighting, generation: Generation) -> bool:
+    # A broker that begins to tell ids makes a new generation too: what it holds is read once more and found to
+    # be duplicates. To believe that the topic is the old one would be a guess.
+    return (generation.cluster_id, generation.topic_id) == (seen.cluster_id, seen.info.topic_id)
+
+
+def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
+    if not generations:
+        return "first seen"
+    last = generations[-1]
+    if last.cluster_id != seen.cluster_id:
+        return f"on cluster {seen.cluster_id}, was on {last.cluster_id}"
+    if last.topic_id is None:
+        return f"the broker tells a topic id now, {seen.info.topic_id}"
+    return f"made anew: topic id {seen.info.topic_id}, was {last.topic_id}"
+
+
+def _setback(seen: Sighting, number: int, coverage: Mapping[Lineage, OffsetSet]) -> list[Slice]:
+    """What was dealt with beyond the log's end: it cannot be the one that was archived."""
+    return [
+        Slice(*lineage, marks.high, covered.stop)
+        for partition, marks in sorted(seen.watermarks.items())
+        for lineage in [Lineage(seen.info.name, number, partition)]
+        for covered in [coverage.get(lineage, EMPTY)]
+        if marks.high < covered.stop
+    ]
+
+
+def _why_shorter(gone: Slice) -> str:
+    return (
+        f"watermarks went backwards: partition {gone.partition} ends at offset {gone.start}, "
+        f"but offsets up to {gone.stop} were dealt with"
+    )

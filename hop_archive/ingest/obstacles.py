@@ -1,0 +1,105 @@
+"""What is in archiving's way and stays there: remembered as findings, and closed once it is seen no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hop_archive.archive import Archive
+from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.slices import Lineage, Slice
+
+log = logging.getLogger(__name__)
+
+
+def obstacle(topic: str, error: HopArchiveError, partition: int | None = None) -> Trouble:
+    """What an error says that kept a partition from being looked at, or read: a server may answer later, or it may not be."""
+    if isinstance(error, UnavailableError):
+        return Trouble(Kind.NO_LEADER, topic, str(error), partition=partition)
+    # A right is given by topic; damage is of one partition.
+    return Trouble(
+        Kind.NOT_READABLE,
+        topic,
+        str(error),
+        partition=None if isinstance(error, ForbiddenError) else partition,
+    )
+
+
+def note_obstacles(
+    archive: Archive,
+    topics: Collection[str] | None,
+    kinds: Collection[Kind],
+    troubles: Sequence[Trouble],
+    still: Callable[[Trouble], bool] = lambda _: False,
+) -> None:
+    """Make the open findings of ``kinds`` in ``topics`` those that a complete look has just seen.
+
+    Since when each has been there is its finding's ``first_seen``. Where nothing was seen and nothing was open, nothing is
+    written: the look of every few seconds costs one query. A role that may only read remembers nothing, and is told so in
+    the log.
+
+    Args:
+        archive: Whose catalog.
+        topics: What was looked at; None for all.
+        kinds: Kinds of obstacle that the look would have seen.
+        troubles: What it saw.
+        still: Whether something that it did not see is in the way all the same, since it could not have seen it.
+
+    Raises:
+        UnavailableError: The catalog does not answer.
+    """
+    at = archive.now()
+    was_open = any(one.kind in kinds for one in archive.catalog.open_findings(topics))
+    try:
+        if troubles:
+            archive.catalog.note_findings(troubles, at)
+        if was_open:
+            unseen = [
+                finding.number
+                for finding in archive.catalog.findings(topics, kinds)
+                if finding.last_seen < at and not still(finding.trouble)
+            ]
+            how = f"not in the way any more on {at:%Y-%m-%d %H:%M} UTC"
+            archive.catalog.resolve_findings(unseen, how, at)
+    except ForbiddenError as error:
+        log.warning("What is in the way is not remembered: %s", error)
+
+
+@dataclass(slots=True)
+class GivenUp:
+    """Notes each partition that was given up while others are read on, and why, as a finding of the offset that is in the way.
+
+    Only reading meets these, so no survey closes them before that offset is dealt with.
+
+    Attributes:
+        archive: Whose catalog.
+        starts: From where each partition is read.
+        errors: Why, each with ``facts`` that tell topic and partition.
+    """
+
+    archive: Archive
+    starts: Mapping[Lineage, int]
+    errors: list[HopArchiveError] = field(default_factory=list)
+
+    def __call__(self, error: HopArchiveError) -> None:
+        """Take in that a partition was given up.
+
+        Raises:
+            UnavailableError: The catalog does not answer.
+        """
+        self.errors.append(error)
+        log.warning("Given up, and the others are read on: %s", error)
+        at = place_of(error)
+        for lineage, start in self.starts.items():
+            if (lineage.topic, lineage.partition) == at:
+                offset = int(str(error.facts.get("offset", start)))
+                trouble = obstacle(at.topic, error)._replace(slice=Slice(*lineage, offset, offset + 1))
+                note_obstacles(self.archive, [at.topic], (), [trouble])
+
+
+def place_of(error: HopArchiveError) -> TopicPartition:
+    """The partition that an error is about, whose ``facts`` tell topic and partition."""
+    return TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))

@@ -1,0 +1,377 @@
+"""Cutting what a reader delivers into readings: slices with their messages, ready to become batches.
+
+A reading is complete by the reader's *position*, never by its last message: transaction markers, aborted
+messages and compaction leave offsets for which nothing comes. What is held while readings fill is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+from hop_archive.errors import (
+    GenerationChangedError,
+    HopArchiveError,
+    OffsetsGoneError,
+    UnavailableError,
+    UnreadableMessageError,
+)
+from hop_archive.model.limits import Limits
+from hop_archive.model.message import Message, TopicPartition
+from hop_archive.model.slices import Lineage, Slice
+from hop_archive.source.protocol import Reader
+
+Refused: TypeAlias = Callable[[HopArchiveError], None]
+"""Told why a partition (``facts``) was given up, while others are read on."""
+
+POLL_S = 0.25
+"""How long one poll waits for a first message, seconds: how soon a stop is noticed when nothing comes."""
+
+STALL_S = 30.0
+"""After how long without any progress, in seconds, reading a slice that must have an end is given up."""
+
+LINGER_S = 0.5
+"""How long following gathers messages for one batch, in seconds: shorter is sooner, longer is fewer batches."""
+
+_FIRST_POLLED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A slice that was read whole.
+
+    Attributes:
+        slice: The offsets: each was delivered, or is absent.
+        messages: Those delivered, in order.
+        skipped: Why the one message in it cannot be archived; '' where all can.
+        size_bytes: What its messages weigh.
+        proven_epoch: Under which leader epoch the log had been proven when reading began; None where it tells none;
+            ``UNPROVEN`` or ``GONE`` where it was not.
+        is_void: Its topic or log changed meanwhile: it may not be stored, and was seen.
+    """
+
+    slice: Slice
+    messages: tuple[Message, ...]
+    skipped: str = ""
+    size_bytes: int = 0
+    proven_epoch: int | None = None
+    is_void: bool = False
+
+    @property
+    def is_beyond_proof(self) -> bool:
+        """Whether the log was not proven, or under an earlier leader than one of its messages is of: epochs only grow in a log."""
+        if self.proven_epoch is None:
+            return False
+        last = self.messages[-1].leader_epoch if self.messages else None
+        return self.proven_epoch < 0 or (last is not None and last > self.proven_epoch)
+
+
+@dataclass(slots=True)
+class _Fill:
+    """A reading of one partition in the making."""
+
+    lineage: Lineage
+    start: int
+    stop: int | None
+    proven_epoch: int | None = None
+    messages: list[Message] = field(default_factory=list)
+    held_bytes: int = 0
+    since: float | None = None
+
+    def add(self, message: Message, size_bytes: int, now: float) -> None:
+        if self.since is None:
+            self.since = now
+        self.messages.append(message)
+        self.held_bytes += size_bytes
+
+    def wait(self, now: float) -> float:
+        """For how long something has been waiting to be handed over, from now on at the latest; seconds."""
+        self.since = now if self.since is None else self.since
+        return now - self.since
+
+    def cut(self, stop: int) -> Reading:
+        """The reading up to ``stop``; filling goes on from there."""
+        reading = Reading(
+            Slice(*self.lineage, self.start, stop),
+            tuple(self.messages),
+            size_bytes=self.held_bytes,
+            proven_epoch=self.proven_epoch,
+        )
+        self.start, self.messages, self.held_bytes, self.since = stop, [], 0, None
+        return reading
+
+
+class _Fills:
+    """The readings in the making of all partitions that one reader reads."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        limits: Limits,
+        monotonic: Callable[[], float],
+        epochs: Mapping[Lineage, int | None],
+    ) -> None:
+        self._reader = reader
+        self._epochs = epochs
+        self._limits = limits
+        self._monotonic = monotonic
+        self._wanted = min(_FIRST_POLLED, limits.poll_messages)
+        self.polled_s = 0.0
+        self.fills: dict[TopicPartition, _Fill] = {}
+
+    def open(self, lineage: Lineage, start: int, stop: int | None) -> None:
+        at = TopicPartition(lineage.topic, lineage.partition)
+        self.fills[at] = _Fill(lineage, start, stop, self._epochs.get(lineage))
+
+    def close(self, partition: TopicPartition) -> _Fill:
+        self._reader.release([partition])
+        return self.fills.pop(partition)
+
+    def poll(self, timeout_s: float) -> Iterator[Reading]:
+        """Take what has come; readings that are full because of it."""
+        began = self._monotonic()
+        messages = self._reader.poll(self._wanted, timeout_s)
+        now = self._monotonic()
+        self.polled_s += now - began
+        sizes = [message.size_bytes for message in messages]
+        self._adapt(sizes)
+        for message, size_bytes in zip(messages, sizes, strict=True):
+            fill = self.fills.get(message.topic_partition)
+            if fill is not None and (fill.stop is None or message.offset < fill.stop):
+                if fill.messages and fill.held_bytes + size_bytes > self._limits.batch_bytes:
+                    yield fill.cut(message.offset)
+                fill.add(message, size_bytes, now)
+                if self._is_full(fill):
+                    yield fill.cut(message.offset + 1)
+        yield from self._relieve()
+
+    def position(self, partition: TopicPartition) -> int:
+        """How far the partition is read: everything below was delivered or is absent."""
+        fill = self.fills[partition]
+        reached = max(self._reader.position(partition), fill.start)
+        return reached if fill.stop is None else min(reached, fill.stop)
+
+    def _is_full(self, fill: _Fill) -> bool:
+        limits = self._limits
+        return len(fill.messages) >= limits.batch_messages or fill.held_bytes >= limits.batch_bytes
+
+    def _relieve(self) -> Iterator[Reading]:
+        """Cut the largest readings short while all together hold more than the buffer may."""
+        while sum(f.held_bytes for f in self.fills.values()) > self._limits.buffer_bytes:
+            fill = max(self.fills.values(), key=lambda f: f.held_bytes)
+            yield fill.cut(fill.messages[-1].offset + 1)
+
+    def _adapt(self, sizes: Sequence[int]) -> None:
+        """Ask for about an eighth of the buffer at a time, judged by the size of what came last."""
+        if sizes:
+            fitting = self._limits.buffer_bytes // 8 * len(sizes) // (sum(sizes) + len(sizes))
+            self._wanted = max(1, min(self._limits.poll_messages, fitting, self._wanted * 4))
+
+
+def read_slices(
+    reader: Reader,
+    slices: Iterable[Slice],
+    limits: Limits,
+    monotonic: Callable[[], float],
+    stall_s: float = STALL_S,
+    epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
+    refused: Refused | None = None,
+) -> Iterator[Reading]:
+    """Read slices to their end, many partitions at a time, each slice cut into readings within the limits.
+
+    A partition that may not be read, or at which nothing moved for ``stall_s``, is given up, too, and the others are read on.
+    A slice whose offsets are gone is given up from there on: what was read of it comes as a reading, the rest is
+    for the next plan to judge. Where a topic was deleted, nothing more of it comes. A message that the client
+    cannot represent comes as a reading of its own that says why.
+
+    Args:
+        reader: Without any partition assigned that the slices are of.
+        slices: Disjoint; those of one partition in order.
+        limits: Of one reading, and of all in the making together.
+        monotonic: Clock in seconds.
+        stall_s: When to give up.
+        epochs: Under which leader epoch each log was proven.
+        refused: Told of each partition that was given up, and why; without it, the first reason is raised when all
+            others are read.
+
+    Raises:
+        UnavailableError: The source does not answer.
+        HopArchiveError: Without ``refused``: why a partition was given up; a message that is damaged, for one.
+    """
+    queues: dict[TopicPartition, deque[Slice]] = {}
+    for wanted in slices:
+        queues.setdefault(wanted.topic_partition, deque()).append(wanted)
+    fills = _Fills(reader, limits, monotonic, epochs)
+    reader.add({at: queue[0].start for at, queue in queues.items()})
+    for queue in queues.values():
+        _open(fills, queue.popleft())
+    stall = _Stall(stall_s)
+    failed: HopArchiveError | None = None
+    while fills.fills:
+        errors: list[HopArchiveError] = []
+        try:
+            yield from fills.poll(POLL_S)
+        except UnreadableMessageError as error:
+            yield from _step_over(reader, fills, error)
+        except (OffsetsGoneError, GenerationChangedError) as error:
+            yield from (r for r in _give_up(fills, error) if not r.is_void)  # planned slices were seen before
+        except HopArchiveError as error:
+            if _place(error) is None:
+                raise  # it is about no partition
+            errors.append(error)
+        for at in list(fills.fills):
+            yield from _finish(reader, fills, at, queues[at])
+        errors += stall.check({at: fills.position(at) for at in fills.fills}, fills.polled_s)
+        for given_up in errors:
+            yield from _give_up(fills, given_up)
+            if refused is not None:
+                refused(given_up)
+            else:
+                failed = failed or given_up
+    if failed is not None:
+        raise failed
+
+
+def follow(
+    reader: Reader,
+    starts: dict[Lineage, int],
+    limits: Limits,
+    monotonic: Callable[[], float],
+    stop: Callable[[], bool],
+    linger_s: float = LINGER_S,
+    epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
+    refused: Refused | None = None,
+) -> Iterator[list[Reading]]:
+    """Read partitions from their starts on for as long as wanted, in readings of about ``linger_s``.
+
+    Yields what is ready together after each poll; an empty list where nothing is. Offsets for which nothing
+    came (markers) join the next reading of their partition, or come alone once they are ``linger_s`` old.
+    Ends, after handing over what was read, when ``stop`` says so, and when offsets are gone or a topic was
+    deleted (what was read of it is void): survey again to find what has become of it. A partition that may not be read, or whose next message is damaged,
+    is given up, with ``refused`` told of it, and the others are followed on.
+
+    Raises:
+        UnavailableError: The source does not answer.
+        HopArchiveError: Without ``refused``: why a partition was given up.
+    """
+    fills = _Fills(reader, limits, monotonic, epochs)
+    reader.add({TopicPartition(at.topic, at.partition): start for at, start in starts.items()})
+    for lineage, start in starts.items():
+        fills.open(lineage, start, None)
+    while not stop() and fills.fills:
+        try:
+            ready = list(fills.poll(min(POLL_S, linger_s)))
+        except UnreadableMessageError as error:
+            ready = list(_step_over(reader, fills, error))
+        except (OffsetsGoneError, GenerationChangedError) as error:
+            yield list(_give_up(fills, error))
+            break
+        except HopArchiveError as error:
+            if refused is None or _place(error) is None:
+                raise
+            ready = list(_give_up(fills, error))
+            refused(error)
+        yield ready + list(_ripe(fills, monotonic(), linger_s))
+    yield list(_ripe(fills, monotonic(), 0.0))
+
+
+def grouped(readings: Iterable[Reading], limits: Limits) -> Iterator[list[Reading]]:
+    """Join small readings into groups of up to one batch's size, so that quiet topics share their requests."""
+    group: list[Reading] = []
+    messages = held_bytes = 0
+    for reading in readings:
+        weight = reading.size_bytes
+        if group and (
+            messages + len(reading.messages) > limits.batch_messages
+            or held_bytes + weight > limits.batch_bytes
+        ):
+            yield group
+            group, messages, held_bytes = [], 0, 0
+        group.append(reading)
+        messages, held_bytes = messages + len(reading.messages), held_bytes + weight
+    if group:
+        yield group
+
+
+class _Stall:
+    """Notices when nothing moves although something must; only time spent in polls counts."""
+
+    def __init__(self, stall_s: float) -> None:
+        self._stall_s = stall_s
+        self._moved_at = 0.0
+        self._last: dict[TopicPartition, int] = {}
+
+    def check(self, positions: dict[TopicPartition, int], polled_s: float) -> list[UnavailableError]:
+        """Why each of the partitions is to be given up, once none of them moves."""
+        if positions != self._last:
+            self._last, self._moved_at = positions, polled_s
+        if polled_s - self._moved_at <= self._stall_s:
+            return []
+        return [
+            UnavailableError(
+                f"Reading {at} stands at offset {position} for {self._stall_s:g} s, though Kafka said that more is there.",
+                remedy="Look at the broker that leads this partition; the next run tries again.",
+                topic=at.topic,
+                partition=at.partition,
+                offset=position,
+            )
+            for at, position in positions.items()
+        ]
+
+
+def _open(fills: _Fills, wanted: Slice) -> None:
+    fills.open(wanted.lineage, wanted.start, wanted.stop)
+
+
+def _finish(reader: Reader, fills: _Fills, at: TopicPartition, queue: deque[Slice]) -> Iterator[Reading]:
+    """Where a slice was read to its end: its last reading, and the partition's next slice begun."""
+    fill = fills.fills[at]
+    if fill.stop is None or fills.position(at) < fill.stop:
+        return
+    if fill.start < fill.stop:
+        yield fill.cut(fill.stop)
+    if not queue:
+        fills.close(at)
+        return
+    reader.add({at: queue[0].start})
+    _open(fills, queue.popleft())
+
+
+def _step_over(reader: Reader, fills: _Fills, error: UnreadableMessageError) -> Iterator[Reading]:
+    """The reading before a message that cannot be represented, one of that message, and reading goes on after it."""
+    at = TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))
+    offset = int(str(error.facts["offset"]))
+    fill = fills.fills.get(at)
+    if fill is None or offset < fill.start or (fill.stop is not None and offset >= fill.stop):
+        return  # about what was fetched beyond a slice that is read by now
+    if fill.start < offset:
+        yield fill.cut(offset)
+    yield replace(fill.cut(offset + 1), skipped=str(error.facts["why"]))
+    reader.add({at: offset + 1})
+
+
+def _place(error: HopArchiveError) -> TopicPartition | None:
+    """The partition that an error is about; None where it is about no single one."""
+    topic, partition = error.facts.get("topic"), error.facts.get("partition")
+    return TopicPartition(str(topic), int(str(partition))) if topic and partition is not None else None
+
+
+def _give_up(fills: _Fills, error: HopArchiveError) -> Iterator[Reading]:
+    """Let go of the partition that an error is about; what was read of a topic that changed is void."""
+    topic, partition = str(error.facts["topic"]), error.facts.get("partition")
+    for at in [a for a in fills.fills if a.topic == topic and partition in (None, a.partition)]:
+        fill = fills.close(at)
+        if fill.messages:
+            reading = fill.cut(fill.messages[-1].offset + 1)
+            yield replace(reading, is_void=isinstance(error, GenerationChangedError))
+
+
+def _ripe(fills: _Fills, now: float, linger_s: float) -> Iterator[Reading]:
+    """The readings, up to the position reached, of which something has waited for ``linger_s``."""
+    for at, fill in fills.fills.items():
+        reached = fills.position(at)
+        if (fill.messages or reached > fill.start) and fill.wait(now) >= linger_s:
+            yield fill.cut(reached)

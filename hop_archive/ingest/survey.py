@@ -1,0 +1,718 @@
+"""What there is to do: compares what the source holds with what the catalog covers.
+
+``survey`` only reads, and is what sensors and ``status`` call; ``plan_work`` writes what a plan must settle
+first (new generations, offsets that are lost) and is what a run calls.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
+from hop_archive.errors import SliceTakenError, UnavailableError
+from hop_archive.ingest.generations import Recognition, Sighting, recognise, truncated_logs
+from hop_archive.ingest.obstacles import note_obstacles, obstacle
+from hop_archive.ingest.plan import Knowledge, Plan, lost, plan, work
+from hop_archive.ingest.truncation import begins_as_archived, prove_tails
+from hop_archive.model.findings import ACCEPTED, Kind, Trouble
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.topics import is_topic_name
+from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.answers import Answers
+from hop_archive.source.protocol import TopicInfo
+
+log = logging.getLogger(__name__)
+
+OVERTAKEN = "retention removed these before they were archived"
+BEFORE_FIRST_SIGHT = "already gone when the archive first saw this topic"
+OUTLIVED = "the topic was deleted or made anew before these were archived"
+REBUILT = "from before the catalog was rebuilt: what is in the store of them stands in an earlier generation"
+HELD_BEFORE = "the generation before has these: they stand below what the log lost"
+READ_NEXT = "the next generation of the same log has these: they stand below what the log lost"
+VANISHED_S = 60.0
+"""For how long a topic that the source does not show counts as hidden, and not as deleted: a broker that lags behind its
+cluster, as after a restart, does not know of a topic for some seconds."""
+_MOST_CHANGES = 3
+"""A topic that is another one each time that it is looked at is left out of a plan after so many looks."""
+ADOPTED = "before the ledger began: rows adopted from another archiver carry no offsets"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The source and the coverage, side by side.
+
+    Attributes:
+        infos: The topics that are archived and exist now.
+        recognitions: The generation of each, new ones not yet in the catalog.
+        knowledge: Watermarks and coverage of every partition that has a leader.
+        coverage: All coverage of these topics, earlier generations included.
+        generations: What the catalog has of these topics.
+        cluster_id: The cluster they are on.
+        proven: Under which leader epoch each log was proven to be the one that is covered.
+        obstacles: What could not be looked at, or may not be read: a partition without a leader, a topic that cannot be
+            described. None of it is in ``infos``, or ``knowledge``, as far as it is not known.
+        undescribed: The topics that exist, as far as anybody can tell, and could not be described.
+        unmet: Names and globs of the policy of which nothing comes (``TopicPolicy.unmet``); none where certain topics were
+            asked for.
+        deleted: The topics that the catalog knows, and the source, asked by name, does not show: they were deleted, or a broker
+            lags behind. Those of which something is left are in ``obstacles``, until that is recorded as lost.
+        shrunk: What logs were seen to hold, beyond what is covered and beyond their ends now.
+    """
+
+    infos: Mapping[str, TopicInfo]
+    recognitions: Mapping[str, Recognition]
+    knowledge: Mapping[Lineage, Knowledge]
+    coverage: Mapping[Lineage, OffsetSet]
+    generations: Mapping[str, tuple[Generation, ...]]
+    cluster_id: str
+    proven: Mapping[Lineage, int | None]
+    obstacles: tuple[Trouble, ...] = ()
+    undescribed: frozenset[str] = frozenset()
+    unmet: tuple[str, ...] = ()
+    deleted: frozenset[str] = frozenset()
+    shrunk: tuple[Slice, ...] = ()
+
+    def unproven(self) -> dict[Lineage, Knowledge]:
+        """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
+        return {
+            lineage: known
+            for lineage, known in self.knowledge.items()
+            if known.coverage and self._is_moved(lineage, known)
+        }
+
+    def to_note(self) -> dict[Lineage, Knowledge]:
+        """Such partitions without coverage, of which there is nothing to prove."""
+        return {
+            lineage: known
+            for lineage, known in self.knowledge.items()
+            if not known.coverage and self._is_moved(lineage, known)
+        }
+
+    def _is_moved(self, lineage: Lineage, known: Knowledge) -> bool:
+        return known.watermarks.leader_epoch != self.proven.get(lineage)
+
+    def without(self, left: Collection[Lineage]) -> Survey:
+        """The same, where nothing is known of some partitions."""
+        knowledge = {lineage: known for lineage, known in self.knowledge.items() if lineage not in left}
+        return replace(self, knowledge=knowledge)
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """The topics that may be seen, and not read."""
+        return frozenset(name for name, info in self.infos.items() if info.readable is False)
+
+    @property
+    def not_whole(self) -> frozenset[str]:
+        """The topics of which something could not be looked at: what is known of them is not all."""
+        return frozenset(one.topic for one in self.obstacles) - self.unreadable
+
+    def refuse_unseen(self) -> None:
+        """Make sure that everything could be looked at, for who can do nothing with a part.
+
+        Raises:
+            UnavailableError: Something could not be.
+        """
+        for one in self.obstacles:
+            if one.topic not in self.unreadable | self.deleted:
+                raise UnavailableError(one.detail, topic=one.topic, partition=one.partition)
+
+    def workable(self) -> dict[Lineage, Knowledge]:
+        """The ``knowledge`` of what may be read."""
+        shut = self.unreadable
+        return {lineage: known for lineage, known in self.knowledge.items() if lineage.topic not in shut}
+
+    def progress(self) -> dict[TopicPartition, int]:
+        """The offset up to which each partition is dealt with, without a gap: what a consumer would commit."""
+        return {
+            TopicPartition(lineage.topic, lineage.partition): _done_up_to(known)
+            for lineage, known in self.knowledge.items()
+        }
+
+    def pending(self) -> dict[str, int]:
+        """Offsets still to be read, by topic; topics without any are left out."""
+        counts: dict[str, int] = defaultdict(int)
+        for lineage, known in self.knowledge.items():
+            if size := work(known).size:
+                counts[lineage.topic] += size
+        return dict(counts)
+
+
+def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
+    """Look at the source and the catalog; changes nothing.
+
+    Args:
+        archive: What to look at.
+        topics: Only these, whether the policy wants them or not; None for all that it wants.
+
+    Raises:
+        UnavailableError: The source or the catalog does not answer. One partition, or one topic, that cannot be looked at
+            is an obstacle, and no error.
+    """
+    infos, undescribed, deleted = _topics(archive, topics)
+    # Coverage before watermarks: these only grow, so a batch that another run commits in between can never
+    # make the log look shorter than what was read of it.
+    generations = archive.catalog.generations(list(infos))
+    coverage = archive.catalog.coverage(list(infos))
+    observed = archive.catalog.observed(list(infos))
+    cluster_id = archive.source.cluster_id()
+    marks = archive.source.watermarks(_partitions(infos))
+    infos, marks = _of_one_life(archive, infos, marks, generations, observed)
+    ended = {(at.topic, at.generation) for at, one in observed.items() if one.leader_epoch == GONE}
+    recognitions = {
+        name: recognise(
+            Sighting(info, cluster_id, _of(name, marks)),
+            generations.get(name, ()),
+            coverage,
+            [number for topic, number in ended if topic == name] if ended else (),
+        )
+        for name, info in infos.items()
+    }
+    knowledge = {
+        lineage: Knowledge(marks[partition], coverage.get(lineage, EMPTY))
+        for partition in sorted(marks)
+        for lineage in [Lineage(partition.topic, recognitions[partition.topic].number, partition.partition)]
+    }
+    known = {name: tuple(found) for name, found in generations.items()}
+    proven = {lineage: marks.leader_epoch for lineage, marks in observed.items()}
+    obstacles = (
+        *(Trouble(Kind.NOT_READABLE, name, why) for name, why in sorted(undescribed.items())),
+        *(_shut(archive, name) for name, info in sorted(infos.items()) if info.readable is False),
+        *(
+            obstacle(at.topic, error, at.partition)
+            for at, error in sorted(marks.untold.items(), key=itemgetter(0))
+        ),
+        *_vanished(archive, deleted, cluster_id),
+    )
+    return Survey(
+        infos,
+        recognitions,
+        knowledge,
+        coverage,
+        known,
+        cluster_id,
+        proven,
+        obstacles,
+        frozenset(undescribed),
+        archive.topics.unmet({*infos, *undescribed}) if topics is None else (),
+        deleted,
+        tuple(
+            Slice(*lineage, one.watermarks.high, observed[lineage].stable)
+            for lineage, one in knowledge.items()
+            if lineage in observed and one.watermarks.high < observed[lineage].stable
+        ),
+    )
+
+
+def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
+    """Survey, and remember the watermarks, so that what a topic held when it was deleted is known as of now.
+
+    What went with a topic that was made anew, or deleted a while ago, is recorded as lost. What is in the way is remembered,
+    too, as a finding, and closed once it is in the way no more. For those who look often and plan seldom: sensors and
+    displays. Records nothing of topics that are new.
+
+    Raises:
+        UnavailableError: The source or the catalog does not answer.
+    """
+    seen = survey(archive, topics)
+    # Where a log may have lost its end, what it holds may be of another generation than is known yet.
+    unproven = seen.unproven()
+    known = {
+        lineage: one.watermarks
+        for lineage, one in seen.knowledge.items()
+        if not seen.recognitions[lineage.topic].is_new and lineage not in unproven
+    }
+    _note_shrunk(archive, seen)
+    archive.catalog.observe(known)
+    to_begin = [name for name, recognition in seen.recognitions.items() if recognition.is_new]
+    _note_obstacles(archive, topics, seen, to_begin)
+    _settle_outlived(archive, seen, are_begun=False)
+    return seen
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done, and what it was judged by.
+
+    Attributes:
+        plan: The slices to archive now; ``lost`` are those that planning has newly recorded.
+        survey: Source and coverage as they were seen for it.
+    """
+
+    plan: Plan
+    survey: Survey
+
+
+def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
+    """Settle what a plan rests on, then plan: the slices to archive now.
+
+    Where a partition has another leader than before, the end of what is covered is read again and compared: a log that
+    lost its end, and may have grown past it again, becomes a new generation, and a finding says so. What cannot be
+    compared yet is left out, and so is what cannot be looked at or read: a finding says so. New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
+    watermarks are remembered; group offsets are committed to the source, for those who monitor from outside.
+    A topic that changes while it is looked at is looked at again, and left out, as what cannot be looked at is, where it
+    changes each time. Running it again records nothing twice.
+
+    Raises:
+        UnavailableError: The source or the catalog does not answer.
+    """
+    seen, changing = _begun(archive, topics)
+    for _ in range(_MOST_CHANGES - 1):
+        if changing:
+            seen, changing = _begun(archive, topics)
+    seen = _left_out(seen, changing)
+    _note_obstacles(archive, topics, seen)
+    archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
+    seen = seen.without(_note_proven(archive, seen, seen.to_note()))
+    archive.source.note_progress(seen.progress())
+    planned = plan(seen.workable(), archive.limits)
+    gone = [s for lineage in sorted(seen.knowledge) for s in lineage.slices(lost(seen.knowledge[lineage]))]
+    recorded = _settle_gone(archive, seen, gone)
+    over = {s.topic for s in recorded} & seen.deleted
+    in_the_way = tuple(one for one in seen.obstacles if one.topic not in over)
+    return Work(replace(planned, lost=recorded), replace(seen, obstacles=in_the_way))
+
+
+def _done_up_to(known: Knowledge) -> int:
+    pending = work(known).ranges
+    return pending[0].start if pending else max(known.watermarks.low, known.watermarks.stable)
+
+
+def _topics(
+    archive: Archive, topics: Collection[str] | None
+) -> tuple[Mapping[str, TopicInfo], dict[str, str], frozenset[str]]:
+    """The topics to look at that could be described, why others could not be, and those that were deleted."""
+    found = archive.source.topics(topics)
+    infos, untold = dict(found), dict(found.untold)
+    known: Collection[str] = () if topics is None else archive.catalog.generations(topics).keys()
+    if topics is None:
+        infos = {name: info for name, info in infos.items() if archive.topics.archived(name)}
+        # A topic that may not be described is not listed: it is no deleted one.
+        known = archive.catalog.generations(None).keys() - infos.keys()
+        known = [name for name in known if archive.topics.archived(name)]
+        hidden = archive.source.topics(known)
+        infos, untold = {**infos, **hidden}, {**untold, **hidden.untold}
+    why = {
+        name: str(error)
+        for name, error in untold.items()
+        if topics is not None or archive.topics.archived(name)
+    }
+    for name in [name for name in infos if not is_topic_name(name)]:
+        del infos[name]
+        why[name] = (
+            f"Source {archive.source.name} has a topic called {name!r}, which is no name for a topic of Kafka: objects and "
+            "keys are named after it. Copy what it holds to another topic."
+        )
+    return infos, why, frozenset(known) - infos.keys() - untold.keys()
+
+
+def _shut(archive: Archive, topic: str) -> Trouble:
+    return Trouble(
+        Kind.NOT_READABLE,
+        topic,
+        f"Source {archive.source.name}: the credentials may see topic {topic}, and not read it. Give them the right to "
+        "read, or leave the topic out.",
+    )
+
+
+def _note_obstacles(
+    archive: Archive, topics: Collection[str] | None, seen: Survey, to_begin: Collection[str] = ()
+) -> None:
+    """Make the findings of obstacles those of this survey, and of what reading met and is in the way still.
+
+    Of ``to_begin`` the generation is not recorded yet: only that tells whether such a topic stays as it is.
+    """
+    # Where a log is in doubt, reading its end alone tells whether that can be read, which a mere look does not do.
+    doubted = {lineage.topic for lineage in seen.unproven()} | {*to_begin}
+
+    def still(trouble: Trouble) -> bool:
+        where = trouble.slice
+        if trouble.kind is Kind.NOT_SHOWN:
+            return False
+        if where is None:
+            return trouble.topic in doubted
+        known = seen.knowledge.get(where.lineage)
+        # Not where this survey tells of the same partition, or the topic is gone or another generation by now.
+        told = any(
+            o.topic == trouble.topic and o.partition in (None, where.partition) for o in seen.obstacles
+        )
+        return bool(known and not told and where.start in work(known))
+
+    kinds = [Kind.NO_LEADER, Kind.NOT_READABLE, Kind.NOT_SHOWN]
+    note_obstacles(archive, topics, kinds, seen.obstacles, still)
+
+
+def _partitions(infos: Mapping[str, TopicInfo]) -> list[TopicPartition]:
+    return [TopicPartition(name, p) for name, info in infos.items() for p in range(info.partitions)]
+
+
+def _of_one_life(
+    archive: Archive,
+    infos: Mapping[str, TopicInfo],
+    marks: Answers[TopicPartition, Watermarks],
+    generations: Mapping[str, Sequence[Generation]],
+    observed: Mapping[Lineage, Watermarks],
+) -> tuple[Mapping[str, TopicInfo], Answers[TopicPartition, Watermarks]]:
+    """The same, asked for once more of topics that were made anew meanwhile: no watermarks with another life's id.
+
+    Topic ids never come back. Where the watermarks are those that were remembered, it makes no difference whose they are.
+    """
+    newest = {name: found[-1].number for name, found in generations.items() if found}
+    moved = {
+        at.topic
+        for at, one in marks.items()
+        if replace(one, leader_epoch=None) != _remembered(observed, at, newest.get(at.topic))
+    }
+    now = archive.source.topics(moved) if moved else Answers({})
+    anew = {name: info for name, info in now.items() if info.topic_id != infos[name].topic_id}
+    if not anew:
+        return infos, marks
+    again = archive.source.watermarks(_partitions(anew))
+    told = {at: one for at, one in marks.items() if at.topic not in anew} | dict(again)
+    untold = {at: why for at, why in marks.untold.items() if at.topic not in anew} | dict(again.untold)
+    return {**infos, **anew}, Answers(told, untold)
+
+
+def _remembered(
+    observed: Mapping[Lineage, Watermarks], at: TopicPartition, generation: int | None
+) -> Watermarks | None:
+    marks = observed.get(Lineage(at.topic, generation, at.partition)) if generation is not None else None
+    return replace(marks, leader_epoch=None) if marks else None
+
+
+def _of(topic: str, marks: Mapping[TopicPartition, Watermarks]) -> dict[int, Watermarks]:
+    return {at.partition: found for at, found in marks.items() if at.topic == topic}
+
+
+def _proven(archive: Archive, seen: Survey) -> Survey:
+    """The survey with every log proven to be the one that is covered, or recognised as another, or left out."""
+    doubtful = seen.unproven()
+    if not doubtful:
+        return seen
+    shut = seen.unreadable
+    proof = prove_tails(archive, {at: known for at, known in doubtful.items() if at.topic not in shut})
+    cut = {at.topic for at in proof.other}  # a new generation follows, and nothing rests on this one
+    same = {at: doubtful[at] for at in proof.same if at.topic not in cut}
+    archive.catalog.observe({at: known.watermarks for at, known in same.items() if at not in seen.proven})
+    overtaken = _note_proven(archive, seen, same)
+    left = overtaken | (doubtful.keys() - proof.same - proof.other.keys())
+    waiting = {**proof.left, **{at: _overtaken(at) for at in overtaken}}
+    recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
+    knowledge = {}
+    for lineage, known in seen.knowledge.items():
+        number = recognitions[lineage.topic].number
+        if number != lineage.generation:
+            knowledge[lineage._replace(generation=number)] = Knowledge(known.watermarks)
+        elif lineage not in left:
+            knowledge[lineage] = known
+    proven = {**seen.proven, **{at: doubtful[at].watermarks.leader_epoch for at in proof.same}}
+    return replace(
+        seen,
+        recognitions=recognitions,
+        knowledge=knowledge,
+        proven=proven,
+        obstacles=(
+            *seen.obstacles,
+            *(
+                obstacle(at.topic, error, at.partition)
+                for at, error in sorted(waiting.items(), key=itemgetter(0))
+            ),
+        ),
+    )
+
+
+def _overtaken(at: Lineage) -> UnavailableError:
+    return UnavailableError(
+        f"Another run archived of {at.topic}[{at.partition}] while it was compared with what was archived under its leader "
+        "before.",
+        remedy="The next run compares it again.",
+        topic=at.topic,
+        partition=at.partition,
+    )
+
+
+def _note_proven(archive: Archive, seen: Survey, same: Mapping[Lineage, Knowledge]) -> set[Lineage]:
+    """Remember what was proven of logs that were observed; those of which it is not true any more, or not alone.
+
+    A run that had read before a log lost its end may have committed while this one compared: so first the log is called
+    unproven, from when on every such run is refused; then the coverage is read again; and only where it is the same, and
+    nobody else has proven anything meanwhile, the log is proven.
+    """
+    if not same:
+        return set()
+    topics = list({at.topic for at in same})
+    told = {at: known.watermarks.leader_epoch for at, known in same.items()}
+    archive.catalog.note_proven(dict.fromkeys(same, UNPROVEN), {at: seen.proven.get(at) for at in same})
+    now = archive.catalog.coverage(topics)
+    kept = {at: told[at] for at, known in same.items() if now.get(at, EMPTY) == known.coverage}
+    archive.catalog.note_proven(kept, dict.fromkeys(kept, UNPROVEN))
+    noted = archive.catalog.observed(topics)
+    return {at for at in same if at not in noted or noted[at].leader_epoch != told[at]}
+
+
+def _note_truncated(archive: Archive, recognition: Recognition) -> None:
+    """Tell of a log that lost its end: before its new generation begins, so that none begins without a word."""
+    troubles = [
+        Trouble(
+            Kind.LOG_TRUNCATED,
+            gone.topic,
+            f"{recognition.reason}; what was archived of it stays, what Kafka holds now is generation "
+            f"{recognition.number}",
+            slice=gone,
+        )
+        for gone in recognition.truncated
+    ]
+    if troubles:
+        archive.catalog.note_findings(troubles, archive.now())
+
+
+def _note_shrunk(archive: Archive, seen: Survey) -> None:
+    """Tell of logs that lost an end of which nothing was archived yet."""
+    detail = "Kafka was seen to hold these, its log ends before them now, and they were not archived"
+    if not seen.shrunk:
+        return
+    # Where the log ends now moves while it grows again: that it was seen to reach so far is told once.
+    noted = archive.catalog.findings(
+        {gone.topic for gone in seen.shrunk}, [Kind.LOG_TRUNCATED], open_only=False
+    )
+    told = {(place.lineage, place.stop) for one in noted if (place := one.trouble.slice) is not None}
+    troubles = [
+        Trouble(Kind.LOG_TRUNCATED, gone.topic, detail, slice=gone)
+        for gone in seen.shrunk
+        if (gone.lineage, gone.stop) not in told
+    ]
+    if troubles:
+        archive.catalog.note_findings(troubles, archive.now())
+
+
+def _begun(archive: Archive, topics: Collection[str] | None) -> tuple[Survey, dict[str, UnavailableError]]:
+    """A survey whose logs are proven and whose new generations the catalog has; those that changed meanwhile, and how."""
+    seen = _proven(archive, survey(archive, topics))
+    _note_shrunk(archive, seen)
+    return seen, _begin_generations(archive, seen)
+
+
+def _left_out(seen: Survey, changing: Mapping[str, UnavailableError]) -> Survey:
+    """The same, where some topics could not be looked at."""
+    return replace(
+        seen,
+        infos={name: info for name, info in seen.infos.items() if name not in changing},
+        recognitions={name: one for name, one in seen.recognitions.items() if name not in changing},
+        knowledge={at: known for at, known in seen.knowledge.items() if at.topic not in changing},
+        generations={name: found for name, found in seen.generations.items() if name not in changing},
+        obstacles=(
+            *(one for one in seen.obstacles if one.topic not in changing),
+            *(obstacle(name, error) for name, error in sorted(changing.items())),
+        ),
+    )
+
+
+def _begin_generations(archive: Archive, seen: Survey) -> dict[str, UnavailableError]:
+    """Record the generations that are new; the topics of which somebody else has recorded another one meanwhile."""
+    changing: dict[str, UnavailableError] = {}
+    for name, recognition in seen.recognitions.items():
+        if not recognition.is_new:
+            continue
+        _note_truncated(archive, recognition)
+        wanted = (seen.cluster_id, seen.infos[name].topic_id)
+        begun = archive.catalog.begin_generation(name, recognition.number, *wanted, recognition.reason)
+        if (begun.cluster_id, begun.topic_id) != wanted:
+            changing[name] = UnavailableError(
+                f"Topic {name} changed again while its generation {begun.number} was being recorded, {_MOST_CHANGES} times in "
+                "a row. Nothing of it is archived until it stays as it is.",
+                remedy="The next run sees it as it is then. If it goes on, find out what deletes and makes it again and again.",
+                topic=name,
+            )
+        elif recognition.number > 1:
+            log.warning("Topic %s is generation %d now: %s", name, recognition.number, recognition.reason)
+    return changing
+
+
+def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:
+    """Record what is gone, with why; the slices that this call recorded."""
+    gone = [reasoned for s in lost for reasoned in _reasoned(archive, seen, s)]
+    same = _unchanged(archive, seen, {s.topic for s, _ in gone}) if gone else ()
+    recorded = [s for s, reason in gone if s.topic in same and _record_gone(archive, s, reason)]
+    return (*recorded, *_settle_outlived(archive, seen, are_begun=True))
+
+
+def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> frozenset[str]:
+    """The topics that are still those that were seen: watermarks read later may be another generation's."""
+    return _unchanged_of(seen, archive.source.topics(topics))
+
+
+def _unchanged_of(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:
+    was = seen.infos
+    return frozenset(
+        name for name, info in now.items() if name in was and info.topic_id == was[name].topic_id
+    )
+
+
+def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, str]]:
+    """What is gone, with why; apart what the generation before has, where the log still begins as that one did."""
+    before = Lineage(gone.topic, gone.generation - 1, gone.partition)
+    held = gone.offsets & seen.coverage.get(before, EMPTY)
+    same = (seen.cluster_id, seen.infos[gone.topic].topic_id)
+    is_cut = any(
+        g.number == before.generation and g.topic_id is not None and (g.cluster_id, g.topic_id) == same
+        for g in seen.generations.get(gone.topic, ())
+    )
+    if held and is_cut:
+        held = held - _left_to_next(archive, before)
+    if (
+        not (held and is_cut)
+        or gone.lineage in seen.coverage
+        or not (_is_unmoved(seen, gone, before) or begins_as_archived(archive, before, gone.stop))
+    ):
+        return [(gone, _why_gone(archive, seen, gone))]
+    rest = gone.lineage.slices(gone.offsets - held)
+    return [*((s, HELD_BEFORE) for s in gone.lineage.slices(held)), *((s, OVERTAKEN) for s in rest)]
+
+
+def _left_to_next(archive: Archive, lineage: Lineage) -> OffsetSet:
+    """What of a generation's log was left to the next one to read: covered, and not archived."""
+    entries = (e for e in archive.catalog.ledger([lineage.topic]) if e.reason == READ_NEXT)
+    return OffsetSet.of((e.slice.start, e.slice.stop) for e in entries if e.slice.lineage == lineage)
+
+
+def _is_unmoved(seen: Survey, gone: Slice, before: Lineage) -> bool:
+    """Whether the log is known to be the one that was archived, without reading: a sibling partition's lost its end."""
+    epoch = seen.knowledge[gone.lineage].watermarks.leader_epoch
+    cut = {one.partition for one in seen.recognitions[gone.topic].truncated}
+    return epoch is not None and epoch == seen.proven.get(before) and gone.partition not in cut
+
+
+def _why_gone(archive: Archive, seen: Survey, gone: Slice) -> str:
+    if gone.lineage in seen.coverage:
+        return OVERTAKEN
+    if _follows_rebuilt(seen, gone):
+        return REBUILT
+    if gone.generation > 1:
+        return OVERTAKEN
+    return ADOPTED if archive.catalog.has_adopted(gone.topic) else BEFORE_FIRST_SIGHT
+
+
+def _follows_rebuilt(seen: Survey, gone: Slice) -> bool:
+    """Whether the generation before is one of which nobody knows where it came from: most likely the same topic."""
+    before = (g for g in seen.generations.get(gone.topic, ()) if g.number == gone.generation - 1)
+    return any(g.cluster_id == UNKNOWN_CLUSTER for g in before)
+
+
+def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list[Slice]:
+    """Record what earlier lives on this cluster were seen to hold and nothing covers: as lost, where it went with them.
+
+    Where the log is the same, and only lost its end in some partition, what it held below that is skipped: the next
+    generation has it. What stands on another cluster may be there still, and is read when the source is that one again. A
+    topic that is there again after all, with the id that it had, is a new generation.
+
+    Args:
+        archive: Where to record.
+        seen: What was seen.
+        are_begun: Whether the catalog has the generations that are new in ``seen``: until then, one broker's stale answer
+            may be all that tells of a log that got shorter.
+
+    Returns:
+        What this call recorded as lost.
+    """
+    newest = {name: recognition.number for name, recognition in seen.recognitions.items()}
+    over = {
+        (name, g.number)
+        for name, found in seen.generations.items()
+        for g in found
+        if g.cluster_id == seen.cluster_id
+        and g.number < newest[name]
+        and (are_begun or not seen.recognitions[name].is_new or g.topic_id != seen.infos[name].topic_id)
+    }
+    deleted = _deleted_for_good(archive, seen)
+    names = deleted | {name for name, _ in over}
+    left = archive.catalog.left_behind(names, seen.cluster_id) if names else {}
+    left = {at: found for at, found in left.items() if at.topic in deleted or at[:2] in over}
+    if not left:
+        return []
+    now = archive.source.topics(
+        {at.topic for at in left}
+    )  # once more: one broker's stale answer would be a false alarm
+    same = {*_unchanged_of(seen, now)} | (deleted - now.untold.keys() - {*now})
+    next_has = _read_next(archive, seen, [at for at in left if at.topic in same])
+    for at in sorted(next_has):
+        for s in at.slices(left[at] & next_has[at]):
+            _record_gone(archive, s, READ_NEXT)
+    lost = {at: left[at] - next_has[at] for at in sorted(next_has)}
+    archive.catalog.note_proven({at: GONE for at, found in lost.items() if found})
+    slices = [s for at, found in lost.items() for s in at.slices(found)]
+    return [s for s in slices if _record_gone(archive, s, OUTLIVED)]
+
+
+def _read_next(archive: Archive, seen: Survey, earlier: Collection[Lineage]) -> dict[Lineage, OffsetSet]:
+    """What of the log of each earlier life the next generations account for, since it is still that log.
+
+    Lineages of which it cannot be told, since where their log ends now is not known, are left out.
+    """
+    read: dict[Lineage, OffsetSet] = {}
+    unproven = seen.unproven()
+    for at in earlier:
+        info = seen.infos.get(at.topic)
+        was = next((g for g in seen.generations.get(at.topic, ()) if g.number == at.generation), None)
+        if info is None or was is None or info.topic_id is None or was.topic_id != info.topic_id:
+            read[at] = EMPTY
+            continue
+        newest = at._replace(generation=seen.recognitions[at.topic].number)
+        if newest in seen.knowledge and newest not in unproven:
+            noted = archive.catalog.findings([at.topic], [Kind.LOG_TRUNCATED], open_only=False)
+            places = [one.trouble.slice for one in noted if one.trouble.slice is not None]
+            cuts = [s.start for s in places if s.partition == at.partition and s.generation >= at.generation]
+            read[at] = OffsetSet.between(0, min([seen.knowledge[newest].watermarks.high, *cuts]))
+    return read
+
+
+def _vanished(archive: Archive, deleted: Collection[str], cluster_id: str) -> list[Trouble]:
+    """What topics were seen to hold that are not shown, and nothing covers."""
+    left = archive.catalog.left_behind(deleted, cluster_id) if deleted else {}
+    return [
+        Trouble(
+            Kind.NOT_SHOWN,
+            at.topic,
+            f"Source {archive.source.name} does not show topic {at.topic}, of which offsets were seen that are not archived: "
+            f"they are recorded as lost if it does not for {VANISHED_S:.0f} seconds.",
+            slice=Slice(*at, found.ranges[0].start, found.stop),
+        )
+        for at, found in sorted(left.items())
+    ]
+
+
+def _deleted_for_good(archive: Archive, seen: Survey) -> frozenset[str]:
+    """The topics that have not been shown for a while, by the findings that tell of it.
+
+    Where the clock was set back, it is counted from now on.
+    """
+    told = {one.slice for one in seen.obstacles if one.slice and one.kind is Kind.NOT_SHOWN}
+    if not told:
+        return frozenset()
+    now = archive.now()
+    since: dict[str, list[float]] = defaultdict(list)
+    noted = archive.catalog.findings({s.topic for s in told}, [Kind.NOT_SHOWN], open_only=False)
+    for one in list(noted):
+        is_standing = one.resolved_at is None or one.resolution.startswith(ACCEPTED)
+        if one.trouble.slice not in told or not is_standing:
+            continue
+        since[one.trouble.topic].append((now - one.first_seen).total_seconds())
+        if one.first_seen > now and one.resolved_at is None:
+            archive.catalog.resolve_findings([one.number], "the clock was set back", now)
+            archive.catalog.note_findings([one.trouble], now)
+    return frozenset(name for name, ages in since.items() if min(ages) >= VANISHED_S)
+
+
+def _record_gone(archive: Archive, gone: Slice, reason: str) -> bool:
+    """Record that ``gone`` cannot be archived any more; False where another run has dealt with it."""
+    outcome = Outcome.SKIPPED if reason in (ADOPTED, REBUILT, HELD_BEFORE, READ_NEXT) else Outcome.LOST
+    try:
+        archive.catalog.commit(Batch(gone, outcome, reason, run_id=archive.run_id))
+    except SliceTakenError:
+        return False
+    log.warning("%s: recorded as %s: %s", gone, outcome.value, reason)
+    return True

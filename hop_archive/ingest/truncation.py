@@ -1,0 +1,330 @@
+"""Whether a log is still the one that was archived: read again where the coverage ends, and compared. Changes nothing.
+
+A log may lose its end (power loss, election of a replica that lagged behind) and grow past it again. Its topic id stays,
+its watermarks tell nothing, and to read on where the coverage ends would skip what is new below. Kafka gives each new
+leader an epoch (KIP-101), so only a partition whose epoch moved has to be looked at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.protocol import Outcome, Standing
+from hop_archive.errors import DataError, HopArchiveError, UnavailableError
+from hop_archive.ingest.decide import decide
+from hop_archive.ingest.plan import Knowledge
+from hop_archive.ingest.read import Reading, read_slices
+from hop_archive.model.identity import digest
+from hop_archive.model.message import Message, TopicPartition
+from hop_archive.model.query import Query
+from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+
+log = logging.getLogger(__name__)
+
+_MESSAGES = 5
+"""So many of the last messages are read again: of a compacted topic the very last may be gone by now."""
+
+_MORE_MESSAGES = 500
+"""So many, where none of those is there any more: compaction may have taken them all."""
+
+_AT_ONCE = 100
+"""So many partitions are read again at a time: after a restart of brokers all are doubtful."""
+
+_FARTHEST = 20_000
+"""No offset so far from the end of the coverage is read: what follows is markers, or messages that were cleaned up."""
+
+_STALL_S = 10.0
+
+
+@dataclass(slots=True)
+class Proof:
+    """What reading the ends of logs again has shown.
+
+    Attributes:
+        same: The logs that are still those that were archived.
+        other: Those that are not: the offsets from the first that is known to differ to the end of the coverage, and how.
+        left: Why the others could not be read to their ends, or compared: they are for the next plan to prove.
+    """
+
+    same: set[Lineage] = field(default_factory=set)
+    other: dict[Lineage, tuple[Slice, str]] = field(default_factory=dict)
+    left: dict[Lineage, HopArchiveError] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Tail:
+    """The end of one partition's coverage, compared with what Kafka delivers; holds no message.
+
+    Attributes:
+        slice: What there is to compare.
+        is_all: Whether that reaches to the end of the coverage; an open transaction may stand before it.
+        standing: What was archived, by offset.
+        same: The offsets of ``standing`` at which Kafka holds the same.
+        differs: The first of them at which it holds something else.
+        unexpected: The first offset at which it holds a message, and the ledger says that none was.
+        reached: Up to where it was read.
+        error: Why it could not be read further.
+    """
+
+    slice: Slice
+    is_all: bool
+    standing: Mapping[int, Standing]
+    same: set[int] = field(default_factory=set)
+    differs: int | None = None
+    unexpected: int | None = None
+    reached: int = 0
+    error: HopArchiveError | None = None
+    archived: OffsetSet | None = None
+
+    def take(self, archive: Archive, reading: Reading) -> None:
+        """Compare what was read."""
+        self.reached = reading.slice.stop
+        delivered: dict[int, Message | None] = {message.offset: message for message in reading.messages}
+        if reading.skipped:
+            delivered[reading.slice.start] = None
+        for offset, message in sorted(delivered.items()):
+            standing = self.standing.get(offset)
+            if standing is None:
+                continue
+            if _is_same(message, standing):
+                self.same.add(offset)
+            elif self.differs is None:
+                self.differs = offset
+        new = {offset: message for offset, message in delivered.items() if offset not in self.standing}
+        if new and self.unexpected is None:
+            if self.archived is None:
+                self.archived = _archived(archive, self.slice)
+            self.unexpected = _unexpected(archive, {o: m for o, m in new.items() if o in self.archived})
+
+    def pass_over(self, offset: int) -> None:
+        """Go on after a message that is damaged: it, and what is behind it in its batch, can't be compared."""
+        passed = max(offset, self.reached, self.slice.start)
+        self.standing = {o: s for o, s in self.standing.items() if o in self.same or o > passed}
+        self.reached = passed + 1
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all of it was read."""
+        return self.is_all and self.reached >= self.slice.stop
+
+    @property
+    def missing(self) -> list[int]:
+        """Where a message was archived and Kafka holds none, above all that is the same: a cut takes all that is above it."""
+        proven = max(self.same, default=-1)
+        return sorted(o for o in self.standing if proven < o < self.reached and o != self.differs)
+
+
+def prove_tails(archive: Archive, doubtful: Mapping[Lineage, Knowledge]) -> Proof:
+    """Read again, of each partition, the last messages that were archived and all up to the end of its coverage.
+
+    A message with another timestamp or digest, one where the ledger says that nothing stands, and none where one was
+    archived (unless a later one is the same, or the topic is compacted) are differences. What retention has removed, what
+    was skipped, pruned or lost, and what has no digest any more can't be compared, and is none. What is held meanwhile is
+    bounded by the limits of reading, whatever the number of partitions.
+
+    Args:
+        archive: The source and the catalog.
+        doubtful: Partitions with coverage.
+
+    Raises:
+        UnavailableError: The catalog does not answer.
+    """
+    proof = Proof()
+    remaining = iter(sorted(doubtful.items()))
+    while some := dict(itertools.islice(remaining, _AT_ONCE)):
+        vanished = _prove(archive, some, _MESSAGES, proof)
+        if vanished:
+            _prove(archive, {lineage: some[lineage] for lineage in vanished}, _MORE_MESSAGES, proof)
+    return proof
+
+
+def _prove(archive: Archive, doubtful: Mapping[Lineage, Knowledge], most: int, proof: Proof) -> list[Lineage]:
+    """Compare the last ``most`` messages of each; those of which none is left, and more have to be compared."""
+    standing = archive.catalog.tails(list(doubtful), most)
+    tails: dict[Lineage, _Tail] = {}
+    for lineage, known in doubtful.items():
+        tail = _tail(lineage, known, standing.get(lineage, ()))
+        if tail is None:
+            proof.same.add(lineage)
+        else:
+            tails[lineage] = tail
+    _read(archive, tails)
+    vanished = []
+    for lineage, tail in tails.items():
+        try:
+            difference = _known_difference(tail)
+            if difference is None and tail.missing:
+                if most < _MORE_MESSAGES and not tail.same and tail.is_read:
+                    vanished.append(lineage)
+                    continue
+                difference = _missing(archive, tail)
+        except UnavailableError as error:
+            proof.left[lineage] = error
+            continue
+        if difference is not None:
+            offset, how = difference
+            proof.other[lineage] = (Slice(*lineage, offset, doubtful[lineage].coverage.stop), how)
+        elif tail.is_read:
+            proof.same.add(lineage)
+        else:
+            proof.left[lineage] = tail.error or _waits(tail.slice)
+    return vanished
+
+
+def _waits(where: Slice) -> UnavailableError:
+    return UnavailableError(
+        f"{where.topic_partition} has another leader, and whether {where} is still what was archived could not be read: "
+        "an open transaction stands before it, or the log changed meanwhile. Nothing of the partition is archived until then.",
+        remedy="The next run tries again. If it stays, look for a transaction that hangs.",
+        topic=where.topic,
+        partition=where.partition,
+    )
+
+
+def begins_as_archived(archive: Archive, lineage: Lineage, low: int) -> bool:
+    """Whether the first message that Kafka holds of what was archived is still the same: then so was all below it.
+
+    Args:
+        archive: The source and the catalog.
+        lineage: As it was archived.
+        low: The first offset that Kafka holds now.
+
+    Raises:
+        UnavailableError: The catalog does not answer.
+    """
+    covered = archive.catalog.coverage([lineage.topic]).get(lineage, EMPTY)
+    if low >= covered.stop or lineage.topic not in archive.catalog.topics():
+        return False
+    place = Slice(*lineage, low, covered.stop)
+    rows = itertools.islice(archive.catalog.select(Query((lineage.topic,), places=(place,))), _MESSAGES)
+    standing = {
+        row.offset: Standing(row.offset, row.timestamp_ms, row.digest)
+        for row in rows
+        if row.offset is not None
+    }
+    if not standing:
+        return False
+    head = _Tail(place.within(min(standing), max(standing) + 1), is_all=True, standing=standing)
+    _read(archive, {lineage: head})
+    return bool(head.same) and (head.differs is None or min(head.same) < head.differs)
+
+
+def _tail(lineage: Lineage, known: Knowledge, standing: Sequence[Standing]) -> _Tail | None:
+    """What of a partition is to be compared; None where Kafka holds nothing any more of what is covered."""
+    marks, end = known.watermarks, known.coverage.stop
+    first = max(marks.low, end - _FARTHEST)
+    if first >= end:
+        return None
+    held = {one.offset: one for one in standing if first <= one.offset < marks.stable}
+    start, stop = min(held, default=first), min(end, marks.stable)
+    if start >= stop:  # all of it is behind an open transaction, which it was not when it was archived
+        return _Tail(Slice(*lineage, start, end), is_all=False, standing={})
+    return _Tail(Slice(*lineage, start, stop), stop == end, held)
+
+
+def _read(archive: Archive, tails: Mapping[Lineage, _Tail]) -> None:
+    """Read as much of the tails as can be read; what is damaged is passed over, since no run will ever read it."""
+    at = {tail.slice.topic_partition: tail for tail in tails.values()}
+    while slices := [
+        tail.slice.within(max(tail.reached, tail.slice.start), tail.slice.stop)
+        for tail in tails.values()
+        if tail.is_all and tail.reached < tail.slice.stop and tail.error is None
+    ]:
+        refused: list[HopArchiveError] = []
+        try:
+            with archive.source.reader({}) as reader:
+                readings = read_slices(
+                    reader, slices, archive.limits, archive.monotonic, _STALL_S, refused=refused.append
+                )
+                for reading in readings:
+                    tails[reading.slice.lineage].take(archive, reading)
+        except UnavailableError as error:
+            log.warning("Not all ends of logs could be read again: %s", error)
+            for one in slices:
+                if not tails[one.lineage].is_read:
+                    tails[one.lineage].error = error
+            return
+        for why in refused:
+            partition = TopicPartition(str(why.facts["topic"]), int(str(why.facts["partition"])))
+            if isinstance(why, DataError):
+                log.warning("A message that was archived can't be read again, and is not compared: %s", why)
+                at[partition].pass_over(int(str(why.facts["offset"])))
+            else:
+                log.warning("The end of a log could not be read again: %s", why)
+                at[partition].error = why
+        if not any(isinstance(why, DataError) for why in refused):
+            return
+
+
+def _known_difference(tail: _Tail) -> tuple[int, str] | None:
+    """The first offset at which Kafka holds something that was not archived there, and how it differs; None: no such."""
+    if tail.differs is not None:
+        return tail.differs, f"Kafka holds another message at offset {tail.differs} than was archived"
+    if tail.unexpected is not None:
+        return (
+            tail.unexpected,
+            f"Kafka holds a message at offset {tail.unexpected}, where none was when it was archived",
+        )
+    return None
+
+
+def _missing(archive: Archive, tail: _Tail) -> tuple[int, str] | None:
+    """The first offset of which Kafka holds nothing any more, where compaction is not why.
+
+    Nothing stands there now, so there is nothing to archive there: only below may something be that was not archived,
+    and not even there, where a message below is the same.
+    """
+    first = tail.missing[0]
+    compacted = _is_compacted(archive, tail.slice)
+    if compacted or (compacted is None and tail.same):
+        log.warning("Kafka holds nothing at offset %d of %s any more: compaction took it", first, tail.slice)
+        return None
+    hidden = ", and whether the topic is compacted may not be seen" if compacted is None else ""
+    return first, f"Kafka holds nothing at offset {first}, of which a message was archived{hidden}"
+
+
+def _unexpected(archive: Archive, there: Mapping[int, Message | None]) -> int | None:
+    """The first of these that is no copy of a message that was archived.
+
+    Copies are none: a catalog that was rebuilt counts those of segments as absent, which no document shows.
+    """
+    messages = [message for _, message in sorted(there.items()) if message is not None]
+    copies = {
+        one.message.offset
+        for one in (decide(messages, archive.catalog, archive.store) if messages else ())
+        if one.duplicate_of is not None
+    }
+    return min(there.keys() - copies, default=None)
+
+
+def _is_same(message: Message | None, standing: Standing) -> bool:
+    if message is None or message.timestamp_ms != standing.timestamp_ms:
+        return False
+    return standing.digest in (None, digest(message.key, message.headers, message.value))
+
+
+def _archived(archive: Archive, where: Slice) -> OffsetSet:
+    """What the ledger says was read: of what was skipped, pruned or lost Kafka may well hold something."""
+    entries = (one for one in archive.catalog.ledger([where.topic]) if one.outcome is Outcome.ARCHIVED)
+    return OffsetSet.of(
+        (one.slice.start, one.slice.stop) for one in entries if one.slice.lineage == where.lineage
+    )
+
+
+def _is_compacted(archive: Archive, where: Slice) -> bool | None:
+    """Whether messages may go from between others; None, where that may not be seen.
+
+    Raises:
+        UnavailableError: The source does not answer.
+    """
+    try:
+        settings = archive.source.settings([where.topic]).get(where.topic, {})
+    except UnavailableError:
+        raise
+    except HopArchiveError:
+        return None
+    return "compact" in settings["cleanup.policy"].value if "cleanup.policy" in settings else None

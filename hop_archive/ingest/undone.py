@@ -1,0 +1,147 @@
+"""What plan after plan leaves undone: twice from the same offset on, and it is a finding, with its reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from hop_archive.archive import Archive
+from hop_archive.errors import ConfigurationError, HopArchiveError, UnavailableError
+from hop_archive.ingest.obstacles import note_obstacles, place_of
+from hop_archive.ingest.write import Done
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.slices import EMPTY, Lineage, Slice
+
+log = logging.getLogger(__name__)
+
+_TWICE = 2
+_MOST_TOLD = 5
+_OUTAGE_S = 60.0
+"""A server that is away, or refuses, for less is waited for, and no finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """How often, and since when, work was planned that begins at the same offset."""
+
+    start: int
+    times: int
+    since: float
+
+
+class Undone:
+    """Compares each plan with the one before: what begins where it began then was left, whatever the reason.
+
+    Judged by plans, which are judged by the ledger, not by what was told of an attempt: so no way of leaving work can be
+    forgotten here. Twice left makes a finding (``left_undone``), which is closed when a plan begins later.
+
+    Args:
+        archive: Whose plans, and where findings are noted.
+        topics: What is planned; None for all.
+    """
+
+    def __init__(self, archive: Archive, topics: Collection[str] | None = None) -> None:
+        self._archive = archive
+        self._topics = topics
+        self._tried: Mapping[Lineage, _Tried] = {}
+        self._notes: dict[Lineage, str] = {}
+        self._error: HopArchiveError | None = None
+        self._refused: set[TopicPartition] = set()
+        self.troubles: tuple[Trouble, ...] = ()
+
+    def plan(self, slices: Iterable[Slice], pending: Collection[str]) -> None:
+        """Take in what is to be done now; note what was left twice, and close what is left no more.
+
+        Args:
+            slices: What is going to be tried.
+            pending: Topics in which there is work, whether or not it fits into this plan.
+
+        Raises:
+            UnavailableError: The catalog does not answer.
+        """
+        now = self._archive.monotonic()
+        starts: dict[Lineage, int] = {}
+        for one in slices:
+            starts[one.lineage] = min(one.start, starts.get(one.lineage, one.start))
+        before, tried = self._tried, {}
+        for lineage, start in starts.items():
+            was = before.get(lineage)
+            again = was is not None and was.start == start
+            tried[lineage] = (
+                _Tried(start, was.times + 1, was.since) if was and again else _Tried(start, 0, now)
+            )
+        self._tried = tried
+        left = [
+            lineage
+            for lineage, one in tried.items()
+            if self._is_left(one, now)
+            and TopicPartition(lineage.topic, lineage.partition) not in self._refused
+        ]
+        standing = {
+            lineage.topic
+            for lineage, start in starts.items()
+            if lineage not in before or start <= before[lineage].start
+        }
+        moved = {lineage.topic for lineage in starts} - standing
+        self._note(left, undecided={*pending} - {lineage.topic for lineage in left} - moved)
+        self._notes, self._error, self._refused = {}, None, set()
+
+    def settle(self) -> None:
+        """Take in what was done since the last plan: it is left no more. For who makes no further plan.
+
+        Raises:
+            UnavailableError: The catalog does not answer.
+        """
+        topics = {one.topic for one in self.troubles}
+        if not topics:
+            return
+        coverage = self._archive.catalog.coverage(topics)
+        done = {
+            (at.topic, at.partition)
+            for at, one in self._tried.items()
+            if one.start in coverage.get(at, EMPTY)
+        }
+        self.troubles = tuple(one for one in self.troubles if (one.topic, one.partition) not in done)
+        note_obstacles(self._archive, topics, [Kind.LEFT_UNDONE], self.troubles)
+
+    def took(self, dones: Iterable[Done]) -> None:
+        """Take in what became of some of it, for the reason where that was nothing."""
+        for done in dones:
+            if done.note and done.slice.lineage not in self._notes:
+                self._notes[done.slice.lineage] = done.note
+
+    def refused(self, error: HopArchiveError) -> None:
+        """Take in that a partition could not be read, which is a finding of its own (``GivenUp``)."""
+        self._refused.add(place_of(error))
+
+    def failed(self, error: HopArchiveError) -> None:
+        """Take in why the rest was not tried, or not to the end."""
+        self._error = error
+
+    def reason(self) -> str:
+        """Why work was left, as far as that was told, for people; '' where nothing was."""
+        told = {f"{one.topic}, {one.detail}" for one in self.troubles} or {*self._notes.values()}
+        return "; ".join(sorted(told)[:_MOST_TOLD]) or str(self._error or "")
+
+    def _is_left(self, one: _Tried, now: float) -> bool:
+        outage = isinstance(self._error, UnavailableError | ConfigurationError)
+        return one.times >= _TWICE and (not outage or now - one.since >= _OUTAGE_S)
+
+    def _note(self, left: Collection[Lineage], undecided: Collection[str]) -> None:
+        known = {one.topic: one for one in self.troubles}
+        self.troubles = tuple(self._trouble(lineage) for lineage in sorted(left))
+        for one in self.troubles:
+            level = logging.INFO if one.topic in known else logging.WARNING
+            log.log(level, "Left undone again: %s, %s", one.topic, one.detail)
+        noted = self._archive.catalog.open_findings(self._topics)
+        was_open = {one.topic for one in noted if one.kind is Kind.LEFT_UNDONE}
+        judged = (was_open | {one.topic for one in self.troubles}) - set(undecided)
+        if judged:
+            note_obstacles(self._archive, judged, [Kind.LEFT_UNDONE], self.troubles)
+
+    def _trouble(self, lineage: Lineage) -> Trouble:
+        why = self._notes.get(lineage) or str(self._error or "nothing came of it, and no reason was told")
+        detail = f"from offset {self._tried[lineage].start} of partition {lineage.partition} on: {why}"
+        return Trouble(Kind.LEFT_UNDONE, lineage.topic, detail, partition=lineage.partition)

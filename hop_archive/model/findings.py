@@ -1,0 +1,114 @@
+"""What is wrong with the archive or in its way, as values. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import UUID
+
+from hop_archive.model.slices import Slice
+
+
+class Kind(enum.Enum):
+    """What is wrong. Most of it is what verification finds; ``OBSTACLES`` are what archiving itself meets."""
+
+    MISSING_OBJECT = "missing_object"
+    WRONG_SIZE = "wrong_size"
+    CORRUPT_OBJECT = "corrupt_object"
+    ROW_DIFFERS = "row_differs"
+    ORPHAN_OBJECT = "orphan_object"
+    FOREIGN_OBJECT = "foreign_object"
+    COVERAGE_HOLE = "coverage_hole"
+    COUNT_MISMATCH = "count_mismatch"
+    NOT_ARCHIVED = "not_archived"
+    LOST = "lost"
+    NO_LEADER = "no_leader"
+    NOT_READABLE = "not_readable"
+    NOT_SHOWN = "not_shown"
+    LEFT_UNDONE = "left_undone"
+    LOG_TRUNCATED = "log_truncated"
+
+
+OBSTACLES = frozenset({Kind.NO_LEADER, Kind.NOT_READABLE, Kind.NOT_SHOWN, Kind.LEFT_UNDONE})
+"""What keeps messages from being archived for now: closed by itself once it is in the way no more."""
+
+
+class Trouble(NamedTuple):
+    """Something that is wrong, and where.
+
+    Attributes:
+        kind: What is wrong.
+        topic: Of which topic; '' where that is not known.
+        detail: What was wanted and what was found, one sentence for people.
+        uuid: The message that it is about; None where it is about no single one.
+        bucket: Bucket of ``object_key``; '' without one.
+        object_key: The object that it is about; '' where it is about none.
+        slice: The offsets that it is about; None where it is about none.
+        partition: The Kafka partition, where it is about one and about no offsets; None otherwise.
+    """
+
+    kind: Kind
+    topic: str
+    detail: str
+    uuid: UUID | None = None
+    bucket: str = ""
+    object_key: str = ""
+    slice: Slice | None = None
+    partition: int | None = None
+
+
+class Finding(NamedTuple):
+    """A trouble as the catalog remembers it: one, however often it was seen.
+
+    Attributes:
+        number: Its number in the catalog.
+        trouble: What is wrong, as it was last seen.
+        first_seen: When it was found first (UTC).
+        last_seen: When it was found last (UTC).
+        resolved_at: When it was mended, accepted, or not found any more (UTC); None while it is open.
+        resolution: What became of it; '' while it is open.
+    """
+
+    number: int
+    trouble: Trouble
+    first_seen: datetime.datetime
+    last_seen: datetime.datetime
+    resolved_at: datetime.datetime | None = None
+    resolution: str = ""
+
+
+class OpenCount(NamedTuple):
+    """How many findings of one kind are open in one topic, and since when."""
+
+    topic: str
+    kind: Kind
+    number: int
+    since: datetime.datetime
+
+
+ACCEPTED = "accepted: "
+"""How the resolution of a trouble begins with which a person decided to live: seen again, it is not opened again."""
+
+_OF_OBJECTS = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE)
+"""An object is missing once, however many of its documents were asked for."""
+
+
+def remembered(trouble: Trouble) -> Trouble:
+    """The trouble as it is told from others: of an object that is missing or too short, whichever message told it."""
+    if trouble.kind in _OF_OBJECTS and trouble.object_key:
+        many = trouble.object_key.startswith("segments/")
+        return trouble._replace(uuid=None if many else trouble.uuid, slice=None)
+    return trouble
+
+
+def distinct(troubles: Iterable[Trouble]) -> list[Trouble]:
+    """The troubles as they are remembered, each once; where one was told in several ways, with all that was told."""
+    found: dict[Trouble, dict[str, None]] = {}
+    for one in map(remembered, troubles):
+        found.setdefault(one._replace(detail=""), {})[one.detail] = None
+    return [
+        one._replace(detail="; ".join(details if one.slice or not one.object_key else list(details)[:1]))
+        for one, details in found.items()
+    ]

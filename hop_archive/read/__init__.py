@@ -1,0 +1,1 @@
+"""From store and catalog to people and programs: documents, exports, and where the archive stands."""

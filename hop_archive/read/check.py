@@ -1,0 +1,113 @@
+"""Whether stored bytes are the document that a catalog row describes. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hop_archive.catalog.protocol import Row
+from hop_archive.errors import CorruptError
+from hop_archive.model.annotations import Annotations
+from hop_archive.model.document import Content, Document, crc32, decode, decode_content, decode_statement
+from hop_archive.model.identity import digest
+from hop_archive.store.protocol import Extent
+
+
+def extent_of(row: Row) -> Extent:
+    """Where the document of a row is, in either layout."""
+    return Extent(row.object_key, row.position, None if row.position is None else row.size_bytes)
+
+
+def check(row: Row, body: bytes) -> tuple[Document | None, tuple[str, ...]]:
+    """The document that ``body`` is, and in what it is not the one that ``row`` describes.
+
+    What an adopted row does not say (partition, offset, digest) is not compared. The document is None where
+    ``body`` is none.
+    """
+    try:
+        document = decode(body)
+    except CorruptError as error:
+        return None, (*filter(None, _of_the_bytes(row, body)), str(error))
+    return document, tuple(filter(None, (*_of_the_bytes(row, body), *_differences(row, document))))
+
+
+def prove(row: Row, body: bytes) -> tuple[Document | None, tuple[str, ...]]:
+    """As ``check``, but the document comes only with what is wrong of it: half of the work where nothing is."""
+    return (None, ()) if _is_just_that(row, body) else check(row, body)
+
+
+def _is_just_that(row: Row, body: bytes) -> bool:
+    """Whether nothing differs, for rows of our own with their content: what nearly all are."""
+    if len(body) != row.size_bytes or crc32(body) != row.crc32:
+        return False
+    try:
+        stated = decode_statement(body)
+    except CorruptError:
+        return False
+    return (
+        stated.place == (row.topic, row.partition, row.offset, row.timestamp_ms)
+        and stated.uuid == str(row.uuid)
+        and stated.annotations == row.annotations
+        and not stated.is_suppressed
+        and crc32(stated.value) == row.message_crc32
+        and stated.digest == row.digest == digest(stated.key, stated.headers, stated.value)
+    )
+
+
+def _of_the_bytes(row: Row, body: bytes) -> tuple[str, str]:
+    return _difference("size", row.size_bytes, len(body)), _difference("CRC-32", row.crc32, crc32(body))
+
+
+def check_content(row: Row, body: bytes) -> tuple[Content | None, tuple[str, ...]]:
+    """The content of the document that ``body`` is, where it is the very bytes that ``row`` describes.
+
+    By size, CRC-32, UUID and recorded digest, which is all that can differ where the bytes are those that were stored;
+    where they are not, ``check`` tells in what.
+    """
+    if len(body) == row.size_bytes and crc32(body) == row.crc32:
+        try:
+            found = decode_content(body)
+        except CorruptError as error:
+            return None, (str(error),)
+        if found.uuid == row.uuid and row.digest in (None, found.digest):
+            return found, ()
+    _, problems = check(row, body)
+    return None, problems
+
+
+def _differences(row: Row, document: Document) -> Iterator[str]:
+    message = document.message
+    yield _difference("UUID", row.uuid, document.uuid)
+    yield _difference("topic", row.topic, message.topic)
+    yield _difference("timestamp", row.timestamp_ms, message.timestamp_ms)
+    # Of a content that was removed for good, only what is written down of it is there to be compared.
+    there = not document.suppressed
+    found_crc32 = crc32(message.value) if there else document.message_crc32
+    yield _difference("CRC-32 of the value", row.message_crc32, found_crc32)
+    if row.partition is not None:
+        yield _difference("partition", row.partition, message.partition)
+        yield _difference("offset", row.offset, message.offset)
+    if row.digest is not None:
+        yield _difference("digest", row.digest, document.digest)
+        found = digest(message.key, message.headers, message.value) if there else document.digest
+        yield _difference("digest of its content", row.digest, found)
+        if row.annotations != document.annotations:
+            yield from map(_difference, _NOTES, row.annotations, document.annotations)
+
+
+_NOTES = [name.replace("_", " ") for name in Annotations._fields]
+
+
+def _difference(what: str, wanted: object, found: object) -> str:
+    return "" if wanted == found else f"{what}: the catalog says {_shown(wanted)}, stored is {_shown(found)}"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bytes():
+            return value.hex() or "none"
+        case bool():
+            return "yes" if value else "no"
+        case "":
+            return "nothing"
+        case _:
+            return str(value)

@@ -1,0 +1,63 @@
+"""All that the archive knows of one message."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from hop_archive.catalog.protocol import Catalog, Mentions, Row
+from hop_archive.errors import CorruptError, DataError, ObjectMissingError
+from hop_archive.model.document import Document
+from hop_archive.read.check import check, extent_of
+from hop_archive.store.protocol import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One message, as catalog and store have it.
+
+    Attributes:
+        row: Its catalog row.
+        mentions: Where else the catalog speaks of it.
+        body: The stored bytes; None where there are none.
+        document: What they decode to; None where they do not.
+        problems: In what they are not what the row describes.
+    """
+
+    row: Row
+    mentions: Mentions
+    body: bytes | None
+    document: Document | None
+    problems: tuple[str, ...]
+
+    def fault(self) -> DataError | None:
+        """What a person has to decide on; None where all is well."""
+        if not self.problems:
+            return None
+        told = f"Message {self.row.uuid} is not stored as the catalog says: {'; '.join(self.problems)}."
+        facts = {"uuid": str(self.row.uuid), "object_key": self.row.object_key, "bucket": self.row.bucket}
+        return ObjectMissingError(told, **facts) if self.body is None else CorruptError(told, **facts)
+
+
+def inspect(catalog: Catalog, store: Store, own: uuid.UUID) -> Inspection | None:
+    """What there is of the message of this UUID; None where the catalog has none. Changes nothing.
+
+    Raises:
+        UnavailableError: Catalog or store do not answer.
+    """
+    row = catalog.find(own)
+    if row is None:
+        return None
+    mentions = catalog.mentions(own, row.topic)
+    try:
+        (body,) = store.fetch([extent_of(row)])
+    except (ObjectMissingError, CorruptError) as error:
+        return Inspection(row, mentions, None, None, (str(error).rstrip("."), *_elsewhere(row, store)))
+    document, problems = check(row, body)
+    return Inspection(row, mentions, body, document, problems)
+
+
+def _elsewhere(row: Row, store: Store) -> list[str]:
+    if row.bucket == store.bucket:
+        return []
+    return [f"the catalog names the bucket {row.bucket}, and store {store.name} reads {store.bucket}"]

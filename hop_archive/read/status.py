@@ -1,0 +1,250 @@
+"""Where the archive stands, topic by topic: what ``status`` shows and asset checks judge. Changes nothing."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.protocol import Batch, Outcome, TopicSummary
+from hop_archive.catalog.scrubs_protocol import VerifiedShare
+from hop_archive.errors import UnavailableError
+from hop_archive.ingest.plan import lost
+from hop_archive.ingest.survey import Survey, survey
+from hop_archive.model.findings import OpenCount, Trouble
+from hop_archive.model.slices import Lineage, OffsetSet
+from hop_archive.model.topics import TopicPolicy
+from hop_archive.source.answers import Answers
+from hop_archive.source.protocol import TopicInfo
+
+WINDOWS = {"last_24_hours": datetime.timedelta(hours=24), "last_hour": datetime.timedelta(hours=1)}
+"""The windows of a status, besides all time: by when batches were committed."""
+
+
+class State(enum.Enum):
+    """What becomes of a topic's messages.
+
+    ``ARCHIVED``: they are archived. ``VETOED``, ``LEFT_OUT``: they are not, because the stanza vetoes the topic, or
+    does not name it. ``GONE``: the catalog knows the topic, and the source has it no more.
+    """
+
+    ARCHIVED = "archived"
+    VETOED = "vetoed"
+    LEFT_OUT = "left out"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatus:
+    """Where one topic stands.
+
+    Attributes:
+        topic: Kafka topic name.
+        total: Since the archive's start.
+        windows: The same by window (keys of ``WINDOWS``).
+        lag: Offsets that Kafka holds, committed and not dealt with yet; None where the source does not answer, or
+            has no such topic (any more), or something of the topic could not be looked at.
+        unrecorded: Offsets that Kafka no longer holds and no run has dealt with: lost, but for the record.
+        generations: How many lives of the topic the catalog knows.
+        held_back: Offsets beyond the last stable one, which an open transaction keeps from readers, and so from the
+            archive; they count as no lag. None where the source does not answer, or has no such topic.
+        state: What becomes of its messages; where the source does not answer, by the policy alone.
+    """
+
+    topic: str
+    total: TopicSummary
+    windows: Mapping[str, TopicSummary]
+    lag: int | None
+    unrecorded: int | None
+    generations: int
+    held_back: int | None = None
+    state: State = State.ARCHIVED
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where the archive stands.
+
+    Attributes:
+        topics: By name: those that are archived now, and those that the catalog knows from before.
+        at: When this was asked (UTC).
+        source_error: Why lags are not known; '' where they are.
+        findings: What is wrong or in the way and nobody has settled, by topic and kind.
+        obstacles: What could not be looked at, or may not be read, just now.
+        unmet: Names and globs of the source's stanza of which nothing comes.
+        shares: How much of each topic was read and compared by scrubbing.
+    """
+
+    topics: tuple[TopicStatus, ...]
+    at: datetime.datetime
+    source_error: str = ""
+    findings: tuple[OpenCount, ...] = ()
+    shares: tuple[VerifiedShare, ...] = ()
+    obstacles: tuple[Trouble, ...] = ()
+    unmet: tuple[str, ...] = ()
+
+
+def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Status:
+    """Ask the catalog, and the source where it answers.
+
+    Args:
+        archive: Whose status.
+        topics: Only these; None for all.
+        unasked: Why the source is not to be asked; '' to ask it.
+
+    Raises:
+        UnavailableError: The catalog does not answer.
+    """
+    at = archive.now()
+    totals = _by_topic(archive.catalog.summaries(topics))
+    windows = {w: _by_topic(archive.catalog.summaries(topics, since=at - age)) for w, age in WINDOWS.items()}
+    try:
+        seen: Survey | None = None if unasked else survey(archive, topics)
+        elsewhere = {*totals} - {*seen.infos} - seen.undescribed if seen else set()
+        there = archive.source.topics(elsewhere) if elsewhere else Answers[str, TopicInfo]({})
+        gone_ones = elsewhere - {*there} - {*there.untold}
+        source_error = unasked
+    except UnavailableError as error:
+        archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
+        seen, gone_ones, source_error = None, set(), str(error)
+    names = sorted({*totals, *((*seen.infos, *seen.undescribed) if seen else ())})
+    whole = {*seen.infos} - seen.not_whole if seen else set()
+    generations = archive.catalog.generations(names)
+    lags, gone, back = _lags(seen), _unrecorded(seen), _held_back(seen)
+    rows = [
+        TopicStatus(
+            topic=name,
+            total=totals.get(name, TopicSummary(name)),
+            windows={w: found.get(name, TopicSummary(name)) for w, found in windows.items()},
+            lag=lags.get(name, 0) if name in whole else None,
+            unrecorded=gone.get(name, 0) if name in whole else None,
+            generations=len(generations.get(name, ())),
+            held_back=back.get(name, 0) if name in whole else None,
+            state=State.GONE if name in gone_ones else state_by_policy(name, archive.topics),
+        )
+        for name in names
+    ]
+    return Status(
+        tuple(rows),
+        at,
+        source_error,
+        tuple(archive.catalog.open_findings(topics)),
+        tuple(archive.catalog.verified_shares(topics)),
+        seen.obstacles if seen else (),
+        seen.unmet if seen else (),
+    )
+
+
+def state_by_policy(name: str, policy: TopicPolicy) -> State:
+    """What becomes of the messages of an existing topic."""
+    if policy.vetoed(name):
+        return State.VETOED
+    return State.ARCHIVED if policy.archived(name) else State.LEFT_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one run did for one topic.
+
+    Attributes:
+        topic: Kafka topic name.
+        messages: Messages archived.
+        size_bytes: Bytes of their documents.
+        duplicates: Offsets that were duplicates.
+        absent: Offsets for which Kafka delivered nothing.
+        lost: Offsets found to be lost.
+        collisions: Publishers' UUIDs that were in use by other content.
+        last_timestamp_ms: Greatest timestamp of the archived messages; None where there are none.
+    """
+
+    topic: str
+    messages: int = 0
+    size_bytes: int = 0
+    duplicates: int = 0
+    absent: int = 0
+    lost: int = 0
+    collisions: int = 0
+    last_timestamp_ms: int | None = None
+
+    def __add__(self, other: Tally) -> Tally:
+        last = max(
+            (t for t in (self.last_timestamp_ms, other.last_timestamp_ms) if t is not None), default=None
+        )
+        return Tally(
+            self.topic,
+            self.messages + other.messages,
+            self.size_bytes + other.size_bytes,
+            self.duplicates + other.duplicates,
+            self.absent + other.absent,
+            self.lost + other.lost,
+            self.collisions + other.collisions,
+            last,
+        )
+
+
+def tally(batches: Iterable[Batch]) -> dict[str, Tally]:
+    """What batches amount to, by topic."""
+    tallies: dict[str, Tally] = {}
+    for batch in batches:
+        topic = batch.slice.topic
+        tallies[topic] = tallies.get(topic, Tally(topic)) + _tally(batch)
+    return tallies
+
+
+def sum_tallies(parts: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:
+    """The sum by topic of what several steps did."""
+    tallies: dict[str, Tally] = {}
+    for part in parts:
+        for topic, one in part.items():
+            tallies[topic] = tallies.get(topic, Tally(topic)) + one
+    return tallies
+
+
+def _tally(batch: Batch) -> Tally:
+    return Tally(
+        batch.slice.topic,
+        messages=len(batch.rows),
+        size_bytes=batch.size_bytes,
+        duplicates=len(batch.duplicates),
+        absent=batch.absent,
+        lost=len(batch.slice) if batch.outcome is Outcome.LOST else 0,
+        collisions=len(batch.collisions),
+        last_timestamp_ms=max((row.timestamp_ms for row in batch.rows), default=None),
+    )
+
+
+def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[Lineage, int]:
+    """Offsets that lie between dealt-with ones and are not dealt with, by lineage; those without are left out."""
+    coverage = archive.catalog.coverage(topics)
+    return {lineage: count for lineage, covered in coverage.items() if (count := inner_holes(covered).size)}
+
+
+def inner_holes(covered: OffsetSet) -> OffsetSet:
+    """The offsets between the first and the last of ``covered`` that are not in it."""
+    first = covered.ranges[0].start if covered else 0
+    return OffsetSet.between(first, covered.stop) - covered
+
+
+def _lags(seen: Survey | None) -> Mapping[str, int]:
+    return seen.pending() if seen else {}
+
+
+def _unrecorded(seen: Survey | None) -> Mapping[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for lineage, known in (seen.knowledge if seen else {}).items():
+        counts[lineage.topic] += lost(known).size
+    return counts
+
+
+def _held_back(seen: Survey | None) -> Mapping[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for lineage, known in (seen.knowledge if seen else {}).items():
+        counts[lineage.topic] += known.watermarks.high - known.watermarks.stable
+    return counts
+
+
+def _by_topic(summaries: Iterable[TopicSummary]) -> dict[str, TopicSummary]:
+    return {summary.topic: summary for summary in summaries}

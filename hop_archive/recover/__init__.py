@@ -1,0 +1,1 @@
+"""Getting it back: messages onto Kafka, and the catalog out of the store."""

@@ -1,0 +1,197 @@
+"""Batches into a catalog that may have some of them."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Catalog, Duplicate, Row
+from hop_archive.errors import ConflictError, DataError, SliceTakenError, StaleDecisionError
+from hop_archive.ingest.decide import Decided
+from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.identity import Identity
+from hop_archive.model.keys import slice_of
+from hop_archive.model.query import Query
+from hop_archive.model.slices import OffsetSet, Slice
+
+COPY = "same UUID and digest"
+"""Why a message is a duplicate: what archiving says of such."""
+
+_MOST_LIVES = 1_000
+_ATTEMPTS = 5
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is; counts only grow.
+
+    Attributes:
+        topic: The one at hand.
+        topics: Topics that are done.
+        objects: Objects that were listed.
+        read: Objects that were read.
+        read_bytes: Their bytes.
+        added: Messages that have a row now and had none.
+        covered: Offsets that are in the ledger now and were not.
+        duplicates: Offsets recorded as copies, which they were found to be.
+        claimed: Topics of which it was proven that the source has what is archived.
+    """
+
+    topic: str = ""
+    topics: int = 0
+    objects: int = 0
+    read: int = 0
+    read_bytes: int = 0
+    added: int = 0
+    covered: int = 0
+    duplicates: int = 0
+    claimed: int = 0
+
+
+class Committer:
+    """Puts batches of one topic into a catalog, whatever it has of them.
+
+    Args:
+        catalog: Which.
+        topic: Whose.
+        bucket: The bucket of its objects, for messages.
+        run_id: Noted in the ledger.
+        counts: Where to count.
+    """
+
+    def __init__(self, catalog: Catalog, topic: str, bucket: str, run_id: str, counts: Progress) -> None:
+        self._catalog = catalog
+        self._topic = topic
+        self._bucket = bucket
+        self._run_id = run_id
+        self._counts = counts
+
+    def know_generation(self, number: int) -> None:
+        """Before any row of it: whoever archives meanwhile must not take this number for what Kafka has now."""
+        known = self._catalog.generations([self._topic]).get(self._topic, ())
+        if all(one.number != number for one in known):
+            reason = "rebuilt from the store, which does not say where it came from"
+            self._catalog.begin_generation(self._topic, number, UNKNOWN_CLUSTER, None, reason)
+
+    def commit(self, batch: Batch) -> Iterator[Trouble]:
+        """At once where the catalog has nothing of it; else what it lacks."""
+        try:
+            self._catalog.commit(batch)
+        except (SliceTakenError, StaleDecisionError):
+            yield from self._reinstate(batch)
+        except DataError:  # rows whose ledger is gone
+            yield from self._reinstate(batch)
+        else:
+            self._counts.added += len(batch.rows)
+            self._counts.covered += len(batch.slice)
+            self._counts.duplicates += len(batch.duplicates)
+
+    def _reinstate(self, batch: Batch) -> Iterator[Trouble]:
+        for _ in range(_ATTEMPTS):
+            settled, strangers = self._settled(batch)
+            try:
+                parts = without(settled, [offset_of(row) for row in strangers])
+                refused = [row for part in parts for row in self.add(part)]
+            except StaleDecisionError:
+                continue
+            for row in strangers:
+                yield self.in_use(row)
+            yield from self._refused(refused)
+            return
+        raise ConflictError(
+            f"Other writers were first with messages of {batch.slice} each time.",
+            remedy="Run it again: what is done stays.",
+            slice=str(batch.slice),
+        )
+
+    def add(self, batch: Batch) -> Sequence[Row]:
+        """Reinstate a batch none of whose rows' UUIDs is elsewhere; the rows that found no place."""
+        done = self._catalog.reinstate(batch)
+        self._counts.added += done.added
+        self._counts.covered += done.covered
+        return done.refused
+
+    def _settled(self, batch: Batch) -> tuple[Batch, list[Row]]:
+        """The batch by what the catalog has: rows that are copies of others as such; and those of a UUID in use."""
+        decided = Decided()
+        decided.learn(self._catalog.known([_identity(row) for row in batch.rows]))
+        rows: list[Row] = []
+        copies: list[Duplicate] = []
+        strangers: list[Row] = []
+        for row in batch.rows:
+            copy = decided.copy_of(_identity(row))
+            holder = decided.holder(row.uuid)
+            if copy is not None and not self._stands(row, copy.uuid):
+                copies.append(Duplicate(offset_of(row), row.timestamp_ms, copy.uuid, COPY))
+            elif copy is None and holder is not None:
+                strangers.append(row)
+            else:
+                rows.append(row)
+        duplicates = sorted([*batch.duplicates, *copies])
+        kept = {row.uuid for row in rows}
+        met = [one for one in batch.collisions if one.archived_as in kept]
+        return replace(batch, rows=rows, duplicates=duplicates, collisions=met), strangers
+
+    def _stands(self, row: Row, own: uuid.UUID) -> bool:
+        """Whether the message that holds the content is the one in the row's own place."""
+        there = self._catalog.find(own)
+        return there is None or there[:4] == row[:4]
+
+    def _refused(self, rows: Sequence[Row]) -> Iterator[Trouble]:
+        """Of what has no free place: what another life of the topic is to have; and what was removed on purpose."""
+        for row in rows:
+            place = self._place(row)
+            if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
+                detail = "the ledger says that it was left out, or taken away on purpose"
+                yield self.trouble(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
+                continue
+            for number in itertools.count(place.generation + 1):
+                assert number < _MOST_LIVES
+                self.know_generation(number)
+                moved = replace(place, generation=number)
+                if not self.add(Batch(moved, rows=[row._replace(generation=number)], run_id=self._run_id)):
+                    break
+
+    def _place(self, row: Row) -> Slice:
+        assert row.generation is not None
+        assert row.partition is not None
+        return Slice(self._topic, row.generation, row.partition, offset_of(row), offset_of(row) + 1)
+
+    def in_use(self, row: Row) -> Trouble:
+        """That a document has a UUID which is another message's."""
+        detail = "its UUID is in use by other content, and no document has it under one of its own"
+        return self.trouble(Kind.CORRUPT_OBJECT, row.object_key, detail, row.uuid)
+
+    def trouble(self, kind: Kind, key: str, detail: str, own: uuid.UUID | None = None) -> Trouble:
+        """Something wrong with an object of the topic."""
+        return Trouble(kind, self._topic, detail, own, self._bucket, key, slice_of(key))
+
+
+def without(batch: Batch, offsets: Collection[int]) -> list[Batch]:
+    """The batch without some offsets: of these nothing is said."""
+    if not offsets:
+        return [batch]
+    kept = batch.slice.offsets - OffsetSet.of((offset, offset + 1) for offset in offsets)
+    return [
+        replace(
+            batch,
+            slice=batch.slice.within(start, stop),
+            rows=[row for row in batch.rows if start <= offset_of(row) < stop],
+            duplicates=[one for one in batch.duplicates if start <= one.offset < stop],
+            collisions=[one for one in batch.collisions if start <= one.offset < stop],
+        )
+        for start, stop in kept
+    ]
+
+
+def offset_of(row: Row) -> int:
+    """The offset of a row that has one."""
+    assert row.offset is not None
+    return row.offset
+
+
+def _identity(row: Row) -> Identity:
+    assert row.digest is not None
+    return Identity(row.uuid, row.is_client_uuid, row.topic, row.timestamp_ms, row.digest, row.message_crc32)

@@ -1,0 +1,215 @@
+"""What objects hold: documents, each proven by itself, or why there is none. Reads ahead, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+from hop_archive.errors import CorruptError, ObjectMissingError
+from hop_archive.model.document import Document, crc32, decode, encode
+from hop_archive.model.identity import ID_HEADER, client_uuid, derived_uuid, digest
+from hop_archive.model.keys import is_segment_key, topic_of, uuid_of
+from hop_archive.store.protocol import Extent, ObjectInfo, Store
+
+_PIECE_BYTES = 8 * 2**20
+"""Segments are read in pieces of this size: what is held does not grow with them."""
+
+_LEAST_BYTES = 5
+"""BSON's shortest document: its length and a zero (bsonspec.org, 1.1)."""
+
+_MOST_ID_BYTES = 256
+"""Longer ``_id`` headers than this are not held."""
+
+_NO_OFFSET = 2**63 - 1
+"""No slice can hold this offset: its end would be none."""
+
+_MOST_DERIVED = 8
+"""So many derived UUIDs in turn would have to be in use by publishers for a sound document to be doubted."""
+
+
+class Found(NamedTuple):
+    """One document of an object.
+
+    Attributes:
+        document: What it says, but for key, value and all headers other than ``_id``, which may weigh a lot.
+        position: Where it begins; None where it is the whole object.
+        size_bytes: Its length.
+        crc32: CRC-32 of its bytes.
+        suppressed: Why its content was removed; None where it was not.
+    """
+
+    document: Document
+    position: int | None
+    size_bytes: int
+    crc32: int
+    suppressed: str | None = None
+
+
+class Evidence(NamedTuple):
+    """What one object holds.
+
+    Attributes:
+        info: The object.
+        found: Proven documents of it, in the order in which they stand.
+        problems: What else there is in it, and why it is not believed.
+        is_whole: Whether this is the last of the object; before it, others of the same may come.
+    """
+
+    info: ObjectInfo
+    found: Sequence[Found]
+    problems: Sequence[str] = ()
+    is_whole: bool = True
+
+
+def gather(store: Store, infos: Iterable[ObjectInfo]) -> Iterator[Evidence]:
+    """Read objects one after another; those of many documents come in several portions.
+
+    Raises:
+        UnavailableError: The store does not answer.
+    """
+    for info, pieces in itertools.groupby(_pieces(store, infos), key=lambda piece: piece.info):
+        if is_segment_key(info.key):
+            yield from _segment(info, pieces)
+        else:
+            yield _alone(info, next(iter(pieces)))
+
+
+class _Piece(NamedTuple):
+    info: ObjectInfo
+    body: bytes
+    problem: str = ""
+
+
+def _pieces(store: Store, infos: Iterable[ObjectInfo]) -> Iterator[_Piece]:
+    """The bytes of each object in turn; one that is gone or became shorter is a problem of its own, not the end."""
+    coming = ((info, extent) for info in infos for extent in _extents(info))
+    asked: list[tuple[ObjectInfo, Extent]] = []
+    given_up: ObjectInfo | None = None
+    whole = False
+    while not whole:
+        again = [one for one in asked if one[0] is not given_up]
+        asked = []
+        rest = (one for one in itertools.chain(again, coming) if one[0] is not given_up)
+        bodies = store.fetch(_asking(rest, asked))
+        with contextlib.closing(cast("Generator[bytes]", bodies)):
+            try:
+                for body in bodies:
+                    yield _Piece(asked.pop(0)[0], body)
+                whole = True
+            except (ObjectMissingError, CorruptError) as error:
+                given_up = asked.pop(0)[0]
+                yield _Piece(given_up, b"", str(error).rstrip("."))
+
+
+def _asking(
+    wanted: Iterable[tuple[ObjectInfo, Extent]], asked: list[tuple[ObjectInfo, Extent]]
+) -> Iterator[Extent]:
+    for one in wanted:
+        asked.append(one)
+        yield one[1]
+
+
+def _extents(info: ObjectInfo) -> Iterator[Extent]:
+    if not is_segment_key(info.key) or not info.size_bytes:
+        yield Extent(info.key)
+        return
+    for start in range(0, info.size_bytes, _PIECE_BYTES):
+        yield Extent(info.key, start, min(_PIECE_BYTES, info.size_bytes - start))
+
+
+def _alone(info: ObjectInfo, piece: _Piece) -> Evidence:
+    if piece.problem:
+        return Evidence(info, (), [piece.problem])
+    found = _proven(info.key, piece.body, None)
+    if isinstance(found, str):
+        return Evidence(info, (), [found])
+    if found.document.uuid != uuid_of(info.key):
+        return Evidence(info, (), [f"it holds message {found.document.uuid}"])
+    return Evidence(info, [found])
+
+
+def _segment(info: ObjectInfo, pieces: Iterable[_Piece]) -> Iterator[Evidence]:
+    """Documents end to end. One that is damaged within its length leaves the rest readable."""
+    held, position = bytearray(), 0
+    for piece in pieces:
+        if piece.problem:
+            yield Evidence(info, (), [piece.problem])
+            return
+        held += piece.body
+        found: list[Found] = []
+        problems: list[str] = []
+        while (length := _length(held)) is not None:
+            if not _LEAST_BYTES <= length <= info.size_bytes - position:
+                yield Evidence(info, found, [*problems, f"unreadable from byte {position} on"])
+                return
+            if length > len(held):
+                break
+            one = _proven(info.key, bytes(held[:length]), position)
+            if isinstance(one, str):
+                problems.append(f"at byte {position}: {one}")
+            else:
+                found.append(one)
+            del held[:length]
+            position += length
+        yield Evidence(info, found, problems, is_whole=False)
+    yield Evidence(info, (), [f"it ends within a document, at byte {position}"] if held else ())
+
+
+def _length(held: bytearray) -> int | None:
+    return int.from_bytes(held[:4], "little", signed=True) if len(held) >= 4 else None
+
+
+def _proven(key: str, body: bytes, position: int | None) -> Found | str:
+    """The document, or why it is not one that the archive would have stored there."""
+    try:
+        document = decode(body)
+    except CorruptError as error:
+        return str(error).rstrip(".")
+    if document.message.topic != topic_of(key):
+        return f"it is of topic {document.message.topic}"
+    if document.digest and not (
+        document.message.partition >= 0 and 0 <= document.message.offset < _NO_OFFSET
+    ):
+        return "it does not say where in its topic it stood"
+    found = Found(_light(document), position, len(body), crc32(body))
+    if document.suppressed:  # such a document no longer proves itself by its content
+        return found._replace(suppressed=document.suppressed)
+    return _doubt(document, body) or found
+
+
+def _light(document: Document) -> Document:
+    """The document without what weighs, and rows do not have: thousands are held at once."""
+    message = document.message
+    headers = tuple((name, value) for name, value in message.headers if name == ID_HEADER)
+    if sum(len(value or b"") for _, value in headers) > _MOST_ID_BYTES:
+        headers = tuple((name, value) for name, value in headers if value is not None and len(value) == 16)[
+            :1
+        ]
+    return replace(document, message=replace(message, key=None, value=None, headers=headers))
+
+
+def _doubt(document: Document, body: bytes) -> str:
+    """Why a document does not prove itself; '' where it does."""
+    message = document.message
+    if crc32(message.value) != document.message_crc32:
+        return "the CRC-32 of its payload is not the one that it says"
+    if not document.digest:
+        return ""  # another archiver's, which says no more of itself
+    if digest(message.key, message.headers, message.value) != document.digest:
+        return "its digest is not that of its content"
+    if not _is_own_uuid(document):
+        return f"its UUID {document.uuid} is not that of its content"
+    return "" if encode(document) == body else "it does not encode to the same bytes again"
+
+
+def _is_own_uuid(document: Document) -> bool:
+    message = document.message
+    if document.is_client_uuid:
+        return client_uuid(message.headers) == document.uuid
+    derived = (
+        derived_uuid(message.topic, message.timestamp_ms, document.digest, n) for n in range(_MOST_DERIVED)
+    )
+    return document.uuid in derived

@@ -1,0 +1,135 @@
+"""Reading a target back, and comparing it with what was to be written: digest by digest, in order."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from hop_archive.errors import OffsetsGoneError, UnavailableError
+from hop_archive.model.identity import digest
+from hop_archive.model.message import Message, TimestampType, TopicPartition
+from hop_archive.recover.restore import offset_map as journal
+from hop_archive.recover.restore.control import Manners, Progress
+from hop_archive.recover.restore.offset_map import Entry
+from hop_archive.recover.restore.write import Place, messages
+
+_MOST_TOLD = 100
+
+
+class Difference(NamedTuple):
+    """A place in the target that does not hold what was to be written there.
+
+    Attributes:
+        topic: The target topic.
+        partition: The target partition.
+        offset: The target offset.
+        uuid: Of the message that was to stand there; '' for none.
+        what: In what it differs, for people.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    uuid: str
+    what: str
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What reading back found.
+
+    Attributes:
+        messages: How many messages were compared.
+        differences: The first of the differences.
+        difference_count: How many there are.
+        append_times: Messages whose timestamp is the time of writing, because the target's clock is its own.
+    """
+
+    messages: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    difference_count: int = 0
+    append_times: int = 0
+
+    def differ(self, difference: Difference) -> None:
+        """Take down a difference."""
+        self.difference_count += 1
+        if len(self.differences) < _MOST_TOLD:
+            self.differences.append(difference)
+
+
+def compare(place: Place, folder: Path, manners: Manners, progress: Progress) -> Comparison:
+    """Compare each partition of a target with the journal of what was written to it.
+
+    Raises:
+        UnavailableError: The target does not answer.
+    """
+    found = Comparison()
+    for partition in journal.partitions(folder):
+        at = TopicPartition(place.topic, partition)
+        wanted = journal.entries(folder, partition)
+        for entry, message in zip_longest(wanted, _standing(place, at, folder, manners, found)):
+            if entry is None:
+                break
+            _compare(entry, message, found)
+            progress.checked += 1
+            if progress.checked % 1_000 == 0:
+                manners.notice(progress)
+    return found
+
+
+def _standing(
+    place: Place, at: TopicPartition, folder: Path, manners: Manners, found: Comparison
+) -> Iterator[Message]:
+    """What stands in a partition, from where the restore began on: as many messages as it wrote."""
+    count = journal.count(folder, at.partition)
+    start = place.base.get(at.partition, 0)
+    try:
+        with place.source.reader({at: start}) as reader:
+            heard = 0
+            for message in messages(reader, at, count, manners):
+                heard += 1
+                yield message
+            _refuse_silence(place, at, start + heard, start + count)
+    except OffsetsGoneError as error:
+        found.differ(Difference(at.topic, at.partition, start, "", str(error)))
+
+
+def _refuse_silence(place: Place, at: TopicPartition, read: int, end: int) -> None:
+    """What is there, and does not come, is not called missing.
+
+    Raises:
+        UnavailableError: The partition holds more than it delivers.
+    """
+    marks = place.source.watermarks([at])
+    if read < end <= marks[at].high if at in marks else False:
+        raise UnavailableError(
+            f"{at} of source {place.source.name} holds messages up to offset {end}, and delivers none after {read}.",
+            remedy="Run the same command again: it only compares what is written already.",
+            topic=at.topic,
+            partition=at.partition,
+        )
+
+
+def _compare(entry: Entry, message: Message | None, found: Comparison) -> None:
+    found.messages += 1
+    if message is None:
+        found.differ(_difference(entry, "nothing stands there"))
+        return
+    if message.offset != entry.target_offset:
+        found.differ(_difference(entry, f"the message stands at offset {message.offset}"))
+    elif digest(message.key, message.headers, message.value) != entry.digest:
+        found.differ(_difference(entry, "its key, value or headers are others"))
+    elif message.timestamp_type is TimestampType.APPEND:
+        found.append_times += 1
+    elif message.timestamp_ms != entry.timestamp:
+        what = f"its timestamp is {message.timestamp_ms}, and was to be {entry.timestamp}"
+        found.differ(_difference(entry, what))
+
+
+def _difference(entry: Entry, what: str) -> Difference:
+    own = str(uuid.UUID(bytes=entry.uuid))
+    return Difference(entry.target_topic, entry.target_partition, entry.target_offset, own, what)

@@ -1,0 +1,74 @@
+"""Consumer groups moved to a restored topic: each committed offset through the map from old to new offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.model.slices import Lineage
+from hop_archive.recover.restore import offset_map as journal
+
+
+def new_offset(folder: Path, lineage: Lineage, committed: int, partition: int) -> int | None:
+    """Where a group goes on that was to go on from ``committed``: at the first restored message from there on.
+
+    Offsets for which nothing was restored (markers, compacted, left out) are passed over. Behind the last message it is
+    the offset after it.
+
+    Args:
+        folder: The target's journal.
+        lineage: Where the group had got to.
+        committed: The offset that it was to read next there.
+        partition: The target partition to which that lineage went.
+
+    Returns:
+        The target offset; None where nothing of the lineage was restored.
+    """
+    last: int | None = None
+    for path in sorted(folder.glob(f"{partition:06}-*.parquet")):
+        table = pq.read_table(path, columns=["generation", "partition", "offset", "target_offset"])
+        of_lineage = pc.and_(
+            pc.equal(table["generation"], lineage.generation), pc.equal(table["partition"], lineage.partition)
+        )
+        of_it = table.filter(of_lineage)
+        from_there = of_it.filter(pc.greater_equal(of_it["offset"], committed))
+        if from_there.num_rows:
+            return int(pc.min(from_there["target_offset"]).as_py())
+        if of_it.num_rows:
+            last = int(pc.max(of_it["target_offset"]).as_py())
+    return None if last is None else last + 1
+
+
+def moved(
+    folder: Path,
+    generation: int,
+    committed: Mapping[TopicPartition, Committed],
+    target: str,
+    empty: Mapping[int, int],
+) -> dict[TopicPartition, Committed]:
+    """A group's offsets of one archived topic as those of the target that its messages went to, same partitions.
+
+    Args:
+        folder: The target's journal.
+        generation: Of which life of the topic the offsets are.
+        committed: What the group had committed of it.
+        target: The target topic.
+        empty: Of the target's partitions that held nothing before, where each begins: of one to which nothing was
+            restored, the group goes on there, at whatever comes first.
+
+    Returns:
+        What to commit; partitions of which nothing is known are left out.
+    """
+    found: dict[TopicPartition, Committed] = {}
+    for at, one in sorted(committed.items()):
+        lineage = Lineage(at.topic, generation, at.partition)
+        new = new_offset(folder, lineage, one.offset, at.partition)
+        if new is None and not journal.count(folder, at.partition):
+            new = empty.get(at.partition)
+        if new is not None:
+            found[TopicPartition(target, at.partition)] = one._replace(offset=new)
+    return found

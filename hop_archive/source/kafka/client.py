@@ -1,0 +1,319 @@
+"""What every client of one Kafka cluster shares: its configuration, its troubles, and errors in our words."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException
+from pydantic import SecretStr
+
+from hop_archive.errors import (
+    ConfigurationError,
+    ConflictError,
+    ForbiddenError,
+    HopArchiveError,
+    MissingSettingError,
+    UnavailableError,
+    UnsupportedError,
+)
+from hop_archive.model.credentials import Login
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.wording import said
+
+LOGGER = logging.getLogger("hop_archive.librdkafka")
+"""Where librdkafka's own log goes, so that none of it reaches the terminal unasked."""
+
+LOGGER.addHandler(logging.NullHandler())  # or else Python prints warnings where no logging is set up
+
+MESSAGE_BYTES_MAX = 100 * 1024 * 1024
+"""The largest message that can be read or published."""
+
+UNKNOWN_TOPIC = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError.TOPIC_EXCEPTION,  # a name that no topic can have
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 (librdkafka's local codes begin with an underscore)
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
+)
+AUTHENTICATION = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})  # noqa: SLF001
+"""A login that is refused: that is about no topic."""
+
+NO_ANSWER = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
+"""No broker answered, which says nothing of what was asked."""
+
+_FORBIDDEN = AUTHENTICATION | {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+}
+_CONFIGURATION = frozenset(
+    {
+        KafkaError._SSL,  # noqa: SLF001
+        KafkaError._INVALID_ARG,  # noqa: SLF001
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_GROUP_ID,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+_UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})  # noqa: SLF001
+_CONNECTING = frozenset({KafkaError._RESOLVE, KafkaError._TRANSPORT})  # noqa: SLF001
+# What a commit from outside meets in a group that has members.
+_LIVE_GROUP = frozenset(
+    {
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.NON_EMPTY_GROUP,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.ILLEGAL_GENERATION,
+    }
+)
+# A connection that breaks during the handshake can look like a refused login, so one refusal is not believed.
+_REFUSALS = 2
+
+
+@dataclass(slots=True)
+class Deadline:
+    """A moment by which a call has to be done."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """The moment so many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until then; never below a tenth, for librdkafka refuses a timeout of 0."""
+        return max(0.1, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is over."""
+        return time.monotonic() >= self.at
+
+
+@dataclass(slots=True)
+class Troubles:
+    """What a client's ``error_cb`` reported since it last reached the cluster.
+
+    Attributes:
+        counts: How often each code was reported.
+        latest: The last error; None where there was none.
+        connecting: The last one that tells why a broker cannot be reached: its name, or its port.
+        login: Which login the client has; see ``Connection.renewals``.
+    """
+
+    counts: dict[int, int] = field(default_factory=dict)
+    latest: KafkaError | None = None
+    connecting: KafkaError | None = None
+    login: int = 0
+
+    def note(self, error: KafkaError) -> None:
+        """Take down an error; librdkafka calls this from within poll, consume and flush."""
+        LOGGER.debug("%s: %s", error.name(), error.str())
+        self.counts[error.code()] = self.counts.get(error.code(), 0) + 1
+        self.latest = error
+        if error.code() in _CONNECTING:
+            self.connecting = error
+
+    def forget(self, *, refusals: bool = True) -> None:
+        """The cluster answered; with ``refusals`` false, another client than the one whose troubles these are."""
+        for code in [code for code in self.counts if refusals or code not in AUTHENTICATION]:
+            self.counts.pop(code, None)  # another thread may forget them at the same time
+        self.latest = self.connecting = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the login was refused, beyond doubt: waiting longer won't help."""
+        return sum(self.counts.get(code, 0) for code in AUTHENTICATION) >= _REFUSALS
+
+
+class NewLoginError(UnavailableError):
+    """The login was refused, and there is another one by now: the next call takes it."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """A cluster: how to reach it, and how to talk of it in messages.
+
+    Attributes:
+        stanza: The source stanza's name.
+        bootstrap_servers: As Kafka clients take it.
+        settings: More librdkafka settings, as ``security.protocol``; our own win over them.
+        secrets: Settings that no log or message may show, as ``sasl.password``.
+        timeout_s: How long to wait for an answer.
+        renew: Asks for the login anew, for a password may have been changed; None where nobody can tell another one.
+        renewals: How often it was another one. A client that has an older login is not to be used any more.
+    """
+
+    stanza: str
+    bootstrap_servers: str
+    settings: Mapping[str, str]
+    secrets: Mapping[str, SecretStr]
+    timeout_s: float
+    renew: Callable[[], Login | None] | None = None
+    renewals: int = 0
+
+    def configuration(self, troubles: Troubles, own: Mapping[str, str | int | bool]) -> dict[str, Any]:
+        """A librdkafka configuration: ``settings`` and ``secrets`` with ``own`` on top."""
+        troubles.login = self.renewals
+        return {
+            "socket.connection.setup.timeout.ms": max(1000, int(self.timeout_s * 1000)),
+            "reconnect.backoff.max.ms": 1000,
+            "client.id": "hop_archive",
+            **self.settings,
+            **{name: secret.get_secret_value() for name, secret in self.secrets.items()},
+            "bootstrap.servers": self.bootstrap_servers,
+            "error_cb": troubles.note,
+            **own,
+        }
+
+    def failure(self, doing: str, error: KafkaError | None, troubles: Troubles) -> HopArchiveError:
+        """The error to raise when ``doing`` something failed with ``error``; sorted by code.
+
+        What the client noted before decides too: a refused login shows as nothing but a timeout otherwise.
+        """
+        cause = self._cause(error, troubles)
+        code = cause.code() if cause else None
+        if code in AUTHENTICATION and (troubles.login != self.renewals or self._renewed()):
+            return NewLoginError(
+                f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed, for the login was refused; its "
+                "secret holds another one now.",
+                remedy="Try again.",
+                source=self.stanza,
+            )
+        kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
+        found = said(self._censored(f"{cause.name()}: {cause.str()}")) if cause else "no answer"
+        if kind is UnavailableError and (met := troubles.connecting) and met is not cause:
+            # A timeout says nothing; that a host has no address, or refuses, does.
+            found += f"; {said(self._censored(met.str()))}"
+        return kind(
+            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. {found}.",
+            remedy=remedy,
+            source=self.stanza,
+            bootstrap_servers=self.bootstrap_servers,
+            kafka_error=cause.name() if cause else None,
+        )
+
+    def _renewed(self) -> bool:
+        """Take over the login that there is now; whether it differs from the one that was refused."""
+        login = self.renew() if self.renew else None
+        if login is None:
+            return False
+        before = self.settings.get("sasl.username"), self.secrets.get("sasl.password")
+        self.settings = {**self.settings, "sasl.username": login.username}
+        self.secrets = {**self.secrets, "sasl.password": login.password}
+        changed = before != (login.username, login.password)
+        self.renewals += changed
+        return changed
+
+    def no_broker(self, doing: str) -> UnavailableError:
+        """The error to raise when the cluster answers, and counts none of its brokers as alive."""
+        return UnavailableError(
+            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. The cluster says that none of its "
+            "brokers is alive.",
+            remedy="One that paused registers again by itself within seconds; else look at the brokers' logs.",
+            source=self.stanza,
+            bootstrap_servers=self.bootstrap_servers,
+        )
+
+    def missing(self, what: str, **facts: object) -> MissingSettingError:
+        """The error to raise when a topic or partition that is named is not there."""
+        return MissingSettingError(
+            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {what}.",
+            remedy="Create the topic with as many partitions as needed, or correct its name.",
+            source=self.stanza,
+            **facts,
+        )
+
+    def _cause(self, error: KafkaError | None, troubles: Troubles) -> KafkaError | None:
+        if error is not None and error.code() in _KINDS:
+            return error
+        telling = [code for code in troubles.counts if code in _KINDS]
+        return (
+            KafkaError(telling[0], "the broker refused the connection")
+            if telling
+            else error or troubles.latest
+        )
+
+    def _censored(self, text: str) -> str:
+        for secret in self.secrets.values():
+            text = text.replace(secret.get_secret_value(), "***") if secret.get_secret_value() else text
+        return text
+
+
+_UNAVAILABLE: tuple[type[HopArchiveError], str] = (
+    UnavailableError,
+    "Check that the broker runs, that bootstrap_servers is right, and that this host can reach it; then try again.",
+)
+_KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
+    **dict.fromkeys(UNKNOWN_TOPIC, (MissingSettingError, "Create the topic, or correct its name.")),
+    **dict.fromkeys(_CONFIGURATION, (ConfigurationError, "Change the settings that it names.")),
+    **dict.fromkeys(
+        _UNSUPPORTED,
+        (UnsupportedError, "Use a broker that can: Apache Kafka of a release that is maintained does."),
+    ),
+    **dict.fromkeys(
+        _LIVE_GROUP,
+        (ConflictError, "Stop the group's consumers, wait until it has no members, and try again."),
+    ),
+    **dict.fromkeys(
+        _FORBIDDEN,
+        (ForbiddenError, "Check the stanza's user name, password, mechanism, and the user's ACLs."),
+    ),
+}
+
+
+Parameters = ParamSpec("Parameters")
+Self_ = TypeVar("Self_")
+Result = TypeVar("Result")
+
+
+def with_a_new_login(
+    method: Callable[Concatenate[Self_, Parameters], Result],
+) -> Callable[Concatenate[Self_, Parameters], Result]:
+    """A method that is called once more where the login was refused and is another one by now."""
+
+    @wraps(method)
+    def called(self: Self_, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return method(self, *args, **kwargs)
+        except NewLoginError:
+            return method(self, *args, **kwargs)
+
+    return called
+
+
+def kafka_error(exception: KafkaException) -> KafkaError:
+    """The error inside a KafkaException."""
+    error = exception.args[0]
+    assert isinstance(error, KafkaError)
+    return error
+
+
+def native(
+    tp: TopicPartition, offset: int = confluent_kafka.OFFSET_INVALID, metadata: str = ""
+) -> confluent_kafka.TopicPartition:
+    """A partition, and an offset in it with its metadata, as the client wants it."""
+    return confluent_kafka.TopicPartition(tp.topic, tp.partition, offset, metadata)

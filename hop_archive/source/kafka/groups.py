@@ -1,0 +1,174 @@
+"""Consumer groups of a Kafka cluster, and the offsets that they have committed."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
+
+from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError, UnsupportedError
+from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.source.kafka.admin import Admin
+from hop_archive.source.kafka.client import Connection, Deadline, kafka_error, native
+
+Result = TypeVar("Result")
+
+_REFUSED = "GROUP_AUTHORIZATION_FAILED"
+_AT_ONCE = 200  # each is a request of its own, or two
+_WAIT_S = 0.1
+_MOVING = ("COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR")
+_UNTOLD = frozenset(
+    {
+        KafkaError.GROUP_ID_NOT_FOUND,  # from Kafka 4.0 on (KIP-1043); before, it is called dead
+        KafkaError.COORDINATOR_NOT_AVAILABLE,  # like the next two, of a cluster that has just begun to have groups
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+_NOT_SHOWN = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.GROUP_ID_NOT_FOUND})
+
+
+def once(admin: Admin, work: Callable[[Admin], Result]) -> Result:
+    """``work``, after whose failure the client is closed.
+
+    librdkafka 2.16 asks a coordinator that is gone, again and again; and where its answer comes after the call was given
+    up, the process dies ("eonce->refcnt > 0", confluentinc/librdkafka#4605, docs/decisions/0006). So no client lives on that
+    has given up a call about groups.
+
+    Raises:
+        HopArchiveError: What ``work`` raised.
+    """
+    try:
+        return work(admin)
+    except (HopArchiveError, KafkaException):
+        admin.close()
+        raise
+
+
+def patiently(connection: Connection, work: Callable[[Admin], Result]) -> Result:
+    """``work`` with a client of its own, and with another one as long as the group's coordinator is moving.
+
+    librdkafka 2.16 asks the coordinator that it knows, which may be gone, again and again. And a cluster on which
+    no group has committed yet, or a broker that has just started, answers for a moment that it has none.
+
+    Raises:
+        HopArchiveError: What ``work`` raised, the last time where it was tried again.
+    """
+    deadline = Deadline.after(connection.timeout_s)
+    while True:
+        try:
+            with closing(Admin(connection)) as admin:
+                return work(admin)
+        except UnavailableError as error:
+            if deadline.passed or error.facts.get("kafka_error") not in _MOVING:
+                raise
+        threading.Event().wait(_WAIT_S)
+
+
+def committed(admin: Admin) -> dict[str, dict[TopicPartition, Committed]]:
+    """What every group that is shown has committed; one that is deleted meanwhile is left out.
+
+    Raises:
+        HopArchiveError: A broker did not tell its groups, or a group's offsets were not told.
+    """
+    found: dict[str, dict[TopicPartition, Committed]] = {}
+    for names in _batched(_names(admin)):
+        found |= _offsets(admin, names)
+    return found
+
+
+def access(admin: Admin, group: str) -> frozenset[str] | None:
+    """What may be done with a group (KIP-430); see `Source.group_access`.
+
+    Raises:
+        HopArchiveError: The cluster does not answer, or refuses for another reason than rights.
+    """
+    try:
+        found = admin.ask(
+            lambda client, timeout_s: client.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=timeout_s
+            ),
+            f"asking what may be done with group {group}",
+            admin.deadline(),
+            absent=_UNTOLD,
+        )
+    except UnsupportedError:
+        return None
+    except ForbiddenError as error:
+        if error.facts.get("kafka_error") != _REFUSED:
+            raise  # a login that is refused says nothing of rights
+        return frozenset()
+    operations = found[group].authorized_operations if group in found else None
+    return None if operations is None else frozenset(operation.name.lower() for operation in operations)
+
+
+def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, Committed], deadline: Deadline) -> None:
+    """Commit offsets, with their metadata, for a group without joining it.
+
+    Raises:
+        ConflictError: The group has members.
+        HopArchiveError: Not all were committed.
+    """
+    places = [native(at, *one) for at, one in sorted(offsets.items())]
+    request = [ConsumerGroupTopicPartitions(group, places)]
+    doing = f"committing offsets of group {group}"
+    answers = admin.ask(
+        lambda client, timeout_s: client.alter_consumer_group_offsets(request, request_timeout=timeout_s),
+        doing,
+        deadline,
+    )
+    for answer in answers.values():
+        _raise_first_error(admin, doing, answer)
+
+
+def _names(admin: Admin) -> list[str]:
+    listing = admin.ask(
+        lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
+        "listing consumer groups",
+        admin.deadline(),
+    )[""]
+    for error in listing.errors:  # of one broker, whose groups are missing then
+        cause = kafka_error(error) if isinstance(error, KafkaException) else error
+        raise admin.connection.failure("listing consumer groups", cause, admin.troubles)
+    return sorted(group.group_id for group in listing.valid)
+
+
+def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartition, Committed]]:
+    doing = "asking for offsets of consumer groups"
+    answers = admin.ask(
+        lambda client, timeout_s: {
+            group: future
+            for group in groups  # the client takes one group a call
+            for future in client.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=timeout_s
+            ).values()
+        },
+        doing,
+        admin.deadline(),
+        absent=_NOT_SHOWN,
+    )
+    for answer in answers.values():
+        _raise_first_error(admin, doing, answer)
+    return {group: dict(_committed(answer)) for group, answer in answers.items()}
+
+
+def _committed(answer: ConsumerGroupTopicPartitions) -> Iterator[tuple[TopicPartition, Committed]]:
+    for place in answer.topic_partitions or []:
+        if place.offset >= 0:  # below that, nothing is committed there
+            yield TopicPartition(place.topic, place.partition), Committed(place.offset, place.metadata or "")
+
+
+def _raise_first_error(admin: Admin, doing: str, answer: ConsumerGroupTopicPartitions) -> None:
+    for place in answer.topic_partitions or []:
+        if place.error is not None:
+            raise admin.connection.failure(doing, place.error, admin.troubles)
+
+
+def _batched(names: Sequence[str]) -> Iterator[list[str]]:
+    rest = iter(names)
+    while batch := list(itertools.islice(rest, _AT_ONCE)):
+        yield batch

@@ -1,0 +1,1 @@
+"""A mock of a Kafka cluster that keeps the whole contract, in memory or in a directory."""

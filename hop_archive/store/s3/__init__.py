@@ -1,0 +1,1 @@
+"""A store behind an S3 API."""

@@ -1,0 +1,58 @@
+"""A bucket's condition, asked of an S3 API."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hop_archive.model.conditions import StoreCondition
+from hop_archive.model.wording import said
+
+_OFF = frozenset({"ReplicationConfigurationNotFoundError", "NoSuchReplicationConfiguration"})
+
+
+def ask_condition(client: Any, bucket: str) -> StoreCondition:
+    """Ask an S3 API for a bucket's condition. What may not be seen is None, with the reason.
+
+    Args:
+        client: A boto3 S3 client that gives up soon.
+        bucket: An existing bucket.
+    """
+    versioning, why_not, answer = _asked(client.get_bucket_versioning, bucket)
+    replication, why_neither, _ = _asked(client.get_bucket_replication, bucket)
+    return StoreCondition(
+        at=_moment(answer),
+        versioning=None if versioning is None else versioning.get("Status") == "Enabled",
+        replication=None if replication is None else _replicates(replication),
+        why_unknown=why_not or why_neither,
+    )
+
+
+def _asked(call: Callable[..., Any], bucket: str) -> tuple[Mapping[str, Any] | None, str, Mapping[str, Any]]:
+    """The answer, or why there is none, and the answer's metadata."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = call(Bucket=bucket)
+    except ClientError as error:
+        code = str(error.response["Error"].get("Code", ""))
+        metadata = error.response.get("ResponseMetadata", {})
+        return ({}, "", metadata) if code in _OFF else (None, f"{error.operation_name}: {code}", metadata)
+    except BotoCoreError as error:
+        return None, said(error), {}
+    return found, "", found.get("ResponseMetadata", {})
+
+
+def _replicates(answer: Mapping[str, Any]) -> bool:
+    rules = answer.get("ReplicationConfiguration", {}).get("Rules", [])
+    return any(rule.get("Status") == "Enabled" for rule in rules)
+
+
+def _moment(metadata: Mapping[str, Any]) -> datetime.datetime | None:
+    text = metadata.get("HTTPHeaders", {}).get("date", "")
+    try:
+        return email.utils.parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Messages go: rows before objects, in portions, after the plan was shown."""

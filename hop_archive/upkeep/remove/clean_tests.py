@@ -1,0 +1,292 @@
+"""Test messages go: rows and objects of test topics, what is left of those to read, and single messages marked as tests.
+
+What was a test is *skipped* in the ledger, so that nothing archives it again. Running it again finds nothing to do;
+crashed anywhere, it goes on. Archiving may go on meanwhile: what it adds to a test topic goes in the next round.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.protocol import Batch, Outcome, Row
+from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError, SliceTakenError
+from hop_archive.ingest.plan import work
+from hop_archive.ingest.survey import Survey, plan_work, survey
+from hop_archive.model.keys import slice_of, topic_of
+from hop_archive.model.limits import Limits
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.query import Query
+from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.topics import matches
+from hop_archive.read.fetch import fetch_documents
+from hop_archive.upkeep.remove.remove import (
+    Removing,
+    delete_condemned,
+    portions,
+    remove_adopted,
+    remove_places,
+)
+
+log = logging.getLogger(__name__)
+
+COMMAND = "clean-tests"
+CLEANED = "test messages, cleaned up"
+MARKED = "a message marked as a test, cleaned up"
+
+TEST_HEADER = "_test"
+"""Header by which Hopskotch's clients mark a message as a test, whatever its value (hop-client)."""
+
+GRACE_S = 3600.0
+"""Objects younger than this may belong to a batch that is about to be committed."""
+
+_ALL_AT_ONCE = Limits(run_messages=2**62)
+"""Nothing is read, so a plan may be of any size: a slice is one row of the ledger."""
+
+_MOST_ROUNDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TopicTests:
+    """What a test topic holds that would go.
+
+    Attributes:
+        topic: Kafka topic name.
+        messages: Messages in the catalog.
+        size_bytes: Bytes of their documents.
+        unread: Offsets that Kafka holds and that would be skipped, unread.
+    """
+
+    topic: str
+    messages: int
+    size_bytes: int
+    unread: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What was done with test topics beyond the rows and objects that the tally counts.
+
+    Attributes:
+        skipped: Offsets that are skipped now, unread.
+        ends: Up to where each partition is dealt with.
+        deleted_below: The offsets below which Kafka's own records are deleted; empty where they are not.
+        why_not_deleted: Why they are not, of each topic where that was wanted and refused.
+    """
+
+    skipped: int = 0
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    deleted_below: dict[TopicPartition, int] = field(default_factory=dict)
+    why_not_deleted: dict[str, str] = field(default_factory=dict)
+
+
+def topics_to_clean(archive: Archive, wanted: Collection[str] = ()) -> list[str]:
+    """The test topics that the catalog or the source knows, sorted: all, or those that names or globs mean.
+
+    Raises:
+        ConfigurationError: A name or glob means a topic that is no test topic, or none at all.
+        UnavailableError: The catalog or the source does not answer.
+    """
+    known = {*archive.catalog.known_topics()} | archive.source.topics().keys()
+    for pattern in wanted:
+        meant = [name for name in known if matches(name, (pattern,))]
+        if others := sorted(name for name in meant if not archive.topics.test(name)):
+            raise ConfigurationError(
+                f"{', '.join(others)} is no test topic of source {archive.source.name}: it is not cleaned.",
+                remedy="See test_topics in the source's stanza.",
+                topics=others,
+            )
+        if not meant:
+            raise ConfigurationError(f"There is no test topic {pattern}.", topic=pattern)
+    return sorted(n for n in known if archive.topics.test(n) and (not wanted or matches(n, wanted)))
+
+
+def plan_cleaning(archive: Archive, removing: Removing, topics: Sequence[str]) -> list[TopicTests]:
+    """What would go of these test topics; changes nothing.
+
+    Raises:
+        ConfigurationError: The store is not the one whose bucket the rows name.
+    """
+    seen = survey(_at(archive, removing), topics) if topics else None
+    if seen:
+        seen.refuse_unseen()
+    return [_tests_of(removing, topic, seen) for topic in topics]
+
+
+def clean_topics(
+    archive: Archive,
+    removing: Removing,
+    topics: Sequence[str],
+    *,
+    delete_records: bool = False,
+    grace_s: float = GRACE_S,
+) -> Cleaned:
+    """Take away all that is archived of test topics, skip what is not read yet, and move the group's offsets to the end.
+
+    Objects of theirs that no row names go, too: what crashed runs left, and those that came second.
+
+    Args:
+        archive: Where the topics are.
+        removing: Where their rows and objects are.
+        topics: Test topics, as ``topics_to_clean`` tells them.
+        delete_records: Whether to delete Kafka's own records, too, where that can be done.
+        grace_s: How old a document of its own that no row names has to be: it may be about to be catalogued.
+
+    Raises:
+        ForbiddenError: A topic is no test topic; or the store, or the role, does not let anything be deleted.
+        ConfigurationError: The store is not the one whose bucket the rows name.
+        ConflictError: Somebody goes on archiving all the time.
+    """
+    _refuse_others(archive, topics)
+    archive = _at(archive, removing)
+    delete_condemned(removing, COMMAND)
+    for topic in topics:
+        _tests_of(removing, topic, None)
+    cleaned = Cleaned()
+    for topic in topics:
+        cleaned = _clean_topic(archive, removing, topic, cleaned)
+        _sweep(removing, topic, grace_s)
+        if delete_records:
+            cleaned = _delete_records(archive, topic, cleaned)
+    return cleaned
+
+
+def marked(removing: Removing, query: Query) -> Iterator[Row]:
+    """The selected messages that are marked as tests by a header; each document is read to know.
+
+    A document that is missing or damaged is left to verification.
+
+    Raises:
+        ConfigurationError: The store is not the one whose bucket the rows name.
+    """
+    for found in fetch_documents(removing.store, _at_hand(removing, query)):
+        headers = found.document.message.headers if found.document is not None else ()
+        if any(name == TEST_HEADER for name, _ in headers):
+            yield found.row
+
+
+def clean_marked(removing: Removing, query: Query) -> None:
+    """Take away the selected messages that are marked as tests, with the duplicates that refer to them. Again: goes on."""
+    deed = removing.deed(COMMAND, MARKED)
+    delete_condemned(removing, COMMAND)
+    for rows in portions(marked(removing, query)):
+        removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", deed))
+        delete_condemned(removing, COMMAND)
+
+
+def _at(archive: Archive, removing: Removing) -> Archive:
+    """The archive over the catalog and store that the removal works on."""
+    return replace(archive, catalog=removing.catalog, store=removing.store)
+
+
+def _refuse_others(archive: Archive, topics: Sequence[str]) -> None:
+    if others := [topic for topic in topics if not archive.topics.test(topic)]:
+        raise ForbiddenError(
+            f"{', '.join(others)} is no test topic of source {archive.source.name}: it is not cleaned.",
+            remedy="See test_topics in the source's stanza.",
+            topics=others,
+        )
+
+
+def _tests_of(removing: Removing, topic: str, seen: Survey | None) -> TopicTests:
+    catalog = removing.catalog
+    placed = [catalog.extent([span]) for span in catalog.spans(topic)]
+    extents = [*placed, catalog.adopted_extent(topic)]
+    removing.refuse_other_buckets({bucket for one in extents for bucket in one.buckets})
+    unread = sum(
+        work(known).size for at, known in (seen.knowledge.items() if seen else ()) if at.topic == topic
+    )
+    messages, size_bytes = sum(one.messages for one in extents), sum(one.size_bytes for one in extents)
+    return TopicTests(topic, messages, size_bytes, unread)
+
+
+def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Cleaned) -> Cleaned:
+    """Round by round: what somebody committed between a look and the skipping is seen in the next."""
+    deed = removing.deed(COMMAND, CLEANED)
+    for _ in range(_MOST_ROUNDS):
+        skipped, ends = _read_dry(archive, topic)
+        so_far = replace(so_far, skipped=so_far.skipped + skipped, ends={**so_far.ends, **ends})
+        places = _archived(removing, topic)
+        remove_places(removing, places, "skipped", deed)
+        remove_adopted(removing, topic, deed)
+        if not places and not skipped:
+            return so_far
+    raise ConflictError(
+        f"Somebody archives {topic} faster than it is cleaned.",
+        remedy="Stop who publishes tests, or run this again.",
+        topic=topic,
+    )
+
+
+def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
+    """Condemn what no row names, and delete it. A segment of offsets that are dealt with comes too late for ever."""
+    deed = removing.deed(COMMAND, CLEANED)
+    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
+    covered = removing.catalog.coverage([topic])
+    listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
+    doomed = (
+        info.key
+        for info in listed
+        if topic_of(info.key) == topic
+        and (info.modified_ms <= young_ms or _is_too_late(slice_of(info.key), covered))
+    )
+    for keys in portions(doomed):
+        removing.catalog.condemn([(removing.store.bucket, key) for key in keys], topic, deed)
+        delete_condemned(removing, COMMAND)
+
+
+def _is_too_late(place: Slice | None, covered: Mapping[Lineage, OffsetSet]) -> bool:
+    return place is not None and bool(place.offsets & covered.get(place.lineage, EMPTY))
+
+
+def _archived(removing: Removing, topic: str) -> list[Slice]:
+    return [e.slice for e in removing.catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
+
+
+def _read_dry(archive: Archive, topic: str) -> tuple[int, dict[TopicPartition, int]]:
+    """Skip what is left to read; the offsets skipped, and where the partitions end.
+
+    Planning commits the group's offsets: those of the last plan, which found nothing left, are the ends.
+    """
+    skipped, ends = 0, dict[TopicPartition, int]()
+    if not archive.topics.archived(topic) or topic not in archive.source.topics([topic]):
+        return 0, {}  # nothing would archive it
+    for _ in range(_MOST_ROUNDS):
+        found = plan_work(replace(archive, limits=_ALL_AT_ONCE), [topic])
+        found.survey.refuse_unseen()
+        ends = found.survey.progress()
+        if not found.plan.slices:
+            break
+        for each in found.plan.slices:
+            skipped += _skip(archive, each)
+    return skipped, ends
+
+
+def _skip(archive: Archive, left: Slice) -> int:
+    try:
+        archive.catalog.commit(Batch(left, Outcome.SKIPPED, CLEANED, run_id=archive.run_id))
+    except SliceTakenError:
+        return 0  # somebody has dealt with a part of it: the next plan sees what is left
+    return len(left)
+
+
+def _delete_records(archive: Archive, topic: str, so_far: Cleaned) -> Cleaned:
+    ends = {at: end for at, end in so_far.ends.items() if at.topic == topic}
+    if not ends:
+        return so_far
+    try:
+        deleted = archive.source.delete_records(ends)
+    except ConfigurationError as refused:
+        # The ledger says that they are dealt with; that Kafka keeps them until its own time does no harm.
+        log.info("Records of %s stay in Kafka: %s", topic, refused)
+        return replace(so_far, why_not_deleted={**so_far.why_not_deleted, topic: str(refused)})
+    return replace(so_far, deleted_below={**so_far.deleted_below, **deleted})
+
+
+def _at_hand(removing: Removing, query: Query) -> Iterator[Row]:
+    for row in removing.catalog.select(query):
+        removing.refuse_other_buckets([row.bucket])
+        yield row

@@ -1,0 +1,144 @@
+"""Messages that are in the archive twice: found by the catalog, confirmed document by document, moved to the duplicates.
+
+Copies come from two archivers that wrote at once, from another archiver's own rows, and from a publisher's UUID that was
+in use by other content when a message came, and came again. Two messages are the same where they are of one topic, have
+the same key, headers (without the archive's own ``_id``) and value, and
+
+- their publisher gave them a UUID, the same one (it is among the headers); or
+- their publisher gave none, and their timestamps are the same: the same text an hour later is another message.
+
+Across topics nothing is a copy; across generations and partitions it is. The oldest row stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.removals_protocol import Candidate, Copied
+from hop_archive.model.document import Document
+from hop_archive.model.identity import client_uuid
+from hop_archive.model.message import Message
+from hop_archive.model.query import Query
+from hop_archive.read.fetch import fetch_documents
+from hop_archive.upkeep.remove.remove import Removing, delete_condemned, portions
+
+COMMAND = "clean-duplicates"
+REASON = "a copy, found in the archive"
+
+_MOST_COMPARED = 20
+"""Messages of one topic, timestamp and CRC-32 that differ all the same: beyond so many, the rest is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A message and a copy of it.
+
+    Attributes:
+        kept: The older row, which stays.
+        copy: The other one.
+        reason: Why they are the same.
+    """
+
+    kept: Row
+    copy: Row
+    reason: str
+
+
+class _Seen(NamedTuple):
+    """A message that later ones may be copies of."""
+
+    row: Row
+    document: Document
+
+
+def find_copies(removing: Removing, query: Query | None = None) -> Iterator[Pair]:
+    """The copies in the archive, confirmed; changes nothing. Reads all digests of each topic, and few documents.
+
+    What is missing, damaged or suppressed is no copy of anything: a document that can't be compared stays.
+
+    Args:
+        removing: Where rows and objects are.
+        query: Of which topics; None for all.
+
+    Raises:
+        ConfigurationError: A topic is none; or the store is not the one whose bucket the rows name.
+    """
+    for topic in (query or Query()).chosen_topics(removing.catalog.known_topics()):
+        likely = removing.catalog.likely_copies(topic)
+        for _, group in groupby(likely, key=lambda one: one.group):
+            yield from _of_group(removing, group)
+
+
+def deduplicate(removing: Removing, query: Query | None = None) -> None:
+    """Make duplicates of all copies, rows first, objects after. Again: goes on.
+
+    Raises:
+        ForbiddenError: The store, or the role, does not let anything be deleted.
+        ConfigurationError: As for ``find_copies``.
+    """
+    deed = removing.deed(COMMAND, REASON)
+    delete_condemned(removing, COMMAND)
+    for pairs in portions(find_copies(removing, query)):
+        # A publisher takes back a message, not one of its copies.
+        back = [pair.kept.uuid for pair in pairs if pair.copy.retracted and not pair.kept.retracted]
+        if back:
+            removing.catalog.retract(back, retracted=True)
+        copies = [Copied(pair.copy.uuid, pair.kept.uuid, pair.reason) for pair in pairs]
+        removing.count(removing.catalog.move_to_duplicates(copies, deed))
+        delete_condemned(removing, COMMAND)
+
+
+def _of_group(removing: Removing, group: Iterable[Candidate]) -> Iterator[Pair]:
+    """The copies among messages of one digest, or of one timestamp and CRC-32."""
+    coming = iter(group)
+    first = _read(removing, next(coming))
+    while first is None and (following := next(coming, None)) is not None:
+        first = _read(removing, following)
+    if first is None:
+        return
+    seen = [first]
+    # Without a UUID of their publisher's, only messages of the same moment can be the same.
+    by_time = client_uuid(first.document.message.headers) is None
+    for candidate in coming:
+        if by_time and not candidate.is_tied:
+            continue
+        one = _read(removing, candidate)
+        kept = None if one is None else next((old for old in seen if _same(old, one)), None)
+        if one is not None and kept is not None:
+            yield Pair(kept.row, one.row, _reason(kept.row, one.row))
+        elif one is not None and len(seen) < _MOST_COMPARED:
+            seen.append(one)
+
+
+def _read(removing: Removing, candidate: Candidate) -> _Seen | None:
+    """The message with its document; None where there is none that can be compared."""
+    row = removing.catalog.find(candidate.uuid)
+    if row is None:
+        return None  # moved, or removed, meanwhile
+    removing.refuse_other_buckets([row.bucket])
+    (found,) = fetch_documents(removing.store, [row])
+    if found.document is None or found.problems or found.document.suppressed:
+        return None
+    return _Seen(row, found.document)
+
+
+def _same(old: _Seen, new: _Seen) -> bool:
+    one, other = old.document.message, new.document.message
+    if old.row.topic != new.row.topic or _content(one) != _content(other):
+        return False
+    return client_uuid(one.headers) is not None or one.timestamp_ms == other.timestamp_ms
+
+
+def _content(message: Message) -> tuple[object, ...]:
+    """Headers are those received: decoding leaves out the archive's own ``_id``."""
+    return message.key, message.headers, message.value
+
+
+def _reason(kept: Row, copy: Row) -> str:
+    return (
+        "same content, stored twice" if kept.digest == copy.digest else "same content as another archiver's"
+    )

@@ -1,0 +1,162 @@
+"""Old messages go, by a policy: the oldest of each partition, without a gap, rows before objects.
+
+The ledger says *pruned* of their offsets, which explains why nothing is there, and nothing archives them again. What
+counts is a message's timestamp. A partition is pruned up to the first message that is not old: one that is younger than
+the policy says, one whose timestamp tells nothing (below 0), or one that a young duplicate refers to, since that one was
+not stored. Running it again goes on.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from hop_archive.catalog.protocol import Outcome
+from hop_archive.catalog.removals_protocol import Extent
+from hop_archive.errors import ConfigurationError, ConflictError
+from hop_archive.ingest.plan import units
+from hop_archive.model.query import Query
+from hop_archive.model.slices import Lineage, Slice
+from hop_archive.upkeep.remove.remove import Removing, delete_condemned, remove_adopted, remove_places
+
+COMMAND = "prune"
+
+QUIET_S = 120.0
+"""A topic counts as being archived when a batch of it was committed within this time."""
+
+_COUNTED_OFFSETS = 1_000_000
+"""Offsets that one statement counts the messages of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """From which age on messages go.
+
+    Attributes:
+        topics: Names or globs of the topics; never empty: what goes is named.
+        older_than: The age.
+
+    Raises:
+        ConfigurationError: Made without topics, or with an age below a day.
+    """
+
+    topics: tuple[str, ...]
+    older_than: datetime.timedelta
+
+    def __post_init__(self) -> None:
+        if not self.topics:
+            raise ConfigurationError(
+                "A pruning policy names no topic.", remedy="Name the topics that may be pruned."
+            )
+        if self.older_than < datetime.timedelta(days=1):
+            raise ConfigurationError(
+                f"Wanted an age of a day or more, found {self.older_than}.",
+                remedy="Say after how many days messages may go.",
+            )
+
+    @property
+    def reason(self) -> str:
+        """What the ledger says of the offsets."""
+        days = self.older_than / datetime.timedelta(days=1)
+        return f"older than {days:g} days, by policy"
+
+    def before_ms(self, now: datetime.datetime) -> int:
+        """Timestamps below this are old."""
+        return int((now - self.older_than).timestamp() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """What is old of one partition, or of the rows of a topic that another archiver wrote.
+
+    Attributes:
+        topic: Kafka topic name.
+        lineage: The partition; None for adopted rows.
+        places: The archived slices that go, in order.
+        extent: How much it is.
+        kept_from: The first offset that stays; None where nothing was found that does.
+    """
+
+    topic: str
+    lineage: Lineage | None
+    places: tuple[Slice, ...]
+    extent: Extent
+    kept_from: int | None = None
+
+
+def plan_pruning(removing: Removing, policy: Policy) -> list[Old]:
+    """What the policy would take away; changes nothing.
+
+    Raises:
+        ConfigurationError: A topic is none; or the store is not the one whose bucket the rows name.
+    """
+    before_ms = policy.before_ms(removing.now())
+    found = [old for topic in _topics(removing, policy) for old in _old(removing, topic, before_ms)]
+    removing.refuse_other_buckets({bucket for old in found for bucket in old.extent.buckets})
+    return found
+
+
+def prune(removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S) -> list[Old]:
+    """Take away what the policy says, partition by partition, the oldest first; what was planned.
+
+    Raises:
+        ConflictError: A topic is being archived. Nothing was changed.
+        ForbiddenError: The store, or the role, does not let anything be deleted.
+        ConfigurationError: As for ``plan_pruning``.
+    """
+    refuse_while_live(removing, _topics(removing, policy), quiet_s)
+    deed = removing.deed(COMMAND, policy.reason)
+    delete_condemned(removing, COMMAND)
+    planned = plan_pruning(removing, policy)
+    before_ms = policy.before_ms(removing.now())
+    for old in planned:
+        if old.lineage is None:
+            remove_adopted(removing, old.topic, deed, before_ms)
+        else:
+            remove_places(removing, old.places, "pruned", deed)
+    return planned
+
+
+def refuse_while_live(removing: Removing, topics: Sequence[str], quiet_s: float = QUIET_S) -> None:
+    """Refuse to prune topics that runs are archiving: what is found to be old might be what they compare with.
+
+    Raises:
+        ConflictError: A batch of one of the topics was committed a moment ago.
+    """
+    since = removing.now() - datetime.timedelta(seconds=quiet_s)
+    lately = removing.catalog.summaries(topics, since=since) if topics else ()
+    live = [s.topic for s in lately if s.messages or s.duplicates or s.absent or s.lost]
+    if live:
+        raise ConflictError(
+            f"{', '.join(live[:5])} {'is' if len(live) == 1 else 'are'} being archived: a batch was committed within "
+            f"the last {quiet_s:g} s.",
+            remedy="Stop the runs that archive these topics, and prune then.",
+            topics=live,
+        )
+
+
+def _topics(removing: Removing, policy: Policy) -> Sequence[str]:
+    return Query(topics=policy.topics).chosen_topics(removing.catalog.known_topics())
+
+
+def _old(removing: Removing, topic: str, before_ms: int) -> Iterator[Old]:
+    catalog = removing.catalog
+    archived = [e.slice for e in catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
+    for span in catalog.spans(topic):
+        kept_from = catalog.keepers([span.within(0, span.stop)], before_ms).get(span.lineage)
+        places = _before(archived, span, span.stop if kept_from is None else kept_from)
+        if places:
+            parts = [part for unit in units(places, _COUNTED_OFFSETS) for part in unit]
+            yield Old(topic, span.lineage, places, catalog.extent(parts), kept_from)
+    adopted = catalog.adopted_extent(topic, before_ms)
+    if adopted.messages:
+        yield Old(topic, None, (), adopted)
+
+
+def _before(archived: Iterable[Slice], span: Slice, stop: int) -> tuple[Slice, ...]:
+    """What of the archived slices of a lineage stands before an offset; nothing where its first message stays."""
+    if stop <= span.start:
+        return ()
+    mine = (one for one in archived if one.lineage == span.lineage and one.start < stop)
+    return tuple(one.within(one.start, min(one.stop, stop)) for one in mine)

@@ -1,0 +1,156 @@
+"""What every removal does: take rows away in portions, and delete the objects that no row names any more after them.
+
+Rows before objects: what a crash leaves is written down as condemned in the transaction that took the rows away, and
+whoever runs the same command again deletes it first (``delete_condemned``).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from hop_archive.archive import utc_now
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.removals_protocol import Deed, Gone, Removed
+from hop_archive.errors import ConfigurationError, ForbiddenError
+from hop_archive.ingest.plan import units
+from hop_archive.model.slices import Slice
+from hop_archive.store.protocol import Store
+
+PORTION_OFFSETS = 10_000
+"""Offsets whose rows go in one transaction; their objects are deleted before the next."""
+
+PORTION_MESSAGES = 500
+"""Messages that are looked at one by one and go in one transaction."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done so far, for people and for ``--json``; counts only grow.
+
+    Attributes:
+        removed: Messages, duplicates, offsets and bytes whose rows are gone.
+        objects: Objects that were deleted, those of the backup not counted.
+        copies: Objects that were deleted in the backup.
+        staying: Keys of the objects that stay, because they hold other messages.
+        backup_refusal: Why the backup's copies could not be deleted; '' where they were, or there is no backup.
+    """
+
+    removed: Removed = field(default_factory=Removed)
+    objects: int = 0
+    copies: int = 0
+    staying: set[str] = field(default_factory=set)
+    backup_refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Removing:
+    """What a removal works on.
+
+    Attributes:
+        catalog: Where the rows are.
+        store: Where the objects are; it lets them be deleted.
+        backup: Where the copies are; None where there is no backup.
+        run_id: Noted in the ledger; '' where there is no run.
+        now: The clock on the wall.
+        tally: Where to count.
+    """
+
+    catalog: Catalog
+    store: Store
+    backup: Store | None = None
+    run_id: str = ""
+    now: Callable[[], datetime.datetime] = utc_now
+    tally: Tally = field(default_factory=Tally)
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        for part in (self.catalog, self.store, self.backup):
+            if part is not None:
+                part.close()
+
+    def deed(self, command: str, reason: str) -> Deed:
+        """Who takes away, and why."""
+        backups = () if self.backup is None else (self.backup.bucket,)
+        return Deed(command, reason, backups, self.run_id)
+
+    def count(self, removed: Removed) -> Removed:
+        """Count what was removed; returns it."""
+        self.tally.removed = self.tally.removed.plus(removed)
+        return removed
+
+    def refuse_other_buckets(self, buckets: Collection[str]) -> None:
+        """Refuse to take rows away whose objects are in a bucket that is not at hand: they would stay for ever.
+
+        Raises:
+            ConfigurationError: Such a bucket is among them.
+        """
+        if others := sorted(set(buckets) - {self.store.bucket}):
+            raise ConfigurationError(
+                f"Rows in database {self.catalog.name} name the bucket {', '.join(others)}; store {self.store.name} is "
+                f"the bucket {self.store.bucket}.",
+                remedy="Nothing was removed. Name the store that has them.",
+                database=self.catalog.name,
+                store=self.store.name,
+            )
+
+
+def remove_places(removing: Removing, places: Iterable[Slice], outcome: Gone, deed: Deed) -> None:
+    """Take rows away portion by portion, each portion's objects after its rows. Again: goes on.
+
+    Args:
+        removing: Where.
+        places: Disjoint, in order.
+        outcome: What the ledger says of them afterwards.
+        deed: Who, and why.
+    """
+    for portion in units(places, PORTION_OFFSETS):
+        removing.count(removing.catalog.remove(portion, outcome, deed))
+        delete_condemned(removing, deed.command)
+
+
+def remove_adopted(removing: Removing, topic: str, deed: Deed, before_ms: int | None = None) -> None:
+    """Take away the adopted rows of a topic, or those before a time, and their objects after them. Again: goes on."""
+    while removing.count(removing.catalog.remove_adopted(topic, deed, before_ms=before_ms)).messages:
+        delete_condemned(removing, deed.command)
+
+
+def delete_condemned(removing: Removing, command: str) -> None:
+    """Delete what ``command`` condemned, now or before it crashed, but for what a row names.
+
+    Raises:
+        ForbiddenError: The store does not allow deleting. (A backup that does not is told in the tally.)
+        UnavailableError: The store does not answer. Running it again goes on.
+    """
+    removing.tally.objects += _delete(removing, command, removing.store)
+    if removing.backup is None:
+        return
+    try:
+        removing.tally.copies += _delete(removing, command, removing.backup)
+    except ForbiddenError as error:
+        removing.tally.backup_refusal = str(error)
+
+
+def _delete(removing: Removing, command: str, store: Store) -> int:
+    deleted = 0
+    while page := removing.catalog.condemned(command, store.bucket):
+        doomed = [one.key for one in page if not one.is_named]
+        if doomed:
+            store.delete(doomed)
+        removing.catalog.acquit(page)
+        deleted += len(doomed)
+        removing.tally.staying.difference_update(doomed)
+        removing.tally.staying.update(one.key for one in page if one.is_named)
+    return deleted
+
+
+def portions(items: Iterable[Item], most: int = PORTION_MESSAGES) -> Iterator[list[Item]]:
+    """Cut a stream into lists of at most ``most``; none is empty."""
+    coming = iter(items)
+    while portion := list(islice(coming, most)):
+        yield portion

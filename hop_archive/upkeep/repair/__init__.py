@@ -1,0 +1,1 @@
+"""Mends what verification found, after showing how."""

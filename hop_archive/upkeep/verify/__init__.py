@@ -1,0 +1,1 @@
+"""Whether the archive is as its catalog says. Changes nothing but findings."""

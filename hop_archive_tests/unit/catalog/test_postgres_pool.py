@@ -1,0 +1,84 @@
+"""A pooler lets in whoever comes, and only then finds that there is no server: that is told, and soon."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hop_archive.catalog.postgres.catalog import PostgresCatalog
+from hop_archive.errors import UnavailableError
+
+_SSL_REQUEST = 80877103
+_LET_IN = b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I"
+
+
+def _refusal(text: str) -> bytes:
+    fields = b"".join(
+        kind + value.encode() + b"\0" for kind, value in [(b"S", "FATAL"), (b"C", "08P01"), (b"M", text)]
+    )
+    return b"E" + struct.pack("!i", len(fields) + 5) + fields + b"\0"
+
+
+@contextmanager
+def pooler(answer: bytes) -> Iterator[int]:
+    """A server that lets everybody in, and gives ``answer`` to the first statement; silence where that is empty."""
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while True:
+                length, code = struct.unpack("!ii", connection.recv(8))
+                if code != _SSL_REQUEST:
+                    connection.recv(length - 8)
+                    break
+                connection.sendall(b"N")
+            connection.sendall(_LET_IN)
+            if connection.recv(65536) and answer:
+                connection.sendall(answer)
+            else:
+                over.wait()
+
+    def accept(listener: socket.socket) -> None:
+        while not over.is_set():
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        accepting = threading.Thread(target=accept, args=(listener,))
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            accepting.join()
+
+
+def asked(port: int) -> str:
+    catalog = PostgresCatalog("db", f"postgresql://u@127.0.0.1:{port}/d?sslmode=disable", timeout_s=1.0)
+    try:
+        with pytest.raises(UnavailableError) as raised:
+            catalog.topics()
+    finally:
+        catalog.close()
+    return str(raised.value)
+
+
+@pytest.mark.timeout(30)
+def test_one_that_lets_in_and_then_says_nothing_is_given_up_in_the_time_that_a_server_has() -> None:
+    with pooler(b"") as port:
+        assert "it has said nothing for 1 s" in asked(port)
+
+
+@pytest.mark.timeout(30)
+def test_what_it_says_of_the_server_behind_it_is_told() -> None:
+    with pooler(_refusal("server login has been failing")) as port:
+        assert "server login has been failing" in asked(port)

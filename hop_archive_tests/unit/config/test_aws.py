@@ -1,0 +1,545 @@
+"""Credentials of AWS: what a secret may say, where RDS says a database is, and what is said when AWS refuses."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError
+from hypothesis import given
+from hypothesis import strategies as st
+from moto import mock_aws
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
+from hop_archive.config.aws import account
+from hop_archive.config.aws.memory import KEPT_S, Memory
+from hop_archive.config.aws.refusals import Subject
+from hop_archive.config.aws.shapes import Secret, database_login, kafka_login
+from hop_archive.config.load import load, parse
+from hop_archive.config.open import open_source
+from hop_archive.config.stanzas import KafkaSourceStanza, PostgresStanza
+from hop_archive.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    HopArchiveError,
+    MissingSettingError,
+    UnavailableError,
+)
+from hop_archive.source.kafka.client import NewLoginError, Troubles
+from hop_archive.source.kafka.source import KafkaSource
+from hop_archive_tests.aws import (
+    REGION,
+    answering,
+    client,
+    forget,
+    json_refusal,
+    keys,
+    make_instance,
+    make_secret,
+    moto,
+    moto_endpoint,
+    no_aws,
+    xml_refusal,
+)
+
+__all__ = ["keys", "moto", "moto_endpoint", "no_aws"]
+
+SUBJECT = Subject("[source.x] secret_name", 'secret "s"', "secretsmanager:GetSecretValue", REGION)
+
+
+def secret(text: str) -> Secret:
+    return Secret(SecretStr(text), SUBJECT)
+
+
+def kafka(text: str = "") -> KafkaSourceStanza:
+    stanza = parse(
+        f'[source.x]\ntype = "kafka"\nbootstrap_servers = "h:1"\nsecurity = "sasl-plain"\nregion = "{REGION}"\n'
+        f'secret_name = "kafka-secret"\n{text}'
+    ).source("x")
+    assert isinstance(stanza, KafkaSourceStanza)
+    return stanza
+
+
+def database(text: str = "") -> PostgresStanza:
+    stanza = parse(
+        f'[database.x]\ntype = "postgres"\nregion = "{REGION}"\ninstance_id = "the-db"\n{text}'
+    ).database("x")
+    assert isinstance(stanza, PostgresStanza)
+    return stanza
+
+
+def dsn(stanza: PostgresStanza) -> dict[str, str | int]:
+    return {
+        name: value for name, value in conninfo_to_dict(stanza.dsn({}).get_secret_value()).items() if value
+    }
+
+
+# --- what a secret may say
+
+JAAS = 'username="ann" password="a=1" user_ann="other" user_bob="b 2"'
+
+
+@pytest.mark.parametrize(
+    ("text", "username", "login"),
+    [
+        ('{"username": "ann", "password": "hunter2"}', "", ("ann", "hunter2")),
+        ('{"username": "ann", "password": "hunter2"}', "ann", ("ann", "hunter2")),
+        ('username="ann" password="hunter2"', "", ("ann", "hunter2")),
+        ("username=ann password=hunter2\n", "", ("ann", "hunter2")),
+        ('password="p\\"\n username="ann";', "", ("ann", "p\\")),
+        (JAAS, "", ("ann", "a=1")),
+        (JAAS, "bob", ("bob", "b 2")),
+        ('user_bob="hunter2"', "", ("bob", "hunter2")),
+        ('user_bob="1" user_ann="2"', "ann", ("ann", "2")),
+    ],
+)
+def test_a_kafka_secret_has_one_of_the_forms_in_use(text: str, username: str, login: tuple[str, str]) -> None:
+    found = kafka_login(secret(text), username)
+    assert (found.username, found.password.get_secret_value()) == login
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hunter2",
+        "ann:hunter2",
+        '{"username": "ann", "password": "hunter2"',
+        '{"user": "ann", "password": "hunter2"}',
+        '{"username": "ann", "password": 2}',
+        '["ann", "hunter2"]',
+        'username="ann" password="hunter2',
+        'username="ann"',
+        'password="hunter2"',
+        'username="ann" password="hunter2" and more',
+        "{}",
+    ],
+)
+def test_a_kafka_secret_of_another_form_is_refused_unshown(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="does not hold a username and a password") as caught:
+        kafka_login(secret(text))
+    assert 'secret "s" in region us-west-2' in str(caught.value)
+    assert "hunter2" not in repr((caught.value, caught.value.facts))
+    assert caught.value.__context__ is None
+
+
+def test_of_several_users_one_has_to_be_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"several users, ann, bob\. Choose one: username = "):
+        kafka_login(secret('user_bob="1" user_ann="2"'))
+    with pytest.raises(ConfigurationError, match="no password of eve; it has ann, bob"):
+        kafka_login(secret(JAAS), "eve")
+
+
+@pytest.mark.parametrize(
+    ("text", "username", "login"),
+    [
+        ("hunter2", "", ("", "hunter2")),
+        ("hunter2\n", "me", ("me", "hunter2")),
+        (" { hunter 2 }", "", ("", " { hunter 2 }")),
+        ('{"password": "hunter2"}', "", ("", "hunter2")),
+        ('{"username": "ann", "password": "hunter2", "port": 5}', "", ("ann", "hunter2")),
+        ('{"username": "ann", "password": "hunter2"}', "ann", ("ann", "hunter2")),
+        ("{hunter2", "", ("", "{hunter2")),
+    ],
+)
+def test_a_database_secret_is_a_password_or_json(text: str, username: str, login: tuple[str, str]) -> None:
+    found = database_login(secret(text), username)
+    assert (found.username, found.password.get_secret_value()) == login
+
+
+@pytest.mark.parametrize(
+    "text", ["\n", "{}", '{"password": ""}', '{"passwort": "hunter2"}', '{"password": 2}']
+)
+def test_a_database_secret_without_a_password_is_refused_unshown(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="does not hold a password") as caught:
+        database_login(secret(text))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_password_of_another_user_is_not_used() -> None:
+    with pytest.raises(ConfigurationError, match="holds the password of ann, and bob is wanted"):
+        database_login(secret('{"username": "ann", "password": "hunter2"}'), "bob")
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters='"'), min_size=1))
+def test_any_password_without_a_quote_survives_the_older_form(password: str) -> None:
+    found = kafka_login(secret(f'username="u" password="{password}"'))
+    assert found.password.get_secret_value() == password
+
+
+# --- where they are kept
+
+
+@mock_aws
+def test_a_source_takes_its_login_from_secrets_manager(keys: None) -> None:
+    make_secret("kafka-secret", JAAS)
+    login = kafka().login({})
+    assert login is not None
+    assert (login.username, login.password.get_secret_value()) == ("ann", "a=1")
+    assert "a=1" not in repr(login)
+    other = kafka('username = "bob"').login({})
+    assert other is not None
+    assert other.username == "bob"
+
+
+def test_the_same_from_a_server_that_the_environment_names(moto: str) -> None:
+    make_secret("kafka-secret", '{"username": "ann", "password": "hunter2"}')
+    open_source("x", kafka(), {}).close()
+    login = kafka().login({})
+    assert login is not None
+    assert login.username == "ann"
+
+
+def test_variables_beat_the_secret_where_they_are_set(no_aws: None) -> None:
+    stanza = kafka('username_env = "U"\npassword_env = "P"')
+    login = stanza.login({"U": "me", "P": "mine"})
+    assert login is not None
+    assert (login.username, login.password.get_secret_value()) == ("me", "mine")
+    with pytest.raises(MissingSettingError, match="password_env: environment variable P is not set"):
+        stanza.login({"U": "me"})
+    with pytest.raises(
+        ForbiddenError, match=r"no AWS credentials were found.* Or set U and P in the environment\.$"
+    ):
+        stanza.login({})
+
+
+def test_rds_says_where_a_database_is(moto: str) -> None:
+    made = make_instance("the-db", Port=5544)
+    make_secret("db-secret", "hunter/2\n")
+    assert dsn(database('secret_name = "db-secret"')) == {
+        "host": made["Endpoint"]["Address"],
+        "port": "5544",
+        "dbname": "archive",
+        "user": "master",
+        "password": "hunter/2",
+        "sslmode": "require",
+    }
+
+
+def test_the_stanza_beats_what_rds_says_part_by_part(moto: str) -> None:
+    make_instance("the-db", Port=5544)
+    make_secret("db-secret", "hunter2")
+    found = dsn(
+        database('secret_name = "db-secret"\nhost = "localhost"\nuser = "reader"\nsslmode = "disable"')
+    )
+    assert (found["host"], found["port"]) == ("localhost", "5544")
+    assert (found["user"], found["dbname"], found["sslmode"]) == ("reader", "archive", "disable")
+    assert dsn(database('secret_name = "db-secret"\nport = 1\nname = "n"'))["port"] == "1"
+
+
+def test_the_user_of_a_secret_beats_the_master_user(moto: str) -> None:
+    make_instance("the-db")
+    make_secret("db-secret", '{"username": "archiver", "password": "hunter2"}')
+    assert dsn(database('secret_name = "db-secret"'))["user"] == "archiver"
+
+
+def test_the_password_that_rds_keeps_itself_is_found(moto: str) -> None:
+    made = make_instance("the-db", ManageMasterUserPassword=True)
+    arn = made["MasterUserSecret"]["SecretArn"]
+    try:
+        client("secretsmanager").put_secret_value(
+            SecretId=arn, SecretString='{"username":"master","password":"kept"}'
+        )
+    except client("secretsmanager").exceptions.ResourceNotFoundException:
+        make_secret(arn, '{"username":"master","password":"kept"}')
+    found = dsn(database())
+    assert (found["user"], found["password"]) == ("master", "kept")
+
+
+def test_a_database_elsewhere_may_keep_its_password_in_a_secret(moto: str) -> None:
+    make_secret("db-secret", '{"username": "u@x", "password": "hunter2"}')
+    for address in (
+        'host = "h"\nname = "d"\nuser = "u@x"',
+        'url = "postgresql://h/d"',
+        'url = "postgresql://u%40x@h/d"',
+    ):
+        text = f'[database.x]\ntype = "postgres"\nregion = "{REGION}"\nsecret_name = "db-secret"\n{address}'
+        stanza = parse(text).database("x")
+        assert isinstance(stanza, PostgresStanza)
+        found = dsn(stanza)
+        assert (found["user"], found["password"], found["dbname"]) == ("u@x", "hunter2", "d")
+
+
+def test_an_instance_without_a_password_or_a_name_says_what_the_stanza_lacks(moto: str) -> None:
+    make_instance("the-db")
+    with pytest.raises(
+        MissingSettingError, match=r"RDS keeps none for the-db\. Name the secret with secret_name"
+    ):
+        database().dsn({})
+    with pytest.raises(MissingSettingError, match="password_env: environment variable PW is not set"):
+        database('password_env = "PW"').dsn({})
+    assert (
+        conninfo_to_dict(database('password_env = "PW"').dsn({"PW": "p"}).get_secret_value())["password"]
+        == "p"
+    )
+    client("rds").create_db_instance(
+        DBInstanceIdentifier="nameless", DBInstanceClass="db.t4g.micro", Engine="postgres",
+        MasterUsername="m", MasterUserPassword="not-what-is-asked-for", AllocatedStorage=20,
+    )  # fmt: skip
+    stanza = database().model_copy(update={"instance_id": "nameless", "password_env": "PW"})
+    with pytest.raises(MissingSettingError, match="nameless names no database"):
+        stanza.dsn({"PW": "p"})
+
+
+def test_what_aws_said_is_remembered_for_a_minute_and_failures_are_not() -> None:
+    now, asked = [0.0], []
+
+    def make() -> int:
+        asked.append(now[0])
+        if len(asked) == 1:
+            raise UnavailableError("not yet")
+        return len(asked)
+
+    memory: Memory[int] = Memory(lambda: now[0])
+    with pytest.raises(UnavailableError):
+        memory.get("k", make)
+    assert [memory.get("k", make), memory.get("k", make)] == [2, 2]
+    now[0] = KEPT_S
+    assert memory.get("k", make) == 3
+    memory.clear()
+    assert memory.get("k", make) == 4
+
+
+def test_a_secret_that_was_changed_is_noticed_after_a_while(moto: str) -> None:
+    make_secret("kafka-secret", 'username="u" password="old"')
+    assert "old" in str(_password())
+    client("secretsmanager").put_secret_value(
+        SecretId="kafka-secret", SecretString='username="u" password="new"'
+    )
+    assert _password() == "old"
+    forget()
+    assert _password() == "new"
+
+
+def test_what_is_remembered_of_a_secret_is_forgotten_when_its_login_is_refused(moto: str) -> None:
+    make_secret("kafka-secret", 'username="u" password="old"')
+    source = open_source("x", kafka(), {})
+    assert isinstance(source, KafkaSource)
+    client("secretsmanager").put_secret_value(
+        SecretId="kafka-secret", SecretString='username="u" password="new"'
+    )
+    assert _password() == "old"
+    refused = KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED, "no")
+    with pytest.raises(NewLoginError):
+        raise source._connection.failure("trying", refused, Troubles())
+    assert source._connection.secrets == {"sasl.password": SecretStr("new")}
+    assert isinstance(source._connection.failure("trying", refused, Troubles(login=1)), ForbiddenError)
+
+
+def _password() -> str:
+    login = kafka().login({})
+    assert login is not None
+    return login.password.get_secret_value()
+
+
+# --- refusals
+
+ASKED_OF: dict[str, Callable[[], object]] = {
+    "secretsmanager": lambda: kafka().login({}),
+    "rds": lambda: database().dsn({}),
+}
+NAMES = {
+    "secretsmanager": 'hop_archive.toml: [source.x] secret_name: secret "kafka-secret" in region us-west-2: ',
+    "rds": 'hop_archive.toml: [database.x] instance_id: RDS instance "the-db" in region us-west-2: ',
+}
+REFUSALS: list[tuple[str, int, type[HopArchiveError], str]] = [
+    (
+        "ResourceNotFoundException",
+        400,
+        MissingSettingError,
+        "there is none in the account of the default AWS chain",
+    ),
+    ("DBInstanceNotFound", 404, MissingSettingError, "there is none in the account of the default AWS chain"),
+    ("ExpiredTokenException", 400, ForbiddenError, "have expired"),
+    ("ExpiredToken", 403, ForbiddenError, "have expired"),
+    ("RequestTimeTooSkewed", 403, ForbiddenError, "this machine's clock"),
+    ("UnrecognizedClientException", 400, ForbiddenError, "AWS does not accept the keys"),
+    ("InvalidClientTokenId", 403, ForbiddenError, "AWS does not accept the keys"),
+    ("AccessDeniedException", 400, ForbiddenError, "as AWS says it"),
+    ("AccessDenied", 403, ForbiddenError, "as AWS says it"),
+    ("SomethingNew", 403, ForbiddenError, "SomethingNew"),
+    ("ThrottlingException", 400, UnavailableError, "AWS cannot now"),
+    ("Throttling", 400, UnavailableError, "AWS cannot now"),
+    ("InternalServiceError", 500, UnavailableError, "AWS cannot now"),
+    ("InvalidRequestException", 400, ConfigurationError, "InvalidRequestException: as AWS says it"),
+]
+
+
+@pytest.mark.parametrize("service", ["secretsmanager", "rds"])
+@pytest.mark.parametrize(("code", "status", "wanted", "found"), REFUSALS)
+def test_each_refusal_is_one_message_with_name_region_stanza_and_remedy(
+    keys: None,
+    monkeypatch: pytest.MonkeyPatch,
+    service: str,
+    code: str,
+    status: int,
+    wanted: type[HopArchiveError],
+    found: str,
+) -> None:
+    refusal = json_refusal if service == "secretsmanager" else xml_refusal
+    with answering(lambda _: refusal(code, status=status)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        with pytest.raises(HopArchiveError) as caught:
+            ASKED_OF[service]()
+    assert type(caught.value) is wanted
+    message = str(caught.value)
+    assert message.startswith(NAMES[service])
+    assert found in message
+    assert code in message
+    assert caught.value.remedy
+    assert "\n" not in message
+    assert caught.value.exit_code == (3 if wanted is UnavailableError else 2)
+    assert "the-secret-access-key" not in message
+
+
+def test_a_denied_call_says_which_permission_is_wanting(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for service, action in (("secretsmanager", "GetSecretValue"), ("rds", "DescribeDBInstances")):
+        refusal = json_refusal if service == "secretsmanager" else xml_refusal
+        with answering(lambda _, refuse=refusal: refuse("AccessDeniedException")) as server:  # type: ignore[misc]
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+            with pytest.raises(ForbiddenError, match=f"Allow {service}:{action} on it"):
+                ASKED_OF[service]()
+
+
+def test_a_secret_that_is_not_there_and_one_with_no_value_are_told_alike(moto: str) -> None:
+    with pytest.raises(MissingSettingError, match="or it has no value yet") as absent:
+        kafka().login({})
+    client("secretsmanager").create_secret(Name="kafka-secret")
+    with pytest.raises(MissingSettingError) as empty:
+        kafka().login({})
+    assert str(absent.value) == str(empty.value)
+    assert absent.value.facts["region"] == REGION
+
+
+def test_a_secret_of_another_region_is_not_there_and_the_message_has_the_region(moto: str) -> None:
+    client("secretsmanager", "eu-north-1").create_secret(Name="kafka-secret", SecretString="x")
+    with pytest.raises(
+        MissingSettingError, match=r"in region us-west-2: .* its region \(it may be in another one\)"
+    ):
+        kafka().login({})
+
+
+def test_a_binary_secret_is_refused(moto: str) -> None:
+    client("secretsmanager").create_secret(Name="kafka-secret", SecretBinary=b"\x00hunter2")
+    with pytest.raises(ConfigurationError, match="it is binary") as caught:
+        kafka().login({})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_profile_that_is_not_there_is_named(no_aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingSettingError, match="AWS profile observatory is not in the AWS configuration"):
+        kafka('profile = "observatory"').login({})
+    monkeypatch.setenv("AWS_PROFILE", "nowhere")
+    with pytest.raises(MissingSettingError, match="AWS profile nowhere"):
+        database().dsn({})
+
+
+def test_half_of_a_pair_of_keys_is_told(no_aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    with pytest.raises(ForbiddenError, match="AWS_SECRET_ACCESS_KEY"):
+        kafka().login({})
+
+
+def test_a_sign_on_that_has_ended_says_how_to_renew_it(no_aws: None, tmp_path: Path) -> None:
+    config(
+        tmp_path,
+        "[profile sso]\nsso_session = s\nsso_account_id = 111122223333\nsso_role_name = r\n"
+        "[sso-session s]\nsso_region = us-west-2\nsso_start_url = https://example.org/start\n",
+    )
+    with pytest.raises(ForbiddenError, match="aws sso login"):
+        kafka('profile = "sso"').login({})
+
+
+def test_what_a_credential_process_writes_to_its_error_output_is_not_shown(
+    no_aws: None, tmp_path: Path
+) -> None:
+    config(
+        tmp_path, f"[default]\ncredential_process = {sys.executable} -c \"import sys; sys.exit('hunter2')\"\n"
+    )
+    with pytest.raises(
+        ForbiddenError, match="custom-process of the default AWS chain gave no AWS credentials"
+    ) as caught:
+        kafka().login({})
+    seen: list[BaseException | None] = [caught.value, caught.value.__cause__, caught.value.__context__]
+    assert "hunter2" not in repr(seen)
+
+
+def config(home: Path, text: str) -> None:
+    (home / ".aws").mkdir(exist_ok=True)
+    (home / ".aws" / "config").write_text(text)
+
+
+@pytest.mark.parametrize("region", ["us-wset-2", "us west 2"])
+def test_a_region_that_there_is_not_is_a_mistake_of_the_stanza(keys: None, region: str) -> None:
+    with pytest.raises(ConfigurationError, match=f'"{region}" is no region') as caught:
+        kafka().model_copy(update={"region": region}).login({})
+    assert caught.value.exit_code == 2
+
+
+def test_an_endpoint_that_is_no_url_is_a_mistake_of_the_settings(
+    keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:5000")
+    with pytest.raises(ConfigurationError, match="localhost:5000"):
+        kafka().login({})
+
+
+def refusing() -> str:
+    return "http://127.0.0.1:1"
+
+
+def silent() -> str:
+    """A server that takes connections and says nothing."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    _LISTENERS.append(listener)
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+_LISTENERS: list[socket.socket] = []
+
+
+@pytest.mark.parametrize("address", [refusing, silent])
+def test_where_nothing_answers_it_says_so_soon(
+    keys: None, monkeypatch: pytest.MonkeyPatch, address: Callable[[], str]
+) -> None:
+    assert (account._CONNECT_S + account._READ_S) * account._ATTEMPTS <= 10
+    monkeypatch.setattr(account, "_READ_S", 0.3)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address())
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="AWS does not answer"):
+        kafka().login({})
+    assert time.monotonic() - began < 5
+    while _LISTENERS:
+        _LISTENERS.pop().close()
+
+
+def test_a_laptop_without_credentials_does_not_wait_for_a_metadata_service(
+    no_aws: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", silent())
+    began = time.monotonic()
+    with pytest.raises(ForbiddenError, match="no AWS credentials were found"):
+        kafka().login({})
+    assert time.monotonic() - began < 10
+    while _LISTENERS:
+        _LISTENERS.pop().close()
+
+
+def test_production_refuses_to_be_written_to_before_any_secret_is_asked_for(no_aws: None) -> None:
+    shipped = load(environ={}).source("hop-prod")
+    assert not shipped.writable
+    assert not [name for name in os.environ if name.startswith("HOP_ARCHIVE_PROD")]
+    login = {"HOP_ARCHIVE_PROD_USERNAME": "u", "HOP_ARCHIVE_PROD_PASSWORD": "p"}
+    source = open_source("hop-prod", shipped, login)
+    began = time.monotonic()
+    with pytest.raises(ForbiddenError):
+        source.publish([])
+    with pytest.raises(ForbiddenError):
+        source.create_topic("t")
+    assert time.monotonic() - began < 0.5

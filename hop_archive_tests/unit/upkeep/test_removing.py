@@ -1,0 +1,258 @@
+"""Cleaning tests up, pruning and suppressing: what goes, what stays, and what is refused."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.protocol import Outcome
+from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError
+from hop_archive.ingest.follow import catch_up
+from hop_archive.model.document import crc32, decode, encode
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.query import Query
+from hop_archive.model.topics import TopicPolicy
+from hop_archive.read.check import check
+from hop_archive.source.mock.source import GROUP_ID, MockSource
+from hop_archive.source.protocol import Source
+from hop_archive.store.mock import MockStore
+from hop_archive.upkeep.remove.clean_tests import (
+    clean_marked,
+    clean_topics,
+    marked,
+    plan_cleaning,
+    topics_to_clean,
+)
+from hop_archive.upkeep.remove.prune import Policy, plan_pruning, prune
+from hop_archive.upkeep.remove.suppress import suppress, tombstone
+from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects
+from hop_archive_tests.invariants import fetched
+from hop_archive_tests.removals import Backed, archive_all, assert_whole, small_world
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, adopted_row, exhausted
+
+DAY = datetime.timedelta(days=1)
+
+
+def archive_of(world: Backed, source: Source | None = None) -> Archive:
+    archive = replace(world.archive(), topics=TopicPolicy(test_topics=(QUIET, "*-test")))
+    return replace(archive, source=source or MockSource(cluster=world.cluster, writable=True))
+
+
+def test_a_test_topic_is_emptied_read_dry_and_its_group_stands_at_the_end() -> None:
+    world = archive_all(small_world())
+    world.catalog.adopt([adopted_row(QUIET)])
+    for _ in range(4):
+        world.cluster.append(QUIET, b"more")
+    removing = world.removing()
+    (plan,) = plan_cleaning(archive_of(world), removing, [QUIET])
+    assert (plan.topic, plan.messages, plan.unread) == (QUIET, 4, 4)
+    cleaned = clean_topics(archive_of(world), removing, [QUIET], delete_records=True)
+    at = TopicPartition(QUIET, 0)
+    assert (cleaned.skipped, cleaned.ends, cleaned.deleted_below) == (4, {at: 7}, {at: 7})
+    assert removing.tally.removed.messages == 4
+    assert list(world.catalog.rows(QUIET)) == []
+    assert {e.outcome for e in world.catalog.ledger([QUIET])} == {Outcome.SKIPPED}
+    with world.cluster.read() as state:
+        assert state.progress[GROUP_ID][at].offset == 7
+        assert state.topics[QUIET].logs[0].low == 7
+    assert_whole(world)
+    assert plan_cleaning(archive_of(world), removing, [QUIET])[0].messages == 0
+    exhausted(catch_up(world.archive(), overlap=0))
+    assert list(world.catalog.rows(QUIET)) == []
+    assert len(list(world.catalog.rows(BUSY))) == 10
+
+
+def test_objects_of_a_test_topic_that_no_row_names_go_too_but_for_young_documents() -> None:
+    world = archive_all(small_world())
+    alone = f"{QUIET}/2023/11/14/22/{uuid.UUID(int=1)}.bson"
+    late = f"segments/{QUIET}/1/0/{0:020}-{2:020}.bson"
+    coming = f"segments/{QUIET}/1/0/{50:020}-{60:020}.bson"
+    for store in (world.store, world.backup):
+        for key in (alone, late, coming, f"{QUIET}/not.ours"):
+            store._shelf.add(key, b"left behind")
+    clean_topics(archive_of(world), world.removing(), [QUIET])
+    left = {info.key for info in world.store.listing() if QUIET in info.key}
+    assert left == {alone, coming, f"{QUIET}/not.ours"}
+    clean_topics(archive_of(world), world.removing(), [QUIET], grace_s=-1)
+    assert {info.key for info in world.store.listing() if QUIET in info.key} == {f"{QUIET}/not.ours"}
+    assert {info.key for info in world.backup.listing() if QUIET in info.key} == {f"{QUIET}/not.ours"}
+    assert len(world.rows()) == 10
+
+
+def test_records_of_a_source_that_may_not_be_written_stay_and_that_is_told() -> None:
+    world = archive_all(small_world())
+    source = MockSource(cluster=world.cluster, writable=False)
+    cleaned = clean_topics(archive_of(world, source), world.removing(), [QUIET], delete_records=True)
+    assert "not writable" in cleaned.why_not_deleted[QUIET]
+    assert list(world.catalog.rows(QUIET)) == []
+
+
+def test_only_test_topics_are_cleaned() -> None:
+    world = archive_all(small_world())
+    archive = archive_of(world)
+    assert topics_to_clean(archive, ()) == topics_to_clean(archive, [QUIET]) == [QUIET]
+    with pytest.raises(ConfigurationError, match=r"alerts\.busy is no test topic"):
+        topics_to_clean(archive, ["alerts.*"])
+    with pytest.raises(ConfigurationError, match="There is no test topic nothing-test"):
+        topics_to_clean(archive, ["nothing-test"])
+    with pytest.raises(ForbiddenError, match="is no test topic"):
+        clean_topics(archive, world.removing(), [BUSY])
+    assert len(world.rows()) == 13
+
+
+def test_a_message_with_a_test_header_goes_from_among_others_and_its_segment_stays() -> None:
+    world = small_world("segment")
+    world.cluster.append(BUSY, b"a test", headers=(("_test", None),), partition=0)
+    archive_all(world)
+    (row,) = marked(world.removing(), Query())
+    removing = world.removing()
+    clean_marked(removing, Query())
+    assert removing.tally.staying == {row.object_key}
+    assert removing.tally.objects == 0
+    assert world.catalog.find(row.uuid) is None
+    assert len(world.rows()) == 13
+    assert_whole(world)
+
+
+def test_a_store_that_does_not_allow_deleting_is_refused_and_what_is_condemned_is_remembered() -> None:
+    world = archive_all(small_world())
+    store = MockStore()
+    store._shelf = world.store._shelf
+    with pytest.raises(ForbiddenError, match="does not allow deleting"):
+        clean_topics(archive_of(world), replace(world.removing(), store=store), [QUIET])
+    clean_topics(archive_of(world), world.removing(), [QUIET])
+    assert_whole(world)
+
+
+def test_a_backup_that_does_not_allow_deleting_keeps_its_copies_and_that_is_told() -> None:
+    world = archive_all(small_world())
+    backup = MockStore("backup", bucket="backup")
+    backup._shelf = world.backup._shelf
+    removing = replace(world.removing(), backup=backup)
+    clean_topics(archive_of(world), removing, [QUIET])
+    assert "backup does not allow deleting" in removing.tally.backup_refusal
+    assert len(world.catalog.condemned("clean-tests", "backup")) == 3
+    clean_topics(archive_of(world), world.removing(), [QUIET])
+    assert_whole(world)
+
+
+# --- pruning
+
+
+def at_day(world: Backed, days: float, ms: int = 0) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp((NOW_MS + ms) / 1000, datetime.UTC) + days * DAY
+
+
+def test_pruning_stops_at_the_first_message_that_is_not_old_and_says_what_goes() -> None:
+    world = archive_all(small_world("segment"))
+    world.cluster.append(BUSY, b"alert 0", headers=(("_id", bytes(16)),), partition=1, timestamp_ms=-1)
+    world.cluster.append(BUSY, b"old again", partition=1, timestamp_ms=NOW_MS - 5)
+    archive_all(world)
+    removing = replace(world.removing(), now=lambda: at_day(world, 30, ms=100))
+    policy = Policy((BUSY,), 30 * DAY)
+    plan = plan_pruning(removing, policy)
+    assert [(old.lineage and old.lineage.partition, old.extent.messages, old.kept_from) for old in plan] == [
+        (0, 5, None),
+        (1, 5, 5),
+    ]
+    assert len(world.rows()) == 15, "a plan changes nothing"
+    prune(removing, policy)
+    assert [row.offset for row in world.catalog.rows(BUSY)] == [5, 6]
+    (summary,) = world.catalog.summaries([BUSY])
+    assert (summary.messages, summary.pruned) == (2, 10)
+    assert_whole(world)
+    assert plan_pruning(removing, policy) == []
+    exhausted(catch_up(world.archive(), overlap=0))
+    assert len(list(world.catalog.rows(BUSY))) == 2
+
+
+def test_a_message_that_a_young_duplicate_refers_to_stays() -> None:
+    world = small_world()
+    own = (("_id", bytes(16)),)
+    world.cluster.append(BUSY, b"once", headers=own, partition=0, timestamp_ms=NOW_MS + 8)
+    world.cluster.append(BUSY, b"once", headers=own, partition=1, timestamp_ms=NOW_MS + 2 * 86_400_000)
+    archive_all(world)
+    removing = replace(world.removing(), now=lambda: at_day(world, 30, ms=100))
+    plan = plan_pruning(removing, Policy((BUSY,), 30 * DAY))
+    assert [(old.lineage and old.lineage.partition, old.kept_from) for old in plan] == [(0, 5), (1, None)]
+
+
+def test_adopted_rows_are_pruned_by_their_time() -> None:
+    world = archive_all(small_world())
+    world.catalog.adopt([adopted_row(QUIET)])
+    removing = replace(world.removing(), now=lambda: at_day(world, 30))
+    prune(removing, Policy((QUIET,), 30 * DAY))
+    assert not world.catalog.has_adopted(QUIET)
+    assert len(list(world.catalog.rows(QUIET))) == 3
+
+
+def test_a_topic_that_is_being_archived_is_not_pruned() -> None:
+    world = archive_all(small_world())
+    removing = replace(world.removing(), now=lambda: at_day(world, 0))
+    with pytest.raises(ConflictError, match="being archived"):
+        prune(removing, Policy((BUSY,), DAY))
+    assert len(world.rows()) == 13
+
+
+def test_a_policy_names_topics_and_an_age_of_a_day_or_more() -> None:
+    with pytest.raises(ConfigurationError, match="names no topic"):
+        Policy((), DAY)
+    with pytest.raises(ConfigurationError, match="a day or more"):
+        Policy((BUSY,), DAY / 2)
+
+
+# --- suppressing
+
+
+def test_a_tombstone_has_no_content_and_reads_back_as_what_it_is() -> None:
+    world = archive_all(small_world())
+    row = next(iter(world.catalog.rows(BUSY)))
+    stone = tombstone(row, "a reason")
+    body = encode(stone)
+    assert decode(body) == stone
+    assert encode(decode(body)) == body
+    named = row._replace(size_bytes=len(body), crc32=crc32(body))
+    assert check(named._replace(annotations=stone.annotations), body)[1] == ()
+    assert stone.message.key is stone.message.value is None
+    assert stone.message.headers == ()
+
+
+@pytest.mark.parametrize("layout", ["message", "segment"])
+def test_a_suppressed_message_verifies_and_what_repeats_it_later_is_a_duplicate(layout: str) -> None:
+    world = small_world(layout)  # type: ignore[arg-type] # of these two it is one
+    own = uuid.UUID(int=5)
+    world.cluster.append(BUSY, b"secret", headers=(("_id", own.bytes),), partition=0)
+    archive_all(world)
+    found = suppress(world.removing(), [own, uuid.UUID(int=6)], "a reason")
+    assert (found.done, found.unknown, found.keeps_versions) == ((own,), (uuid.UUID(int=6),), False)
+    assert_whole(world)
+    world.cluster.append(BUSY, b"secret", headers=(("_id", own.bytes),), partition=1)
+    archive_all(world)
+    assert [d.uuid for _, d in world.catalog.duplicates(BUSY)] == [own]
+    wanted = Verification(world.catalog, world.store, grace_s=0, sleep=lambda _: None)
+    assert [*objects(wanted), *ledger(wanted), *documents(wanted)] == []
+    before = list(world.store.listing())
+    suppress(world.removing(), [own], "another reason")
+    assert list(world.store.listing()) == before
+    row = world.catalog.find(own)
+    assert row is not None
+    assert decode(fetched(world.store, row)).suppressed == "a reason"
+
+
+def test_what_a_crashed_run_left_of_a_suppressed_message_goes_once_it_is_old_enough() -> None:
+    world = archive_all(small_world())
+    row = next(iter(world.catalog.rows(BUSY)))
+    stray = row.object_key.replace(".bson", ".3.bson")
+    segment = f"segments/{BUSY}/1/0/{0:020}-{9:020}.bson"
+    for store in (world.store, world.backup):
+        store._shelf.add(stray, b"secret")
+        store._shelf.add(segment, b"secret")
+    found = suppress(world.removing(), [row.uuid], "a reason")
+    assert sorted(found.young) == sorted([stray, segment])
+    found = suppress(world.removing(), [row.uuid], "a reason", grace_s=-1)
+    assert found.young == ()
+    assert_whole(world)

@@ -1,0 +1,306 @@
+"""Mending, kind by kind, on a mock archive: from a backup, from Kafka, from the store itself, or not at all and why."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.removals_protocol import Deed
+from hop_archive.errors import ForbiddenError
+from hop_archive.model.document import decode, encode, object_key
+from hop_archive.model.findings import Kind
+from hop_archive.model.slices import Slice
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import NewObject
+from hop_archive.upkeep.repair.objects import QUARANTINE
+from hop_archive.upkeep.repair.repair import Fate
+from hop_archive_tests.damaging import Ruin, kinds, ruin
+from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
+from hop_archive_tests.worlds import BUSY, QUIET
+
+Damage = Callable[[Ruin, Row], object]
+
+
+@pytest.fixture(params=["message", "segment"])
+def broken(request: pytest.FixtureRequest) -> Ruin:
+    found = ruin(request.param)
+    assert found.verify() == []
+    return found
+
+
+def victim(broken: Ruin) -> Row:
+    return broken.rows(BUSY)[10]
+
+
+def assert_whole(broken: Ruin) -> None:
+    broken.replicate()
+    assert broken.verify() == []
+    assert list(broken.world.catalog.findings()) == []
+    archive = broken.archive()
+    for topic in (BUSY, QUIET):
+        assert_archived(archive, broken.world.cluster, topic)
+    assert_no_object_twice(archive)
+
+
+DAMAGES: dict[str, tuple[Damage, set[str]]] = {
+    "object deleted": (lambda b, row: b.drop(row.object_key), {"missing_object"}),
+    "object truncated": (lambda b, row: b.truncate(row), {"wrong_size"}),
+    "bit flipped": (lambda b, row: b.flip(row), {"corrupt_object"}),
+    "length flipped": (lambda b, row: b.flip(row, 1), {"corrupt_object"}),
+    "row altered": (
+        lambda b, row: b.alter(row, timestamp_ms=row.timestamp_ms + 1, digest=b"0" * 16),
+        {"row_differs"},
+    ),
+    "checksum altered": (lambda b, row: b.alter(row, crc32=row.crc32 ^ 1), {"row_differs"}),
+    "size altered": (
+        lambda b, row: b.alter(row, size_bytes=row.size_bytes - 1),
+        {"corrupt_object", "wrong_size"},
+    ),
+    "key altered": (
+        lambda b, row: b.alter(row, object_key=f"{row.topic}/elsewhere"),
+        {"missing_object", "orphan_object"},
+    ),
+    "row deleted": (lambda b, row: b.drop_row(row), {"count_mismatch", "orphan_object"}),
+    "ledger row removed": (lambda b, row: b.drop_ledger_row(row), {"coverage_hole"}),
+    "ledger row altered": (lambda b, row: b.miscount(row), {"count_mismatch"}),
+}
+
+
+@pytest.mark.parametrize("means", ["backup", "Kafka"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_was_damaged_is_found_planned_and_mended(broken: Ruin, damage: str, means: str) -> None:
+    act, expected = DAMAGES[damage]
+    act(broken, victim(broken))
+    found = broken.verify()
+    assert found
+    assert set(kinds(found)) <= expected
+    before = list(broken.world.store.listing())
+    planned = broken.repair(dry_run=True, backup=means == "backup")
+    fates = {one.fate for one in planned if one.finding.trouble.bucket != broken.backup.bucket}
+    assert fates <= {Fate.PLANNED, Fate.GONE}
+    assert list(broken.world.store.listing()) == before
+    mended = broken.repair(backup=means == "backup", source=means == "Kafka" or "ledger" in damage)
+    assert {one.fate for one in mended} <= {Fate.MENDED, Fate.GONE}, [(m.fate, m.how) for m in mended]
+    assert_whole(broken)
+
+
+def test_damaged_bytes_are_moved_aside_and_never_lost(broken: Ruin) -> None:
+    row = victim(broken)
+    broken.flip(row)
+    damaged = broken.body(row.object_key)
+    broken.verify()
+    broken.repair()
+    assert broken.body(f"{QUARANTINE}{row.object_key}") == damaged
+    keys = [info.key for info in broken.world.store.listing()]
+    assert row.object_key not in keys
+
+
+def test_where_nothing_may_be_deleted_damaged_bytes_stay_and_are_told(broken: Ruin) -> None:
+    broken.flip(victim(broken))
+    broken.verify()
+    broken.world.store._deleting_allowed = False
+    assert all("does not allow deleting" in one.how for one in broken.repair() if one.fate is Fate.MENDED)
+    broken.replicate()
+    assert kinds(broken.verify()) == ["orphan_object"]
+    (left,) = broken.repair()
+    assert (left.fate, "does not allow deleting" in left.how) == (Fate.LEFT, True)
+
+
+def test_what_is_good_nowhere_stays_open_and_says_why(broken: Ruin) -> None:
+    broken.drop(victim(broken).object_key)
+    broken.forget()
+    broken.verify()
+    mended = broken.repair(backup=False)
+    assert {one.fate for one in mended} == {Fate.LEFT}
+    assert "good in none of: the store itself, Kafka" in mended[0].how
+    assert kinds([one.trouble for one in broken.world.catalog.findings()]) == ["missing_object"]
+    assert {one.fate for one in broken.repair()} == {Fate.MENDED}  # once there is a backup
+    assert broken.verify() == []
+
+
+def test_what_is_partly_good_is_partly_mended() -> None:
+    broken = ruin("segment")
+    first, second, *_ = [
+        row for row in broken.rows(BUSY) if row.object_key == broken.rows(BUSY)[0].object_key
+    ]
+    broken.flip(first)
+    broken.flip(second)
+    body = bytearray(broken.body(first.object_key))
+    body[(second.position or 0) + 40] ^= 1  # whole again
+    copy = MockStore("backup", bucket="backup")
+    copy.create([NewObject(first.object_key, bytes(body[:-1]))])
+    broken.backup = copy
+    broken.verify()
+    broken.repair(source=False)
+    left = [one.trouble for one in broken.world.catalog.findings()]
+    assert {one.uuid for one in left if one.kind is Kind.CORRUPT_OBJECT} == {first.uuid}
+
+
+def test_an_orphan_that_is_a_copy_or_garbage_is_moved_aside(broken: Ruin) -> None:
+    row = broken.rows(BUSY)[0]
+    copy = object_key(row.topic, row.timestamp_ms, row.uuid).replace(".bson", ".7.bson")
+    body = broken.body(row.object_key)
+    one = body if row.position is None else body[row.position : row.position + row.size_bytes]
+    garbage = f"{BUSY}/2026/1/2/3/{uuid.UUID(int=99)}.bson"
+    broken.world.store.create([NewObject(copy, one), NewObject(garbage, b"?")])
+    assert kinds(broken.verify()) == ["orphan_object"]
+    assert {one.fate for one in broken.repair(source=False)} == {Fate.MENDED}
+    assert broken.body(f"{QUARANTINE}{garbage}") == b"?"
+    assert_whole(broken)
+
+
+def test_an_object_that_a_run_may_be_about_to_name_is_left(broken: Ruin) -> None:
+    broken.world.cluster.append(QUIET, b"fresh")
+    state = broken.archive()
+    from hop_archive.ingest.survey import plan_work
+    from hop_archive.ingest.write import store_slices
+
+    store_slices(state, plan_work(state).plan.slices)
+    assert kinds(broken.verify()) == ["orphan_object"]
+    for source in (False, True):
+        (left,) = broken.repair(source=source)
+        assert left.fate is Fate.LEFT
+    from hop_archive.ingest.follow import catch_up
+
+    for _ in catch_up(broken.archive()):
+        pass
+    assert_whole(broken)
+
+
+def test_an_orphan_that_kafka_holds_no_more_is_catalogued(broken: Ruin) -> None:
+    from hop_archive.ingest.survey import plan_work
+    from hop_archive.ingest.write import store_slices
+
+    broken.world.cluster.append(QUIET, b"the last copy", key=b"k")
+    archive = broken.archive()
+    store_slices(archive, plan_work(archive).plan.slices)
+    count = len(broken.rows(QUIET))
+    broken.forget()
+    broken.verify()
+    assert {one.fate for one in broken.repair()} == {Fate.MENDED}
+    rows = broken.rows(QUIET)
+    assert len(rows) == count + 1
+    broken.replicate()
+    assert broken.verify() == []
+
+
+def test_an_object_that_a_removal_has_condemned_is_not_catalogued_again() -> None:
+    broken = ruin("message")
+    row = broken.rows(BUSY)[5]
+    place = Slice(BUSY, row.generation or 0, row.partition or 0, row.offset or 0, (row.offset or 0) + 1)
+    broken.world.catalog.remove([place], "pruned", Deed("prune", "old"))
+    assert broken.world.catalog.find(row.uuid) is None
+    assert kinds(broken.verify()) == ["orphan_object"]
+    (left,) = broken.repair()
+    assert left.fate is Fate.LEFT
+    assert "condemned" in left.how
+    assert broken.world.catalog.find(row.uuid) is None
+
+
+def test_an_orphan_of_a_document_that_was_changed_is_not_believed(broken: Ruin) -> None:
+    row = broken.rows(BUSY)[3]
+    body = broken.body(row.object_key)
+    one = body if row.position is None else body[row.position : row.position + row.size_bytes]
+    from dataclasses import replace
+
+    document = decode(one)
+    forged = replace(document, message=replace(document.message, value=b"forged"), uuid=uuid.UUID(int=77))
+    key = object_key(BUSY, document.message.timestamp_ms, forged.uuid)
+    broken.world.store.create([NewObject(key, encode(forged))])
+    broken.verify()
+    assert {one.fate for one in broken.repair()} == {Fate.MENDED}
+    assert broken.body(f"{QUARANTINE}{key}") == encode(forged)
+    assert broken.world.catalog.find(forged.uuid) is None
+
+
+def test_what_was_suppressed_does_not_come_back(broken: Ruin) -> None:
+    row = victim(broken)
+    broken.flip(row)
+    broken.world.catalog.suppress({row.uuid: row.topic}, "by law")
+    broken.verify()
+    assert {one.fate for one in broken.repair() if one.finding.trouble.uuid == row.uuid} == {Fate.LEFT}
+    (kept,) = [one for one in broken.world.catalog.findings() if one.trouble.uuid == row.uuid]
+    assert kept.trouble.kind is Kind.CORRUPT_OBJECT
+
+
+def test_a_copy_that_the_backup_lacks_is_made_and_one_that_differs_is_left(broken: Ruin) -> None:
+    keys = [info.key for info in broken.backup.listing()]
+    broken.backup._deleting_allowed = True
+    broken.backup.delete(keys[:2])
+    broken.backup.create([NewObject(keys[1], b"?")])
+    broken.backup._deleting_allowed = False
+    assert kinds(broken.verify()) == ["missing_object", "wrong_size"]
+    fates = {one.finding.trouble.object_key: one.fate for one in broken.repair()}
+    assert fates == {keys[0]: Fate.MENDED, keys[1]: Fate.LEFT}
+    assert kinds(broken.verify()) == ["wrong_size"]
+
+
+def test_holes_are_not_closed_by_guessing_whether_kafka_holds_them(broken: Ruin) -> None:
+    broken.drop_ledger_row(victim(broken))
+    broken.verify()
+    (left,) = broken.repair(source=False)
+    assert (left.fate, "name the source" in left.how) == (Fate.LEFT, True)
+    broken.forget()
+    (mended,) = broken.repair()
+    assert mended.fate is Fate.MENDED
+    assert "may be lost" in mended.how
+    assert broken.verify() == []
+
+
+def test_messages_missing_in_a_hole_are_read_again(broken: Ruin) -> None:
+    row = victim(broken)
+    broken.drop_ledger_row(row)
+    broken.drop_row(row)
+    if row.position is None:
+        broken.drop(row.object_key)
+    broken.verify()
+    broken.repair(backup=False)
+    assert_whole(broken)
+
+
+def test_a_row_and_its_object_that_are_both_gone_are_read_again(broken: Ruin) -> None:
+    row = victim(broken)
+    broken.drop_row(row)
+    if row.position is None:
+        broken.drop(row.object_key)
+    else:
+        rest = [r for r in broken.rows(BUSY) if r.object_key == row.object_key]
+        for one in rest:
+            broken.drop_row(one)
+        broken.drop(row.object_key)
+    broken.verify()
+    broken.repair(backup=False)
+    assert_whole(broken)
+
+
+def test_what_is_counted_and_nowhere_to_be_had_stays_open(broken: Ruin) -> None:
+    row = victim(broken)
+    broken.drop_row(row)
+    if row.position is None:
+        broken.drop(row.object_key)
+    else:
+        broken.flip(row)
+    broken.forget()
+    broken.verify()
+    broken.repair()
+    left = [one for one in broken.world.catalog.findings() if one.trouble.kind is Kind.COUNT_MISMATCH]
+    assert left
+    assert broken.repair(dry_run=False)[-1].fate is Fate.LEFT
+
+
+def test_what_is_not_the_archives_is_left_to_people(broken: Ruin) -> None:
+    broken.world.store.create([NewObject("readme.txt", b"?")])
+    broken.verify()
+    (left,) = broken.repair()
+    assert (left.fate, left.finding.trouble.kind) == (Fate.LEFT, Kind.FOREIGN_OBJECT)
+    broken.drop("readme.txt")
+    assert [one.fate for one in broken.repair()] == [Fate.GONE]
+
+
+def test_deleting_none_tells_whether_deleting_is_allowed() -> None:
+    MockStore(deleting_allowed=True).delete([])
+    with pytest.raises(ForbiddenError):
+        MockStore().delete([])
