@@ -8,7 +8,7 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
-from hop_archive.orchestration.tags import LONG, upkeep_tags
+from hop_archive.orchestration.tags import LONG, scheduled_tags, upkeep_tags
 from hop_archive.read.catalog_snapshot import Snapshot, snapshot
 from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
 
@@ -68,6 +68,7 @@ catalog_snapshot = dg.define_asset_job(
 snapshot_daily = dg.ScheduleDefinition(
     name="snapshot_daily",
     job=catalog_snapshot,
+    tags=scheduled_tags(LONG),
     cron_schedule="27 12 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Writes what changed in the catalog as Parquet once a day, at a quiet hour (UTC).",

@@ -15,7 +15,7 @@ from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.resources import OpenRemoving
 from hop_archive.orchestration.sensors import live_runs
 from hop_archive.orchestration.signs_of_life import in_process
-from hop_archive.orchestration.tags import ASKED, LONG, upkeep_tags
+from hop_archive.orchestration.tags import ASKED, LONG, scheduled_tags, upkeep_tags
 from hop_archive.upkeep.remove.clean_tests import clean_marked, clean_topics, plan_cleaning, topics_to_clean
 from hop_archive.upkeep.remove.duplicates import deduplicate as move_copies
 from hop_archive.upkeep.remove.duplicates import find_copies
@@ -238,6 +238,7 @@ prune = dg.define_asset_job(
 deduplicate_weekly = dg.ScheduleDefinition(
     name="deduplicate_weekly",
     job=deduplicate,
+    tags=scheduled_tags(LONG),
     cron_schedule="7 12 * * 0",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Looks for copies once a week, at a quiet hour (UTC). Reports and removes nothing.",

@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.orchestration.signs_of_life import in_process
-from hop_archive.orchestration.tags import SHORT, upkeep_tags
+from hop_archive.orchestration.tags import SHORT, scheduled_tags, upkeep_tags
 
 _OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PORTION = 500
@@ -68,6 +68,7 @@ def purge_old_runs() -> None:
 purge_daily = dg.ScheduleDefinition(
     name="purge_daily",
     job=purge_old_runs,
+    tags=scheduled_tags(SHORT),
     cron_schedule="47 11 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Deletes old runs once a day, at a quiet hour for American observatories (UTC).",

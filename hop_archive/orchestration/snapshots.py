@@ -6,7 +6,7 @@ from hop_archive.archive import Archive
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
-from hop_archive.orchestration.tags import SHORT, upkeep_tags
+from hop_archive.orchestration.tags import SHORT, scheduled_tags, upkeep_tags
 
 _MOST_SHOWN = 100
 
@@ -58,6 +58,7 @@ take_source_snapshot = dg.define_asset_job(
 snapshot_hourly = dg.ScheduleDefinition(
     name="snapshot_hourly",
     job=take_source_snapshot,
+    tags=scheduled_tags(SHORT),
     cron_schedule="23 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Takes a snapshot of the source's topics and consumer groups every hour.",

@@ -29,7 +29,7 @@ _PRIORITIES = {SHORT: 5, LONG: -10, ASKED: 0}
 
 _LONGEST_S = {SHORT: 6 * 3600, LONG: 3 * 24 * 3600}
 _LIVE_LONGEST_S = 12 * 3600
-"""After so long a run hangs, though it shows signs of life: its slot is worth more. What people asked for may take longer."""
+"""After so long a run hangs, though it shows signs of life: its slot is worth more. What a person starts may take longer."""
 
 _PREFIX = "topic/"
 _LONGEST = 63
@@ -50,8 +50,12 @@ def topic_tags(topics: Iterable[str], *, shared: bool) -> dict[str, str]:
 
 def upkeep_tags(kind: str) -> dict[str, str]:
     """The tags of a job that does not archive: ``SHORT``, ``LONG`` or ``ASKED``."""
-    longest = {_MAX_RUNTIME: str(_LONGEST_S[kind])} if kind in _LONGEST_S else {}
-    return {UPKEEP: kind, _PRIORITY: str(_PRIORITIES[kind]), **longest}
+    return {UPKEEP: kind, _PRIORITY: str(_PRIORITIES[kind])}
+
+
+def scheduled_tags(kind: str) -> dict[str, str]:
+    """What a schedule adds to the tags of such a job: after how long its run is ended. A person's takes as long as it does."""
+    return {_MAX_RUNTIME: str(_LONGEST_S[kind])}
 
 
 def live_tags(source: str, topics: Iterable[str], *, shared: bool, follow_s: float = 0.0) -> dict[str, str]:

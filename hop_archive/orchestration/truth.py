@@ -19,7 +19,7 @@ from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.orchestration.signs_of_life import in_process
-from hop_archive.orchestration.tags import ASKED, LONG, SHORT, upkeep_tags
+from hop_archive.orchestration.tags import ASKED, LONG, SHORT, scheduled_tags, upkeep_tags
 from hop_archive.read.report import gather, markdown
 from hop_archive.store.protocol import Store
 from hop_archive.upkeep.repair.objects import Means
@@ -290,6 +290,7 @@ report_job = dg.define_asset_job(
 report_daily = dg.ScheduleDefinition(
     name="report_daily",
     job=report_job,
+    tags=scheduled_tags(SHORT),
     cron_schedule="7 13 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Reports once a day, after the scrub (UTC).",
@@ -298,6 +299,7 @@ report_daily = dg.ScheduleDefinition(
 verify_often = dg.ScheduleDefinition(
     name="verify_often",
     job=verify_job,
+    tags=scheduled_tags(LONG),
     cron_schedule="23 */6 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Verifies every six hours, by listing: nothing is fetched.",
@@ -306,6 +308,7 @@ verify_often = dg.ScheduleDefinition(
 scrub_nightly = dg.ScheduleDefinition(
     name="scrub_nightly",
     job=scrub_job,
+    tags=scheduled_tags(LONG),
     cron_schedule="37 12 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Reads a thirtieth of all documents once a day, at a quiet hour for American observatories (UTC).",

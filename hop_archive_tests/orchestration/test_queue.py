@@ -108,3 +108,22 @@ def test_the_limits_add_up_to_the_slots(queue: Queue) -> None:
 
 def test_every_job_that_does_not_archive_is_upkeep() -> None:
     assert {name for name, tags in JOBS.items() if UPKEEP not in tags} == ARCHIVING
+
+
+SCHEDULES = {schedule.name: schedule for schedule in defs.get_repository_def().schedule_defs}
+
+
+def test_there_are_schedules() -> None:
+    assert SCHEDULES
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_only_a_run_that_a_schedule_starts_is_ended_for_taking_long(
+    name: str, instance: dg.DagsterInstance
+) -> None:
+    with dg.build_schedule_context(instance=instance) as context:
+        (request,) = SCHEDULES[name].evaluate_tick(context).run_requests or ()
+    job = JOBS[SCHEDULES[name].job_name]
+    hours = {"short": 6, "long": 3 * 24}[job[UPKEEP]]
+    assert request.tags["dagster/max_runtime"] == str(hours * 3600)
+    assert "dagster/max_runtime" not in job
