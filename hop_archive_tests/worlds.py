@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.catalog.protocol import Batch, Generation, Row
 from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import StaleDecisionError
 from hop_archive.model.annotations import Annotations
@@ -98,6 +98,28 @@ def stubborn_world(*refused: str) -> tuple[World, StubbornCatalog]:
     world, catalog = awkward_world(), StubbornCatalog()
     catalog.refused = frozenset(refused)
     world.catalog = catalog
+    return world, catalog
+
+
+class RestlessCatalog(MockCatalog):
+    """A catalog in which somebody else records another generation of ``QUIET`` first: so often, or as long as it is told so."""
+
+    times = 1_000_000
+
+    def begin_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> Generation:
+        """Record it, or find another one recorded."""
+        if topic == QUIET and self.times:
+            self.times -= 1
+            topic_id = f"life {number}"
+        return super().begin_generation(topic, number, cluster_id, topic_id, reason)
+
+
+def restless_world(times: int) -> tuple[World, RestlessCatalog]:
+    """An awkward world in which ``QUIET`` changes whenever it is looked at: so often, or as long as its catalog is told so."""
+    world, catalog = awkward_world(), RestlessCatalog()
+    world.catalog, catalog.times = catalog, times
     return world, catalog
 
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Generation
 from hop_archive.errors import ConflictError, HopArchiveError, UnavailableError
 from hop_archive.ingest.follow import archive_continuously, catch_up, follow_for
 from hop_archive.ingest.survey import look
@@ -21,9 +19,9 @@ from hop_archive_tests.worlds import (
     BUSY,
     QUIET,
     World,
-    awkward_world,
     exhausted,
     fill,
+    restless_world,
     stubborn_world,
     ticking,
 )
@@ -76,32 +74,9 @@ def test_what_is_refused_in_one_try_is_no_finding() -> None:
     assert_archived(world.archive(), world.cluster, QUIET)
 
 
-class RestlessCatalog(MockCatalog):
-    """A catalog in which somebody else records another generation of a topic first: so often, or as long as it is told so."""
-
-    restless = QUIET
-    times = 1_000_000
-
-    def begin_generation(
-        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
-    ) -> Generation:
-        """Record it, or find another one recorded."""
-        if topic == self.restless and self.times:
-            self.times -= 1
-            topic_id = f"life {number}"
-        return super().begin_generation(topic, number, cluster_id, topic_id, reason)
-
-
-def restless_world(times: int) -> World:
-    """An awkward world in which ``QUIET`` changes whenever it is looked at: so often, or as long as its catalog is told so."""
-    world, catalog = awkward_world(), RestlessCatalog()
-    world.catalog, catalog.times = catalog, times
-    return world
-
-
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_topic_that_changes_while_it_is_planned_stops_no_other_and_is_archived(times: int) -> None:
-    world = restless_world(times)
+    world, _ = restless_world(times)
     exhausted(catch_up(world.archive()))
     assert_archived(world.archive(), world.cluster, BUSY)
     assert_archived(world.archive(), world.cluster, QUIET)
@@ -109,7 +84,7 @@ def test_a_topic_that_changes_while_it_is_planned_stops_no_other_and_is_archived
 
 
 def test_a_topic_that_changes_again_and_again_is_left_out_by_name_until_it_stays() -> None:
-    world = restless_world(1_000)
+    world, catalog = restless_world(1_000)
     with pytest.raises(UnavailableError, match=r"All else is archived\. Topic alerts\.quiet changed again"):
         exhausted(catch_up(world.archive()))
     assert_archived(world.archive(), world.cluster, BUSY)
@@ -121,7 +96,7 @@ def test_a_topic_that_changes_again_and_again_is_left_out_by_name_until_it_stays
     fill(world.cluster, seed=1)
     rounds(world, 60)
     assert_archived(world.archive(), world.cluster, BUSY)
-    world.catalog.times = 0  # type: ignore[attr-defined] # it is a RestlessCatalog
+    catalog.times = 0
     exhausted(catch_up(world.archive()))
     assert_archived(world.archive(), world.cluster, QUIET)
     assert not list(world.catalog.findings())

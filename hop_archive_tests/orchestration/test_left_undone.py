@@ -21,7 +21,7 @@ from hop_archive_tests.orchestration.helpers import (
     trace,
 )
 from hop_archive_tests.orchestration.test_topic_checks import last
-from hop_archive_tests.worlds import BUSY, QUIET, World, awkward_world, fill, stubborn_world
+from hop_archive_tests.worlds import BUSY, QUIET, World, awkward_world, fill, restless_world, stubborn_world
 
 
 class AwayCatalog(MockCatalog):
@@ -161,3 +161,20 @@ def test_what_is_work_no_more_is_closed_by_the_next_tick_and_what_still_is_stays
     world.cluster.delete_topic(QUIET)
     tick(defs, instance)
     assert {topic for topic, kind in open_kinds(world) if kind is Kind.LEFT_UNDONE} == {BUSY}
+
+
+def test_a_topic_that_changes_whenever_it_is_looked_at_is_red_and_the_others_are_archived(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, catalog = restless_world(1_000)
+    defs = definitions(world)
+    run_shared(defs, instance)
+    assert_archived(world.archive(), world.cluster, BUSY)
+    tick(defs, instance)
+    assert open_kinds(world) == [(QUIET, Kind.NO_LEADER)]
+    assert is_red(defs, instance)
+    catalog.times = 0
+    run_shared(defs, instance)
+    tick(defs, instance)
+    assert open_kinds(world) == []
+    assert_archived(world.archive(), world.cluster, QUIET)
