@@ -47,8 +47,8 @@ class Pacing:
         return cls(**{**given, **whole})  # type: ignore[arg-type]  # each has its field's type now
 
 
-def number(text: str, variable: str) -> float:
-    """The number that a variable of the environment holds, 0 or greater.
+def number(text: str, variable: str, least: float = 0) -> float:
+    """The number that a variable of the environment holds, ``least`` or greater.
 
     Raises:
         ConfigurationError: It holds something else.
@@ -56,10 +56,10 @@ def number(text: str, variable: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
+        value = least - 1
+    if not least <= value < float("inf"):
         raise ConfigurationError(
-            f"{variable} has to be a number, 0 or greater; found {text!r}.",
+            f"{variable} has to be a number, {least:g} or greater; found {text!r}.",
             remedy="Set it to one, or unset it to have the default.",
             variable=variable,
         )

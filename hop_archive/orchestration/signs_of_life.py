@@ -2,7 +2,8 @@
 
 Dagster's default launcher leaves it to the code server to notice that a run's process died. Where both died, nothing
 did: the run stayed *Started* for ever and held its topics and its place in the queue. So each run changes a sign in
-Dagster's storage while it works, whoever launched it, and the sensor ``dead_runs`` ends those whose sign stood still.
+Dagster's storage while it works, whoever launched it, and the sensor ``dead_runs`` ends those whose sign stood still,
+and what is left of their processes.
 
 A sign is a key ``RUN_ID/NUMBER`` of a dynamic partition that no asset has: of Dagster's public storage that is what can
 be added and deleted from any process, on SQLite and on Postgres, and leaves no event behind.
@@ -15,15 +16,18 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import dagster as dg
 
-from hop_archive.orchestration import hand_over
+from hop_archive.orchestration import hand_over, run_process
+from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.pacing import number
+from hop_archive.orchestration.tags import PATIENCE, PROCESS
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +47,21 @@ _LAST_S = 10.0
 _STARTING_IS_SLOWER = 10
 """So many times as long may a run take that has not begun: a pod waits for its node and its image."""
 
+_UNTAGGED_IS_SLOWER = 10
+"""So many times as long may a run take that does not say how long: it is of a version that shows no signs, or cannot say."""
+
+_LAUNCHER_S = 10.0
+"""How long a launcher may take to end what is left of all dead runs of one look. A tick of a sensor has 60 s."""
+
 
 def patience_s(environ: Mapping[str, str] = os.environ) -> float:
     """How long a run may show no sign of life, in seconds.
 
     Raises:
-        ConfigurationError: The variable ``HOP_ARCHIVE_SIGN_OF_LIFE_S`` is no number.
+        ConfigurationError: The variable ``HOP_ARCHIVE_SIGN_OF_LIFE_S`` is no number, or less than 1.
     """
     text = environ.get(PATIENCE_VARIABLE)
-    return max(1.0, number(text, PATIENCE_VARIABLE)) if text else _PATIENCE_S
+    return number(text, PATIENCE_VARIABLE, least=1) if text else _PATIENCE_S
 
 
 _UNDER_WAY = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -115,9 +125,20 @@ class _Alive(dg.Executor):
         return self._executor.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        every_s = patience_s() / _BEATS
-        with signs_of_life(plan_context.instance, plan_context.run_id, every_s):
+        with told():
+            patience = patience_s()
+        _say_who(plan_context.instance, plan_context.run_id, patience)
+        with signs_of_life(plan_context.instance, plan_context.run_id, patience / _BEATS):
             yield from self._executor.execute(plan_context, execution_plan)
+
+
+def _say_who(instance: dg.DagsterInstance, run_id: str, patience_s: float) -> None:
+    # Not from the thread that shows signs: a tag that is added while Dagster notes a status may be lost.
+    mark = run_process.own_mark()
+    try:
+        instance.add_run_tags(run_id, {PATIENCE: f"{patience_s:g}", **({PROCESS: mark} if mark else {})})
+    except Exception:  # as with signs
+        log.warning("Run %s could not say how long it may show no sign of life", run_id, exc_info=True)
 
 
 def _alive(context: dg.InitExecutorContext) -> dg.Executor:
@@ -186,15 +207,17 @@ def end_the_dead(
     patience_s: float,
     is_ours: Callable[[dg.DagsterRun], bool],
 ) -> tuple[Watch, list[str]]:
-    """Look once at the runs that are under way; end those that have shown the same for too long.
+    """Look once at the runs that are under way; end those that have shown the same for too long, and their processes.
 
-    A run that is ended here for hanging, and wakes up, can do no harm: the ledger refuses what others did meanwhile.
+    A process that is on this machine is killed; others are left to the launcher, for ten seconds, and whatever it cannot
+    do is logged. One that goes on all the same can do no harm: the ledger refuses what others did meanwhile.
 
     Args:
         instance: Where the runs and their signs are.
         watch: What was seen up to now.
         now: Seconds since 1970.
-        patience_s: How long a run may show the same; ten times that before it has begun.
+        patience_s: How long a run may show the same, or longer, where it says so itself; ten times that before it
+            has begun, and where it says nothing.
         is_ours: Whether a run that has shown no sign so far ought to have.
 
     Returns:
@@ -208,26 +231,80 @@ def end_the_dead(
     }
     showing = {run_id: f"{run.status.value} {signs.get(run_id, 0)}" for run_id, run in runs.items()}
     seen = watch.look(showing, now, patience_s)
-    ended = []
-    for run_id, run in runs.items():
-        still_s = seen.still[run_id][1]
-        slower = _STARTING_IS_SLOWER if run.status is dg.DagsterRunStatus.STARTING else 1
-        if still_s >= patience_s * slower and _end(instance, run, still_s):
-            ended.append(run_id)
+    dead = [
+        run
+        for run_id, run in runs.items()
+        if seen.still[run_id][1] >= _patience_with(run, patience_s) and _is_still(instance, run)
+    ]
+    stopped = _stop(instance, dead)
+    ended = [
+        run.run_id
+        for run in dead
+        if _report(instance, run, seen.still[run.run_id][1], hung=run.run_id in stopped)
+    ]
     _forget(instance, {*signs} - {*runs} | {*ended})
     return seen, ended
 
 
-def _end(instance: dg.DagsterInstance, seen: dg.DagsterRun, still_s: float) -> bool:
-    """End a run that is dead, unless something became of it since it was seen."""
+def _patience_with(run: dg.DagsterRun, patience_s: float) -> float:
+    if run.status is dg.DagsterRunStatus.STARTING:
+        return patience_s * _STARTING_IS_SLOWER
+    try:
+        return max(patience_s, float(run.tags[PATIENCE]))
+    except (KeyError, ValueError):  # people can edit tags
+        return patience_s * (_UNTAGGED_IS_SLOWER if run.status is dg.DagsterRunStatus.STARTED else 1)
+
+
+def _is_still(instance: dg.DagsterInstance, seen: dg.DagsterRun) -> bool:
+    """Whether nothing became of a run since it was seen."""
     run = instance.get_run_by_id(seen.run_id)
-    if run is None or run.status is not seen.status:
+    return run is not None and run.status is seen.status
+
+
+def _stop(instance: dg.DagsterInstance, dead: Sequence[dg.DagsterRun]) -> set[str]:
+    """End what is left of the runs' processes, as far as that can be done from here.
+
+    Returns:
+        The runs of which something was left.
+    """
+    stopped = {run.run_id for run in dead if run_process.kill(run.tags.get(PROCESS, ""))}
+    threads = [
+        threading.Thread(target=_ask_launcher, args=(instance, run.run_id, stopped), daemon=True)
+        for run in dead
+        if run.run_id not in stopped
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _LAUNCHER_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return {*stopped}
+
+
+def _ask_launcher(instance: dg.DagsterInstance, run_id: str, stopped: set[str]) -> None:
+    try:
+        # The default launcher asks the code server, which waits for the process to answer, holding the lock without which it
+        # starts no run. One that is stopped or dead never does (multiprocessing.Event.set; seen with Dagster 1.13).
+        launcher = instance.run_launcher
+        if not isinstance(launcher, dg.DefaultRunLauncher) and launcher.terminate(run_id):
+            stopped.add(run_id)
+    except Exception:  # whatever a launcher raises: it may have nothing to end, or no right to
+        log.warning("What is left of run %s could not be ended", run_id, exc_info=True)
+
+
+def _report(instance: dg.DagsterInstance, seen: dg.DagsterRun, still_s: float, *, hung: bool) -> bool:
+    """Report a run as over, unless it ended by itself meanwhile."""
+    run = instance.get_run_by_id(seen.run_id)
+    canceled, asked = dg.DagsterRunStatus.CANCELED, seen.status is dg.DagsterRunStatus.CANCELING
+    # A process that its launcher ends may call itself canceled. Nobody had wanted that: it is a failure, to be tried again.
+    by_us = hung and run is not None and run.status is canceled and not asked
+    if run is None or (run.is_finished and not by_us):
         return False
     message = (
-        f"No sign of life for {still_s:.0f} s: the run's process is gone, or hangs. What it committed stays; the rest is "
-        "done by a later run. Should it wake up, it can do no harm."
+        f"No sign of life for {still_s:.0f} s: the run's process {'hung, and was ended' if hung else 'is gone, or hangs'}. "
+        f"What it committed stays; the rest is done by a later run.{'' if hung else ' Should it wake up, it can do no harm.'}"
     )
-    if run.status is dg.DagsterRunStatus.CANCELING:
+    if asked:
         instance.report_run_canceled(run, message)
     else:
         instance.report_run_failed(run, message)

@@ -22,6 +22,12 @@ UPKEEP = "hop_archive/upkeep"
 SHORT, LONG, ASKED = "short", "long", "asked"
 """Values of ``UPKEEP``: done in minutes, and wanted often; for hours, by schedule; when a person wants it."""
 
+PATIENCE = "hop_archive/sign_of_life_s"
+"""Tag that a run gives itself when it begins to show signs of life: after so many seconds without one it is dead."""
+
+PROCESS = "hop_archive/process"
+"""Tag that a run gives itself, where it has a process to itself: what finds that again (``run_process``)."""
+
 _PRIORITY = "dagster/priority"
 _MAX_RUNTIME = "dagster/max_runtime"
 _PRIORITIES = {SHORT: 5, LONG: -10, ASKED: 0}

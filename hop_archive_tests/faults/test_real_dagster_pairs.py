@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 import hop_archive
@@ -169,6 +170,39 @@ def test_topics_go_on_whichever_two_are_killed_and_a_dead_run_is_failed(
                 assert run.is_finished == (WORKER in pair), pair
             (told,) = [e.message for e in instance.all_logs(run_id) if "No sign of life" in e.message]
             assert "the run's process is gone, or hangs" in told
+        finally:
+            end_workers(instance)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_worker_that_is_stopped_is_killed_and_its_topics_go_on(
+    open_archive: OpenArchive, namespace: str, address: StackAddress, tmp_path: Path
+) -> None:
+    archive, topic = open_archive(), f"{namespace}.message"
+    archive.source.create_topic(topic, 1)
+    environ = processes_of(tmp_path, namespace, address).environ
+    with deployment(tmp_path, environ) as made, dg.DagsterInstance.from_config(str(made.home)) as instance:
+        try:
+            wait_until(lambda: followers(instance), "a run follows", 120)
+            run = followers(instance)[0]
+            worker = psutil.Process(pid_of(instance, run))
+            worker.suspend()
+            failed = dg.DagsterRunStatus.FAILURE
+            try:
+                wait_until(lambda: status_of(instance, run) is failed, "its run is failed", 120)
+                wait_until(lambda: is_gone(worker), "its process is gone")
+            finally:
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            assert_goes_on(
+                archive, topic, seed=0
+            )  # the code server, whose child it was, starts runs as before
         finally:
             end_workers(instance)
 

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.orchestration.signs_of_life import SIGNS, Watch, end_the_dead, signs_of_life
+from hop_archive.orchestration.tags import PATIENCE
 from hop_archive_tests.faults.real import wait_until
 from hop_archive_tests.orchestration.helpers import definitions, live_run
 from hop_archive_tests.worlds import World
@@ -54,7 +55,10 @@ def test_a_run_that_lives_is_left_alone_and_one_that_died_is_failed(
         process(tmp_path / "judge", database_url) as judging,
     ):
         defs = definitions(World())
-        lives, died = (live_run(defs, running, "verify") for _ in range(2))
+        says = {PATIENCE: "60"}
+        lives, died = (live_run(defs, running, "verify", tags=says) for _ in range(2))
+        old = live_run(defs, running, "verify")  # of a version that says nothing: it has ten times as long
+        running.add_dynamic_partitions(SIGNS, [f"{old.run_id}/5"])
         running.add_dynamic_partitions(SIGNS, [f"{died.run_id}/5"])
         with signs_of_life(running, lives.run_id, every_s=0.02):
             watch, ended, shown = Watch(), list[str](), set[str]()
@@ -73,4 +77,4 @@ def test_a_run_that_lives_is_left_alone_and_one_that_died_is_failed(
         found = judging.get_run_by_id(died.run_id)
         assert found
         assert found.status is dg.DagsterRunStatus.FAILURE
-        assert not judging.get_dynamic_partitions(SIGNS)
+        assert judging.get_dynamic_partitions(SIGNS) == [f"{old.run_id}/5"]

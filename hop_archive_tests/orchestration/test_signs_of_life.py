@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,17 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.orchestration import hand_over
+from hop_archive.orchestration import hand_over, run_process, signs_of_life
 from hop_archive.orchestration.sensors import dead_runs
 from hop_archive.orchestration.signs_of_life import (
     SIGNS,
     Watch,
     end_the_dead,
+    in_process,
     patience_s,
-    signs_of_life,
 )
+from hop_archive.orchestration.tags import PATIENCE, PROCESS
 from hop_archive_tests.faults.real import wait_until
-from hop_archive_tests.orchestration.helpers import definitions, live_run, tick
+from hop_archive_tests.orchestration.helpers import definitions, live_run, log_messages, tick
 from hop_archive_tests.worlds import World
 
 PATIENCE_S = 60.0
@@ -38,14 +43,22 @@ def ours(run: dg.DagsterRun) -> bool:
     return True
 
 
+SAYS = {PATIENCE: f"{PATIENCE_S:g}"}
+"""What a run says of itself once it has begun."""
+
+
 def run_of(
-    world: World, instance: dg.DagsterInstance, status: dg.DagsterRunStatus = STARTED, job: str = "verify"
+    world: World,
+    instance: dg.DagsterInstance,
+    status: dg.DagsterRunStatus = STARTED,
+    job: str = "verify",
+    tags: Mapping[str, str] = SAYS,
 ) -> dg.DagsterRun:
-    return live_run(definitions(world), instance, job, status=status)
+    return live_run(definitions(world), instance, job, status=status, tags=tags)
 
 
 def looked(
-    instance: dg.DagsterInstance,
+    instance: Any,
     times: Sequence[float],
     *,
     between: Callable[[int], None] = lambda number: None,
@@ -125,6 +138,26 @@ def test_a_run_that_is_to_start_has_ten_times_as_long_and_a_minute_more_once_it_
     assert late.run_id in looked(instance, every_ten_seconds(61))
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [{}, {PATIENCE: "600"}, {PATIENCE: "as long as it takes"}],
+    ids=["of an earlier version", "that says so", "whose tag was edited"],
+)
+def test_a_run_that_does_not_say_for_how_long_it_may_be_silent_or_says_ten_minutes_has_those(
+    world: World, instance: dg.DagsterInstance, tags: Mapping[str, str]
+) -> None:
+    run = run_of(world, instance, tags=tags)
+    assert not looked(instance, every_ten_seconds(60))
+    assert looked(instance, every_ten_seconds(61)) == [run.run_id]
+
+
+def test_no_run_is_ended_sooner_than_the_sensor_would_whatever_it_says(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    run_of(world, instance, tags={PATIENCE: "1"})
+    assert not looked(instance, every_ten_seconds(6))
+
+
 def test_runs_of_other_code_locations_and_runs_that_wait_are_left_alone(
     world: World, instance: dg.DagsterInstance
 ) -> None:
@@ -156,6 +189,130 @@ def test_the_sensor_looks_with_its_own_clock_and_says_what_it_saw(
     since = {run_id: (what, PATIENCE_S) for run_id, (what, _) in seen.still.items()}
     second = tick(defs, instance, dead_runs, cursor=Watch(seen.at, since).to_json())
     assert second.skip_message == f"Ended for showing no sign of life: {run.run_id}."
+
+
+# --- what is left of their processes
+
+
+def hang(marks: Any) -> None:
+    marks.put(run_process.own_mark())
+    threading.Event().wait()
+
+
+@pytest.fixture
+def stopped() -> Iterator[tuple[Any, str]]:
+    """A process that was started for a run, as the default launcher does, and is stopped; and what finds it."""
+    spawn = multiprocessing.get_context("spawn")
+    marks = spawn.Queue()
+    process = spawn.Process(target=hang, args=(marks,))
+    process.start()
+    mark = marks.get(timeout=60)
+    assert process.pid
+    os.kill(process.pid, signal.SIGSTOP)
+    yield process, mark
+    process.kill()
+    process.join()
+
+
+def told_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    logs = instance.all_logs(run.run_id)
+    return "".join(e.message for e in logs if e.dagster_event and e.dagster_event.is_failure)
+
+
+def test_a_process_that_hangs_is_killed_and_those_of_other_machines_and_later_ones_are_not(
+    world: World, instance: dg.DagsterInstance, stopped: tuple[Any, str]
+) -> None:
+    process, mark = stopped
+    pid, _, rest = mark.partition(" ")
+    started, _, here = rest.partition(" ")
+    others = [f"{pid} {started} elsewhere", f"{pid} {int(started) - 1} {here}", f"0 {rest}", f"{pid} {rest} "]
+    for other in [*others, "", "-1", "not a pid"]:
+        assert not run_process.kill(other)
+    run = run_of(world, instance, tags={**SAYS, PROCESS: mark})
+    assert looked(instance, every_ten_seconds(7)) == [run.run_id]
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    assert "the run's process hung, and was ended" in told_failure(instance, run)
+
+
+def test_a_process_that_is_not_a_runs_alone_is_never_noted() -> None:
+    assert run_process.own_mark() is None
+
+
+class Launched:
+    """An instance whose runs have a launcher that does ``act`` when it is to end one."""
+
+    def __init__(self, instance: dg.DagsterInstance, act: Callable[[dg.DagsterInstance, str], bool]) -> None:
+        self._instance = instance
+        self._act = act
+
+    @property
+    def run_launcher(self) -> Any:
+        return self
+
+    def terminate(self, run_id: str) -> bool:
+        return self._act(self._instance, run_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._instance, name)
+
+
+def cancel(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    assert run
+    instance.report_run_canceling(run)
+    instance.report_run_canceled(run)
+    return True
+
+
+def cannot(instance: dg.DagsterInstance, run_id: str) -> bool:
+    raise PermissionError("jobs.batch is forbidden")
+
+
+def never_answers(instance: dg.DagsterInstance, run_id: str) -> bool:
+    threading.Event().wait()
+    return False
+
+
+@pytest.mark.parametrize("act", [cancel, cannot, never_answers, lambda *_: False])
+def test_a_launcher_ends_what_is_left_and_what_it_cannot_do_is_no_error(
+    world: World,
+    instance: dg.DagsterInstance,
+    act: Callable[[dg.DagsterInstance, str], bool],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(signs_of_life, "_LAUNCHER_S", 5.0 if act is cancel else 0.1)
+    runs = [run_of(world, instance) for _ in range(2)]
+    assert set(looked(Launched(instance, act), every_ten_seconds(7))) == {run.run_id for run in runs}
+    for run in runs:
+        assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
+        assert ("hung, and was ended" in told_failure(instance, run)) is (act is cancel)
+    assert ("jobs.batch is forbidden" in caplog.text) is (act is cannot)
+
+
+def test_a_run_that_ends_by_itself_while_it_is_being_ended_is_as_it_ended(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    def succeeds(instance: dg.DagsterInstance, run_id: str) -> bool:
+        instance.report_dagster_event(
+            dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name), run_id
+        )
+        return False
+
+    run = run_of(world, instance)
+    assert not looked(Launched(instance, succeeds), every_ten_seconds(7))
+    assert status_of(instance, run) is dg.DagsterRunStatus.SUCCESS
+
+
+def test_the_default_launcher_is_not_asked_for_its_code_server_would_wait_for_a_stopped_process_for_ever(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    run = run_of(world, instance)
+    assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
+    assert looked(instance, every_ten_seconds(7)) == [run.run_id]
+    events = [e.dagster_event.event_type for e in instance.all_logs(run.run_id) if e.dagster_event]
+    assert dg.DagsterEventType.RUN_CANCELING not in events
 
 
 # --- whatever the clocks do
@@ -190,7 +347,7 @@ def test_signs_are_shown_while_a_run_works_and_gone_afterwards(instance: dg.Dags
         seen.update(instance.get_dynamic_partitions(SIGNS))
         return len(seen) > 2
 
-    with signs_of_life(instance, "a-run", every_s=0.01):
+    with signs_of_life.signs_of_life(instance, "a-run", every_s=0.01):
         wait_until(has_changed, "the sign changes")
     assert not instance.get_dynamic_partitions(SIGNS)
 
@@ -215,7 +372,7 @@ class Deaf:
 def test_a_storage_that_does_not_answer_for_a_while_stops_nothing(
     instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with signs_of_life(Deaf(instance, 2), "a-run", every_s=0.01):  # type: ignore[arg-type]
+    with signs_of_life.signs_of_life(Deaf(instance, 2), "a-run", every_s=0.01):  # type: ignore[arg-type]
         wait_until(lambda: instance.get_dynamic_partitions(SIGNS), "a sign is shown in the end")
     assert "A sign of life of run a-run could not be shown" in caplog.text
     assert not instance.get_dynamic_partitions(SIGNS)
@@ -224,8 +381,50 @@ def test_a_storage_that_does_not_answer_for_a_while_stops_nothing(
 def test_how_long_to_wait_is_said_by_the_environment() -> None:
     assert patience_s({}) == 60
     assert patience_s({"HOP_ARCHIVE_SIGN_OF_LIFE_S": "300"}) == 300
-    with pytest.raises(ConfigurationError, match="HOP_ARCHIVE_SIGN_OF_LIFE_S has to be a number"):
-        patience_s({"HOP_ARCHIVE_SIGN_OF_LIFE_S": "soon"})
+    for text in ("soon", "0", "-60", "nan", "inf", "0.5"):
+        with pytest.raises(ConfigurationError, match="HOP_ARCHIVE_SIGN_OF_LIFE_S has to be a number, 1 or"):
+            patience_s({"HOP_ARCHIVE_SIGN_OF_LIFE_S": text})
+
+
+@dg.op
+def looks_at_itself() -> None:
+    context = dg.OpExecutionContext.get()
+    run = context.instance.get_run_by_id(context.run_id)
+    assert run
+    context.log.info(f"says {run.tags.get(PATIENCE)}")
+
+
+@dg.job(executor_def=in_process)
+def one_step() -> None:
+    looks_at_itself()
+
+
+def executed(instance: dg.DagsterInstance) -> dg.JobExecutionResult:
+    return dg.execute_job(dg.reconstructable(one_step), instance, raise_on_error=False)
+
+
+def test_a_run_says_for_how_long_it_may_be_silent_before_its_first_step(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOP_ARCHIVE_SIGN_OF_LIFE_S", "90")
+    with executed(instance) as result:
+        assert result.success
+        assert "says 90" in log_messages(instance, result.run_id)
+
+
+def test_a_misspelt_time_is_told_by_the_run_and_by_the_sensor(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOP_ARCHIVE_SIGN_OF_LIFE_S", "a minute")
+    said = "HOP_ARCHIVE_SIGN_OF_LIFE_S has to be a number, 1 or greater; found 'a minute'. Set it to one"
+    with executed(instance) as result:
+        (failed,) = [e for e in result.all_events if e.is_job_failure and e.job_failure_data.error]
+        error = failed.job_failure_data.error
+        assert error
+        assert error.cls_name == "Failure"
+        assert said in error.message
+    with pytest.raises(dg.Failure, match=said):
+        tick(definitions(world), instance, dead_runs)
 
 
 # --- what runs hand over
