@@ -186,8 +186,8 @@ class LagWatch:
         began, dealt_then = time.monotonic(), self._activity.dealt()
         try:
             self._activity.learn_pending(self._ask(), dealt_then)
-        except HopArchiveError as error:
-            log.debug("The lag is not known: %s", error)
+        except BaseException as error:  # in this thread nobody else would hear of it, and the run goes on
+            log.debug("The lag is not known: %s", error, exc_info=not isinstance(error, HopArchiveError))
             self._activity.learn_pending(None, dealt_then)
             return _LEAST_PAUSE_S
         return min(max(_LEAST_PAUSE_S, 20 * (time.monotonic() - began)), _LONGEST_PAUSE_S)

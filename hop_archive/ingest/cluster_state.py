@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,6 +18,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.model.wording import said
 from hop_archive.source.answers import Answers
 from hop_archive.source.protocol import Setting, TopicInfo
 
@@ -30,7 +31,14 @@ EVERY_S = 3_600.0
 """How old the last snapshot is when those who archive without Dagster take the next."""
 
 _AGAIN_S = 300.0
-_END_S = 15.0
+_END_S = 10.0
+_CALL_S = 8.0
+"""No request to a source takes as long (seven seconds), though many groups take several."""
+
+_NOT_TAKEN = (
+    "No snapshot of the source's topics and consumer groups was taken, and what restoring needs of them is as old as the "
+    "last"
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +81,15 @@ class _Seen:
     untold: Mapping[str, str]
 
 
-def take_snapshot(archive: Archive, also: Collection[str] = ()) -> Taken:
+def take_snapshot(
+    archive: Archive, also: Collection[str] = (), *, go_on: Callable[[], None] = lambda: None
+) -> Taken:
     """Ask the source for the topics that are archived, their own settings, and the groups that read them; keep it.
 
     Args:
         archive: Of what, and where to.
         also: Topics that are taken, too, whether the policy wants them or not.
+        go_on: Called before each question and each portion that is kept; what it raises ends the snapshot there.
 
     A good snapshot is never replaced by less: a topic or group that is gone keeps its last; a group keeps the
     offsets of a topic that it has none of any more, as after the topic was deleted; a topic made anew keeps what
@@ -89,20 +100,29 @@ def take_snapshot(archive: Archive, also: Collection[str] = ()) -> Taken:
             may be kept already.
         ForbiddenError: The credentials are refused.
     """
-    seen = _look(archive, also)
+    seen = _look(archive, also, go_on)
+    go_on()
     changed = _keep_topics(archive, seen)
-    groups = sum(_keep_groups(archive, seen, names) for names in _portions(_readers(seen)))
+    groups = 0
+    for names in _portions(_readers(seen)):
+        go_on()
+        groups += _keep_groups(archive, seen, names)
     hidden = tuple(sorted(seen.infos.keys() - seen.settings.keys()))
     return Taken(
         seen.cluster_id, seen.at, len(seen.infos), groups, changed, hidden, seen.no_groups, seen.untold
     )
 
 
+class _GivenUp(Exception):  # noqa: N818 - nothing went wrong
+    """Nobody waits for this snapshot any more."""
+
+
 class HourlySnapshots:
     """Takes a snapshot whenever the last one is an hour old, whoever took that, beside other work. A context manager.
 
-    One that fails ends nothing and is told as a warning; it is tried again after some minutes. Leaving the block waits
-    for the one that is under way, though not for ever.
+    One that fails, of whatever, ends nothing and is told as a warning; it is tried again after some minutes. Leaving the
+    block waits for the one that is under way, for ten seconds. Then it is given up, and asks nothing more once the call
+    that it is in has ended, which is waited for some seconds, too: the archive may be closed.
 
     Args:
         archive: Of what, and where to.
@@ -123,9 +143,16 @@ class HourlySnapshots:
     def __exit__(self, *_: object) -> None:
         self.wait()
         self._over = True
+        if self._thread is not None and self._thread.is_alive():
+            log.warning(
+                "The snapshot of the source's topics and consumer groups that was under way is given up at the end of the "
+                "run: it was not done within %d s. What is kept may be partly of before.",
+                _END_S,
+            )
+            self._thread.join(_CALL_S)
 
     def wait(self) -> None:
-        """Wait for the one that is under way; for a quarter of a minute at most."""
+        """Wait for the one that is under way; for ten seconds at most."""
         if self._thread is not None:
             self._thread.join(_END_S)
 
@@ -142,7 +169,7 @@ class HourlySnapshots:
         try:
             left_s = self._left_s()
             if left_s <= 0:
-                taken = take_snapshot(self._archive, self._also)
+                taken = take_snapshot(self._archive, self._also, go_on=self._go_on)
                 if taken.hidden or taken.no_groups:
                     log.info(
                         "The snapshot of the source lacks what may not be seen: settings of %d topics; %s",
@@ -152,13 +179,16 @@ class HourlySnapshots:
                 for topic, why in taken.untold.items():
                     log.warning("The snapshot of topic %s, if there is one, stays as it was: %s", topic, why)
             self._next = began + (left_s if left_s > 0 else EVERY_S)
+        except _GivenUp:
+            pass  # told by who gave it up
         except HopArchiveError as error:
-            if not self._over:
-                log.warning(
-                    "No snapshot of the source's topics and consumer groups was taken, and what restoring needs of "
-                    "them is as old as the last: %s",
-                    error,
-                )
+            log.warning("%s: %s", _NOT_TAKEN, error)
+        except BaseException as error:  # in this thread nobody else would hear of it
+            log.warning("%s. This is a bug: %s", _NOT_TAKEN, said(error), exc_info=error)
+
+    def _go_on(self) -> None:
+        if self._over:
+            raise _GivenUp
 
     def _left_s(self) -> float:
         """How long until the next is due; 0 or less: it is."""
@@ -169,13 +199,17 @@ class HourlySnapshots:
         return EVERY_S - age_s if age_s >= 0 else 0.0  # a clock was set back: nobody knows how old it is
 
 
-def _look(archive: Archive, also: Collection[str]) -> _Seen:
+def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) -> _Seen:
+    go_on()
     # The clock first: of two who look at once, the one whose answers may be older has the earlier time.
     source, at = archive.source, archive.now()
     described = _described(archive, frozenset(also))
     before = dict(described)
+    go_on()
     settings = _settings(archive, list(before))
+    go_on()
     groups, no_groups = _groups(archive)
+    go_on()
     # A topic made anew in between would get the settings, or lend its name to offsets, of the other life.
     again = source.topics(list(before))
     infos = {name: info for name, info in again.items() if info.topic_id == before[name].topic_id}

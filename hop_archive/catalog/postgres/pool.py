@@ -193,16 +193,23 @@ class Connections:
         except PoolTimeout as error:
             tried = self._server.conninfo
             self._server.connect().close()  # says why, where the server is why
-            if self._server.conninfo != tried:
-                return pool.getconn()
-            if self._refusal is not None:
-                raise self._server.translated(self._refusal) from self._refusal
-            raise UnavailableError(
-                f"{self._server}: none of the {self._size} connections that this process may have came free"
-                f" within {self._server.timeout_s:.0f} s.",
-                remedy="Raise pool_size, or run fewer threads.",
-                database=self._server.name,
-            ) from error
+            if self._server.conninfo == tried:
+                raise self._in_vain() from error
+        try:  # with the credentials that there are now
+            return pool.getconn()
+        except PoolTimeout as error:
+            raise self._in_vain() from error
+
+    def _in_vain(self) -> Exception:
+        """Why no connection was to be had, though the server takes those that are asked for it."""
+        if self._refusal is not None:
+            return self._server.translated(self._refusal)
+        return UnavailableError(
+            f"{self._server}: none of the {self._size} connections that this process may have came free"
+            f" within {self._server.timeout_s:.0f} s.",
+            remedy="Raise pool_size, or run fewer threads.",
+            database=self._server.name,
+        )
 
 
 def _roll_back(connection: psycopg.Connection) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -349,6 +350,72 @@ def test_one_that_fails_is_told_and_ends_nothing_and_is_tried_again(
         seconds[0] = 301.0
         snapshots.take_if_due()
     assert names(world, "topic") == ["alerts", "heartbeat", "quiet"]
+
+
+class Odd:
+    """A part of an archive, one of whose calls does something else first."""
+
+    def __init__(self, part: Any, method: str, act: Callable[[], object]) -> None:
+        self._part, self._method, self._act = part, method, act
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **options: Any) -> Any:
+            self.asked.append(name)
+            if name == self._method:
+                self._act()
+            return found(*args, **options)
+
+        return call
+
+
+class ForeignPanic(BaseException):  # a library in Rust calls it so
+    pass
+
+
+@pytest.mark.parametrize("error", [KeyError("offset"), ForeignPanic("poisoned lock")])
+def test_one_that_fails_of_what_nobody_thought_of_is_told_with_its_trace_and_ends_nothing(
+    world: World, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def fail() -> None:
+        raise error
+
+    archive = archive_of(world)
+    with HourlySnapshots(replace(archive, source=Odd(archive.source, "settings", fail))):
+        pass
+    (told,) = [r for r in caplog.records if "No snapshot of the source's topics" in r.message]
+    assert "This is a bug" in told.message
+    assert told.exc_info
+    assert told.exc_info[1] is error
+
+
+def test_at_the_end_one_that_hangs_is_given_up_and_asks_nothing_more_when_its_call_ends(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshotting, "_END_S", 0.1)
+    monkeypatch.setattr(snapshotting, "_CALL_S", 0.1)
+    begun, ended = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        ended.wait()
+
+    archive = archive_of(world)
+    source = Odd(archive.source, "settings", hang)
+    with HourlySnapshots(replace(archive, source=source)):
+        assert begun.wait(60)
+    (thread,) = [t for t in threading.enumerate() if t.name == "hourly-snapshot"]
+    assert "is given up at the end of the run" in caplog.text
+    ended.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert source.asked[-1] == "settings"
+    assert not taken_at(world)
+    assert "No snapshot" not in caplog.text
 
 
 def test_topics_that_are_named_are_taken_whether_the_policy_wants_them_or_not(world: World) -> None:
