@@ -33,7 +33,10 @@ Examples:
 hop-archive verify finds them, hop-archive repair mends what can be mended. What
 archiving itself met is among them:
   no_leader        a partition has no leader, or its broker does not answer
-  not_readable     a topic may be seen but not read, or cannot be described
+                   or gives nothing of what it has
+  not_readable     a topic may be seen but not read, or cannot be described; or
+                   one partition cannot be read, or compared with what was
+                   archived of it, for now: its detail says why
   not_shown        a topic is not shown any more, and not all of it was archived
   left_undone      the same work was left undone for the same reason twice
   log_truncated    a log lost its end; what it held is archived all the same

@@ -20,7 +20,7 @@ from hop_archive.errors import (
     UnavailableError,
 )
 from hop_archive.ingest.collector import calm_collector
-from hop_archive.ingest.obstacles import GivenUp, place_of
+from hop_archive.ingest.obstacles import GivenUp
 from hop_archive.ingest.plan import Knowledge, work
 from hop_archive.ingest.read import Reading, follow
 from hop_archive.ingest.survey import Survey, plan_work
@@ -29,7 +29,7 @@ from hop_archive.ingest.write import OVERLAP, Done, archive_slices, proven_epoch
 from hop_archive.model.findings import Kind, Trouble
 from hop_archive.model.slices import Lineage, Slice
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.protocol import TopicInfo, place_of
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,9 @@ def _raise_obstacles(errors: Sequence[HopArchiveError], obstacles: Sequence[Trou
     reasons = dict.fromkeys([*(o.detail for o in obstacles), *map(str, errors)])
     if not reasons:
         return
+    # What is in the way of one partition alone passes by itself.
     forbidden = any(isinstance(e, ForbiddenError) for e in errors) or any(
-        o.kind is Kind.NOT_READABLE for o in obstacles
+        o.kind is Kind.NOT_READABLE and o.partition is None for o in obstacles
     )
     kind = ForbiddenError if forbidden else UnavailableError
     more = f" (and {len(reasons) - _MOST_NAMED} more)" if len(reasons) > _MOST_NAMED else ""

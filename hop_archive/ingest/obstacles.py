@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from hop_archive.archive import Archive
 from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.model.findings import Kind, Trouble
-from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import Lineage, Slice
+from hop_archive.source.protocol import place_of
 
 log = logging.getLogger(__name__)
 
 
 def obstacle(topic: str, error: HopArchiveError, partition: int | None = None) -> Trouble:
-    """What an error says that kept a partition from being looked at, or read: a server may answer later, or it may not be."""
+    """What an error says that kept a partition from being looked at, or read.
+
+    A server that does not answer is ``no_leader``. All else is ``not_readable``: of the whole topic where a right is lacking,
+    which somebody has to give; of the partition where a message is damaged, or another writer is in the way for now.
+    """
     if isinstance(error, UnavailableError):
         return Trouble(Kind.NO_LEADER, topic, str(error), partition=partition)
-    # A right is given by topic; damage is of one partition.
     return Trouble(
         Kind.NOT_READABLE,
         topic,
@@ -96,10 +99,5 @@ class GivenUp:
         for lineage, start in self.starts.items():
             if (lineage.topic, lineage.partition) == at:
                 offset = int(str(error.facts.get("offset", start)))
-                trouble = obstacle(at.topic, error)._replace(slice=Slice(*lineage, offset, offset + 1))
-                note_obstacles(self.archive, [at.topic], (), [trouble])
-
-
-def place_of(error: HopArchiveError) -> TopicPartition:
-    """The partition that an error is about, whose ``facts`` tell topic and partition."""
-    return TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))
+                trouble = obstacle(lineage.topic, error)._replace(slice=Slice(*lineage, offset, offset + 1))
+                note_obstacles(self.archive, [lineage.topic], (), [trouble])

@@ -22,7 +22,7 @@ from hop_archive.errors import (
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.slices import Lineage, Slice
-from hop_archive.source.protocol import Reader
+from hop_archive.source.protocol import Reader, place_of
 
 Refused: TypeAlias = Callable[[HopArchiveError], None]
 """Told why a partition (``facts``) was given up, while others are read on."""
@@ -219,7 +219,7 @@ def read_slices(
         except (OffsetsGoneError, GenerationChangedError) as error:
             yield from (r for r in _give_up(fills, error) if not r.is_void)  # planned slices were seen before
         except HopArchiveError as error:
-            if _place(error) is None:
+            if place_of(error) is None:
                 raise  # it is about no partition
             errors.append(error)
         for at in list(fills.fills):
@@ -270,7 +270,7 @@ def follow(
             yield list(_give_up(fills, error))
             break
         except HopArchiveError as error:
-            if refused is None or _place(error) is None:
+            if refused is None or place_of(error) is None:
                 raise
             ready = list(_give_up(fills, error))
             refused(error)
@@ -351,12 +351,6 @@ def _step_over(reader: Reader, fills: _Fills, error: UnreadableMessageError) -> 
         yield fill.cut(offset)
     yield replace(fill.cut(offset + 1), skipped=str(error.facts["why"]))
     reader.add({at: offset + 1})
-
-
-def _place(error: HopArchiveError) -> TopicPartition | None:
-    """The partition that an error is about; None where it is about no single one."""
-    topic, partition = error.facts.get("topic"), error.facts.get("partition")
-    return TopicPartition(str(topic), int(str(partition))) if topic and partition is not None else None
 
 
 def _give_up(fills: _Fills, error: HopArchiveError) -> Iterator[Reading]:

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
-from hop_archive.errors import SliceTakenError, UnavailableError
+from hop_archive.errors import ConflictError, SliceTakenError, UnavailableError
 from hop_archive.ingest.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.ingest.obstacles import note_obstacles, obstacle
 from hop_archive.ingest.plan import Knowledge, Plan, lost, plan, work
@@ -426,8 +426,8 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
     )
 
 
-def _overtaken(at: Lineage) -> UnavailableError:
-    return UnavailableError(
+def _overtaken(at: Lineage) -> ConflictError:
+    return ConflictError(
         f"Another run archived of {at.topic}[{at.partition}] while it was compared with what was archived under its leader "
         "before.",
         remedy="The next run compares it again.",

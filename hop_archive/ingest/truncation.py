@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Outcome, Standing
-from hop_archive.errors import DataError, HopArchiveError, UnavailableError
+from hop_archive.errors import ConflictError, DataError, HopArchiveError, UnavailableError
 from hop_archive.ingest.decide import decide
 from hop_archive.ingest.plan import Knowledge
 from hop_archive.ingest.read import Reading, read_slices
@@ -22,6 +22,7 @@ from hop_archive.model.identity import digest
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.source.protocol import place_of
 
 log = logging.getLogger(__name__)
 
@@ -175,8 +176,8 @@ def _prove(archive: Archive, doubtful: Mapping[Lineage, Knowledge], most: int, p
     return vanished
 
 
-def _waits(where: Slice) -> UnavailableError:
-    return UnavailableError(
+def _waits(where: Slice) -> ConflictError:
+    return ConflictError(
         f"{where.topic_partition} has another leader, and whether {where} is still what was archived could not be read: "
         "an open transaction stands before it, or the log changed meanwhile. Nothing of the partition is archived until then.",
         remedy="The next run tries again. If it stays, look for a transaction that hangs.",
@@ -228,7 +229,7 @@ def _tail(lineage: Lineage, known: Knowledge, standing: Sequence[Standing]) -> _
 
 def _read(archive: Archive, tails: Mapping[Lineage, _Tail]) -> None:
     """Read as much of the tails as can be read; what is damaged is passed over, since no run will ever read it."""
-    at = {tail.slice.topic_partition: tail for tail in tails.values()}
+    at: dict[TopicPartition | None, _Tail] = {tail.slice.topic_partition: tail for tail in tails.values()}
     while slices := [
         tail.slice.within(max(tail.reached, tail.slice.start), tail.slice.stop)
         for tail in tails.values()
@@ -249,13 +250,12 @@ def _read(archive: Archive, tails: Mapping[Lineage, _Tail]) -> None:
                     tails[one.lineage].error = error
             return
         for why in refused:
-            partition = TopicPartition(str(why.facts["topic"]), int(str(why.facts["partition"])))
             if isinstance(why, DataError):
                 log.warning("A message that was archived can't be read again, and is not compared: %s", why)
-                at[partition].pass_over(int(str(why.facts["offset"])))
+                at[place_of(why)].pass_over(int(str(why.facts["offset"])))
             else:
                 log.warning("The end of a log could not be read again: %s", why)
-                at[partition].error = why
+                at[place_of(why)].error = why
         if not any(isinstance(why, DataError) for why in refused):
             return
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from hop_archive.archive import Archive
 from hop_archive.errors import ConfigurationError, HopArchiveError, UnavailableError
-from hop_archive.ingest.obstacles import note_obstacles, place_of
+from hop_archive.ingest.obstacles import note_obstacles
 from hop_archive.ingest.write import Done
 from hop_archive.model.findings import Kind, Trouble
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import EMPTY, Lineage, Slice
+from hop_archive.source.protocol import place_of
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Undone:
         self._tried: Mapping[Lineage, _Tried] = {}
         self._notes: dict[Lineage, str] = {}
         self._error: HopArchiveError | None = None
-        self._refused: set[TopicPartition] = set()
+        self._refused: set[TopicPartition | None] = set()
         self.troubles: tuple[Trouble, ...] = ()
 
     def plan(self, slices: Iterable[Slice], pending: Collection[str]) -> None:

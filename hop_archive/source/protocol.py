@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from hop_archive.errors import UnreadableMessageError
+from hop_archive.errors import HopArchiveError, UnreadableMessageError
 from hop_archive.model.message import Committed, Message, Outgoing, Receipt, TopicPartition
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.answers import Answers
@@ -244,3 +244,9 @@ def unreadable(source: str, place: TopicPartition, offset: int, why: str) -> Unr
         offset=offset,
         why=why,
     )
+
+
+def place_of(error: HopArchiveError) -> TopicPartition | None:
+    """The partition that an error is about, by its ``facts``; None where it is about no single one."""
+    topic, partition = error.facts.get("topic"), error.facts.get("partition")
+    return TopicPartition(str(topic), int(str(partition))) if topic and partition is not None else None

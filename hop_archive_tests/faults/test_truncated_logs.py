@@ -264,8 +264,29 @@ def test_what_is_committed_while_a_log_is_proven_leaves_it_unproven() -> None:
     assert committed[0].batches
     (marks,) = world.catalog.observed([TOPIC]).values()
     assert marks.leader_epoch == UNPROVEN
+    (finding,) = world.catalog.findings([TOPIC])
+    assert (finding.trouble.kind, finding.trouble.partition) == (Kind.NOT_READABLE, 0)
+    assert "Another run archived" in finding.trouble.detail
     exhausted(catch_up(world.archive()))
+    assert [one.trouble.kind for one in world.catalog.findings([TOPIC])] == [Kind.LOG_TRUNCATED]
     assert values(world, 2) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
+
+
+def test_a_transaction_that_hangs_before_what_is_to_be_compared_is_no_missing_leader_and_passes() -> None:
+    world = world_of()
+    exhausted(catch_up(world.archive()))
+    world.cluster.lose_end(TOPIC, 0, 6)
+    transaction = world.cluster.begin()
+    world.cluster.append(TOPIC, b"held back", transaction=transaction)
+    send(world, "new", 8)
+    with pytest.raises(UnavailableError, match="an open transaction stands before it"):
+        exhausted(catch_up(world.archive()))
+    (finding,) = world.catalog.findings([TOPIC])
+    assert (finding.trouble.kind, finding.trouble.partition) == (Kind.NOT_READABLE, 0)
+    world.cluster.commit(transaction)
+    exhausted(catch_up(world.archive()))
+    assert [one.trouble.kind for one in world.catalog.findings([TOPIC])] == [Kind.LOG_TRUNCATED]
+    assert values(world, 2)[5:8] == ["old 5", "held back", "new 0"]
 
 
 def test_the_first_batch_of_a_topic_that_comes_between_another_plans_looks_is_proven_too() -> None:

@@ -8,7 +8,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Catalog, Duplicate, Outcome, Row
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.decide import decide
-from hop_archive.ingest.obstacles import obstacle, place_of
+from hop_archive.ingest.obstacles import obstacle
 from hop_archive.ingest.read import Reading, read_slices
 from hop_archive.ingest.survey import survey
 from hop_archive.model.document import crc32
@@ -17,6 +17,7 @@ from hop_archive.model.identity import Identity, identify
 from hop_archive.model.message import Message
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.source.protocol import place_of
 from hop_archive.upkeep.verify.objects import Verification, topics_at, unseen
 
 _PLACES = 10
@@ -45,9 +46,8 @@ def source_documents(wanted: Verification, archive: Archive, sample: int | None 
         for reading in read_slices(reader, slices, archive.limits, archive.monotonic, refused=refused.append):
             wanted.checked.counts["messages read again"] += len(reading.messages)
             yield from _compared(wanted, reading)
-    yield from unseen(
-        wanted, [obstacle(at.topic, error, at.partition) for error in refused for at in [place_of(error)]]
-    )
+    places = [(place_of(error), error) for error in refused]
+    yield from unseen(wanted, [obstacle(at.topic, error, at.partition) for at, error in places if at])
 
 
 def _slices(wanted: Verification, archive: Archive, sample: int | None) -> list[Slice]:
