@@ -6,7 +6,7 @@ work, whatever made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hop_archive.model.limits import Limits
@@ -81,12 +81,23 @@ class _Share:
             budget -= self.given[lineage]
 
 
-def plan(known: Mapping[Lineage, Knowledge], limits: Limits) -> Plan:
+def plan(
+    known: Mapping[Lineage, Knowledge], limits: Limits, unreadable: Collection[str] = frozenset()
+) -> Plan:
     """The work over all partitions of ``known``, at most ``limits.run_messages`` offsets, shared fairly.
 
     Slices are whole contiguous ranges; reading cuts them into batches. The same input gives the same plan.
+
+    Args:
+        known: What is known of each partition.
+        limits: How much is to be done at once.
+        unreadable: Topics that may not be read: nothing of them is work, and what of them is gone is lost all the same.
     """
-    wanted = {lineage: offsets for lineage, k in known.items() if (offsets := work(k))}
+    wanted = {
+        lineage: offsets
+        for lineage, k in known.items()
+        if lineage.topic not in unreadable and (offsets := work(k))
+    }
     share = _Share(wanted)
     share.divide(limits.run_messages)
     chosen = {lineage: wanted[lineage].first(count) for lineage, count in share.given.items()}

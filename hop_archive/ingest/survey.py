@@ -17,7 +17,7 @@ from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch,
 from hop_archive.errors import ConflictError, SliceTakenError, UnavailableError
 from hop_archive.ingest.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.ingest.obstacles import note_obstacles, obstacle
-from hop_archive.ingest.plan import Knowledge, Plan, lost, plan, work
+from hop_archive.ingest.plan import Knowledge, Plan, plan, work
 from hop_archive.ingest.truncation import begins_as_archived, prove_tails
 from hop_archive.model.findings import ACCEPTED, Kind, Trouble
 from hop_archive.model.message import TopicPartition
@@ -270,9 +270,8 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
     seen = seen.without(_note_proven(archive, seen, seen.to_note()))
     archive.source.note_progress(seen.progress())
-    planned = plan(seen.workable(), archive.limits)
-    gone = [s for lineage in sorted(seen.knowledge) for s in lineage.slices(lost(seen.knowledge[lineage]))]
-    recorded = _settle_gone(archive, seen, gone)
+    planned = plan(seen.knowledge, archive.limits, seen.unreadable)
+    recorded = _settle_gone(archive, seen, planned.lost)
     over = {s.topic for s in recorded} & seen.deleted
     in_the_way = tuple(one for one in seen.obstacles if one.topic not in over)
     return Work(replace(planned, lost=recorded), replace(seen, obstacles=in_the_way))

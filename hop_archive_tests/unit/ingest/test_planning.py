@@ -89,6 +89,16 @@ def test_a_plan_takes_work_only_and_tells_what_it_left(
 
 
 @given(situations, budgets)
+def test_of_a_topic_that_may_not_be_read_nothing_is_work_and_what_is_gone_is_lost_all_the_same(
+    known: dict[Lineage, Knowledge], limits: Limits
+) -> None:
+    shut = {min(lineage.topic for lineage in known)} if known else set()
+    found = plan(known, limits, shut)
+    rest = plan({at: k for at, k in known.items() if at.topic not in shut}, limits)
+    assert (found.slices, found.left, found.lost) == (rest.slices, rest.left, plan(known, limits).lost)
+
+
+@given(situations, budgets)
 def test_a_plan_uses_its_limit_to_the_full_and_no_more(
     known: dict[Lineage, Knowledge], limits: Limits
 ) -> None:
