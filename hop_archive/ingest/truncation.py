@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,6 +40,10 @@ _FARTHEST = 20_000
 """No offset so far from the end of the coverage is read: what follows is markers, or messages that were cleaned up."""
 
 _STALL_S = 10.0
+"""How long the whole proof waits for what cannot be read, seconds, however many partitions there are."""
+
+_LEAST_S = 0.5
+"""With less than that left, nothing is begun to be read."""
 
 
 @dataclass(slots=True)
@@ -125,7 +130,8 @@ def prove_tails(archive: Archive, doubtful: Mapping[Lineage, Knowledge]) -> Proo
     A message with another timestamp or digest, one where the ledger says that nothing stands, and none where one was
     archived (unless a later one is the same, or the topic is compacted) are differences. What retention has removed, what
     was skipped, pruned or lost, and what has no digest any more can't be compared, and is none. What is held meanwhile is
-    bounded by the limits of reading, whatever the number of partitions.
+    bounded by the limits of reading, and what cannot be read is waited for ten seconds in all, whatever the number of
+    partitions: those that there was no time for are ``left``, too. Which are read first is another matter each time.
 
     Args:
         archive: The source and the catalog.
@@ -134,16 +140,45 @@ def prove_tails(archive: Archive, doubtful: Mapping[Lineage, Knowledge]) -> Proo
     Raises:
         UnavailableError: The catalog does not answer.
     """
-    proof = Proof()
-    remaining = iter(sorted(doubtful.items()))
-    while some := dict(itertools.islice(remaining, _AT_ONCE)):
-        vanished = _prove(archive, some, _MESSAGES, proof)
+    proof, patience = Proof(), _Patience()
+    remaining = sorted(doubtful)
+    # Each time from elsewhere on, so that all have their turn, however many of the first cannot be read.
+    turn = _AT_ONCE * (archive.now().microsecond % max(1, math.ceil(len(remaining) / _AT_ONCE)))
+    remaining = remaining[turn:] + remaining[:turn]
+    while some := {lineage: doubtful[lineage] for lineage in remaining[:_AT_ONCE]}:
+        remaining = remaining[_AT_ONCE:]
+        patience.is_last = not remaining
+        vanished = _prove(archive, some, _MESSAGES, proof, patience)
         if vanished:
-            _prove(archive, {lineage: some[lineage] for lineage in vanished}, _MORE_MESSAGES, proof)
+            _prove(archive, {lineage: some[lineage] for lineage in vanished}, _MORE_MESSAGES, proof, patience)
     return proof
 
 
-def _prove(archive: Archive, doubtful: Mapping[Lineage, Knowledge], most: int, proof: Proof) -> list[Lineage]:
+@dataclass(slots=True)
+class _Patience:
+    """How long may still be waited for what cannot be read: half of that for these, half for those after them.
+
+    Attributes:
+        left_s: Seconds.
+        is_last: Whether none come after these.
+    """
+
+    left_s: float = _STALL_S
+    is_last: bool = True
+
+    @property
+    def stall_s(self) -> float:
+        """How long these may stand still."""
+        return self.left_s if self.is_last else self.left_s / 2
+
+
+def _prove(
+    archive: Archive,
+    doubtful: Mapping[Lineage, Knowledge],
+    most: int,
+    proof: Proof,
+    patience: _Patience,
+) -> list[Lineage]:
     """Compare the last ``most`` messages of each; those of which none is left, and more have to be compared."""
     standing = archive.catalog.tails(list(doubtful), most)
     tails: dict[Lineage, _Tail] = {}
@@ -153,7 +188,7 @@ def _prove(archive: Archive, doubtful: Mapping[Lineage, Knowledge], most: int, p
             proof.same.add(lineage)
         else:
             tails[lineage] = tail
-    _read(archive, tails)
+    _read(archive, tails, patience)
     vanished = []
     for lineage, tail in tails.items():
         try:
@@ -174,6 +209,16 @@ def _prove(archive: Archive, doubtful: Mapping[Lineage, Knowledge], most: int, p
         else:
             proof.left[lineage] = tail.error or _waits(tail.slice)
     return vanished
+
+
+def _not_begun(where: Slice) -> UnavailableError:
+    return UnavailableError(
+        f"{where.topic_partition} has another leader, and whether {where} is still what was archived was not looked at: all "
+        "the time that there is went by waiting for other partitions. Nothing of the partition is archived until then.",
+        remedy="Look at the brokers that lead those; the next run tries again.",
+        topic=where.topic,
+        partition=where.partition,
+    )
 
 
 def _waits(where: Slice) -> ConflictError:
@@ -210,7 +255,7 @@ def begins_as_archived(archive: Archive, lineage: Lineage, low: int) -> bool:
     if not standing:
         return False
     head = _Tail(place.within(min(standing), max(standing) + 1), is_all=True, standing=standing)
-    _read(archive, {lineage: head})
+    _read(archive, {lineage: head}, _Patience())
     return bool(head.same) and (head.differs is None or min(head.same) < head.differs)
 
 
@@ -227,7 +272,7 @@ def _tail(lineage: Lineage, known: Knowledge, standing: Sequence[Standing]) -> _
     return _Tail(Slice(*lineage, start, stop), stop == end, held)
 
 
-def _read(archive: Archive, tails: Mapping[Lineage, _Tail]) -> None:
+def _read(archive: Archive, tails: Mapping[Lineage, _Tail], patience: _Patience) -> None:
     """Read as much of the tails as can be read; what is damaged is passed over, since no run will ever read it."""
     at: dict[TopicPartition | None, _Tail] = {tail.slice.topic_partition: tail for tail in tails.values()}
     while slices := [
@@ -235,20 +280,34 @@ def _read(archive: Archive, tails: Mapping[Lineage, _Tail]) -> None:
         for tail in tails.values()
         if tail.is_all and tail.reached < tail.slice.stop and tail.error is None
     ]:
+        if patience.left_s < _LEAST_S:
+            for one in slices:
+                tails[one.lineage].error = _not_begun(one)
+            return
         refused: list[HopArchiveError] = []
+        moved_at = archive.monotonic()
         try:
             with archive.source.reader({}) as reader:
                 readings = read_slices(
-                    reader, slices, archive.limits, archive.monotonic, _STALL_S, refused=refused.append
+                    reader,
+                    slices,
+                    archive.limits,
+                    archive.monotonic,
+                    patience.stall_s,
+                    refused=refused.append,
                 )
                 for reading in readings:
                     tails[reading.slice.lineage].take(archive, reading)
+                    moved_at = archive.monotonic()
         except UnavailableError as error:
             log.warning("Not all ends of logs could be read again: %s", error)
             for one in slices:
                 if not tails[one.lineage].is_read:
                     tails[one.lineage].error = error
             return
+        finally:
+            if any(not tails[one.lineage].is_read for one in slices):
+                patience.left_s -= archive.monotonic() - moved_at
         for why in refused:
             if isinstance(why, DataError):
                 log.warning("A message that was archived can't be read again, and is not compared: %s", why)

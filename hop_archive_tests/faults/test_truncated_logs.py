@@ -22,10 +22,12 @@ from hop_archive.ingest.write import Done, archive_slices, commit_batches, store
 from hop_archive.model.document import decode
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.message import TopicPartition
+from hop_archive.model.query import Query
 from hop_archive.model.slices import Lineage, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.answers import Answers
 from hop_archive.source.mock.source import MockSource
+from hop_archive.upkeep.verify.objects import NOT_LOOKED_AT, Verification, source
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
 from hop_archive_tests.worlds import BUSY, World, at_call, awkward_world, exhausted, fill, ticking
 
@@ -479,6 +481,61 @@ def test_what_is_read_again_is_read_of_some_partitions_at_a_time_and_not_kept(
     assert not survey(world.archive()).unproven()
 
 
+def sick_world(partitions: int) -> World:
+    """All partitions of a topic have another leader."""
+    world = World()
+    world.cluster.create_topic(TOPIC, partitions)
+    for partition in range(partitions):
+        for number in range(6):
+            world.cluster.append(TOPIC, b"%d %d" % (partition, number), partition=partition)
+    exhausted(catch_up(world.archive()))
+    for partition in range(partitions):
+        world.cluster.move_leader(TOPIC, partition)
+    return world
+
+
+def unproven(world: World) -> set[int]:
+    return {lineage.partition for lineage in survey(world.archive()).unproven()}
+
+
+def test_what_cannot_be_read_again_is_waited_for_once_and_not_for_every_hundred_partitions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(truncation, "_AT_ONCE", 2)
+    world = sick_world(12)
+    archive = world.archive()
+    clock = ticking(step=0.05)
+    plan_work(replace(archive, source=_Silent(archive.source), monotonic=clock))
+    assert clock() < 1.5 * truncation._STALL_S
+    found = world.catalog.findings([TOPIC], [Kind.NO_LEADER])
+    assert sorted(one.trouble.partition for one in found if one.trouble.partition is not None) == [*range(12)]
+
+
+def test_partitions_that_can_be_read_have_their_turn_however_many_before_them_cannot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(truncation, "_AT_ONCE", 2)
+    world = sick_world(20)
+    silent = set(range(16))
+    for microsecond in range(10):
+        archive = world.archive()
+        source = _Silent(archive.source, silent)
+        now = archive.now().replace(microsecond=microsecond)
+        plan_work(replace(archive, source=source, monotonic=ticking(step=0.05), now=lambda now=now: now))  # type: ignore[misc]
+    assert unproven(world) == silent
+    plan_work(world.archive())
+    assert not unproven(world)
+
+
+def test_verifying_says_which_ends_of_logs_it_could_not_read() -> None:
+    world = sick_world(2)
+    archive = world.archive()
+    silent = replace(archive, source=_Silent(archive.source, {1}), monotonic=ticking(step=0.05))
+    wanted = Verification(world.catalog, world.store, Query())
+    assert [(one.kind, one.partition) for one in source(wanted, silent)] == [(Kind.NO_LEADER, 1)]
+    assert wanted.checked.counts[NOT_LOOKED_AT] == 1
+
+
 @pytest.mark.parametrize("may_describe", [True, False])
 @pytest.mark.parametrize("gone", [[5, 6, 7, 8, 9], [6], [9]])
 def test_compaction_is_no_lost_end_whatever_it_took_and_whether_or_not_it_may_be_seen(
@@ -600,11 +657,26 @@ class _Around:
 
 
 class _Silent(_Around):
-    """Tells offsets, and never delivers a message."""
+    """Tells offsets, and never delivers a message, or none of some partitions."""
+
+    def __init__(self, inner: Any, partitions: Collection[int] | None = None) -> None:
+        super().__init__(inner)
+        self._silent = partitions
 
     def reader(self, starts: Any) -> Any:
         reader = self._inner.reader(starts)
-        reader.poll = lambda *_: []
+        if self._silent is None:
+            reader.poll = lambda *_: []
+        else:
+            silent, add, position = self._silent, reader.add, reader.position
+            given: dict[TopicPartition, int] = {}
+
+            def added(more: Any) -> None:
+                given.update(more)
+                add({at: start for at, start in more.items() if at.partition not in silent})
+
+            reader.add = added
+            reader.position = lambda at: given[at] if at.partition in silent else position(at)
         return reader
 
 

@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from hop_archive.archive import Archive, utc_now
 from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
 from hop_archive.errors import ObjectMissingError
 from hop_archive.ingest.collector import calm_collector
+from hop_archive.ingest.obstacles import obstacle
 from hop_archive.ingest.plan import lost, work
 from hop_archive.ingest.survey import survey
 from hop_archive.ingest.truncation import prove_tails
@@ -530,7 +532,12 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
         for lineage, known in seen.workable().items()
         if lineage in unproven or (known.coverage and known.watermarks.leader_epoch is None)
     }
-    for where, how in sorted(prove_tails(archive, doubtful).other.values()):
+    proof = prove_tails(archive, doubtful)
+    yield from unseen(
+        wanted,
+        [obstacle(at.topic, why, at.partition) for at, why in sorted(proof.left.items(), key=itemgetter(0))],
+    )
+    for where, how in sorted(proof.other.values()):
         yield _at(Kind.LOG_TRUNCATED, where, f"{how}: the log lost its end, and the next run reads it anew")
 
 
