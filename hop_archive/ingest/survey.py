@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
-from hop_archive.errors import ConflictError, SliceTakenError, UnavailableError
+from hop_archive.errors import ConflictError, GenerationChangedError, SliceTakenError, UnavailableError
 from hop_archive.ingest.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.ingest.obstacles import note_obstacles, obstacle
 from hop_archive.ingest.plan import Knowledge, Plan, plan, work
@@ -489,14 +489,16 @@ def _note_shrunk(archive: Archive, seen: Survey) -> None:
         archive.catalog.note_findings(troubles, archive.now())
 
 
-def _begun(archive: Archive, topics: Collection[str] | None) -> tuple[Survey, dict[str, UnavailableError]]:
+def _begun(
+    archive: Archive, topics: Collection[str] | None
+) -> tuple[Survey, dict[str, GenerationChangedError]]:
     """A survey whose logs are proven and whose new generations the catalog has; those that changed meanwhile, and how."""
     seen = _proven(archive, survey(archive, topics))
     _note_shrunk(archive, seen)
     return seen, _begin_generations(archive, seen)
 
 
-def _left_out(seen: Survey, changing: Mapping[str, UnavailableError]) -> Survey:
+def _left_out(seen: Survey, changing: Mapping[str, GenerationChangedError]) -> Survey:
     """The same, where some topics could not be looked at."""
     return replace(
         seen,
@@ -506,14 +508,18 @@ def _left_out(seen: Survey, changing: Mapping[str, UnavailableError]) -> Survey:
         generations={name: found for name, found in seen.generations.items() if name not in changing},
         obstacles=(
             *(one for one in seen.obstacles if one.topic not in changing),
-            *(obstacle(name, error) for name, error in sorted(changing.items())),
+            *(
+                obstacle(name, error, partition)
+                for name, error in sorted(changing.items())
+                for partition in range(seen.infos[name].partitions)
+            ),
         ),
     )
 
 
-def _begin_generations(archive: Archive, seen: Survey) -> dict[str, UnavailableError]:
+def _begin_generations(archive: Archive, seen: Survey) -> dict[str, GenerationChangedError]:
     """Record the generations that are new; the topics of which somebody else has recorded another one meanwhile."""
-    changing: dict[str, UnavailableError] = {}
+    changing: dict[str, GenerationChangedError] = {}
     for name, recognition in seen.recognitions.items():
         if not recognition.is_new:
             continue
@@ -521,7 +527,7 @@ def _begin_generations(archive: Archive, seen: Survey) -> dict[str, UnavailableE
         wanted = (seen.cluster_id, seen.infos[name].topic_id)
         begun = archive.catalog.begin_generation(name, recognition.number, *wanted, recognition.reason)
         if (begun.cluster_id, begun.topic_id) != wanted:
-            changing[name] = UnavailableError(
+            changing[name] = GenerationChangedError(
                 f"Topic {name} changed again while its generation {begun.number} was being recorded, {_MOST_CHANGES} times in "
                 "a row. Nothing of it is archived until it stays as it is.",
                 remedy="The next run sees it as it is then. If it goes on, find out what deletes and makes it again and again.",

@@ -92,7 +92,7 @@ def test_a_topic_that_changes_again_and_again_is_left_out_by_name_until_it_stays
     for _ in range(2):
         look(world.archive())
         (found,) = world.catalog.findings()
-        assert (found.trouble.kind, found.trouble.topic) == (Kind.NO_LEADER, QUIET)
+        assert (found.trouble.kind, found.trouble.topic) == (Kind.NOT_READABLE, QUIET)
     fill(world.cluster, seed=1)
     rounds(world, 60)
     assert_archived(world.archive(), world.cluster, BUSY)

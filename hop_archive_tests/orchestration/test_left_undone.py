@@ -171,7 +171,7 @@ def test_a_topic_that_changes_whenever_it_is_looked_at_is_red_and_the_others_are
     run_shared(defs, instance)
     assert_archived(world.archive(), world.cluster, BUSY)
     tick(defs, instance)
-    assert open_kinds(world) == [(QUIET, Kind.NO_LEADER)]
+    assert open_kinds(world) == [(QUIET, Kind.NOT_READABLE)]
     assert is_red(defs, instance)
     catalog.times = 0
     run_shared(defs, instance)
