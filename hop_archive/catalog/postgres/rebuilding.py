@@ -106,6 +106,7 @@ def _add_to_topic(connection: psycopg.Connection, topic: str, added: Sequence[tu
 
 
 def _recount(topic: str, connection: psycopg.Connection) -> int:
+    connection.execute(sql.REFERRING)
     numbers = [number for (number,) in connection.execute(sql_rebuilding.MISCOUNTED, [topic])]
     connection.execute(sql_rebuilding.COUNT_COVERED, [numbers])
     connection.execute(sql_rebuilding.HOLD_SUMMARY, {"topic": topic})

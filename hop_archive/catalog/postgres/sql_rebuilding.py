@@ -113,7 +113,7 @@ MISCOUNTED = """
         (SELECT count(*) FROM duplicates AS d
          WHERE d.topic = b.topic AND d.generation = b.generation AND d.partition = b.partition
             AND d."offset" >= lower(b.offsets) AND d."offset" < upper(b.offsets)))
-    FOR UPDATE
+    ORDER BY generation, partition, offsets FOR UPDATE
 """
 """Index: batches_lineage_idx, messages_offset_idx, duplicates_pkey."""
 
