@@ -9,7 +9,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import Row
 from hop_archive.devkit.faults import Faults
 from hop_archive.ingest.follow import catch_up
-from hop_archive.model.findings import Trouble
+from hop_archive.model.findings import Finding
 from hop_archive.model.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
@@ -69,7 +69,7 @@ class Ruin:
             for dealt in tables.ledger.values():
                 for one in dealt:
                     where = one.entry.slice
-                    if where.lineage == (row.topic, row.generation, row.partition) and (
+                    if where.partition_log == (row.topic, row.generation, row.partition) and (
                         where.start <= (row.offset or 0) < where.stop
                     ):
                         dealt.remove(one)
@@ -79,11 +79,11 @@ class Ruin:
     def miscount(self, row: Row) -> None:
         where = self.drop_ledger_row(row)
         with self.world.catalog._state.change() as tables:
-            rows = tables.offsets(row.topic)[where.lineage]
-            copies = tables.duplicates.get(where.lineage, [])
+            rows = tables.offsets(row.topic)[where.partition_log]
+            copies = tables.duplicates.get(where.partition_log, [])
             archived = sum(where.start <= offset < where.stop for offset in rows)
             duplicates = sum(where.start <= one.offset < where.stop for one in copies)
-            dealt = next(iter(tables.ledger[where.lineage]))
+            dealt = next(iter(tables.ledger[where.partition_log]))
             entry = replace(
                 dealt.entry,
                 slice=where,
@@ -91,7 +91,7 @@ class Ruin:
                 duplicates=duplicates,
                 absent=len(where) - archived - duplicates + 1,
             )
-            tables.ledger[where.lineage].append(replace(dealt, entry=entry))
+            tables.ledger[where.partition_log].append(replace(dealt, entry=entry))
 
     def forget(self) -> None:
         """Kafka's retention takes all that there is."""
@@ -111,7 +111,7 @@ class Ruin:
     def archive(self, faults: Faults | None = None) -> Archive:
         return self.world.archive(faults)
 
-    def verify(self, faults: Faults | None = None) -> list[Trouble]:
+    def verify(self, faults: Faults | None = None) -> list[Finding]:
         """Look in every direction, deep, and remember what is found."""
         archive = self.archive(faults)
         return list(verified(archive, self.backup))
@@ -125,7 +125,7 @@ class Ruin:
         return list(repair(Repair(means), dry_run=dry_run))
 
 
-def verified(archive: Archive, backup: MockStore | None = None) -> Iterator[Trouble]:
+def verified(archive: Archive, backup: MockStore | None = None) -> Iterator[Finding]:
     """Every direction, deep, with what is found noted and what is not seen again closed."""
     wanted = Verification(
         archive.catalog, archive.store, grace_s=0, sleep=lambda _: None, backup=backup, backup_grace_s=0
@@ -136,7 +136,7 @@ def verified(archive: Archive, backup: MockStore | None = None) -> Iterator[Trou
         looks["backup"] = verifying.backup_objects
     for name, look in looks.items():
         began = notebook.now()
-        yield from (trouble for trouble, is_open in notebook.noted(look(wanted)) if is_open)
+        yield from (finding for finding, is_open in notebook.noted(look(wanted)) if is_open)
         bucket = backup.bucket if backup is not None else ""
         for looked in Pass(name, None, began, 0, bucket).looked():
             notebook.close(looked)
@@ -155,5 +155,5 @@ def ruin(layout: str, *, backup: bool = True) -> Ruin:
     return Ruin(world, copy)
 
 
-def kinds(troubles: Sequence[Trouble]) -> list[str]:
-    return sorted({one.kind.value for one in troubles})
+def kinds(findings: Sequence[Finding]) -> list[str]:
+    return sorted({one.kind.value for one in findings})

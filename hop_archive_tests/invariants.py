@@ -13,7 +13,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.protocol import LedgerEntry, Outcome, Row
 from hop_archive.model.document import Document, crc32, decode, encode
 from hop_archive.model.message import Message, TopicPartition
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.store.protocol import Extent, Store
 
@@ -35,11 +35,11 @@ def committed(cluster: MockCluster, at: TopicPartition) -> list[Message]:
 
 def assert_ledger_is_sound(entries: Iterable[LedgerEntry]) -> None:
     """Every slice once; in each, the sum of what became of its offsets is its length."""
-    covered: dict[Lineage, OffsetSet] = {}
+    covered: dict[PartitionLog, OffsetSet] = {}
     for entry in entries:
-        before = covered.get(entry.slice.lineage, EMPTY)
+        before = covered.get(entry.slice.partition_log, EMPTY)
         assert not before & entry.slice.offsets, f"{entry.slice} is covered twice"
-        covered[entry.slice.lineage] = before | entry.slice.offsets
+        covered[entry.slice.partition_log] = before | entry.slice.offsets
         done = entry.archived + entry.duplicates + entry.absent
         assert done == (len(entry.slice) if entry.outcome is Outcome.ARCHIVED else 0), entry
 
@@ -52,7 +52,9 @@ def assert_archived(archive: Archive, cluster: MockCluster, topic: str) -> None:
     stored = {row.uuid: _sound_document(archive.store, row) for row in rows}
     generation = archive.catalog.generations([topic])[topic][-1].number
     places = {(r.generation, r.partition, r.offset): stored[r.uuid].message for r in rows}
-    copies = {(*lineage[1:], d.offset): d.uuid for lineage, d in archive.catalog.duplicates(topic)}
+    copies = {
+        (*partition_log[1:], d.offset): d.uuid for partition_log, d in archive.catalog.duplicates(topic)
+    }
     assert len(places) == len(rows), "an offset has two rows"
     assert not places.keys() & copies.keys(), "an offset is archived and a duplicate"
     with cluster.read() as state:
@@ -97,7 +99,9 @@ def _sound_document(store: Store, row: Row) -> Document:
 def _assert_covered(archive: Archive, cluster: MockCluster, at: TopicPartition, generation: int) -> None:
     with cluster.read() as state:
         stable = state.topics[at.topic].logs[at.partition].stable
-    covered = archive.catalog.coverage([at.topic]).get(Lineage(at.topic, generation, at.partition), EMPTY)
+    covered = archive.catalog.coverage([at.topic]).get(
+        PartitionLog(at.topic, generation, at.partition), EMPTY
+    )
     assert covered == OffsetSet.between(0, stable), f"{at}: {covered} of {stable}"
 
 

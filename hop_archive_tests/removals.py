@@ -16,7 +16,7 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode
 from hop_archive.model.identity import digest
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import Layout
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
@@ -38,7 +38,7 @@ class Backed(World):
         stores = (wrap(self.store, "store"), wrap(self.backup, "backup"))
         return Removing(wrap(self.catalog, "catalog"), *stores, run_id="removal")
 
-    def coverage(self) -> dict[Lineage, OffsetSet]:
+    def coverage(self) -> dict[PartitionLog, OffsetSet]:
         """What is dealt with."""
         return dict(self.catalog.coverage())
 

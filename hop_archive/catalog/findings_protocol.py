@@ -1,4 +1,4 @@
-"""What a catalog remembers of the troubles that verification finds: a part of its contract."""
+"""What a catalog remembers of the findings that verification finds: a part of its contract."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hop_archive.model.findings import Finding, Kind, OpenCount, Trouble
+from hop_archive.model.findings import Finding, FindingRecord, Kind, OpenCount
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was looked at, whole: a trouble that is of this and was not seen is there no more.
+    """What was looked at, whole: a finding that is of this and was not seen is there no more.
 
     Attributes:
-        kinds: The kinds of trouble that would have been seen.
+        kinds: The kinds of finding that would have been seen.
         since: When the look began (UTC): what was seen at or after this moment was seen in it.
         topics: The topics looked at; None for all, and for what is of no topic.
         bucket: The one bucket whose objects were looked at; '' for any.
@@ -36,16 +36,16 @@ class Looked:
 
 
 class FindingsCatalog(Protocol):
-    """One row for each trouble, however often it is seen."""
+    """One row for each finding, however often it is seen."""
 
-    def note_findings(self, troubles: Sequence[Trouble], seen_at: datetime.datetime) -> Sequence[bool]:
-        """Remember troubles that were seen; noting the same again, or by two at once, is one finding.
+    def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
+        """Remember findings that were seen; noting the same again, or by two at once, is one finding.
 
-        A trouble that was accepted before (``ACCEPTED``) is not opened again. What was resolved otherwise is: as a
+        A finding that was accepted before (``ACCEPTED``) is not opened again. What was resolved otherwise is: as a
         new finding.
 
         Args:
-            troubles: Some hundreds at a time; which are the same is as ``findings.remembered`` says.
+            findings: Some hundreds at a time; which are the same is as ``findings.remembered`` says.
             seen_at: When they were seen (UTC).
 
         Returns:
@@ -62,7 +62,7 @@ class FindingsCatalog(Protocol):
         *,
         open_only: bool = True,
         limit: int | None = None,
-    ) -> Iterator[Finding]:
+    ) -> Iterator[FindingRecord]:
         """The findings, streamed in the order in which they were first noted.
 
         Args:

@@ -36,7 +36,7 @@ from hop_archive.catalog.snapshots_protocol import Snapshots
 from hop_archive.model.conditions import CatalogCondition
 from hop_archive.model.identity import Identity, Known
 from hop_archive.model.query import Order, Query
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 
 __all__ = [
@@ -109,39 +109,43 @@ class Catalog(
         the one that came second compares what it got with what it wanted.
         """
 
-    def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
+    def observe(self, watermarks: Mapping[PartitionLog, Watermarks]) -> None:
         """Remember the watermarks last seen, so that what a deleted topic still held is known; no leader epochs."""
 
-    def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
+    def observed(self, topics: Collection[str]) -> Mapping[PartitionLog, Watermarks]:
         """The watermarks last remembered, of every generation of ``topics``, with the proven leader epochs."""
 
     def note_proven(
-        self, epochs: Mapping[Lineage, int | None], instead_of: Mapping[Lineage, int | None] | None = None
+        self,
+        epochs: Mapping[PartitionLog, int | None],
+        instead_of: Mapping[PartitionLog, int | None] | None = None,
     ) -> None:
         """Remember under which leader epoch each log was proven to be the one that is covered; None: its broker tells none.
 
         Whoever is committing a batch of such a log is waited for; whoever commits one afterwards is refused where it was
-        read under another epoch. Only of lineages that were observed.
+        read under another epoch. Only of logs that were observed.
 
         Args:
-            epochs: By lineage; ``GONE``: its topic was deleted, so that no log is the one that is covered any more.
+            epochs: By log; ``GONE``: its topic was deleted, so that no log is the one that is covered any more.
                 ``UNPROVEN``: no log is, until one is proven.
-            instead_of: What is remembered of the same lineages until now; where it is something else, that stays.
+            instead_of: What is remembered of the same logs until now; where it is something else, that stays.
         """
 
-    def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
-        """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset.
+    def tails(
+        self, partition_logs: Collection[PartitionLog], most: int
+    ) -> Mapping[PartitionLog, Sequence[Standing]]:
+        """The last ``most`` messages of each log that are archived or duplicates, by ascending offset.
 
-        Lineages without any are left out.
+        Logs without any are left out.
         """
 
-    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
+    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[PartitionLog, OffsetSet]:
         """What the lives of ``topics`` on a cluster were observed to hold below their last stable offset, and nothing covers.
 
-        Lineages of which all is covered are left out.
+        Logs of which all is covered are left out.
         """
 
-    def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
+    def coverage(self, topics: Collection[str] | None = None) -> Mapping[PartitionLog, OffsetSet]:
         """The offsets dealt with, whatever their outcome, of every generation of ``topics`` (or of all)."""
 
     def has_adopted(self, topic: str) -> bool:
@@ -229,11 +233,11 @@ class Catalog(
     def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
         """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
 
-    def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
-        """The recorded duplicates of ``topic``, streamed in order of lineage and offset."""
+    def duplicates(self, topic: str) -> Iterator[tuple[PartitionLog, Duplicate]]:
+        """The recorded duplicates of ``topic``, streamed in order of log and offset."""
 
-    def collisions(self, topic: str) -> Sequence[tuple[Lineage, Collision]]:
-        """The recorded collisions of ``topic``, in order of lineage and offset."""
+    def collisions(self, topic: str) -> Sequence[tuple[PartitionLog, Collision]]:
+        """The recorded collisions of ``topic``, in order of log and offset."""
 
     def miscounts(self, topic: str) -> Sequence[Miscount]:
         """Where the ledger's numbers (``archived``, ``duplicates``) or the summary's (``messages``, ``bytes``) are wrong.
@@ -242,7 +246,7 @@ class Catalog(
         """
 
     def unledgered(self, topic: str) -> Sequence[Slice]:
-        """For each lineage of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
+        """For each log of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
 
     def merge_ledger(self, before: datetime.datetime) -> int:
         """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.

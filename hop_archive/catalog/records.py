@@ -12,7 +12,7 @@ from uuid import UUID
 
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.message import TimestampType
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 
 UNKNOWN_CLUSTER = "unknown (rebuilt from the store)"
 """Cluster of a generation that was rebuilt: documents do not say where they came from. No cluster has such an id, so
@@ -170,9 +170,9 @@ class Mentions:
         collision_count: How many there are.
     """
 
-    duplicates: Sequence[tuple[Lineage, Duplicate]] = ()
+    duplicates: Sequence[tuple[PartitionLog, Duplicate]] = ()
     duplicate_count: int = 0
-    collisions: Sequence[tuple[Lineage, Collision]] = ()
+    collisions: Sequence[tuple[PartitionLog, Collision]] = ()
     collision_count: int = 0
 
 

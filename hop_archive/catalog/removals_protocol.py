@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 
 Gone = Literal["skipped", "pruned"]
 """The outcome that offsets have after their messages were taken away."""
@@ -139,7 +139,7 @@ class Suppression(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a lineage, or the adopted rows of a topic, hold of what is to go.
+    """What a log, or the adopted rows of a topic, hold of what is to go.
 
     Attributes:
         messages: Rows of messages.
@@ -211,15 +211,15 @@ class RemovalsCatalog(Protocol):
         generation 0, partition 0 and its row's number, and shown by no method. Some hundreds at once.
         """
 
-    def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[Lineage, int]:
-        """The first offset, of each lineage, at these places that is not old: what stands there stays.
+    def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[PartitionLog, int]:
+        """The first offset, of each log, at these places that is not old: what stands there stays.
 
         Not old is a message or duplicate with a timestamp at or after ``since_ms``, or below 0 (which tells nothing); and
-        a message that a duplicate which is not old refers to, wherever that stands. Lineages without any are left out.
+        a message that a duplicate which is not old refers to, wherever that stands. Logs without any are left out.
         """
 
     def spans(self, topic: str) -> Sequence[Slice]:
-        """Of each lineage of ``topic`` that has messages: from the first of them up to and including the last."""
+        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
 
     def retract(self, own: Collection[UUID], *, retracted: bool) -> frozenset[UUID]:
         """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""

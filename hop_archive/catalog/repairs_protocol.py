@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from hop_archive.catalog.records import Batch, Duplicate, Row
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 
 
 class Correction(NamedTuple):
@@ -40,7 +40,7 @@ class RepairsCatalog(Protocol):
                 offset has a row already; nothing was changed.
         """
 
-    def record_copy(self, at: Lineage, copy: Duplicate) -> None:
+    def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
         """Record a copy at an offset that the ledger calls absent: one duplicate more, one absent offset less.
 
         Raises:

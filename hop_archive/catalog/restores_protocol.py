@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 
 
 class Measure(NamedTuple):
@@ -89,8 +89,8 @@ class RestoreCatalog(Protocol):
             ConflictError: Somebody else holds it.
         """
 
-    def lineages(self, topic: str) -> Sequence[Lineage]:
-        """The lineages of which ``topic`` has rows, whatever the ledger says, in order."""
+    def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
+        """The logs of which ``topic`` has rows, whatever the ledger says, in order."""
 
     def measure(self, query: Query, *, timeout_s: float) -> Measure:
         """How much ``query`` means; its limit is not heeded.

@@ -46,10 +46,10 @@ class VerifiedShare(NamedTuple):
 
 
 class ScrubsCatalog(Protocol):
-    """When which range was verified. Ranges of one lineage do not overlap."""
+    """When which range was verified. Ranges of one log do not overlap."""
 
     def verified(self, topics: Collection[str] | None = None) -> Sequence[VerifiedRange]:
-        """The ranges that were verified, sorted by place; some for each lineage and day of scrubbing."""
+        """The ranges that were verified, sorted by place; some for each log and day of scrubbing."""
 
     def note_verified(self, new: VerifiedRange) -> None:
         """Remember that a range was verified, in the place of what was known of it; neighbours of one day are merged."""
@@ -65,7 +65,7 @@ class ScrubsCatalog(Protocol):
 
 
 def with_verified(known: Iterable[VerifiedRange], new: VerifiedRange) -> list[VerifiedRange]:
-    """The ranges of one lineage once ``new`` is noted. Pure, and the same for every catalog.
+    """The ranges of one log once ``new`` is noted. Pure, and the same for every catalog.
 
     Those that touch and are of one day (UTC) are one, as old as its oldest part.
     """

@@ -42,7 +42,7 @@ class Cut(NamedTuple):
 
 def cut(whole: Slice, places: Sequence[Slice]) -> Cut:
     """Cut out of ``whole`` what of it is among ``places``."""
-    wanted = OffsetSet.of((p.start, p.stop) for p in places if p.lineage == whole.lineage)
+    wanted = OffsetSet.of((p.start, p.stop) for p in places if p.partition_log == whole.partition_log)
     taken = whole.offsets & wanted
     return Cut(taken.ranges, (whole.offsets - taken).ranges)
 

@@ -18,7 +18,7 @@ from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
-    from hop_archive.model.findings import Finding, Kind
+    from hop_archive.model.findings import FindingRecord, Kind
 
 _EPILOG = """\b
 Examples:
@@ -77,7 +77,7 @@ def findings(
     every: bool,
     as_json: bool,
 ) -> None:
-    """Show what verification found and nobody has settled: each trouble once, however often it was seen."""
+    """Show what verification found and nobody has settled: each finding once, however often it was seen."""
     setup = chosen.setup("database")
     with contextlib.closing(catalog_of(setup)) as catalog:
         catalog.check()
@@ -124,7 +124,7 @@ def chosen_kinds(names: tuple[str, ...]) -> list[Kind] | None:
     return [known[name] for name in names] or None
 
 
-def _shown(found: Iterator[Finding], *, as_json: bool) -> int:
+def _shown(found: Iterator[FindingRecord], *, as_json: bool) -> int:
     """Show findings as they come; how many of them are open."""
     opened = total = 0
     click.echo('{"findings": [', nl=False) if as_json else None
@@ -141,17 +141,17 @@ def _shown(found: Iterator[Finding], *, as_json: bool) -> int:
     return opened
 
 
-def finding_line(one: Finding) -> str:
+def finding_line(one: FindingRecord) -> str:
     """A finding, for people."""
     how = f"  [{moment(one.resolved_at)}: {one.resolution}]" if one.resolved_at else ""
-    return f"{one.number}  since {moment(one.first_seen)}  {line(one.trouble)}{how}"
+    return f"{one.number}  since {moment(one.first_seen)}  {line(one.finding)}{how}"
 
 
-def finding_object(one: Finding) -> dict[str, Any]:
+def finding_object(one: FindingRecord) -> dict[str, Any]:
     """A finding as JSON has it."""
     return {
         "number": one.number,
-        **as_object(one.trouble),
+        **as_object(one.finding),
         "first_seen": moment(one.first_seen),
         "last_seen": moment(one.last_seen),
         "resolved_at": moment(one.resolved_at),

@@ -421,13 +421,13 @@ def _states(row: Row) -> Iterator[str]:
 
 def _mention_lines(mentions: Mentions) -> Iterator[str]:
     if mentions.duplicate_count:
-        at = [f"{lineage.partition}@{count(one.offset)}" for lineage, one in mentions.duplicates]
+        at = [f"{partition_log.partition}@{count(one.offset)}" for partition_log, one in mentions.duplicates]
         more = ", …" if len(at) < mentions.duplicate_count else ""
         yield _line(
             "Duplicates", f"{count(mentions.duplicate_count)}, not stored again: {', '.join(at)}{more}"
         )
-    for lineage, one in mentions.collisions:
-        where = f"{_clean(lineage.topic)}[{lineage.partition}]@{count(one.offset)}"
+    for partition_log, one in mentions.collisions:
+        where = f"{_clean(partition_log.topic)}[{partition_log.partition}]@{count(one.offset)}"
         yield _line("Collision", f"{where} came with UUID {one.client_uuid}")
         yield _line("", f"in use by other content; archived as {one.archived_as}")
     if (more_collisions := mentions.collision_count - len(mentions.collisions)) > 0:

@@ -108,7 +108,9 @@ def _print_plan(plan: Sequence[Old]) -> None:
     rows = [
         [
             old.topic,
-            "adopted" if old.lineage is None else f"{old.lineage.generation}/{old.lineage.partition}",
+            "adopted"
+            if old.partition_log is None
+            else f"{old.partition_log.generation}/{old.partition_log.partition}",
             count(old.extent.messages),
             size(old.extent.size_bytes),
             "" if old.kept_from is None else count(old.kept_from),
@@ -123,8 +125,8 @@ def _print_plan(plan: Sequence[Old]) -> None:
 def _as_object(old: Old) -> dict[str, Any]:
     return {
         "topic": old.topic,
-        "generation": old.lineage and old.lineage.generation,
-        "partition": old.lineage and old.lineage.partition,
+        "generation": old.partition_log and old.partition_log.generation,
+        "partition": old.partition_log and old.partition_log.partition,
         "messages": old.extent.messages,
         "bytes": old.extent.size_bytes,
         "kept_from": old.kept_from,

@@ -20,7 +20,7 @@ from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
-    from hop_archive.model.findings import Trouble
+    from hop_archive.model.findings import Finding
     from hop_archive.recover.rebuild.commit import Progress
     from hop_archive.recover.rebuild.plan import TopicPlan
     from hop_archive.recover.rebuild.rebuild import Rebuild
@@ -111,8 +111,8 @@ def rebuild_catalog(
         store.check()
         if not _agreed(catalog, store, topics, snapshot, yes=yes, as_json=as_json):
             return
-        troubles = _rebuild(setup, catalog, store, topics, snapshot, work_dir, as_json=as_json)
-    if troubles:
+        findings = _rebuild(setup, catalog, store, topics, snapshot, work_dir, as_json=as_json)
+    if findings:
         ctx.exit(1)
 
 
@@ -170,11 +170,11 @@ def _rebuild(
     with _source(setup) as source, _notices() as notice:
         wanted = Rebuild(catalog, store, source, topics, work_dir, _run_id(), notice=notice)
         began = time.monotonic()
-        troubles = itertools.chain(_from_snapshot(wanted, snapshot), rebuild(wanted))
+        findings = itertools.chain(_from_snapshot(wanted, snapshot), rebuild(wanted))
         found: list[dict[str, Any]] = []
         failed: Exception | None = None
         try:
-            for one in troubles:
+            for one in findings:
                 found.append(_told(one, as_json=as_json))  # noqa: PERF401 (what came before an error stays)
         except Exception as error:
             if not wanted.failures:
@@ -204,7 +204,7 @@ def _source(setup: Setup) -> Any:
         yield source
 
 
-def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Trouble]:
+def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Finding]:
     from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
     from hop_archive.recover.rebuild.from_snapshot import take_in
 
@@ -223,18 +223,18 @@ def _run_id() -> str:
     return f"rebuild-{uuid.uuid4().hex[:12]}"
 
 
-def _told(trouble: Trouble, *, as_json: bool) -> dict[str, Any]:
-    """A trouble as JSON has it; without --json it is told at once."""
+def _told(finding: Finding, *, as_json: bool) -> dict[str, Any]:
+    """A finding as JSON has it; without --json it is told at once."""
     told = {
-        "kind": trouble.kind.value,
-        "topic": trouble.topic,
-        "uuid": None if trouble.uuid is None else str(trouble.uuid),
-        "bucket": trouble.bucket,
-        "object_key": trouble.object_key,
-        "detail": trouble.detail,
+        "kind": finding.kind.value,
+        "topic": finding.topic,
+        "uuid": None if finding.uuid is None else str(finding.uuid),
+        "bucket": finding.bucket,
+        "object_key": finding.object_key,
+        "detail": finding.detail,
     }
     if not as_json:
-        click.echo(f"{trouble.kind.value}  {harmless(trouble.object_key)}: {harmless(trouble.detail)}")
+        click.echo(f"{finding.kind.value}  {harmless(finding.object_key)}: {harmless(finding.detail)}")
     return told
 
 

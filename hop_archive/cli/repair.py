@@ -131,7 +131,7 @@ def _verify(means: Means, topics: tuple[str, ...], *, deep: bool) -> None:
     from hop_archive.upkeep.repair.repair import verify_first
 
     found = sum(1 for _ in verify_first(means, topics, deep=deep))
-    click.echo(f"Verified: {counted(found, 'trouble')} found.", err=True)
+    click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
 
 
 def _go(wanted: Repair, *, yes: bool, as_json: bool) -> int:
@@ -173,7 +173,7 @@ def _shown(mendings: Iterator[Mending]) -> Counter[Any]:
     counts: Counter[Any] = Counter()
     for one in mendings:
         counts[one.fate] += 1
-        what = f"{one.fate.value:8}{one.finding.number}  {line(one.finding.trouble)}"
+        what = f"{one.fate.value:8}{one.record.number}  {line(one.record.finding)}"
         click.echo(f"{what}\n        {harmless(one.how)}")
     return counts
 
@@ -186,9 +186,9 @@ def _shown_json(mendings: Iterator[Mending]) -> int:
     try:
         for number, one in enumerate(mendings):
             counts[one.fate.value] += 1
-            told = {"number": one.finding.number, "fate": one.fate.value, "how": one.how}
+            told = {"number": one.record.number, "fate": one.fate.value, "how": one.how}
             click.echo(
-                f"{',' if number else ''}\n{json.dumps({**told, **as_object(one.finding.trouble)})}", nl=False
+                f"{',' if number else ''}\n{json.dumps({**told, **as_object(one.record.finding)})}", nl=False
             )
     finally:
         click.echo(f'], "counts": {json.dumps(dict(counts))}}}')

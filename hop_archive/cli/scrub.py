@@ -68,19 +68,19 @@ def scrub(ctx: click.Context, chosen: Chosen, topics: tuple[str, ...], days: flo
     found: list[dict[str, Any]] = []
     number = 0
     with opened(setup, Query(tuple(dict.fromkeys(topics))), 0) as wanted, stop.on_signals(), progress(wanted):
-        for trouble, is_open in scrubbed(Scrub(wanted, days, stop=stop), Notebook(wanted.catalog)):
+        for finding, is_open in scrubbed(Scrub(wanted, days, stop=stop), Notebook(wanted.catalog)):
             number += is_open
             if is_open and as_json:
-                found.append(as_object(trouble))
+                found.append(as_object(finding))
             elif is_open:
-                click.echo(line(trouble))
+                click.echo(line(finding))
         told = age(wanted.catalog.verified_shares())
     checked = wanted.checked.counts
     if as_json:
         click.echo(json.dumps({"findings": found, "checked": dict(checked), "scrub": told}))
     else:
         click.echo(
-            f"{counted(checked['messages'], 'document')} read, {counted(number, 'trouble')} found. {sentence(told)}"
+            f"{counted(checked['messages'], 'document')} read, {counted(number, 'finding')} found. {sentence(told)}"
         )
     if stop.requested:
         ctx.exit(130)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.catalog.protocol import TopicSummary
     from hop_archive.cli.stopping import Stop
-    from hop_archive.model.findings import OpenCount, Trouble
+    from hop_archive.model.findings import Finding, OpenCount
     from hop_archive.read.status import Status, TopicStatus
 
 _EPILOG = """\b
@@ -243,7 +243,7 @@ def _open_object(one: OpenCount) -> dict[str, Any]:
     return {"topic": one.topic, "kind": one.kind.value, "open": one.number, "since": moment(one.since)}
 
 
-def _obstacle_object(one: Trouble, found: Status) -> dict[str, Any]:
+def _obstacle_object(one: Finding, found: Status) -> dict[str, Any]:
     since = next((f.since for f in found.findings if (f.topic, f.kind) == (one.topic, one.kind)), None)
     named = {"topic": one.topic, "partition": one.partition, "kind": one.kind.value}
     return {**named, "since": moment(since), "why": one.detail}

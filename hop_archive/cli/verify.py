@@ -22,14 +22,14 @@ from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
-    from hop_archive.model.findings import Trouble
+    from hop_archive.model.findings import Finding
     from hop_archive.model.query import Query
     from hop_archive.upkeep.verify.notebook import Notebook
     from hop_archive.upkeep.verify.objects import Verification
 
-    Direction = Callable[[Verification], Iterator[Trouble]]
+    Direction = Callable[[Verification], Iterator[Finding]]
     Named = tuple[str, Direction]
-    Told = Iterator[tuple[Trouble, bool]]
+    Told = Iterator[tuple[Finding, bool]]
 
 DIRECTIONS = ("objects", "backup", "ledger", "source")
 _DEFAULT = ("objects", "ledger")
@@ -68,7 +68,7 @@ What may be found:
   not_archived     Kafka holds it, and the ledger does not cover it
   lost             gone from Kafka before it was archived
   log_truncated    Kafka holds other messages than were archived: its log lost its end
-What is found is remembered in the database, each trouble once however often it
+What is found is remembered in the database, each finding once however often it
 is seen, until it is mended, accepted, or a complete look does not see it any
 more: hop-archive findings shows it, hop-archive repair mends what can be.
 
@@ -203,7 +203,7 @@ def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Named]:
         yield name, there[name] if name in there else lambda wanted: _of_source(setup, wanted)
 
 
-def _of_backup(wanted: Verification) -> Iterator[Trouble]:
+def _of_backup(wanted: Verification) -> Iterator[Finding]:
     from hop_archive.upkeep.verify import objects as verifying
 
     if wanted.backup is None:
@@ -225,14 +225,14 @@ def _against_sent(file: Path | None) -> list[Named]:
     return [("sent", lambda wanted: verifying.sent(wanted, recorded))]
 
 
-def _of_source(setup: Setup, wanted: Verification) -> Iterator[Trouble]:
+def _of_source(setup: Setup, wanted: Verification) -> Iterator[Finding]:
     from hop_archive.upkeep.verify import objects as verifying
 
     with contextlib.closing(setup.open()) as archive:
         yield from verifying.source(wanted, archive)
 
 
-def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[Trouble]:
+def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[Finding]:
     from hop_archive.upkeep.verify import source as rereading
 
     with contextlib.closing(setup.open()) as archive:
@@ -264,7 +264,7 @@ def _whole(
     from hop_archive.upkeep.verify.scrub import reading_all
 
     if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
-        yield from ((trouble, True) for trouble in look(wanted))
+        yield from ((finding, True) for finding in look(wanted))
         return
     if name not in KINDS_OF:
         yield from notebook.noted(look(wanted))
@@ -283,38 +283,38 @@ def _whole(
 
 @dataclass(slots=True)
 class _Report:
-    """Prints troubles as they are found, and what was looked at."""
+    """Prints findings as they are found, and what was looked at."""
 
     wanted: Verification
     notebook: Notebook
     as_json: bool
     found: int = 0
 
-    def show(self, troubles: Told) -> None:
+    def show(self, findings: Told) -> None:
         with progress(self.wanted):
             if self.as_json:
-                self._show_json(troubles)
+                self._show_json(findings)
             else:
-                for trouble in self._counted(troubles):
-                    click.echo(line(trouble))
+                for finding in self._counted(findings):
+                    click.echo(line(finding))
         if not self.as_json:
             click.echo(self._summary())
 
-    def _counted(self, troubles: Told) -> Iterator[Trouble]:
-        for trouble, is_open in troubles:
+    def _counted(self, findings: Told) -> Iterator[Finding]:
+        for finding, is_open in findings:
             if is_open:
                 self.found += 1
-                yield trouble
+                yield finding
 
-    def _show_json(self, troubles: Told) -> None:
-        """One object, written as it is found: there may be more troubles than memory should hold."""
-        counted_ones = self._counted(troubles)
+    def _show_json(self, findings: Told) -> None:
+        """One object, written as it is found: there may be more findings than memory should hold."""
+        counted_ones = self._counted(findings)
         first = list(itertools.islice(counted_ones, 1))  # what cannot even begin prints nothing
         click.echo('{"findings": [', nl=False)
         error = ""
         try:
-            for number, trouble in enumerate(itertools.chain(first, counted_ones)):
-                click.echo(f"{',' if number else ''}\n{json.dumps(as_object(trouble))}", nl=False)
+            for number, finding in enumerate(itertools.chain(first, counted_ones)):
+                click.echo(f"{',' if number else ''}\n{json.dumps(as_object(finding))}", nl=False)
         except HopArchiveError as failed:
             error = f', "error": {json.dumps(str(failed))}'
             raise
@@ -331,11 +331,11 @@ class _Report:
             return f"There is nothing to verify in {where}."
         more = self._open_from_before()
         fine = "Nothing new is wrong" if more else "Nothing is wrong"
-        verdict = counted(self.found, "trouble") + " found" if self.found else fine
+        verdict = counted(self.found, "finding") + " found" if self.found else fine
         accepted = self.notebook.accepted
         told = [
             f"{verdict} in {where}: looked at {looked}{fetched}.",
-            f"{counted(accepted, 'trouble')} accepted before." if accepted else "",
+            f"{counted(accepted, 'finding')} accepted before." if accepted else "",
             f"{counted(more, 'finding is', 'findings are')} open from before: hop-archive findings."
             if more
             else "",
@@ -353,31 +353,31 @@ class _Report:
         return max(0, known - self.found)
 
 
-def line(trouble: Trouble) -> str:
-    """A trouble, for people."""
-    own = str(trouble.uuid or "")
-    alone = "" if trouble.partition is None else f"{trouble.topic}[{trouble.partition}]"
-    place = alone if trouble.slice is None else str(trouble.slice)
-    parts = [trouble.object_key or place, "" if own in trouble.object_key else own]
-    where = " ".join(part for part in parts if part) or trouble.topic
+def line(finding: Finding) -> str:
+    """A finding, for people."""
+    own = str(finding.uuid or "")
+    alone = "" if finding.partition is None else f"{finding.topic}[{finding.partition}]"
+    place = alone if finding.slice is None else str(finding.slice)
+    parts = [finding.object_key or place, "" if own in finding.object_key else own]
+    where = " ".join(part for part in parts if part) or finding.topic
     # Keys and details may hold whatever anyone put into the bucket.
-    return harmless(f"{trouble.kind.value}  {where}: {trouble.detail}")
+    return harmless(f"{finding.kind.value}  {where}: {finding.detail}")
 
 
-def as_object(trouble: Trouble) -> dict[str, Any]:
-    """A trouble as JSON has it; null for what it is not about."""
-    where = trouble.slice
+def as_object(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON has it; null for what it is not about."""
+    where = finding.slice
     return {
-        "kind": trouble.kind.value,
-        "topic": trouble.topic,
-        "uuid": None if trouble.uuid is None else str(trouble.uuid),
-        "bucket": trouble.bucket or None,
-        "object_key": trouble.object_key or None,
+        "kind": finding.kind.value,
+        "topic": finding.topic,
+        "uuid": None if finding.uuid is None else str(finding.uuid),
+        "bucket": finding.bucket or None,
+        "object_key": finding.object_key or None,
         "generation": where and where.generation,
-        "partition": where.partition if where else trouble.partition,
+        "partition": where.partition if where else finding.partition,
         "start": where and where.start,
         "stop": where and where.stop,
-        "detail": trouble.detail,
+        "detail": finding.detail,
     }
 
 

@@ -134,13 +134,13 @@ def _verify(console: Console, archive: Archive) -> bool:
         "[bold]5.[/bold] Verifying objects, ledger and every document, as hop-archive verify --deep does …"
     )
     wanted = Verification(archive.catalog, archive.store)
-    troubles = [*objects(wanted), *ledger(wanted), *documents(wanted)]
-    for trouble in troubles[:20]:
-        console.print(f"   [red]{trouble.kind.value} {trouble.topic}: {trouble.detail}[/red]")
-    if not troubles:
+    findings = [*objects(wanted), *ledger(wanted), *documents(wanted)]
+    for finding in findings[:20]:
+        console.print(f"   [red]{finding.kind.value} {finding.topic}: {finding.detail}[/red]")
+    if not findings:
         counts = wanted.checked.counts
         console.print(f"   nothing is wrong: {counts['objects']} objects, {counts['messages']} documents")
-    return not troubles
+    return not findings
 
 
 def _restore(console: Console, archive: Archive, since_ms: int) -> bool:

@@ -108,7 +108,9 @@ class _Places:
     def __init__(self, archive: Archive, topic: str) -> None:
         self._catalog = archive.catalog
         self._rows = {(r.generation, r.partition, r.offset): r for r in archive.catalog.rows(topic)}
-        self._copies = {(*lineage[1:], d.offset): d.uuid for lineage, d in archive.catalog.duplicates(topic)}
+        self._copies = {
+            (*partition_log[1:], d.offset): d.uuid for partition_log, d in archive.catalog.duplicates(topic)
+        }
 
     def standing(self, generation: int, message: Message) -> _Standing:
         """What stands for a message: its row, that of the message it repeats, or nothing."""
@@ -127,8 +129,8 @@ def _some_at_once(delivered: Iterator[tuple[int, Message]]) -> Iterator[list[tup
 def _delivered(archive: Archive, topic: str) -> Iterator[tuple[int, Message]]:
     held = survey(archive, [topic]).knowledge
     slices = [
-        Slice(*lineage, start, stop)
-        for lineage, known in held.items()
+        Slice(*partition_log, start, stop)
+        for partition_log, known in held.items()
         if known.watermarks.low < known.watermarks.stable
         for start, stop in OffsetSet.between(known.watermarks.low, known.watermarks.stable)
     ]

@@ -26,8 +26,8 @@ from hop_archive.ingest.read import Reading, follow
 from hop_archive.ingest.survey import Survey, plan_work
 from hop_archive.ingest.undone import Undone
 from hop_archive.ingest.write import OVERLAP, Done, archive_slices, proven_epochs, store_groups
-from hop_archive.model.findings import Kind, Trouble
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import TopicInfo, place_of
 
@@ -51,7 +51,7 @@ def catch_up(
     topics: Collection[str] | None = None,
     stop: Callable[[], bool] = lambda: False,
     overlap: int = OVERLAP,
-    targets: Mapping[Lineage, int] | None = None,
+    targets: Mapping[PartitionLog, int] | None = None,
 ) -> Iterator[Done]:
     """Archive what was there at the start: up to the watermarks seen then, and no further.
 
@@ -75,7 +75,7 @@ def catch_up(
     """
     undone = Undone(archive, topics)
     errors: list[HopArchiveError] = []
-    obstacles: Sequence[Trouble] = ()
+    obstacles: Sequence[Finding] = ()
     fruitless = 0
     while fruitless < _MOST_FRUITLESS and not stop():
         found = plan_work(archive, topics)
@@ -107,7 +107,7 @@ def catch_up(
         _raise_obstacles(errors, obstacles)
 
 
-def _raise_obstacles(errors: Sequence[HopArchiveError], obstacles: Sequence[Trouble]) -> None:
+def _raise_obstacles(errors: Sequence[HopArchiveError], obstacles: Sequence[Finding]) -> None:
     """Say what was in the way of all else that is archived by now: what a person decides first, what passes by itself last.
 
     Raises:
@@ -197,7 +197,7 @@ def follow_for(
             undone.failed(error)
             log.info("Planning again: %s", error)
     undone.settle()
-    if undone.troubles:
+    if undone.findings:
         raise ConflictError(
             f"Work was left undone again and again: {undone.reason()}.", remedy="Nothing is lost."
         )
@@ -236,7 +236,7 @@ def _one_round(
 def _follow_tails(
     archive: Archive,
     infos: Mapping[str, TopicInfo],
-    starts: Mapping[Lineage, int],
+    starts: Mapping[PartitionLog, int],
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
     undone: Undone,
@@ -282,13 +282,13 @@ def _follow_tails(
 
 
 def _made_anew(
-    archive: Archive, infos: Mapping[str, TopicInfo], starts: Collection[Lineage]
+    archive: Archive, infos: Mapping[str, TopicInfo], starts: Collection[PartitionLog]
 ) -> frozenset[str]:
     """The topics that are not those that were planned any more, asked for once they are read.
 
     What has its id still when it is read is read as what it was planned for, whatever it becomes later.
     """
-    now = archive.source.topics({lineage.topic for lineage in starts})
+    now = archive.source.topics({partition_log.topic for partition_log in starts})
     return frozenset(name for name, info in now.items() if info.topic_id != infos[name].topic_id)
 
 
@@ -298,7 +298,7 @@ def _note_seen(archive: Archive, readings: Collection[Reading], others: Collecti
     Not of ``others``, which were made anew before they were read: what they hold is not the old ones'.
     """
     ends = {
-        reading.slice.lineage: reading.messages[-1].offset + 1
+        reading.slice.partition_log: reading.messages[-1].offset + 1
         for reading in readings
         if reading.messages
         and not reading.is_beyond_proof
@@ -307,42 +307,46 @@ def _note_seen(archive: Archive, readings: Collection[Reading], others: Collecti
     if not ends:
         return
     try:
-        known = archive.catalog.observed({lineage.topic for lineage in ends})
+        known = archive.catalog.observed({partition_log.topic for partition_log in ends})
         seen = {
-            lineage: Watermarks(marks.low, end, max(marks.high, end))
-            for lineage, end in ends.items()
-            if (marks := known.get(lineage)) is not None and marks.stable < end
+            partition_log: Watermarks(marks.low, end, max(marks.high, end))
+            for partition_log, end in ends.items()
+            if (marks := known.get(partition_log)) is not None and marks.stable < end
         }
         archive.catalog.observe(seen)
     except HopArchiveError as error:
         log.warning("What was read and not stored is not remembered: %s", error)
 
 
-def _tails(knowledge: Mapping[Lineage, Knowledge]) -> dict[Lineage, int]:
+def _tails(knowledge: Mapping[PartitionLog, Knowledge]) -> dict[PartitionLog, int]:
     """Where to follow each partition whose only work, if any, is the end of its log."""
     starts = {}
-    for lineage, known in knowledge.items():
+    for partition_log, known in knowledge.items():
         pending = work(known).ranges
         if not pending:
-            starts[lineage] = max(known.watermarks.stable, known.coverage.stop, known.watermarks.low)
+            starts[partition_log] = max(known.watermarks.stable, known.coverage.stop, known.watermarks.low)
         elif len(pending) == 1 and pending[0].stop == known.watermarks.stable:
-            starts[lineage] = pending[0].start
+            starts[partition_log] = pending[0].start
     return starts
 
 
-def _targets(seen: Survey) -> dict[Lineage, int]:
-    return {lineage: known.watermarks.stable for lineage, known in seen.knowledge.items()}
+def _targets(seen: Survey) -> dict[PartitionLog, int]:
+    return {partition_log: known.watermarks.stable for partition_log, known in seen.knowledge.items()}
 
 
-def _pending_below(seen: Survey, targets: Mapping[Lineage, int]) -> set[str]:
+def _pending_below(seen: Survey, targets: Mapping[PartitionLog, int]) -> set[str]:
     """Topics with work below the targets."""
-    firsts = {lineage: ranges[0].start for lineage, k in seen.knowledge.items() if (ranges := work(k).ranges)}
+    firsts = {
+        partition_log: ranges[0].start
+        for partition_log, k in seen.knowledge.items()
+        if (ranges := work(k).ranges)
+    }
     return {at.topic for at, start in firsts.items() if start < targets.get(at, start)}
 
 
-def _below(slices: Collection[Slice], targets: Mapping[Lineage, int]) -> list[Slice]:
+def _below(slices: Collection[Slice], targets: Mapping[PartitionLog, int]) -> list[Slice]:
     return [
-        s.within(s.start, min(s.stop, targets[s.lineage]))
+        s.within(s.start, min(s.stop, targets[s.partition_log]))
         for s in slices
-        if s.lineage in targets and s.start < targets[s.lineage]
+        if s.partition_log in targets and s.start < targets[s.partition_log]
     ]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hop_archive.catalog.protocol import Generation
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import TopicInfo
 
@@ -55,7 +55,7 @@ class Recognition:
 def recognise(
     seen: Sighting,
     generations: Sequence[Generation],
-    coverage: Mapping[Lineage, OffsetSet],
+    coverage: Mapping[PartitionLog, OffsetSet],
     ended: Collection[int] = (),
 ) -> Recognition:
     """The generation that a topic is, judged by topic id and cluster id, then by its watermarks.
@@ -84,7 +84,7 @@ def recognise(
 
 
 def truncated_logs(
-    recognised: Mapping[str, Recognition], other: Mapping[Lineage, tuple[Slice, str]]
+    recognised: Mapping[str, Recognition], other: Mapping[PartitionLog, tuple[Slice, str]]
 ) -> dict[str, Recognition]:
     """The new generations of topics whose logs lost their end and grew past it again.
 
@@ -93,12 +93,12 @@ def truncated_logs(
         other: The offsets from the first that is known to differ, and how it differs, of each such partition.
     """
     found: dict[str, Recognition] = {}
-    for lineage, (slice_, how) in sorted(other.items()):
-        before = found.get(lineage.topic)
-        found[lineage.topic] = Recognition(
-            lineage.topic,
-            recognised[lineage.topic].number + 1,
-            before.reason if before else f"log truncated: partition {lineage.partition}: {how}",
+    for partition_log, (slice_, how) in sorted(other.items()):
+        before = found.get(partition_log.topic)
+        found[partition_log.topic] = Recognition(
+            partition_log.topic,
+            recognised[partition_log.topic].number + 1,
+            before.reason if before else f"log truncated: partition {partition_log.partition}: {how}",
             (*(before.truncated if before else ()), slice_),
         )
     return found
@@ -121,13 +121,13 @@ def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
     return f"made anew: topic id {seen.info.topic_id}, was {last.topic_id}"
 
 
-def _setback(seen: Sighting, number: int, coverage: Mapping[Lineage, OffsetSet]) -> list[Slice]:
+def _setback(seen: Sighting, number: int, coverage: Mapping[PartitionLog, OffsetSet]) -> list[Slice]:
     """What was dealt with beyond the log's end: it cannot be the one that was archived."""
     return [
-        Slice(*lineage, marks.high, covered.stop)
+        Slice(*partition_log, marks.high, covered.stop)
         for partition, marks in sorted(seen.watermarks.items())
-        for lineage in [Lineage(seen.info.name, number, partition)]
-        for covered in [coverage.get(lineage, EMPTY)]
+        for partition_log in [PartitionLog(seen.info.name, number, partition)]
+        for covered in [coverage.get(partition_log, EMPTY)]
         if marks.high < covered.stop
     ]
 

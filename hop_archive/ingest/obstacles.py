@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
 from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
-from hop_archive.model.findings import Kind, Trouble
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.protocol import place_of
 
 log = logging.getLogger(__name__)
 
 
-def obstacle(topic: str, error: HopArchiveError, partition: int | None = None) -> Trouble:
+def obstacle(topic: str, error: HopArchiveError, partition: int | None = None) -> Finding:
     """What an error says that kept a partition from being looked at, or read.
 
     A server that does not answer is ``no_leader``. All else is ``not_readable``: of the whole topic where a right is lacking,
     which somebody has to give; of the partition where a message is damaged, or another writer is in the way for now.
     """
     if isinstance(error, UnavailableError):
-        return Trouble(Kind.NO_LEADER, topic, str(error), partition=partition)
-    return Trouble(
+        return Finding(Kind.NO_LEADER, topic, str(error), partition=partition)
+    return Finding(
         Kind.NOT_READABLE,
         topic,
         str(error),
@@ -35,8 +35,8 @@ def note_obstacles(
     archive: Archive,
     topics: Collection[str] | None,
     kinds: Collection[Kind],
-    troubles: Sequence[Trouble],
-    still: Callable[[Trouble], bool] = lambda _: False,
+    findings: Sequence[Finding],
+    still: Callable[[Finding], bool] = lambda _: False,
 ) -> None:
     """Make the open findings of ``kinds`` in ``topics`` those that a complete look has just seen.
 
@@ -48,7 +48,7 @@ def note_obstacles(
         archive: Whose catalog.
         topics: What was looked at; None for all.
         kinds: Kinds of obstacle that the look would have seen.
-        troubles: What it saw.
+        findings: What it saw.
         still: Whether something that it did not see is in the way all the same, since it could not have seen it.
 
     Raises:
@@ -57,13 +57,13 @@ def note_obstacles(
     at = archive.now()
     was_open = any(one.kind in kinds for one in archive.catalog.open_findings(topics))
     try:
-        if troubles:
-            archive.catalog.note_findings(troubles, at)
+        if findings:
+            archive.catalog.note_findings(findings, at)
         if was_open:
             unseen = [
                 finding.number
                 for finding in archive.catalog.findings(topics, kinds)
-                if finding.last_seen < at and not still(finding.trouble)
+                if finding.last_seen < at and not still(finding.finding)
             ]
             how = f"not in the way any more on {at:%Y-%m-%d %H:%M} UTC"
             archive.catalog.resolve_findings(unseen, how, at)
@@ -84,7 +84,7 @@ class GivenUp:
     """
 
     archive: Archive
-    starts: Mapping[Lineage, int]
+    starts: Mapping[PartitionLog, int]
     errors: list[HopArchiveError] = field(default_factory=list)
 
     def __call__(self, error: HopArchiveError) -> None:
@@ -96,8 +96,10 @@ class GivenUp:
         self.errors.append(error)
         log.warning("Given up, and the others are read on: %s", error)
         at = place_of(error)
-        for lineage, start in self.starts.items():
-            if (lineage.topic, lineage.partition) == at:
+        for partition_log, start in self.starts.items():
+            if (partition_log.topic, partition_log.partition) == at:
                 offset = int(str(error.facts.get("offset", start)))
-                trouble = obstacle(lineage.topic, error)._replace(slice=Slice(*lineage, offset, offset + 1))
-                note_obstacles(self.archive, [lineage.topic], (), [trouble])
+                finding = obstacle(partition_log.topic, error)._replace(
+                    slice=Slice(*partition_log, offset, offset + 1)
+                )
+                note_obstacles(self.archive, [partition_log.topic], (), [finding])

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hop_archive.model.limits import Limits
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 
 
@@ -69,20 +69,22 @@ def lost(known: Knowledge) -> OffsetSet:
 class _Share:
     """A round-robin division of a message budget over partitions, so that no busy one starves the others."""
 
-    wanted: dict[Lineage, OffsetSet]
-    given: dict[Lineage, int] = field(default_factory=dict)
+    wanted: dict[PartitionLog, OffsetSet]
+    given: dict[PartitionLog, int] = field(default_factory=dict)
 
     def divide(self, budget: int) -> None:
         """Fill ``given``: equal shares; what a small partition does not need goes to the larger ones."""
-        smallest_first = sorted(self.wanted, key=lambda lineage: (self.wanted[lineage].size, lineage))
-        for served, lineage in enumerate(smallest_first):
+        smallest_first = sorted(
+            self.wanted, key=lambda partition_log: (self.wanted[partition_log].size, partition_log)
+        )
+        for served, partition_log in enumerate(smallest_first):
             share = -(-budget // (len(smallest_first) - served))
-            self.given[lineage] = min(share, self.wanted[lineage].size)
-            budget -= self.given[lineage]
+            self.given[partition_log] = min(share, self.wanted[partition_log].size)
+            budget -= self.given[partition_log]
 
 
 def plan(
-    known: Mapping[Lineage, Knowledge], limits: Limits, unreadable: Collection[str] = frozenset()
+    known: Mapping[PartitionLog, Knowledge], limits: Limits, unreadable: Collection[str] = frozenset()
 ) -> Plan:
     """The work over all partitions of ``known``, at most ``limits.run_messages`` offsets, shared fairly.
 
@@ -94,15 +96,17 @@ def plan(
         unreadable: Topics that may not be read: nothing of them is work, and what of them is gone is lost all the same.
     """
     wanted = {
-        lineage: offsets
-        for lineage, k in known.items()
-        if lineage.topic not in unreadable and (offsets := work(k))
+        partition_log: offsets
+        for partition_log, k in known.items()
+        if partition_log.topic not in unreadable and (offsets := work(k))
     }
     share = _Share(wanted)
     share.divide(limits.run_messages)
-    chosen = {lineage: wanted[lineage].first(count) for lineage, count in share.given.items()}
-    slices = [s for lineage in sorted(chosen) for s in lineage.slices(chosen[lineage])]
-    gone = [s for lineage in sorted(known) for s in lineage.slices(lost(known[lineage]))]
+    chosen = {
+        partition_log: wanted[partition_log].first(count) for partition_log, count in share.given.items()
+    }
+    slices = [s for partition_log in sorted(chosen) for s in partition_log.slices(chosen[partition_log])]
+    gone = [s for partition_log in sorted(known) for s in partition_log.slices(lost(known[partition_log]))]
     total = sum(offsets.size for offsets in wanted.values())
     return Plan(tuple(slices), tuple(gone), left=total - sum(len(s) for s in slices))
 

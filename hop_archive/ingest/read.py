@@ -21,7 +21,7 @@ from hop_archive.errors import (
 )
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import Message, TopicPartition
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.protocol import Reader, place_of
 
 Refused: TypeAlias = Callable[[HopArchiveError], None]
@@ -73,7 +73,7 @@ class Reading:
 class _Fill:
     """A reading of one partition in the making."""
 
-    lineage: Lineage
+    partition_log: PartitionLog
     start: int
     stop: int | None
     proven_epoch: int | None = None
@@ -95,7 +95,7 @@ class _Fill:
     def cut(self, stop: int) -> Reading:
         """The reading up to ``stop``; filling goes on from there."""
         reading = Reading(
-            Slice(*self.lineage, self.start, stop),
+            Slice(*self.partition_log, self.start, stop),
             tuple(self.messages),
             size_bytes=self.held_bytes,
             proven_epoch=self.proven_epoch,
@@ -112,7 +112,7 @@ class _Fills:
         reader: Reader,
         limits: Limits,
         monotonic: Callable[[], float],
-        epochs: Mapping[Lineage, int | None],
+        epochs: Mapping[PartitionLog, int | None],
     ) -> None:
         self._reader = reader
         self._epochs = epochs
@@ -122,9 +122,9 @@ class _Fills:
         self.polled_s = 0.0
         self.fills: dict[TopicPartition, _Fill] = {}
 
-    def open(self, lineage: Lineage, start: int, stop: int | None) -> None:
-        at = TopicPartition(lineage.topic, lineage.partition)
-        self.fills[at] = _Fill(lineage, start, stop, self._epochs.get(lineage))
+    def open(self, partition_log: PartitionLog, start: int, stop: int | None) -> None:
+        at = TopicPartition(partition_log.topic, partition_log.partition)
+        self.fills[at] = _Fill(partition_log, start, stop, self._epochs.get(partition_log))
 
     def close(self, partition: TopicPartition) -> _Fill:
         self._reader.release([partition])
@@ -177,7 +177,7 @@ def read_slices(
     limits: Limits,
     monotonic: Callable[[], float],
     stall_s: float = STALL_S,
-    epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
+    epochs: Mapping[PartitionLog, int | None] = MappingProxyType({}),
     refused: Refused | None = None,
 ) -> Iterator[Reading]:
     """Read slices to their end, many partitions at a time, each slice cut into readings within the limits.
@@ -237,12 +237,12 @@ def read_slices(
 
 def follow(
     reader: Reader,
-    starts: dict[Lineage, int],
+    starts: dict[PartitionLog, int],
     limits: Limits,
     monotonic: Callable[[], float],
     stop: Callable[[], bool],
     linger_s: float = LINGER_S,
-    epochs: Mapping[Lineage, int | None] = MappingProxyType({}),
+    epochs: Mapping[PartitionLog, int | None] = MappingProxyType({}),
     refused: Refused | None = None,
 ) -> Iterator[list[Reading]]:
     """Read partitions from their starts on for as long as wanted, in readings of about ``linger_s``.
@@ -259,8 +259,8 @@ def follow(
     """
     fills = _Fills(reader, limits, monotonic, epochs)
     reader.add({TopicPartition(at.topic, at.partition): start for at, start in starts.items()})
-    for lineage, start in starts.items():
-        fills.open(lineage, start, None)
+    for partition_log, start in starts.items():
+        fills.open(partition_log, start, None)
     while not stop() and fills.fills:
         try:
             ready = list(fills.poll(min(POLL_S, linger_s)))
@@ -323,7 +323,7 @@ class _Stall:
 
 
 def _open(fills: _Fills, wanted: Slice) -> None:
-    fills.open(wanted.lineage, wanted.start, wanted.stop)
+    fills.open(wanted.partition_log, wanted.start, wanted.stop)
 
 
 def _finish(reader: Reader, fills: _Fills, at: TopicPartition, queue: deque[Slice]) -> Iterator[Reading]:

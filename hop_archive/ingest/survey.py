@@ -19,9 +19,9 @@ from hop_archive.ingest.generations import Recognition, Sighting, recognise, tru
 from hop_archive.ingest.obstacles import note_obstacles, obstacle
 from hop_archive.ingest.plan import Knowledge, Plan, plan, work
 from hop_archive.ingest.truncation import begins_as_archived, prove_tails
-from hop_archive.model.findings import ACCEPTED, Kind, Trouble
+from hop_archive.model.findings import ACCEPTED, Finding, Kind
 from hop_archive.model.message import TopicPartition
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import is_topic_name
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.answers import Answers
@@ -67,39 +67,43 @@ class Survey:
 
     infos: Mapping[str, TopicInfo]
     recognitions: Mapping[str, Recognition]
-    knowledge: Mapping[Lineage, Knowledge]
-    coverage: Mapping[Lineage, OffsetSet]
+    knowledge: Mapping[PartitionLog, Knowledge]
+    coverage: Mapping[PartitionLog, OffsetSet]
     generations: Mapping[str, tuple[Generation, ...]]
     cluster_id: str
-    proven: Mapping[Lineage, int | None]
-    obstacles: tuple[Trouble, ...] = ()
+    proven: Mapping[PartitionLog, int | None]
+    obstacles: tuple[Finding, ...] = ()
     undescribed: frozenset[str] = frozenset()
     unmet: tuple[str, ...] = ()
     deleted: frozenset[str] = frozenset()
     shrunk: tuple[Slice, ...] = ()
 
-    def unproven(self) -> dict[Lineage, Knowledge]:
+    def unproven(self) -> dict[PartitionLog, Knowledge]:
         """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
         return {
-            lineage: known
-            for lineage, known in self.knowledge.items()
-            if known.coverage and self._is_moved(lineage, known)
+            partition_log: known
+            for partition_log, known in self.knowledge.items()
+            if known.coverage and self._is_moved(partition_log, known)
         }
 
-    def to_note(self) -> dict[Lineage, Knowledge]:
+    def to_note(self) -> dict[PartitionLog, Knowledge]:
         """Such partitions without coverage, of which there is nothing to prove."""
         return {
-            lineage: known
-            for lineage, known in self.knowledge.items()
-            if not known.coverage and self._is_moved(lineage, known)
+            partition_log: known
+            for partition_log, known in self.knowledge.items()
+            if not known.coverage and self._is_moved(partition_log, known)
         }
 
-    def _is_moved(self, lineage: Lineage, known: Knowledge) -> bool:
-        return known.watermarks.leader_epoch != self.proven.get(lineage)
+    def _is_moved(self, partition_log: PartitionLog, known: Knowledge) -> bool:
+        return known.watermarks.leader_epoch != self.proven.get(partition_log)
 
-    def without(self, left: Collection[Lineage]) -> Survey:
+    def without(self, left: Collection[PartitionLog]) -> Survey:
         """The same, where nothing is known of some partitions."""
-        knowledge = {lineage: known for lineage, known in self.knowledge.items() if lineage not in left}
+        knowledge = {
+            partition_log: known
+            for partition_log, known in self.knowledge.items()
+            if partition_log not in left
+        }
         return replace(self, knowledge=knowledge)
 
     @property
@@ -122,24 +126,28 @@ class Survey:
             if one.topic not in self.unreadable | self.deleted:
                 raise UnavailableError(one.detail, topic=one.topic, partition=one.partition)
 
-    def workable(self) -> dict[Lineage, Knowledge]:
+    def workable(self) -> dict[PartitionLog, Knowledge]:
         """The ``knowledge`` of what may be read."""
         shut = self.unreadable
-        return {lineage: known for lineage, known in self.knowledge.items() if lineage.topic not in shut}
+        return {
+            partition_log: known
+            for partition_log, known in self.knowledge.items()
+            if partition_log.topic not in shut
+        }
 
     def progress(self) -> dict[TopicPartition, int]:
         """The offset up to which each partition is dealt with, without a gap: what a consumer would commit."""
         return {
-            TopicPartition(lineage.topic, lineage.partition): _done_up_to(known)
-            for lineage, known in self.knowledge.items()
+            TopicPartition(partition_log.topic, partition_log.partition): _done_up_to(known)
+            for partition_log, known in self.knowledge.items()
         }
 
     def pending(self) -> dict[str, int]:
         """Offsets still to be read, by topic; topics without any are left out."""
         counts: dict[str, int] = defaultdict(int)
-        for lineage, known in self.knowledge.items():
+        for partition_log, known in self.knowledge.items():
             if size := work(known).size:
-                counts[lineage.topic] += size
+                counts[partition_log.topic] += size
         return dict(counts)
 
 
@@ -174,14 +182,16 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         for name, info in infos.items()
     }
     knowledge = {
-        lineage: Knowledge(marks[partition], coverage.get(lineage, EMPTY))
+        partition_log: Knowledge(marks[partition], coverage.get(partition_log, EMPTY))
         for partition in sorted(marks)
-        for lineage in [Lineage(partition.topic, recognitions[partition.topic].number, partition.partition)]
+        for partition_log in [
+            PartitionLog(partition.topic, recognitions[partition.topic].number, partition.partition)
+        ]
     }
     known = {name: tuple(found) for name, found in generations.items()}
-    proven = {lineage: marks.leader_epoch for lineage, marks in observed.items()}
+    proven = {partition_log: marks.leader_epoch for partition_log, marks in observed.items()}
     obstacles = (
-        *(Trouble(Kind.NOT_READABLE, name, why) for name, why in sorted(undescribed.items())),
+        *(Finding(Kind.NOT_READABLE, name, why) for name, why in sorted(undescribed.items())),
         *(_shut(archive, name) for name, info in sorted(infos.items()) if info.readable is False),
         *(
             obstacle(at.topic, error, at.partition)
@@ -202,9 +212,9 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         archive.topics.unmet({*infos, *undescribed}) if topics is None else (),
         deleted,
         tuple(
-            Slice(*lineage, one.watermarks.high, observed[lineage].stable)
-            for lineage, one in knowledge.items()
-            if lineage in observed and one.watermarks.high < observed[lineage].stable
+            Slice(*partition_log, one.watermarks.high, observed[partition_log].stable)
+            for partition_log, one in knowledge.items()
+            if partition_log in observed and one.watermarks.high < observed[partition_log].stable
         ),
     )
 
@@ -223,9 +233,9 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     # Where a log may have lost its end, what it holds may be of another generation than is known yet.
     unproven = seen.unproven()
     known = {
-        lineage: one.watermarks
-        for lineage, one in seen.knowledge.items()
-        if not seen.recognitions[lineage.topic].is_new and lineage not in unproven
+        partition_log: one.watermarks
+        for partition_log, one in seen.knowledge.items()
+        if not seen.recognitions[partition_log.topic].is_new and partition_log not in unproven
     }
     _note_shrunk(archive, seen)
     archive.catalog.observe(known)
@@ -267,7 +277,9 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
             seen, changing = _begun(archive, topics)
     seen = _left_out(seen, changing)
     _note_obstacles(archive, topics, seen)
-    archive.catalog.observe({lineage: known.watermarks for lineage, known in seen.knowledge.items()})
+    archive.catalog.observe(
+        {partition_log: known.watermarks for partition_log, known in seen.knowledge.items()}
+    )
     seen = seen.without(_note_proven(archive, seen, seen.to_note()))
     archive.source.note_progress(seen.progress())
     planned = plan(seen.knowledge, archive.limits, seen.unreadable)
@@ -310,8 +322,8 @@ def _topics(
     return infos, why, frozenset(known) - infos.keys() - untold.keys()
 
 
-def _shut(archive: Archive, topic: str) -> Trouble:
-    return Trouble(
+def _shut(archive: Archive, topic: str) -> Finding:
+    return Finding(
         Kind.NOT_READABLE,
         topic,
         f"Source {archive.source.name}: the credentials may see topic {topic}, and not read it. Give them the right to "
@@ -327,18 +339,18 @@ def _note_obstacles(
     Of ``to_begin`` the generation is not recorded yet: only that tells whether such a topic stays as it is.
     """
     # Where a log is in doubt, reading its end alone tells whether that can be read, which a mere look does not do.
-    doubted = {lineage.topic for lineage in seen.unproven()} | {*to_begin}
+    doubted = {partition_log.topic for partition_log in seen.unproven()} | {*to_begin}
 
-    def still(trouble: Trouble) -> bool:
-        where = trouble.slice
-        if trouble.kind is Kind.NOT_SHOWN:
+    def still(finding: Finding) -> bool:
+        where = finding.slice
+        if finding.kind is Kind.NOT_SHOWN:
             return False
         if where is None:
-            return trouble.topic in doubted
-        known = seen.knowledge.get(where.lineage)
+            return finding.topic in doubted
+        known = seen.knowledge.get(where.partition_log)
         # Not where this survey tells of the same partition, or the topic is gone or another generation by now.
         told = any(
-            o.topic == trouble.topic and o.partition in (None, where.partition) for o in seen.obstacles
+            o.topic == finding.topic and o.partition in (None, where.partition) for o in seen.obstacles
         )
         return bool(known and not told and where.start in work(known))
 
@@ -355,7 +367,7 @@ def _of_one_life(
     infos: Mapping[str, TopicInfo],
     marks: Answers[TopicPartition, Watermarks],
     generations: Mapping[str, Sequence[Generation]],
-    observed: Mapping[Lineage, Watermarks],
+    observed: Mapping[PartitionLog, Watermarks],
 ) -> tuple[Mapping[str, TopicInfo], Answers[TopicPartition, Watermarks]]:
     """The same, asked for once more of topics that were made anew meanwhile: no watermarks with another life's id.
 
@@ -378,9 +390,9 @@ def _of_one_life(
 
 
 def _remembered(
-    observed: Mapping[Lineage, Watermarks], at: TopicPartition, generation: int | None
+    observed: Mapping[PartitionLog, Watermarks], at: TopicPartition, generation: int | None
 ) -> Watermarks | None:
-    marks = observed.get(Lineage(at.topic, generation, at.partition)) if generation is not None else None
+    marks = observed.get(PartitionLog(at.topic, generation, at.partition)) if generation is not None else None
     return replace(marks, leader_epoch=None) if marks else None
 
 
@@ -403,12 +415,12 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
     waiting = {**proof.left, **{at: _overtaken(at) for at in overtaken}}
     recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
     knowledge = {}
-    for lineage, known in seen.knowledge.items():
-        number = recognitions[lineage.topic].number
-        if number != lineage.generation:
-            knowledge[lineage._replace(generation=number)] = Knowledge(known.watermarks)
-        elif lineage not in left:
-            knowledge[lineage] = known
+    for partition_log, known in seen.knowledge.items():
+        number = recognitions[partition_log.topic].number
+        if number != partition_log.generation:
+            knowledge[partition_log._replace(generation=number)] = Knowledge(known.watermarks)
+        elif partition_log not in left:
+            knowledge[partition_log] = known
     proven = {**seen.proven, **{at: doubtful[at].watermarks.leader_epoch for at in proof.same}}
     return replace(
         seen,
@@ -425,7 +437,7 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
     )
 
 
-def _overtaken(at: Lineage) -> ConflictError:
+def _overtaken(at: PartitionLog) -> ConflictError:
     return ConflictError(
         f"Another run archived of {at.topic}[{at.partition}] while it was compared with what was archived under its leader "
         "before.",
@@ -435,7 +447,7 @@ def _overtaken(at: Lineage) -> ConflictError:
     )
 
 
-def _note_proven(archive: Archive, seen: Survey, same: Mapping[Lineage, Knowledge]) -> set[Lineage]:
+def _note_proven(archive: Archive, seen: Survey, same: Mapping[PartitionLog, Knowledge]) -> set[PartitionLog]:
     """Remember what was proven of logs that were observed; those of which it is not true any more, or not alone.
 
     A run that had read before a log lost its end may have committed while this one compared: so first the log is called
@@ -456,8 +468,8 @@ def _note_proven(archive: Archive, seen: Survey, same: Mapping[Lineage, Knowledg
 
 def _note_truncated(archive: Archive, recognition: Recognition) -> None:
     """Tell of a log that lost its end: before its new generation begins, so that none begins without a word."""
-    troubles = [
-        Trouble(
+    findings = [
+        Finding(
             Kind.LOG_TRUNCATED,
             gone.topic,
             f"{recognition.reason}; what was archived of it stays, what Kafka holds now is generation "
@@ -466,8 +478,8 @@ def _note_truncated(archive: Archive, recognition: Recognition) -> None:
         )
         for gone in recognition.truncated
     ]
-    if troubles:
-        archive.catalog.note_findings(troubles, archive.now())
+    if findings:
+        archive.catalog.note_findings(findings, archive.now())
 
 
 def _note_shrunk(archive: Archive, seen: Survey) -> None:
@@ -479,14 +491,14 @@ def _note_shrunk(archive: Archive, seen: Survey) -> None:
     noted = archive.catalog.findings(
         {gone.topic for gone in seen.shrunk}, [Kind.LOG_TRUNCATED], open_only=False
     )
-    told = {(place.lineage, place.stop) for one in noted if (place := one.trouble.slice) is not None}
-    troubles = [
-        Trouble(Kind.LOG_TRUNCATED, gone.topic, detail, slice=gone)
+    told = {(place.partition_log, place.stop) for one in noted if (place := one.finding.slice) is not None}
+    findings = [
+        Finding(Kind.LOG_TRUNCATED, gone.topic, detail, slice=gone)
         for gone in seen.shrunk
-        if (gone.lineage, gone.stop) not in told
+        if (gone.partition_log, gone.stop) not in told
     ]
-    if troubles:
-        archive.catalog.note_findings(troubles, archive.now())
+    if findings:
+        archive.catalog.note_findings(findings, archive.now())
 
 
 def _begun(
@@ -560,7 +572,7 @@ def _unchanged_of(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:
 
 def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, str]]:
     """What is gone, with why; apart what the generation before has, where the log still begins as that one did."""
-    before = Lineage(gone.topic, gone.generation - 1, gone.partition)
+    before = PartitionLog(gone.topic, gone.generation - 1, gone.partition)
     held = gone.offsets & seen.coverage.get(before, EMPTY)
     same = (seen.cluster_id, seen.infos[gone.topic].topic_id)
     is_cut = any(
@@ -571,29 +583,31 @@ def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, 
         held = held - _left_to_next(archive, before)
     if (
         not (held and is_cut)
-        or gone.lineage in seen.coverage
+        or gone.partition_log in seen.coverage
         or not (_is_unmoved(seen, gone, before) or begins_as_archived(archive, before, gone.stop))
     ):
         return [(gone, _why_gone(archive, seen, gone))]
-    rest = gone.lineage.slices(gone.offsets - held)
-    return [*((s, HELD_BEFORE) for s in gone.lineage.slices(held)), *((s, OVERTAKEN) for s in rest)]
+    rest = gone.partition_log.slices(gone.offsets - held)
+    return [*((s, HELD_BEFORE) for s in gone.partition_log.slices(held)), *((s, OVERTAKEN) for s in rest)]
 
 
-def _left_to_next(archive: Archive, lineage: Lineage) -> OffsetSet:
+def _left_to_next(archive: Archive, partition_log: PartitionLog) -> OffsetSet:
     """What of a generation's log was left to the next one to read: covered, and not archived."""
-    entries = (e for e in archive.catalog.ledger([lineage.topic]) if e.reason == READ_NEXT)
-    return OffsetSet.of((e.slice.start, e.slice.stop) for e in entries if e.slice.lineage == lineage)
+    entries = (e for e in archive.catalog.ledger([partition_log.topic]) if e.reason == READ_NEXT)
+    return OffsetSet.of(
+        (e.slice.start, e.slice.stop) for e in entries if e.slice.partition_log == partition_log
+    )
 
 
-def _is_unmoved(seen: Survey, gone: Slice, before: Lineage) -> bool:
+def _is_unmoved(seen: Survey, gone: Slice, before: PartitionLog) -> bool:
     """Whether the log is known to be the one that was archived, without reading: a sibling partition's lost its end."""
-    epoch = seen.knowledge[gone.lineage].watermarks.leader_epoch
+    epoch = seen.knowledge[gone.partition_log].watermarks.leader_epoch
     cut = {one.partition for one in seen.recognitions[gone.topic].truncated}
     return epoch is not None and epoch == seen.proven.get(before) and gone.partition not in cut
 
 
 def _why_gone(archive: Archive, seen: Survey, gone: Slice) -> str:
-    if gone.lineage in seen.coverage:
+    if gone.partition_log in seen.coverage:
         return OVERTAKEN
     if _follows_rebuilt(seen, gone):
         return REBUILT
@@ -653,12 +667,14 @@ def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list
     return [s for s in slices if _record_gone(archive, s, OUTLIVED)]
 
 
-def _read_next(archive: Archive, seen: Survey, earlier: Collection[Lineage]) -> dict[Lineage, OffsetSet]:
+def _read_next(
+    archive: Archive, seen: Survey, earlier: Collection[PartitionLog]
+) -> dict[PartitionLog, OffsetSet]:
     """What of the log of each earlier life the next generations account for, since it is still that log.
 
-    Lineages of which it cannot be told, since where their log ends now is not known, are left out.
+    Logs of which it cannot be told, since where their log ends now is not known, are left out.
     """
-    read: dict[Lineage, OffsetSet] = {}
+    read: dict[PartitionLog, OffsetSet] = {}
     unproven = seen.unproven()
     for at in earlier:
         info = seen.infos.get(at.topic)
@@ -669,17 +685,17 @@ def _read_next(archive: Archive, seen: Survey, earlier: Collection[Lineage]) -> 
         newest = at._replace(generation=seen.recognitions[at.topic].number)
         if newest in seen.knowledge and newest not in unproven:
             noted = archive.catalog.findings([at.topic], [Kind.LOG_TRUNCATED], open_only=False)
-            places = [one.trouble.slice for one in noted if one.trouble.slice is not None]
+            places = [one.finding.slice for one in noted if one.finding.slice is not None]
             cuts = [s.start for s in places if s.partition == at.partition and s.generation >= at.generation]
             read[at] = OffsetSet.between(0, min([seen.knowledge[newest].watermarks.high, *cuts]))
     return read
 
 
-def _vanished(archive: Archive, deleted: Collection[str], cluster_id: str) -> list[Trouble]:
+def _vanished(archive: Archive, deleted: Collection[str], cluster_id: str) -> list[Finding]:
     """What topics were seen to hold that are not shown, and nothing covers."""
     left = archive.catalog.left_behind(deleted, cluster_id) if deleted else {}
     return [
-        Trouble(
+        Finding(
             Kind.NOT_SHOWN,
             at.topic,
             f"Source {archive.source.name} does not show topic {at.topic}, of which offsets were seen that are not archived: "
@@ -703,12 +719,12 @@ def _deleted_for_good(archive: Archive, seen: Survey) -> frozenset[str]:
     noted = archive.catalog.findings({s.topic for s in told}, [Kind.NOT_SHOWN], open_only=False)
     for one in list(noted):
         is_standing = one.resolved_at is None or one.resolution.startswith(ACCEPTED)
-        if one.trouble.slice not in told or not is_standing:
+        if one.finding.slice not in told or not is_standing:
             continue
-        since[one.trouble.topic].append((now - one.first_seen).total_seconds())
+        since[one.finding.topic].append((now - one.first_seen).total_seconds())
         if one.first_seen > now and one.resolved_at is None:
             archive.catalog.resolve_findings([one.number], "the clock was set back", now)
-            archive.catalog.note_findings([one.trouble], now)
+            archive.catalog.note_findings([one.finding], now)
     return frozenset(name for name, ages in since.items() if min(ages) >= VANISHED_S)
 
 

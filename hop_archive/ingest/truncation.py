@@ -22,7 +22,7 @@ from hop_archive.ingest.read import Reading, read_slices
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.source.protocol import place_of
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,9 @@ class Proof:
         left: Why the others could not be read to their ends, or compared: they are for the next plan to prove.
     """
 
-    same: set[Lineage] = field(default_factory=set)
-    other: dict[Lineage, tuple[Slice, str]] = field(default_factory=dict)
-    left: dict[Lineage, HopArchiveError] = field(default_factory=dict)
+    same: set[PartitionLog] = field(default_factory=set)
+    other: dict[PartitionLog, tuple[Slice, str]] = field(default_factory=dict)
+    left: dict[PartitionLog, HopArchiveError] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class _Tail:
         return sorted(o for o in self.standing if proven < o < self.reached and o != self.differs)
 
 
-def prove_tails(archive: Archive, doubtful: Mapping[Lineage, Knowledge]) -> Proof:
+def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) -> Proof:
     """Read again, of each partition, the last messages that were archived and all up to the end of its coverage.
 
     A message with another timestamp or digest, one where the ledger says that nothing stands, and none where one was
@@ -145,12 +145,18 @@ def prove_tails(archive: Archive, doubtful: Mapping[Lineage, Knowledge]) -> Proo
     # Each time from elsewhere on, so that all have their turn, however many of the first cannot be read.
     turn = _AT_ONCE * (archive.now().microsecond % max(1, math.ceil(len(remaining) / _AT_ONCE)))
     remaining = remaining[turn:] + remaining[:turn]
-    while some := {lineage: doubtful[lineage] for lineage in remaining[:_AT_ONCE]}:
+    while some := {partition_log: doubtful[partition_log] for partition_log in remaining[:_AT_ONCE]}:
         remaining = remaining[_AT_ONCE:]
         patience.is_last = not remaining
         vanished = _prove(archive, some, _MESSAGES, proof, patience)
         if vanished:
-            _prove(archive, {lineage: some[lineage] for lineage in vanished}, _MORE_MESSAGES, proof, patience)
+            _prove(
+                archive,
+                {partition_log: some[partition_log] for partition_log in vanished},
+                _MORE_MESSAGES,
+                proof,
+                patience,
+            )
     return proof
 
 
@@ -174,40 +180,43 @@ class _Patience:
 
 def _prove(
     archive: Archive,
-    doubtful: Mapping[Lineage, Knowledge],
+    doubtful: Mapping[PartitionLog, Knowledge],
     most: int,
     proof: Proof,
     patience: _Patience,
-) -> list[Lineage]:
+) -> list[PartitionLog]:
     """Compare the last ``most`` messages of each; those of which none is left, and more have to be compared."""
     standing = archive.catalog.tails(list(doubtful), most)
-    tails: dict[Lineage, _Tail] = {}
-    for lineage, known in doubtful.items():
-        tail = _tail(lineage, known, standing.get(lineage, ()))
+    tails: dict[PartitionLog, _Tail] = {}
+    for partition_log, known in doubtful.items():
+        tail = _tail(partition_log, known, standing.get(partition_log, ()))
         if tail is None:
-            proof.same.add(lineage)
+            proof.same.add(partition_log)
         else:
-            tails[lineage] = tail
+            tails[partition_log] = tail
     _read(archive, tails, patience)
     vanished = []
-    for lineage, tail in tails.items():
+    for partition_log, tail in tails.items():
         try:
             difference = _known_difference(tail)
             if difference is None and tail.missing:
                 if most < _MORE_MESSAGES and not tail.same and tail.is_read:
-                    vanished.append(lineage)
+                    vanished.append(partition_log)
                     continue
                 difference = _missing(archive, tail)
         except UnavailableError as error:
-            proof.left[lineage] = error
+            proof.left[partition_log] = error
             continue
         if difference is not None:
             offset, how = difference
-            proof.other[lineage] = (Slice(*lineage, offset, doubtful[lineage].coverage.stop), how)
+            proof.other[partition_log] = (
+                Slice(*partition_log, offset, doubtful[partition_log].coverage.stop),
+                how,
+            )
         elif tail.is_read:
-            proof.same.add(lineage)
+            proof.same.add(partition_log)
         else:
-            proof.left[lineage] = tail.error or _waits(tail.slice)
+            proof.left[partition_log] = tail.error or _waits(tail.slice)
     return vanished
 
 
@@ -231,22 +240,22 @@ def _waits(where: Slice) -> ConflictError:
     )
 
 
-def begins_as_archived(archive: Archive, lineage: Lineage, low: int) -> bool:
+def begins_as_archived(archive: Archive, partition_log: PartitionLog, low: int) -> bool:
     """Whether the first message that Kafka holds of what was archived is still the same: then so was all below it.
 
     Args:
         archive: The source and the catalog.
-        lineage: As it was archived.
+        partition_log: As it was archived.
         low: The first offset that Kafka holds now.
 
     Raises:
         UnavailableError: The catalog does not answer.
     """
-    covered = archive.catalog.coverage([lineage.topic]).get(lineage, EMPTY)
-    if low >= covered.stop or lineage.topic not in archive.catalog.topics():
+    covered = archive.catalog.coverage([partition_log.topic]).get(partition_log, EMPTY)
+    if low >= covered.stop or partition_log.topic not in archive.catalog.topics():
         return False
-    place = Slice(*lineage, low, covered.stop)
-    rows = itertools.islice(archive.catalog.select(Query((lineage.topic,), places=(place,))), _MESSAGES)
+    place = Slice(*partition_log, low, covered.stop)
+    rows = itertools.islice(archive.catalog.select(Query((partition_log.topic,), places=(place,))), _MESSAGES)
     standing = {
         row.offset: Standing(row.offset, row.timestamp_ms, row.digest)
         for row in rows
@@ -255,11 +264,11 @@ def begins_as_archived(archive: Archive, lineage: Lineage, low: int) -> bool:
     if not standing:
         return False
     head = _Tail(place.within(min(standing), max(standing) + 1), is_all=True, standing=standing)
-    _read(archive, {lineage: head}, _Patience())
+    _read(archive, {partition_log: head}, _Patience())
     return bool(head.same) and (head.differs is None or min(head.same) < head.differs)
 
 
-def _tail(lineage: Lineage, known: Knowledge, standing: Sequence[Standing]) -> _Tail | None:
+def _tail(partition_log: PartitionLog, known: Knowledge, standing: Sequence[Standing]) -> _Tail | None:
     """What of a partition is to be compared; None where Kafka holds nothing any more of what is covered."""
     marks, end = known.watermarks, known.coverage.stop
     first = max(marks.low, end - _FARTHEST)
@@ -268,11 +277,11 @@ def _tail(lineage: Lineage, known: Knowledge, standing: Sequence[Standing]) -> _
     held = {one.offset: one for one in standing if first <= one.offset < marks.stable}
     start, stop = min(held, default=first), min(end, marks.stable)
     if start >= stop:  # all of it is behind an open transaction, which it was not when it was archived
-        return _Tail(Slice(*lineage, start, end), is_all=False, standing={})
-    return _Tail(Slice(*lineage, start, stop), stop == end, held)
+        return _Tail(Slice(*partition_log, start, end), is_all=False, standing={})
+    return _Tail(Slice(*partition_log, start, stop), stop == end, held)
 
 
-def _read(archive: Archive, tails: Mapping[Lineage, _Tail], patience: _Patience) -> None:
+def _read(archive: Archive, tails: Mapping[PartitionLog, _Tail], patience: _Patience) -> None:
     """Read as much of the tails as can be read; what is damaged is passed over, since no run will ever read it."""
     at: dict[TopicPartition | None, _Tail] = {tail.slice.topic_partition: tail for tail in tails.values()}
     while slices := [
@@ -282,7 +291,7 @@ def _read(archive: Archive, tails: Mapping[Lineage, _Tail], patience: _Patience)
     ]:
         if patience.left_s < _LEAST_S:
             for one in slices:
-                tails[one.lineage].error = _not_begun(one)
+                tails[one.partition_log].error = _not_begun(one)
             return
         refused: list[HopArchiveError] = []
         moved_at = archive.monotonic()
@@ -297,16 +306,16 @@ def _read(archive: Archive, tails: Mapping[Lineage, _Tail], patience: _Patience)
                     refused=refused.append,
                 )
                 for reading in readings:
-                    tails[reading.slice.lineage].take(archive, reading)
+                    tails[reading.slice.partition_log].take(archive, reading)
                     moved_at = archive.monotonic()
         except UnavailableError as error:
             log.warning("Not all ends of logs could be read again: %s", error)
             for one in slices:
-                if not tails[one.lineage].is_read:
-                    tails[one.lineage].error = error
+                if not tails[one.partition_log].is_read:
+                    tails[one.partition_log].error = error
             return
         finally:
-            if any(not tails[one.lineage].is_read for one in slices):
+            if any(not tails[one.partition_log].is_read for one in slices):
                 patience.left_s -= archive.monotonic() - moved_at
         for why in refused:
             if isinstance(why, DataError):
@@ -370,7 +379,7 @@ def _archived(archive: Archive, where: Slice) -> OffsetSet:
     """What the ledger says was read: of what was skipped, pruned or lost Kafka may well hold something."""
     entries = (one for one in archive.catalog.ledger([where.topic]) if one.outcome is Outcome.ARCHIVED)
     return OffsetSet.of(
-        (one.slice.start, one.slice.stop) for one in entries if one.slice.lineage == where.lineage
+        (one.slice.start, one.slice.stop) for one in entries if one.slice.partition_log == where.partition_log
     )
 
 

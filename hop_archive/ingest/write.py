@@ -32,7 +32,7 @@ from hop_archive.model.annotations import annotate
 from hop_archive.model.document import Document, alternative_key, crc32, encode, object_key, segment_key
 from hop_archive.model.identity import Identity
 from hop_archive.model.message import TopicPartition
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.answers import Answers
 from hop_archive.store.protocol import Created, NewObject
@@ -121,7 +121,7 @@ def archive_slices(
     """
     if not slices:
         return
-    epochs = proven_epochs(archive, {s.lineage for s in slices})
+    epochs = proven_epochs(archive, {s.partition_log for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive, _starts(slices))
         readings = read_slices(
@@ -134,9 +134,9 @@ def archive_slices(
         refused(error)
 
 
-def _starts(slices: Sequence[Slice]) -> dict[Lineage, int]:
-    """The first offset of each lineage, of slices that are in order."""
-    return {s.lineage: s.start for s in reversed(slices)}
+def _starts(slices: Sequence[Slice]) -> dict[PartitionLog, int]:
+    """The first offset of each log, of slices that are in order."""
+    return {s.partition_log: s.start for s in reversed(slices)}
 
 
 def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
@@ -150,7 +150,7 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     """
     batches: list[Batch] = []
     expected: list[Identity] = []
-    epochs = proven_epochs(archive, {s.lineage for s in slices})
+    epochs = proven_epochs(archive, {s.partition_log for s in slices})
     with calm_collector(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive, _starts(slices))
         readings = read_slices(
@@ -266,7 +266,9 @@ def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]
     )
 
 
-def proven_epochs(archive: Archive, lineages: Collection[Lineage]) -> dict[Lineage, int | None]:
+def proven_epochs(
+    archive: Archive, partition_logs: Collection[PartitionLog]
+) -> dict[PartitionLog, int | None]:
     """Under which leader epoch each log was proven to be the one that is covered; None where its broker tells none.
 
     ``UNPROVEN`` where nothing is remembered and the broker tells one, as after an upgrade or for slices that no plan made.
@@ -274,8 +276,8 @@ def proven_epochs(archive: Archive, lineages: Collection[Lineage]) -> dict[Linea
     Raises:
         UnavailableError: The catalog, or the source, does not answer.
     """
-    noted = _noted_epochs(archive, {lineage.topic for lineage in lineages})
-    untold = {at: TopicPartition(at.topic, at.partition) for at in lineages if noted.get(at) is None}
+    noted = _noted_epochs(archive, {partition_log.topic for partition_log in partition_logs})
+    untold = {at: TopicPartition(at.topic, at.partition) for at in partition_logs if noted.get(at) is None}
     marks = archive.source.watermarks([*untold.values()]) if untold else Answers({})
     doubtful = [at for at, place in untold.items() if place in marks.untold or _tells(marks.get(place))]
     return {**noted, **dict.fromkeys(doubtful, UNPROVEN)}
@@ -306,13 +308,15 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
             changed[s] = _changed(s)
         elif any(g.number > s.generation and _same_topic(g, planned) for g in found[s.topic]):
             changed[s] = f"{s}: the log lost its end while it was being read"
-        elif epochs.get(s.lineage) != epoch:
+        elif epochs.get(s.partition_log) != epoch:
             changed[s] = _another_leader(s)
     return changed
 
 
-def _noted_epochs(archive: Archive, topics: Collection[str]) -> dict[Lineage, int | None]:
-    return {lineage: marks.leader_epoch for lineage, marks in archive.catalog.observed(topics).items()}
+def _noted_epochs(archive: Archive, topics: Collection[str]) -> dict[PartitionLog, int | None]:
+    return {
+        partition_log: marks.leader_epoch for partition_log, marks in archive.catalog.observed(topics).items()
+    }
 
 
 def _tells(marks: Watermarks | None) -> bool:

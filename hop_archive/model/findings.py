@@ -35,7 +35,7 @@ OBSTACLES = frozenset({Kind.NO_LEADER, Kind.NOT_READABLE, Kind.NOT_SHOWN, Kind.L
 """What keeps messages from being archived for now: closed by itself once it is in the way no more."""
 
 
-class Trouble(NamedTuple):
+class Finding(NamedTuple):
     """Something that is wrong, and where.
 
     Attributes:
@@ -59,12 +59,12 @@ class Trouble(NamedTuple):
     partition: int | None = None
 
 
-class Finding(NamedTuple):
-    """A trouble as the catalog remembers it: one, however often it was seen.
+class FindingRecord(NamedTuple):
+    """A finding as the catalog remembers it: one record, however often it was seen.
 
     Attributes:
         number: Its number in the catalog.
-        trouble: What is wrong, as it was last seen.
+        finding: What is wrong, as it was last seen.
         first_seen: When it was found first (UTC).
         last_seen: When it was found last (UTC).
         resolved_at: When it was mended, accepted, or not found any more (UTC); None while it is open.
@@ -72,7 +72,7 @@ class Finding(NamedTuple):
     """
 
     number: int
-    trouble: Trouble
+    finding: Finding
     first_seen: datetime.datetime
     last_seen: datetime.datetime
     resolved_at: datetime.datetime | None = None
@@ -89,24 +89,24 @@ class OpenCount(NamedTuple):
 
 
 ACCEPTED = "accepted: "
-"""How the resolution of a trouble begins with which a person decided to live: seen again, it is not opened again."""
+"""How the resolution of a finding begins with which a person decided to live: seen again, it is not opened again."""
 
 _OF_OBJECTS = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE)
 """An object is missing once, however many of its documents were asked for."""
 
 
-def remembered(trouble: Trouble) -> Trouble:
-    """The trouble as it is told from others: of an object that is missing or too short, whichever message told it."""
-    if trouble.kind in _OF_OBJECTS and trouble.object_key:
-        many = trouble.object_key.startswith("segments/")
-        return trouble._replace(uuid=None if many else trouble.uuid, slice=None)
-    return trouble
+def remembered(finding: Finding) -> Finding:
+    """The finding as it is told from others: of an object that is missing or too short, whichever message told it."""
+    if finding.kind in _OF_OBJECTS and finding.object_key:
+        many = finding.object_key.startswith("segments/")
+        return finding._replace(uuid=None if many else finding.uuid, slice=None)
+    return finding
 
 
-def distinct(troubles: Iterable[Trouble]) -> list[Trouble]:
-    """The troubles as they are remembered, each once; where one was told in several ways, with all that was told."""
-    found: dict[Trouble, dict[str, None]] = {}
-    for one in map(remembered, troubles):
+def distinct(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings as they are remembered, each once; where one was told in several ways, with all that was told."""
+    found: dict[Finding, dict[str, None]] = {}
+    for one in map(remembered, findings):
         found.setdefault(one._replace(detail=""), {})[one.detail] = None
     return [
         one._replace(detail="; ".join(details if one.slice or not one.object_key else list(details)[:1]))

@@ -136,9 +136,9 @@ class Slice:
         return TopicPartition(self.topic, self.partition)
 
     @property
-    def lineage(self) -> Lineage:
+    def partition_log(self) -> PartitionLog:
         """The offset sequence that it is a range of."""
-        return Lineage(self.topic, self.generation, self.partition)
+        return PartitionLog(self.topic, self.generation, self.partition)
 
     @property
     def offsets(self) -> OffsetSet:
@@ -150,7 +150,7 @@ class Slice:
         return Slice(self.topic, self.generation, self.partition, start, stop)
 
 
-class Lineage(NamedTuple):
+class PartitionLog(NamedTuple):
     """One sequence of offsets that never starts again: a partition of one generation of a topic."""
 
     topic: str

@@ -225,7 +225,7 @@ def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Arch
 def _missing(archive: Archive, slices: list[Slice]) -> list[Slice]:
     """Those of ``slices`` of which the ledger does not have all."""
     coverage = archive.catalog.coverage(sorted({s.topic for s in slices})) if slices else {}
-    return [s for s in slices if OffsetSet.between(s.start, s.stop) - coverage.get(s.lineage, EMPTY)]
+    return [s for s in slices if OffsetSet.between(s.start, s.stop) - coverage.get(s.partition_log, EMPTY)]
 
 
 def _close_done(archive: Archive, topics: list[str], missing: list[Slice]) -> None:
@@ -236,7 +236,10 @@ def _close_done(archive: Archive, topics: list[str], missing: list[Slice]) -> No
 def _again(archive: Archive, missing: list[Slice]) -> Iterator[list[Done]]:
     """Try once more what the ledger does not have."""
     if missing:
-        targets = {s.lineage: max(t.stop for t in missing if t.lineage == s.lineage) for s in missing}
+        targets = {
+            s.partition_log: max(t.stop for t in missing if t.partition_log == s.partition_log)
+            for s in missing
+        }
         yield from ([done] for done in catch_up(archive, sorted({s.topic for s in missing}), targets=targets))
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.model.findings import Trouble
+from hop_archive.model.findings import Finding
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, upkeep_tags
@@ -46,11 +46,11 @@ def rebuilt_catalog(
             return dg.MaterializeResult(metadata=_planned(archive, config.topics))
         source = archive.source if config.ask_source else None
         wanted = Rebuild(archive.catalog, archive.store, source, tuple(config.topics), run_id=archive.run_id)
-        troubles = list(_logged(context, rebuild(wanted)))
+        findings = list(_logged(context, rebuild(wanted)))
     done = wanted.progress
     numbers = {"messages_added": done.added, "objects_read": done.read, "topics": done.topics}
     return dg.MaterializeResult(
-        metadata={**numbers, "recognised": done.claimed, "troubles": _table(troubles)}
+        metadata={**numbers, "recognised": done.claimed, "findings": _table(findings)}
     )
 
 
@@ -63,16 +63,16 @@ def _planned(archive: Archive, topics: list[str]) -> dict[str, dg.MetadataValue]
     return {**found, "plan": dg.MetadataValue.table(rows[:_MOST_SHOWN])} if rows else found
 
 
-def _logged(context: dg.AssetExecutionContext, troubles: Iterable[Trouble]) -> Iterator[Trouble]:
-    for one in troubles:
+def _logged(context: dg.AssetExecutionContext, findings: Iterable[Finding]) -> Iterator[Finding]:
+    for one in findings:
         context.log.warning(f"{one.kind.value} {one.object_key}: {one.detail}")
         yield one
 
 
-def _table(troubles: list[Trouble]) -> dg.MetadataValue:
+def _table(findings: list[Finding]) -> dg.MetadataValue:
     rows = [
         dg.TableRecord({"kind": one.kind.value, "object": one.object_key, "detail": one.detail})
-        for one in troubles[:_MOST_SHOWN]
+        for one in findings[:_MOST_SHOWN]
     ]
     return dg.MetadataValue.table(rows) if rows else dg.MetadataValue.text("none")
 

@@ -178,7 +178,11 @@ def _apply(removing: Removing, rule: Policy, *, dry_run: bool) -> list[Old]:
 def _plan_of(old: Sequence[Old]) -> dict[str, dg.MetadataValue]:
     rows = [
         dg.TableRecord(
-            {"topic": one.topic, "where": str(one.lineage or "adopted rows"), "messages": one.extent.messages}
+            {
+                "topic": one.topic,
+                "where": str(one.partition_log or "adopted rows"),
+                "messages": one.extent.messages,
+            }
         )
         for one in old[:_MOST_SHOWN]
     ]

@@ -223,7 +223,7 @@ def _plan_metadata(found: Preparation) -> Mapping[str, dg.MetadataValue]:
         )
         for t in found.plan.targets[:_MOST_SHOWN]
     ]
-    troubles = [
+    findings = [
         dg.TableRecord({"where": one.where, "what": one.what, "remedy": one.remedy})
         for one in found.problems[:_MOST_SHOWN]
     ]
@@ -234,7 +234,7 @@ def _plan_metadata(found: Preparation) -> Mapping[str, dg.MetadataValue]:
         "in_the_way": dg.MetadataValue.int(len(found.problems)),
         "notes": dg.MetadataValue.text("\n".join(found.notes[:_MOST_SHOWN])),
         "topics": dg.MetadataValue.table(targets),
-    } | ({"what_is_in_the_way": dg.MetadataValue.table(troubles)} if troubles else {})
+    } | ({"what_is_in_the_way": dg.MetadataValue.table(findings)} if findings else {})
 
 
 def _metadata(outcome: Outcome) -> Mapping[str, dg.MetadataValue]:

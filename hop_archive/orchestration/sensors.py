@@ -153,7 +153,7 @@ def _unmet(archive: Archive, seen: Survey) -> list[str]:
 
 def _obstructed(archive: Archive, seen: Survey, topics: Collection[str]) -> dict[str, int]:
     """Of topics in which something was tried and not archived: how many messages wait in their other partitions."""
-    found = [one.trouble for one in archive.catalog.findings(topics, _FAILING)] if topics else []
+    found = [one.finding for one in archive.catalog.findings(topics, _FAILING)] if topics else []
     stuck = {(one.topic, one.slice.partition if one.slice else one.partition) for one in found}
     counts = dict.fromkeys(topics, 0)
     for at, known in seen.knowledge.items():

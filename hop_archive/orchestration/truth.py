@@ -13,7 +13,7 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.errors import ConfigurationError
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.query import Query
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
@@ -114,7 +114,7 @@ def scrubbing(
     asked = Scrub(wanted, config.days, now=archive.now)
     with told():
         notebook = Notebook(archive.catalog, now=archive.now)
-        found, shown = _counted(trouble for trouble, is_open in scrub(asked, notebook) if is_open)
+        found, shown = _counted(finding for finding, is_open in scrub(asked, notebook) if is_open)
         _judge(context, archive, wanted.topics())
         shares = archive.catalog.verified_shares()
     oldest = min((one.oldest for one in shares if one.oldest), default=None)
@@ -153,11 +153,11 @@ def repairs(
         wanted = Repair(means, config.topics or None, _kinds(config.kinds), now=archive.now)
         for one in repair(wanted, dry_run=config.dry_run):
             fates[one.fate.value] += 1
-            trouble = one.finding.trouble
-            topics.add(trouble.topic)
-            context.log.info(f"{one.fate.value}: {trouble.kind.value} {_where(trouble)}: {one.how}")
+            finding = one.record.finding
+            topics.add(finding.topic)
+            context.log.info(f"{one.fate.value}: {finding.kind.value} {_where(finding)}: {one.how}")
             if len(rows) < _MOST_SHOWN:
-                rows.append(_record(trouble, fate=one.fate.value, how=one.how))
+                rows.append(_record(finding, fate=one.fate.value, how=one.how))
         _judge(context, archive, topics)
     return dg.MaterializeResult(
         metadata={
@@ -192,10 +192,10 @@ def _kinds(names: Sequence[str]) -> list[Kind] | None:
     return [known[name] for name in names] or None
 
 
-def _counted(troubles: Iterable[Trouble]) -> tuple[Counter[str], list[Trouble]]:
+def _counted(findings: Iterable[Finding]) -> tuple[Counter[str], list[Finding]]:
     counts: Counter[str] = Counter()
-    shown: list[Trouble] = []
-    for one in troubles:
+    shown: list[Finding] = []
+    for one in findings:
         counts[one.kind.value] += 1
         if len(shown) < _MOST_SHOWN:
             shown.append(one)
@@ -206,17 +206,17 @@ def _by_kind(found: Counter[str]) -> dict[str, int]:
     return {kind.value: found[kind.value] for kind in Kind}
 
 
-def _table(shown: Sequence[Trouble]) -> dict[str, dg.MetadataValue]:
+def _table(shown: Sequence[Finding]) -> dict[str, dg.MetadataValue]:
     return {"what": dg.MetadataValue.table([_record(one) for one in shown])} if shown else {}
 
 
-def _record(one: Trouble, **more: str) -> dg.TableRecord:
+def _record(one: Finding, **more: str) -> dg.TableRecord:
     """A row of the table; what is long comes last, where a narrow window cuts it off."""
     named = {"kind": one.kind.value, "topic": one.topic}
     return dg.TableRecord({**named, **more, "where": _where(one), "detail": one.detail})
 
 
-def _where(one: Trouble) -> str:
+def _where(one: Finding) -> str:
     return one.object_key or str(one.slice or "")
 
 

@@ -28,7 +28,7 @@ from hop_archive.catalog.protocol import Catalog, Generation, LedgerEntry, Outco
 from hop_archive.errors import CorruptError
 from hop_archive.model.document import utc_month
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import matches
 from hop_archive.read.export import SCHEMA, cells_of
 from hop_archive.read.snapshot_locations import Shelf
@@ -407,17 +407,17 @@ def _generation(one: Generation) -> dict[str, Any]:
     return {**asdict(one), "detected_at": one.detected_at.isoformat()}
 
 
-def _archived(entries: Sequence[LedgerEntry]) -> dict[Lineage, OffsetSet]:
-    found: dict[Lineage, list[tuple[int, int]]] = {}
+def _archived(entries: Sequence[LedgerEntry]) -> dict[PartitionLog, OffsetSet]:
+    found: dict[PartitionLog, list[tuple[int, int]]] = {}
     for e in entries:
         if e.outcome is Outcome.ARCHIVED:
-            found.setdefault(e.slice.lineage, []).append((e.slice.start, e.slice.stop))
+            found.setdefault(e.slice.partition_log, []).append((e.slice.start, e.slice.stop))
     return {at: OffsetSet.of(parts) for at, parts in sorted(found.items())}
 
 
-def _sets(topic: str, archived: Sequence[Any]) -> dict[Lineage, OffsetSet]:
+def _sets(topic: str, archived: Sequence[Any]) -> dict[PartitionLog, OffsetSet]:
     return {
-        Lineage(topic, generation, partition): OffsetSet.of((start, stop) for start, stop in parts)
+        PartitionLog(topic, generation, partition): OffsetSet.of((start, stop) for start, stop in parts)
         for generation, partition, parts in archived
     }
 

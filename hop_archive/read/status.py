@@ -14,8 +14,8 @@ from hop_archive.catalog.scrubs_protocol import VerifiedShare
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.plan import lost
 from hop_archive.ingest.survey import Survey, survey
-from hop_archive.model.findings import OpenCount, Trouble
-from hop_archive.model.slices import Lineage, OffsetSet
+from hop_archive.model.findings import Finding, OpenCount
+from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.source.answers import Answers
 from hop_archive.source.protocol import TopicInfo
@@ -83,7 +83,7 @@ class Status:
     source_error: str = ""
     findings: tuple[OpenCount, ...] = ()
     shares: tuple[VerifiedShare, ...] = ()
-    obstacles: tuple[Trouble, ...] = ()
+    obstacles: tuple[Finding, ...] = ()
     unmet: tuple[str, ...] = ()
 
 
@@ -216,10 +216,14 @@ def _tally(batch: Batch) -> Tally:
     )
 
 
-def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[Lineage, int]:
-    """Offsets that lie between dealt-with ones and are not dealt with, by lineage; those without are left out."""
+def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[PartitionLog, int]:
+    """Offsets that lie between dealt-with ones and are not dealt with, by log; those without are left out."""
     coverage = archive.catalog.coverage(topics)
-    return {lineage: count for lineage, covered in coverage.items() if (count := inner_holes(covered).size)}
+    return {
+        partition_log: count
+        for partition_log, covered in coverage.items()
+        if (count := inner_holes(covered).size)
+    }
 
 
 def inner_holes(covered: OffsetSet) -> OffsetSet:
@@ -234,15 +238,15 @@ def _lags(seen: Survey | None) -> Mapping[str, int]:
 
 def _unrecorded(seen: Survey | None) -> Mapping[str, int]:
     counts: dict[str, int] = defaultdict(int)
-    for lineage, known in (seen.knowledge if seen else {}).items():
-        counts[lineage.topic] += lost(known).size
+    for partition_log, known in (seen.knowledge if seen else {}).items():
+        counts[partition_log.topic] += lost(known).size
     return counts
 
 
 def _held_back(seen: Survey | None) -> Mapping[str, int]:
     counts: dict[str, int] = defaultdict(int)
-    for lineage, known in (seen.knowledge if seen else {}).items():
-        counts[lineage.topic] += known.watermarks.high - known.watermarks.stable
+    for partition_log, known in (seen.knowledge if seen else {}).items():
+        counts[partition_log.topic] += known.watermarks.high - known.watermarks.stable
     return counts
 
 

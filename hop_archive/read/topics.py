@@ -13,7 +13,7 @@ from hop_archive.catalog.protocol import LedgerEntry, Outcome, TopicSummary
 from hop_archive.errors import ConfigurationError, UnavailableError
 from hop_archive.ingest.plan import Knowledge, lost, work
 from hop_archive.ingest.survey import Survey, survey
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import PATTERN_RULE, is_pattern, matches
 from hop_archive.read.status import State, inner_holes, state_by_policy
 
@@ -242,32 +242,32 @@ class _Parts:
             return None
         return self._knowledge.get(name, {}).values()
 
-    def _holes(self, name: str) -> dict[Lineage, OffsetSet]:
-        """The holes of each lineage, less what is known to be gone from Kafka."""
+    def _holes(self, name: str) -> dict[PartitionLog, OffsetSet]:
+        """The holes of each log, less what is known to be gone from Kafka."""
         return {
-            lineage: inner_holes(covered) - self._gone(lineage)
-            for lineage, covered in self._coverage.get(name, {}).items()
+            partition_log: inner_holes(covered) - self._gone(partition_log)
+            for partition_log, covered in self._coverage.get(name, {}).items()
         }
 
-    def _gone(self, lineage: Lineage) -> OffsetSet:
-        known = self._knowledge.get(lineage.topic, {}).get(lineage)
+    def _gone(self, partition_log: PartitionLog) -> OffsetSet:
+        known = self._knowledge.get(partition_log.topic, {}).get(partition_log)
         return lost(known) if known else EMPTY
 
     def _unsettled(self, name: str) -> Iterator[Gap]:
-        for lineage, offsets in self._holes(name).items():
-            reason = self._why_open(lineage)
-            yield from (Gap(hole, GapKind.HOLE, reason) for hole in lineage.slices(offsets))
+        for partition_log, offsets in self._holes(name).items():
+            reason = self._why_open(partition_log)
+            yield from (Gap(hole, GapKind.HOLE, reason) for hole in partition_log.slices(offsets))
         if self._state(name) is State.ARCHIVED:
-            for lineage in self._knowledge.get(name, {}):
-                slices = lineage.slices(self._gone(lineage))
+            for partition_log in self._knowledge.get(name, {}):
+                slices = partition_log.slices(self._gone(partition_log))
                 yield from (Gap(gone, GapKind.UNRECORDED, UNRECORDED) for gone in slices)
 
-    def _why_open(self, lineage: Lineage) -> str:
-        if self._seen is None or lineage.topic in self._seen.not_whole:
+    def _why_open(self, partition_log: PartitionLog) -> str:
+        if self._seen is None or partition_log.topic in self._seen.not_whole:
             return UNKNOWN
-        if lineage not in self._knowledge.get(lineage.topic, {}):
+        if partition_log not in self._knowledge.get(partition_log.topic, {}):
             return EARLIER
-        return PENDING if self._state(lineage.topic) is State.ARCHIVED else NOT_WANTED
+        return PENDING if self._state(partition_log.topic) is State.ARCHIVED else NOT_WANTED
 
 
 def _recorded(entry: LedgerEntry) -> list[Gap]:
@@ -275,8 +275,8 @@ def _recorded(entry: LedgerEntry) -> list[Gap]:
     return [Gap(entry.slice, kinds[entry.outcome], entry.reason)] if entry.outcome in kinds else []
 
 
-def _by_topic(by_lineage: Mapping[Lineage, Value]) -> dict[str, dict[Lineage, Value]]:
-    found: dict[str, dict[Lineage, Value]] = {}
-    for lineage, value in by_lineage.items():
-        found.setdefault(lineage.topic, {})[lineage] = value
+def _by_topic(by_lineage: Mapping[PartitionLog, Value]) -> dict[str, dict[PartitionLog, Value]]:
+    found: dict[str, dict[PartitionLog, Value]] = {}
+    for partition_log, value in by_lineage.items():
+        found.setdefault(partition_log.topic, {})[partition_log] = value
     return found

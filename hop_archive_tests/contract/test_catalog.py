@@ -35,7 +35,7 @@ from hop_archive.model.annotations import Annotations
 from hop_archive.model.identity import Known, same_message
 from hop_archive.model.message import TimestampType
 from hop_archive.model.query import Order, Query
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive_tests.contract.catalog_helpers import (
     TABLES,
@@ -52,7 +52,7 @@ from hop_archive_tests.contract.catalog_helpers import (
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
-ALERTS = Lineage("alerts", 1, 0)
+ALERTS = PartitionLog("alerts", 1, 0)
 TOMORROW = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
 
 
@@ -146,9 +146,9 @@ def test_callers_at_once_make_one_generation(catalog: Catalog) -> None:
 
 
 def test_the_watermarks_last_seen_are_remembered(catalog: Catalog) -> None:
-    elsewhere = Lineage("alerts", 2, 7)
+    elsewhere = PartitionLog("alerts", 2, 7)
     catalog.observe({ALERTS: Watermarks(0, 5, 6), elsewhere: Watermarks(1, 2, 3)})
-    catalog.observe({ALERTS: Watermarks(4, 9, 9), Lineage("other", 1, 0): Watermarks(0, 0, 0)})
+    catalog.observe({ALERTS: Watermarks(4, 9, 9), PartitionLog("other", 1, 0): Watermarks(0, 0, 0)})
     catalog.observe({})
     assert catalog.observed(["alerts"]) == {ALERTS: Watermarks(4, 9, 9), elsewhere: Watermarks(1, 2, 3)}
     assert catalog.observed(["unknown"]) == {}
@@ -157,13 +157,15 @@ def test_the_watermarks_last_seen_are_remembered(catalog: Catalog) -> None:
 def test_the_leader_epoch_under_which_a_log_was_proven_stays_until_it_is_proven_under_another(
     catalog: Catalog,
 ) -> None:
-    def proven() -> dict[Lineage, int | None]:
-        return {lineage: marks.leader_epoch for lineage, marks in catalog.observed(["alerts"]).items()}
+    def proven() -> dict[PartitionLog, int | None]:
+        return {
+            partition_log: marks.leader_epoch for partition_log, marks in catalog.observed(["alerts"]).items()
+        }
 
-    other = Lineage("alerts", 1, 1)
+    other = PartitionLog("alerts", 1, 1)
     catalog.observe(dict.fromkeys([ALERTS, other], Watermarks(0, 5, 6, leader_epoch=3)))
     assert proven() == {ALERTS: None, other: None}
-    catalog.note_proven({ALERTS: 3, Lineage("alerts", 1, 2): 3})
+    catalog.note_proven({ALERTS: 3, PartitionLog("alerts", 1, 2): 3})
     catalog.observe({ALERTS: Watermarks(0, 7, 8, leader_epoch=4)})
     assert proven() == {ALERTS: 3, other: None}
     catalog.note_proven({ALERTS: None, other: 0})
@@ -172,7 +174,7 @@ def test_the_leader_epoch_under_which_a_log_was_proven_stays_until_it_is_proven_
 
 
 def test_a_proof_replaces_only_what_was_remembered_before_where_that_is_named(catalog: Catalog) -> None:
-    other = Lineage("alerts", 1, 1)
+    other = PartitionLog("alerts", 1, 1)
     catalog.observe(dict.fromkeys([ALERTS, other], Watermarks(0, 5, 6)))
     catalog.note_proven(dict.fromkeys([ALERTS, other], UNPROVEN), dict.fromkeys([ALERTS, other]))
     catalog.note_proven({ALERTS: 4, other: 4}, {ALERTS: UNPROVEN, other: None})
@@ -215,10 +217,10 @@ def test_what_was_observed_and_not_covered_is_left_behind_on_the_cluster_that_it
 ) -> None:
     for number, cluster in ((1, "here"), (2, "elsewhere")):
         catalog.begin_generation("alerts", number, cluster, f"id-{number}", "first seen")
-        catalog.observe({Lineage("alerts", number, 0): Watermarks(0, 20, 25)})
+        catalog.observe({PartitionLog("alerts", number, 0): Watermarks(0, 20, 25)})
     catalog.begin_generation("other", 1, "here", None, "first seen")
     catalog.observe(
-        {Lineage("other", 1, 0): Watermarks(0, 3, 3), Lineage("other", 1, 1): Watermarks(0, 0, 0)}
+        {PartitionLog("other", 1, 0): Watermarks(0, 3, 3), PartitionLog("other", 1, 1): Watermarks(0, 0, 0)}
     )
     catalog.commit(full_batch(0, 3, topic="other"))
     catalog.commit(full_batch(2, 5))
@@ -234,10 +236,10 @@ def test_the_tail_of_a_lineage_is_its_last_messages_and_duplicates(catalog: Cata
     copies = [Duplicate(3, 33, kept.uuid, "the same"), Duplicate(5, 55, kept.uuid, "the same")]
     catalog.commit(Batch(where, rows=[kept, last], duplicates=copies))
     catalog.commit(full_batch(0, 4, partition=1))
-    found = catalog.tails([ALERTS, Lineage("alerts", 2, 0), Lineage("alerts", 1, 1)], 3)
-    assert {lineage: [one.offset for one in tail] for lineage, tail in found.items()} == {
+    found = catalog.tails([ALERTS, PartitionLog("alerts", 2, 0), PartitionLog("alerts", 1, 1)], 3)
+    assert {partition_log: [one.offset for one in tail] for partition_log, tail in found.items()} == {
         ALERTS: [3, 4, 5],
-        Lineage("alerts", 1, 1): [1, 2, 3],
+        PartitionLog("alerts", 1, 1): [1, 2, 3],
     }
     assert found[ALERTS][0] == Standing(3, 33, kept.digest)
     assert found[ALERTS][1] == Standing(4, last.timestamp_ms, last.digest)
@@ -316,8 +318,8 @@ def test_slices_that_touch_and_other_lineages_do_not_overlap(catalog: Catalog) -
         catalog.commit(Batch(where))
     assert catalog.coverage(["alerts"]) == {
         ALERTS: OffsetSet.between(0, 30),
-        Lineage("alerts", 1, 1): OffsetSet.between(10, 20),
-        Lineage("alerts", 2, 0): OffsetSet.between(10, 20),
+        PartitionLog("alerts", 1, 1): OffsetSet.between(10, 20),
+        PartitionLog("alerts", 2, 0): OffsetSet.between(10, 20),
     }
 
 
@@ -412,8 +414,8 @@ def test_the_greatest_numbers_fit(catalog: Catalog) -> None:
     collision = Collision(GREATEST - 1, uuid.uuid4(), row.uuid)
     catalog.commit(Batch(where, rows=[row], collisions=[collision]))
     assert list(catalog.rows("alerts")) == [row]
-    assert catalog.coverage() == {where.lineage: where.offsets}
-    assert list(catalog.collisions("alerts")) == [(where.lineage, collision)]
+    assert catalog.coverage() == {where.partition_log: where.offsets}
+    assert list(catalog.collisions("alerts")) == [(where.partition_log, collision)]
 
 
 # Reading
@@ -463,9 +465,9 @@ def test_duplicates_and_collisions_come_in_order_of_lineage_and_offset(catalog: 
         duplicates = [Duplicate(start + i, i, rows[0].uuid, "same") for i in (2, 1)]
         collisions = [Collision(start, uuid.uuid4(), rows[0].uuid)]
         catalog.commit(Batch(where, rows=rows, duplicates=duplicates, collisions=collisions))
-    places = [(lineage.partition, one.offset) for lineage, one in catalog.duplicates("alerts")]
+    places = [(partition_log.partition, one.offset) for partition_log, one in catalog.duplicates("alerts")]
     assert places == [(0, 1), (0, 2), (0, 11), (0, 12), (1, 1), (1, 2)]
-    assert [(lineage.partition, one.offset) for lineage, one in catalog.collisions("alerts")] == [
+    assert [(partition_log.partition, one.offset) for partition_log, one in catalog.collisions("alerts")] == [
         (0, 0),
         (0, 10),
         (1, 0),
@@ -924,6 +926,6 @@ def test_duplicates_and_collisions_of_a_uuid_are_told_and_counted(catalog: Catal
     told = catalog.mentions(own, "alerts", limit=2)
     assert list(told.duplicates) == [(ALERTS, copies[0]), (ALERTS, copies[1])]
     assert told.duplicate_count == 5
-    assert list(told.collisions) == [(elsewhere.lineage, collision)]
+    assert list(told.collisions) == [(elsewhere.partition_log, collision)]
     assert told.collision_count == 1
     assert catalog.mentions(derived.uuid, "elsewhere").collisions == told.collisions

@@ -1,4 +1,4 @@
-"""What catalogs remember of troubles: the same over a mock, a mock in a directory, and Postgres."""
+"""What catalogs remember of findings: the same over a mock, a mock in a directory, and Postgres."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 
 from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.model.findings import ACCEPTED, Finding, Kind, Trouble
+from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind
 from hop_archive_tests.contract.catalog_helpers import slice_of
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
@@ -17,16 +17,16 @@ T0 = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 OWN = uuid.UUID(int=7)
 
-MISSING = Trouble(Kind.MISSING_OBJECT, "alerts", "gone", OWN, "b", "alerts/1.bson", slice_of(3, 4))
-CORRUPT = Trouble(Kind.CORRUPT_OBJECT, "alerts", "CRC", OWN, "b", "alerts/1.bson", slice_of(3, 4))
-HOLE = Trouble(Kind.COVERAGE_HOLE, "alerts", "hole", slice=slice_of(10, 20))
-FOREIGN = Trouble(Kind.FOREIGN_OBJECT, "", "what is this", None, "b", "x.txt")
-LOST = Trouble(Kind.LOST, "other", "lost", slice=slice_of(0, 5, "other"))
-LEADERLESS = Trouble(Kind.NO_LEADER, "other", "no leader", partition=3)
+MISSING = Finding(Kind.MISSING_OBJECT, "alerts", "gone", OWN, "b", "alerts/1.bson", slice_of(3, 4))
+CORRUPT = Finding(Kind.CORRUPT_OBJECT, "alerts", "CRC", OWN, "b", "alerts/1.bson", slice_of(3, 4))
+HOLE = Finding(Kind.COVERAGE_HOLE, "alerts", "hole", slice=slice_of(10, 20))
+FOREIGN = Finding(Kind.FOREIGN_OBJECT, "", "what is this", None, "b", "x.txt")
+LOST = Finding(Kind.LOST, "other", "lost", slice=slice_of(0, 5, "other"))
+LEADERLESS = Finding(Kind.NO_LEADER, "other", "no leader", partition=3)
 EVERY = [MISSING, CORRUPT, HOLE, FOREIGN, LOST, LEADERLESS]
 
 
-def noted(catalog: Catalog, **only: object) -> list[Finding]:
+def noted(catalog: Catalog, **only: object) -> list[FindingRecord]:
     return list(catalog.findings(**only))  # type: ignore[arg-type] # as given
 
 
@@ -34,12 +34,12 @@ def test_what_was_noted_is_found_open_in_the_order_noted(catalog: Catalog) -> No
     for one in EVERY:
         assert catalog.note_findings([one], T0) == [True]
     found = noted(catalog)
-    assert [one.trouble for one in found][1:] == EVERY[1:]
+    assert [one.finding for one in found][1:] == EVERY[1:]
     assert {(one.first_seen, one.last_seen, one.resolved_at, one.resolution) for one in found} == {
         (T0, T0, None, "")
     }
-    assert [one.trouble for one in noted(catalog, topics=["other", ""])] == [FOREIGN, LOST, LEADERLESS]
-    assert [one.trouble for one in noted(catalog, kinds=[Kind.LOST])] == [LOST]
+    assert [one.finding for one in noted(catalog, topics=["other", ""])] == [FOREIGN, LOST, LEADERLESS]
+    assert [one.finding for one in noted(catalog, kinds=[Kind.LOST])] == [LOST]
     assert len(noted(catalog, limit=2)) == 2
     assert noted(catalog, limit=0) == []
 
@@ -51,7 +51,7 @@ def test_a_trouble_seen_again_is_one_finding_with_what_was_last_seen(catalog: Ca
     found = noted(catalog)
     assert len(found) == len(EVERY)
     assert {(one.first_seen, one.last_seen) for one in found} == {(T0, T0 + DAY)}
-    assert {one.trouble.detail for one in found} >= {"CRC still", "lost still"}
+    assert {one.finding.detail for one in found} >= {"CRC still", "lost still"}
 
 
 def test_an_object_that_is_missing_is_so_once_whichever_of_its_messages_told_it(catalog: Catalog) -> None:
@@ -59,18 +59,18 @@ def test_an_object_that_is_missing_is_so_once_whichever_of_its_messages_told_it(
     other = first._replace(uuid=uuid.UUID(int=8), slice=slice_of(4, 5))
     assert catalog.note_findings([first, other], T0) == [True, True]
     (found,) = noted(catalog)
-    assert (found.trouble.object_key, found.trouble.uuid, found.trouble.slice) == (
+    assert (found.finding.object_key, found.finding.uuid, found.finding.slice) == (
         first.object_key,
         None,
         None,
     )
-    assert found.trouble.detail == "gone"
+    assert found.finding.detail == "gone"
 
 
 def test_what_is_told_twice_of_one_slice_is_one_finding_that_tells_both(catalog: Catalog) -> None:
-    one = Trouble(Kind.COUNT_MISMATCH, "alerts", "archived: 1, 2", slice=slice_of(0, 9))
+    one = Finding(Kind.COUNT_MISMATCH, "alerts", "archived: 1, 2", slice=slice_of(0, 9))
     catalog.note_findings([one, one._replace(detail="duplicates: 0, 1")], T0)
-    assert [found.trouble.detail for found in noted(catalog)] == ["archived: 1, 2; duplicates: 0, 1"]
+    assert [found.finding.detail for found in noted(catalog)] == ["archived: 1, 2; duplicates: 0, 1"]
 
 
 def test_a_resolved_finding_is_closed_once_and_opened_anew_when_it_is_seen_again(catalog: Catalog) -> None:
@@ -95,7 +95,7 @@ def test_what_a_person_accepted_is_not_opened_again(catalog: Catalog) -> None:
     merged = LOST._replace(slice=slice_of(0, 9, "other"))
     longer = LOST._replace(slice=slice_of(0, 10, "other"))
     assert catalog.note_findings([FOREIGN, merged, longer], T0 + DAY) == [False, False, True]
-    assert [one.trouble for one in noted(catalog)] == [longer]
+    assert [one.finding for one in noted(catalog)] == [longer]
     elsewhere = FOREIGN._replace(object_key="y.txt")
     assert catalog.note_findings([elsewhere], T0) == [True]
 
@@ -110,7 +110,7 @@ def test_a_complete_look_closes_what_it_did_not_see_and_nothing_else(catalog: Ca
         [Kind.MISSING_OBJECT, Kind.COVERAGE_HOLE, Kind.LOST], T0 + DAY, ["alerts"], not_bucket="backup"
     )
     assert catalog.close_unseen(looked, "not found any more", T0 + DAY) == 1
-    assert {one.trouble.kind for one in noted(catalog)} == {one.kind for one in EVERY}
+    assert {one.finding.kind for one in noted(catalog)} == {one.kind for one in EVERY}
     assert (
         catalog.close_unseen(Looked([Kind.MISSING_OBJECT], T0 + DAY, bucket="backup"), "gone", T0 + DAY) == 1
     )
@@ -120,7 +120,7 @@ def test_a_complete_look_closes_what_it_did_not_see_and_nothing_else(catalog: Ca
     )
     young = Looked([Kind.FOREIGN_OBJECT], T0 + DAY, young_since=T0)
     assert catalog.close_unseen(young, "gone", T0 + DAY) == 0
-    assert {one.trouble for one in noted(catalog)} == {spared, HOLE, FOREIGN, LOST, LEADERLESS}
+    assert {one.finding for one in noted(catalog)} == {spared, HOLE, FOREIGN, LOST, LEADERLESS}
     assert {one.resolution for one in noted(catalog, open_only=False)} >= {"not found any more", "gone"}
 
 

@@ -17,7 +17,7 @@ from hop_archive.catalog.protocol import (
     Outcome,
 )
 from hop_archive.errors import StaleDecisionError
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive_tests.contract.catalog_helpers import (
     InThread,
     adopted_row,
@@ -29,7 +29,7 @@ from hop_archive_tests.contract.catalog_helpers import (
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
-ALERTS = Lineage("alerts", 1, 0)
+ALERTS = PartitionLog("alerts", 1, 0)
 
 
 def sums(catalog: Catalog) -> list[tuple[int, int, int, str, int, int, int]]:

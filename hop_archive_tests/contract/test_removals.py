@@ -14,7 +14,7 @@ from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import Batch, Catalog, Duplicate, LedgerEntry, Outcome, Row
 from hop_archive.catalog.removals_protocol import Copied, Deed, Extent, Removed, Replaced
 from hop_archive.errors import ConflictError, DataError
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive_tests.contract.catalog_helpers import (
     Adopt,
     InThread,
@@ -78,7 +78,7 @@ def test_what_is_removed_has_another_outcome_and_the_rest_keeps_its_own_with_its
     assert [row.offset for row in catalog.rows("alerts")] == [0, 1, 4, 5, 6]
     (summary,) = catalog.summaries()
     assert (summary.messages, summary.duplicates, summary.absent, summary.pruned) == (5, 1, 2, 4)
-    assert catalog.coverage() == {Lineage("alerts", 1, 0): slice_of(0, 12).offsets}
+    assert catalog.coverage() == {PartitionLog("alerts", 1, 0): slice_of(0, 12).offsets}
     consistent(catalog)
 
 
@@ -137,7 +137,7 @@ def spoil(catalog: Catalog, *, archived: int, absent: int) -> None:
     """Make the only ledger row say other numbers."""
     if isinstance(catalog, MockCatalog):
         with catalog._state.change() as tables:
-            ledger = tables.ledger[Lineage("alerts", 1, 0)]
+            ledger = tables.ledger[PartitionLog("alerts", 1, 0)]
             entry = replace(ledger[0].entry, archived=archived, absent=absent)
             ledger[0] = replace(ledger[0], entry=entry)
         return
@@ -208,13 +208,13 @@ def test_the_first_message_or_duplicate_that_is_not_old_or_that_one_refers_to_is
     where = slice_of(0, 6)
     rows = [row_at(where, offset, timestamp_ms=offset * 10) for offset in range(6)]
     catalog.commit(Batch(where, rows=rows))
-    lineage = Lineage("alerts", 1, 0)
-    assert catalog.keepers([where], 40) == {lineage: 4}
+    partition_log = PartitionLog("alerts", 1, 0)
+    assert catalog.keepers([where], 40) == {partition_log: 4}
     assert catalog.keepers([slice_of(0, 4)], 40) == {}
     other = slice_of(0, 3, partition=1)
     young = Duplicate(1, 45, rows[2].uuid, "again")
     catalog.commit(Batch(other, rows=[row_at(other, 0, timestamp_ms=-1)], duplicates=[young]))
-    assert catalog.keepers([where, other], 40) == {lineage: 2, Lineage("alerts", 1, 1): 0}
+    assert catalog.keepers([where, other], 40) == {partition_log: 2, PartitionLog("alerts", 1, 1): 0}
 
 
 def test_likely_copies_are_those_of_one_digest_and_adopted_rows_of_one_time_and_checksum(
@@ -249,7 +249,7 @@ def test_a_copy_becomes_a_duplicate_and_what_referred_to_it_refers_to_the_kept_o
     moved = catalog.move_to_duplicates(copies, DEED)
     assert (moved.messages, moved.size_bytes) == (2, rows[2].size_bytes + old.size_bytes)
     found = [(at, d.offset, d.uuid, d.timestamp_ms) for at, d in catalog.duplicates("alerts")]
-    at = Lineage("alerts", 1, 0)
+    at = PartitionLog("alerts", 1, 0)
     assert found == [(at, 2, rows[0].uuid, rows[2].timestamp_ms), (at, 3, rows[0].uuid, 5)]
     assert [numbers(e) for e in catalog.ledger()] == [(0, 4, "archived", 2, 2, 0)]
     assert keys(catalog) == [("alerts/2.bson", False), ("alerts/old.bson", False)]
@@ -377,7 +377,7 @@ def test_two_who_remove_overlapping_places_at_once_take_each_message_once(
     assert sum(int(str(thread.outcome())) for thread in threads[:2]) == 400 - len(list(one.rows("alerts")))
     threads[2].outcome()
     consistent(one)
-    assert one.coverage() == {Lineage("alerts", 1, 0): slice_of(0, 400).offsets}
+    assert one.coverage() == {PartitionLog("alerts", 1, 0): slice_of(0, 400).offsets}
 
 
 def test_a_removal_that_waited_for_another_sees_what_that_one_made_of_the_ledger(

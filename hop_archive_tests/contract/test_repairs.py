@@ -146,13 +146,13 @@ def test_a_copy_is_recorded_once_where_the_ledger_says_that_nothing_is(catalog: 
     kept = full_batch(0, 2)
     catalog.commit(Batch(slice_of(0, 5), rows=kept.rows))
     copy = Duplicate(3, 5, kept.rows[0].uuid, "same UUID and digest")
-    catalog.record_copy(slice_of(0, 5).lineage, copy)
+    catalog.record_copy(slice_of(0, 5).partition_log, copy)
     assert [one for _, one in catalog.duplicates(T)] == [copy]
     assert [(e.archived, e.duplicates, e.absent) for e in catalog.ledger([T])] == [(2, 1, 2)]
     before = everything(catalog, T)
     for offset in (3, 1, 9):  # recorded; a row stands there; not covered
         with pytest.raises(StaleDecisionError):
-            catalog.record_copy(slice_of(0, 5).lineage, copy._replace(offset=offset))
+            catalog.record_copy(slice_of(0, 5).partition_log, copy._replace(offset=offset))
     assert everything(catalog, T) == before
     assert catalog.miscounts(T) == []
 
@@ -162,7 +162,7 @@ def test_no_copy_is_recorded_where_nothing_was_archived(catalog: Catalog) -> Non
     catalog.commit(kept)
     catalog.commit(Batch(slice_of(2, 5), Outcome.LOST, "retention"))
     with pytest.raises(StaleDecisionError):
-        catalog.record_copy(slice_of(2, 5).lineage, Duplicate(3, 5, kept.rows[0].uuid, "same"))
+        catalog.record_copy(slice_of(2, 5).partition_log, Duplicate(3, 5, kept.rows[0].uuid, "same"))
 
 
 def test_a_hole_is_covered_by_what_stands_there_and_what_is_added(damaged: Damaged) -> None:

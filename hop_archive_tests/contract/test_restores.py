@@ -11,7 +11,7 @@ from hop_archive.catalog.protocol import Batch, Catalog, Duplicate
 from hop_archive.catalog.restores_protocol import Measure
 from hop_archive.errors import ConflictError
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive_tests.contract.catalog_helpers import Adopt, adopted_row, row_at, slice_of
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
@@ -66,12 +66,12 @@ def test_lineages_are_those_that_have_rows(catalog: Catalog) -> None:
         catalog.commit(Batch(where, rows=[row_at(where, 1)]))
     where = Slice("alerts", 3, 0, 0, 2)
     catalog.commit(Batch(where))
-    assert list(catalog.lineages("alerts")) == [
-        Lineage("alerts", 1, 2),
-        Lineage("alerts", 1, 10),
-        Lineage("alerts", 2, 0),
+    assert list(catalog.partition_logs("alerts")) == [
+        PartitionLog("alerts", 1, 2),
+        PartitionLog("alerts", 1, 10),
+        PartitionLog("alerts", 2, 0),
     ]
-    assert list(catalog.lineages("nothing")) == []
+    assert list(catalog.partition_logs("nothing")) == []
 
 
 def test_a_selection_is_measured_as_it_is_selected(catalog: Catalog, adopt: Adopt) -> None:

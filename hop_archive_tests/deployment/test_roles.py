@@ -25,7 +25,7 @@ from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.conditions import TABLES
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.slices import Slice
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.upkeep.doctor import examine_catalog
@@ -252,7 +252,7 @@ def test_nothing_that_a_reader_may_hold_holds_up_the_others(
             reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE".encode())
         archiver.begin_generation(where.topic, 1, "cluster", None, "first seen")
         archiver.commit(batch)
-        archiver.note_verified(VerifiedRange(*where.lineage, where.start, where.stop, now))
+        archiver.note_verified(VerifiedRange(*where.partition_log, where.start, where.stop, now))
         archiver.reinstate(batch)
         archiver.recount(where.topic)
         archiver.merge_ledger(now + datetime.timedelta(days=1))
@@ -348,10 +348,10 @@ def test_the_repairer_corrects_and_puts_back_and_takes_no_message_away(
         entry = next(e for e in catalog.ledger([QUIET]) if e.archived)
         catalog.recount_ledger(entry.slice)
         catalog.recount_summary(BUSY)
-        catalog.note_findings([Trouble(Kind.LOST, BUSY, "x")], entry.created_at)
+        catalog.note_findings([Finding(Kind.LOST, BUSY, "x")], entry.created_at)
         with pytest.raises(ForbiddenError):
             PostgresCatalog("reader", server.url("reader")).note_findings(
-                [Trouble(Kind.LOST, BUSY, "x")], entry.created_at
+                [Finding(Kind.LOST, BUSY, "x")], entry.created_at
             )
         for statement in ("DELETE FROM messages", "DELETE FROM batches", "DELETE FROM suppressions"):
             with pytest.raises(REFUSED):

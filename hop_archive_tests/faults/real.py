@@ -24,7 +24,7 @@ from hop_archive.ingest.follow import Obstacle, archive_continuously
 from hop_archive.ingest.survey import OUTLIVED, survey
 from hop_archive.model.document import crc32, decode
 from hop_archive.model.message import Message
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Extent
 from hop_archive.upkeep.verify.sent import Place, Sent, sent_by_place, sent_received
@@ -248,9 +248,11 @@ def assert_all_archived(archive: Archive, topics: Iterable[str], sent: Mapping[P
     seen = survey(archive, topics)
     assert_ledger_is_sound(archive.catalog.ledger(topics))
     coverage = archive.catalog.coverage(topics)
-    for lineage, known in seen.knowledge.items():
+    for partition_log, known in seen.knowledge.items():
         whole = OffsetSet.between(0, known.watermarks.stable)
-        assert coverage.get(lineage, EMPTY) == whole, f"{lineage}: {coverage.get(lineage)} of {whole}"
+        assert coverage.get(partition_log, EMPTY) == whole, (
+            f"{partition_log}: {coverage.get(partition_log)} of {whole}"
+        )
     for topic in topics:
         _assert_sums(archive, topic)
         assert_stored(archive, topic, seen.recognitions[topic].number, sent)
@@ -261,7 +263,9 @@ def assert_stored(archive: Archive, topic: str, generation: int, sent: Mapping[P
     """Each message sent to ``topic`` in this life of it has a row or is a duplicate, and its bytes are stored."""
     stored = {row.uuid: (row, message) for row, message in documents(archive, topic)}
     own = {(row.generation, row.partition, row.offset): message for row, message in stored.values()}
-    copies = {(*lineage[1:], d.offset): d.uuid for lineage, d in archive.catalog.duplicates(topic)}
+    copies = {
+        (*partition_log[1:], d.offset): d.uuid for partition_log, d in archive.catalog.duplicates(topic)
+    }
     assert not own.keys() & copies.keys(), "an offset is archived and a duplicate"
     for (at, offset), was in sent.items():
         if at.topic != topic:
@@ -303,9 +307,9 @@ class Life:
     stop: int
 
     @property
-    def lineages(self) -> list[Lineage]:
+    def partition_logs(self) -> list[PartitionLog]:
         """The offset sequences of a first life."""
-        return [Lineage(topic, 1, partition) for topic in self.topics for partition in range(PARTITIONS)]
+        return [PartitionLog(topic, 1, partition) for topic in self.topics for partition in range(PARTITIONS)]
 
 
 def begin_life(archive: Archive, namespace: str, seed: int, count: int = 400) -> Life:
@@ -323,9 +327,9 @@ def assert_first_life_is_accounted_for(archive: Archive, life: Life) -> int:
     lost = {entry for entry in archive.catalog.ledger(life.topics) if entry.outcome is Outcome.LOST}
     assert {entry.reason for entry in lost} <= {OUTLIVED}
     coverage = archive.catalog.coverage(life.topics)
-    for lineage in life.lineages:
-        assert seen[lineage].stable == life.stop
-        assert coverage[lineage] == OffsetSet.between(0, life.stop)
+    for partition_log in life.partition_logs:
+        assert seen[partition_log].stable == life.stop
+        assert coverage[partition_log] == OffsetSet.between(0, life.stop)
     gone = {(e.slice.topic, e.slice.partition, o) for e in lost for o in range(e.slice.start, e.slice.stop)}
     kept = {
         (at, offset): was

@@ -24,7 +24,7 @@ from hop_archive.ingest.follow import Obstacle, archive_continuously, catch_up, 
 from hop_archive.ingest.survey import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look, plan_work
 from hop_archive.ingest.write import UNREADABLE
 from hop_archive.model.findings import Kind
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.store.protocol import Created, NewObject
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
@@ -70,9 +70,11 @@ def test_a_topic_made_anew_at_any_moment_is_a_generation_of_its_own_and_both_are
         first, *others = world.catalog.generations([BUSY])[BUSY]
         seen = world.catalog.observed([BUSY])
         for partition in (0, 1) if others else ():
-            lineage = Lineage(BUSY, first.number, partition)
-            covered = world.catalog.coverage([BUSY])[lineage]
-            assert covered == OffsetSet.between(0, seen[lineage].stable), f"{lineage} at call {number}"
+            partition_log = PartitionLog(BUSY, first.number, partition)
+            covered = world.catalog.coverage([BUSY])[partition_log]
+            assert covered == OffsetSet.between(0, seen[partition_log].stable), (
+                f"{partition_log} at call {number}"
+            )
 
 
 @pytest.mark.parametrize("when", When)
@@ -268,11 +270,14 @@ def test_what_a_topic_held_that_was_deleted_for_good_is_told_at_once_and_lost_a_
         again(world.archive())
         assert not lost_of(world, QUIET)
         (finding,) = world.catalog.findings([QUIET], [Kind.NOT_SHOWN])
-        assert "not show topic" in finding.trouble.detail
+        assert "not show topic" in finding.finding.detail
     again(a_minute_later(world.archive()))
-    lineage = Lineage(QUIET, 1, 0)
+    partition_log = PartitionLog(QUIET, 1, 0)
     assert lost_of(world, QUIET)
-    assert world.catalog.coverage([QUIET])[lineage].stop == world.catalog.observed([QUIET])[lineage].stable
+    assert (
+        world.catalog.coverage([QUIET])[partition_log].stop
+        == world.catalog.observed([QUIET])[partition_log].stable
+    )
     before = world.catalog.ledger([QUIET])
     again(a_minute_later(world.archive()))
     assert world.catalog.ledger([QUIET]) == before
@@ -390,7 +395,7 @@ def test_what_stands_on_another_cluster_is_not_called_deleted_on_this_one() -> N
 def test_what_was_followed_and_not_committed_is_lost_with_its_topic(is_stored: bool) -> None:
     world = awkward_world()
     exhausted(catch_up(world.archive()))
-    end = world.catalog.observed([QUIET])[Lineage(QUIET, 1, 0)].stable
+    end = world.catalog.observed([QUIET])[PartitionLog(QUIET, 1, 0)].stable
     archive, create = world.archive(), world.store.create
     rounds = follow_for(archive, [QUIET], 1_000.0, lambda _: None)
     next(rounds)
@@ -417,13 +422,13 @@ def test_what_was_followed_and_not_committed_is_lost_with_its_topic(is_stored: b
 def test_a_log_that_lost_an_end_of_which_nothing_was_archived_is_told() -> None:
     world = awkward_world()
     exhausted(catch_up(world.archive()))
-    end = world.catalog.observed([QUIET])[Lineage(QUIET, 1, 0)].stable
+    end = world.catalog.observed([QUIET])[PartitionLog(QUIET, 1, 0)].stable
     for number in range(5):
         world.cluster.append(QUIET, b"seen %d" % number)
     look(world.archive())
     world.cluster.lose_end(QUIET, 0, end + 2)
     exhausted(catch_up(world.archive()))
     (finding,) = world.catalog.findings([QUIET], [Kind.LOG_TRUNCATED])
-    assert finding.trouble.slice == Slice(QUIET, 1, 0, end + 2, end + 5)
+    assert finding.finding.slice == Slice(QUIET, 1, 0, end + 2, end + 5)
     assert_archived(world.archive(), world.cluster, QUIET)
     assert len(world.catalog.generations([QUIET])[QUIET]) == 1

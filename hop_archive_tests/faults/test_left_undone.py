@@ -12,8 +12,8 @@ from hop_archive.errors import ConflictError, HopArchiveError, UnavailableError
 from hop_archive.ingest.follow import archive_continuously, catch_up, follow_for
 from hop_archive.ingest.survey import look
 from hop_archive.ingest.undone import Undone
-from hop_archive.model.findings import Finding, Kind
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.findings import FindingRecord, Kind
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.worlds import (
     BUSY,
@@ -27,7 +27,7 @@ from hop_archive_tests.worlds import (
 )
 
 
-def left(world: World, *, open_only: bool = True) -> list[Finding]:
+def left(world: World, *, open_only: bool = True) -> list[FindingRecord]:
     return list(world.catalog.findings(kinds=[Kind.LEFT_UNDONE], open_only=open_only))
 
 
@@ -47,9 +47,9 @@ def test_what_cannot_be_committed_is_a_finding_with_its_reason_and_the_others_ar
         exhausted(catch_up(world.archive()))
     assert_archived(world.archive(), world.cluster, BUSY)
     (found,) = left(world)
-    assert (found.trouble.topic, found.trouble.partition) == (QUIET, 0)
-    assert catalog.reason in found.trouble.detail
-    assert "from offset 0 of partition 0 on" in found.trouble.detail
+    assert (found.finding.topic, found.finding.partition) == (QUIET, 0)
+    assert catalog.reason in found.finding.detail
+    assert "from offset 0 of partition 0 on" in found.finding.detail
 
 
 def test_a_later_run_that_leaves_it_again_keeps_since_when_and_one_that_does_it_closes_it() -> None:
@@ -92,7 +92,7 @@ def test_a_topic_that_changes_again_and_again_is_left_out_by_name_until_it_stays
     for _ in range(2):
         look(world.archive())
         (found,) = world.catalog.findings()
-        assert (found.trouble.kind, found.trouble.topic) == (Kind.NOT_READABLE, QUIET)
+        assert (found.finding.kind, found.finding.topic) == (Kind.NOT_READABLE, QUIET)
     fill(world.cluster, seed=1)
     rounds(world, 60)
     assert_archived(world.archive(), world.cluster, BUSY)
@@ -107,7 +107,7 @@ def test_what_was_left_is_told_no_more_once_plans_begin_later_though_more_waits_
     undone = Undone(world.archive())
     for _ in range(3):
         undone.plan([Slice(BUSY, 1, 0, 10, 100)], {BUSY})
-    assert [found.trouble.topic for found in left(world)] == [BUSY]
+    assert [found.finding.topic for found in left(world)] == [BUSY]
     undone.plan([Slice(BUSY, 1, 0, 100, 150)], {BUSY})
     assert not left(world)
 
@@ -121,7 +121,7 @@ def test_a_run_that_goes_on_and_on_notes_it_too_and_archives_the_others(
     world, catalog = stubborn_world(QUIET)
     with caplog.at_level(logging.WARNING):
         rounds(world, 60)
-    assert [found.trouble.topic for found in left(world)] == [QUIET]
+    assert [found.finding.topic for found in left(world)] == [QUIET]
     assert f"Left undone again: {QUIET}, from offset 0 of partition 0 on: {catalog.reason}" in caplog.text
     assert caplog.text.count("Left undone again") == 1, "what is told is not told again"
     fill(world.cluster, seed=1)
@@ -150,7 +150,7 @@ def test_who_follows_for_a_time_says_nothing_of_what_was_done_in_the_end() -> No
         """Mend it once it was told, and stop once it is done: before there is another plan."""
         if left(world):
             catalog.refused = frozenset()
-        return not catalog.refused and bool(catalog.coverage([QUIET]).get(Lineage(QUIET, 1, 0)))
+        return not catalog.refused and bool(catalog.coverage([QUIET]).get(PartitionLog(QUIET, 1, 0)))
 
     exhausted(follow_for(world.archive(), [BUSY, QUIET], 60.0, lambda _: None, stop))
     assert not left(world)
@@ -189,16 +189,16 @@ def tries(
 )
 def test_left_is_what_three_plans_begin_with(starts: tuple[int | None, ...], is_left: bool) -> None:
     world = World()
-    assert bool(tries(world, *starts).troubles) == is_left
+    assert bool(tries(world, *starts).findings) == is_left
     if starts[-1] in (5, None):
         assert bool(left(world)) == is_left
 
 
 def test_a_server_that_is_away_for_less_than_a_minute_makes_no_finding_and_one_for_longer_does() -> None:
     outage = UnavailableError("The store does not answer.")
-    assert not tries(World(), 5, 5, 5, 5, 5, error=outage, step=10.0).troubles
-    (trouble,) = tries(World(), *[5] * 8, error=outage, step=10.0).troubles
-    assert trouble.detail == "from offset 5 of partition 0 on: The store does not answer."
+    assert not tries(World(), 5, 5, 5, 5, 5, error=outage, step=10.0).findings
+    (finding,) = tries(World(), *[5] * 8, error=outage, step=10.0).findings
+    assert finding.detail == "from offset 5 of partition 0 on: The store does not answer."
 
 
 def test_the_first_plan_of_a_new_process_closes_nothing_that_is_still_to_be_done() -> None:

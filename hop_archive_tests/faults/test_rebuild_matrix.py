@@ -20,8 +20,8 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.survey import REBUILT
 from hop_archive.model.document import alternative_key
-from hop_archive.model.findings import Kind, Trouble
-from hop_archive.model.slices import Lineage, OffsetSet
+from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive.model.topics import Layout
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.source.protocol import Source
@@ -69,7 +69,7 @@ def small_world() -> World:
 
 def rebuilt(
     world: World, work_dir: Path | None = None, faults: Faults | None = None, source: Source | None = None
-) -> list[Trouble]:
+) -> list[Finding]:
     wrap = (faults or Faults()).wrap
     catalog, store = wrap(world.catalog, "catalog"), wrap(world.store, "store")
     asked = None if source is None else wrap(source, "source")
@@ -90,8 +90,10 @@ def assert_equal(original: World, again: World) -> None:
     for topic in original.catalog.topics():
         assert again.catalog.collisions(topic) == original.catalog.collisions(topic)
         before, now = original.catalog.coverage([topic]), again.catalog.coverage([topic])
-        for lineage, covered in now.items():
-            assert not covered - before[lineage], f"{lineage}: {covered} of {before[lineage]}"
+        for partition_log, covered in now.items():
+            assert not covered - before[partition_log], (
+                f"{partition_log}: {covered} of {before[partition_log]}"
+            )
         assert again.catalog.miscounts(topic) == []
         assert again.catalog.unledgered(topic) == []
     assert_ledger_is_sound(again.catalog.ledger())
@@ -228,8 +230,8 @@ def lose_rows(catalog: MockCatalog) -> None:
 
 def lose_ledger_rows(catalog: MockCatalog) -> None:
     with catalog._state.change() as tables:
-        for lineage in tables.ledger:
-            tables.ledger[lineage] = tables.ledger[lineage][1::2]
+        for partition_log in tables.ledger:
+            tables.ledger[partition_log] = tables.ledger[partition_log][1::2]
 
 
 def lose_ledger_and_generations(catalog: MockCatalog) -> None:
@@ -276,7 +278,7 @@ def test_offsets_between_documents_that_stand_alone_are_not_taken_for_read() -> 
     }
     archived = [e.slice for e in again.catalog.ledger() if e.outcome is Outcome.ARCHIVED]
     for at, found in offsets.items():
-        assert OffsetSet.of((s.start, s.stop) for s in archived if s.lineage == at) == found
+        assert OffsetSet.of((s.start, s.stop) for s in archived if s.partition_log == at) == found
     untold = [entry for entry in again.catalog.ledger() if entry.outcome is not Outcome.ARCHIVED]
     assert {(entry.outcome, entry.reason) for entry in untold} == {(Outcome.SKIPPED, UNTOLD)}
 
@@ -358,8 +360,8 @@ def test_two_objects_of_one_message_make_one_row_and_are_told() -> None:
     time.sleep(0.01)
     world.store.create([NewObject(alternative_key(row.object_key, 1), body)])
     again = with_an_empty_catalog(world)
-    (trouble,) = rebuilt(again)
-    assert (trouble.kind, trouble.uuid, trouble.object_key) == (Kind.ORPHAN_OBJECT, row.uuid, row.object_key)
+    (finding,) = rebuilt(again)
+    assert (finding.kind, finding.uuid, finding.object_key) == (Kind.ORPHAN_OBJECT, row.uuid, row.object_key)
     assert [r.uuid for r in again.catalog.rows(QUIET)] == [r.uuid for r in world.catalog.rows(QUIET)]
 
 
@@ -374,12 +376,12 @@ def test_a_damaged_document_is_told_and_its_offset_is_not_taken_for_read(layout:
     shelf.remove(victim.object_key)
     shelf.add(victim.object_key, bytes(body))
     again = with_an_empty_catalog(world)
-    (trouble,) = rebuilt(again, source=again.archive().source)
-    assert (trouble.kind, trouble.object_key) == (Kind.CORRUPT_OBJECT, victim.object_key)
+    (finding,) = rebuilt(again, source=again.archive().source)
+    assert (finding.kind, finding.object_key) == (Kind.CORRUPT_OBJECT, victim.object_key)
     assert victim.uuid not in {row.uuid for row in again.catalog.rows(BUSY)}
     assert len(list(again.catalog.rows(BUSY))) == len(list(world.catalog.rows(BUSY))) - 1
     assert victim.offset is not None
-    assert victim.offset not in again.catalog.coverage()[Lineage(BUSY, 1, victim.partition or 0)]
+    assert victim.offset not in again.catalog.coverage()[PartitionLog(BUSY, 1, victim.partition or 0)]
     exhausted(catch_up(again.archive(), overlap=0))
     assert victim.uuid in {row.uuid for row in again.catalog.rows(BUSY)}, "Kafka still held it"
 
@@ -392,8 +394,8 @@ def test_a_segment_cut_short_gives_what_is_whole_of_it() -> None:
     shelf.remove(victim.object_key)
     shelf.add(victim.object_key, body[: (victim.position or 0) + 10])
     again = with_an_empty_catalog(world)
-    (trouble,) = rebuilt(again)
-    assert (trouble.kind, trouble.object_key) == (Kind.CORRUPT_OBJECT, victim.object_key)
+    (finding,) = rebuilt(again)
+    assert (finding.kind, finding.object_key) == (Kind.CORRUPT_OBJECT, victim.object_key)
     lost = {r.uuid for r in world.catalog.rows(BUSY)} - {r.uuid for r in again.catalog.rows(BUSY)}
     same = {r.uuid for r in world.catalog.rows(BUSY) if r.object_key == victim.object_key}
     assert victim.uuid in lost < same

@@ -17,7 +17,7 @@ from hop_archive.ingest.write import commit_batches, store_slices
 from hop_archive.model.findings import Kind
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive.read.status import State, status
 from hop_archive.read.topics import report_topics
 from hop_archive.source.answers import Answers
@@ -52,12 +52,12 @@ def archived(world: World) -> dict[str, int]:
 
 
 def in_the_way(world: World) -> list[tuple[Kind, str, int | None]]:
-    return [(f.trouble.kind, f.trouble.topic, f.trouble.partition) for f in world.catalog.findings()]
+    return [(f.finding.kind, f.finding.topic, f.finding.partition) for f in world.catalog.findings()]
 
 
 def refused_slices(world: World) -> list[tuple[str, int, int, int]]:
     found = world.catalog.findings(kinds=[Kind.NOT_READABLE])
-    slices = sorted(f.trouble.slice for f in found if f.trouble.slice)
+    slices = sorted(f.finding.slice for f in found if f.finding.slice)
     return [(s.topic, s.partition, s.start, s.stop) for s in slices]
 
 
@@ -187,7 +187,7 @@ def test_a_damaged_message_stays_told_until_it_is_passed_whatever_surveys_see(wo
     exhausted(catch_up(world.archive()))
     assert archived(world) == {HEALTHY: 6, SICK: 6}
     look(world.archive())
-    assert (in_the_way(world), found.trouble.kind) == ([], Kind.NOT_READABLE)
+    assert (in_the_way(world), found.finding.kind) == ([], Kind.NOT_READABLE)
 
 
 def test_it_is_not_asked_for_again_at_once(world: World) -> None:
@@ -261,7 +261,7 @@ def test_verifying_against_the_source_finds_what_it_cannot_look_at(world: World)
 def test_repair_does_not_take_what_cannot_be_seen_for_gone(world: World) -> None:
     exhausted(catch_up(world.archive()))
     world.cluster.lose_leader(SICK)
-    (place,) = Lineage(SICK, 1, 0).slices(world.catalog.coverage([SICK])[Lineage(SICK, 1, 0)])
+    (place,) = PartitionLog(SICK, 1, 0).slices(world.catalog.coverage([SICK])[PartitionLog(SICK, 1, 0)])
     with pytest.raises(UnavailableError, match="no leader"):
         Upstream(world.archive()).held(place)
 

@@ -20,10 +20,10 @@ from hop_archive.ingest.read import Reading
 from hop_archive.ingest.survey import HELD_BEFORE, OUTLIVED, OVERTAKEN, READ_NEXT, look, plan_work, survey
 from hop_archive.ingest.write import Done, archive_slices, commit_batches, store_slices
 from hop_archive.model.document import decode
-from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.findings import FindingRecord, Kind
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.answers import Answers
 from hop_archive.source.mock.source import MockSource
@@ -60,7 +60,7 @@ def values(world: World, generation: int) -> list[str]:
     return [str(bodies[places[offset]], "utf-8") for offset in sorted(places)]  # type: ignore[arg-type, type-var]
 
 
-def truncations(world: World) -> list[Finding]:
+def truncations(world: World) -> list[FindingRecord]:
     return list(world.catalog.findings([TOPIC], [Kind.LOG_TRUNCATED]))
 
 
@@ -75,9 +75,9 @@ def assert_both_lives(
     assert lost == ([] if observed == end else [Slice(TOPIC, 1, 0, end, observed)])
     assert_ledger_is_sound(world.catalog.ledger([TOPIC]))
     (finding,) = truncations(world)
-    place = finding.trouble.slice
+    place = finding.finding.slice
     assert place is not None
-    assert place.lineage == Lineage(TOPIC, 1, 0)
+    assert place.partition_log == PartitionLog(TOPIC, 1, 0)
     assert kept <= place.start < place.stop == end
 
 
@@ -98,7 +98,7 @@ def test_what_was_lost_at_the_end_of_the_log_is_found_out_though_nothing_seems_t
     lose_end(world, new=4)
     seen = look(world.archive())
     assert not seen.pending()
-    assert list(seen.unproven()) == [Lineage(TOPIC, 1, 0)]
+    assert list(seen.unproven()) == [PartitionLog(TOPIC, 1, 0)]
 
 
 def test_another_leader_that_holds_the_same_is_believed_once_its_end_was_read_again() -> None:
@@ -138,8 +138,8 @@ def test_a_duplicate_at_the_end_of_the_coverage_is_compared_as_well() -> None:
     exhausted(catch_up(world.archive()))
     (finding,) = truncations(world)
     assert values(world, 2) == [f"old {n}" for n in range(8)] + [f"new {n}" for n in range(5)]
-    assert finding.trouble.slice is not None
-    assert finding.trouble.slice.start == 8
+    assert finding.finding.slice is not None
+    assert finding.finding.slice.start == 8
 
 
 @pytest.mark.parametrize("policy", ["compact", "delete"])
@@ -267,10 +267,10 @@ def test_what_is_committed_while_a_log_is_proven_leaves_it_unproven() -> None:
     (marks,) = world.catalog.observed([TOPIC]).values()
     assert marks.leader_epoch == UNPROVEN
     (finding,) = world.catalog.findings([TOPIC])
-    assert (finding.trouble.kind, finding.trouble.partition) == (Kind.NOT_READABLE, 0)
-    assert "Another run archived" in finding.trouble.detail
+    assert (finding.finding.kind, finding.finding.partition) == (Kind.NOT_READABLE, 0)
+    assert "Another run archived" in finding.finding.detail
     exhausted(catch_up(world.archive()))
-    assert [one.trouble.kind for one in world.catalog.findings([TOPIC])] == [Kind.LOG_TRUNCATED]
+    assert [one.finding.kind for one in world.catalog.findings([TOPIC])] == [Kind.LOG_TRUNCATED]
     assert values(world, 2) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
 
 
@@ -284,10 +284,10 @@ def test_a_transaction_that_hangs_before_what_is_to_be_compared_is_no_missing_le
     with pytest.raises(UnavailableError, match="an open transaction stands before it"):
         exhausted(catch_up(world.archive()))
     (finding,) = world.catalog.findings([TOPIC])
-    assert (finding.trouble.kind, finding.trouble.partition) == (Kind.NOT_READABLE, 0)
+    assert (finding.finding.kind, finding.finding.partition) == (Kind.NOT_READABLE, 0)
     world.cluster.commit(transaction)
     exhausted(catch_up(world.archive()))
-    assert [one.trouble.kind for one in world.catalog.findings([TOPIC])] == [Kind.LOG_TRUNCATED]
+    assert [one.finding.kind for one in world.catalog.findings([TOPIC])] == [Kind.LOG_TRUNCATED]
     assert values(world, 2)[5:8] == ["old 5", "held back", "new 0"]
 
 
@@ -310,7 +310,7 @@ def test_nothing_is_read_of_a_log_that_was_not_proven_though_its_slices_are_give
     send(world, "gone", 8)
     archive = world.archive()
     slices = plan_work(archive).plan.slices
-    world.catalog.note_proven({Lineage(TOPIC, 1, 0): noted})
+    world.catalog.note_proven({PartitionLog(TOPIC, 1, 0): noted})
     lose_end(world, new=14)
     assert {done.batches for done in archive_slices(archive, slices)} == {()}
     assert store_slices(archive, slices) == []
@@ -325,7 +325,7 @@ def test_not_even_absent_offsets_are_stored_of_a_log_that_was_not_proven(noted: 
 def test_a_catalog_from_before_leader_epochs_is_proven_by_its_first_plan_and_goes_on() -> None:
     world = world_of(6)
     exhausted(catch_up(world.archive()))
-    world.catalog.note_proven({Lineage(TOPIC, 1, 0): None})
+    world.catalog.note_proven({PartitionLog(TOPIC, 1, 0): None})
     send(world, "new", 8)
     assert plan_work(world.archive()).plan.slices
     assert_new_life_alone(world)
@@ -441,7 +441,7 @@ def test_a_log_of_which_the_end_cannot_be_read_again_is_a_finding_and_no_success
     with pytest.raises(UnavailableError, match="stands at offset"):
         exhausted(catch_up(silent))
     (finding,) = world.catalog.findings([TOPIC])
-    assert (finding.trouble.kind, finding.trouble.partition) == (Kind.NO_LEADER, 0)
+    assert (finding.finding.kind, finding.finding.partition) == (Kind.NO_LEADER, 0)
     look(silent)
     assert [one.number for one in world.catalog.findings([TOPIC])] == [finding.number]
     exhausted(catch_up(world.archive()))
@@ -459,7 +459,7 @@ def test_a_log_in_doubt_that_may_not_be_read_is_a_finding_where_the_cluster_tell
     with pytest.raises(ForbiddenError):
         exhausted(catch_up(replace(archive, source=_Rightless(archive.source))))
     (finding,) = world.catalog.findings([TOPIC])
-    assert finding.trouble.kind is Kind.NOT_READABLE
+    assert finding.finding.kind is Kind.NOT_READABLE
 
 
 def test_what_is_read_again_is_read_of_some_partitions_at_a_time_and_not_kept(
@@ -495,7 +495,7 @@ def sick_world(partitions: int) -> World:
 
 
 def unproven(world: World) -> set[int]:
-    return {lineage.partition for lineage in survey(world.archive()).unproven()}
+    return {partition_log.partition for partition_log in survey(world.archive()).unproven()}
 
 
 def test_what_cannot_be_read_again_is_waited_for_once_and_not_for_every_hundred_partitions(
@@ -508,7 +508,7 @@ def test_what_cannot_be_read_again_is_waited_for_once_and_not_for_every_hundred_
     plan_work(replace(archive, source=_Silent(archive.source), monotonic=clock))
     assert clock() < 1.5 * truncation._STALL_S
     found = world.catalog.findings([TOPIC], [Kind.NO_LEADER])
-    assert sorted(one.trouble.partition for one in found if one.trouble.partition is not None) == [*range(12)]
+    assert sorted(one.finding.partition for one in found if one.finding.partition is not None) == [*range(12)]
 
 
 def test_partitions_that_can_be_read_have_their_turn_however_many_before_them_cannot(
@@ -564,7 +564,9 @@ def test_a_partition_that_retention_emptied_is_not_lost_where_another_one_lost_i
     world.cluster.delete_records(TOPIC, 1, 5)
     lose_end(world)
     exhausted(catch_up(world.archive()))
-    (beside,) = [e for e in world.catalog.ledger([TOPIC]) if e.slice.lineage == Lineage(TOPIC, 2, 1)]
+    (beside,) = [
+        e for e in world.catalog.ledger([TOPIC]) if e.slice.partition_log == PartitionLog(TOPIC, 2, 1)
+    ]
     assert (beside.outcome, beside.reason) == (Outcome.SKIPPED, HELD_BEFORE)
 
 
@@ -643,7 +645,7 @@ def test_that_a_log_lost_what_was_not_archived_is_told_once_while_it_grows_again
         look(world.archive())
         send(world, "new", 1)
     (finding,) = truncations(world)
-    assert finding.trouble.slice == Slice(TOPIC, 1, 0, 12, 30)
+    assert finding.finding.slice == Slice(TOPIC, 1, 0, 12, 30)
 
 
 class _Around:

@@ -205,7 +205,7 @@ def readings_of(world: World, topic: str) -> list[Reading]:
 
 
 def read(archive: Archive, slices: Collection[Slice]) -> list[Reading]:
-    epochs = proven_epochs(archive, {s.lineage for s in slices})
+    epochs = proven_epochs(archive, {s.partition_log for s in slices})
     with archive.source.reader({}) as reader:
         return list(read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs))
 

@@ -21,7 +21,7 @@ from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
-from hop_archive.model.findings import ACCEPTED, Finding, Kind, Trouble
+from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind
 from hop_archive.model.topics import Layout
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
@@ -89,7 +89,7 @@ class Kept(Ruin):
     def stores(self) -> tuple[MockStore, MockStore]:
         return self.world.store, self.backup
 
-    def findings(self, *, open_only: bool = False) -> list[Finding]:
+    def findings(self, *, open_only: bool = False) -> list[FindingRecord]:
         return list(self.world.catalog.findings(open_only=open_only))
 
 
@@ -107,7 +107,7 @@ def look(kept: Kept, faults: Faults) -> None:
     """Every direction, deep; each is noted, and what it did not see again closed."""
     wanted, archive = kept.wanted(faults), kept.world.archive(faults)
     notebook = kept.notebook(wanted)
-    looks: dict[str, Callable[[], Iterator[Trouble]]] = {
+    looks: dict[str, Callable[[], Iterator[Finding]]] = {
         "objects": partial(verifying.objects, wanted),
         "backup": partial(verifying.backup_objects, wanted),
         "ledger": partial(verifying.ledger, wanted),
@@ -189,12 +189,12 @@ def end_in_pairs(base: Kept, deed: Deed, meanwhile: Judgement, judge: Judgement)
 # --- what is left
 
 
-def told(kept: Kept) -> Counter[Finding]:
+def told(kept: Kept) -> Counter[FindingRecord]:
     """The findings, each as often as it is there: by days, and without their numbers."""
     return Counter(map(_by_day, kept.findings()))
 
 
-def _by_day(one: Finding) -> Finding:
+def _by_day(one: FindingRecord) -> FindingRecord:
     return one._replace(
         number=0,
         first_seen=_day(one.first_seen),
@@ -208,9 +208,9 @@ def _day(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def opened(kept: Kept) -> Counter[Trouble]:
+def opened(kept: Kept) -> Counter[Finding]:
     """What is open, each as often as it is there."""
-    return Counter(one.trouble._replace(detail="") for one in kept.findings(open_only=True))
+    return Counter(one.finding._replace(detail="") for one in kept.findings(open_only=True))
 
 
 def archived(kept: Kept) -> list[object]:
@@ -264,7 +264,7 @@ def orphan(number: int) -> str:
 
 
 def resolve(kept: Kept, row: Row, how: str) -> None:
-    numbers = [one.number for one in kept.findings(open_only=True) if one.trouble.uuid == row.uuid]
+    numbers = [one.number for one in kept.findings(open_only=True) if one.finding.uuid == row.uuid]
     assert kept.world.catalog.resolve_findings(numbers, how, kept.now()) == 1
 
 
@@ -295,7 +295,7 @@ class LetAlone:
 
 def test_a_look_that_is_let_alone_closes_what_is_gone_and_notes_what_is_new_or_back() -> None:
     left = LetAlone.of(looked_at_yesterday("segment"), look).left
-    assert Counter((one.trouble.kind, fate(one)) for one in left.findings()) == {
+    assert Counter((one.finding.kind, fate(one)) for one in left.findings()) == {
         (Kind.CORRUPT_OBJECT, "gone"): 1,
         (Kind.CORRUPT_OBJECT, "again"): 1,
         (Kind.CORRUPT_OBJECT, f"{ACCEPTED}nobody needs it"): 1,
@@ -314,7 +314,7 @@ def test_a_look_that_is_let_alone_closes_what_is_gone_and_notes_what_is_new_or_b
     }
 
 
-def fate(one: Finding) -> str:
+def fate(one: FindingRecord) -> str:
     """What a second day made of a finding."""
     second = T0 + DAY
     if one.resolved_at is None:
@@ -409,7 +409,7 @@ def damaged(kept: Kept) -> set[uuid.UUID]:
 
 
 def found_today(kept: Kept) -> set[uuid.UUID | None]:
-    return {one.trouble.uuid for one in kept.findings(open_only=True) if one.last_seen >= T0 + kept.day * DAY}
+    return {one.finding.uuid for one in kept.findings(open_only=True) if one.last_seen >= T0 + kept.day * DAY}
 
 
 def memory(kept: Kept) -> tuple[object, ...]:
@@ -424,7 +424,7 @@ def assert_claims_are_true(kept: Kept) -> None:
     """What is remembered as read today was read: its damage is noted, and what was mended is closed."""
     claims = claimed(kept)
     assert claims & damaged(kept) == claims & found_today(kept)
-    left = {one.trouble.uuid for one in kept.findings(open_only=True)}
+    left = {one.finding.uuid for one in kept.findings(open_only=True)}
     assert claims & left == claims & found_today(kept), "what is mended is told still"
 
 
@@ -451,7 +451,7 @@ def judge_of(alone: LetAlone, ends: int) -> Judgement:
 def test_a_scrub_that_is_let_alone_reads_what_is_due_or_was_never_read_and_nothing_else() -> None:
     left = LetAlone.of(scrubbed_two_nights("segment"), night).left
     assert left.checked.counts["messages"] == 5 + 3 + 2 + 2
-    assert Counter((one.trouble.kind, fate(one)) for one in left.findings()) == {
+    assert Counter((one.finding.kind, fate(one)) for one in left.findings()) == {
         (Kind.CORRUPT_OBJECT, "gone"): 1,
         (Kind.CORRUPT_OBJECT, "again"): 2,
         (Kind.CORRUPT_OBJECT, "new"): 5,
@@ -489,7 +489,7 @@ def test_wherever_the_first_scrub_ends_it_claims_no_document_unread_and_all_is_r
             kept.tomorrow()
             night(kept, Faults())
         assert sum(one.never for one in kept.world.catalog.verified_shares()) == 0
-        assert Counter(one.trouble.uuid for one in kept.findings()) == Counter(r.uuid for r in every(kept))
+        assert Counter(one.finding.uuid for one in kept.findings()) == Counter(r.uuid for r in every(kept))
         for _ in range(3):
             kept.tomorrow()
             night(kept, Faults())

@@ -16,7 +16,7 @@ from hop_archive.archive import Archive
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.samples import filler
 from hop_archive.ingest.follow import catch_up
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.topics import LayoutPolicy
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.store.s3.store import S3Store
@@ -84,7 +84,7 @@ class Scene:
     def expect(self, kind: str, where: str) -> None:
         self.expected[kind, where] += 1
 
-    def verify(self) -> Iterator[Trouble]:
+    def verify(self) -> Iterator[Finding]:
         """Every direction, deep, noting what is found."""
         wanted = Verification(
             self.archive.catalog,
@@ -105,10 +105,10 @@ class Scene:
         }
         for name, look in looks.items():
             of = Pass(name, None, notebook.now(), 0, self.backup.bucket)
-            for trouble, _ in noted_pass(notebook, lambda look=look: look(wanted), of):  # type: ignore[misc]
+            for finding, _ in noted_pass(notebook, lambda look=look: look(wanted), of):  # type: ignore[misc]
                 if name == "objects":
-                    told.add((trouble.bucket, trouble.object_key))
-                yield trouble
+                    told.add((finding.bucket, finding.object_key))
+                yield finding
 
     def seen(self) -> Counter[Told]:
         return Counter((one.kind.value, _where(one)) for one in self.verify())
@@ -121,7 +121,7 @@ class Scene:
         self.backup.create([NewObject(*pair) for pair in zip(new, bodies, strict=True)])
 
 
-def _where(one: Trouble) -> str:
+def _where(one: Finding) -> str:
     if one.kind in (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS):
         return str(one.uuid)
     return one.object_key or f"{one.topic} {one.slice and one.slice.start}"

@@ -349,4 +349,4 @@ def test_no_password_is_in_what_is_said_of_a_server_that_cannot_be_used(empty_da
 def test_a_slice_is_free_where_only_adopted_rows_are(catalog: PostgresCatalog) -> None:
     assert catalog.coverage() == {}
     catalog.commit(full_batch(0, 5, topic="lvk.alerts"))
-    assert list(catalog.coverage()) == [slice_of(0, 5, "lvk.alerts").lineage]
+    assert list(catalog.coverage()) == [slice_of(0, 5, "lvk.alerts").partition_log]

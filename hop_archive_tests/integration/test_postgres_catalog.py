@@ -99,7 +99,7 @@ def test_of_writers_with_overlapping_slices_one_wins_and_nothing_is_doubled(
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", *["SliceTakenError"] * 3]
     winner = batches[outcomes.index(None)]
     assert list(catalogs[0].rows("alerts")) == winner.rows
-    assert catalogs[0].coverage() == {winner.slice.lineage: winner.slice.offsets}
+    assert catalogs[0].coverage() == {winner.slice.partition_log: winner.slice.offsets}
     prove_consistent(database_url)
 
 
@@ -125,9 +125,9 @@ def test_who_proves_a_log_anew_waits_for_who_commits_and_its_watermarks_wait_for
     make_postgres: MakePostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer, prover = make_postgres(), make_postgres()
-    lineage = slice_of(0, 1).lineage
-    prover.observe({lineage: Watermarks(0, 5, 5)})
-    prover.note_proven({lineage: 3})
+    partition_log = slice_of(0, 1).partition_log
+    prover.observe({partition_log: Watermarks(0, 5, 5)})
+    prover.note_proven({partition_log: 3})
     at_work, wake = threading.Event(), threading.Event()
     copy = postgres_copy.copy_messages
 
@@ -139,13 +139,13 @@ def test_who_proves_a_log_anew_waits_for_who_commits_and_its_watermarks_wait_for
     monkeypatch.setattr(postgres_module, "copy_messages", hang)
     committing = InThread(lambda: writer.commit(replace(full_batch(0, 20), proven_epoch=3)))
     assert at_work.wait(30)
-    prover.observe({lineage: Watermarks(0, 20, 20)})
-    proving = InThread(lambda: prover.note_proven({lineage: UNPROVEN}, {lineage: 3}))
+    prover.observe({partition_log: Watermarks(0, 20, 20)})
+    proving = InThread(lambda: prover.note_proven({partition_log: UNPROVEN}, {partition_log: 3}))
     await_condition("who proves to wait", lambda: waiting_backends(database_url))
     wake.set()
     assert committing.outcome() is None
     assert proving.outcome() is None
-    assert prover.coverage() == {lineage: OffsetSet.between(0, 20)}
+    assert prover.coverage() == {partition_log: OffsetSet.between(0, 20)}
     with pytest.raises(ProofChangedError, match="test-db"):
         writer.commit(replace(full_batch(20, 40), proven_epoch=3))
     prove_consistent(database_url)
@@ -282,7 +282,7 @@ def test_what_a_duplicate_repeats_cannot_go_before_it_is_known_that_it_is_repeat
 CHANGES: dict[str, Callable[[PostgresCatalog, Batch], object]] = {
     "put back": lambda catalog, batch: catalog.put_back(replace(batch, rows=())),
     "record a copy": lambda catalog, batch: catalog.record_copy(
-        batch.slice.lineage, Duplicate(2, 0, batch.rows[0].uuid, "same")
+        batch.slice.partition_log, Duplicate(2, 0, batch.rows[0].uuid, "same")
     ),
     "count anew": lambda catalog, batch: catalog.recount_ledger(batch.slice),
     "count a topic anew": lambda catalog, batch: catalog.recount(batch.slice.topic),
@@ -412,7 +412,7 @@ def test_a_connection_killed_between_calls_is_not_noticed(
     postgres.commit(full_batch(0, 5))
     terminate(database_url, backends(database_url))
     postgres.commit(full_batch(5, 10))
-    assert postgres.coverage() == {slice_of(0, 1).lineage: OffsetSet.between(0, 10)}
+    assert postgres.coverage() == {slice_of(0, 1).partition_log: OffsetSet.between(0, 10)}
 
 
 def test_a_connection_killed_within_a_commit_leaves_nothing_and_the_next_commit_works(

@@ -27,7 +27,7 @@ from hop_archive.errors import (
     UnavailableError,
 )
 from hop_archive.ingest.follow import catch_up
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.upkeep.doctor import Verdict, examine_catalog
 from hop_archive_tests.contract.catalog_helpers import (
     DatabaseServer,
@@ -73,11 +73,11 @@ def archived(catalog: Catalog) -> tuple[object, ...]:
     """An awkward world in a catalog, and all that the catalog says of it, but for its own clock."""
     archive = replace(awkward_world().archive(), catalog=catalog)
     exhausted(catch_up(archive))
-    catalog.note_findings([Trouble(Kind.LOST, "a topic", "naïve – 漢字", uuid.UUID(int=7))], NOW)
+    catalog.note_findings([Finding(Kind.LOST, "a topic", "naïve – 漢字", uuid.UUID(int=7))], NOW)
     topics = sorted(catalog.topics())
     summaries = [replace(one, last_batch_at=None) for one in catalog.summaries()]
     entries = [replace(one, created_at=NOW) for one in catalog.ledger()]
-    found = [(one.trouble, one.first_seen == NOW) for one in catalog.findings()]
+    found = [(one.finding, one.first_seen == NOW) for one in catalog.findings()]
     rows = everything(catalog, *topics)[3]
     return summaries, entries, rows, found, catalog.coverage(), list(catalog.observed(topics).items())
 

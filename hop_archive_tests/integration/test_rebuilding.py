@@ -22,7 +22,7 @@ from hop_archive.devkit.samples import filler
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.conditions import TABLES
 from hop_archive.model.document import alternative_key, object_key
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.topics import Layout, TopicPolicy
 from hop_archive.read.catalog_snapshot import Snapshot, snapshot
 from hop_archive.read.check import extent_of
@@ -73,8 +73,8 @@ class Scene:
             for _ in catch_up(archive):
                 pass
 
-    def troubles(self) -> list[Trouble]:
-        found: list[Trouble] = []
+    def findings(self) -> list[Finding]:
+        found: list[Finding] = []
         for archive in (self.segments, self.alone):
             wanted = Verification(archive.catalog, archive.store, grace_s=0, sleep=lambda _: None)
             found += verifying.source(wanted, archive)
@@ -159,7 +159,7 @@ def test_a_dropped_database_is_rebuilt_equal_column_by_column_and_archiving_goes
     )
     scene.catch_up()
     assert scene.rows() == before
-    assert scene.troubles() == []
+    assert scene.findings() == []
 
 
 def test_a_snapshot_of_the_database_brings_it_back_whole(scene: Scene, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_snapshot_of_the_database_brings_it_back_whole(scene: Scene, tmp_path:
     assert snapshot(wanted)["messages"] == len(before[0])
     assert wanted.progress.rows == 0
     scene.catch_up()
-    assert scene.troubles() == []
+    assert scene.findings() == []
 
 
 def test_a_database_put_back_from_an_old_dump_catches_up_without_loss_or_doubling(
@@ -200,8 +200,8 @@ def test_a_database_put_back_from_an_old_dump_catches_up_without_loss_or_doublin
     scene.catch_up()
     now = scene.rows()
     assert [(row[0], row[6], row[3]) for row in now] == [(row[0], row[6], row[3]) for row in before]
-    assert {one.kind for one in scene.troubles()} <= {Kind.ORPHAN_OBJECT}
-    alone = [one for one in scene.troubles() if one.topic == scene.topics[1]]
+    assert {one.kind for one in scene.findings()} <= {Kind.ORPHAN_OBJECT}
+    alone = [one for one in scene.findings() if one.topic == scene.topics[1]]
     assert alone == [], "an object a message: the same message has the same object"
 
 
@@ -223,7 +223,7 @@ def test_what_an_old_dump_calls_lost_afterwards_is_taken_back_from_the_store(
     assert list(rebuild(Rebuild(scene.segments.catalog, scene.segments.store, run_id="rebuild"))) == []
     assert scene.rows() == before
     assert scene.sql("SELECT count(*) FROM batches WHERE outcome = 'lost'") == [(0,)]
-    assert scene.troubles() == []
+    assert scene.findings() == []
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_damaged_database_gets_back_what_it_lacks(scene: Scene, damage: str) -
     assert scene.rows() == before
     scene.catch_up()
     assert scene.rows() == before
-    assert scene.troubles() == []
+    assert scene.findings() == []
 
 
 @pytest.mark.parametrize("layout", ["message", "segment"])
@@ -267,7 +267,7 @@ def test_topics_of_awkward_names_come_back_beside_a_document_that_no_type_of_our
     scene = Scene(archive, archive, address, namespace)
     before = scene.rows()
     scene.drop_database()
-    troubles = list(rebuild(Rebuild(archive.catalog, archive.store)))
-    assert [(one.kind, one.object_key) for one in troubles] == [(Kind.CORRUPT_OBJECT, bad)]
+    findings = list(rebuild(Rebuild(archive.catalog, archive.store)))
+    assert [(one.kind, one.object_key) for one in findings] == [(Kind.CORRUPT_OBJECT, bad)]
     assert scene.rows() == before
     assert len(before) == 5 * len(names)

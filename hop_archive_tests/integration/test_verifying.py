@@ -16,7 +16,7 @@ from hop_archive.archive import Archive, utc_now
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.samples import filler
 from hop_archive.ingest.follow import catch_up
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.query import Query
 from hop_archive.store.protocol import NewObject
 from hop_archive.upkeep.verify import objects as verifying
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.local
 
 MESSAGES = 60
 Layout = Literal["message", "segment"]
-Direction = Callable[[Verification], Iterator[Trouble]]
+Direction = Callable[[Verification], Iterator[Finding]]
 
 
 @dataclass
@@ -85,13 +85,13 @@ class Scene:
             **changes,
         )
 
-    def source(self, wanted: Verification) -> Iterator[Trouble]:
+    def source(self, wanted: Verification) -> Iterator[Finding]:
         return verifying.source(wanted, self.archive)
 
     def all(self) -> tuple[Direction, ...]:
         return (verifying.objects, verifying.documents, verifying.ledger, self.source)
 
-    def found(self, *directions: Direction, **changes: Any) -> list[Trouble]:
+    def found(self, *directions: Direction, **changes: Any) -> list[Finding]:
         return [one for direction in directions for one in direction(self.verification(**changes))]
 
     def kinds(self, *directions: Direction, **changes: Any) -> list[str]:

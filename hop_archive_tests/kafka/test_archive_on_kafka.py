@@ -413,8 +413,8 @@ def assert_both_lives(archive: Archive, topic: str, old: list[bytes], new: list[
     second = {(2, offset): value for offset, value in enumerate([*old[:6], *new])}
     assert places == {**first, **second}
     (finding,) = archive.catalog.findings([topic], [Kind.LOG_TRUNCATED])
-    assert finding.trouble.slice is not None
-    assert (finding.trouble.slice.generation, finding.trouble.slice.stop) == (1, 10)
+    assert finding.finding.slice is not None
+    assert (finding.finding.slice.generation, finding.finding.slice.stop) == (1, 10)
     assert_holds(archive, topic, delivered=14)
     assert not [e for e in archive.catalog.ledger([topic]) if e.outcome is Outcome.LOST]
 
@@ -478,7 +478,7 @@ def test_what_a_topic_held_that_was_deleted_for_good_is_told_at_once_and_lost_a_
     wait_until(lambda: not archive.source.topics([topic]), "the topic is gone")
     look(archive)
     assert summary(archive, topic).lost == 0
-    assert [one.trouble.kind for one in archive.catalog.findings([topic])] == [Kind.NOT_SHOWN]
+    assert [one.finding.kind for one in archive.catalog.findings([topic])] == [Kind.NOT_SHOWN]
     then = archive.now() + datetime.timedelta(seconds=61)
     look(replace(archive, now=lambda: then))
     assert summary(archive, topic).lost == 100 - stored > 0

@@ -85,7 +85,7 @@ def counts(catalog: MockCatalog) -> dict[str, int]:
 
 
 def in_the_way(catalog: MockCatalog) -> set[tuple[Kind, str, int | None]]:
-    return {(f.trouble.kind, f.trouble.topic, f.trouble.partition) for f in catalog.findings()}
+    return {(f.finding.kind, f.finding.topic, f.finding.partition) for f in catalog.findings()}
 
 
 def test_what_the_other_broker_leads_is_archived_while_one_is_silent_and_then_down(pair: Pair) -> None:

@@ -168,8 +168,8 @@ def test_the_slices_of_the_run_configuration_are_archived_and_no_others(
     entries = world.catalog.ledger()
     assert_ledger_is_sound(entries)
     covered = {
-        (lineage.partition, tuple(offsets))
-        for lineage, offsets in world.catalog.coverage().items()
+        (partition_log.partition, tuple(offsets))
+        for partition_log, offsets in world.catalog.coverage().items()
         if offsets
     }
     assert covered == {(0, ((4, 9),)), (1, ((0, 3),))}
@@ -418,4 +418,4 @@ def test_one_sick_topic_leaves_the_others_archived_and_the_run_well(
     getattr(world.cluster, sick)(QUIET)
     run_shared(definitions(world), instance)
     assert {one.topic for one in world.catalog.summaries() if one.messages} == {BUSY}
-    assert [finding.trouble.topic for finding in world.catalog.findings()] == [QUIET]
+    assert [finding.finding.topic for finding in world.catalog.findings()] == [QUIET]

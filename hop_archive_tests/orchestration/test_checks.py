@@ -13,7 +13,7 @@ from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.ingest.survey import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, look, plan_work
 from hop_archive.ingest.write import UNREADABLE
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.slices import Slice
 from hop_archive_tests.orchestration.helpers import definitions, run_shared
 from hop_archive_tests.worlds import BUSY, QUIET, World, fill
@@ -197,7 +197,7 @@ def test_a_check_that_cannot_look_fails_and_says_nothing_about_the_archive(
 
 def found_in(world: World, kind: Kind) -> None:
     world.catalog.note_findings(
-        [Trouble(kind, BUSY, "x", object_key="k")], datetime.datetime.now(datetime.UTC)
+        [Finding(kind, BUSY, "x", object_key="k")], datetime.datetime.now(datetime.UTC)
     )
 
 

@@ -114,7 +114,7 @@ def test_what_could_not_be_done_at_first_and_was_while_following_fails_no_run(
     assert run_shared(definitions(world), instance, follow_s=0.5).success
     assert catalog.times == 0
     assert open_kinds(world) == []
-    assert [one.trouble.topic for one in world.catalog.findings(open_only=False)] == [QUIET], (
+    assert [one.finding.topic for one in world.catalog.findings(open_only=False)] == [QUIET], (
         "it had been left"
     )
     assert_archived(world.archive(), world.cluster, QUIET)

@@ -13,7 +13,7 @@ from hop_archive.archive import Archive
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
@@ -412,7 +412,7 @@ def test_beside_a_damaged_message_the_other_partitions_are_archived_every_ten_mi
     data = tick(defs, instance, cursor=earlier(data, SICK, 600.0))
     assert asked(data) == {"own": [], "shared": [SICK]}
     launch(defs, instance, data.run_requests, raise_on_error=False)
-    assert world.catalog.coverage()[Lineage(SICK, 1, 1)].size == 4
+    assert world.catalog.coverage()[PartitionLog(SICK, 1, 1)].size == 4
     for number in range(5):
         world.cluster.append(SICK, b"many %d" % number, partition=int(number > 0))
     assert asked(tick(defs, instance)) == {"own": [], "shared": []}

@@ -38,7 +38,7 @@ from hop_archive.errors import ProofChangedError, SliceTakenError, StaleDecision
 from hop_archive.model.conditions import TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
 from hop_archive.model.query import Order, Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 
 
@@ -99,31 +99,37 @@ class MockCatalog(
             so_far.sort(key=lambda generation: generation.number)
             return new
 
-    def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
+    def observe(self, watermarks: Mapping[PartitionLog, Watermarks]) -> None:
         """Remember the watermarks last seen."""
         with self._state.change() as tables:
-            for lineage, marks in watermarks.items():
-                before = tables.observed.get(lineage)
-                tables.observed[lineage] = replace(
+            for partition_log, marks in watermarks.items():
+                before = tables.observed.get(partition_log)
+                tables.observed[partition_log] = replace(
                     marks, leader_epoch=before.leader_epoch if before else None
                 )
 
-    def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
+    def observed(self, topics: Collection[str]) -> Mapping[PartitionLog, Watermarks]:
         """The watermarks last remembered, of every generation of ``topics``."""
         with self._state.read() as tables:
-            return {lineage: marks for lineage, marks in tables.observed.items() if lineage.topic in topics}
+            return {
+                partition_log: marks
+                for partition_log, marks in tables.observed.items()
+                if partition_log.topic in topics
+            }
 
     def note_proven(
-        self, epochs: Mapping[Lineage, int | None], instead_of: Mapping[Lineage, int | None] | None = None
+        self,
+        epochs: Mapping[PartitionLog, int | None],
+        instead_of: Mapping[PartitionLog, int | None] | None = None,
     ) -> None:
         """Remember under which leader epoch each log was proven to be the one that is covered; see ``Catalog.note_proven``."""
         with self._state.change() as tables:
-            for lineage, epoch in epochs.items():
-                known = tables.observed.get(lineage)
-                if known and (instead_of is None or instead_of[lineage] == known.leader_epoch):
-                    tables.observed[lineage] = replace(known, leader_epoch=epoch)
+            for partition_log, epoch in epochs.items():
+                known = tables.observed.get(partition_log)
+                if known and (instead_of is None or instead_of[partition_log] == known.leader_epoch):
+                    tables.observed[partition_log] = replace(known, leader_epoch=epoch)
 
-    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
+    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[PartitionLog, OffsetSet]:
         """What the lives of ``topics`` on a cluster were observed to hold, and nothing covers."""
         covered = self.coverage(topics)
         with self._state.read() as tables:
@@ -134,34 +140,38 @@ class MockCatalog(
                 if g.cluster_id == cluster_id
             }
             return {
-                lineage: left
-                for lineage, marks in tables.observed.items()
-                if lineage[:2] in lives
-                and (left := OffsetSet.between(0, marks.stable) - covered.get(lineage, EMPTY))
+                partition_log: left
+                for partition_log, marks in tables.observed.items()
+                if partition_log[:2] in lives
+                and (left := OffsetSet.between(0, marks.stable) - covered.get(partition_log, EMPTY))
             }
 
-    def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
-        """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset."""
+    def tails(
+        self, partition_logs: Collection[PartitionLog], most: int
+    ) -> Mapping[PartitionLog, Sequence[Standing]]:
+        """The last ``most`` messages of each log that are archived or duplicates, by ascending offset."""
         with self._state.read() as tables:
-            standing: dict[Lineage, list[Standing]] = {lineage: [] for lineage in lineages}
+            standing: dict[PartitionLog, list[Standing]] = {
+                partition_log: [] for partition_log in partition_logs
+            }
             for row in tables.rows.values():
                 if row.generation is None or row.partition is None or row.offset is None:
                     continue
-                if (at := Lineage(row.topic, row.generation, row.partition)) in standing:
+                if (at := PartitionLog(row.topic, row.generation, row.partition)) in standing:
                     standing[at].append(Standing(row.offset, row.timestamp_ms, row.digest))
-            for lineage, found in standing.items():
-                for one in tables.duplicates.get(lineage, ()):
+            for partition_log, found in standing.items():
+                for one in tables.duplicates.get(partition_log, ()):
                     kept = tables.rows.get(one.uuid)
                     found.append(Standing(one.offset, one.timestamp_ms, kept.digest if kept else None))
-        return {lineage: sorted(found)[-most:] for lineage, found in standing.items() if found}
+        return {partition_log: sorted(found)[-most:] for partition_log, found in standing.items() if found}
 
-    def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
+    def coverage(self, topics: Collection[str] | None = None) -> Mapping[PartitionLog, OffsetSet]:
         """The offsets dealt with, of every generation of ``topics`` (or of all)."""
         with self._state.read() as tables:
             dealt = [d.entry.slice for d in tables.entries(topics)]
         return {
-            lineage: OffsetSet.of((s.start, s.stop) for s in slices)
-            for lineage, slices in groupby(dealt, key=lambda s: s.lineage)
+            partition_log: OffsetSet.of((s.start, s.stop) for s in slices)
+            for partition_log, slices in groupby(dealt, key=lambda s: s.partition_log)
         }
 
     def has_adopted(self, topic: str) -> bool:
@@ -193,11 +203,11 @@ class MockCatalog(
             self._refuse_unproven(tables, batch)
             self._refuse_taken(tables, batch)
             self._refuse_stale(tables, batch)
-            lineage = batch.slice.lineage
-            tables.ledger.setdefault(lineage, []).append(_dealt(batch, self._clock()))
+            partition_log = batch.slice.partition_log
+            tables.ledger.setdefault(partition_log, []).append(_dealt(batch, self._clock()))
             tables.rows.update((row.uuid, row) for row in batch.rows)
-            tables.duplicates.setdefault(lineage, []).extend(batch.duplicates)
-            tables.collisions.setdefault(lineage, []).extend(batch.collisions)
+            tables.duplicates.setdefault(partition_log, []).extend(batch.duplicates)
+            tables.collisions.setdefault(partition_log, []).extend(batch.collisions)
 
     def summaries(
         self, topics: Collection[str] | None = None, since: datetime.datetime | None = None
@@ -276,32 +286,32 @@ class MockCatalog(
         """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
         copies = [pair for pair in self.duplicates(topic) if pair[1].uuid == own]
         with self._state.read() as tables:
-            pairs = [(lineage, c) for lineage, some in tables.collisions.items() for c in some]
+            pairs = [(partition_log, c) for partition_log, some in tables.collisions.items() for c in some]
         met = sorted(
             (pair for pair in pairs if own in (pair[1].client_uuid, pair[1].archived_as)),
             key=lambda pair: (pair[0], pair[1].offset),
         )
         return Mentions(tuple(copies[:limit]), len(copies), tuple(met[:limit]), len(met))
 
-    def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
-        """The recorded duplicates of ``topic`` in order of lineage and offset."""
+    def duplicates(self, topic: str) -> Iterator[tuple[PartitionLog, Duplicate]]:
+        """The recorded duplicates of ``topic`` in order of log and offset."""
         with self._state.read() as tables:
             found = [
-                (lineage, d)
-                for lineage, some in tables.duplicates.items()
+                (partition_log, d)
+                for partition_log, some in tables.duplicates.items()
                 for d in some
-                if lineage.topic == topic
+                if partition_log.topic == topic
             ]
         yield from sorted(found, key=lambda pair: (pair[0], pair[1].offset))
 
-    def collisions(self, topic: str) -> Sequence[tuple[Lineage, Collision]]:
-        """The recorded collisions of ``topic``, in order of lineage and offset."""
+    def collisions(self, topic: str) -> Sequence[tuple[PartitionLog, Collision]]:
+        """The recorded collisions of ``topic``, in order of log and offset."""
         with self._state.read() as tables:
             found = [
-                (lineage, c)
-                for lineage, some in tables.collisions.items()
+                (partition_log, c)
+                for partition_log, some in tables.collisions.items()
                 for c in some
-                if lineage.topic == topic
+                if partition_log.topic == topic
             ]
         return sorted(found, key=lambda pair: (pair[0], pair[1].offset))
 
@@ -313,14 +323,14 @@ class MockCatalog(
             copies = {at: [d.offset for d in found] for at, found in tables.duplicates.items()}
         found: list[Miscount] = []
         for entry in entries:
-            rows = _count(offsets.get(entry.slice.lineage, ()), entry.slice)
-            again = _count(copies.get(entry.slice.lineage, ()), entry.slice)
+            rows = _count(offsets.get(entry.slice.partition_log, ()), entry.slice)
+            again = _count(copies.get(entry.slice.partition_log, ()), entry.slice)
             found.append(Miscount(topic, entry.slice, "archived", entry.archived, rows))
             found.append(Miscount(topic, entry.slice, "duplicates", entry.duplicates, again))
         return [one for one in found if one.said != one.found]
 
     def unledgered(self, topic: str) -> Sequence[Slice]:
-        """For each lineage of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
+        """For each log of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
         coverage = self.coverage([topic])
         with self._state.read() as tables:
             offsets = tables.offsets(topic)
@@ -337,16 +347,16 @@ class MockCatalog(
         """
         with self._state.change() as tables:
             shorter = 0
-            for lineage, dealt in tables.ledger.items():
-                tables.ledger[lineage] = _merged(dealt, before)
-                shorter += len(dealt) - len(tables.ledger[lineage])
+            for partition_log, dealt in tables.ledger.items():
+                tables.ledger[partition_log] = _merged(dealt, before)
+                shorter += len(dealt) - len(tables.ledger[partition_log])
             return shorter
 
     def close(self) -> None:
         """Nothing to let go of."""
 
     def _refuse_unproven(self, tables: Tables, batch: Batch) -> None:
-        known = tables.observed.get(batch.slice.lineage)
+        known = tables.observed.get(batch.slice.partition_log)
         if batch.proven_epoch not in (None, known.leader_epoch if known else None):
             raise ProofChangedError(
                 f"database {self._name!r}: {batch.slice} was read of a log that is not the one which is proven now.",
@@ -359,7 +369,7 @@ class MockCatalog(
         holders = [
             {"start": e.slice.start, "stop": e.slice.stop, "outcome": e.outcome.value, "run_id": e.run_id,
              "created_at": e.created_at.isoformat()}
-            for e in (dealt.entry for dealt in tables.ledger.get(wanted.lineage, ()))
+            for e in (dealt.entry for dealt in tables.ledger.get(wanted.partition_log, ()))
             if e.slice.start < wanted.stop and wanted.start < e.slice.stop
         ]  # fmt: skip
         if holders:

@@ -8,21 +8,21 @@ from itertools import groupby, islice
 
 from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.mock.session import MockSession, Tables
-from hop_archive.model.findings import ACCEPTED, Finding, Kind, OpenCount, Trouble, distinct, remembered
+from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind, OpenCount, distinct, remembered
 from hop_archive.model.slices import OffsetSet
 
 
 class MockFindings(MockSession):
-    """The part of a mock catalog that remembers troubles."""
+    """The part of a mock catalog that remembers findings."""
 
-    def note_findings(self, troubles: Sequence[Trouble], seen_at: datetime.datetime) -> Sequence[bool]:
-        """Remember troubles that were seen; see ``FindingsCatalog.note_findings``."""
+    def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
+        """Remember findings that were seen; see ``FindingsCatalog.note_findings``."""
         with self._state.change() as tables:
-            accepted = {_bare(one) for one in distinct(troubles) if _is_accepted(tables, one)}
-            for one in distinct(troubles):
+            accepted = {_bare(one) for one in distinct(findings) if _is_accepted(tables, one)}
+            for one in distinct(findings):
                 if _bare(one) not in accepted:
                     _note(tables, one, seen_at)
-        return [_bare(remembered(one)) not in accepted for one in troubles]
+        return [_bare(remembered(one)) not in accepted for one in findings]
 
     def findings(
         self,
@@ -31,15 +31,15 @@ class MockFindings(MockSession):
         *,
         open_only: bool = True,
         limit: int | None = None,
-    ) -> Iterator[Finding]:
+    ) -> Iterator[FindingRecord]:
         """The findings, in the order in which they were first noted."""
         with self._state.read() as tables:
             every = list(tables.findings)
         wanted = (
             one
             for one in every
-            if (topics is None or one.trouble.topic in topics)
-            and (kinds is None or one.trouble.kind in kinds)
+            if (topics is None or one.finding.topic in topics)
+            and (kinds is None or one.finding.kind in kinds)
             and not (open_only and one.resolved_at)
         )
         yield from islice(wanted, limit)
@@ -64,31 +64,31 @@ class MockFindings(MockSession):
             return _close(tables, {one.number for one in tables.findings if _is_unseen(one, looked)}, how, at)
 
 
-def _bare(one: Trouble) -> Trouble:
+def _bare(one: Finding) -> Finding:
     return one._replace(detail="")
 
 
-def _is_accepted(tables: Tables, one: Trouble) -> bool:
-    accepted = [found.trouble for found in tables.findings if found.resolution.startswith(ACCEPTED)]
+def _is_accepted(tables: Tables, one: Finding) -> bool:
+    accepted = [found.finding for found in tables.findings if found.resolution.startswith(ACCEPTED)]
     if one.slice is None:
         return any(_bare(other) == _bare(one) for other in accepted)
     alike = [
         other.slice
         for other in accepted
         if other.slice is not None
-        and other.slice.lineage == one.slice.lineage
+        and other.slice.partition_log == one.slice.partition_log
         and _bare(other)._replace(slice=None) == _bare(one)._replace(slice=None)
     ]
     return not one.slice.offsets - OffsetSet.of((s.start, s.stop) for s in alike)
 
 
-def _note(tables: Tables, one: Trouble, seen_at: datetime.datetime) -> None:
+def _note(tables: Tables, one: Finding, seen_at: datetime.datetime) -> None:
     for place, found in enumerate(tables.findings):
-        if found.resolved_at is None and _bare(found.trouble) == _bare(one):
+        if found.resolved_at is None and _bare(found.finding) == _bare(one):
             last = max(found.last_seen, seen_at)
-            tables.findings[place] = found._replace(trouble=one, last_seen=last)
+            tables.findings[place] = found._replace(finding=one, last_seen=last)
             return
-    tables.findings.append(Finding(len(tables.findings) + 1, one, seen_at, seen_at))
+    tables.findings.append(FindingRecord(len(tables.findings) + 1, one, seen_at, seen_at))
 
 
 def _close(tables: Tables, numbers: Collection[int], how: str, at: datetime.datetime) -> int:
@@ -100,19 +100,19 @@ def _close(tables: Tables, numbers: Collection[int], how: str, at: datetime.date
     return closed
 
 
-def _is_unseen(one: Finding, looked: Looked) -> bool:
-    trouble = one.trouble
+def _is_unseen(one: FindingRecord, looked: Looked) -> bool:
+    finding = one.finding
     return (
-        trouble.kind in looked.kinds
-        and (looked.topics is None or trouble.topic in looked.topics)
-        and looked.bucket in ("", trouble.bucket)
-        and (not looked.not_bucket or trouble.bucket != looked.not_bucket)
-        and trouble.object_key not in looked.spared
+        finding.kind in looked.kinds
+        and (looked.topics is None or finding.topic in looked.topics)
+        and looked.bucket in ("", finding.bucket)
+        and (not looked.not_bucket or finding.bucket != looked.not_bucket)
+        and finding.object_key not in looked.spared
         and one.last_seen < looked.since
-        and not (looked.of_no_message and trouble.uuid)
+        and not (looked.of_no_message and finding.uuid)
         and (looked.young_since is None or one.first_seen < looked.young_since)
     )
 
 
-def _topic_and_kind(one: Finding) -> tuple[str, str]:
-    return one.trouble.topic, one.trouble.kind.value
+def _topic_and_kind(one: FindingRecord) -> tuple[str, str]:
+    return one.finding.topic, one.finding.kind.value

@@ -16,7 +16,7 @@ from hop_archive.catalog.protocol import (
     Row,
 )
 from hop_archive.errors import StaleDecisionError
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
 
 
 class MockRebuilding(MockSession):
@@ -30,22 +30,22 @@ class MockRebuilding(MockSession):
         """
         with self._state.change() as tables:
             self._refuse_elsewhere(tables, batch)
-            lineage = batch.slice.lineage
+            partition_log = batch.slice.partition_log
             covered = self._cover(tables, batch)
-            archived = {o for part in _archived(tables, lineage) for o in range(*part)}
-            rows, copies = _offsets(tables, lineage)
+            archived = {o for part in _archived(tables, partition_log) for o in range(*part)}
+            rows, copies = _offsets(tables, partition_log)
             taken = rows | copies
             fitting = [r for r in batch.rows if r.offset is not None and r.offset in archived - taken]
             tables.rows.update((row.uuid, row) for row in fitting)
             rows |= {row.offset for row in fitting if row.offset is not None}
-            tables.duplicates.setdefault(lineage, []).extend(
+            tables.duplicates.setdefault(partition_log, []).extend(
                 d for d in batch.duplicates if d.offset in archived and d.offset not in rows | copies
             )
-            met = tables.collisions.setdefault(lineage, [])
+            met = tables.collisions.setdefault(partition_log, [])
             known = {collision.offset for collision in met}
             met.extend(c for c in batch.collisions if c.offset not in known)
             for part in covered:
-                _count(tables, lineage, part.start)
+                _count(tables, partition_log, part.start)
             refused = tuple(r for r in batch.rows if r.uuid not in tables.rows)
             return Reinstated(len(fitting), sum(part.stop - part.start for part in covered), refused)
 
@@ -70,10 +70,10 @@ class MockRebuilding(MockSession):
         """Set the numbers of the topic's archived ledger rows to those of their rows; it keeps no summary."""
         wrong = 0
         with self._state.change() as tables:
-            for lineage in [one for one in tables.ledger if one.topic == topic]:
-                for dealt in list(tables.ledger[lineage]):
+            for partition_log in [one for one in tables.ledger if one.topic == topic]:
+                for dealt in list(tables.ledger[partition_log]):
                     if dealt.entry.outcome is Outcome.ARCHIVED:
-                        wrong += _count(tables, lineage, dealt.entry.slice.start)
+                        wrong += _count(tables, partition_log, dealt.entry.slice.start)
         return wrong
 
     def claim_generation(
@@ -85,8 +85,10 @@ class MockRebuilding(MockSession):
             if not so_far or (so_far[-1].number, so_far[-1].cluster_id) != (number, UNKNOWN_CLUSTER):
                 return False
             so_far[-1] = replace(so_far[-1], cluster_id=cluster_id, topic_id=topic_id, reason=reason)
-            for lineage in [one for one in tables.ledger if one[:2] == (topic, number)]:
-                tables.ledger[lineage] = [d for d in tables.ledger[lineage] if not _is_untold(d.entry)]
+            for partition_log in [one for one in tables.ledger if one[:2] == (topic, number)]:
+                tables.ledger[partition_log] = [
+                    d for d in tables.ledger[partition_log] if not _is_untold(d.entry)
+                ]
             return True
 
     def _refuse_elsewhere(self, tables: Tables, batch: Batch) -> None:
@@ -107,7 +109,7 @@ class MockRebuilding(MockSession):
         """Put the offsets of the slice into the ledger that are not in it, or are called lost there."""
         wanted = batch.slice
         kept: list[Dealt] = []
-        for dealt in tables.ledger.get(wanted.lineage, ()):
+        for dealt in tables.ledger.get(wanted.partition_log, ()):
             entry = dealt.entry
             if (entry.outcome is Outcome.LOST or _is_untold(entry)) and entry.slice.offsets & wanted.offsets:
                 left = entry.slice.offsets - wanted.offsets
@@ -126,7 +128,7 @@ class MockRebuilding(MockSession):
                 )
             )
         if kept:
-            tables.ledger[wanted.lineage] = kept
+            tables.ledger[wanted.partition_log] = kept
         return covered
 
 
@@ -134,31 +136,33 @@ def _is_untold(entry: LedgerEntry) -> bool:
     return (entry.outcome, entry.reason) == (Outcome.SKIPPED, UNTOLD)
 
 
-def _archived(tables: Tables, lineage: Lineage) -> OffsetSet:
-    entries = (dealt.entry for dealt in tables.ledger.get(lineage, ()))
+def _archived(tables: Tables, partition_log: PartitionLog) -> OffsetSet:
+    entries = (dealt.entry for dealt in tables.ledger.get(partition_log, ()))
     found = [(e.slice.start, e.slice.stop) for e in entries if e.outcome is Outcome.ARCHIVED]
     return OffsetSet.of(found) if found else EMPTY
 
 
-def _offsets(tables: Tables, lineage: Lineage) -> tuple[set[int], set[int]]:
+def _offsets(tables: Tables, partition_log: PartitionLog) -> tuple[set[int], set[int]]:
     """The offsets of rows and of duplicates."""
-    rows = set(tables.offsets(lineage.topic).get(lineage, ()))
-    return rows, {d.offset for d in tables.duplicates.get(lineage, ())}
+    rows = set(tables.offsets(partition_log.topic).get(partition_log, ()))
+    return rows, {d.offset for d in tables.duplicates.get(partition_log, ())}
 
 
-def _count(tables: Tables, lineage: Lineage, start: int) -> bool:
+def _count(tables: Tables, partition_log: PartitionLog, start: int) -> bool:
     """Set the numbers of the ledger row that begins at ``start``; whether they were wrong."""
-    ledger = tables.ledger[lineage]
+    ledger = tables.ledger[partition_log]
     (at,) = (n for n, dealt in enumerate(ledger) if dealt.entry.slice.start == start)
     entry = ledger[at].entry
     rows = [
         row
         for row in tables.rows.values()
-        if row[:3] == tuple(lineage)
+        if row[:3] == tuple(partition_log)
         and row.offset is not None
         and entry.slice.start <= row.offset < entry.slice.stop
     ]
-    copies = sum(entry.slice.start <= d.offset < entry.slice.stop for d in tables.duplicates.get(lineage, ()))
+    copies = sum(
+        entry.slice.start <= d.offset < entry.slice.stop for d in tables.duplicates.get(partition_log, ())
+    )
     size_bytes = sum(row.size_bytes for row in rows)
     absent = len(entry.slice) - len(rows) - copies
     counted = replace(entry, archived=len(rows), duplicates=copies, absent=absent, size_bytes=size_bytes)

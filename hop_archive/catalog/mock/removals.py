@@ -24,7 +24,7 @@ from hop_archive.catalog.removals_protocol import (
 )
 from hop_archive.catalog.splitting import Cut, Numbers, cut, to_count
 from hop_archive.errors import ConflictError, DataError
-from hop_archive.model.slices import Lineage, OffsetRange, OffsetSet, Slice
+from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
 
 
 class MockRemovals(MockSession):
@@ -86,8 +86,8 @@ class MockRemovals(MockSession):
                     moved = moved.plus(self._move(tables, row, one, deed))
         return moved
 
-    def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[Lineage, int]:
-        """The first offset, of each lineage, at these places that is not old."""
+    def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[PartitionLog, int]:
+        """The first offset, of each log, at these places that is not old."""
         with self._state.read() as tables:
             rows = list(tables.rows.values())
             copies = [(at, one) for at, some in tables.duplicates.items() for one in some]
@@ -98,14 +98,14 @@ class MockRemovals(MockSession):
             if row.offset is not None and (not 0 <= row.timestamp_ms < since_ms or row.uuid in young)
         ]
         kept += [(at, one.offset) for at, one in copies if not 0 <= one.timestamp_ms < since_ms]
-        found: dict[Lineage, int] = {}
+        found: dict[PartitionLog, int] = {}
         for at, offset in kept:
-            if any(p.lineage == at and p.start <= offset < p.stop for p in places):
+            if any(p.partition_log == at and p.start <= offset < p.stop for p in places):
                 found[at] = min(offset, found.get(at, offset))
         return found
 
     def spans(self, topic: str) -> Sequence[Slice]:
-        """Of each lineage of ``topic`` that has messages: from the first of them up to and including the last."""
+        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
         with self._state.read() as tables:
             found = tables.offsets(topic)
         return [Slice(*at, min(offsets), max(offsets) + 1) for at, offsets in sorted(found.items())]
@@ -186,10 +186,10 @@ class MockRemovals(MockSession):
 
     def _remove(self, tables: Tables, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
         """Refuse first, then change: what was changed before an error would stay."""
-        lineages = {place.lineage for place in places}
+        partition_logs = {place.partition_log for place in places}
         held = [
             dealt
-            for at in sorted(lineages)
+            for at in sorted(partition_logs)
             for dealt in tables.ledger.get(at, ())
             if dealt.entry.outcome is Outcome.ARCHIVED and cut(dealt.entry.slice, places).taken
         ]
@@ -199,7 +199,7 @@ class MockRemovals(MockSession):
             taken = cut(dealt.entry.slice, places).taken
             removed = removed.plus(self._take_parts(tables, dealt.entry.slice, taken, deed))
             gone = [self._gone(dealt.entry.slice.within(*part), outcome, deed) for part in taken]
-            ledger = tables.ledger[dealt.entry.slice.lineage]
+            ledger = tables.ledger[dealt.entry.slice.partition_log]
             ledger[:] = [other for other in ledger if other is not dealt] + kept + gone
         return removed
 
@@ -209,7 +209,7 @@ class MockRemovals(MockSession):
 
     def _take_parts(self, tables: Tables, whole: Slice, taken: Iterable[OffsetRange], deed: Deed) -> Removed:
         removed = Removed()
-        copies = tables.duplicates.get(whole.lineage, [])
+        copies = tables.duplicates.get(whole.partition_log, [])
         for part in taken:
             rows = [row for row in tables.rows.values() if stands_in(row, whole.within(*part))]
             gone = [one for one in copies if part.start <= one.offset < part.stop]
@@ -260,10 +260,10 @@ def _strike_out(tables: Tables, places: Collection[tuple[str, str]]) -> None:
         del tables.condemned[place]
 
 
-def _lineage(row: Row) -> Lineage:
+def _lineage(row: Row) -> PartitionLog:
     assert row.generation is not None
     assert row.partition is not None
-    return Lineage(row.topic, row.generation, row.partition)
+    return PartitionLog(row.topic, row.generation, row.partition)
 
 
 def _extent(rows: Iterable[Row]) -> Extent:
@@ -281,11 +281,11 @@ def _adopted(tables: Tables, topic: str, before_ms: int | None) -> list[Row]:
     ]
 
 
-def _slices(places: Collection[tuple[Lineage, int]]) -> list[Slice]:
+def _slices(places: Collection[tuple[PartitionLog, int]]) -> list[Slice]:
     return [
         place
-        for lineage, some in groupby(sorted(places), key=lambda pair: pair[0])
-        for place in lineage.slices(OffsetSet.of((offset, offset + 1) for _, offset in some))
+        for partition_log, some in groupby(sorted(places), key=lambda pair: pair[0])
+        for place in partition_log.slices(OffsetSet.of((offset, offset + 1) for _, offset in some))
     ]
 
 
@@ -332,7 +332,9 @@ def _split(tables: Tables, dealt: Dealt, parts: Cut) -> list[Dealt]:
 
 def _numbers(tables: Tables, where: Slice) -> Numbers:
     rows = [row for row in tables.rows.values() if stands_in(row, where)]
-    copies = [d for d in tables.duplicates.get(where.lineage, ()) if where.start <= d.offset < where.stop]
+    copies = [
+        d for d in tables.duplicates.get(where.partition_log, ()) if where.start <= d.offset < where.stop
+    ]
     absent = len(where) - len(rows) - len(copies)
     return Numbers(len(rows), len(copies), absent, sum(row.size_bytes for row in rows))
 

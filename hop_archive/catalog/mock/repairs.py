@@ -10,7 +10,7 @@ from hop_archive.catalog.mock.session import Dealt, MockSession, Tables
 from hop_archive.catalog.records import Batch, Duplicate, LedgerEntry, Outcome, Row
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 
 
 class MockRepairs(MockSession):
@@ -45,7 +45,7 @@ class MockRepairs(MockSession):
                     raise _stale(str(batch.slice), "the ledger counts no more than is there")
             _add(tables, batch)
 
-    def record_copy(self, at: Lineage, copy: Duplicate) -> None:
+    def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
         """Record a copy where the ledger says that nothing is; see ``RepairsCatalog.record_copy``."""
         where = Slice(*at, copy.offset, copy.offset + 1)
         with self._state.change() as tables:
@@ -80,12 +80,14 @@ class MockRepairs(MockSession):
             entry = LedgerEntry(where, Outcome.ARCHIVED, "", *counts, size_bytes, batch.run_id, self._clock())
             times = [row.timestamp_ms for row in (*rows, *batch.rows)]
             dealt = Dealt(entry, min(times, default=None), max(times, default=None))
-            tables.ledger.setdefault(where.lineage, []).append(dealt)
+            tables.ledger.setdefault(where.partition_log, []).append(dealt)
 
     def recount_ledger(self, where: Slice) -> None:
         """Make a ledger row say what the rows are; see ``RepairsCatalog.recount_ledger``."""
         with self._state.change() as tables:
-            found = [dealt for dealt in tables.ledger.get(where.lineage, ()) if dealt.entry.slice == where]
+            found = [
+                dealt for dealt in tables.ledger.get(where.partition_log, ()) if dealt.entry.slice == where
+            ]
             if not found:
                 raise _stale(str(where), "no ledger row is of just this slice")
             entry = found[0].entry
@@ -99,7 +101,7 @@ class MockRepairs(MockSession):
                 absent=len(where) - len(rows) - len(copies),
                 size_bytes=sum(row.size_bytes for row in rows),
             )
-            ledger = tables.ledger[where.lineage]
+            ledger = tables.ledger[where.partition_log]
             ledger[ledger.index(found[0])] = replace(found[0], entry=counted)
 
     def recount_summary(self, topic: str) -> None:
@@ -132,7 +134,7 @@ def _range(where: Slice) -> range:
 
 
 def _overlapping(tables: Tables, where: Slice) -> list[LedgerEntry]:
-    entries = [dealt.entry for dealt in tables.ledger.get(where.lineage, ())]
+    entries = [dealt.entry for dealt in tables.ledger.get(where.partition_log, ())]
     return [e for e in entries if e.slice.start < where.stop and where.start < e.slice.stop]
 
 
@@ -142,12 +144,12 @@ def _standing(
     rows = [
         row
         for row in tables.rows.values()
-        if (row.topic, row.generation, row.partition) == where.lineage and row.offset in _range(where)
+        if (row.topic, row.generation, row.partition) == where.partition_log and row.offset in _range(where)
     ]
     themselves = {(row.offset, row.uuid) for row in rows} if without_self_copies else set()
     copies = [
         one
-        for one in tables.duplicates.get(where.lineage, ())
+        for one in tables.duplicates.get(where.partition_log, ())
         if one.offset in _range(where) and (one.offset, one.uuid) not in themselves
     ]
     return rows, copies
@@ -155,17 +157,19 @@ def _standing(
 
 def _drop_self_copies(tables: Tables, where: Slice) -> None:
     _, kept = _standing(tables, where, without_self_copies=True)
-    others = [one for one in tables.duplicates.get(where.lineage, ()) if one.offset not in _range(where)]
-    if where.lineage in tables.duplicates:
-        tables.duplicates[where.lineage] = [*others, *kept]
+    others = [
+        one for one in tables.duplicates.get(where.partition_log, ()) if one.offset not in _range(where)
+    ]
+    if where.partition_log in tables.duplicates:
+        tables.duplicates[where.partition_log] = [*others, *kept]
 
 
 def _add(tables: Tables, batch: Batch) -> None:
     tables.rows.update((row.uuid, row) for row in batch.rows)
     if batch.duplicates:
-        tables.duplicates.setdefault(batch.slice.lineage, []).extend(batch.duplicates)
+        tables.duplicates.setdefault(batch.slice.partition_log, []).extend(batch.duplicates)
     if batch.collisions:
-        tables.collisions.setdefault(batch.slice.lineage, []).extend(batch.collisions)
+        tables.collisions.setdefault(batch.slice.partition_log, []).extend(batch.collisions)
 
 
 def _refuse_to_hide(entry: LedgerEntry, found: int) -> None:

@@ -16,7 +16,7 @@ from hop_archive.catalog.restores_protocol import Measure, Restore
 from hop_archive.errors import ConflictError
 from hop_archive.model.message import TimestampType
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive.shared_state import usable
 
 _RUNNING = "running"
@@ -57,8 +57,8 @@ class MockRestores(MockSession):
             return False
         return True
 
-    def lineages(self, topic: str) -> Sequence[Lineage]:
-        """The lineages of which ``topic`` has rows, in order."""
+    def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
+        """The logs of which ``topic`` has rows, in order."""
         with self._state.read() as tables:
             return sorted(tables.offsets(topic))
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from hop_archive.catalog.mock.session import MockSession
 from hop_archive.catalog.records import Outcome, Row
 from hop_archive.catalog.scrubs_protocol import VerifiedRange, VerifiedShare, with_verified
-from hop_archive.model.slices import Lineage, OffsetSet
+from hop_archive.model.slices import OffsetSet, PartitionLog
 
 
 class MockScrubs(MockSession):
@@ -30,18 +30,18 @@ class MockScrubs(MockSession):
         """How much of each topic was verified, sorted by topic."""
         with self._state.read() as tables:
             entries = [d.entry for d in tables.entries(topics) if d.entry.outcome is Outcome.ARCHIVED]
-        covered: dict[Lineage, list[tuple[int, int]]] = {}
+        covered: dict[PartitionLog, list[tuple[int, int]]] = {}
         for entry in entries:
-            covered.setdefault(entry.slice.lineage, []).append((entry.slice.start, entry.slice.stop))
+            covered.setdefault(entry.slice.partition_log, []).append((entry.slice.start, entry.slice.stop))
         shares: dict[str, VerifiedShare] = {}
         known = self.verified(topics)
-        for lineage, ranges in covered.items():
-            here = [one for one in known if Lineage(*one[:3]) == lineage]
+        for partition_log, ranges in covered.items():
+            here = [one for one in known if PartitionLog(*one[:3]) == partition_log]
             every, done = OffsetSet.of(ranges), OffsetSet.of((one.start, one.stop) for one in here)
-            so_far = shares.get(lineage.topic, VerifiedShare(lineage.topic, 0, 0, None))
+            so_far = shares.get(partition_log.topic, VerifiedShare(partition_log.topic, 0, 0, None))
             moments = [one.verified_at for one in here] + ([so_far.oldest] if so_far.oldest else [])
-            shares[lineage.topic] = VerifiedShare(
-                lineage.topic,
+            shares[partition_log.topic] = VerifiedShare(
+                partition_log.topic,
                 so_far.offsets + every.size,
                 so_far.never + (every - done).size,
                 min(moments, default=None),

@@ -64,5 +64,9 @@ def _is_selected(query: Query, row: Row) -> bool:
 
 def stands_in(row: Row, place: Slice) -> bool:
     """Whether a row is of an offset of this slice."""
-    lineage = (row.topic, row.generation, row.partition)
-    return lineage == place.lineage and row.offset is not None and place.start <= row.offset < place.stop
+    partition_log = (row.topic, row.generation, row.partition)
+    return (
+        partition_log == place.partition_log
+        and row.offset is not None
+        and place.start <= row.offset < place.stop
+    )

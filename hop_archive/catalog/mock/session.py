@@ -15,8 +15,8 @@ from hop_archive.catalog.removals_protocol import Suppression
 from hop_archive.catalog.restores_protocol import Restore
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.catalog.snapshots_protocol import Snapshot
-from hop_archive.model.findings import Finding
-from hop_archive.model.slices import Lineage
+from hop_archive.model.findings import FindingRecord
+from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.plain_files import Pairs
 from hop_archive.shared_state import SharedState
@@ -49,38 +49,38 @@ class Tables:
     """All that a catalog holds."""
 
     generations: dict[str, list[Generation]] = field(default_factory=dict)
-    observed: Annotated[dict[Lineage, Watermarks], Pairs()] = field(default_factory=dict)
-    ledger: Annotated[dict[Lineage, list[Dealt]], Pairs()] = field(default_factory=dict)
+    observed: Annotated[dict[PartitionLog, Watermarks], Pairs()] = field(default_factory=dict)
+    ledger: Annotated[dict[PartitionLog, list[Dealt]], Pairs()] = field(default_factory=dict)
     rows: dict[uuid.UUID, Row] = field(default_factory=dict)
     adopted: Annotated[dict[AdoptedKey, list[uuid.UUID]], Pairs()] = field(default_factory=dict)
-    duplicates: Annotated[dict[Lineage, list[Duplicate]], Pairs()] = field(default_factory=dict)
-    collisions: Annotated[dict[Lineage, list[Collision]], Pairs()] = field(default_factory=dict)
+    duplicates: Annotated[dict[PartitionLog, list[Duplicate]], Pairs()] = field(default_factory=dict)
+    collisions: Annotated[dict[PartitionLog, list[Collision]], Pairs()] = field(default_factory=dict)
     restores: list[Restore] = field(default_factory=list)
     snapshots: Annotated[dict[tuple[str, str, str], Snapshot], Pairs()] = field(default_factory=dict)
     condemned: Annotated[dict[tuple[str, str], Doom], Pairs()] = field(default_factory=dict)
     suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[FindingRecord] = field(default_factory=list)
     verified: list[VerifiedRange] = field(default_factory=list)
 
     def topics(self) -> set[str]:
         """The topics of which there is anything."""
         with_rows = {row.topic for row in self.rows.values()}
-        return {*with_rows, *(lineage.topic for lineage in self.ledger), *self.generations}
+        return {*with_rows, *(partition_log.topic for partition_log in self.ledger), *self.generations}
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
-        for lineage in sorted(self.ledger):
-            if topics is None or lineage.topic in topics:
-                yield from sorted(self.ledger[lineage], key=lambda dealt: dealt.entry.slice.start)
+        for partition_log in sorted(self.ledger):
+            if topics is None or partition_log.topic in topics:
+                yield from sorted(self.ledger[partition_log], key=lambda dealt: dealt.entry.slice.start)
 
-    def offsets(self, topic: str) -> dict[Lineage, list[int]]:
-        """The offsets of a topic's rows, by lineage."""
-        found: dict[Lineage, list[int]] = {}
+    def offsets(self, topic: str) -> dict[PartitionLog, list[int]]:
+        """The offsets of a topic's rows, by log."""
+        found: dict[PartitionLog, list[int]] = {}
         for row in self.rows.values():
             if row.topic == topic and row.generation is not None:
                 assert row.partition is not None
                 assert row.offset is not None
-                found.setdefault(Lineage(topic, row.generation, row.partition), []).append(row.offset)
+                found.setdefault(PartitionLog(topic, row.generation, row.partition), []).append(row.offset)
         return found
 
 

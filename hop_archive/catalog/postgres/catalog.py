@@ -46,7 +46,7 @@ from hop_archive.errors import DataError, ProofChangedError, SliceTakenError, St
 from hop_archive.model.conditions import OLDEST, TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
 from hop_archive.model.query import Order, Query
-from hop_archive.model.slices import Lineage, OffsetRange, OffsetSet, Slice
+from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 
 
@@ -127,55 +127,62 @@ class PostgresCatalog(
         }
         return self._transact(lambda connection: _begin_generation(connection, wanted))
 
-    def observe(self, watermarks: Mapping[Lineage, Watermarks]) -> None:
+    def observe(self, watermarks: Mapping[PartitionLog, Watermarks]) -> None:
         """Remember the watermarks last seen."""
         seen = [
-            (*lineage, marks.low, marks.stable, marks.high) for lineage, marks in sorted(watermarks.items())
+            (*partition_log, marks.low, marks.stable, marks.high)
+            for partition_log, marks in sorted(watermarks.items())
         ]
         if seen:
             columns = [list(column) for column in zip(*seen, strict=True)]
             self._transact(lambda connection: connection.execute(sql.OBSERVE, columns))
 
-    def observed(self, topics: Collection[str]) -> Mapping[Lineage, Watermarks]:
+    def observed(self, topics: Collection[str]) -> Mapping[PartitionLog, Watermarks]:
         """The watermarks last remembered, of every generation of ``topics``."""
         found = self._fetch(sql.OBSERVED, [list(topics)])
-        return {Lineage(*row[:3]): Watermarks(*row[3:]) for row in found}
+        return {PartitionLog(*row[:3]): Watermarks(*row[3:]) for row in found}
 
     def note_proven(
-        self, epochs: Mapping[Lineage, int | None], instead_of: Mapping[Lineage, int | None] | None = None
+        self,
+        epochs: Mapping[PartitionLog, int | None],
+        instead_of: Mapping[PartitionLog, int | None] | None = None,
     ) -> None:
         """Remember under which leader epoch each log was proven to be the one that is covered; see ``Catalog.note_proven``."""
         if epochs:
             before = instead_of or dict.fromkeys(epochs)
-            proven = [(*lineage, epoch, before[lineage]) for lineage, epoch in epochs.items()]
+            proven = [
+                (*partition_log, epoch, before[partition_log]) for partition_log, epoch in epochs.items()
+            ]
             columns: list[Any] = [list(column) for column in zip(*proven, strict=True)]
             self._transact(partial(_note_proven, [*columns, instead_of is None]))
 
-    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[Lineage, OffsetSet]:
+    def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[PartitionLog, OffsetSet]:
         """What the lives of ``topics`` on a cluster were observed to hold, and nothing covers."""
         found = self._fetch(sql.LEFT_BEHIND, [list(topics), cluster_id])
         return {
-            Lineage(*lineage): OffsetSet.of(row[3:] for row in rows)
-            for lineage, rows in groupby(found, key=itemgetter(0, 1, 2))
+            PartitionLog(*partition_log): OffsetSet.of(row[3:] for row in rows)
+            for partition_log, rows in groupby(found, key=itemgetter(0, 1, 2))
         }
 
-    def tails(self, lineages: Collection[Lineage], most: int) -> Mapping[Lineage, Sequence[Standing]]:
-        """The last ``most`` messages of each lineage that are archived or duplicates, by ascending offset."""
-        if not lineages:
+    def tails(
+        self, partition_logs: Collection[PartitionLog], most: int
+    ) -> Mapping[PartitionLog, Sequence[Standing]]:
+        """The last ``most`` messages of each log that are archived or duplicates, by ascending offset."""
+        if not partition_logs:
             return {}
-        topics, generations, partitions = ([*column] for column in zip(*lineages, strict=True))
+        topics, generations, partitions = ([*column] for column in zip(*partition_logs, strict=True))
         wanted = {"topics": topics, "generations": generations, "partitions": partitions, "most": most}
         return {
-            Lineage(*lineage): [Standing(*row[3:]) for row in rows]
-            for lineage, rows in groupby(self._fetch(sql.TAILS, wanted), key=itemgetter(0, 1, 2))
+            PartitionLog(*partition_log): [Standing(*row[3:]) for row in rows]
+            for partition_log, rows in groupby(self._fetch(sql.TAILS, wanted), key=itemgetter(0, 1, 2))
         }
 
-    def coverage(self, topics: Collection[str] | None = None) -> Mapping[Lineage, OffsetSet]:
+    def coverage(self, topics: Collection[str] | None = None) -> Mapping[PartitionLog, OffsetSet]:
         """The offsets dealt with, of every generation of ``topics`` (or of all)."""
         found = self._fetch(sql.COVERAGE, {"topics": _or_all(topics)})
         return {
-            Lineage(*lineage): OffsetSet(tuple(OffsetRange(*row[3:]) for row in rows))
-            for lineage, rows in groupby(found, key=itemgetter(0, 1, 2))
+            PartitionLog(*partition_log): OffsetSet(tuple(OffsetRange(*row[3:]) for row in rows))
+            for partition_log, rows in groupby(found, key=itemgetter(0, 1, 2))
         }
 
     def has_adopted(self, topic: str) -> bool:
@@ -234,10 +241,12 @@ class PostgresCatalog(
         """The objects that rows of ``topic`` name, streamed in byte order of their keys; see ``Catalog.recorded``."""
         if not segments:
             return map(Recorded._make, self._stream(sql.RECORDED_ALONE, topic))
-        lineages = self._fetch(sql.LINEAGES, {"topic": topic})
+        partition_logs = self._fetch(sql.LINEAGES, {"topic": topic})
         # Keys have these numbers unpadded: byte order is not that of numbers.
-        lineages.sort(key=lambda lineage: f"{lineage[0]}/{lineage[1]}/")
-        streams = (self._stream(sql.RECORDED_IN_SEGMENTS, topic, *lineage) for lineage in lineages)
+        partition_logs.sort(key=lambda partition_log: f"{partition_log[0]}/{partition_log[1]}/")
+        streams = (
+            self._stream(sql.RECORDED_IN_SEGMENTS, topic, *partition_log) for partition_log in partition_logs
+        )
         return (
             Recorded(key, bucket, of, rows, end, True, own)
             for key, bucket, of, rows, end, own in chain.from_iterable(streams)
@@ -259,21 +268,21 @@ class PostgresCatalog(
         copies = self._fetch(sql.DUPLICATES_OF, [topic, own, limit])
         met = self._fetch(sql.COLLISIONS_OF, {"kind": sql.COLLISION, "uuid": own, "limit": limit})
         return Mentions(
-            tuple((Lineage(topic, *row[:2]), Duplicate(*row[2:6])) for row in copies),
+            tuple((PartitionLog(topic, *row[:2]), Duplicate(*row[2:6])) for row in copies),
             copies[0][-1] if copies else 0,
-            tuple((Lineage(*row[:3]), Collision(*row[3:6])) for row in met),
+            tuple((PartitionLog(*row[:3]), Collision(*row[3:6])) for row in met),
             met[0][-1] if met else 0,
         )
 
-    def duplicates(self, topic: str) -> Iterator[tuple[Lineage, Duplicate]]:
-        """The recorded duplicates of ``topic``, streamed in order of lineage and offset."""
+    def duplicates(self, topic: str) -> Iterator[tuple[PartitionLog, Duplicate]]:
+        """The recorded duplicates of ``topic``, streamed in order of log and offset."""
         found = self._stream(sql.DUPLICATES, topic)
-        return ((Lineage(topic, *row[:2]), Duplicate(*row[2:])) for row in found)
+        return ((PartitionLog(topic, *row[:2]), Duplicate(*row[2:])) for row in found)
 
-    def collisions(self, topic: str) -> Sequence[tuple[Lineage, Collision]]:
-        """The recorded collisions of ``topic``, in order of lineage and offset."""
+    def collisions(self, topic: str) -> Sequence[tuple[PartitionLog, Collision]]:
+        """The recorded collisions of ``topic``, in order of log and offset."""
         found = self._fetch(sql.COLLISIONS, [topic, sql.COLLISION])
-        return [(Lineage(topic, *row[:2]), Collision(*row[2:])) for row in found]
+        return [(PartitionLog(topic, *row[:2]), Collision(*row[2:])) for row in found]
 
     def miscounts(self, topic: str) -> Sequence[Miscount]:
         """Where the ledger's numbers or the summary's are wrong; reads every row of the topic, of an index."""
@@ -290,27 +299,27 @@ class PostgresCatalog(
         return [one for one in found if one.said != one.found]
 
     def unledgered(self, topic: str) -> Sequence[Slice]:
-        """For each lineage of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
+        """For each log of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
         found: list[Slice] = []
         for generation, partition, rows in self._fetch(sql.ROWS_BY_LINEAGE, [topic]):
-            lineage = (topic, generation, partition)
-            if self._fetch(sql.ROWS_IN_LEDGER, lineage) != [(rows,)]:
-                (ends,) = self._fetch(sql.UNLEDGERED, lineage)
-                found += [Slice(*lineage, *ends)] if ends[0] is not None else []
+            partition_log = (topic, generation, partition)
+            if self._fetch(sql.ROWS_IN_LEDGER, partition_log) != [(rows,)]:
+                (ends,) = self._fetch(sql.UNLEDGERED, partition_log)
+                found += [Slice(*partition_log, *ends)] if ends[0] is not None else []
         return found
 
     def merge_ledger(self, before: datetime.datetime) -> int:
         """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.
 
-        One transaction a lineage; no commit waits for more than the merge of its own lineage. Running it
+        One transaction a log; no commit waits for more than the merge of its own log. Running it
         again, or twice at once, is harmless. ``messages.batch`` and ``duplicates.batch`` keep the number of
         the batch as it was committed: the ledger row of a message is found by its offset.
 
         Returns:
             By how many rows the ledger became shorter.
         """
-        lineages = [Lineage(*found) for found in self._fetch(sql.MERGEABLE, [before])]
-        return sum(self._transact(partial(_merge, lineage, before)) for lineage in lineages)
+        partition_logs = [PartitionLog(*found) for found in self._fetch(sql.MERGEABLE, [before])]
+        return sum(self._transact(partial(_merge, partition_log, before)) for partition_log in partition_logs)
 
     def _record(self, connection: psycopg.Connection, batch: Batch) -> None:
         """The ledger row before all others: whoever has an overlapping slice waits there, and is refused before any work."""
@@ -333,7 +342,7 @@ class PostgresCatalog(
 
     def _hold_proof(self, connection: psycopg.Connection, batch: Batch) -> None:
         """See that the log is still proven under the batch's epoch, and stays: whoever would prove it anew waits."""
-        if connection.execute(sql.PROVEN, batch.slice.lineage).fetchone() != (batch.proven_epoch,):
+        if connection.execute(sql.PROVEN, batch.slice.partition_log).fetchone() != (batch.proven_epoch,):
             raise ProofChangedError(
                 f"{self._server}: {batch.slice} was read of a log that is not the one which is proven now.",
                 remedy="Nothing was changed. Plan again: that proves the log first.",
@@ -356,7 +365,7 @@ class PostgresCatalog(
 
     def _taken(self, connection: psycopg.Connection, batch: Batch) -> SliceTakenError:
         wanted = batch.slice
-        held = connection.execute(sql.HOLDERS, [*wanted.lineage, wanted.start, wanted.stop]).fetchall()
+        held = connection.execute(sql.HOLDERS, [*wanted.partition_log, wanted.start, wanted.stop]).fetchall()
         holders = [
             {"batch": row[0], "start": row[1], "stop": row[2], "outcome": row[3], "run_id": row[4],
              "created_at": row[5].isoformat()}
@@ -421,15 +430,15 @@ def _known(connection: psycopg.Connection, identities: Sequence[Identity]) -> li
     return list(found.values())
 
 
-def _merge(lineage: Lineage, before: datetime.datetime, connection: psycopg.Connection) -> int:
+def _merge(partition_log: PartitionLog, before: datetime.datetime, connection: psycopg.Connection) -> int:
     connection.execute(sql.REFERRING)
-    shorter = connection.execute(sql.MERGE, {**lineage._asdict(), "before": before}).fetchone()
+    shorter = connection.execute(sql.MERGE, {**partition_log._asdict(), "before": before}).fetchone()
     return int(shorter[0]) if shorter else 0
 
 
 def _ledger_row(batch: Batch) -> Tuple:
     counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
-    place = (*batch.slice.lineage, batch.slice.start, batch.slice.stop)
+    place = (*batch.slice.partition_log, batch.slice.start, batch.slice.stop)
     return (*place, batch.outcome.value, batch.reason, *counts, *_times(batch), batch.run_id)
 
 
@@ -440,4 +449,4 @@ def _times(batch: Batch) -> tuple[int | None, int | None]:
 
 
 def _finding(where: Slice, collision: Collision) -> dict[str, Any]:
-    return {"kind": sql.COLLISION, **where.lineage._asdict(), **collision._asdict()}
+    return {"kind": sql.COLLISION, **where.partition_log._asdict(), **collision._asdict()}

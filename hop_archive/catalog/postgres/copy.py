@@ -34,7 +34,7 @@ def copy_duplicates(connection: psycopg.Connection, batch: Batch, number: int) -
     Raises:
         psycopg.errors.UniqueViolation: An offset is recorded already.
     """
-    rows = ((*batch.slice.lineage, *duplicate, number) for duplicate in batch.duplicates)
+    rows = ((*batch.slice.partition_log, *duplicate, number) for duplicate in batch.duplicates)
     _copy(connection, sql.COPY_DUPLICATES, sql.DUPLICATE_COLUMNS, rows)
 
 

@@ -11,23 +11,23 @@ import psycopg
 from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.postgres import sql_findings
 from hop_archive.catalog.postgres.session import Session, Tuple
-from hop_archive.model.findings import ACCEPTED, Finding, Kind, OpenCount, Trouble, distinct, remembered
+from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind, OpenCount, distinct, remembered
 from hop_archive.model.slices import Slice
 
 _PAGE = 1_000
 
 
 class PostgresFindings(Session):
-    """The part of a catalog in Postgres that remembers troubles."""
+    """The part of a catalog in Postgres that remembers findings."""
 
-    def note_findings(self, troubles: Sequence[Trouble], seen_at: datetime.datetime) -> Sequence[bool]:
-        """Remember troubles that were seen; see ``FindingsCatalog.note_findings``."""
-        if not troubles:
+    def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
+        """Remember findings that were seen; see ``FindingsCatalog.note_findings``."""
+        if not findings:
             return []
-        once = sorted(distinct(troubles), key=_order)
+        once = sorted(distinct(findings), key=_order)
         accepted = self._transact(lambda connection: _note(connection, once, seen_at))
         closed = {once[number - 1]._replace(detail="") for number in accepted}
-        return [remembered(one)._replace(detail="") not in closed for one in troubles]
+        return [remembered(one)._replace(detail="") not in closed for one in findings]
 
     def findings(
         self,
@@ -36,7 +36,7 @@ class PostgresFindings(Session):
         *,
         open_only: bool = True,
         limit: int | None = None,
-    ) -> Iterator[Finding]:
+    ) -> Iterator[FindingRecord]:
         """The findings, a page at a time, in the order in which they were first noted."""
         wanted = {"topics": None if topics is None else list(topics), "kinds": _values(kinds)}
         after, left = 0, limit
@@ -80,10 +80,10 @@ class PostgresFindings(Session):
 
 
 def _note(
-    connection: psycopg.Connection, troubles: Sequence[Trouble], seen_at: datetime.datetime
+    connection: psycopg.Connection, findings: Sequence[Finding], seen_at: datetime.datetime
 ) -> list[int]:
     """Note what was not accepted before; the numbers, from 1, of what was."""
-    columns = [list(column) for column in zip(*map(_columns, troubles), strict=True)]
+    columns = [list(column) for column in zip(*map(_columns, findings), strict=True)]
     names = ("kinds", "topics", "generations", "partitions", "offsets", "uuids", "buckets", "keys", "details")
     given: dict[str, Any] = dict(zip(names, columns, strict=True))
     accepted = connection.execute(
@@ -94,7 +94,7 @@ def _note(
     return numbers
 
 
-def _columns(one: Trouble) -> Tuple:
+def _columns(one: Finding) -> Tuple:
     where = one.slice
     place = (
         (where.generation, where.partition, f"[{where.start},{where.stop})")
@@ -105,7 +105,7 @@ def _columns(one: Trouble) -> Tuple:
     return (one.kind.value, one.topic, *place, one.uuid, one.bucket, one.object_key, text)
 
 
-def _order(one: Trouble) -> Tuple:
+def _order(one: Finding) -> Tuple:
     where = one.slice
     place = (
         (where.generation, where.partition, where.start, where.stop)
@@ -119,8 +119,8 @@ def _values(kinds: Collection[Kind] | None) -> list[str] | None:
     return None if kinds is None else [kind.value for kind in kinds]
 
 
-def _finding(found: Tuple) -> Finding:
+def _finding(found: Tuple) -> FindingRecord:
     number, kind, topic, generation, partition, start, stop, own, bucket, key, detail, *when = found
     where = None if start is None else Slice(topic, generation, partition, start, stop)
     alone = partition if where is None else None
-    return Finding(number, Trouble(Kind(kind), topic, detail, own, bucket, key, where, alone), *when)
+    return FindingRecord(number, Finding(Kind(kind), topic, detail, own, bucket, key, where, alone), *when)

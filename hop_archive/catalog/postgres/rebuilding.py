@@ -86,16 +86,16 @@ class Reinstating(Session):
 
 
 def _add_duplicates(connection: psycopg.Connection, batch: Batch) -> None:
-    lineage = batch.slice.lineage._asdict()
+    partition_log = batch.slice.partition_log._asdict()
     with connection.cursor() as cursor:
         if batch.duplicates:
             cursor.executemany(
-                sql_rebuilding.ADD_DUPLICATE, [{**lineage, **d._asdict()} for d in batch.duplicates]
+                sql_rebuilding.ADD_DUPLICATE, [{**partition_log, **d._asdict()} for d in batch.duplicates]
             )
         for collision in batch.collisions:
             cursor.execute(
                 sql_rebuilding.ADD_MISSING_COLLISION,
-                {"kind": sql.COLLISION, **lineage, **collision._asdict()},
+                {"kind": sql.COLLISION, **partition_log, **collision._asdict()},
             )
 
 

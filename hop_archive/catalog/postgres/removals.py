@@ -25,7 +25,7 @@ from hop_archive.catalog.removals_protocol import (
 from hop_archive.catalog.splitting import Cut, Numbers, cut, to_count
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.keys import slice_of
-from hop_archive.model.slices import Lineage, OffsetRange, OffsetSet, Slice
+from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
 
 _MOST_LOCKINGS = 20
 """How often in a row others may merge or split the ledger rows that are to be locked."""
@@ -110,20 +110,20 @@ class PostgresRemovals(Session):
 
         return self._transact(work) if copies else Removed()
 
-    def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[Lineage, int]:
-        """The first offset, of each lineage, at these places that is not old."""
-        kept: dict[Lineage, int] = {}
+    def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[PartitionLog, int]:
+        """The first offset, of each log, at these places that is not old."""
+        kept: dict[PartitionLog, int] = {}
         for place in places:
-            if place.lineage not in kept:
+            if place.partition_log not in kept:
                 ((first,),) = self._fetch(sql_removals.KEEPER, {**_within(place), "since_ms": since_ms})
-                kept |= {} if first is None else {place.lineage: first}
+                kept |= {} if first is None else {place.partition_log: first}
         return kept
 
     def spans(self, topic: str) -> Sequence[Slice]:
-        """Of each lineage of ``topic`` that has messages: from the first of them up to and including the last."""
+        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
         found: list[Slice] = []
         for generation, partition in self._fetch(sql.LINEAGES, {"topic": topic}):
-            at = Lineage(topic, generation, partition)
+            at = PartitionLog(topic, generation, partition)
             ((start, stop),) = self._fetch(sql_removals.SPAN, at._asdict())
             found += [] if start is None else [Slice(*at, start, stop)]
         return found
@@ -212,16 +212,16 @@ class PostgresRemovals(Session):
     ) -> Removed:
         """All ledger rows are locked before the first message goes: see ``sql.REFERRING``."""
         locked: list[tuple[_Held, list[Slice]]] = []
-        for lineage, some in groupby(sorted(places), key=lambda place: place.lineage):
+        for partition_log, some in groupby(sorted(places), key=lambda place: place.partition_log):
             wanted = list(some)
-            locked += [(held, wanted) for held in self._locked(connection, lineage, wanted)]
+            locked += [(held, wanted) for held in self._locked(connection, partition_log, wanted)]
         removed = Removed()
         for held, wanted in locked:
             removed = removed.plus(self._split(connection, held, wanted, (outcome, deed)))
         return removed
 
     def _locked(
-        self, connection: psycopg.Connection, lineage: Lineage, places: Sequence[Slice]
+        self, connection: psycopg.Connection, partition_log: PartitionLog, places: Sequence[Slice]
     ) -> list[_Held]:
         """The ledger rows of these places, which nobody else changes before this transaction ends.
 
@@ -229,15 +229,15 @@ class PostgresRemovals(Session):
         not there yet when the statement began: so they are looked for again until all that there are are locked.
         """
         offsets = "{" + ",".join(f"[{place.start},{place.stop})" for place in places) + "}"
-        values = {**lineage._asdict(), "offsets": offsets}
+        values = {**partition_log._asdict(), "offsets": offsets}
         for _ in range(_MOST_LOCKINGS):
             rows = connection.execute(sql_removals.LOCK_BATCHES, values).fetchall()
             if [(row[0],) for row in rows] == connection.execute(sql_removals.BATCH_IDS, values).fetchall():
-                return [_held(lineage, row) for row in rows]
+                return [_held(partition_log, row) for row in rows]
         raise ConflictError(
-            f"{self._server}: others change the ledger of {lineage.topic} all the time.",
+            f"{self._server}: others change the ledger of {partition_log.topic} all the time.",
             remedy="Run this again when they are done.",
-            topic=lineage.topic,
+            topic=partition_log.topic,
         )
 
     def _split(
@@ -265,7 +265,7 @@ class PostgresRemovals(Session):
         place, batch = (0, 0, number), 0
         if generation is not None:
             where = Slice(topic, generation, partition, offset, offset + 1)
-            held = self._locked(connection, where.lineage, [where])
+            held = self._locked(connection, where.partition_log, [where])
             if not held:
                 return Removed()
             place, batch = (generation, partition, offset), held[0].id
@@ -283,7 +283,7 @@ class PostgresRemovals(Session):
             return
         if generation is not None:
             where = Slice(topic, generation, partition, offset, offset + 1)
-            for held in self._locked(connection, where.lineage, [where]):
+            for held in self._locked(connection, where.partition_log, [where]):
                 self._change_batch(connection, held, copies=0, more_bytes=more_bytes)
         connection.execute(sql_removals.CHANGE_TOPIC_BYTES, [more_bytes, topic])
 
@@ -327,7 +327,7 @@ def _named(connection: psycopg.Connection, found: Sequence[Tuple]) -> set[str]:
 
 
 def _within(place: Slice) -> dict[str, Any]:
-    return {**place.lineage._asdict(), "start": place.start, "stop": place.stop}
+    return {**place.partition_log._asdict(), "start": place.start, "stop": place.stop}
 
 
 def _told(deed: Deed) -> dict[str, Any]:
@@ -354,10 +354,13 @@ def _numbers_of(taken: Removed) -> Numbers:
     return Numbers(taken.messages, taken.duplicates, absent, taken.size_bytes)
 
 
-def _held(lineage: Lineage, row: Tuple) -> _Held:
+def _held(partition_log: PartitionLog, row: Tuple) -> _Held:
     number, start, stop, archived, duplicates, absent, size_bytes, *rest = row
     return _Held(
-        number, Slice(*lineage, start, stop), Numbers(archived, duplicates, absent, size_bytes), tuple(rest)
+        number,
+        Slice(*partition_log, start, stop),
+        Numbers(archived, duplicates, absent, size_bytes),
+        tuple(rest),
     )
 
 
@@ -377,7 +380,7 @@ def _kept(
 
 def _add_part(connection: psycopg.Connection, where: Slice, numbers: Numbers, rest: Tuple) -> None:
     outcome, reason, first_ms, last_ms, run_id, created_at = rest
-    place = (*where.lineage, where.start, where.stop)
+    place = (*where.partition_log, where.start, where.stop)
     values = (*place, outcome, reason, *numbers, first_ms, last_ms, run_id, created_at)
     connection.execute(sql_removals.ADD_PART, values)
 
@@ -386,6 +389,6 @@ def _slices(places: Sequence[Tuple]) -> list[Slice]:
     """Single places, sorted, as slices."""
     return [
         place
-        for lineage, some in groupby(places, key=lambda row: Lineage(*row[:3]))
-        for place in lineage.slices(OffsetSet.of((row[3], row[3] + 1) for row in some))
+        for partition_log, some in groupby(places, key=lambda row: PartitionLog(*row[:3]))
+        for place in partition_log.slices(OffsetSet.of((row[3], row[3] + 1) for row in some))
     ]

@@ -15,7 +15,7 @@ from hop_archive.catalog.postgres.session import Session
 from hop_archive.catalog.records import Batch, Duplicate, Outcome
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 
 
 class PostgresRepairs(Session):
@@ -31,7 +31,7 @@ class PostgresRepairs(Session):
         """Add rows and duplicates that the ledger counts; see ``RepairsCatalog.put_back``."""
         self._unless_taken(lambda connection: _put_back(connection, batch), str(batch.slice))
 
-    def record_copy(self, at: Lineage, copy: Duplicate) -> None:
+    def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
         """Record a copy where the ledger says that nothing is; see ``RepairsCatalog.record_copy``."""
         self._unless_taken(lambda connection: _record_copy(connection, at, copy), str(at))
 
@@ -49,7 +49,7 @@ class PostgresRepairs(Session):
 
     def duplicates_in(self, place: Slice, limit: int) -> Sequence[Duplicate]:
         """The first ``limit`` of the recorded duplicates in a slice, by offset."""
-        values = [*place.lineage, place.start, place.stop, limit]
+        values = [*place.partition_log, place.start, place.stop, limit]
         return [Duplicate(*row) for row in self._fetch(sql_repairs.DUPLICATES_IN, values)]
 
     def _unless_taken(self, work: Callable[[psycopg.Connection], None], about: str) -> None:
@@ -77,7 +77,7 @@ def _put_back(connection: psycopg.Connection, batch: Batch) -> None:
     ledger = [
         row
         for row in connection.execute(
-            sql_repairs.LOCK_LEDGER, [*where.lineage, where.start, where.stop]
+            sql_repairs.LOCK_LEDGER, [*where.partition_log, where.start, where.stop]
         ).fetchall()
         if row[3] == Outcome.ARCHIVED.value
     ]
@@ -91,7 +91,7 @@ def _put_back(connection: psycopg.Connection, batch: Batch) -> None:
             raise _stale(str(where), "the ledger counts no more than is there")
 
 
-def _record_copy(connection: psycopg.Connection, at: Lineage, copy: Duplicate) -> None:
+def _record_copy(connection: psycopg.Connection, at: PartitionLog, copy: Duplicate) -> None:
     where = Slice(*at, copy.offset, copy.offset + 1)
     connection.execute(sql.REFERRING)
     counted = connection.execute(sql_repairs.COUNT_A_COPY, {**at._asdict(), "offset": copy.offset}).fetchone()
@@ -108,7 +108,7 @@ def _add(connection: psycopg.Connection, batch: Batch, number: int) -> None:
     if batch.duplicates:
         copy_duplicates(connection, batch, number)
     for collision in batch.collisions:
-        finding = {"kind": sql.COLLISION, **batch.slice.lineage._asdict(), **collision._asdict()}
+        finding = {"kind": sql.COLLISION, **batch.slice.partition_log._asdict(), **collision._asdict()}
         connection.execute(sql.ADD_COLLISION, finding)
     if batch.rows:
         times = [row.timestamp_ms for row in batch.rows]
@@ -125,7 +125,7 @@ def _account(connection: psycopg.Connection, batch: Batch) -> None:
     if absent < 0:
         raise _stale(str(where), "an offset of it stands there twice")
     times = [t for t in (first, last, *(row.timestamp_ms for row in batch.rows)) if t is not None]
-    place = (*where.lineage, where.start, where.stop, Outcome.ARCHIVED.value, "")
+    place = (*where.partition_log, where.start, where.stop, Outcome.ARCHIVED.value, "")
     counts = (archived, duplicates, absent, size_bytes + batch.size_bytes)
     ends = (min(times, default=None), max(times, default=None), batch.run_id)
     number = connection.execute(sql.ADD_BATCH, (*place, *counts, *ends)).fetchone()
@@ -140,7 +140,9 @@ def _account(connection: psycopg.Connection, batch: Batch) -> None:
 
 def _recount(connection: psycopg.Connection, where: Slice) -> None:
     connection.execute(sql.REFERRING)
-    found = connection.execute(sql_repairs.LOCK_LEDGER, [*where.lineage, where.start, where.stop]).fetchall()
+    found = connection.execute(
+        sql_repairs.LOCK_LEDGER, [*where.partition_log, where.start, where.stop]
+    ).fetchall()
     if [row[1:3] for row in found] != [(where.start, where.stop)]:
         raise _stale(str(where), "no ledger row is of just this slice")
     ((number, _, _, outcome, archived, duplicates),) = found

@@ -17,7 +17,7 @@ from hop_archive.catalog.postgres.session import Session
 from hop_archive.catalog.restores_protocol import Measure, Restore
 from hop_archive.errors import ConflictError
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 
 
 class PostgresRestores(Session):
@@ -45,9 +45,9 @@ class PostgresRestores(Session):
                 ) from error
             yield
 
-    def lineages(self, topic: str) -> Sequence[Lineage]:
-        """The lineages of which ``topic`` has rows, in order."""
-        return [Lineage(topic, *found) for found in self._fetch(sql.LINEAGES, {"topic": topic})]
+    def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
+        """The logs of which ``topic`` has rows, in order."""
+        return [PartitionLog(topic, *found) for found in self._fetch(sql.LINEAGES, {"topic": topic})]
 
     def measure(self, query: Query, *, timeout_s: float) -> Measure:
         """How much ``query`` means, by one aggregate for each of its places and topics."""

@@ -160,7 +160,7 @@ LINEAGES = """
             ORDER BY m.generation, m.partition LIMIT 1) AS following
     ) SELECT generation, partition FROM found
 """
-"""Those that have rows, whatever the ledger says. Index: messages_offset_idx, one step in it a lineage."""
+"""Those that have rows, whatever the ledger says. Index: messages_offset_idx, one step in it a log."""
 
 # --- condition
 
@@ -285,7 +285,7 @@ TAILS = """
     ) AS tail
     ORDER BY wanted.topic, wanted.generation, wanted.partition, tail."offset"
 """
-"""Index: messages_offset_idx, duplicates_pkey, messages_uuid_idx: a few steps from the end of each a lineage."""
+"""Index: messages_offset_idx, duplicates_pkey, messages_uuid_idx: a few steps from the end of each a log."""
 
 # --- ledger
 
@@ -295,7 +295,7 @@ COVERAGE = """
         SELECT topic, generation, partition, unnest(range_agg(offsets)) AS covered
         FROM batches WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s)
         GROUP BY topic, generation, partition
-    ) AS lineages
+    ) AS logs
     ORDER BY topic, generation, partition, covered
 """
 """Index: batches_lineage_idx, for some topics. Postgres merges what touches: ranges come normalized."""
@@ -418,7 +418,7 @@ waits for it, and it for him (``sql_removals.TAKING_AWAY``). It needs the right 
 advisory lock, cannot hold this. Locking the rows themselves takes the right to change them, which no archiver needs.
 
 Whoever changes what is there takes locks in one order, so that no two wait for each other: this one or ``TAKING_AWAY``
-before any row; then ledger rows, by lineage and offset, all that are wanted; then messages and duplicates; the topic's
+before any row; then ledger rows, by log and offset, all that are wanted; then messages and duplicates; the topic's
 summary; what is condemned. Only who holds ``TAKING_AWAY`` may take rows in another order: it keeps all others out. A
 commit has its own ledger row before: nobody waits for that one but who would commit the same offsets, and he holds nothing yet."""
 

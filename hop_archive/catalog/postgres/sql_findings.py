@@ -1,8 +1,8 @@
 """The SQL of findings, each statement with the index it relies on; see ``sql``.
 
 =============================== ============================================================================
-``findings_open_idx``           unique, over what makes a trouble the same, of open ones: ``NOTE``, ``OPEN``,
-                                ``CLOSE_UNSEEN``, and that a trouble is noted once
+``findings_open_idx``           unique, over what makes a finding the same, of open ones: ``NOTE``, ``OPEN``,
+                                ``CLOSE_UNSEEN``, and that a finding is noted once
 ``findings_topic_idx``          (topic, kind): ``ACCEPTED_ONES``
 ``findings_pkey``               (id): ``FINDINGS``, ``RESOLVE``
 =============================== ============================================================================

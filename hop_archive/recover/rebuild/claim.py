@@ -16,7 +16,7 @@ from hop_archive.model.identity import digest
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import Source
 
@@ -39,14 +39,14 @@ def claim(source: Source, catalog: Catalog, rebuilt: Generation) -> bool:
     if before is None:
         return False
     proven = 0
-    for lineage, covered in catalog.coverage([topic]).items():
-        if lineage.generation != rebuilt.number:
+    for partition_log, covered in catalog.coverage([topic]).items():
+        if partition_log.generation != rebuilt.number:
             continue
-        marks = source.watermarks([_at(lineage)]).get(_at(lineage))
+        marks = source.watermarks([_at(partition_log)]).get(_at(partition_log))
         if marks is None or marks.high < covered.stop:
             return False
-        for row in _probes(catalog, lineage, covered, marks):
-            if not _is_there(source, lineage, row):
+        for row in _probes(catalog, partition_log, covered, marks):
+            if not _is_there(source, partition_log, row):
                 return False
             proven += 1
     if not proven or source.topics([topic]).get(topic) != before:
@@ -55,31 +55,33 @@ def claim(source: Source, catalog: Catalog, rebuilt: Generation) -> bool:
     return catalog.claim_generation(topic, rebuilt.number, cluster_id, before.topic_id, reason)
 
 
-def _at(lineage: Lineage) -> TopicPartition:
-    return TopicPartition(lineage.topic, lineage.partition)
+def _at(partition_log: PartitionLog) -> TopicPartition:
+    return TopicPartition(partition_log.topic, partition_log.partition)
 
 
-def _probes(catalog: Catalog, lineage: Lineage, covered: OffsetSet, marks: Watermarks) -> Iterator[Row]:
+def _probes(
+    catalog: Catalog, partition_log: PartitionLog, covered: OffsetSet, marks: Watermarks
+) -> Iterator[Row]:
     """The first and the last row of a partition that Kafka still holds."""
     low, stop = marks.low, min(marks.stable, covered.stop)
     if low >= stop:
         return
-    first = next(iter(catalog.select(Query(places=(Slice(*lineage, low, stop),), limit=1))), None)
+    first = next(iter(catalog.select(Query(places=(Slice(*partition_log, low, stop),), limit=1))), None)
     if first is None:
         return
     yield first
     width = _WINDOW
     last: Row | None = None
     while last is None:
-        window = Slice(*lineage, max(low, stop - width), stop)
+        window = Slice(*partition_log, max(low, stop - width), stop)
         last = next(iter(deque(catalog.select(Query(places=(window,))), maxlen=1)), None)
         width *= 2
     yield last
 
 
-def _is_there(source: Source, lineage: Lineage, row: Row) -> bool:
+def _is_there(source: Source, partition_log: PartitionLog, row: Row) -> bool:
     assert row.offset is not None
-    place = Slice(*lineage, row.offset, row.offset + 1)
+    place = Slice(*partition_log, row.offset, row.offset + 1)
     with source.reader({}) as reader:
         for reading in read_slices(reader, [place], Limits(), time.monotonic):
             for message in reading.messages:

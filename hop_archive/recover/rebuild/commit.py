@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Catalog, Duplicate, Row
 from hop_archive.errors import ConflictError, DataError, SliceTakenError, StaleDecisionError
 from hop_archive.ingest.decide import Decided
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.identity import Identity
 from hop_archive.model.keys import slice_of
 from hop_archive.model.query import Query
@@ -75,7 +75,7 @@ class Committer:
             reason = "rebuilt from the store, which does not say where it came from"
             self._catalog.begin_generation(self._topic, number, UNKNOWN_CLUSTER, None, reason)
 
-    def commit(self, batch: Batch) -> Iterator[Trouble]:
+    def commit(self, batch: Batch) -> Iterator[Finding]:
         """At once where the catalog has nothing of it; else what it lacks."""
         try:
             self._catalog.commit(batch)
@@ -88,7 +88,7 @@ class Committer:
             self._counts.covered += len(batch.slice)
             self._counts.duplicates += len(batch.duplicates)
 
-    def _reinstate(self, batch: Batch) -> Iterator[Trouble]:
+    def _reinstate(self, batch: Batch) -> Iterator[Finding]:
         for _ in range(_ATTEMPTS):
             settled, strangers = self._settled(batch)
             try:
@@ -139,13 +139,13 @@ class Committer:
         there = self._catalog.find(own)
         return there is None or there[:4] == row[:4]
 
-    def _refused(self, rows: Sequence[Row]) -> Iterator[Trouble]:
+    def _refused(self, rows: Sequence[Row]) -> Iterator[Finding]:
         """Of what has no free place: what another life of the topic is to have; and what was removed on purpose."""
         for row in rows:
             place = self._place(row)
             if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
                 detail = "the ledger says that it was left out, or taken away on purpose"
-                yield self.trouble(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
+                yield self.finding(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
                 continue
             for number in itertools.count(place.generation + 1):
                 assert number < _MOST_LIVES
@@ -159,14 +159,14 @@ class Committer:
         assert row.partition is not None
         return Slice(self._topic, row.generation, row.partition, offset_of(row), offset_of(row) + 1)
 
-    def in_use(self, row: Row) -> Trouble:
+    def in_use(self, row: Row) -> Finding:
         """That a document has a UUID which is another message's."""
         detail = "its UUID is in use by other content, and no document has it under one of its own"
-        return self.trouble(Kind.CORRUPT_OBJECT, row.object_key, detail, row.uuid)
+        return self.finding(Kind.CORRUPT_OBJECT, row.object_key, detail, row.uuid)
 
-    def trouble(self, kind: Kind, key: str, detail: str, own: uuid.UUID | None = None) -> Trouble:
+    def finding(self, kind: Kind, key: str, detail: str, own: uuid.UUID | None = None) -> Finding:
         """Something wrong with an object of the topic."""
-        return Trouble(kind, self._topic, detail, own, self._bucket, key, slice_of(key))
+        return Finding(kind, self._topic, detail, own, self._bucket, key, slice_of(key))
 
 
 def without(batch: Batch, offsets: Collection[int]) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""Which slices the rows of a lineage make. Pure."""
+"""Which slices the rows of a log make. Pure."""
 
 from __future__ import annotations
 

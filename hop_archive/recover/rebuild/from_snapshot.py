@@ -20,9 +20,9 @@ from hop_archive.catalog.protocol import Batch, Collision, Duplicate, LedgerEntr
 from hop_archive.catalog.snapshots_protocol import Snapshot
 from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
 from hop_archive.model.annotations import Annotations
-from hop_archive.model.findings import Trouble
+from hop_archive.model.findings import Finding
 from hop_archive.model.message import TimestampType
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import said
 from hop_archive.read.catalog_snapshot import (
@@ -59,7 +59,7 @@ _ANOTHER = "Take an older snapshot, or rebuild from the store alone."
 _WITHIN = 'generation = ? AND partition = ? AND "offset" >= ? AND "offset" < ? ORDER BY "offset"'
 
 
-def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Trouble]:
+def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Finding]:
     """Add to the catalog what the newest snapshot on a shelf says and it lacks.
 
     When ledger rows were made, and when generations were first seen, is not kept: it is the time of this. Running it
@@ -153,7 +153,7 @@ class _Topic:
         self._scratch = scratch
         self._to = Committer(wanted.catalog, topic, wanted.store.bucket, wanted.run_id, wanted.progress)
 
-    def run(self) -> Iterator[Trouble]:
+    def run(self) -> Iterator[Finding]:
         self._connection = sqlite3.connect(self._scratch / "rows", isolation_level=None)
         try:
             self._connection.execute("PRAGMA synchronous = OFF")
@@ -175,7 +175,7 @@ class _Topic:
             )
         known = self._wanted.catalog.observed([self._topic])
         then = {
-            Lineage(self._topic, generation, partition): Watermarks(*marks)
+            PartitionLog(self._topic, generation, partition): Watermarks(*marks)
             for generation, partition, *marks in self._told.get("observed", ())
         }
         self._wanted.catalog.observe({at: marks for at, marks in then.items() if at not in known})
@@ -197,7 +197,7 @@ class _Topic:
     def _entries(self) -> Iterator[LedgerEntry]:
         return self._read("ledger", lambda cells: ledger_entry(self._topic, cells))
 
-    def _commit(self, entry: LedgerEntry) -> Iterator[Trouble]:
+    def _commit(self, entry: LedgerEntry) -> Iterator[Finding]:
         if entry.outcome is not Outcome.ARCHIVED:
             yield from self._commit_other(entry)
             return
@@ -218,7 +218,7 @@ class _Topic:
                 )
             yield from self._to.commit(batch)
 
-    def _commit_other(self, entry: LedgerEntry) -> Iterator[Trouble]:
+    def _commit_other(self, entry: LedgerEntry) -> Iterator[Finding]:
         """What was lost, skipped or pruned, unless the catalog knows more of it by now."""
         try:
             self._wanted.catalog.commit(Batch(entry.slice, entry.outcome, entry.reason, run_id=entry.run_id))

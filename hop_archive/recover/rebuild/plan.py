@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hop_archive.catalog.protocol import Catalog, Miscount, Recorded
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.keys import is_segment_key, slice_of, topic_of
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import matches
 from hop_archive.read.side_by_side import side_by_side
 from hop_archive.store.protocol import ObjectInfo, Store
@@ -98,7 +98,7 @@ def lacking(catalog: Catalog, store: Store, topic: str, listed: Listed) -> Itera
 class _State:
     """What the ledger says of a topic."""
 
-    coverage: dict[Lineage, OffsetSet]
+    coverage: dict[PartitionLog, OffsetSet]
     miscounts: list[Slice] = field(default_factory=list)
 
     @classmethod
@@ -113,9 +113,11 @@ class _State:
         return where is None or self._accounts_for(where)
 
     def _accounts_for(self, where: Slice) -> bool:
-        if where.offsets - self.coverage.get(where.lineage, EMPTY):
+        if where.offsets - self.coverage.get(where.partition_log, EMPTY):
             return False
-        return not any(w.lineage == where.lineage and w.offsets & where.offsets for w in self.miscounts)
+        return not any(
+            w.partition_log == where.partition_log and w.offsets & where.offsets for w in self.miscounts
+        )
 
 
 def _is_of_ledger(one: Miscount) -> bool:

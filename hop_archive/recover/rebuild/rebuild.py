@@ -26,10 +26,10 @@ from hop_archive.catalog.protocol import (
     Row,
 )
 from hop_archive.errors import SliceTakenError
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import attempt_of, slice_of
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.read.status import inner_holes
 from hop_archive.recover.rebuild.claim import claim
 from hop_archive.recover.rebuild.commit import COPY, Committer, Progress, offset_of, without
@@ -89,7 +89,7 @@ class Rebuild:
             self.source.cluster_id()
 
 
-def rebuild(wanted: Rebuild) -> Iterator[Trouble]:
+def rebuild(wanted: Rebuild) -> Iterator[Finding]:
     """Add to the catalog what the store holds and it lacks.
 
     Yields:
@@ -137,14 +137,14 @@ class _Topic:
         bucket = wanted.store.bucket
         self._to = Committer(wanted.catalog, topic, bucket, wanted.run_id, wanted.progress)
 
-    def run(self) -> Iterator[Trouble]:
+    def run(self) -> Iterator[Finding]:
         yield from self._gather()
         self._tell_lives()
         self._spill.choose()
         yield from self._others()
-        for lineage in self._spill.lineages():
-            self._to.know_generation(lineage.generation)
-            yield from self._commit_lineage(lineage)
+        for partition_log in self._spill.partition_logs():
+            self._to.know_generation(partition_log.generation)
+            yield from self._commit_lineage(partition_log)
         self._cover_rows()
         self._cover_duplicates()
         self._claim()
@@ -153,7 +153,7 @@ class _Topic:
 
     # --- reading
 
-    def _gather(self) -> Iterator[Trouble]:
+    def _gather(self) -> Iterator[Finding]:
         """Read what the catalog lacks into the file, some objects in each transaction."""
         listed = Listed()
         found = lacking(self._catalog, self._wanted.store, self._topic, listed)
@@ -166,17 +166,17 @@ class _Topic:
             self._wanted.notice(self._counts)
         self._counts.objects = before + listed.objects
 
-    def _take(self, some: Sequence[list[Evidence]]) -> Iterator[Trouble]:
+    def _take(self, some: Sequence[list[Evidence]]) -> Iterator[Finding]:
         foreign: list[Row] = []
-        troubles: list[Trouble] = []
+        findings: list[Finding] = []
         with self._spill.adding():
             for parts in some:
-                troubles += self._take_object(parts, foreign)
+                findings += self._take_object(parts, foreign)
         if foreign:
             self._counts.added += self._catalog.adopt(foreign)
-        yield from troubles
+        yield from findings
 
-    def _take_object(self, parts: list[Evidence], foreign: list[Row]) -> Iterator[Trouble]:
+    def _take_object(self, parts: list[Evidence], foreign: list[Row]) -> Iterator[Finding]:
         info = parts[0].info
         where = slice_of(info.key)
         self._spill.forget(info.key)
@@ -186,11 +186,11 @@ class _Topic:
             doubts += part.problems
             foreign += (self._foreign(info, one) for one in found if not one.document.digest)
             own = [one for one in found if one.document.digest]
-            self._spill.add(part._replace(found=own), where.lineage if where else None)
+            self._spill.add(part._replace(found=own), where.partition_log if where else None)
             problems += len(doubts)
             for doubt in doubts:
-                yield self._to.trouble(Kind.CORRUPT_OBJECT, info.key, doubt)
-        named = (where.lineage, where.start, where.stop) if where else None
+                yield self._to.finding(Kind.CORRUPT_OBJECT, info.key, doubt)
+        named = (where.partition_log, where.start, where.stop) if where else None
         self._spill.end(info, attempt_of(info.key), named, problems)
         self._counts.read += 1
         self._counts.read_bytes += info.size_bytes
@@ -229,22 +229,22 @@ class _Topic:
         lives = Lives.of(generations, numbers, self._spill.homeless())
         self._spill.place(lives.placed(self._spill.homeless()))
 
-    def _others(self) -> Iterator[Trouble]:
+    def _others(self) -> Iterator[Finding]:
         """Documents of a place that another document took."""
         for key, own, is_same, chosen in self._spill.others():
             if is_same:
-                yield self._to.trouble(Kind.ORPHAN_OBJECT, key, f"{chosen} holds the same message", own)
+                yield self._to.finding(Kind.ORPHAN_OBJECT, key, f"{chosen} holds the same message", own)
             else:
                 detail = f"{chosen} says that another message stood in its place"
-                yield self._to.trouble(Kind.CORRUPT_OBJECT, key, detail, own)
+                yield self._to.finding(Kind.CORRUPT_OBJECT, key, detail, own)
 
     # --- committing
 
-    def _commit_lineage(self, lineage: Lineage) -> Iterator[Trouble]:
-        claims = disjoint(self._spill.claims(lineage))
-        rows = self._spill.rows(lineage)
+    def _commit_lineage(self, partition_log: PartitionLog) -> Iterator[Finding]:
+        claims = disjoint(self._spill.claims(partition_log))
+        rows = self._spill.rows(partition_log)
         for start, stop, items in cut(claims, rows, self._wanted.most_rows):
-            where = Slice(*lineage, start, stop)
+            where = Slice(*partition_log, start, stop)
             placed = [one for _, one in items]
             strangers = [one for one in placed if not (one.is_first or one.is_same)]
             for one in strangers:
@@ -254,7 +254,7 @@ class _Topic:
             self._note_suppressed(wanted)
             for one in wanted:
                 if one.row.uuid in removed:
-                    yield self._to.trouble(
+                    yield self._to.finding(
                         Kind.ORPHAN_OBJECT,
                         one.row.object_key,
                         "its content was removed for good",
@@ -289,7 +289,7 @@ class _Topic:
         """Rows that were there all along and that no ledger row covers: each run of them is archived."""
         for beyond in self._catalog.unledgered(self._topic):
             self._to.know_generation(beyond.generation)
-            covered = self._catalog.coverage([self._topic]).get(beyond.lineage, EMPTY)
+            covered = self._catalog.coverage([self._topic]).get(beyond.partition_log, EMPTY)
             for start, stop in OffsetSet.between(beyond.start, beyond.stop) - covered:
                 rows = self._catalog.select(Query(places=(beyond.within(start, stop),)))
                 for one in cut((), ((offset_of(row), None) for row in rows), self._wanted.most_rows):
@@ -299,12 +299,12 @@ class _Topic:
         """Recorded copies that no ledger row covers: those were there, too."""
         coverage = self._catalog.coverage([self._topic])
         copies = itertools.groupby(self._catalog.duplicates(self._topic), key=lambda pair: pair[0])
-        for lineage, some in copies:
-            covered = coverage.get(lineage, EMPTY)
+        for partition_log, some in copies:
+            covered = coverage.get(partition_log, EMPTY)
             open_ones = ((one.offset, None) for _, one in some if one.offset not in covered)
             for start, stop, _ in cut((), open_ones, self._wanted.most_rows):
-                self._to.know_generation(lineage.generation)
-                where = Slice(self._topic, lineage.generation, lineage.partition, start, stop)
+                self._to.know_generation(partition_log.generation)
+                where = Slice(self._topic, partition_log.generation, partition_log.partition, start, stop)
                 self._to.add(Batch(where, run_id=self._wanted.run_id))
 
     # --- what stays open
@@ -323,9 +323,9 @@ class _Topic:
         """Of generations that nothing will be read of again, holes are explained; of others they are work."""
         known = self._catalog.generations([self._topic]).get(self._topic, ())
         over = {one.number for one in known if one.cluster_id == UNKNOWN_CLUSTER}
-        for lineage, covered in self._catalog.coverage([self._topic]).items():
-            for start, stop in inner_holes(covered) if lineage.generation in over else ():
-                where = Slice(*lineage, start, stop)
+        for partition_log, covered in self._catalog.coverage([self._topic]).items():
+            for start, stop in inner_holes(covered) if partition_log.generation in over else ():
+                where = Slice(*partition_log, start, stop)
                 with contextlib.suppress(SliceTakenError):
                     self._catalog.commit(Batch(where, Outcome.SKIPPED, UNTOLD, run_id=self._wanted.run_id))
 

@@ -19,7 +19,7 @@ from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.identity import client_uuid
 from hop_archive.model.message import TimestampType
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive.recover.rebuild.evidence import Evidence, Found
 from hop_archive.store.protocol import ObjectInfo
 
@@ -243,7 +243,7 @@ class Spill:
         """Take out what an earlier reading of the object brought."""
         self._connection.execute("DELETE FROM found WHERE key = ?", [key])
 
-    def add(self, evidence: Evidence, segment: Lineage | None) -> None:
+    def add(self, evidence: Evidence, segment: PartitionLog | None) -> None:
         """Take in documents of an object; those of another archiver, which have no place, are not for here."""
         key = evidence.info.key
         generation = segment.generation if segment else None
@@ -252,7 +252,7 @@ class Spill:
         )
 
     def end(
-        self, info: ObjectInfo, attempt: int, claim: tuple[Lineage, int, int] | None, problems: int
+        self, info: ObjectInfo, attempt: int, claim: tuple[PartitionLog, int, int] | None, problems: int
     ) -> None:
         """Note that an object was read whole.
 
@@ -266,10 +266,10 @@ class Spill:
         values = (info.key, info.size_bytes, info.modified_ms, attempt, *place, problems)
         self._connection.execute(_ADD_OBJECT, values)
 
-    def named(self) -> Sequence[Lineage]:
+    def named(self) -> Sequence[PartitionLog]:
         """Those that keys of segments name."""
         named = "SELECT DISTINCT generation, partition FROM objects WHERE generation IS NOT NULL"
-        return [Lineage(self._topic, *one) for one in self._connection.execute(named)]
+        return [PartitionLog(self._topic, *one) for one in self._connection.execute(named)]
 
     def homeless(self) -> Iterator[Homeless]:
         """Documents whose life of the topic is not known, by place, in each as they were stored."""
@@ -303,17 +303,17 @@ class Spill:
         for key, own, is_same, chosen in self._cursor(_OTHERS):
             yield key, uuid.UUID(bytes=own), bool(is_same), chosen
 
-    def lineages(self) -> Sequence[Lineage]:
+    def partition_logs(self) -> Sequence[PartitionLog]:
         """Those that anything is known of."""
-        return [Lineage(self._topic, *one) for one in self._connection.execute(_LINEAGES)]
+        return [PartitionLog(self._topic, *one) for one in self._connection.execute(_LINEAGES)]
 
-    def claims(self, lineage: Lineage) -> list[tuple[int, int]]:
-        """What undamaged segments say was read of a lineage, by ascending start; they may overlap."""
-        return self._connection.execute(_CLAIMS, lineage[1:]).fetchall()
+    def claims(self, partition_log: PartitionLog) -> list[tuple[int, int]]:
+        """What undamaged segments say was read of a log, by ascending start; they may overlap."""
+        return self._connection.execute(_CLAIMS, partition_log[1:]).fetchall()
 
-    def rows(self, lineage: Lineage) -> Iterator[tuple[int, Placed]]:
-        """The chosen documents of a lineage, by ascending offset."""
-        for cells in self._cursor(_ROWS, lineage[1:]):
+    def rows(self, partition_log: PartitionLog) -> Iterator[tuple[int, Placed]]:
+        """The chosen documents of a log, by ascending offset."""
+        for cells in self._cursor(_ROWS, partition_log[1:]):
             row = self._row(cells)
             collided = None if cells[21] is None else uuid.UUID(bytes=cells[21])
             assert row.offset is not None

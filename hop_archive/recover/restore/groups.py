@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hop_archive.model.message import Committed, TopicPartition
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive.recover.restore import offset_map as journal
 
 
-def new_offset(folder: Path, lineage: Lineage, committed: int, partition: int) -> int | None:
+def new_offset(folder: Path, partition_log: PartitionLog, committed: int, partition: int) -> int | None:
     """Where a group goes on that was to go on from ``committed``: at the first restored message from there on.
 
     Offsets for which nothing was restored (markers, compacted, left out) are passed over. Behind the last message it is
@@ -21,18 +21,19 @@ def new_offset(folder: Path, lineage: Lineage, committed: int, partition: int) -
 
     Args:
         folder: The target's journal.
-        lineage: Where the group had got to.
+        partition_log: Where the group had got to.
         committed: The offset that it was to read next there.
-        partition: The target partition to which that lineage went.
+        partition: The target partition to which that log went.
 
     Returns:
-        The target offset; None where nothing of the lineage was restored.
+        The target offset; None where nothing of the log was restored.
     """
     last: int | None = None
     for path in sorted(folder.glob(f"{partition:06}-*.parquet")):
         table = pq.read_table(path, columns=["generation", "partition", "offset", "target_offset"])
         of_lineage = pc.and_(
-            pc.equal(table["generation"], lineage.generation), pc.equal(table["partition"], lineage.partition)
+            pc.equal(table["generation"], partition_log.generation),
+            pc.equal(table["partition"], partition_log.partition),
         )
         of_it = table.filter(of_lineage)
         from_there = of_it.filter(pc.greater_equal(of_it["offset"], committed))
@@ -65,8 +66,8 @@ def moved(
     """
     found: dict[TopicPartition, Committed] = {}
     for at, one in sorted(committed.items()):
-        lineage = Lineage(at.topic, generation, at.partition)
-        new = new_offset(folder, lineage, one.offset, at.partition)
+        partition_log = PartitionLog(at.topic, generation, at.partition)
+        new = new_offset(folder, partition_log, one.offset, at.partition)
         if new is None and not journal.count(folder, at.partition):
             new = empty.get(at.partition)
         if new is not None:

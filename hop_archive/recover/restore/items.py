@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog, Duplicate, Row
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.recover.restore.plan import Lane, Target, bounded, in_time
 from hop_archive.recover.restore.request import Request
 
@@ -30,18 +30,18 @@ class Item(NamedTuple):
         row: What holds its content.
         offset: Where it stood; None where nobody knows.
         timestamp_ms: Its timestamp: of a duplicate its own, not that of ``row``.
-        lineage: Where it stood: of a duplicate its own place, not that of ``row``; None where nobody knows.
+        partition_log: Where it stood: of a duplicate its own place, not that of ``row``; None where nobody knows.
     """
 
     row: Row
     offset: int | None
     timestamp_ms: int
-    lineage: Lineage | None
+    partition_log: PartitionLog | None
 
     @property
     def partition(self) -> int:
         """The partition in which it stood; 0 where nobody knows."""
-        return self.lineage.partition if self.lineage else 0
+        return self.partition_log.partition if self.partition_log else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Selection:
         """
         by_partition: dict[int, list[Lane]] = {}
         for lane in target.lanes:
-            if lane.lineage is None:
+            if lane.partition_log is None:
                 yield from itertools.chain.from_iterable(self._adopted(lane))
                 continue
             by_partition.setdefault(lane.partition, []).append(lane)
@@ -97,7 +97,7 @@ class Selection:
         query = replace(bounded(self.request), places=(place,), limit=PAGE)
         rows = list(self.catalog.select(query, timeout_s=self.timeout_s))
         stop = place.stop if len(rows) < PAGE else (rows[-1].offset or 0) + 1
-        items = [Item(row, row.offset, row.timestamp_ms, place.lineage) for row in self._kept(rows)]
+        items = [Item(row, row.offset, row.timestamp_ms, place.partition_log) for row in self._kept(rows)]
         if not self.request.duplicates:
             return items, stop
         copies, stop = self._copies(place.within(place.start, stop))
@@ -110,7 +110,7 @@ class Selection:
         stop = place.stop if len(found) < PAGE else found[-1].offset + 1
         held = self._rows_of(found)
         return [
-            Item(held[one.uuid], one.offset, one.timestamp_ms, place.lineage)
+            Item(held[one.uuid], one.offset, one.timestamp_ms, place.partition_log)
             for one in found
             if one.uuid in held and in_time(self.request, one.timestamp_ms)
         ], stop

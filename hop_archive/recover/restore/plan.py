@@ -10,21 +10,21 @@ from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.restores_protocol import Measure, total
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.recover.restore.request import Request
 
 MEASURE_TIMEOUT_S = 280.0
-"""Longest that the database may count one lineage: below what a connection allows a statement."""
+"""Longest that the database may count one log: below what a connection allows a statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Messages of one lineage, in order of offset; or a topic's adopted ones, in order of timestamp.
+    """Messages of one log, in order of offset; or a topic's adopted ones, in order of timestamp.
 
     Attributes:
         topic: The archived topic.
-        lineage: Where they stood; None for adopted ones, of which nobody knows.
+        partition_log: Where they stood; None for adopted ones, of which nobody knows.
         stop: The offset at which it ends: what is archived later is not of this restore; 0 for adopted ones.
         measure: How much it is, less ``duplicates``.
         duplicates: How many recorded duplicates belong to it; 0 where they are not wanted.
@@ -32,7 +32,7 @@ class Lane:
     """
 
     topic: str
-    lineage: Lineage | None
+    partition_log: PartitionLog | None
     stop: int
     measure: Measure
     duplicates: int = 0
@@ -46,12 +46,12 @@ class Lane:
     @property
     def partition(self) -> int:
         """The partition in which its messages stood; 0 where that is not known."""
-        return self.lineage.partition if self.lineage else 0
+        return self.partition_log.partition if self.partition_log else 0
 
     def slices(self, start: int = 0) -> Iterator[Slice]:
         """The slices that it selects from, from offset ``start`` on."""
-        assert self.lineage is not None
-        whole = Slice(*self.lineage, 0, self.stop)
+        assert self.partition_log is not None
+        whole = Slice(*self.partition_log, 0, self.stop)
         for one in self.alone or (whole,):
             first, stop = max(one.start, start), min(one.stop, self.stop)
             if first < stop:
@@ -145,7 +145,7 @@ class Pin(NamedTuple):
 
     Attributes:
         source: The archived topic.
-        lanes: Generation, partition and stop of each lane that has a lineage.
+        lanes: Generation, partition and stop of each lane that has a log.
         adopted: Whether there is one that has none.
         generation: That of a target without lanes; None where lanes tell, or nobody knows.
     """
@@ -158,9 +158,9 @@ class Pin(NamedTuple):
 
 def pin(target: Target) -> Pin:
     """What ``pinned`` needs to make the same target again, whatever is archived meanwhile."""
-    lanes = [[*lane.lineage[1:], lane.stop] for lane in target.lanes if lane.lineage is not None]
+    lanes = [[*lane.partition_log[1:], lane.stop] for lane in target.lanes if lane.partition_log is not None]
     generation = None if target.lanes else target.generation
-    return Pin(target.source, lanes, any(lane.lineage is None for lane in target.lanes), generation)
+    return Pin(target.source, lanes, any(lane.partition_log is None for lane in target.lanes), generation)
 
 
 def pinned(catalog: Catalog, request: Request, planned: Plan, pins: Mapping[str, Pin]) -> Plan:
@@ -178,7 +178,7 @@ def pinned(catalog: Catalog, request: Request, planned: Plan, pins: Mapping[str,
 def _pinned(catalog: Catalog, request: Request, name: str, then: Pin) -> Target:
     lanes = []
     for generation, partition, stop in then.lanes:
-        lane = _lane(catalog, request, Lineage(then.source, generation, partition), stop)
+        lane = _lane(catalog, request, PartitionLog(then.source, generation, partition), stop)
         if lane is None:
             raise ConflictError(
                 f"The restore to {name} began with messages of {then.source} (generation {generation}, partition "
@@ -204,7 +204,7 @@ def _topics(catalog: Catalog, request: Request, policy: TopicPolicy) -> list[str
 
 
 def _newest(lanes: Sequence[Lane]) -> int | None:
-    return max((lane.lineage.generation for lane in lanes if lane.lineage), default=None)
+    return max((lane.partition_log.generation for lane in lanes if lane.partition_log), default=None)
 
 
 def _empty_lives(catalog: Catalog, request: Request, topic: str) -> list[int | None]:
@@ -217,12 +217,14 @@ def _empty_lives(catalog: Catalog, request: Request, topic: str) -> list[int | N
 
 
 def _lanes(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
-    lineages = list(catalog.lineages(topic))
-    numbers = sorted({one.generation for one in lineages}, reverse=True)
+    partition_logs = list(catalog.partition_logs(topic))
+    numbers = sorted({one.generation for one in partition_logs}, reverse=True)
     lanes: list[Lane] = []
     for number in _candidates(catalog, request, topic, numbers):
         found = [
-            lane for one in lineages if one.generation == number and (lane := _lane(catalog, request, one))
+            lane
+            for one in partition_logs
+            if one.generation == number and (lane := _lane(catalog, request, one))
         ]
         lanes = [*found, *lanes]
         if lanes and request.generations != "all":
@@ -234,8 +236,8 @@ def partitions_seen(
     catalog: Catalog, topic: str, lanes: Sequence[Lane], generation: int | None
 ) -> frozenset[int]:
     """The partitions that the lives which are restored were ever seen to have, messages in them or not."""
-    lives = {generation, *(lane.lineage.generation for lane in lanes if lane.lineage is not None)}
-    seen = (*catalog.lineages(topic), *catalog.observed([topic]), *catalog.coverage([topic]))
+    lives = {generation, *(lane.partition_log.generation for lane in lanes if lane.partition_log is not None)}
+    seen = (*catalog.partition_logs(topic), *catalog.observed([topic]), *catalog.coverage([topic]))
     return frozenset(one.partition for one in seen if one.generation in lives)
 
 
@@ -252,24 +254,28 @@ def _candidates(catalog: Catalog, request: Request, topic: str, numbers: Collect
     return [n for n in numbers if n == min(numbers) or born.get(n, 0) <= request.as_of_ms]
 
 
-def _lane(catalog: Catalog, request: Request, lineage: Lineage, stop: int = 0) -> Lane | None:
-    """The lane of a lineage, up to ``stop``; 0: up to all that is archived by now."""
-    covered = catalog.coverage([lineage.topic]).get(lineage, EMPTY)
-    whole = Slice(*lineage, 0, stop or max(covered.stop, _last(catalog, lineage) + 1))
+def _lane(catalog: Catalog, request: Request, partition_log: PartitionLog, stop: int = 0) -> Lane | None:
+    """The lane of a log, up to ``stop``; 0: up to all that is archived by now."""
+    covered = catalog.coverage([partition_log.topic]).get(partition_log, EMPTY)
+    whole = Slice(*partition_log, 0, stop or max(covered.stop, _last(catalog, partition_log) + 1))
     asked = OffsetSet.of(found for at, found in request.offsets if at == whole.topic_partition)
-    alone = tuple(lineage.slices(asked & whole.offsets))  # united: what is asked for twice is written once
+    alone = tuple(
+        partition_log.slices(asked & whole.offsets)
+    )  # united: what is asked for twice is written once
     if request.offsets and not alone:
         return None
     query = replace(bounded(request), places=alone or (whole,))
     measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
     copies = _duplicates(catalog, request, alone or (whole,)) if request.duplicates else 0
-    lane = Lane(lineage.topic, lineage, whole.stop, measure, copies, alone)
+    lane = Lane(partition_log.topic, partition_log, whole.stop, measure, copies, alone)
     return lane if lane.messages else None
 
 
-def _last(catalog: Catalog, lineage: Lineage) -> int:
+def _last(catalog: Catalog, partition_log: PartitionLog) -> int:
     """The last offset with a row that the ledger does not cover; -1 where it covers all."""
-    beyond = [one.stop - 1 for one in catalog.unledgered(lineage.topic) if one.lineage == lineage]
+    beyond = [
+        one.stop - 1 for one in catalog.unledgered(partition_log.topic) if one.partition_log == partition_log
+    ]
     return max(beyond, default=-1)
 
 
@@ -287,7 +293,7 @@ def _duplicates(catalog: Catalog, request: Request, places: tuple[Slice, ...]) -
 
 def _adopted(catalog: Catalog, request: Request, topic: str, lanes: Sequence[Lane]) -> list[Lane]:
     """What another archiver left of the topic's first life, or of all that is known of it."""
-    first = all(lane.lineage is not None and lane.lineage.generation == 1 for lane in lanes)
+    first = all(lane.partition_log is not None and lane.partition_log.generation == 1 for lane in lanes)
     wanted = request.generations in ("all", 1) or (request.generations == "latest" and first)
     if not wanted or request.offsets or not catalog.has_adopted(topic):
         return []

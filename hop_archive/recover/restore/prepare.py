@@ -14,7 +14,7 @@ from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.restores_protocol import Restore
 from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError, HopArchiveError
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.topics import TopicPolicy
@@ -337,7 +337,7 @@ def _forbidden(restoration: Restoration, conditions: Mapping[str, Condition]) ->
 _MOST_COUNTED = 5_000_000
 
 _MOST_TROUBLES = 10_000
-"""Objects with a trouble that are remembered; where there are more, most likely the wrong store was named."""
+"""Objects with a finding that are remembered; where there are more, most likely the wrong store was named."""
 
 
 def _damaged(restoration: Restoration, planned: Plan) -> list[Problem]:
@@ -350,21 +350,21 @@ def _damaged(restoration: Restoration, planned: Plan) -> list[Problem]:
             continue
         wanted = Verification(restoration.catalog, restoration.store, Query(topics=(target.source,)))
         met = (t for t in recorded_objects(wanted, target.source) if t.kind in _WORTH_TELLING)
-        troubles = {t.object_key: t for t in itertools.islice(met, _MOST_TROUBLES)}
-        if troubles:
-            found += _selected(restoration, target, troubles)
+        findings = {t.object_key: t for t in itertools.islice(met, _MOST_TROUBLES)}
+        if findings:
+            found += _selected(restoration, target, findings)
     return found
 
 
 _WORTH_TELLING = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE)
 
 
-def _selected(restoration: Restoration, target: Target, troubles: Mapping[str, Trouble]) -> list[Problem]:
+def _selected(restoration: Restoration, target: Target, findings: Mapping[str, Finding]) -> list[Problem]:
     selection = Selection(restoration.catalog, restoration.request)
     told: dict[str, Problem] = {}
     for item in selection.items(target):
-        trouble = troubles.get(item.row.object_key)
-        if trouble is not None and trouble.object_key not in told:
-            what = f"object {trouble.object_key}: {trouble.detail}"
-            told[trouble.object_key] = Problem(target.source, what, _DAMAGED)
+        finding = findings.get(item.row.object_key)
+        if finding is not None and finding.object_key not in told:
+            what = f"object {finding.object_key}: {finding.detail}"
+            told[finding.object_key] = Problem(target.source, what, _DAMAGED)
     return list(told.values())

@@ -81,7 +81,7 @@ class Written:
         self.left_out_count += 1
         if len(self.left_out) < _MOST_TOLD:
             row = item.row
-            partition = item.lineage.partition if item.lineage else None
+            partition = item.partition_log.partition if item.partition_log else None
             self.left_out.append(LeftOut(str(row.uuid), row.topic, partition, item.offset, why))
 
 
@@ -274,7 +274,7 @@ class Writer:
     def _message(self, item: Item, message: Content) -> _Outgoing:
         headers = message.headers if self.request.keep_archive_id else message.received_headers
         where = item.partition
-        if self.request.by_key or item.lineage is None:
+        if self.request.by_key or item.partition_log is None:
             where = partition_of(message.key, item.partition, self._place.partitions)
         return _Outgoing(self._place.topic, message.key, message.value, headers, item.timestamp_ms, where)
 
@@ -313,8 +313,8 @@ class Writer:
         self._journal.add(
             Entry(
                 row.topic,
-                one.item.lineage.generation if one.item.lineage else None,
-                one.item.lineage.partition if one.item.lineage else None,
+                one.item.partition_log.generation if one.item.partition_log else None,
+                one.item.partition_log.partition if one.item.partition_log else None,
                 one.item.offset,
                 row.uuid.bytes,
                 one.item.timestamp_ms,
@@ -391,7 +391,7 @@ def _needs_content(request: Request, target: Target) -> bool:
     """Whether what a message is has to be known to tell where it belongs, and whether it belongs there at all."""
     chosen = request.by_key or request.duplicates or not request.tests
     chosen = chosen or request.skip_damaged or request.keep_archive_id
-    return chosen or any(lane.lineage is None for lane in target.lanes)
+    return chosen or any(lane.partition_log is None for lane in target.lanes)
 
 
 STALL_S = 30.0

@@ -20,7 +20,7 @@ from hop_archive.model.keys import slice_of, topic_of
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import matches
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.upkeep.remove.remove import (
@@ -238,8 +238,8 @@ def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
         delete_condemned(removing, COMMAND)
 
 
-def _is_too_late(place: Slice | None, covered: Mapping[Lineage, OffsetSet]) -> bool:
-    return place is not None and bool(place.offsets & covered.get(place.lineage, EMPTY))
+def _is_too_late(place: Slice | None, covered: Mapping[PartitionLog, OffsetSet]) -> bool:
+    return place is not None and bool(place.offsets & covered.get(place.partition_log, EMPTY))
 
 
 def _archived(removing: Removing, topic: str) -> list[Slice]:

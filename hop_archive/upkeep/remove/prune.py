@@ -17,7 +17,7 @@ from hop_archive.catalog.removals_protocol import Extent
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.ingest.plan import units
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, Slice
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.upkeep.remove.remove import Removing, delete_condemned, remove_adopted, remove_places
 
 COMMAND = "prune"
@@ -72,14 +72,14 @@ class Old:
 
     Attributes:
         topic: Kafka topic name.
-        lineage: The partition; None for adopted rows.
+        partition_log: The partition; None for adopted rows.
         places: The archived slices that go, in order.
         extent: How much it is.
         kept_from: The first offset that stays; None where nothing was found that does.
     """
 
     topic: str
-    lineage: Lineage | None
+    partition_log: PartitionLog | None
     places: tuple[Slice, ...]
     extent: Extent
     kept_from: int | None = None
@@ -111,7 +111,7 @@ def prune(removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S) -> li
     planned = plan_pruning(removing, policy)
     before_ms = policy.before_ms(removing.now())
     for old in planned:
-        if old.lineage is None:
+        if old.partition_log is None:
             remove_adopted(removing, old.topic, deed, before_ms)
         else:
             remove_places(removing, old.places, "pruned", deed)
@@ -144,19 +144,19 @@ def _old(removing: Removing, topic: str, before_ms: int) -> Iterator[Old]:
     catalog = removing.catalog
     archived = [e.slice for e in catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
     for span in catalog.spans(topic):
-        kept_from = catalog.keepers([span.within(0, span.stop)], before_ms).get(span.lineage)
+        kept_from = catalog.keepers([span.within(0, span.stop)], before_ms).get(span.partition_log)
         places = _before(archived, span, span.stop if kept_from is None else kept_from)
         if places:
             parts = [part for unit in units(places, _COUNTED_OFFSETS) for part in unit]
-            yield Old(topic, span.lineage, places, catalog.extent(parts), kept_from)
+            yield Old(topic, span.partition_log, places, catalog.extent(parts), kept_from)
     adopted = catalog.adopted_extent(topic, before_ms)
     if adopted.messages:
         yield Old(topic, None, (), adopted)
 
 
 def _before(archived: Iterable[Slice], span: Slice, stop: int) -> tuple[Slice, ...]:
-    """What of the archived slices of a lineage stands before an offset; nothing where its first message stays."""
+    """What of the archived slices of a log stands before an offset; nothing where its first message stays."""
     if stop <= span.start:
         return ()
-    mine = (one for one in archived if one.lineage == span.lineage and one.start < stop)
+    mine = (one for one in archived if one.partition_log == span.partition_log and one.start < stop)
     return tuple(one.within(one.start, min(one.stop, stop)) for one in mine)

@@ -295,9 +295,9 @@ def _may_hold(removing: Removing, row: Row) -> Iterator[ObjectInfo]:
         if uuid_of(info.key) == row.uuid and info.key != own:
             yield info
     stood = places(removing, row)
-    for lineage in sorted({at.lineage for at in stood}):
-        offsets = [at.start for at in stood if at.lineage == lineage]
-        for info in _listed(removing, "segments/{}/{}/{}/".format(*lineage), max(offsets)):
+    for partition_log in sorted({at.partition_log for at in stood}):
+        offsets = [at.start for at in stood if at.partition_log == partition_log]
+        for info in _listed(removing, "segments/{}/{}/{}/".format(*partition_log), max(offsets)):
             place = slice_of(info.key)
             if place is not None and any(place.start <= offset < place.stop for offset in offsets):
                 yield info

@@ -13,11 +13,11 @@ from hop_archive.ingest.decide import decide
 from hop_archive.ingest.read import Reading
 from hop_archive.ingest.write import duplicate_of, prepare, row_of, write_objects
 from hop_archive.model.document import Document, decode, encode
-from hop_archive.model.findings import Trouble
+from hop_archive.model.findings import Finding
 from hop_archive.model.identity import Identity
 from hop_archive.model.keys import is_segment_key, slice_of
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.wording import counted
 from hop_archive.store.protocol import ObjectInfo
 from hop_archive.upkeep.repair.evidence import documents_in, fits, proven
@@ -31,14 +31,14 @@ _WINDOW = 20_000
 # --- objects that no row names
 
 
-def plan_orphan(means: Means, trouble: Trouble) -> Planned:
+def plan_orphan(means: Means, finding: Finding) -> Planned:
     """How to settle an object that no row names: its documents are catalogued where they are missing, or it is put aside.
 
     Raises:
         GoneError: It is not there any more, or a row names it.
         NotMendedError: An archiver may be about to name it, or it cannot be told to which life of its topic it belongs.
     """
-    key = trouble.object_key
+    key = finding.object_key
     body = whole(means.store, key)
     if body is None or _is_named(means, key):
         raise GoneError
@@ -102,17 +102,17 @@ def _refuse_unsettled(means: Means, key: str, documents: Sequence[tuple[int | No
             )
 
 
-def _lineages(means: Means, key: str, document: Document) -> list[Lineage]:
-    """The lineages to which a document may belong: that of its segment, or one for each life of its topic."""
+def _lineages(means: Means, key: str, document: Document) -> list[PartitionLog]:
+    """The logs to which a document may belong: that of its segment, or one for each life of its topic."""
     where = slice_of(key)
     if where is not None:
-        return [where.lineage]
+        return [where.partition_log]
     topic = document.message.topic
     numbers = [one.number for one in means.catalog.generations([topic]).get(topic, ())]
-    return [Lineage(topic, number, document.message.partition) for number in numbers]
+    return [PartitionLog(topic, number, document.message.partition) for number in numbers]
 
 
-def _covering(means: Means, key: str, document: Document) -> list[Lineage]:
+def _covering(means: Means, key: str, document: Document) -> list[PartitionLog]:
     topic, offset = document.message.topic, document.message.offset
     coverage = means.catalog.coverage([topic])
     return [at for at in _lineages(means, key, document) if offset in coverage.get(at, EMPTY)]
@@ -140,7 +140,7 @@ def _sorted_out(
     coverage = means.catalog.coverage([missing[0][1].message.topic])
     for position, one in missing:
         made = [_made(means, key, position, one, at) for at in _lineages(means, key, one)]
-        dealt = [row for row in made if _at(row).start in coverage.get(_at(row).lineage, EMPTY)]
+        dealt = [row for row in made if _at(row).start in coverage.get(_at(row).partition_log, EMPTY)]
         here = [row for row in dealt if _is_counted(means, row)]
         if len(here) > 1 or (not here and len(dealt) < len(made) > 1):
             raise NotMendedError("its topic had several lives, and its key does not tell of which it is")
@@ -149,7 +149,7 @@ def _sorted_out(
     return counted, uncovered
 
 
-def _made(means: Means, key: str, position: int | None, document: Document, at: Lineage) -> Row:
+def _made(means: Means, key: str, position: int | None, document: Document, at: PartitionLog) -> Row:
     return row_of(at.generation, means.store.bucket, document, encode(document), (key, position))
 
 
@@ -168,7 +168,7 @@ def _is_counted(means: Means, row: Row) -> bool:
     return any(
         one.what == "archived" and one.said > one.found and one.slice.start <= here.start < one.slice.stop
         for one in _miscounts(means, row.topic)
-        if one.slice is not None and one.slice.lineage == here.lineage
+        if one.slice is not None and one.slice.partition_log == here.partition_log
     )
 
 
@@ -220,16 +220,16 @@ def _identity(row: Row) -> Identity:
 # --- holes in the coverage
 
 
-def plan_hole(means: Means, trouble: Trouble) -> Planned:
+def plan_hole(means: Means, finding: Finding) -> Planned:
     """How to cover offsets that have rows and no ledger row: by the rows, and by what Kafka still delivers.
 
     Raises:
         GoneError: The ledger covers them by now.
         NotMendedError: No row stands there: the next run deals with them; or the source is not to be asked.
     """
-    where = trouble.slice
+    where = finding.slice
     assert where is not None
-    left = where.offsets - means.catalog.coverage([where.topic]).get(where.lineage, EMPTY)
+    left = where.offsets - means.catalog.coverage([where.topic]).get(where.partition_log, EMPTY)
     if not left:
         raise GoneError
     if not _has_any(means, where):
@@ -239,18 +239,18 @@ def plan_hole(means: Means, trouble: Trouble) -> Planned:
     if not means.upstream.is_asked:
         raise NotMendedError("whether Kafka still holds these offsets is not known: name the source")
     how = f"ledger row made anew of {counted(left.size, 'offset')}, from the rows that stand there"
-    return Planned(how, lambda: "; ".join(_cover(means, one) for one in where.lineage.slices(left)))
+    return Planned(how, lambda: "; ".join(_cover(means, one) for one in where.partition_log.slices(left)))
 
 
 def _cover(means: Means, where: Slice) -> str:
     held = means.upstream.held(where)
     read = covered = 0
-    for reading in means.upstream.readings(where.lineage.slices(held)):
+    for reading in means.upstream.readings(where.partition_log.slices(held)):
         batch = _missing_of(means, reading)
         means.catalog.account(replace(batch, run_id=means.run_id))
         read, covered = read + len(batch.offsets), covered + len(reading.slice)
     told = f"{where}: {counted(covered, 'offset')} read again, {counted(read, 'missing message')} among them"
-    for part in where.lineage.slices(where.offsets - held):
+    for part in where.partition_log.slices(where.offsets - held):
         means.catalog.account(Batch(part, run_id=means.run_id))
         entry = next(e for e in means.catalog.ledger([where.topic]) if e.slice == part)
         told += f"; of {len(part)} that Kafka holds no more {entry.absent} count as absent, and may be lost"
@@ -300,18 +300,18 @@ def _archive(means: Means) -> Archive:
 # --- counts
 
 
-def plan_count(means: Means, trouble: Trouble) -> Planned:
+def plan_count(means: Means, finding: Finding) -> Planned:
     """How to make a count right: the missing are put back, and only what is more than was counted is counted anew.
 
     Raises:
         GoneError: It is right by now.
     """
-    found = [one for one in means.catalog.miscounts(trouble.topic) if one.slice == trouble.slice]
+    found = [one for one in means.catalog.miscounts(finding.topic) if one.slice == finding.slice]
     if not found:
         raise GoneError
-    where = trouble.slice
+    where = finding.slice
     if where is None:
-        return Planned("summary counted anew", lambda: _recount_summary(means, trouble.topic))
+        return Planned("summary counted anew", lambda: _recount_summary(means, finding.topic))
     short = sum(max(0, one.said - one.found) for one in found)
     if short == 0:
         return Planned("ledger row counted anew", lambda: _recount(means, where))
@@ -368,7 +368,7 @@ def _from_segments(
         body = whole(means.store, info.key) or b""
         for position, one in _documents(info.key, body):
             if one.message.offset in missing and fits(one, info.key) and _row_of(means, one) is None:
-                row = _made(means, info.key, position, one, window.lineage)
+                row = _made(means, info.key, position, one, window.partition_log)
                 back += _put_back(means, Batch(window, rows=[row]))
     return back
 
@@ -376,7 +376,9 @@ def _from_segments(
 def _from_kafka(means: Means, window: Slice, missing: OffsetSet) -> int:
     """Put back what Kafka still delivers: its objects are created anew, or found where they stand."""
     held = [
-        s for hole in window.lineage.slices(missing) for s in window.lineage.slices(means.upstream.held(hole))
+        s
+        for hole in window.partition_log.slices(missing)
+        for s in window.partition_log.slices(means.upstream.held(hole))
     ]
     return sum(_put_back(means, _missing_of(means, reading)) for reading in means.upstream.readings(held))
 
@@ -391,7 +393,7 @@ def _put_back(means: Means, batch: Batch) -> int:
     return len(batch.offsets)
 
 
-def plan_unarchived(means: Means, trouble: Trouble) -> Planned:
+def plan_unarchived(means: Means, finding: Finding) -> Planned:
     """How to record a copy that the ledger calls absent; whatever it does not cover, archiving reads.
 
     A catalog that was rebuilt from the store alone lacks such copies: no document shows them.
@@ -400,13 +402,13 @@ def plan_unarchived(means: Means, trouble: Trouble) -> Planned:
         GoneError: The ledger covers it by now.
         NotMendedError: It does not, or it is no copy.
     """
-    where = trouble.slice
+    where = finding.slice
     assert where is not None
-    if trouble.uuid is not None:  # a message that Kafka was seen to deliver
+    if finding.uuid is not None:  # a message that Kafka was seen to deliver
         if _has_any(means, where):
             raise GoneError
         return _plan_copy(means, where)
-    entries = [e for e in means.catalog.ledger([where.topic]) if e.slice.lineage == where.lineage]
+    entries = [e for e in means.catalog.ledger([where.topic]) if e.slice.partition_log == where.partition_log]
     if not where.offsets - OffsetSet.of((e.slice.start, e.slice.stop) for e in entries):
         raise GoneError
     raise NotMendedError("the next run of the archive reads it (hop-archive run)")
@@ -423,7 +425,7 @@ def _plan_copy(means: Means, where: Slice) -> Planned:
     how = f"recorded as a copy of {copy.uuid}, which it is by UUID and digest"
 
     def deed() -> str:
-        means.catalog.record_copy(where.lineage, copy)
+        means.catalog.record_copy(where.partition_log, copy)
         return how
 
     return Planned(how, deed)
@@ -438,28 +440,28 @@ def _copy_in_kafka(means: Means, where: Slice) -> Duplicate | None:
     held = means.upstream.held(where)
     if not held:
         raise GoneError
-    for reading in means.upstream.readings(where.lineage.slices(held)):
+    for reading in means.upstream.readings(where.partition_log.slices(held)):
         for decision in decide(reading.messages, means.catalog, means.store):
             if decision.duplicate_of is not None:
                 return duplicate_of(decision)
     return None
 
 
-def plan_lost(means: Means, trouble: Trouble) -> Planned:
+def plan_lost(means: Means, finding: Finding) -> Planned:
     """Nothing brings back what retention took, unless the ledger says no more that it did.
 
     Raises:
         GoneError: The ledger does not say so any more.
         NotMendedError: It does.
     """
-    where = trouble.slice
+    where = finding.slice
     assert where is not None
     lost = [
         (e.slice.start, e.slice.stop)
         for e in means.catalog.ledger([where.topic])
-        if e.slice.lineage == where.lineage and e.outcome is Outcome.LOST
+        if e.slice.partition_log == where.partition_log and e.outcome is Outcome.LOST
     ]
-    coverage = means.catalog.coverage([where.topic]).get(where.lineage, EMPTY)
+    coverage = means.catalog.coverage([where.topic]).get(where.partition_log, EMPTY)
     if where.offsets & coverage and not where.offsets & OffsetSet.of(lost):
         raise GoneError
     raise NotMendedError(
@@ -467,19 +469,19 @@ def plan_lost(means: Means, trouble: Trouble) -> Planned:
     )
 
 
-def plan_foreign(means: Means, trouble: Trouble) -> Planned:
+def plan_foreign(means: Means, finding: Finding) -> Planned:
     """Nothing that mending could do: what is not the archive's is not the archive's to move.
 
     Raises:
         GoneError: It is not there any more.
         NotMendedError: It is.
     """
-    if not any(info.key == trouble.object_key for info in means.store.listing(trouble.object_key)):
+    if not any(info.key == finding.object_key for info in means.store.listing(finding.object_key)):
         raise GoneError
     raise NotMendedError("it is not the archive's: whoever put it there may take it away, or accept it")
 
 
-def leave_truncation(means: Means, trouble: Trouble) -> Planned:
+def leave_truncation(means: Means, finding: Finding) -> Planned:
     """Nothing to mend: what the log held before and after is archived, each in its own generation.
 
     Raises:
@@ -490,7 +492,7 @@ def leave_truncation(means: Means, trouble: Trouble) -> Planned:
     )
 
 
-def leave_obstacle(means: Means, trouble: Trouble) -> Planned:
+def leave_obstacle(means: Means, finding: Finding) -> Planned:
     """Nothing to mend in the archive: the run that gets past it closes it.
 
     Raises:

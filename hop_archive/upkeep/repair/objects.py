@@ -16,7 +16,7 @@ from hop_archive.catalog.protocol import Catalog, Miscount, Row
 from hop_archive.catalog.repairs_protocol import Correction
 from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
 from hop_archive.model.document import Document, alternative_key, encode, object_key
-from hop_archive.model.findings import Trouble
+from hop_archive.model.findings import Finding
 from hop_archive.model.keys import OWN_FOLDER, first_key, slice_of, topic_of, uuid_of
 from hop_archive.model.message import Message
 from hop_archive.model.query import Query
@@ -35,15 +35,15 @@ _MOST_ALTERNATIVES = 100
 
 
 class NotMendedError(Exception):
-    """Why a trouble stays as it is; a sentence for people. Not an error: it is told of the finding."""
+    """Why a finding stays as it is; a sentence for people. Not an error: it is told of the finding."""
 
 
 class GoneError(Exception):
-    """The trouble is not there any more."""
+    """The finding is not there any more."""
 
 
 class Planned(NamedTuple):
-    """What would mend a trouble.
+    """What would mend a finding.
 
     Attributes:
         how: What is done, for people.
@@ -86,28 +86,28 @@ class _Good(NamedTuple):
     origin: str
 
 
-def plan_object(means: Means, trouble: Trouble) -> Planned:
+def plan_object(means: Means, finding: Finding) -> Planned:
     """How to mend what rows and an object say differently of a document.
 
     Raises:
         GoneError: They agree by now.
         NotMendedError: Nothing vouches for what it ought to be.
     """
-    if not trouble.object_key:
+    if not finding.object_key:
         raise NotMendedError("Kafka and the archive hold different messages there: a person decides")
-    if means.backup is not None and trouble.bucket == means.backup.bucket != means.store.bucket:
-        return _plan_backup(means, means.backup, trouble)
-    rows = _rows_naming(means.catalog, trouble)
+    if means.backup is not None and finding.bucket == means.backup.bucket != means.store.bucket:
+        return _plan_backup(means, means.backup, finding)
+    rows = _rows_naming(means.catalog, finding)
     if not rows:
         raise GoneError
-    body = whole(means.store, trouble.object_key)
+    body = whole(means.store, finding.object_key)
     bad = [row for row in rows if not _is_sound(row, body)]
-    if not bad or (trouble.slice is not None and trouble.uuid not in {row.uuid for row in bad}):
+    if not bad or (finding.slice is not None and finding.uuid not in {row.uuid for row in bad}):
         raise GoneError
     good = _good_ones(means, bad, body)
     if not good:
         raise NotMendedError(_why_none(means, bad))
-    return _planned(means, trouble.object_key, rows, bad, good, body)
+    return _planned(means, finding.object_key, rows, bad, good, body)
 
 
 def whole(store: Store, key: str) -> bytes | None:
@@ -157,21 +157,25 @@ def create(store: Store, key: str, body: bytes) -> tuple[str, Created]:
 
 def placed(where: Slice, row: Row) -> bool:
     """Whether a row stands in a slice."""
-    lineage = (row.topic, row.generation, row.partition)
-    return lineage == where.lineage and row.offset is not None and where.start <= row.offset < where.stop
+    partition_log = (row.topic, row.generation, row.partition)
+    return (
+        partition_log == where.partition_log
+        and row.offset is not None
+        and where.start <= row.offset < where.stop
+    )
 
 
 # --- what there is
 
 
-def _rows_naming(catalog: Catalog, trouble: Trouble) -> list[Row]:
+def _rows_naming(catalog: Catalog, finding: Finding) -> list[Row]:
     """The rows that name an object; holds the rows of one segment."""
-    key, where = trouble.object_key, slice_of(trouble.object_key)
+    key, where = finding.object_key, slice_of(finding.object_key)
     found: dict[object, Row] = {}
     if where is not None and where.topic in catalog.topics():
         standing = catalog.select(Query((where.topic,), places=(where,)))
         found = {row.uuid: row for row in standing if row.object_key == key}
-    for own in (trouble.uuid, uuid_of(key)):
+    for own in (finding.uuid, uuid_of(key)):
         row = None if own is None else catalog.find(own)
         if row is not None and row.object_key == key:
             found[row.uuid] = row
@@ -268,7 +272,7 @@ def _in_kafka(means: Means, rows: Sequence[Row], _: bytes | None) -> Iterator[_G
     by_place = {_place_of(row): row for row in rows if row.offset is not None}
     for reading in means.upstream.readings(_held(means.upstream, rows)):
         for message in reading.messages:
-            row = by_place.get((*reading.slice.lineage, message.offset))
+            row = by_place.get((*reading.slice.partition_log, message.offset))
             if row is not None and (body := _encoded(row, message)) is not None:
                 yield _Good(row, row, body, "Kafka")
 
@@ -396,9 +400,9 @@ def _key_for(row: Row) -> str:
 # --- the backup
 
 
-def _plan_backup(means: Means, backup: Store, trouble: Trouble) -> Planned:
-    key = trouble.object_key
-    rows = _rows_naming(means.catalog, trouble)
+def _plan_backup(means: Means, backup: Store, finding: Finding) -> Planned:
+    key = finding.object_key
+    rows = _rows_naming(means.catalog, finding)
     copy, body = whole(backup, key), whole(means.store, key)
     if not rows or (copy is not None and all(_is_sound(row, copy) for row in rows)):
         raise GoneError

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ConflictError, DataError
-from hop_archive.model.findings import Finding, Kind, Trouble
+from hop_archive.model.findings import Finding, FindingRecord, Kind
 from hop_archive.model.query import Query
 from hop_archive.upkeep.repair.ledger import (
     leave_obstacle,
@@ -32,7 +32,7 @@ from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass, remem
 from hop_archive.upkeep.verify.objects import Checked, Verification
 from hop_archive.upkeep.verify.scrub import reading_all
 
-PLANS: Mapping[Kind, Callable[[Means, Trouble], Planned]] = {
+PLANS: Mapping[Kind, Callable[[Means, Finding], Planned]] = {
     Kind.MISSING_OBJECT: plan_object,
     Kind.WRONG_SIZE: plan_object,
     Kind.CORRUPT_OBJECT: plan_object,
@@ -71,7 +71,7 @@ class Mending:
         how: What is to be done, was done, or why it is left; a sentence for people.
     """
 
-    finding: Finding
+    record: FindingRecord
     fate: Fate
     how: str
 
@@ -115,20 +115,20 @@ def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
     for kind in PLANS:
         if wanted.kinds is not None and kind not in wanted.kinds:
             continue
-        for finding in wanted.catalog.findings(wanted.topics, [kind]):
+        for record in wanted.catalog.findings(wanted.topics, [kind]):
             if wanted.stop():
                 return
-            mending = _planned(wanted, finding) if dry_run else _done(wanted, finding)
+            mending = _planned(wanted, record) if dry_run else _done(wanted, record)
             if mending.fate in (Fate.MENDED, Fate.GONE) and not dry_run:
                 at = wanted.now()
                 told = f"{mending.fate.value} on {at:%Y-%m-%d %H:%M} UTC: {mending.how}"
-                wanted.catalog.resolve_findings([finding.number], told, at)
+                wanted.catalog.resolve_findings([record.number], told, at)
             yield mending
 
 
 def verify_first(
     means: Means, topics: Collection[str] = (), *, deep: bool = False, checked: Checked | None = None
-) -> Iterator[Trouble]:
+) -> Iterator[Finding]:
     """Look at objects, ledger, and the backup where there is one, and note what is found; ``deep``: at every document.
 
     Objects of which something was told are not read besides, as far as ``noting.remembering`` goes.
@@ -163,29 +163,29 @@ def verify_first(
         found = noted_pass(notebook, lambda look=look: look(wanted), of)  # type: ignore[misc] # bound here
         if name == "documents":
             found = reading_all(wanted, notebook, found)
-        yield from (trouble for trouble, is_open in remembering(found, told) if is_open)
+        yield from (finding for finding, is_open in remembering(found, told) if is_open)
 
 
 _GONE = "it was not found any more"
 
 
-def _planned(wanted: Repair, finding: Finding) -> Mending:
+def _planned(wanted: Repair, record: FindingRecord) -> Mending:
     try:
-        return Mending(finding, Fate.PLANNED, _plan(wanted, finding).how)
+        return Mending(record, Fate.PLANNED, _plan(wanted, record).how)
     except GoneError:
-        return Mending(finding, Fate.GONE, _GONE)
+        return Mending(record, Fate.GONE, _GONE)
     except (NotMendedError, DataError) as error:
-        return Mending(finding, Fate.LEFT, str(error))
+        return Mending(record, Fate.LEFT, str(error))
 
 
-def _done(wanted: Repair, finding: Finding) -> Mending:
+def _done(wanted: Repair, record: FindingRecord) -> Mending:
     try:
-        return Mending(finding, Fate.MENDED, _plan(wanted, finding).deed())
+        return Mending(record, Fate.MENDED, _plan(wanted, record).deed())
     except GoneError:
-        return Mending(finding, Fate.GONE, _GONE)
+        return Mending(record, Fate.GONE, _GONE)
     except (NotMendedError, DataError, ConflictError) as error:
-        return Mending(finding, Fate.LEFT, str(error))
+        return Mending(record, Fate.LEFT, str(error))
 
 
-def _plan(wanted: Repair, finding: Finding) -> Planned:
-    return PLANS[finding.trouble.kind](wanted.means, finding.trouble)
+def _plan(wanted: Repair, record: FindingRecord) -> Planned:
+    return PLANS[record.finding.kind](wanted.means, record.finding)

@@ -36,7 +36,7 @@ class Upstream:
         seen = self._survey(where.topic)
         if seen is None or where.topic not in seen.infos or seen.recognitions[where.topic].is_new:
             return EMPTY
-        known = seen.knowledge.get(where.lineage)
+        known = seen.knowledge.get(where.partition_log)
         if known is None or known.watermarks.low >= known.watermarks.stable:
             return EMPTY
         return where.offsets & OffsetSet.between(known.watermarks.low, known.watermarks.stable)

@@ -13,7 +13,7 @@ from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
 from hop_archive.errors import ForbiddenError
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +24,17 @@ KINDS_OF = {
     "ledger": (Kind.COVERAGE_HOLE, Kind.COUNT_MISMATCH, Kind.LOST),
     "source": (Kind.NOT_ARCHIVED,),
 }
-"""The kinds of trouble that a complete look in each direction would see, and that are therefore gone if it does not."""
+"""The kinds of finding that a complete look in each direction would see, and that are therefore gone if it does not."""
 
 _TOGETHER = 500
-"""Troubles noted in one transaction, at most."""
+"""Findings noted in one transaction, at most."""
 
 _SOON_S = 0.5
-"""A trouble that comes so long after the last were noted, in seconds, is noted and told at once."""
+"""A finding that comes so long after the last were noted, in seconds, is noted and told at once."""
 
 
 MOST_TOLD = 100_000
-"""So many objects with a trouble are told only once where they are read as well; beyond, twice. Some 30 MB."""
+"""So many objects with a finding are told only once where they are read as well; beyond, twice. Some 30 MB."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Notebook:
         now: The clock on the wall.
         keeps: Whether anything is written: False from the start where that is wanted, or after it was refused.
         monotonic: A clock that never goes back, in seconds.
-        accepted: How many of the troubles had been accepted before: these are no longer anybody's work.
+        accepted: How many of the findings had been accepted before: these are no longer anybody's work.
     """
 
     catalog: Catalog
@@ -57,13 +57,13 @@ class Notebook:
     monotonic: Callable[[], float] = time.monotonic
     accepted: int = 0
 
-    def noted(self, troubles: Iterable[Trouble]) -> Iterator[tuple[Trouble, bool]]:
-        """Pass troubles on once they are noted, each with whether it is open: False where it was accepted."""
-        pending: list[Trouble] = []
+    def noted(self, findings: Iterable[Finding]) -> Iterator[tuple[Finding, bool]]:
+        """Pass findings on once they are noted, each with whether it is open: False where it was accepted."""
+        pending: list[Finding] = []
         noted_at = float("-inf")
         try:
-            for trouble in troubles:
-                pending.append(trouble)
+            for finding in findings:
+                pending.append(finding)
                 if len(pending) >= _TOGETHER or self.monotonic() - noted_at > _SOON_S:
                     some, pending = pending, []
                     yield from self._note(some)
@@ -92,7 +92,7 @@ class Notebook:
         except ForbiddenError as error:
             self._give_up(error)
 
-    def _note(self, some: list[Trouble]) -> list[tuple[Trouble, bool]]:
+    def _note(self, some: list[Finding]) -> list[tuple[Finding, bool]]:
         opened = [True] * len(some)
         if self.keeps and some:
             try:
@@ -109,11 +109,11 @@ class Notebook:
 
 def noted_pass(
     notebook: Notebook,
-    look: Callable[[], Iterable[Trouble]],
+    look: Callable[[], Iterable[Finding]],
     of: Pass,
     *,
     whole: Callable[[], bool] = lambda: True,
-) -> Iterator[tuple[Trouble, bool]]:
+) -> Iterator[tuple[Finding, bool]]:
     """Note what one look finds, each with whether it is open; what a look did not see again is closed at its end, if it was whole."""
     yield from notebook.noted(look())
     if whole():
@@ -122,13 +122,13 @@ def noted_pass(
 
 
 def remembering(
-    found: Iterable[tuple[Trouble, bool]], told: set[tuple[str, str]]
-) -> Iterator[tuple[Trouble, bool]]:
-    """Pass troubles on, and remember bucket and key of their objects in ``told``, up to ``MOST_TOLD`` of them."""
-    for trouble, is_open in found:
-        if trouble.object_key and len(told) < MOST_TOLD:
-            told.add((trouble.bucket, trouble.object_key))
-        yield trouble, is_open
+    found: Iterable[tuple[Finding, bool]], told: set[tuple[str, str]]
+) -> Iterator[tuple[Finding, bool]]:
+    """Pass findings on, and remember bucket and key of their objects in ``told``, up to ``MOST_TOLD`` of them."""
+    for finding, is_open in found:
+        if finding.object_key and len(told) < MOST_TOLD:
+            told.add((finding.bucket, finding.object_key))
+        yield finding, is_open
 
 
 @dataclass(frozen=True, slots=True)

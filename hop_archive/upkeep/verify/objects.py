@@ -24,11 +24,11 @@ from hop_archive.ingest.plan import lost, work
 from hop_archive.ingest.survey import survey
 from hop_archive.ingest.truncation import prove_tails
 from hop_archive.model.document import crc32, encode
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import OWN_FOLDER, is_own, is_segment_key, topic_of, uuid_of
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Order, Query
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.wording import counted
 from hop_archive.read.check import prove
 from hop_archive.read.fetch import Fetched, fetch_checked, fetch_documents
@@ -114,7 +114,7 @@ class Verification:
 # --- catalog <-> store, by listing
 
 
-def objects(wanted: Verification) -> Iterator[Trouble]:
+def objects(wanted: Verification) -> Iterator[Finding]:
     """Compare what the catalog records with what the store lists, in both directions, without fetching anything.
 
     Finds ``missing_object``, ``wrong_size``, ``orphan_object``, ``foreign_object``. Objects outside of the key scheme,
@@ -128,7 +128,7 @@ def objects(wanted: Verification) -> Iterator[Trouble]:
         yield from _elsewhere(wanted, topics, wanted.oldest_young_ms())
 
 
-def backup_objects(wanted: Verification) -> Iterator[Trouble]:
+def backup_objects(wanted: Verification) -> Iterator[Finding]:
     """Compare what the catalog records with what the backup lists; what the backup has beyond that is its own.
 
     Finds ``missing_object`` and ``wrong_size``, of the backup's bucket. A copy that may be on its way is not missing: one of
@@ -141,13 +141,13 @@ def backup_objects(wanted: Verification) -> Iterator[Trouble]:
         recorded = wanted.catalog.recorded(topic, segments=segments)
         originals = _Ages(wanted.store, topic, segments=segments)
         for record, info in _joined(wanted, recorded, _listing(backup, topic, segments=segments)):
-            trouble = None if record is None else _compared(record, info)
-            if record is None or trouble is None:
+            finding = None if record is None else _compared(record, info)
+            if record is None or finding is None:
                 continue
             if info is None and originals.modified_ms(record.key) > young_ms:
                 wanted.checked.counts["copies not due yet"] += 1
             elif _is_named(wanted, record):
-                yield trouble._replace(bucket=backup.bucket)
+                yield finding._replace(bucket=backup.bucket)
 
 
 class _Ages:
@@ -173,7 +173,7 @@ class _Ages:
         return self._last.modified_ms if self._last is not None and self._last.key == key else 0
 
 
-def recorded_objects(wanted: Verification, topic: str) -> Iterator[Trouble]:
+def recorded_objects(wanted: Verification, topic: str) -> Iterator[Finding]:
     """Compare the objects that a topic's rows name with what the store lists; what no row names is passed over.
 
     Finds ``missing_object`` and ``wrong_size``.
@@ -181,22 +181,22 @@ def recorded_objects(wanted: Verification, topic: str) -> Iterator[Trouble]:
     for segments in (False, True):
         recorded = wanted.catalog.recorded(topic, segments=segments)
         for record, info in _joined(wanted, recorded, _listing(wanted.store, topic, segments=segments)):
-            trouble = None if record is None else _compared(record, info)
-            if record is not None and trouble is not None and _still(wanted, record, trouble):
-                yield _with_bucket(trouble, wanted.store.bucket)
+            finding = None if record is None else _compared(record, info)
+            if record is not None and finding is not None and _still(wanted, record, finding):
+                yield _with_bucket(finding, wanted.store.bucket)
 
 
 def _objects_of(
     wanted: Verification, topic: str, topics: Collection[str], *, segments: bool
-) -> Iterator[Trouble]:
+) -> Iterator[Finding]:
     # Taken before the rows are: what is archived while this goes on is young, however long it takes.
     young_ms = wanted.oldest_young_ms()
     recorded = wanted.catalog.recorded(topic, segments=segments)
     for record, info in _joined(wanted, recorded, _listing(wanted.store, topic, segments=segments)):
         if record is not None:
-            trouble = _compared(record, info)
-            if trouble is not None and _still(wanted, record, trouble):
-                yield _with_bucket(trouble, wanted.store.bucket)
+            finding = _compared(record, info)
+            if finding is not None and _still(wanted, record, finding):
+                yield _with_bucket(finding, wanted.store.bucket)
         elif info is not None and _is_for(info.key, topic, topics, segments=segments):
             yield from _unnamed(wanted, info, young_ms)
 
@@ -248,7 +248,7 @@ def _joined(
         counts["rows"] += rows
 
 
-def _compared(record: Recorded, info: ObjectInfo | None) -> Trouble | None:
+def _compared(record: Recorded, info: ObjectInfo | None) -> Finding | None:
     """A segment may be longer than its last document: what was found to be a copy meanwhile has no row."""
     if info is not None and (
         info.size_bytes == record.end_bytes or (record.is_segment and info.size_bytes > record.end_bytes)
@@ -257,29 +257,29 @@ def _compared(record: Recorded, info: ObjectInfo | None) -> Trouble | None:
     about = (record.uuid, record.bucket, record.key)
     if info is None:
         rows = "a message" if record.rows == 1 else f"{record.rows} messages"
-        return Trouble(
+        return Finding(
             Kind.MISSING_OBJECT, record.topic, f"{rows} should be in it, and it is not there", *about
         )
     wanted = f"{'at least ' if record.is_segment else ''}{record.end_bytes} bytes"
-    return Trouble(Kind.WRONG_SIZE, record.topic, f"{wanted} wanted, {info.size_bytes} found", *about)
+    return Finding(Kind.WRONG_SIZE, record.topic, f"{wanted} wanted, {info.size_bytes} found", *about)
 
 
-def _with_bucket(trouble: Trouble, looked_in: str) -> Trouble:
+def _with_bucket(finding: Finding, looked_in: str) -> Finding:
     """Where the catalog names another bucket than was looked in, that is most likely why: the wrong store was named."""
-    if trouble.bucket == looked_in:
-        return trouble
-    return trouble._replace(
-        detail=f"{trouble.detail} in bucket {looked_in}; the row says {trouble.bucket or 'none'}"
+    if finding.bucket == looked_in:
+        return finding
+    return finding._replace(
+        detail=f"{finding.detail} in bucket {looked_in}; the row says {finding.bucket or 'none'}"
     )
 
 
-def _still(wanted: Verification, record: Recorded, trouble: Trouble) -> bool:
-    """Whether a trouble is one now, too: a row may have been removed, and its object after it, meanwhile."""
+def _still(wanted: Verification, record: Recorded, finding: Finding) -> bool:
+    """Whether a finding is one now, too: a row may have been removed, and its object after it, meanwhile."""
     if not _is_named(wanted, record):
         return False
     found = next((i for i in wanted.store.listing(record.key) if i.key == record.key), None)
     again = _compared(record, found)
-    return again is not None and again.kind is trouble.kind
+    return again is not None and again.kind is finding.kind
 
 
 def _is_named(wanted: Verification, record: Recorded) -> bool:
@@ -288,14 +288,14 @@ def _is_named(wanted: Verification, record: Recorded) -> bool:
     return row is not None and row.object_key == record.key
 
 
-def _unnamed(wanted: Verification, info: ObjectInfo, young_ms: int) -> Iterator[Trouble]:
+def _unnamed(wanted: Verification, info: ObjectInfo, young_ms: int) -> Iterator[Finding]:
     if is_own(info.key) or info.modified_ms > young_ms or _is_named_now(wanted, info):
         return
     topic = topic_of(info.key)
     kind = Kind.FOREIGN_OBJECT if topic is None else Kind.ORPHAN_OBJECT
     what = "no key of ours looks like this" if topic is None else "no row names it"
     bucket = wanted.store.bucket
-    yield Trouble(kind, topic or "", f"{what} ({info.size_bytes} bytes)", None, bucket, info.key)
+    yield Finding(kind, topic or "", f"{what} ({info.size_bytes} bytes)", None, bucket, info.key)
 
 
 def _is_named_now(wanted: Verification, info: ObjectInfo) -> bool:
@@ -305,7 +305,7 @@ def _is_named_now(wanted: Verification, info: ObjectInfo) -> bool:
     return row is not None and row.object_key == info.key
 
 
-def _elsewhere(wanted: Verification, topics: set[str], young_ms: int) -> Iterator[Trouble]:
+def _elsewhere(wanted: Verification, topics: set[str], young_ms: int) -> Iterator[Finding]:
     """Objects in no folder of a topic that the catalog knows. What is in those folders is jumped over."""
     passed: str | None = ""
     while passed is not None:
@@ -334,7 +334,7 @@ def _known_folder(key: str, topics: set[str]) -> str | None:
 # --- catalog -> store, document by document
 
 
-def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> Iterator[Trouble]:
+def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> Iterator[Finding]:
     """Fetch the document of each selected row and compare it with the row.
 
     Finds ``missing_object``, ``wrong_size``, ``corrupt_object`` (its bytes are not those that were stored) and
@@ -342,13 +342,13 @@ def documents(wanted: Verification, known: Collection[tuple[str, str]] = ()) -> 
 
     Args:
         wanted: What to verify.
-        known: Bucket and key of objects whose trouble was told already: they are left out.
+        known: Bucket and key of objects whose finding was told already: they are left out.
     """
     chosen = wanted.catalog.select(wanted.query, Order.PLACE)
     yield from of_rows(wanted, (row for row in chosen if (row.bucket, row.object_key) not in known))
 
 
-def of_rows(wanted: Verification, rows: Iterable[Row]) -> Iterator[Trouble]:
+def of_rows(wanted: Verification, rows: Iterable[Row]) -> Iterator[Finding]:
     """Fetch the document of each of these rows and compare it with the row; finds what ``documents`` finds."""
     with calm_collector():
         for found in fetch_checked(wanted.store, rows, prove):
@@ -358,8 +358,8 @@ def of_rows(wanted: Verification, rows: Iterable[Row]) -> Iterator[Trouble]:
                 yield from _still_of(wanted, found)
 
 
-def _still_of(wanted: Verification, found: Fetched) -> Iterator[Trouble]:
-    """The trouble of a row, unless the row is another one by now, or gone."""
+def _still_of(wanted: Verification, found: Fetched) -> Iterator[Finding]:
+    """The finding of a row, unless the row is another one by now, or gone."""
     if wanted.catalog.find(found.row.uuid) == found.row:
         yield _about(found.row, _kind_of(found), "; ".join(found.problems))
 
@@ -380,17 +380,17 @@ def _kind_of(found: Fetched) -> Kind:
     return Kind.ROW_DIFFERS if is_whole else Kind.CORRUPT_OBJECT
 
 
-def _about(row: Row, kind: Kind, detail: str) -> Trouble:
+def _about(row: Row, kind: Kind, detail: str) -> Finding:
     place = None
     if row.generation is not None and row.partition is not None and row.offset is not None:
         place = Slice(row.topic, row.generation, row.partition, row.offset, row.offset + 1)
-    return Trouble(kind, row.topic, detail, row.uuid, row.bucket, row.object_key, place)
+    return Finding(kind, row.topic, detail, row.uuid, row.bucket, row.object_key, place)
 
 
 # --- what was sent -> store
 
 
-def sent(wanted: Verification, recorded: Mapping[Place, Sent]) -> Iterator[Trouble]:
+def sent(wanted: Verification, recorded: Mapping[Place, Sent]) -> Iterator[Finding]:
     """Compare messages as they were sent with what is stored of them, or of the message that each repeats.
 
     Places are those of the newest generation of each topic. Holds what was recorded, and the rows of one topic of it.
@@ -400,7 +400,7 @@ def sent(wanted: Verification, recorded: Mapping[Place, Sent]) -> Iterator[Troub
         standing = _standing(wanted.catalog, topic, recorded)
         for at, offset in sorted(place for place in recorded if place[0].topic == topic):
             if (at, offset) not in standing:
-                yield Trouble(
+                yield Finding(
                     Kind.NOT_ARCHIVED, topic, f"what was sent to {at} at offset {offset} has no row"
                 )
         places = list(standing)
@@ -436,7 +436,7 @@ def _place(row: Row) -> Place:
     return TopicPartition(row.topic, row.partition), row.offset
 
 
-def _unlike(was: Sent, found: Fetched) -> Iterator[Trouble]:
+def _unlike(was: Sent, found: Fetched) -> Iterator[Finding]:
     assert found.document is not None
     message = found.document.message
     content = {"key", "value", "headers"}  # a message that repeats another may have another timestamp
@@ -448,7 +448,7 @@ def _unlike(was: Sent, found: Fetched) -> Iterator[Trouble]:
 # --- the ledger
 
 
-def ledger(wanted: Verification) -> Iterator[Trouble]:
+def ledger(wanted: Verification) -> Iterator[Finding]:
     """Compare the ledger with itself, with the rows and with the summary.
 
     Finds ``coverage_hole`` (offsets between dealt-with ones, or with rows, that no ledger row covers),
@@ -468,7 +468,7 @@ def ledger(wanted: Verification) -> Iterator[Trouble]:
         for one in catalog.miscounts(topic):
             where = "the ledger" if one.slice is not None else "the topic's summary"
             detail = f"{one.what}: {where} says {one.said}, the rows are {one.found}"
-            yield Trouble(Kind.COUNT_MISMATCH, topic, detail, slice=one.slice)
+            yield Finding(Kind.COUNT_MISMATCH, topic, detail, slice=one.slice)
     for hole in _lasting(wanted, list(doubtful)):
         yield _at(Kind.COVERAGE_HOLE, hole, "no ledger row covers these")
 
@@ -483,11 +483,11 @@ def _lasting(wanted: Verification, holes: Sequence[Slice]) -> Iterator[Slice]:
 
 
 def _overlap(one: Slice, other: Slice) -> bool:
-    return one.lineage == other.lineage and one.start < other.stop and other.start < one.stop
+    return one.partition_log == other.partition_log and one.start < other.stop and other.start < one.stop
 
 
-def _at(kind: Kind, where: Slice, detail: str) -> Trouble:
-    return Trouble(kind, where.topic, f"{counted(len(where), 'offset')}: {detail}", slice=where)
+def _at(kind: Kind, where: Slice, detail: str) -> Finding:
+    return Finding(kind, where.topic, f"{counted(len(where), 'offset')}: {detail}", slice=where)
 
 
 def _holes(catalog: Catalog, topic: str) -> list[Slice]:
@@ -495,20 +495,20 @@ def _holes(catalog: Catalog, topic: str) -> list[Slice]:
     coverage = catalog.coverage([topic])
     inner = {Slice(*at, *hole) for at, covered in coverage.items() for hole in inner_holes(covered)}
     beyond = {
-        Slice(*rows.lineage, *hole)
+        Slice(*rows.partition_log, *hole)
         for rows in catalog.unledgered(topic)
-        for hole in OffsetSet.between(rows.start, rows.stop) - coverage.get(rows.lineage, EMPTY)
+        for hole in OffsetSet.between(rows.start, rows.stop) - coverage.get(rows.partition_log, EMPTY)
     }
-    by_lineage: dict[Lineage, list[tuple[int, int]]] = {}
+    by_lineage: dict[PartitionLog, list[tuple[int, int]]] = {}
     for one in inner | beyond:
-        by_lineage.setdefault(one.lineage, []).append((one.start, one.stop))
+        by_lineage.setdefault(one.partition_log, []).append((one.start, one.stop))
     return [Slice(*at, *hole) for at, found in sorted(by_lineage.items()) for hole in OffsetSet.of(found)]
 
 
 # --- source -> catalog
 
 
-def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
+def source(wanted: Verification, archive: Archive) -> Iterator[Finding]:
     """Compare what Kafka holds now with the coverage. Finds ``not_archived``, and what is ``lost`` by now.
 
     What cannot be looked at is found, too (``no_leader``, ``not_readable``), and counted: no such look is complete. What
@@ -518,19 +518,19 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
     """
     seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
     yield from unseen(wanted, seen.obstacles)
-    for lineage, known in sorted(seen.knowledge.items()):
+    for partition_log, known in sorted(seen.knowledge.items()):
         wanted.checked.counts["offsets"] += max(0, known.watermarks.stable - known.watermarks.low)
         for start, stop in lost(known):
             yield _at(
-                Kind.LOST, Slice(*lineage, start, stop), "gone from Kafka, and not recorded as lost yet"
+                Kind.LOST, Slice(*partition_log, start, stop), "gone from Kafka, and not recorded as lost yet"
             )
         for start, stop in work(known):
-            yield _at(Kind.NOT_ARCHIVED, Slice(*lineage, start, stop), "Kafka holds them")
+            yield _at(Kind.NOT_ARCHIVED, Slice(*partition_log, start, stop), "Kafka holds them")
     unproven = seen.unproven()
     doubtful = {
-        lineage: known
-        for lineage, known in seen.workable().items()
-        if lineage in unproven or (known.coverage and known.watermarks.leader_epoch is None)
+        partition_log: known
+        for partition_log, known in seen.workable().items()
+        if partition_log in unproven or (known.coverage and known.watermarks.leader_epoch is None)
     }
     proof = prove_tails(archive, doubtful)
     yield from unseen(
@@ -541,7 +541,7 @@ def source(wanted: Verification, archive: Archive) -> Iterator[Trouble]:
         yield _at(Kind.LOG_TRUNCATED, where, f"{how}: the log lost its end, and the next run reads it anew")
 
 
-def unseen(wanted: Verification, obstacles: Iterable[Trouble]) -> Iterator[Trouble]:
+def unseen(wanted: Verification, obstacles: Iterable[Finding]) -> Iterator[Finding]:
     """Pass on what could not be looked at, and count it."""
     for one in obstacles:
         wanted.checked.counts[NOT_LOOKED_AT] += 1

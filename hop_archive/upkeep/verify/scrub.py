@@ -18,9 +18,9 @@ from typing import Generic, NamedTuple, TypeVar
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog, Outcome, Row
 from hop_archive.catalog.scrubs_protocol import VerifiedRange
-from hop_archive.model.findings import Finding, Kind, Trouble
+from hop_archive.model.findings import Finding, FindingRecord, Kind
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.objects import Verification, documents, of_rows
 
@@ -55,7 +55,7 @@ class Scrub:
     stop: Callable[[], bool] = field(default=lambda: False)
 
 
-def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Trouble, bool]]:
+def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
     """Read and compare what was never read and what was longest ago, a day's share, and all that is due.
 
     Run once a day, it has read everything within ``days``; where days were missed, it takes on more. Two at once
@@ -76,15 +76,15 @@ def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Trouble, bool]]:
         yield from notebook.noted(documents(_narrowed(asked.wanted, portion)))
         _close_unseen(asked, portion, began)
         asked.wanted.catalog.note_verified(
-            VerifiedRange(*portion.lineage, portion.start, portion.stop, began)
+            VerifiedRange(*portion.partition_log, portion.start, portion.stop, began)
         )
     for topic in topics:
         yield from _adopted(asked, topic, notebook)
 
 
 def reading_all(
-    wanted: Verification, notebook: Notebook, found: Iterable[tuple[Trouble, bool]]
-) -> Iterator[tuple[Trouble, bool]]:
+    wanted: Verification, notebook: Notebook, found: Iterable[tuple[Finding, bool]]
+) -> Iterator[tuple[Finding, bool]]:
     """Pass on what a look at every document of whole topics finds; once it is over, they count as read when it began.
 
     So the next scrubs begin with what else is due. What was archived meanwhile does not count, whether it was read or not.
@@ -93,8 +93,12 @@ def reading_all(
     catalog = wanted.catalog
     ranges: list[VerifiedRange] = []
     for topic in wanted.topics():
-        spans = [part for lineage, some in _archived(catalog, topic).items() for part in lineage.slices(some)]
-        ranges += [VerifiedRange(*one.lineage, one.start, one.stop, began) for one in spans]
+        spans = [
+            part
+            for partition_log, some in _archived(catalog, topic).items()
+            for part in partition_log.slices(some)
+        ]
+        ranges += [VerifiedRange(*one.partition_log, one.start, one.stop, began) for one in spans]
         adopted = catalog.adopted_span(topic)
         ranges += [VerifiedRange(topic, 0, 0, adopted[0], adopted[1] + 1, began)] if adopted else []
     yield from found
@@ -116,15 +120,15 @@ def _chosen(asked: Scrub, topics: Sequence[str]) -> list[Slice]:
     never: list[Slice] = []
     known = {key: list(some) for key, some in groupby(catalog.verified(topics), key=lambda one: one[:3])}
     for topic in topics:
-        for lineage, archived in _archived(catalog, topic).items():
+        for partition_log, archived in _archived(catalog, topic).items():
             total += archived.size
-            ranges = known.get(tuple(lineage), [])
+            ranges = known.get(tuple(partition_log), [])
             done = OffsetSet.of((one.start, one.stop) for one in ranges)
-            never += lineage.slices(archived - done)
+            never += partition_log.slices(archived - done)
             read += [
                 (one.verified_at, part)
                 for one in ranges
-                for part in lineage.slices(archived & OffsetSet.between(one.start, one.stop))
+                for part in partition_log.slices(archived & OffsetSet.between(one.start, one.stop))
             ]
     ages = _by_age(asked, read)
     left = _share(asked, total, ages.last) - sum(map(len, ages.today))
@@ -159,13 +163,13 @@ def _by_age(asked: Scrub, read: Iterable[tuple[datetime.datetime, Part]]) -> _Ag
     return found
 
 
-def _archived(catalog: Catalog, topic: str) -> dict[Lineage, OffsetSet]:
+def _archived(catalog: Catalog, topic: str) -> dict[PartitionLog, OffsetSet]:
     """The offsets that may have documents: what was lost or skipped has none."""
-    ranges: dict[Lineage, list[tuple[int, int]]] = {}
+    ranges: dict[PartitionLog, list[tuple[int, int]]] = {}
     for entry in catalog.ledger([topic]):
         if entry.outcome is Outcome.ARCHIVED:
-            ranges.setdefault(entry.slice.lineage, []).append((entry.slice.start, entry.slice.stop))
-    return {lineage: OffsetSet.of(some) for lineage, some in ranges.items()}
+            ranges.setdefault(entry.slice.partition_log, []).append((entry.slice.start, entry.slice.stop))
+    return {partition_log: OffsetSet.of(some) for partition_log, some in ranges.items()}
 
 
 def _share(asked: Scrub, total: int, last: datetime.datetime | None) -> int:
@@ -192,7 +196,7 @@ def _first(portions: Iterator[Slice], share: int) -> Iterator[Slice]:
 # --- rows of another archiver
 
 
-def _adopted(asked: Scrub, topic: str, notebook: Notebook) -> Iterator[tuple[Trouble, bool]]:
+def _adopted(asked: Scrub, topic: str, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
     """The same of them: by their timestamps, in portions that end between two milliseconds."""
     catalog = asked.wanted.catalog
     span = catalog.adopted_span(topic)
@@ -267,12 +271,12 @@ def _close_unseen(asked: Scrub, portion: Slice, began: datetime.datetime) -> Non
         catalog.resolve_findings(numbers, f"not found any more on {at:%Y-%m-%d %H:%M} UTC", at)
 
 
-def _is_over(one: Finding, portion: Slice, began: datetime.datetime) -> bool:
-    where = one.trouble.slice
+def _is_over(one: FindingRecord, portion: Slice, began: datetime.datetime) -> bool:
+    where = one.finding.slice
     return (
         where is not None
-        and bool(one.trouble.object_key)
-        and where.lineage == portion.lineage
+        and bool(one.finding.object_key)
+        and where.partition_log == portion.partition_log
         and portion.start <= where.start < portion.stop
         and one.last_seen < began
     )

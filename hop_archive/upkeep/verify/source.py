@@ -12,11 +12,11 @@ from hop_archive.ingest.obstacles import obstacle
 from hop_archive.ingest.read import Reading, read_slices
 from hop_archive.ingest.survey import survey
 from hop_archive.model.document import crc32
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.identity import Identity, identify
 from hop_archive.model.message import Message
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.source.protocol import place_of
 from hop_archive.upkeep.verify.objects import Verification, topics_at, unseen
 
@@ -24,7 +24,7 @@ _PLACES = 10
 """A sample is taken in so many places of a partition, evenly spread: reading offset by offset would cost a fetch each."""
 
 
-def source_documents(wanted: Verification, archive: Archive, sample: int | None = None) -> Iterator[Trouble]:
+def source_documents(wanted: Verification, archive: Archive, sample: int | None = None) -> Iterator[Finding]:
     """Read again what Kafka holds and the ledger covers, and compare each message with its row by digest.
 
     Finds ``row_differs`` (the row is of other content), and ``not_archived`` (Kafka delivers a message, and neither a
@@ -53,31 +53,33 @@ def source_documents(wanted: Verification, archive: Archive, sample: int | None 
 def _slices(wanted: Verification, archive: Archive, sample: int | None) -> list[Slice]:
     seen = survey(archive, topics_at(wanted, archive) if wanted.query.topics else None)
     found: list[Slice] = []
-    for lineage, known in sorted(seen.workable().items()):
+    for partition_log, known in sorted(seen.workable().items()):
         marks = known.watermarks
-        if marks.low < marks.stable and not seen.recognitions[lineage.topic].is_new:
-            held = _archived(wanted.catalog, lineage) & OffsetSet.between(marks.low, marks.stable)
-            found += _sampled(lineage, held, sample)
+        if marks.low < marks.stable and not seen.recognitions[partition_log.topic].is_new:
+            held = _archived(wanted.catalog, partition_log) & OffsetSet.between(marks.low, marks.stable)
+            found += _sampled(partition_log, held, sample)
     return found
 
 
-def _archived(catalog: Catalog, lineage: Lineage) -> OffsetSet:
+def _archived(catalog: Catalog, partition_log: PartitionLog) -> OffsetSet:
     """What the ledger calls archived: of what was skipped, cleaned up or pruned there is nothing to compare with."""
-    entries = (one for one in catalog.ledger([lineage.topic]) if one.outcome is Outcome.ARCHIVED)
-    return OffsetSet.of((one.slice.start, one.slice.stop) for one in entries if one.slice.lineage == lineage)
+    entries = (one for one in catalog.ledger([partition_log.topic]) if one.outcome is Outcome.ARCHIVED)
+    return OffsetSet.of(
+        (one.slice.start, one.slice.stop) for one in entries if one.slice.partition_log == partition_log
+    )
 
 
-def _sampled(lineage: Lineage, held: OffsetSet, sample: int | None) -> list[Slice]:
+def _sampled(partition_log: PartitionLog, held: OffsetSet, sample: int | None) -> list[Slice]:
     """All of it, or stretches that are evenly spread: the same each time, as long as Kafka holds the same."""
     if sample is None or held.size <= sample:
-        return lineage.slices(held)
+        return partition_log.slices(held)
     length = -(-sample // _PLACES)
     begins = [held.size * place // _PLACES for place in range(min(_PLACES, sample))]
     chosen = [held.first(begin + length) - held.first(begin) for begin in begins]
-    return lineage.slices(OffsetSet.of(part for some in chosen for part in some))
+    return partition_log.slices(OffsetSet.of(part for some in chosen for part in some))
 
 
-def _compared(wanted: Verification, reading: Reading) -> Iterator[Trouble]:
+def _compared(wanted: Verification, reading: Reading) -> Iterator[Finding]:
     if not reading.messages:
         return
     catalog = wanted.catalog
@@ -92,7 +94,7 @@ def _compared(wanted: Verification, reading: Reading) -> Iterator[Trouble]:
         if detail is not None:
             kind = Kind.ROW_DIFFERS if row is not None or copy is not None else Kind.NOT_ARCHIVED
             where = reading.slice.within(message.offset, message.offset + 1)
-            yield Trouble(kind, where.topic, detail, identity.uuid, slice=where)
+            yield Finding(kind, where.topic, detail, identity.uuid, slice=where)
 
 
 def _absent(wanted: Verification, message: Message, copy: Duplicate | None) -> str:

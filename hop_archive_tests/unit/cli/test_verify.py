@@ -52,7 +52,7 @@ def test_a_missing_object_ends_with_1_and_is_named_once_even_if_it_would_be_fetc
     assert ran.exit_code == 1
     assert ran.output.count("missing_object") == 1
     assert key in ran.output
-    assert "1 trouble found" in ran.output
+    assert "1 finding found" in ran.output
 
 
 def test_json_tells_kind_place_and_counts(directory: Path) -> None:
@@ -203,7 +203,7 @@ def test_what_was_accepted_with_a_reason_is_told_no_more(directory: Path) -> Non
     assert invoke("findings", "-D", "m", "--accept", "1", "--because", "a notice of ours").exit_code == 0
     ran = invoke("verify", *M, "--grace", "0")
     assert ran.exit_code == 0
-    assert "1 trouble accepted before" in ran.stdout
+    assert "1 finding accepted before" in ran.stdout
 
 
 def test_a_number_that_is_no_open_finding_accepts_none(directory: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hop_archive.catalog.protocol import Generation
 from hop_archive.ingest.generations import Recognition, Sighting, recognise
-from hop_archive.model.slices import Lineage, OffsetSet
+from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import TopicInfo
 
@@ -33,9 +33,9 @@ def lives(*known: tuple[str, str | None]) -> list[Generation]:
     ]
 
 
-def covered(number: int, *stops: int) -> dict[Lineage, OffsetSet]:
+def covered(number: int, *stops: int) -> dict[PartitionLog, OffsetSet]:
     """Coverage from 0 of partitions 0, 1, … of one generation."""
-    return {Lineage("t", number, p): OffsetSet.between(0, stop) for p, stop in enumerate(stops)}
+    return {PartitionLog("t", number, p): OffsetSet.between(0, stop) for p, stop in enumerate(stops)}
 
 
 def test_a_topic_never_seen_is_generation_1() -> None:

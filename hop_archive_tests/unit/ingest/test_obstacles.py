@@ -12,13 +12,13 @@ from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.errors import ForbiddenError
 from hop_archive.ingest.obstacles import note_obstacles
-from hop_archive.model.findings import OBSTACLES, Finding, Kind, Trouble
+from hop_archive.model.findings import OBSTACLES, Finding, FindingRecord, Kind
 from hop_archive.source.mock.source import MockSource
 from hop_archive.store.mock import MockStore
 
 T0 = datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC)
-NO_LEADER = [Trouble(Kind.NO_LEADER, "alerts", "no leader", partition=p) for p in (0, 1)]
-UNREADABLE = Trouble(Kind.NOT_READABLE, "secret", "READ is denied")
+NO_LEADER = [Finding(Kind.NO_LEADER, "alerts", "no leader", partition=p) for p in (0, 1)]
+UNREADABLE = Finding(Kind.NOT_READABLE, "secret", "READ is denied")
 
 
 @dataclass
@@ -33,7 +33,7 @@ def archive(catalog: MockCatalog) -> Archive:
     return Archive(MockSource("s"), catalog, MockStore("o"), now=Clock())
 
 
-def open_of(catalog: MockCatalog) -> list[Finding]:
+def open_of(catalog: MockCatalog) -> list[FindingRecord]:
     return list(catalog.findings())
 
 
@@ -43,7 +43,7 @@ def test_what_is_seen_again_keeps_since_when_and_what_is_not_is_closed() -> None
     note_obstacles(at, None, OBSTACLES, [*NO_LEADER, UNREADABLE])
     note_obstacles(at, None, OBSTACLES, [NO_LEADER[1]])
     (left,) = open_of(catalog)
-    assert (left.trouble, left.first_seen) == (NO_LEADER[1], T0)
+    assert (left.finding, left.first_seen) == (NO_LEADER[1], T0)
     note_obstacles(at, None, OBSTACLES, [])
     assert open_of(catalog) == []
 
@@ -51,18 +51,18 @@ def test_what_is_seen_again_keeps_since_when_and_what_is_not_is_closed() -> None
 def test_topics_and_kinds_that_were_not_looked_at_stay_open() -> None:
     catalog = MockCatalog("c")
     at = archive(catalog)
-    lost = Trouble(Kind.LOST, "alerts", "lost")
+    lost = Finding(Kind.LOST, "alerts", "lost")
     catalog.note_findings([lost], T0 - datetime.timedelta(days=1))
     note_obstacles(at, None, OBSTACLES, [*NO_LEADER, UNREADABLE])
     note_obstacles(at, ["secret"], OBSTACLES, [])
     note_obstacles(at, ["alerts"], [Kind.NOT_READABLE], [])
-    assert [one.trouble for one in open_of(catalog)] == [lost, *NO_LEADER]
+    assert [one.finding for one in open_of(catalog)] == [lost, *NO_LEADER]
 
 
 class Refusing(MockCatalog):
     writes = 0
 
-    def note_findings(self, troubles: Sequence[Trouble], seen_at: datetime.datetime) -> Sequence[bool]:
+    def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
         raise ForbiddenError("may only read")
 
     def close_unseen(self, looked: Looked, how: str, at: datetime.datetime) -> int:

@@ -9,26 +9,28 @@ from hypothesis import strategies as st
 
 from hop_archive.ingest.plan import Knowledge, Plan, lost, plan, work
 from hop_archive.model.limits import Limits
-from hop_archive.model.slices import EMPTY, Lineage, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive_tests.strategies import offset_sets, plain
 
 watermarks = st.lists(st.integers(0, 30), min_size=3, max_size=3).map(lambda ends: Watermarks(*sorted(ends)))
 knowledge = st.builds(Knowledge, watermarks, offset_sets, offset_sets)
-lineages = st.builds(Lineage, st.sampled_from(["a", "b", "c"]), st.integers(1, 2), st.integers(0, 2))
-situations = st.dictionaries(lineages, knowledge, max_size=6)
+partition_logs = st.builds(
+    PartitionLog, st.sampled_from(["a", "b", "c"]), st.integers(1, 2), st.integers(0, 2)
+)
+situations = st.dictionaries(partition_logs, knowledge, max_size=6)
 budgets = st.builds(Limits, run_messages=st.integers(0, 60))
 
 
-def offsets_of(slices: tuple[Slice, ...], lineage: Lineage) -> set[int]:
-    return {o for s in slices if s.lineage == lineage for o in range(s.start, s.stop)}
+def offsets_of(slices: tuple[Slice, ...], partition_log: PartitionLog) -> set[int]:
+    return {o for s in slices if s.partition_log == partition_log for o in range(s.start, s.stop)}
 
 
-def partition(number: int) -> Lineage:
-    return Lineage("t", 1, number)
+def partition(number: int) -> PartitionLog:
+    return PartitionLog("t", 1, number)
 
 
-def untouched(*sizes: int) -> dict[Lineage, Knowledge]:
+def untouched(*sizes: int) -> dict[PartitionLog, Knowledge]:
     return {partition(n): Knowledge(Watermarks(0, size, size)) for n, size in enumerate(sizes)}
 
 
@@ -78,21 +80,21 @@ def test_watermarks_out_of_order_are_refused(marks: tuple[int, int, int]) -> Non
 
 @given(situations, budgets)
 def test_a_plan_takes_work_only_and_tells_what_it_left(
-    known: dict[Lineage, Knowledge], limits: Limits
+    known: dict[PartitionLog, Knowledge], limits: Limits
 ) -> None:
     found = plan(known, limits)
-    for lineage, k in known.items():
-        assert offsets_of(found.slices, lineage) <= plain(work(k))
-        assert offsets_of(found.lost, lineage) == plain(lost(k))
+    for partition_log, k in known.items():
+        assert offsets_of(found.slices, partition_log) <= plain(work(k))
+        assert offsets_of(found.lost, partition_log) == plain(lost(k))
     assert found.messages + found.left == sum(work(k).size for k in known.values())
-    assert {s.lineage for s in (*found.slices, *found.lost)} <= known.keys()
+    assert {s.partition_log for s in (*found.slices, *found.lost)} <= known.keys()
 
 
 @given(situations, budgets)
 def test_of_a_topic_that_may_not_be_read_nothing_is_work_and_what_is_gone_is_lost_all_the_same(
-    known: dict[Lineage, Knowledge], limits: Limits
+    known: dict[PartitionLog, Knowledge], limits: Limits
 ) -> None:
-    shut = {min(lineage.topic for lineage in known)} if known else set()
+    shut = {min(partition_log.topic for partition_log in known)} if known else set()
     found = plan(known, limits, shut)
     rest = plan({at: k for at, k in known.items() if at.topic not in shut}, limits)
     assert (found.slices, found.left, found.lost) == (rest.slices, rest.left, plan(known, limits).lost)
@@ -100,7 +102,7 @@ def test_of_a_topic_that_may_not_be_read_nothing_is_work_and_what_is_gone_is_los
 
 @given(situations, budgets)
 def test_a_plan_uses_its_limit_to_the_full_and_no_more(
-    known: dict[Lineage, Knowledge], limits: Limits
+    known: dict[PartitionLog, Knowledge], limits: Limits
 ) -> None:
     found = plan(known, limits)
     assert found.messages == min(limits.run_messages, sum(work(k).size for k in known.values()))
@@ -108,36 +110,40 @@ def test_a_plan_uses_its_limit_to_the_full_and_no_more(
 
 @given(situations, budgets)
 def test_slices_of_a_plan_are_disjoint_sorted_and_as_long_as_can_be(
-    known: dict[Lineage, Knowledge], limits: Limits
+    known: dict[PartitionLog, Knowledge], limits: Limits
 ) -> None:
     for slices in (plan(known, limits).slices, plan(known, limits).lost):
         assert list(slices) == sorted(slices)
         neighbours = itertools.pairwise(slices)
-        assert all(one.lineage != other.lineage or one.stop < other.start for one, other in neighbours)
+        assert all(
+            one.partition_log != other.partition_log or one.stop < other.start for one, other in neighbours
+        )
 
 
 @given(situations, budgets)
-def test_the_oldest_work_of_a_partition_comes_first(known: dict[Lineage, Knowledge], limits: Limits) -> None:
+def test_the_oldest_work_of_a_partition_comes_first(
+    known: dict[PartitionLog, Knowledge], limits: Limits
+) -> None:
     found = plan(known, limits)
-    for lineage, k in known.items():
-        chosen = offsets_of(found.slices, lineage)
+    for partition_log, k in known.items():
+        chosen = offsets_of(found.slices, partition_log)
         assert chosen == set(sorted(plain(work(k)))[: len(chosen)])
 
 
 @given(situations, budgets)
 def test_no_partition_gets_more_than_one_above_another_that_wants_more(
-    known: dict[Lineage, Knowledge], limits: Limits
+    known: dict[PartitionLog, Knowledge], limits: Limits
 ) -> None:
     found = plan(known, limits)
-    got = {lineage: len(offsets_of(found.slices, lineage)) for lineage in known}
-    for lineage, k in known.items():
-        if got[lineage] < work(k).size:
-            assert got[lineage] >= max(got.values()) - 1
+    got = {partition_log: len(offsets_of(found.slices, partition_log)) for partition_log in known}
+    for partition_log, k in known.items():
+        if got[partition_log] < work(k).size:
+            assert got[partition_log] >= max(got.values()) - 1
 
 
 @given(situations, budgets, st.randoms(use_true_random=False))
 def test_the_same_knowledge_gives_the_same_plan_in_whatever_order_it_comes(
-    known: dict[Lineage, Knowledge], limits: Limits, random: Random
+    known: dict[PartitionLog, Knowledge], limits: Limits, random: Random
 ) -> None:
     shuffled = list(known.items())
     random.shuffle(shuffled)
@@ -145,23 +151,23 @@ def test_the_same_knowledge_gives_the_same_plan_in_whatever_order_it_comes(
 
 
 @given(situations, st.integers(1, 20))
-def test_plan_after_plan_all_work_gets_done_once(known: dict[Lineage, Knowledge], budget: int) -> None:
-    done: dict[Lineage, set[int]] = {lineage: set() for lineage in known}
+def test_plan_after_plan_all_work_gets_done_once(known: dict[PartitionLog, Knowledge], budget: int) -> None:
+    done: dict[PartitionLog, set[int]] = {partition_log: set() for partition_log in known}
     now = known
     while (found := plan(now, Limits(run_messages=budget))).slices:
-        for lineage in known:
-            new = offsets_of(found.slices, lineage)
-            assert not new & done[lineage]
-            done[lineage] |= new
+        for partition_log in known:
+            new = offsets_of(found.slices, partition_log)
+            assert not new & done[partition_log]
+            done[partition_log] |= new
         now = {
-            lineage: Knowledge(k.watermarks, k.coverage | found_of(found, lineage), k.in_flight)
-            for lineage, k in now.items()
+            partition_log: Knowledge(k.watermarks, k.coverage | found_of(found, partition_log), k.in_flight)
+            for partition_log, k in now.items()
         }
-    assert done == {lineage: plain(work(k)) for lineage, k in known.items()}
+    assert done == {partition_log: plain(work(k)) for partition_log, k in known.items()}
 
 
-def found_of(found: Plan, lineage: Lineage) -> OffsetSet:
-    return OffsetSet.of((s.start, s.stop) for s in found.slices if s.lineage == lineage)
+def found_of(found: Plan, partition_log: PartitionLog) -> OffsetSet:
+    return OffsetSet.of((s.start, s.stop) for s in found.slices if s.partition_log == partition_log)
 
 
 def test_a_busy_partition_does_not_starve_the_quiet_ones() -> None:

@@ -21,11 +21,11 @@ from hop_archive.errors import (
 from hop_archive.ingest.read import STALL_S, Reading, follow, grouped, read_slices
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import Message, TimestampType, TopicPartition
-from hop_archive.model.slices import Lineage, OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive_tests.strategies import offset_sets, plain
 
 T0 = TopicPartition("t", 0)
-L0 = Lineage("t", 1, 0)
+L0 = PartitionLog("t", 1, 0)
 ROOMY = Limits()
 
 
@@ -231,7 +231,7 @@ def test_readings_tile_the_slices_and_hold_every_message_once_in_order(
     wanted: dict[int, tuple[Log, OffsetSet]], limits: Limits
 ) -> None:
     reader = ScriptedReader({TopicPartition("t", n): log for n, (log, _) in wanted.items()}, Clock())
-    slices = [s for n, (_, held) in wanted.items() for s in Lineage("t", 1, n).slices(held)]
+    slices = [s for n, (_, held) in wanted.items() for s in PartitionLog("t", 1, n).slices(held)]
     found = read(reader, slices, limits)
     for number, (log, held) in wanted.items():
         mine = [r for r in found if r.slice.partition == number]
@@ -443,7 +443,7 @@ class Following:
     over: bool = False
 
     def __post_init__(self) -> None:
-        starts = {Lineage(at.topic, 1, at.partition): 0 for at in self.reader.logs}
+        starts = {PartitionLog(at.topic, 1, at.partition): 0 for at in self.reader.logs}
         self.groups = follow(
             self.reader, starts, self.limits, self.reader.clock, lambda: self.over, self.linger_s
         )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.model.message import TopicPartition
-from hop_archive.model.slices import EMPTY, Lineage, OffsetRange, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetRange, OffsetSet, PartitionLog, Slice
 from hop_archive_tests.strategies import GREATEST_INT64, offset_sets, plain, small_ranges
 
 
@@ -102,7 +102,7 @@ def test_an_empty_slice_is_refused() -> None:
 def test_a_slice_tells_its_length_lineage_partition_and_offsets() -> None:
     found = Slice("gcn", 2, 3, 10, 15)
     assert len(found) == 5
-    assert found.lineage == Lineage("gcn", 2, 3)
+    assert found.partition_log == PartitionLog("gcn", 2, 3)
     assert found.topic_partition == TopicPartition("gcn", 3)
     assert found.offsets == OffsetSet.between(10, 15)
     assert str(found) == "gcn[3]@10-15 (generation 2)"
@@ -126,9 +126,9 @@ def test_slices_sort_by_topic_generation_partition_and_offset() -> None:
 
 @given(offset_sets)
 def test_the_slices_of_a_lineage_are_the_ranges_of_its_offsets(found: OffsetSet) -> None:
-    lineage = Lineage("t", 1, 0)
-    slices = lineage.slices(found)
-    assert {s.lineage for s in slices} <= {lineage}
+    partition_log = PartitionLog("t", 1, 0)
+    slices = partition_log.slices(found)
+    assert {s.partition_log for s in slices} <= {partition_log}
     assert OffsetSet.of((s.start, s.stop) for s in slices) == found
     assert len(slices) == len(found.ranges)
     assert slices == sorted(slices)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.read.report import Report, TopicReport, gather, markdown, page
 from hop_archive_tests.cli_helpers import M, invoke, mocks, place
 from hop_archive_tests.damaging import ruin
@@ -23,7 +23,7 @@ THEN = datetime.datetime.fromtimestamp(NOW_MS / 1000, datetime.UTC) + datetime.t
 
 def test_its_numbers_are_those_of_the_archive() -> None:
     sound = ruin("segment")
-    sound.world.catalog.note_findings([Trouble(Kind.LOST, BUSY, "x")], THEN)
+    sound.world.catalog.note_findings([Finding(Kind.LOST, BUSY, "x")], THEN)
     found = gather(sound.world.catalog, THEN, 7)
     busy, quiet = found.topics
     assert (busy.topic, quiet.topic) == (BUSY, QUIET)

@@ -184,8 +184,8 @@ def test_a_document_that_does_not_prove_itself_gets_no_row(what: str) -> None:
     one = document(3)
     forged = FORGED[what](one)
     key = object_key("t", one.message.timestamp_ms, forged.uuid)
-    catalog, troubles = rebuilt(NewObject(key, encode(forged)))
-    assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
+    catalog, findings = rebuilt(NewObject(key, encode(forged)))
+    assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
     assert list(catalog.topics()) == []
 
 
@@ -195,24 +195,24 @@ def test_content_that_was_exchanged_under_a_publishers_uuid_gets_no_row() -> Non
         "t", 0, 3, 1_700_000_000_000, TimestampType.CREATE, b"key", b"value", (("_id", own.bytes),)
     )
     was = Document(sent, own, True, digest(b"key", sent.headers, b"value"), crc32(b"value"))
-    catalog, troubles = rebuilt(NewObject(key_of(was), encode(was)))
-    assert (len(list(catalog.rows("t"))), troubles) == (1, [])
+    catalog, findings = rebuilt(NewObject(key_of(was), encode(was)))
+    assert (len(list(catalog.rows("t"))), findings) == (1, [])
     exchanged = replace(was, message=replace(sent, key=b"another"))
-    catalog, troubles = rebuilt(NewObject(key_of(was), encode(exchanged)))
-    assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
+    catalog, findings = rebuilt(NewObject(key_of(was), encode(exchanged)))
+    assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
     assert list(catalog.topics()) == []
 
 
 def test_a_sound_document_under_the_key_of_another_message_gets_no_row() -> None:
-    catalog, troubles = rebuilt(NewObject(key_of(document(4)), encode(document(3))))
-    assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
+    catalog, findings = rebuilt(NewObject(key_of(document(4)), encode(document(3))))
+    assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
     assert list(catalog.topics()) == []
 
 
 def test_a_document_outside_of_its_segments_slice_gets_no_row_and_the_slice_is_not_claimed() -> None:
     body = encode(document(3)) + encode(document(9))
-    catalog, troubles = rebuilt(NewObject(segment_key("t", 1, 0, 0, 5), body))
-    assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
+    catalog, findings = rebuilt(NewObject(segment_key("t", 1, 0, 0, 5), body))
+    assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
     assert [row.offset for row in catalog.rows("t")] == [3]
     assert [str(entry.slice) for entry in catalog.ledger()] == ["t[0]@3-4 (generation 1)"]
 
@@ -220,8 +220,8 @@ def test_a_document_outside_of_its_segments_slice_gets_no_row_and_the_slice_is_n
 def test_segments_larger_than_a_piece_are_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hop_archive.recover.rebuild.evidence._PIECE_BYTES", 100)
     bodies = [encode(document(offset, b"x" * (offset * 37 % 400))) for offset in range(20)]
-    catalog, troubles = rebuilt(NewObject(segment_key("t", 1, 0, 0, 20), b"".join(bodies)))
-    assert troubles == []
+    catalog, findings = rebuilt(NewObject(segment_key("t", 1, 0, 0, 20), b"".join(bodies)))
+    assert findings == []
     rows = list(catalog.rows("t"))
     assert [row.size_bytes for row in rows] == [len(body) for body in bodies]
     assert [row.position for row in rows] == [sum(len(b) for b in bodies[:n]) for n in range(20)]
@@ -231,8 +231,8 @@ def test_foreign_objects_and_what_the_archive_keeps_for_itself_are_passed_over()
     objects = [
         NewObject(key, b"?") for key in ("top.txt", "t/readme.md", "hop_archive/probe", "segments/t/x.bson")
     ]
-    catalog, troubles = rebuilt(*objects, NewObject(key_of(document(3)), encode(document(3))))
-    assert troubles == []
+    catalog, findings = rebuilt(*objects, NewObject(key_of(document(3)), encode(document(3))))
+    assert findings == []
     assert len(list(catalog.rows("t"))) == 1
 
 
@@ -243,8 +243,8 @@ def test_documents_of_another_archiver_become_rows_as_it_leaves_them() -> None:
         del fields["metadata"][name]
     del fields["annotations"]["digest"]
     body = bson.encode(fields)
-    catalog, troubles = rebuilt(NewObject(key_of(one), body))
-    assert troubles == []
+    catalog, findings = rebuilt(NewObject(key_of(one), body))
+    assert findings == []
     (row,) = catalog.rows("t")
     assert (row.generation, row.partition, row.offset, row.digest, row.timestamp_type) == (None,) * 5
     assert (row.uuid, row.size_bytes, row.crc32, row.annotations.sender) == (
@@ -272,8 +272,8 @@ def test_a_tombstone_takes_the_place_of_its_message_whichever_was_stored_last(
         NewObject(key_of(other), encode(other)),
         NewObject(second, encode(one)),
     ]
-    catalog, troubles = rebuilt(*objects)
-    assert [kind for kind, _ in troubles] == [Kind.ORPHAN_OBJECT.value]
+    catalog, findings = rebuilt(*objects)
+    assert [kind for kind, _ in findings] == [Kind.ORPHAN_OBJECT.value]
     removed, kept = catalog.rows("t")
     assert (removed.object_key, removed.size_bytes) == (objects[0].key, len(objects[0].body))
     assert removed.digest == digest(b"key", (), b"value")
@@ -343,8 +343,8 @@ def test_a_document_with_a_field_of_any_kind_is_one_trouble_and_the_others_get_r
     if in_segment:
         objects = [NewObject(segment_key("t", 1, 0, 0, 9), bad + good)]
     other = document_of("u", 0)
-    catalog, troubles = rebuilt(*objects, NewObject(key_of(other), encode(other)))
-    assert [kind for kind, _ in troubles] == [Kind.CORRUPT_OBJECT.value]
+    catalog, findings = rebuilt(*objects, NewObject(key_of(other), encode(other)))
+    assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
     assert [row.offset for row in catalog.rows("t")] == [4]
     assert [row.uuid for row in catalog.rows("u")] == [other.uuid]
 

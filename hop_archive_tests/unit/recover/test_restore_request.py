@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hop_archive.catalog.restores_protocol import Measure
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage
+from hop_archive.model.slices import PartitionLog
 from hop_archive.recover.restore.partitioner import murmur2, partition_of
 from hop_archive.recover.restore.plan import Lane, Target
 from hop_archive.recover.restore.preflight import DEFAULTS, MAX_LONG, NUMBERS, Condition, notes, problems
@@ -103,7 +103,7 @@ def test_a_key_has_one_partition_of_those_that_there_are(key: bytes, partitions:
 
 
 def target(measure: Measure, partitions: int = 1) -> Target:
-    lane = Lane("old", Lineage("old", 1, partitions - 1), 100, measure)
+    lane = Lane("old", PartitionLog("old", 1, partitions - 1), 100, measure)
     return Target("new", "old", (lane,), partitions)
 
 

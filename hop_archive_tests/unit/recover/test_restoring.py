@@ -27,7 +27,7 @@ from hop_archive.model.document import Document, crc32, decode, encode
 from hop_archive.model.identity import ID_HEADER
 from hop_archive.model.message import Committed, Message, TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Lineage, OffsetRange
+from hop_archive.model.slices import OffsetRange, PartitionLog
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
@@ -539,10 +539,10 @@ def test_offsets_of_groups_are_mapped_exactly_holes_included(tmp_path: Path) -> 
     with journal.Journal(tmp_path) as kept:
         for number, old in enumerate((3, 4, 8, 20)):
             kept.add(journal.Entry("a", 2, 5, old, b"u" * 16, 1, b"d" * 16, "b", 5, 100 + number))
-    at = Lineage("a", 2, 5)
+    at = PartitionLog("a", 2, 5)
     wanted = {0: 100, 3: 100, 4: 101, 5: 102, 8: 102, 9: 103, 20: 103, 21: 104, 999: 104}
     assert {old: groups.new_offset(tmp_path, at, old, 5) for old in wanted} == wanted
-    assert groups.new_offset(tmp_path, Lineage("a", 1, 5), 3, 5) is None
+    assert groups.new_offset(tmp_path, PartitionLog("a", 1, 5), 3, 5) is None
     committed_offsets = {
         TopicPartition("a", n): Committed(offset, str(n)) for n, offset in ((5, 9), (6, 1), (7, 1))
     }

@@ -11,27 +11,27 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.errors import UnavailableError
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.slices import Slice
 from hop_archive.upkeep.verify.notebook import Notebook
 
 
-def troubles(count: int) -> Iterator[Trouble]:
+def findings(count: int) -> Iterator[Finding]:
     for start in range(count):
-        yield Trouble(Kind.COVERAGE_HOLE, "t", "hole", slice=Slice("t", 1, 0, start, start + 1))
+        yield Finding(Kind.COVERAGE_HOLE, "t", "hole", slice=Slice("t", 1, 0, start, start + 1))
 
 
 class Counting(MockCatalog):
     calls = 0
 
-    def note_findings(self, troubles: Sequence[Trouble], seen_at: datetime.datetime) -> Sequence[bool]:
+    def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
         self.calls += 1
-        return super().note_findings(troubles, seen_at)
+        return super().note_findings(findings, seen_at)
 
 
 def test_a_burst_is_noted_in_few_transactions_and_all_of_it_is_told() -> None:
     catalog = Counting()
-    told = list(Notebook(catalog, monotonic=lambda: 0.0).noted(troubles(1_203)))
+    told = list(Notebook(catalog, monotonic=lambda: 0.0).noted(findings(1_203)))
     assert len(told) == len(list(catalog.findings())) == 1_203
     assert catalog.calls == 1 + 3
 
@@ -39,15 +39,15 @@ def test_a_burst_is_noted_in_few_transactions_and_all_of_it_is_told() -> None:
 def test_what_comes_seldom_is_noted_and_told_at_once() -> None:
     catalog = Counting()
     ticks = iter(range(10_000))
-    coming = Notebook(catalog, monotonic=lambda: float(next(ticks))).noted(troubles(5))
+    coming = Notebook(catalog, monotonic=lambda: float(next(ticks))).noted(findings(5))
     for number in range(1, 6):
         next(coming)
         assert len(list(catalog.findings())) == number
 
 
 def test_a_look_that_is_broken_off_keeps_what_it_found() -> None:
-    def broken() -> Iterator[Trouble]:
-        yield from troubles(7)
+    def broken() -> Iterator[Finding]:
+        yield from findings(7)
         raise UnavailableError("the store went away.")
 
     catalog = MockCatalog()
@@ -58,7 +58,7 @@ def test_a_look_that_is_broken_off_keeps_what_it_found() -> None:
 
 def test_what_is_not_to_be_kept_is_passed_on_as_it_comes() -> None:
     catalog = Counting()
-    assert len(list(Notebook(catalog, keeps=False).noted(troubles(3)))) == 3
+    assert len(list(Notebook(catalog, keeps=False).noted(findings(3)))) == 3
     assert catalog.calls == 0
 
 
@@ -70,4 +70,4 @@ def test_a_mock_that_an_older_version_kept_in_a_directory_goes_on(tmp_path: Path
     del tables["findings"], tables["verified"]
     (tmp_path / "catalog.json").write_text(json.dumps([tables]))
     assert list(MockCatalog(directory=tmp_path).findings()) == []
-    assert MockCatalog(directory=tmp_path).note_findings(list(troubles(1)), Notebook(catalog).now()) == [True]
+    assert MockCatalog(directory=tmp_path).note_findings(list(findings(1)), Notebook(catalog).now()) == [True]

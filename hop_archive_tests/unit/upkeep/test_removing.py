@@ -155,7 +155,10 @@ def test_pruning_stops_at_the_first_message_that_is_not_old_and_says_what_goes()
     removing = replace(world.removing(), now=lambda: at_day(world, 30, ms=100))
     policy = Policy((BUSY,), 30 * DAY)
     plan = plan_pruning(removing, policy)
-    assert [(old.lineage and old.lineage.partition, old.extent.messages, old.kept_from) for old in plan] == [
+    assert [
+        (old.partition_log and old.partition_log.partition, old.extent.messages, old.kept_from)
+        for old in plan
+    ] == [
         (0, 5, None),
         (1, 5, 5),
     ]
@@ -178,7 +181,10 @@ def test_a_message_that_a_young_duplicate_refers_to_stays() -> None:
     archive_all(world)
     removing = replace(world.removing(), now=lambda: at_day(world, 30, ms=100))
     plan = plan_pruning(removing, Policy((BUSY,), 30 * DAY))
-    assert [(old.lineage and old.lineage.partition, old.kept_from) for old in plan] == [(0, 5), (1, None)]
+    assert [(old.partition_log and old.partition_log.partition, old.kept_from) for old in plan] == [
+        (0, 5),
+        (1, None),
+    ]
 
 
 def test_adopted_rows_are_pruned_by_their_time() -> None:

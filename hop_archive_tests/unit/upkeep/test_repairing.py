@@ -79,7 +79,7 @@ def test_what_was_damaged_is_found_planned_and_mended(broken: Ruin, damage: str,
     assert set(kinds(found)) <= expected
     before = list(broken.world.store.listing())
     planned = broken.repair(dry_run=True, backup=means == "backup")
-    fates = {one.fate for one in planned if one.finding.trouble.bucket != broken.backup.bucket}
+    fates = {one.fate for one in planned if one.record.finding.bucket != broken.backup.bucket}
     assert fates <= {Fate.PLANNED, Fate.GONE}
     assert list(broken.world.store.listing()) == before
     mended = broken.repair(backup=means == "backup", source=means == "Kafka" or "ledger" in damage)
@@ -116,7 +116,7 @@ def test_what_is_good_nowhere_stays_open_and_says_why(broken: Ruin) -> None:
     mended = broken.repair(backup=False)
     assert {one.fate for one in mended} == {Fate.LEFT}
     assert "good in none of: the store itself, Kafka" in mended[0].how
-    assert kinds([one.trouble for one in broken.world.catalog.findings()]) == ["missing_object"]
+    assert kinds([one.finding for one in broken.world.catalog.findings()]) == ["missing_object"]
     assert {one.fate for one in broken.repair()} == {Fate.MENDED}  # once there is a backup
     assert broken.verify() == []
 
@@ -135,7 +135,7 @@ def test_what_is_partly_good_is_partly_mended() -> None:
     broken.backup = copy
     broken.verify()
     broken.repair(source=False)
-    left = [one.trouble for one in broken.world.catalog.findings()]
+    left = [one.finding for one in broken.world.catalog.findings()]
     assert {one.uuid for one in left if one.kind is Kind.CORRUPT_OBJECT} == {first.uuid}
 
 
@@ -221,9 +221,9 @@ def test_what_was_suppressed_does_not_come_back(broken: Ruin) -> None:
     broken.flip(row)
     broken.world.catalog.suppress({row.uuid: row.topic}, "by law")
     broken.verify()
-    assert {one.fate for one in broken.repair() if one.finding.trouble.uuid == row.uuid} == {Fate.LEFT}
-    (kept,) = [one for one in broken.world.catalog.findings() if one.trouble.uuid == row.uuid]
-    assert kept.trouble.kind is Kind.CORRUPT_OBJECT
+    assert {one.fate for one in broken.repair() if one.record.finding.uuid == row.uuid} == {Fate.LEFT}
+    (kept,) = [one for one in broken.world.catalog.findings() if one.finding.uuid == row.uuid]
+    assert kept.finding.kind is Kind.CORRUPT_OBJECT
 
 
 def test_a_copy_that_the_backup_lacks_is_made_and_one_that_differs_is_left(broken: Ruin) -> None:
@@ -233,7 +233,7 @@ def test_a_copy_that_the_backup_lacks_is_made_and_one_that_differs_is_left(broke
     broken.backup.create([NewObject(keys[1], b"?")])
     broken.backup._deleting_allowed = False
     assert kinds(broken.verify()) == ["missing_object", "wrong_size"]
-    fates = {one.finding.trouble.object_key: one.fate for one in broken.repair()}
+    fates = {one.record.finding.object_key: one.fate for one in broken.repair()}
     assert fates == {keys[0]: Fate.MENDED, keys[1]: Fate.LEFT}
     assert kinds(broken.verify()) == ["wrong_size"]
 
@@ -286,7 +286,7 @@ def test_what_is_counted_and_nowhere_to_be_had_stays_open(broken: Ruin) -> None:
     broken.forget()
     broken.verify()
     broken.repair()
-    left = [one for one in broken.world.catalog.findings() if one.trouble.kind is Kind.COUNT_MISMATCH]
+    left = [one for one in broken.world.catalog.findings() if one.finding.kind is Kind.COUNT_MISMATCH]
     assert left
     assert broken.repair(dry_run=False)[-1].fate is Fate.LEFT
 
@@ -295,7 +295,7 @@ def test_what_is_not_the_archives_is_left_to_people(broken: Ruin) -> None:
     broken.world.store.create([NewObject("readme.txt", b"?")])
     broken.verify()
     (left,) = broken.repair()
-    assert (left.fate, left.finding.trouble.kind) == (Fate.LEFT, Kind.FOREIGN_OBJECT)
+    assert (left.fate, left.record.finding.kind) == (Fate.LEFT, Kind.FOREIGN_OBJECT)
     broken.drop("readme.txt")
     assert [one.fate for one in broken.repair()] == [Fate.GONE]
 

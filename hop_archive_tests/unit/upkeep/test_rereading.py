@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.model.findings import Trouble
+from hop_archive.model.findings import Finding
 from hop_archive.upkeep.repair.repair import Fate
 from hop_archive.upkeep.verify.objects import Verification
 from hop_archive.upkeep.verify.source import source_documents
@@ -19,7 +19,7 @@ def sound() -> Ruin:
     return ruin("segment")
 
 
-def reread(broken: Ruin, sample: int | None = None) -> tuple[list[Trouble], int]:
+def reread(broken: Ruin, sample: int | None = None) -> tuple[list[Finding], int]:
     wanted = Verification(broken.world.catalog, broken.world.store)
     found = list(source_documents(wanted, broken.archive(), sample))
     return found, wanted.checked.counts["messages read again"]
@@ -44,7 +44,7 @@ def test_a_row_of_other_content_is_told_and_left_to_people(sound: Ruin) -> None:
     found, _ = reread(sound)
     assert [(one.kind.value, one.slice and one.slice.start) for one in found] == [("row_differs", row.offset)]
     sound.world.catalog.note_findings(found, sound.archive().now())
-    assert [one.fate for one in sound.repair() if not one.finding.trouble.object_key] == [Fate.LEFT]
+    assert [one.fate for one in sound.repair() if not one.record.finding.object_key] == [Fate.LEFT]
 
 
 def test_a_message_for_which_nothing_is_recorded_is_told(sound: Ruin) -> None:
@@ -55,7 +55,7 @@ def test_a_message_for_which_nothing_is_recorded_is_told(sound: Ruin) -> None:
     sound.world.catalog.note_findings(found, sound.archive().now())
     assert [one.fate for one in sound.repair()] == [Fate.LEFT]
     sound.verify()
-    assert "not_archived" in kinds([one.trouble for one in sound.world.catalog.findings()])
+    assert "not_archived" in kinds([one.finding for one in sound.world.catalog.findings()])
 
 
 def forget_copies(broken: Ruin) -> None:
@@ -76,7 +76,7 @@ def test_a_copy_that_a_rebuilt_catalog_lacks_is_told_and_recorded(sound: Ruin) -
     found, _ = reread(sound)
     assert (kinds(found), len(found)) == (["not_archived"], len(copies))
     assert all(
-        f"copy of {one.uuid}" in trouble.detail for trouble, (_, one) in zip(found, copies, strict=True)
+        f"copy of {one.uuid}" in finding.detail for finding, (_, one) in zip(found, copies, strict=True)
     )
     sound.world.catalog.note_findings(found, sound.archive().now())
     assert [one.fate for one in sound.repair(dry_run=True)] == [Fate.PLANNED] * len(copies)

@@ -11,7 +11,7 @@ import pytest
 
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.errors import HopArchiveError
-from hop_archive.model.findings import Kind, Trouble
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.upkeep.verify import scrub as scrubbing
 from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.objects import Verification, documents
@@ -35,7 +35,7 @@ def night(
     days: float = 5,
     faults: Faults | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[list[Trouble], int]:
+) -> tuple[list[Finding], int]:
     """One night's scrub: what it found, and how many documents it read."""
     archive = broken.archive(faults)
     wanted = Verification(archive.catalog, archive.store)

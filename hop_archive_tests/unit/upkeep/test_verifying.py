@@ -174,13 +174,13 @@ def test_a_hole_that_is_filled_meanwhile_is_not_told() -> None:
     world = archived(awkward_world())
     state = world.catalog._state
     with state.change() as tables:
-        lineage = max(tables.ledger, key=lambda at: len(tables.ledger[at]))
-        middle = sorted(tables.ledger[lineage], key=lambda dealt: dealt.entry.slice.start)[1]
-        tables.ledger[lineage].remove(middle)
+        partition_log = max(tables.ledger, key=lambda at: len(tables.ledger[at]))
+        middle = sorted(tables.ledger[partition_log], key=lambda dealt: dealt.entry.slice.start)[1]
+        tables.ledger[partition_log].remove(middle)
 
     def fill(_: float) -> None:
         with state.change() as tables:
-            tables.ledger[lineage].append(middle)
+            tables.ledger[partition_log].append(middle)
 
     wanted = verification(world)
     assert [one.kind for one in verifying.ledger(wanted)] == [Kind.COVERAGE_HOLE]

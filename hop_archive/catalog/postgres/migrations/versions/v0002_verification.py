@@ -1,4 +1,4 @@
-"""What verification asks for: objects in the order of their keys, and one row for each trouble that it finds."""
+"""What verification asks for: objects in the order of their keys, and one row for each finding that it finds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STATEMENTS = (
     'CREATE INDEX messages_object_idx ON messages (topic, key COLLATE "C") WHERE position IS NULL',
     # Which copies there were of a message: few rows, so the index costs next to nothing.
     "CREATE INDEX duplicates_uuid_idx ON duplicates (uuid)",
-    # What makes a trouble the same trouble when it is seen again. A collision is no trouble, and is never resolved.
+    # What makes a finding the same finding when it is seen again. A collision is no finding, and is never resolved.
     """
     CREATE UNIQUE INDEX findings_open_idx ON findings (kind, topic, coalesce(uuid::text, ''), coalesce(bucket, ''), coalesce(key, ''),
         coalesce(generation, 0), coalesce(partition, 0), coalesce(offsets, 'empty'))

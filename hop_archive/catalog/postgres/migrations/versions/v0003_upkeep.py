@@ -13,7 +13,7 @@ _STATEMENTS = (
     ALTER TABLE batches DROP CONSTRAINT batches_outcome_check,
         ADD CONSTRAINT batches_outcome_check CHECK (outcome IN ('archived', 'lost', 'skipped', 'pruned'))
     """,
-    # When the documents of a range of offsets were last read and compared with their rows. Ranges of one lineage do
+    # When the documents of a range of offsets were last read and compared with their rows. Ranges of one log do
     # not overlap. Adopted rows, which have no place, are one range of their topic: generation 0, partition 0.
     """
     CREATE TABLE verified (
