@@ -214,8 +214,12 @@ def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) ->
     again = source.topics(list(before))
     infos = {name: info for name, info in again.items() if info.topic_id == before[name].topic_id}
     mine = {name: found for name, found in settings.items() if name in infos}
-    untold = {name: str(why) for name, why in sorted({**described.untold, **again.untold}.items())}
-    return _Seen(source.cluster_id(), at, infos, mine, groups, no_groups, untold)
+    anew = f"it was made anew while source {source.name} was asked; the next snapshot takes it"
+    untold = {
+        **{name: str(why) for name, why in {**described.untold, **again.untold}.items()},
+        **dict.fromkeys(again.keys() - infos.keys(), anew),
+    }
+    return _Seen(source.cluster_id(), at, infos, mine, groups, no_groups, dict(sorted(untold.items())))
 
 
 def _described(archive: Archive, also: Collection[str]) -> Answers[str, TopicInfo]:

@@ -216,8 +216,11 @@ def _given(config: PlanConfig) -> Plan | None:
 def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Archive) -> list[str]:
     if configured or context.has_partition_key or context.has_partition_key_range:
         return configured or list(context.partition_keys)
-    there = archive.source.topics()
-    if unmet := told_unmet(archive.topics.unmet({*there, *there.untold}), archive.source.name):
+    found = archive.source.topics()
+    there = sorted(
+        {*found, *found.untold}
+    )  # the plan says of what could not be described that it is in the way
+    if unmet := told_unmet(archive.topics.unmet(there), archive.source.name):
         context.log.warning(unmet)
     return [name for name in there if archive.topics.archived(name)]
 

@@ -258,6 +258,24 @@ def test_verifying_against_the_source_finds_what_it_cannot_look_at(world: World)
     assert wanted.checked.counts[NOT_LOOKED_AT] == 1
 
 
+class Undescribing(MockSource):
+    """A cluster that lists a topic, and does not describe it."""
+
+    def topics(self, names: object = None) -> Answers[str, TopicInfo]:
+        found = super().topics(cast("list[str] | None", names))
+        why = UnavailableError(f"the broker does not describe {SICK}", topic=SICK)
+        told = {name: info for name, info in found.items() if name != SICK}
+        return Answers(told, {SICK: why} if SICK in found else {})
+
+
+def test_verifying_a_topic_that_was_never_archived_and_cannot_be_described_says_why(world: World) -> None:
+    wanted = Verification(world.catalog, world.store, Query((SICK,)))
+    found = list(source(wanted, replace(world.archive(), source=Undescribing(cluster=world.cluster))))
+    assert [(one.kind, one.topic, one.detail) for one in found] == [
+        (Kind.NOT_READABLE, SICK, f"the broker does not describe {SICK}")
+    ]
+
+
 def test_repair_does_not_take_what_cannot_be_seen_for_gone(world: World) -> None:
     exhausted(catch_up(world.archive()))
     world.cluster.lose_leader(SICK)

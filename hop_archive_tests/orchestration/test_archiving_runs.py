@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
-from hop_archive.errors import CorruptError
+from hop_archive.errors import CorruptError, UnavailableError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.survey import plan_work
+from hop_archive.model.findings import Kind
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.definitions import build_definitions
+from hop_archive.source.answers import Answers
+from hop_archive.source.mock.source import MockSource
+from hop_archive.source.protocol import TopicInfo
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
 from hop_archive_tests.orchestration.helpers import (
     AT_ONCE,
@@ -389,6 +395,28 @@ def test_nothing_is_handed_on_through_a_folder_that_somebody_else_prepared(
     with pytest.raises(dg.Failure, match="not this user's alone"):
         hand_over.discard(instance, "over")
     assert list((tmp_path / "theirs").iterdir()) == [tmp_path / "theirs" / "own"]
+
+
+class Undescribing(MockSource):
+    """A cluster that lists a topic, and does not describe it."""
+
+    def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
+        found = super().topics(names)
+        why = UnavailableError("the broker does not describe it", topic=QUIET)
+        told = {name: info for name, info in found.items() if name != QUIET}
+        return Answers(told, {QUIET: why} if QUIET in found else {})
+
+
+def test_a_run_that_is_given_no_topics_tells_of_those_that_could_not_be_described(
+    instance: dg.DagsterInstance,
+) -> None:
+    world = awkward_world("segment")
+    archive = replace(world.archive(), source=Undescribing(cluster=world.cluster))
+    defs = build_definitions(archive=archive, pacing=AT_ONCE)
+    run_shared(defs, instance, [], raise_on_error=False)
+    noted = [one.finding for one in world.catalog.findings()]
+    assert [(one.kind, one.topic) for one in noted if one.topic == QUIET] == [(Kind.NOT_READABLE, QUIET)]
+    assert_archived(world.archive(), world.cluster, BUSY)
 
 
 def test_a_file_in_the_place_of_what_is_handed_on_is_one_message(

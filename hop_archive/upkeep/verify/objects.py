@@ -553,7 +553,8 @@ def topics_at(wanted: Verification, archive: Archive) -> Sequence[str]:
 
     A name means the topic, vetoed or not; a glob means those that are archived.
     """
-    there = archive.source.topics()
+    found = archive.source.topics()
+    there = {*found, *found.untold}  # what could not be described is there, and a look at it says why
     plain = {name for name in there if name in wanted.query.topics}
     known = (
         {*wanted.catalog.known_topics()} | {name for name in there if archive.topics.archived(name)} | plain
