@@ -168,8 +168,8 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     generations = archive.catalog.generations(list(infos))
     coverage = archive.catalog.coverage(list(infos))
     observed = archive.catalog.observed(list(infos))
-    cluster_id = archive.source.cluster_id()
     marks = archive.source.watermarks(_partitions(infos))
+    cluster_id = marks.cluster_id or archive.source.cluster_id()
     infos, marks = _of_one_life(archive, infos, marks, generations, observed)
     ended = {(at.topic, at.generation) for at, one in observed.items() if one.leader_epoch == GONE}
     recognitions = {

@@ -20,13 +20,18 @@ class Answers(Mapping[Key, Value]):
     Args:
         told: What was told.
         untold: What was asked for and not told, and why: `UnavailableError` where asking again later may help.
+        cluster_id: The cluster that told it; None where that was not told in passing.
     """
 
     def __init__(
-        self, told: Mapping[Key, Value], untold: Mapping[Key, HopArchiveError] | None = None
+        self,
+        told: Mapping[Key, Value],
+        untold: Mapping[Key, HopArchiveError] | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self._told = told
         self.untold: Mapping[Key, HopArchiveError] = untold or {}
+        self.cluster_id = cluster_id
 
     def whole(self) -> Mapping[Key, Value]:
         """The same, for who can do nothing with a part.

@@ -113,7 +113,8 @@ class Source(Protocol):
     def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
         """Watermarks of ``partitions``, in a few requests however many there are; unknown ones are left out.
 
-        A partition without a leader, or whose broker does not answer, is ``untold`` (`UnavailableError`).
+        A partition without a leader, or whose broker does not answer, is ``untold`` (`UnavailableError`). Where anything was
+        asked for, the ``cluster_id`` is told in passing.
 
         Raises:
             UnavailableError: As for ``cluster_id``, or no broker answered.

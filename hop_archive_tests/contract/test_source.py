@@ -128,6 +128,11 @@ def test_watermarks_follow_what_is_published(broker: Broker, source: Source) -> 
 
 
 @pytest.mark.slow
+def test_watermarks_tell_the_cluster_that_they_are_of(broker: Broker, source: Source) -> None:
+    at = TopicPartition(broker.create_topic(), 0)
+    assert source.watermarks([at]).cluster_id == source.cluster_id()
+
+
 def test_watermarks_of_a_thousand_partitions(broker: Broker, source: Source) -> None:
     topic = broker.create_topic(1000)
     source.publish([Sent(topic, partition=999)])
@@ -737,7 +742,7 @@ def test_watermarks_are_right_at_once_after_a_restart(apache: ApacheBroker) -> N
 
 def test_a_cluster_that_is_nowhere_is_named_with_what_to_check_and_nothing_else_is_printed() -> None:
     program = """
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.kafka.source import KafkaSource
 source = KafkaSource("hop-nowhere", bootstrap_servers="127.0.0.1:9,127.0.0.1:11", timeout_s=1.0)
 try:
     source.cluster_id()

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from hop_archive.archive import Archive
+from hop_archive.devkit.faults import Faults
 from hop_archive.errors import CorruptError, ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.ingest.follow import archive_continuously, catch_up
 from hop_archive.ingest.survey import look, plan_work
@@ -86,6 +87,14 @@ def test_what_has_a_leader_again_is_archived_and_told_of_no_more(world: World) -
     exhausted(catch_up(world.archive()))
     assert archived(world) == {HEALTHY: 6, SICK: 6}
     assert in_the_way(world) == []
+
+
+def test_a_look_asks_for_the_cluster_and_its_leaders_at_once(world: World) -> None:
+    faults = Faults()
+    look(world.archive(faults))
+    calls = [call.split()[0] for call in faults.calls]
+    assert calls.count("source.watermarks") == 1
+    assert "source.cluster_id" not in calls
 
 
 def test_since_when_is_kept_while_it_lasts(world: World) -> None:

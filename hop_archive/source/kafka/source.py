@@ -117,7 +117,7 @@ class KafkaSource:
         found = kafka_watermarks.watermarks(self._admin, partitions, deadline)
         if not found or self._describes_itself(deadline):
             return found
-        return Answers(self._corrected(found, deadline), found.untold)
+        return Answers(self._corrected(found, deadline), found.untold, found.cluster_id)
 
     @with_a_new_login
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:

@@ -62,11 +62,12 @@ def watermarks(
     told: dict[TopicPartition, Watermarks] = {}
     untold: dict[TopicPartition, HopArchiveError] = {}
     left, topics = set(partitions), {at.topic for at in partitions}
-    patience, pause_s = deadline, _AGAIN_S
+    patience, pause_s, cluster_id = deadline, _AGAIN_S, None
     while left:
         # Metadata each time: after a change of leader or a restart, librdkafka 2.16 asks with leader epochs that it
         # remembers, and is refused, until something makes it ask for metadata again.
         found = admin.metadata(deadline, min(topics) if len(topics) == 1 else None)
+        cluster_id = str(found.cluster_id)
         if patience is deadline:
             patience = Deadline.after(min(_PATIENCE_S, deadline.left_s / 2))
         shown = dict(found.topics)
@@ -91,7 +92,7 @@ def watermarks(
         if left:
             threading.Event().wait(min(pause_s, deadline.left_s))
             pause_s *= 2
-    return Answers(told, untold)
+    return Answers(told, untold, cluster_id)
 
 
 def _is_hidden(topic: TopicMetadata | None) -> bool:

@@ -86,7 +86,8 @@ class MockSource:
                     untold[at] = _forbidden(self.name, "describe", at.topic)
                 elif at in state.leaderless:
                     untold[at] = _no_leader(self.name, at)
-            return Answers({at: log.watermarks for at, log in there.items() if at not in untold}, untold)
+            told = {at: log.watermarks for at, log in there.items() if at not in untold}
+            return Answers(told, untold, state.cluster_id if partitions else None)
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         """Everything, less what was denied, and less writing where the stanza does not allow it."""

@@ -24,7 +24,7 @@ UNSUPPORTED_VERSION = 35
 CLUSTER_ID = """
 import sys
 from hop_archive.errors import UnavailableError
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.kafka.source import KafkaSource
 source = KafkaSource("s", bootstrap_servers=sys.argv[1], timeout_s=2.0)
 print(source.cluster_id())
 try:
@@ -38,7 +38,7 @@ source.close()
 CLOSED_MEANWHILE = """
 import sys, threading, time
 from hop_archive.errors import HopArchiveError
-from hop_archive.source.kafka import KafkaSource
+from hop_archive.source.kafka.source import KafkaSource
 source = KafkaSource("s", bootstrap_servers=sys.argv[1], timeout_s=5.0)
 def ask():
     try:

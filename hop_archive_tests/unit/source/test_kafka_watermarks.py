@@ -40,7 +40,7 @@ class Cluster:
         self.asked += 1
         partitions = {at.partition: SimpleNamespace(leader=leader) for at, leader in self.leaders.items()}
         topic = SimpleNamespace(error=None, partitions=partitions)
-        return SimpleNamespace(brokers={1: None, 2: None}, topics={"alerts": topic})
+        return SimpleNamespace(cluster_id="c", brokers={1: None, 2: None}, topics={"alerts": topic})
 
     def ask_each(self, call: Any, _: str, deadline: Deadline, **__: object) -> tuple[Any, dict[Any, Any]]:
         return {at: future.result() for at, future in call(self, deadline.left_s).items()}, {}
