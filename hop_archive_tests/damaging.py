@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.devkit.faults import Faults
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding

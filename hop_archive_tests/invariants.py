@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import LedgerEntry, Outcome, Row
+from hop_archive.catalog.records import LedgerEntry, Outcome, Row
 from hop_archive.model.document import Document, crc32, decode, encode
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.catalog.records import Batch, Row
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up

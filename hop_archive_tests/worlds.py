@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Generation, Row
+from hop_archive.catalog.records import Batch, Generation, Row
 from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import StaleDecisionError
 from hop_archive.model.annotations import Annotations

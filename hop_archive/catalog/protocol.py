@@ -1,81 +1,63 @@
-"""The contract of a catalog. The same contract tests run over every implementation."""
+"""The contract of a catalog. The same contract tests run over every implementation.
+
+Rows go before objects. What a transaction leaves without a row is written down in the same transaction as *condemned*:
+whatever dies in between, the next run of the same command finds there what is still to be deleted.
+"""
 
 from __future__ import annotations
 
 import datetime
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-from hop_archive.catalog.findings_protocol import FindingsCatalog
 from hop_archive.catalog.records import (
-    GONE,
-    UNKNOWN_CLUSTER,
-    UNPROVEN,
-    UNTOLD,
     Batch,
+    Candidate,
     Collision,
+    Condemned,
+    Copied,
+    Correction,
+    Deed,
     Duplicate,
     Generation,
+    Gone,
+    LedgerDay,
     LedgerEntry,
+    Looked,
+    Measure,
     Mentions,
+    MessageDay,
     Miscount,
-    Outcome,
     Recorded,
     Reinstated,
+    RemovalExtent,
+    Removed,
+    Replaced,
+    Restore,
     Row,
+    Snapshot,
+    SnapshotKind,
     Standing,
+    Suppression,
     TopicSummary,
+    VerifiedRange,
+    VerifiedShare,
 )
-from hop_archive.catalog.removals_protocol import RemovalsCatalog
-from hop_archive.catalog.repairs_protocol import RepairsCatalog
-from hop_archive.catalog.reports_protocol import ReportsCatalog
-from hop_archive.catalog.restores_protocol import RestoreCatalog
-from hop_archive.catalog.scrubs_protocol import ScrubsCatalog
-from hop_archive.catalog.snapshots_protocol import Snapshots
 from hop_archive.model.conditions import CatalogCondition
+from hop_archive.model.findings import Finding, FindingRecord, Kind, OpenCount
 from hop_archive.model.identity import Identity, Known
 from hop_archive.model.query import Order, Query
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 
-__all__ = [
-    "GONE",
-    "SELECT_TIMEOUT_S",
-    "UNKNOWN_CLUSTER",
-    "UNPROVEN",
-    "UNTOLD",
-    "Batch",
-    "Catalog",
-    "Collision",
-    "Duplicate",
-    "Generation",
-    "LedgerEntry",
-    "Mentions",
-    "Miscount",
-    "Outcome",
-    "Recorded",
-    "Reinstated",
-    "Row",
-    "Standing",
-    "TopicSummary",
-]
-
 SELECT_TIMEOUT_S = 60.0
 """Longest that a database may take over one page of selected rows, unless somebody says otherwise."""
 
 
-class Catalog(
-    FindingsCatalog,
-    RemovalsCatalog,
-    RepairsCatalog,
-    ReportsCatalog,
-    RestoreCatalog,
-    ScrubsCatalog,
-    Snapshots,
-    Protocol,
-):
-    """Rows, ledger, duplicates, generations. Each call is one transaction of its own."""
+class Catalog(Protocol):
+    """Rows, ledger, duplicates, generations, findings, restores, snapshots. Each call is one transaction of its own."""
 
     @property
     def name(self) -> str:
@@ -97,6 +79,10 @@ class Catalog(
             UnavailableError, ForbiddenError, MissingSettingError: As for ``check``.
         """
 
+    def close(self) -> None:
+        """Let go of connections; closing twice is harmless."""
+
+    # Generations of topics, and what was last seen of their logs.
     def generations(self, topics: Collection[str] | None) -> Mapping[str, Sequence[Generation]]:
         """The generations of ``topics`` (None: of all), by ascending number; a topic without any is not in the result."""
 
@@ -107,6 +93,17 @@ class Catalog(
 
         Callers pass the number after the last one that they saw, so two of them at once make one generation;
         the one that came second compares what it got with what it wanted.
+        """
+
+    def claim_generation(
+        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+    ) -> bool:
+        """Say of a rebuilt generation which topic it is of, on which cluster: it was proven.
+
+        What is ``UNTOLD`` in it is then no longer dealt with: Kafka may have it.
+
+        Returns:
+            False where it is not the newest of the topic, or was no rebuilt one of ``UNKNOWN_CLUSTER``: it stays.
         """
 
     def observe(self, watermarks: Mapping[PartitionLog, Watermarks]) -> None:
@@ -145,17 +142,29 @@ class Catalog(
         Logs of which all is covered are left out.
         """
 
+    # The ledger.
     def coverage(self, topics: Collection[str] | None = None) -> Mapping[PartitionLog, OffsetSet]:
         """The offsets dealt with, whatever their outcome, of every generation of ``topics`` (or of all)."""
 
-    def has_adopted(self, topic: str) -> bool:
-        """Whether another archiver wrote rows of ``topic``: those have no digest and no offset."""
+    def ledger(self, topics: Collection[str] | None = None) -> Sequence[LedgerEntry]:
+        """The ledger's rows, sorted by slice."""
 
-    def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
-        """Archived messages that any of ``identities`` might be a copy of.
+    def unledgered(self, topic: str) -> Sequence[Slice]:
+        """For each log of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
 
-        Those with the same UUID, whatever their topic; and rows without a digest whose topic, timestamp and
-        CRC-32 of the value agree.
+    def merge_ledger(self, before: datetime.datetime) -> int:
+        """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.
+
+        Coverage and summaries over all time stay the same. The merged row keeps the latest ``created_at``.
+
+        Returns:
+            By how many rows the ledger became shorter.
+        """
+
+    def miscounts(self, topic: str) -> Sequence[Miscount]:
+        """Where the ledger's numbers (``archived``, ``duplicates``) or the summary's (``messages``, ``bytes``) are wrong.
+
+        Reads every row of the topic, of an index where that does.
         """
 
     def commit(self, batch: Batch) -> None:
@@ -170,6 +179,26 @@ class Catalog(
                 committing again tells which (SliceTakenError: it was, or somebody else's batch).
         """
 
+    def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
+        """Archived messages that any of ``identities`` might be a copy of.
+
+        Those with the same UUID, whatever their topic; and rows without a digest whose topic, timestamp and
+        CRC-32 of the value agree.
+        """
+
+    def has_adopted(self, topic: str) -> bool:
+        """Whether another archiver wrote rows of ``topic``: those have no digest and no offset."""
+
+    # Rows of messages.
+    def topics(self) -> Sequence[str]:
+        """The topics that have rows, sorted; asked of the rows, not of a summary that may be wrong."""
+
+    def known_topics(self) -> Sequence[str]:
+        """The topics of which there is anything, sorted: rows, a ledger, a generation or a summary.
+
+        One without messages is among them as soon as a plan has seen it.
+        """
+
     def summaries(
         self, topics: Collection[str] | None = None, since: datetime.datetime | None = None
     ) -> Sequence[TopicSummary]:
@@ -180,32 +209,8 @@ class Catalog(
             since: Only what was committed at or after this moment. None: all of it, adopted rows included.
         """
 
-    def ledger(self, topics: Collection[str] | None = None) -> Sequence[LedgerEntry]:
-        """The ledger's rows, sorted by slice."""
-
     def rows(self, topic: str) -> Iterator[Row]:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
-
-    def topics(self) -> Sequence[str]:
-        """The topics that have rows, sorted; asked of the rows, not of a summary that may be wrong."""
-
-    def known_topics(self) -> Sequence[str]:
-        """The topics of which there is anything, sorted: rows, a ledger, a generation or a summary.
-
-        One without messages is among them as soon as a plan has seen it.
-        """
-
-    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
-        """The objects that rows of ``topic`` name, streamed in byte order of their keys.
-
-        Two rows of one object that should be one document, which only damage makes, come one by one.
-
-        What is committed after the first of them was asked for may be missing.
-
-        Args:
-            topic: Of which topic.
-            segments: Those that hold many documents; else those that are one.
-        """
 
     def find(self, own: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""
@@ -230,33 +235,28 @@ class Catalog(
             UnavailableError: The database did not answer.
         """
 
-    def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
-        """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
-
     def duplicates(self, topic: str) -> Iterator[tuple[PartitionLog, Duplicate]]:
         """The recorded duplicates of ``topic``, streamed in order of log and offset."""
 
     def collisions(self, topic: str) -> Sequence[tuple[PartitionLog, Collision]]:
         """The recorded collisions of ``topic``, in order of log and offset."""
 
-    def miscounts(self, topic: str) -> Sequence[Miscount]:
-        """Where the ledger's numbers (``archived``, ``duplicates``) or the summary's (``messages``, ``bytes``) are wrong.
+    def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
+        """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
 
-        Reads every row of the topic, of an index where that does.
+    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+        """The objects that rows of ``topic`` name, streamed in byte order of their keys.
+
+        Two rows of one object that should be one document, which only damage makes, come one by one.
+
+        What is committed after the first of them was asked for may be missing.
+
+        Args:
+            topic: Of which topic.
+            segments: Those that hold many documents; else those that are one.
         """
 
-    def unledgered(self, topic: str) -> Sequence[Slice]:
-        """For each log of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
-
-    def merge_ledger(self, before: datetime.datetime) -> int:
-        """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.
-
-        Coverage and summaries over all time stay the same. The merged row keeps the latest ``created_at``.
-
-        Returns:
-            By how many rows the ledger became shorter.
-        """
-
+    # Rebuilding: what is missing is added, what is there stays.
     def reinstate(self, batch: Batch) -> Reinstated:
         """Add what a batch says and the catalog lacks; what is there stays as it is. One transaction.
 
@@ -290,16 +290,325 @@ class Catalog(
             How many ledger rows were wrong.
         """
 
-    def claim_generation(
-        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
-    ) -> bool:
-        """Say of a rebuilt generation which topic it is of, on which cluster: it was proven.
+    # Restores: which there were, which may run, and how much a selection is.
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Hold a name for the length of a block: nobody else who asks for it gets it meanwhile.
 
-        What is ``UNTOLD`` in it is then no longer dealt with: Kafka may have it.
+        Let go of when the process dies, however it does.
 
-        Returns:
-            False where it is not the newest of the topic, or was no rebuilt one of ``UNKNOWN_CLUSTER``: it stays.
+        Raises:
+            ConflictError: Somebody else holds it.
         """
 
-    def close(self) -> None:
-        """Let go of connections; closing twice is harmless."""
+    def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
+        """The logs of which ``topic`` has rows, whatever the ledger says, in order."""
+
+    def measure(self, query: Query, *, timeout_s: float) -> Measure:
+        """How much ``query`` means; its limit is not heeded.
+
+        Raises:
+            ConfigurationError: As for ``Catalog.select``.
+        """
+
+    def begin_restore(self, fingerprint: str, target: str, request: Mapping[str, Any]) -> Restore:
+        """The running restore of this fingerprint, or a new one."""
+
+    def note_restore(
+        self,
+        number: int,
+        *,
+        progress: Mapping[str, Any] | None = None,
+        outcome: str | None = None,
+        report: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note what is known by now of a restore; None leaves a part as it is.
+
+        Args:
+            number: Which.
+            progress: By name; what has the name of something that is there takes its place, the rest stays.
+            outcome: What came of it.
+            report: All that there is to tell.
+        """
+
+    def restores(
+        self, *, fingerprint: str = "", running_only: bool = False, limit: int = 100
+    ) -> Sequence[Restore]:
+        """The latest restores, newest first: all, or those of one fingerprint."""
+
+    # Rows are taken away, moved or marked; each call is one transaction, or changes nothing.
+    def extent(self, places: Sequence[Slice]) -> RemovalExtent:
+        """How many messages stand at these places."""
+
+    def adopted_extent(self, topic: str, before_ms: int | None = None) -> RemovalExtent:
+        """How many adopted rows ``topic`` has: all, or those with a timestamp from 0 up to, not including, ``before_ms``."""
+
+    def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
+        """Take messages and duplicates away at these places, and say so in the ledger; condemn their objects.
+
+        Only what the ledger calls archived is touched: its row is split, and the rest of it keeps outcome and
+        ``created_at``, with the numbers that are its own. Running it again, or two at once, changes nothing more. Rows
+        that no ledger row covers stay.
+
+        Args:
+            places: Disjoint, in order; their offsets together not more than some ten thousand.
+            outcome: What the ledger says of the offsets afterwards.
+            deed: Who, and why.
+
+        Raises:
+            DataError: The ledger says less of an offset than there is: it has to be mended first. Nothing was changed.
+            ForbiddenError: The role may not delete.
+        """
+
+    def remove_adopted(
+        self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
+    ) -> Removed:
+        """Take away adopted rows of ``topic``, the oldest first, and condemn their objects; no ledger knows them.
+
+        Args:
+            topic: Of which topic.
+            deed: Who, and why.
+            before_ms: Only with a timestamp from 0 up to, not including, this; None: all.
+            most: So many at once.
+        """
+
+    def remove_messages(self, own: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
+        """Take these messages away, adopted or not, with the duplicates that refer to them; as ``remove`` does.
+
+        Some hundreds at once.
+        """
+
+    def likely_copies(self, topic: str) -> Iterator[Candidate]:
+        """Messages of ``topic`` that may be copies of one another, streamed: by group, in each the oldest first.
+
+        Those of one digest; and adopted rows with whatever has their topic, timestamp and CRC-32 of the value. Reads
+        the whole topic: for the night.
+        """
+
+    def move_to_duplicates(self, copies: Sequence[Copied], deed: Deed) -> Removed:
+        """Make duplicates of messages that are copies: no row any more, an offset that refers to the kept one.
+
+        The ledger counts them as duplicates; what referred to the copy refers to the kept one. One that is gone, or
+        whose kept one is, is left. An adopted copy has no offset: it is remembered in the table ``duplicates`` with
+        generation 0, partition 0 and its row's number, and shown by no method. Some hundreds at once.
+        """
+
+    def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[PartitionLog, int]:
+        """The first offset, of each log, at these places that is not old: what stands there stays.
+
+        Not old is a message or duplicate with a timestamp at or after ``since_ms``, or below 0 (which tells nothing); and
+        a message that a duplicate which is not old refers to, wherever that stands. Logs without any are left out.
+        """
+
+    def spans(self, topic: str) -> Sequence[Slice]:
+        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
+
+    def retract(self, own: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
+        """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""
+
+    def suppress(self, own: Mapping[uuid.UUID, str], reason: str) -> None:
+        """Remember that the content of these messages (UUID to topic) is to go; what is remembered stays as it is."""
+
+    def suppressed(self, own: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
+        """Which of these messages have no content any more, or are to have none: whoever puts back asks this."""
+
+    def suppressions(self, own: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
+        """The suppressions of these UUIDs, or all, in the order in which they were decided; some thousands at most."""
+
+    def replace_documents(
+        self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
+    ) -> frozenset[uuid.UUID]:
+        """Let rows name another object, which is durable, and condemn the old one.
+
+        The new object was condemned before it was made, so that a crash leaves nothing behind; now it is struck out.
+        Summary and ledger count the bytes anew. Rows that do not name the old object any more are left; where none does,
+        nothing is changed, and the new object stays condemned.
+
+        Args:
+            old: Bucket and key of the object that the rows name now.
+            new: Where the documents are: all in one object, in the same bucket.
+            deed: Who, and why.
+
+        Raises:
+            ConflictError: The new object is not condemned any more, or somebody is about to delete it: make another.
+                Nothing was changed.
+
+        Returns:
+            The messages whose rows were changed.
+        """
+
+    def condemn(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
+        """Condemn objects (bucket and key), and their copies in backups: those that no row names, or not yet."""
+
+    def condemned(self, command: str, bucket: str, most: int = 1_000) -> Sequence[Condemned]:
+        """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet, the first of them by key.
+
+        Those that no row names are the caller's to delete: from now on ``replace_documents`` lets no row name them.
+        """
+
+    def doomed(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are condemned, by whichever command: whoever would catalogue an orphan asks this first."""
+
+    def acquit(self, objects: Sequence[Condemned]) -> None:
+        """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
+
+    # Corrections of rows, ledger and summary. Each refuses what has changed; none can hide that something is missing.
+    def correct_rows(self, corrections: Sequence[Correction]) -> None:
+        """Put rows in the place of rows, all or none, each only if it stands exactly as it was seen.
+
+        Raises:
+            StaleDecisionError: Another row stands there by now, or none, or one with the same UUID or offset
+                elsewhere; nothing was changed. Doing it again after it took effect says so too.
+        """
+
+    def put_back(self, batch: Batch) -> None:
+        """Add rows and duplicates that the ledger counts and that are not there, all or none.
+
+        The ledger is not changed: what would be more than it counts is refused.
+
+        Args:
+            batch: Rows and duplicates of offsets within its slice; its own counts of them mean nothing.
+
+        Raises:
+            StaleDecisionError: The ledger counts no more than is there, does not cover an offset, or a UUID or
+                offset has a row already; nothing was changed.
+        """
+
+    def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
+        """Record a copy at an offset that the ledger calls absent: one duplicate more, one absent offset less.
+
+        Raises:
+            StaleDecisionError: The ledger does not call it absent, or something is recorded there; nothing was changed.
+        """
+
+    def account(self, batch: Batch) -> None:
+        """Cover a slice that no ledger row covers: by what stands there already, and by what is added.
+
+        What is recorded as a duplicate of the very row at its own offset is taken away: no message repeats itself.
+
+        Args:
+            batch: The slice; rows and duplicates that are to be added to those that stand there.
+
+        Raises:
+            SliceTakenError: The ledger covers some of it by now; nothing was changed.
+            StaleDecisionError: A UUID or offset has a row already; nothing was changed.
+        """
+
+    def recount_ledger(self, where: Slice) -> None:
+        """Make a ledger row say what the rows are. Duplicates that repeat the row at their own offset are taken away.
+
+        Raises:
+            StaleDecisionError: No ledger row is exactly of this slice; nothing was changed.
+            DataError: It would turn offsets into absent ones that it counts as archived, or it is of a slice that was
+                never archived: something is missing, which counting anew would hide.
+        """
+
+    def recount_summary(self, topic: str) -> None:
+        """Make a topic's summary say what the rows are. Reads every row of the topic; commits meanwhile are counted."""
+
+    def duplicates_in(self, place: Slice, limit: int) -> Sequence[Duplicate]:
+        """The first ``limit`` of the recorded duplicates in a slice, by offset."""
+
+    # Findings: one row for each, however often it is seen.
+    def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
+        """Remember findings that were seen; noting the same again, or by two at once, is one finding.
+
+        A finding that was accepted before (``ACCEPTED``) is not opened again. What was resolved otherwise is: as a
+        new finding.
+
+        Args:
+            findings: Some hundreds at a time; which are the same is as ``findings.remembered`` says.
+            seen_at: When they were seen (UTC).
+
+        Returns:
+            Of each, in the order given, whether it is open now: False where it was accepted.
+
+        Raises:
+            ForbiddenError: The role may only read.
+        """
+
+    def findings(
+        self,
+        topics: Collection[str] | None = None,
+        kinds: Collection[Kind] | None = None,
+        *,
+        open_only: bool = True,
+        limit: int | None = None,
+    ) -> Iterator[FindingRecord]:
+        """The findings, streamed in the order in which they were first noted.
+
+        Args:
+            topics: Only of these; '' is the topic of what belongs to none. None: of all.
+            kinds: Only these; None: all.
+            open_only: Leave out what is resolved.
+            limit: Most to come; None: no bound.
+        """
+
+    def open_findings(self, topics: Collection[str] | None = None) -> Sequence[OpenCount]:
+        """How many findings are open, by topic and kind, sorted."""
+
+    def resolve_findings(self, numbers: Collection[int], how: str, at: datetime.datetime) -> int:
+        """Close these findings, with what became of them; those that are closed already are left as they are.
+
+        Returns:
+            How many were closed.
+        """
+
+    def close_unseen(self, looked: Looked, how: str, at: datetime.datetime) -> int:
+        """Close what a complete look did not see again.
+
+        Returns:
+            How many were closed.
+        """
+
+    # When which range was verified. Ranges of one log do not overlap.
+    def verified(self, topics: Collection[str] | None = None) -> Sequence[VerifiedRange]:
+        """The ranges that were verified, sorted by place; some for each log and day of scrubbing."""
+
+    def note_verified(self, new: VerifiedRange) -> None:
+        """Remember that a range was verified, in the place of what was known of it; neighbours of one day are merged."""
+
+    def verified_shares(self, topics: Collection[str] | None = None) -> Sequence[VerifiedShare]:
+        """How much of each topic was verified, sorted by topic. Reads the ledger once."""
+
+    def adopted_span(self, topic: str) -> tuple[int, int] | None:
+        """Least and greatest timestamp (milliseconds) of a topic's rows that another archiver wrote; None without any."""
+
+    def adopted_rows(self, topic: str, since_ms: int) -> Iterator[Row]:
+        """Those rows, from a timestamp on, streamed by timestamp."""
+
+    # Numbers by topic and day. They cost as much as there is in the days asked for, however large the archive is.
+    def message_days(
+        self, since: datetime.datetime, until: datetime.datetime, topics: Collection[str] | None = None
+    ) -> Sequence[MessageDay]:
+        """Messages and bytes by topic and day of their timestamps, in ``[since, until)``, sorted."""
+
+    def ledger_days(
+        self, since: datetime.datetime, topics: Collection[str] | None = None
+    ) -> Sequence[LedgerDay]:
+        """Duplicates, losses and lag by topic and day of commit, since a moment, sorted.
+
+        Ledger rows that were merged count for the day of the last of them.
+        """
+
+    # Snapshots: the last good one of each topic and group of each cluster.
+    def keep_snapshots(self, cluster_id: str, snapshots: Sequence[Snapshot]) -> None:
+        """Put snapshots in the place of earlier ones, all or none; those of other names stay.
+
+        One that was taken before the one that is there does not replace it, so two who do it at once, or one
+        that hung and wakes up later, do no harm.
+
+        Raises:
+            ValueError: One is of another cluster, or two are of the same thing.
+            UnavailableError: The database did not answer; doing it again is right.
+        """
+
+    def snapshots(
+        self, kind: SnapshotKind, names: Collection[str] | None = None, cluster_id: str | None = None
+    ) -> Sequence[Snapshot]:
+        """The snapshots of a kind, sorted by cluster and name, both by bytes.
+
+        Args:
+            kind: Of topics or of groups.
+            names: Only these; None for all.
+            cluster_id: Only of this cluster; None for all.
+        """

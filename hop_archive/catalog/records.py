@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import enum
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from hop_archive.model.annotations import Annotations
-from hop_archive.model.message import TimestampType
+from hop_archive.model.findings import Kind
+from hop_archive.model.message import Committed, TimestampType, TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
 
 UNKNOWN_CLUSTER = "unknown (rebuilt from the store)"
@@ -318,3 +319,355 @@ class Reinstated:
     added: int = 0
     covered: int = 0
     refused: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was looked at, whole: a finding that is of this and was not seen is there no more.
+
+    Attributes:
+        kinds: The kinds of finding that would have been seen.
+        since: When the look began (UTC): what was seen at or after this moment was seen in it.
+        topics: The topics looked at; None for all, and for what is of no topic.
+        bucket: The one bucket whose objects were looked at; '' for any.
+        not_bucket: A bucket whose objects were not looked at; '' for none.
+        spared: Keys of objects that were left out.
+        of_no_message: Only what is about no single message was looked at.
+        young_since: Objects may have been too young to be judged; what was first seen since this moment stays open.
+    """
+
+    kinds: Collection[Kind]
+    since: datetime.datetime
+    topics: Collection[str] | None = None
+    bucket: str = ""
+    not_bucket: str = ""
+    spared: Collection[str] = ()
+    of_no_message: bool = False
+    young_since: datetime.datetime | None = None
+
+
+Gone = Literal["skipped", "pruned"]
+"""The outcome that offsets have after their messages were taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Who takes something away, and why.
+
+    Attributes:
+        command: Which command: it alone deletes what it condemned.
+        reason: Why, for people; stands in the ledger.
+        backups: Buckets that hold copies, which are condemned too.
+        run_id: Which run does it, for people; '' where there is none.
+    """
+
+    command: str
+    reason: str
+    backups: tuple[str, ...] = ()
+    run_id: str = ""
+
+
+class Removed(NamedTuple):
+    """How much was taken away.
+
+    Attributes:
+        messages: Rows of messages.
+        duplicates: Offsets that were recorded as duplicates.
+        offsets: Offsets that have another outcome now.
+        size_bytes: Bytes of the documents whose rows are gone.
+    """
+
+    messages: int = 0
+    duplicates: int = 0
+    offsets: int = 0
+    size_bytes: int = 0
+
+    def plus(self, other: Removed) -> Removed:
+        """Both together."""
+        return Removed(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class Condemned(NamedTuple):
+    """An object to be deleted once no row names it.
+
+    Attributes:
+        bucket: Where it is to be deleted: the bucket that rows named, or a backup of it.
+        key: Its key.
+        is_named: Whether a row names it, as of now: a segment that holds other messages stays.
+        at: When it was condemned; another time means that it was condemned again.
+    """
+
+    bucket: str
+    key: str
+    is_named: bool
+    at: datetime.datetime
+
+
+class Candidate(NamedTuple):
+    """A message that may be a copy of one before it in the same group.
+
+    Attributes:
+        group: Messages of one group may be copies of one another.
+        uuid: Its UUID.
+        timestamp_ms: Its timestamp.
+        is_tied: Whether another one of the group has the same timestamp.
+    """
+
+    group: str
+    uuid: UUID
+    timestamp_ms: int
+    is_tied: bool
+
+
+class Copied(NamedTuple):
+    """A message that another one is a copy of.
+
+    Attributes:
+        copy: UUID of the one to go.
+        kept: UUID of the one that stays.
+        reason: Why they are the same, for people.
+    """
+
+    copy: UUID
+    kept: UUID
+    reason: str
+
+
+class Replaced(NamedTuple):
+    """Where a message's document stands from now on.
+
+    Attributes:
+        uuid: The message.
+        object_key: Key of the object.
+        position: Where in it the document starts; None where it is the whole object.
+        size_bytes: Length of the document.
+        crc32: CRC-32 of the document.
+        is_tombstone: Whether it has no content any more: what describes the message goes too.
+    """
+
+    uuid: UUID
+    object_key: str
+    position: int | None
+    size_bytes: int
+    crc32: int
+    is_tombstone: bool
+
+
+class Suppression(NamedTuple):
+    """A message whose content was removed for good.
+
+    Attributes:
+        uuid: The message.
+        topic: Its topic.
+        reason: Why; stands in its document, too.
+        at: When it was decided (UTC).
+    """
+
+    uuid: UUID
+    topic: str
+    reason: str
+    at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalExtent:
+    """What a log, or the adopted rows of a topic, hold of what is to go.
+
+    Attributes:
+        messages: Rows of messages.
+        size_bytes: Bytes of their documents.
+        buckets: The buckets that they name.
+    """
+
+    messages: int = 0
+    size_bytes: int = 0
+    buckets: frozenset[str] = frozenset()
+
+
+class Correction(NamedTuple):
+    """A row as it stands, and as it ought to be."""
+
+    was: Row
+    now: Row
+
+
+class MessageDay(NamedTuple):
+    """The messages of a topic whose timestamps are of one day (UTC)."""
+
+    topic: str
+    day: datetime.date
+    messages: int
+    size_bytes: int
+
+
+class LedgerDay(NamedTuple):
+    """What the ledger rows of a topic that were committed on one day (UTC) say.
+
+    Attributes:
+        topic: Of which topic.
+        day: The day.
+        duplicates: Offsets that were duplicates.
+        lost: Offsets that were found to be lost.
+        lag_s: The longest time from a batch's newest message to its commit; None where no batch had a message.
+    """
+
+    topic: str
+    day: datetime.date
+    duplicates: int
+    lost: int
+    lag_s: float | None
+
+
+class Measure(NamedTuple):
+    """How much a selection is.
+
+    Attributes:
+        messages: How many messages.
+        size_bytes: Bytes of their documents.
+        largest_bytes: Bytes of the largest document; 0 where there is none.
+        first_timestamp_ms: Least timestamp above 0; None where there is none.
+        last_timestamp_ms: Greatest timestamp above 0.
+        at_zero: How many have the timestamp 0, which no librdkafka client can send.
+        by_append: How many have a timestamp that the broker gave.
+    """
+
+    messages: int = 0
+    size_bytes: int = 0
+    largest_bytes: int = 0
+    first_timestamp_ms: int | None = None
+    last_timestamp_ms: int | None = None
+    at_zero: int = 0
+    by_append: int = 0
+
+
+def total(measures: Iterable[Measure]) -> Measure:
+    """The measure of several selections together."""
+    found = list(measures)
+    firsts = [one.first_timestamp_ms for one in found if one.first_timestamp_ms is not None]
+    lasts = [one.last_timestamp_ms for one in found if one.last_timestamp_ms is not None]
+    return Measure(
+        sum(one.messages for one in found),
+        sum(one.size_bytes for one in found),
+        max((one.largest_bytes for one in found), default=0),
+        min(firsts, default=None),
+        max(lasts, default=None),
+        sum(one.at_zero for one in found),
+        sum(one.by_append for one in found),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """One restore, as the catalog has it.
+
+    Attributes:
+        number: Its number.
+        fingerprint: Of what was asked for: the same request finds it, and goes on.
+        target: Where to: cluster id and topics, for people.
+        request: What was asked for, JSON-able; moments resolved as they were when it began.
+        progress: What going on needs to know, JSON-able.
+        outcome: ``running`` (also where the process died), ``done``, ``failed`` or ``abandoned``.
+        report: What came of it; empty while it runs.
+        started_at: When it began (UTC).
+        updated_at: When its progress was last noted.
+    """
+
+    number: int
+    fingerprint: str
+    target: str
+    request: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    outcome: str
+    report: Mapping[str, Any]
+    started_at: datetime.datetime
+    updated_at: datetime.datetime
+
+
+class VerifiedRange(NamedTuple):
+    """Documents that were read and compared with their rows.
+
+    Attributes:
+        topic: Of which topic.
+        generation: Of which generation; 0 for rows of another archiver, which have no place.
+        partition: Of which partition; 0 for those.
+        start: First offset; for those, first timestamp in milliseconds.
+        stop: Offset after the last; likewise.
+        verified_at: When (UTC); of a range that was put together, when the first of it was.
+    """
+
+    topic: str
+    generation: int
+    partition: int
+    start: int
+    stop: int
+    verified_at: datetime.datetime
+
+
+class VerifiedShare(NamedTuple):
+    """How much of a topic was read and compared.
+
+    Attributes:
+        topic: Of which topic.
+        offsets: Offsets that the ledger says are archived, absent ones included.
+        never: How many of them were never looked at.
+        oldest: When the check that is longest ago was (UTC); None where there was none.
+    """
+
+    topic: str
+    offsets: int
+    never: int
+    oldest: datetime.datetime | None
+
+
+SnapshotKind: TypeAlias = Literal["topic", "group"]
+"""What a snapshot is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a cluster last said of one topic or one consumer group.
+
+    Attributes:
+        cluster_id: The cluster.
+        kind: ``topic`` or ``group``.
+        name: The topic's or the group's.
+        content: JSON-able. Of a topic: ``topic_id``; ``partitions``, how many; ``settings``, its own, by name;
+            ``settings_known``, False where the credentials may not look (``settings`` is empty then); and, where
+            the topic was made anew, ``former``: the same of the life before, with ``taken_at``. Of a group:
+            ``offsets``, triples of topic, partition and offset; ``topic_ids``: of which life of each topic
+            they are; ``metadata``, triples of topic, partition and what the group wrote beside its offset, where it
+            wrote anything (a snapshot of before these were kept has no such key); and, of topics that were made anew,
+            ``former``: the ``topic_id`` of the life before, and the ``offsets`` in it, pairs of partition and offset,
+            with their ``metadata`` as pairs.
+        taken_at: When the cluster said so (UTC).
+    """
+
+    cluster_id: str
+    kind: SnapshotKind
+    name: str
+    content: Mapping[str, Any]
+    taken_at: datetime.datetime
+
+    @property
+    def offsets(self) -> dict[TopicPartition, int]:
+        """The committed offsets of a group; empty for a topic."""
+        return {TopicPartition(topic, at): offset for topic, at, offset in self.content.get("offsets", ())}
+
+    @property
+    def commits(self) -> dict[TopicPartition, Committed]:
+        """The committed offsets of a group with what it wrote beside them; empty for a topic."""
+        beside = {TopicPartition(topic, at): text for topic, at, text in self.content.get("metadata", ())}
+        return {at: Committed(offset, beside.get(at, "")) for at, offset in self.offsets.items()}
+
+    def commits_in(self, topic: str, topic_id: str | None) -> dict[TopicPartition, Committed]:
+        """What a group had committed in one life of a topic: the present one, or the one before it."""
+        if self.content.get("topic_ids", {}).get(topic) == topic_id:
+            return {at: one for at, one in self.commits.items() if at.topic == topic}
+        former = self.content.get("former", {}).get(topic, {})
+        if former.get("topic_id") != topic_id:
+            return {}
+        beside = dict(former.get("metadata", ()))
+        return {
+            TopicPartition(topic, at): Committed(offset, beside.get(at, ""))
+            for at, offset in former["offsets"]
+        }

@@ -24,7 +24,7 @@ from hop_archive.errors import ConfigurationError, CorruptError, DataError, Miss
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.catalog.protocol import Mentions, Row
+    from hop_archive.catalog.records import Mentions, Row
     from hop_archive.model.message import Header
     from hop_archive.read.inspect import Inspection
 

@@ -14,7 +14,7 @@ from hop_archive.cli.verify import as_object, line, opened, progress
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.catalog.scrubs_protocol import VerifiedShare
+    from hop_archive.catalog.records import VerifiedShare
 
 _EPILOG = """\b
 Examples:

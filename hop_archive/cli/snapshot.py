@@ -16,7 +16,7 @@ from hop_archive.errors import MissingSettingError
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
-    from hop_archive.catalog.snapshots_protocol import Snapshot
+    from hop_archive.catalog.records import Snapshot
     from hop_archive.ingest.cluster_state import Taken
 
 _MOST_NAMED = 10

@@ -21,7 +21,7 @@ from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.catalog.protocol import TopicSummary
+    from hop_archive.catalog.records import TopicSummary
     from hop_archive.cli.stopping import Stop
     from hop_archive.model.findings import Finding, OpenCount
     from hop_archive.read.status import Status, TopicStatus

@@ -17,7 +17,7 @@ from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.catalog.protocol import Row
+    from hop_archive.catalog.records import Row
     from hop_archive.upkeep.remove.remove import Removing
     from hop_archive.upkeep.remove.suppress import Suppressed
 

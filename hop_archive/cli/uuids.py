@@ -19,7 +19,7 @@ from hop_archive.cli.parts import catalog_of
 from hop_archive.cli.selection import COLUMNS_HELP, selection_options, without_where
 
 if TYPE_CHECKING:
-    from hop_archive.catalog.protocol import Row
+    from hop_archive.catalog.records import Row
     from hop_archive.model.query import Query
 
 _EPILOG = f"""\b

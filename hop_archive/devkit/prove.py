@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.ingest.read import read_slices
 from hop_archive.ingest.survey import survey
 from hop_archive.model.message import Message

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.snapshots_protocol import Snapshot
+from hop_archive.catalog.records import Snapshot
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.wording import said

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from hop_archive.catalog.protocol import Generation
+from hop_archive.catalog.records import Generation
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import TopicInfo

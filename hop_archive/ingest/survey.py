@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
+from hop_archive.catalog.records import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
 from hop_archive.errors import ConflictError, GenerationChangedError, SliceTakenError, UnavailableError
 from hop_archive.ingest.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.ingest.obstacles import note_obstacles, obstacle

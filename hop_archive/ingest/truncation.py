@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Outcome, Standing
+from hop_archive.catalog.records import Outcome, Standing
 from hop_archive.errors import ConflictError, DataError, HopArchiveError, UnavailableError
 from hop_archive.ingest.decide import decide
 from hop_archive.ingest.plan import Knowledge

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Self, TypeAlias, cast
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import UNPROVEN, Batch, Collision, Duplicate, Generation, Outcome, Row
+from hop_archive.catalog.records import UNPROVEN, Batch, Collision, Duplicate, Generation, Outcome, Row
 from hop_archive.errors import (
     CorruptError,
     HopArchiveError,

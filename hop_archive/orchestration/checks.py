@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import LedgerEntry, Outcome
+from hop_archive.catalog.records import LedgerEntry, Outcome
 from hop_archive.ingest.survey import BEFORE_FIRST_SIGHT, survey
 from hop_archive.ingest.write import UNREADABLE
 from hop_archive.model.wording import counted

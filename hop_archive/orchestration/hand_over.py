@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from hop_archive.catalog.protocol import Batch
+from hop_archive.catalog.records import Batch
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.slices import Slice
 from hop_archive.orchestration.failures import told

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch
+from hop_archive.catalog.records import Batch
 from hop_archive.errors import ConfigurationError, ConflictError, HopArchiveError
 from hop_archive.ingest.follow import catch_up, follow_for
 from hop_archive.ingest.plan import Plan, units

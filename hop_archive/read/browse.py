@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog, Row, TopicSummary
+from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
+from hop_archive.catalog.records import Row, TopicSummary
 from hop_archive.errors import (
     ConfigurationError,
     CorruptError,

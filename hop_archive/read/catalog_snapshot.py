@@ -24,7 +24,8 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hop_archive.catalog.protocol import Catalog, Generation, LedgerEntry, Outcome, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Generation, LedgerEntry, Outcome, Row
 from hop_archive.errors import CorruptError
 from hop_archive.model.document import utc_month
 from hop_archive.model.query import Query

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Content, Document, crc32, decode, decode_content, decode_statement

@@ -25,7 +25,8 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog, Row
+from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
+from hop_archive.catalog.records import Row
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError
 from hop_archive.model.document import Document
 from hop_archive.model.query import Order, Query

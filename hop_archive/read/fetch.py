@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError, ObjectMissingError
 from hop_archive.model.document import Document
 from hop_archive.read.check import check, extent_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from hop_archive.catalog.protocol import Catalog, Mentions, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Mentions, Row
 from hop_archive.errors import CorruptError, DataError, ObjectMissingError
 from hop_archive.model.document import Document
 from hop_archive.read.check import check, extent_of

@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Outcome, TopicSummary
-from hop_archive.catalog.scrubs_protocol import VerifiedShare
+from hop_archive.catalog.records import Batch, Outcome, TopicSummary, VerifiedShare
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.plan import lost
 from hop_archive.ingest.survey import Survey, survey

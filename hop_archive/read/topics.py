@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import LedgerEntry, Outcome, TopicSummary
+from hop_archive.catalog.records import LedgerEntry, Outcome, TopicSummary
 from hop_archive.errors import ConfigurationError, UnavailableError
 from hop_archive.ingest.plan import Knowledge, lost, work
 from hop_archive.ingest.survey import Survey, survey

@@ -14,7 +14,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hop_archive.catalog.protocol import Batch, Catalog, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Batch, Row
 from hop_archive.devkit.local import processes
 from hop_archive.devkit.local.postgres import SUPERUSER, Postgres
 from hop_archive.model.annotations import Annotations

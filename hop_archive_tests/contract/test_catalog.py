@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.protocol import (
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import (
     GONE,
     UNPROVEN,
     Batch,
-    Catalog,
     Collision,
     Duplicate,
     Mentions,

@@ -6,8 +6,8 @@ import datetime
 import threading
 import uuid
 
-from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Looked
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind
 from hop_archive_tests.contract.catalog_helpers import slice_of
 

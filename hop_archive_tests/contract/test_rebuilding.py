@@ -7,15 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from hop_archive.catalog.protocol import (
-    UNKNOWN_CLUSTER,
-    UNTOLD,
-    Batch,
-    Catalog,
-    Collision,
-    Duplicate,
-    Outcome,
-)
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, UNTOLD, Batch, Collision, Duplicate, Outcome
 from hop_archive.errors import StaleDecisionError
 from hop_archive.model.slices import PartitionLog
 from hop_archive_tests.contract.catalog_helpers import (

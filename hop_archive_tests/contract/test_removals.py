@@ -11,8 +11,19 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.protocol import Batch, Catalog, Duplicate, LedgerEntry, Outcome, Row
-from hop_archive.catalog.removals_protocol import Copied, Deed, Extent, Removed, Replaced
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import (
+    Batch,
+    Copied,
+    Deed,
+    Duplicate,
+    LedgerEntry,
+    Outcome,
+    RemovalExtent,
+    Removed,
+    Replaced,
+    Row,
+)
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.slices import PartitionLog
 from hop_archive_tests.contract.catalog_helpers import (
@@ -167,7 +178,7 @@ def test_adopted_rows_go_oldest_first_and_those_of_no_known_time_only_with_all(
     assert keys(catalog) == [("alerts/10.bson", False)]
     assert catalog.remove_adopted("alerts", DEED, before_ms=25).messages == 1
     assert catalog.remove_adopted("alerts", DEED, before_ms=25) == Removed()
-    assert catalog.adopted_extent("alerts") == Extent(
+    assert catalog.adopted_extent("alerts") == RemovalExtent(
         2, sum(r.size_bytes for r in rows[:2]), frozenset({"archive"})
     )
     assert catalog.remove_adopted("alerts", DEED).messages == 2
@@ -196,8 +207,8 @@ def test_an_extent_counts_messages_bytes_and_buckets_at_places(catalog: Catalog)
     batch = sparse_batch()
     catalog.commit(batch)
     size_bytes = sum(row.size_bytes for row in batch.rows[2:4])
-    assert catalog.extent([slice_of(2, 4)]) == Extent(2, size_bytes, frozenset({"archive"}))
-    assert catalog.extent([]) == catalog.extent([slice_of(8, 12)]) == Extent()
+    assert catalog.extent([slice_of(2, 4)]) == RemovalExtent(2, size_bytes, frozenset({"archive"}))
+    assert catalog.extent([]) == catalog.extent([slice_of(8, 12)]) == RemovalExtent()
     assert catalog.spans("alerts") == [slice_of(0, 8)]
     assert catalog.spans("elsewhere") == []
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Catalog, Duplicate, Outcome, Row
-from hop_archive.catalog.repairs_protocol import Correction
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Batch, Correction, Duplicate, Outcome, Row
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
 from hop_archive_tests.contract.catalog_helpers import connect, everything, full_batch, row_at, slice_of
 

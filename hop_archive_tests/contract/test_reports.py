@@ -6,8 +6,8 @@ import datetime
 
 import pytest
 
-from hop_archive.catalog.protocol import Batch, Catalog, Duplicate, Outcome
-from hop_archive.catalog.reports_protocol import MessageDay
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Batch, Duplicate, MessageDay, Outcome
 from hop_archive_tests.contract.catalog_helpers import row_at, slice_of
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)

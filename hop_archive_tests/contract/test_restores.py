@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Catalog, Duplicate
-from hop_archive.catalog.restores_protocol import Measure
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Batch, Duplicate, Measure
 from hop_archive.errors import ConflictError
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice

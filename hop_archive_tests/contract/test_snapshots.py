@@ -11,7 +11,7 @@ import pytest
 
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.snapshots_protocol import Kind, Snapshot
+from hop_archive.catalog.records import Snapshot, SnapshotKind
 from hop_archive.model.message import TopicPartition
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
@@ -20,7 +20,7 @@ NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)
 
 
-def taken(name: str, kind: Kind = "topic", at: datetime.datetime = NOON, **content: Any) -> Snapshot:
+def taken(name: str, kind: SnapshotKind = "topic", at: datetime.datetime = NOON, **content: Any) -> Snapshot:
     return Snapshot("cluster", kind, name, content, at)
 
 

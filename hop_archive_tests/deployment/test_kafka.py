@@ -21,7 +21,7 @@ from confluent_kafka.admin._resource import (
 from pydantic import SecretStr
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.snapshots_protocol import Kind
+from hop_archive.catalog.records import SnapshotKind
 from hop_archive.devkit.local.ports import choose_ports
 from hop_archive.devkit.samples import SAMPLE_TOPICS
 from hop_archive.errors import ForbiddenError, HopArchiveError
@@ -40,7 +40,7 @@ from hop_archive_tests.kafka.test_broker import kafka_or_skip
 from hop_archive_tests.worlds import World, exhausted
 
 ACLS = CHECKOUT / "deploy" / "kafka" / "acls.sh"
-KINDS: tuple[Kind, ...] = ("topic", "group")
+KINDS: tuple[SnapshotKind, ...] = ("topic", "group")
 JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_archiver="secret";'
 
 

@@ -15,10 +15,7 @@ from psycopg import sql
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate
-from hop_archive.catalog.protocol import Batch, Duplicate
-from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
-from hop_archive.catalog.repairs_protocol import Correction
-from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.catalog.records import Batch, Copied, Correction, Deed, Duplicate, Replaced, VerifiedRange
 from hop_archive.devkit.local.postgres import Postgres
 from hop_archive.devkit.local.stack import LocalStack, _postgres
 from hop_archive.errors import ForbiddenError, UnavailableError

@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Outcome, Row
+from hop_archive.catalog.records import Outcome, Row
 from hop_archive.devkit.local.address import ServerName, StackAddress
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.devkit.samples import SAMPLE_TOPICS, Sample, filler, samples

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.catalog.records import Batch, Outcome
 from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import (
     ConflictError,

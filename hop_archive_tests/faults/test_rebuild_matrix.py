@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, UNTOLD, Catalog, Outcome, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, UNTOLD, Outcome, Row
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up

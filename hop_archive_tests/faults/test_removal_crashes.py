@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from hop_archive.catalog.protocol import Outcome
+from hop_archive.catalog.records import Outcome
 from hop_archive.devkit.faults import Fault, Faults, When, crash
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import decode

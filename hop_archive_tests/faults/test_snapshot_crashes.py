@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hop_archive.catalog.snapshots_protocol import Kind
+from hop_archive.catalog.records import SnapshotKind
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest import cluster_state as snapshotting
@@ -20,7 +20,7 @@ from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.worlds import BUSY, QUIET, World
 
-KINDS: tuple[Kind, ...] = ("topic", "group")
+KINDS: tuple[SnapshotKind, ...] = ("topic", "group")
 PAIRS = 60
 Contents = dict[tuple[str, str], Any]
 

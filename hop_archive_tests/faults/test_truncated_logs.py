@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import GONE, UNPROVEN, Batch, Outcome
+from hop_archive.catalog.records import GONE, UNPROVEN, Batch, Outcome
 from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import ForbiddenError, HopArchiveError, ProofChangedError, UnavailableError
 from hop_archive.ingest import truncation

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.catalog.records import Batch, Outcome
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.read import Reading, read_slices

@@ -16,8 +16,7 @@ from typing import TypeAlias
 
 import pytest
 
-from hop_archive.catalog.protocol import Row
-from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.catalog.records import Row, VerifiedRange
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up

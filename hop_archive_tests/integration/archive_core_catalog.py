@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 import bson
 from bson.int64 import Int64
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import crc32, object_key
 from hop_archive.model.identity import client_uuid

@@ -15,8 +15,7 @@ from hop_archive.catalog import postgres as postgres_module
 from hop_archive.catalog.postgres import copy as postgres_copy
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate, pending
-from hop_archive.catalog.protocol import Batch, Duplicate
-from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.catalog.records import Batch, Duplicate, VerifiedRange
 from hop_archive.errors import ConflictError, UnavailableError
 from hop_archive.model.query import Query
 from hop_archive.upkeep.doctor import Verdict, examine_catalog

@@ -22,8 +22,7 @@ from hop_archive.catalog.postgres import copy as postgres_copy
 from hop_archive.catalog.postgres import pool as postgres_pool
 from hop_archive.catalog.postgres import sql, sql_removals
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.protocol import UNPROVEN, Batch, Collision, Duplicate
-from hop_archive.catalog.removals_protocol import Copied, Deed, Replaced
+from hop_archive.catalog.records import UNPROVEN, Batch, Collision, Copied, Deed, Duplicate, Replaced
 from hop_archive.errors import (
     ConfigurationError,
     DataError,

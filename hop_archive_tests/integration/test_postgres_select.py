@@ -14,7 +14,7 @@ from hop_archive.catalog.postgres import select as postgres_select
 from hop_archive.catalog.postgres import sql
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.user_condition import RESERVED
-from hop_archive.catalog.protocol import Batch, Duplicate
+from hop_archive.catalog.records import Batch, Duplicate
 from hop_archive.errors import ConfigurationError, UnavailableError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.query import Order, Query

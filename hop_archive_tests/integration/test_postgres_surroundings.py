@@ -18,7 +18,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from hop_archive.catalog.postgres import migrate as migrate_module
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate, pending
-from hop_archive.catalog.protocol import Batch, Catalog, Collision
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Batch, Collision
 from hop_archive.errors import (
     ConfigurationError,
     ConflictError,

@@ -18,7 +18,7 @@ import pytest
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.devkit.local.address import External, StackAddress
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.ingest.cluster_state import take_snapshot

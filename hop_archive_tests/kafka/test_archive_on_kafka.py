@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Outcome, TopicSummary
+from hop_archive.catalog.records import Outcome, TopicSummary
 from hop_archive.devkit.prove import prove
 from hop_archive.errors import HopArchiveError, UnavailableError
 from hop_archive.ingest.follow import catch_up

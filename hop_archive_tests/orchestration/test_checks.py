@@ -8,8 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hop_archive.catalog.protocol import Batch, Outcome
-from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.catalog.records import Batch, Outcome, VerifiedRange
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.ingest.survey import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, look, plan_work
 from hop_archive.ingest.write import UNREADABLE

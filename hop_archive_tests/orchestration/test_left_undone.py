@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch
+from hop_archive.catalog.records import Batch
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import UnavailableError
 from hop_archive.model.findings import Kind

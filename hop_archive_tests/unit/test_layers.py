@@ -42,9 +42,9 @@ TARGETS = {
 PROTOCOLS = {
     "hop_archive.source.protocol",
     "hop_archive.source.answers",
+    "hop_archive.catalog.protocol",
     "hop_archive.catalog.records",
     "hop_archive.store.protocol",
-    *(f"hop_archive.catalog.{path.stem}" for path in (ROOT / "catalog").glob("*protocol.py")),
 }
 """What use cases know of sources, catalogs and stores."""
 DOOR = {"hop_archive.orchestration.resources": {"hop_archive.devkit.sampling"}}

@@ -19,8 +19,8 @@ from hop_archive.catalog.mock.scrubs import MockScrubs
 from hop_archive.catalog.mock.select import place_of, selected
 from hop_archive.catalog.mock.session import Dealt, Tables
 from hop_archive.catalog.mock.snapshots import MockSnapshots
-from hop_archive.catalog.protocol import (
-    SELECT_TIMEOUT_S,
+from hop_archive.catalog.protocol import SELECT_TIMEOUT_S
+from hop_archive.catalog.records import (
     Batch,
     Collision,
     Duplicate,

@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby, islice
 
-from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.mock.session import MockSession, Tables
+from hop_archive.catalog.records import Looked
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind, OpenCount, distinct, remembered
 from hop_archive.model.slices import OffsetSet
 
@@ -16,7 +16,7 @@ class MockFindings(MockSession):
     """The part of a mock catalog that remembers findings."""
 
     def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
-        """Remember findings that were seen; see ``FindingsCatalog.note_findings``."""
+        """Remember findings that were seen; see ``Catalog.note_findings``."""
         with self._state.change() as tables:
             accepted = {_bare(one) for one in distinct(findings) if _is_accepted(tables, one)}
             for one in distinct(findings):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from hop_archive.catalog.protocol import Recorded
+from hop_archive.catalog.records import Recorded
 
 
 class Named(NamedTuple):

@@ -6,15 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from hop_archive.catalog.mock.session import Dealt, MockSession, Tables
-from hop_archive.catalog.protocol import (
-    UNKNOWN_CLUSTER,
-    UNTOLD,
-    Batch,
-    LedgerEntry,
-    Outcome,
-    Reinstated,
-    Row,
-)
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, UNTOLD, Batch, LedgerEntry, Outcome, Reinstated, Row
 from hop_archive.errors import StaleDecisionError
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
 

@@ -10,32 +10,35 @@ from itertools import groupby
 
 from hop_archive.catalog.mock.select import stands_in
 from hop_archive.catalog.mock.session import Dealt, Doom, MockSession, Tables
-from hop_archive.catalog.protocol import Duplicate, LedgerEntry, Outcome, Row
-from hop_archive.catalog.removals_protocol import (
+from hop_archive.catalog.records import (
     Candidate,
     Condemned,
     Copied,
     Deed,
-    Extent,
+    Duplicate,
     Gone,
+    LedgerEntry,
+    Outcome,
+    RemovalExtent,
     Removed,
     Replaced,
+    Row,
     Suppression,
 )
-from hop_archive.catalog.splitting import Cut, Numbers, cut, to_count
+from hop_archive.catalog.rules import Numbers, Parts, cut, to_count
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
 
 
 class MockRemovals(MockSession):
-    """Takes rows away, moves or marks them; see ``RemovalsCatalog`` for what each call promises."""
+    """Takes rows away, moves or marks them; see ``Catalog`` for what each call promises."""
 
-    def extent(self, places: Sequence[Slice]) -> Extent:
+    def extent(self, places: Sequence[Slice]) -> RemovalExtent:
         """How many messages stand at these places."""
         with self._state.read() as tables:
             return _extent(row for row in tables.rows.values() if any(stands_in(row, p) for p in places))
 
-    def adopted_extent(self, topic: str, before_ms: int | None = None) -> Extent:
+    def adopted_extent(self, topic: str, before_ms: int | None = None) -> RemovalExtent:
         """How many adopted rows ``topic`` has."""
         with self._state.read() as tables:
             return _extent(_adopted(tables, topic, before_ms))
@@ -266,9 +269,11 @@ def _lineage(row: Row) -> PartitionLog:
     return PartitionLog(row.topic, row.generation, row.partition)
 
 
-def _extent(rows: Iterable[Row]) -> Extent:
+def _extent(rows: Iterable[Row]) -> RemovalExtent:
     found = list(rows)
-    return Extent(len(found), sum(row.size_bytes for row in found), frozenset(row.bucket for row in found))
+    return RemovalExtent(
+        len(found), sum(row.size_bytes for row in found), frozenset(row.bucket for row in found)
+    )
 
 
 def _adopted(tables: Tables, topic: str, before_ms: int | None) -> list[Row]:
@@ -305,7 +310,7 @@ def _may_be_copies(rows: Sequence[Row]) -> bool:
     )
 
 
-def _split(tables: Tables, dealt: Dealt, parts: Cut) -> list[Dealt]:
+def _split(tables: Tables, dealt: Dealt, parts: Parts) -> list[Dealt]:
     """What stays of a ledger row, with its numbers; the last part's are what the others leave.
 
     Raises:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hop_archive.catalog.mock.session import Dealt, MockSession, Tables
-from hop_archive.catalog.records import Batch, Duplicate, LedgerEntry, Outcome, Row
-from hop_archive.catalog.repairs_protocol import Correction
+from hop_archive.catalog.records import Batch, Correction, Duplicate, LedgerEntry, Outcome, Row
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 
@@ -17,7 +16,7 @@ class MockRepairs(MockSession):
     """The part of a mock catalog that is corrected."""
 
     def correct_rows(self, corrections: Sequence[Correction]) -> None:
-        """Put rows in the place of rows, all or none; see ``RepairsCatalog.correct_rows``."""
+        """Put rows in the place of rows, all or none; see ``Catalog.correct_rows``."""
         with self._state.change() as tables:
             if any(tables.rows.get(one.was.uuid) != one.was for one in corrections):
                 raise _stale("rows", "not all of them stand as they were seen")
@@ -30,7 +29,7 @@ class MockRepairs(MockSession):
             tables.rows.update((one.now.uuid, one.now) for one in corrections)
 
     def put_back(self, batch: Batch) -> None:
-        """Add rows and duplicates that the ledger counts; see ``RepairsCatalog.put_back``."""
+        """Add rows and duplicates that the ledger counts; see ``Catalog.put_back``."""
         with self._state.change() as tables:
             entries = [e for e in _overlapping(tables, batch.slice) if e.outcome is Outcome.ARCHIVED]
             covered = OffsetSet.of((e.slice.start, e.slice.stop) for e in entries)
@@ -46,7 +45,7 @@ class MockRepairs(MockSession):
             _add(tables, batch)
 
     def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
-        """Record a copy where the ledger says that nothing is; see ``RepairsCatalog.record_copy``."""
+        """Record a copy where the ledger says that nothing is; see ``Catalog.record_copy``."""
         where = Slice(*at, copy.offset, copy.offset + 1)
         with self._state.change() as tables:
             ledger = tables.ledger.get(at, [])
@@ -63,7 +62,7 @@ class MockRepairs(MockSession):
         raise _stale(str(where), "the ledger does not call it absent, or something stands there")
 
     def account(self, batch: Batch) -> None:
-        """Cover a slice by what stands there, and by what is added; see ``RepairsCatalog.account``."""
+        """Cover a slice by what stands there, and by what is added; see ``Catalog.account``."""
         where = batch.slice
         with self._state.change() as tables:
             if _overlapping(tables, where):
@@ -83,7 +82,7 @@ class MockRepairs(MockSession):
             tables.ledger.setdefault(where.partition_log, []).append(dealt)
 
     def recount_ledger(self, where: Slice) -> None:
-        """Make a ledger row say what the rows are; see ``RepairsCatalog.recount_ledger``."""
+        """Make a ledger row say what the rows are; see ``Catalog.recount_ledger``."""
         with self._state.change() as tables:
             found = [
                 dealt for dealt in tables.ledger.get(where.partition_log, ()) if dealt.entry.slice == where

@@ -6,8 +6,7 @@ import datetime
 from collections.abc import Collection, Sequence
 
 from hop_archive.catalog.mock.session import MockSession
-from hop_archive.catalog.records import Outcome
-from hop_archive.catalog.reports_protocol import LedgerDay, MessageDay
+from hop_archive.catalog.records import LedgerDay, MessageDay, Outcome
 
 _DAY_MS = 86_400_000
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hop_archive.catalog.mock.select import selected
 from hop_archive.catalog.mock.session import MockSession
-from hop_archive.catalog.restores_protocol import Measure, Restore
+from hop_archive.catalog.records import Measure, Restore
 from hop_archive.errors import ConflictError
 from hop_archive.model.message import TimestampType
 from hop_archive.model.query import Query
@@ -23,7 +23,7 @@ _RUNNING = "running"
 
 
 class MockRestores(MockSession):
-    """The part of the mock catalog that restoring needs; see ``RestoreCatalog`` for what its methods promise."""
+    """The part of the mock catalog that restoring needs; see ``Catalog`` for what its methods promise."""
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:

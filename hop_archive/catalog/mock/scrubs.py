@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from hop_archive.catalog.mock.session import MockSession
-from hop_archive.catalog.records import Outcome, Row
-from hop_archive.catalog.scrubs_protocol import VerifiedRange, VerifiedShare, with_verified
+from hop_archive.catalog.records import Outcome, Row, VerifiedRange, VerifiedShare
+from hop_archive.catalog.rules import with_verified
 from hop_archive.model.slices import OffsetSet, PartitionLog
 
 
@@ -20,7 +20,7 @@ class MockScrubs(MockSession):
         return sorted(one for one in every if topics is None or one.topic in topics)
 
     def note_verified(self, new: VerifiedRange) -> None:
-        """Remember that a range was verified; see ``ScrubsCatalog.note_verified``."""
+        """Remember that a range was verified; see ``Catalog.note_verified``."""
         with self._state.change() as tables:
             known = [one for one in tables.verified if one[:3] == new[:3]]
             others = [one for one in tables.verified if one[:3] != new[:3]]

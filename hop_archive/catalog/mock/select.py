@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Order, Query
 from hop_archive.model.slices import Slice

@@ -10,11 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from hop_archive.catalog.protocol import Collision, Duplicate, Generation, LedgerEntry, Row
-from hop_archive.catalog.removals_protocol import Suppression
-from hop_archive.catalog.restores_protocol import Restore
-from hop_archive.catalog.scrubs_protocol import VerifiedRange
-from hop_archive.catalog.snapshots_protocol import Snapshot
+from hop_archive.catalog.records import (
+    Collision,
+    Duplicate,
+    Generation,
+    LedgerEntry,
+    Restore,
+    Row,
+    Snapshot,
+    Suppression,
+    VerifiedRange,
+)
 from hop_archive.model.findings import FindingRecord
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks

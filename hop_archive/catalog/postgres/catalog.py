@@ -27,8 +27,8 @@ from hop_archive.catalog.postgres.scrubs import PostgresScrubs
 from hop_archive.catalog.postgres.select import Selecting
 from hop_archive.catalog.postgres.session import Tuple
 from hop_archive.catalog.postgres.snapshots import PostgresSnapshots
-from hop_archive.catalog.protocol import (
-    SELECT_TIMEOUT_S,
+from hop_archive.catalog.protocol import SELECT_TIMEOUT_S
+from hop_archive.catalog.records import (
     Batch,
     Collision,
     Duplicate,

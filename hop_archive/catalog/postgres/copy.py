@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from hop_archive.catalog.postgres import sql, sql_rebuilding
-from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.catalog.records import Batch, Row
 
 _BATCH_TYPE = "int8"
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import psycopg
 
-from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.postgres import sql_findings
 from hop_archive.catalog.postgres.session import Session, Tuple
+from hop_archive.catalog.records import Looked
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind, OpenCount, distinct, remembered
 from hop_archive.model.slices import Slice
 
@@ -21,7 +21,7 @@ class PostgresFindings(Session):
     """The part of a catalog in Postgres that remembers findings."""
 
     def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
-        """Remember findings that were seen; see ``FindingsCatalog.note_findings``."""
+        """Remember findings that were seen; see ``Catalog.note_findings``."""
         if not findings:
             return []
         once = sorted(distinct(findings), key=_order)

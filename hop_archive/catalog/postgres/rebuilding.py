@@ -12,7 +12,7 @@ import psycopg
 from hop_archive.catalog.postgres import sql, sql_rebuilding
 from hop_archive.catalog.postgres.copy import copy_to_stage
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, UNTOLD, Batch, Reinstated, Row
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, UNTOLD, Batch, Reinstated, Row
 from hop_archive.errors import StaleDecisionError
 
 

@@ -11,18 +11,18 @@ import psycopg
 
 from hop_archive.catalog.postgres import sql, sql_removals
 from hop_archive.catalog.postgres.session import Session, Tuple
-from hop_archive.catalog.removals_protocol import (
+from hop_archive.catalog.records import (
     Candidate,
     Condemned,
     Copied,
     Deed,
-    Extent,
     Gone,
+    RemovalExtent,
     Removed,
     Replaced,
     Suppression,
 )
-from hop_archive.catalog.splitting import Cut, Numbers, cut, to_count
+from hop_archive.catalog.rules import Numbers, Parts, cut, to_count
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.keys import slice_of
 from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
@@ -41,23 +41,23 @@ class _Held(NamedTuple):
 
 
 class PostgresRemovals(Session):
-    """Takes rows away, moves or marks them; see ``RemovalsCatalog`` for what each call promises."""
+    """Takes rows away, moves or marks them; see ``Catalog`` for what each call promises."""
 
-    def extent(self, places: Sequence[Slice]) -> Extent:
+    def extent(self, places: Sequence[Slice]) -> RemovalExtent:
         """How many messages stand at these places."""
         found = [self._fetch(sql_removals.EXTENT, _within(place))[0] for place in places]
-        return Extent(
+        return RemovalExtent(
             sum(row[0] for row in found),
             sum(row[1] for row in found),
             frozenset(chain.from_iterable(row[2] for row in found)),
         )
 
-    def adopted_extent(self, topic: str, before_ms: int | None = None) -> Extent:
+    def adopted_extent(self, topic: str, before_ms: int | None = None) -> RemovalExtent:
         """How many adopted rows ``topic`` has."""
         ((messages, size_bytes, buckets),) = self._fetch(
             sql_removals.ADOPTED_EXTENT, {"topic": topic, "before_ms": before_ms}
         )
-        return Extent(messages, size_bytes, frozenset(buckets))
+        return RemovalExtent(messages, size_bytes, frozenset(buckets))
 
     def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
         """Take messages and duplicates away at these places, and say so in the ledger; condemn their objects."""
@@ -365,7 +365,7 @@ def _held(partition_log: PartitionLog, row: Tuple) -> _Held:
 
 
 def _kept(
-    connection: psycopg.Connection, held: _Held, parts: Cut, left: Numbers
+    connection: psycopg.Connection, held: _Held, parts: Parts, left: Numbers
 ) -> Iterator[tuple[OffsetRange, Numbers]]:
     """What stays of a ledger row, with its numbers; the last part's are what the others leave."""
     for part in to_count(parts):

@@ -12,8 +12,7 @@ from psycopg.errors import UniqueViolation
 from hop_archive.catalog.postgres import sql, sql_repairs
 from hop_archive.catalog.postgres.copy import copy_duplicates, copy_messages, message_columns
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.records import Batch, Duplicate, Outcome
-from hop_archive.catalog.repairs_protocol import Correction
+from hop_archive.catalog.records import Batch, Correction, Duplicate, Outcome
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 
@@ -22,29 +21,29 @@ class PostgresRepairs(Session):
     """The part of a catalog in Postgres that is corrected."""
 
     def correct_rows(self, corrections: Sequence[Correction]) -> None:
-        """Put rows in the place of rows, all or none; see ``RepairsCatalog.correct_rows``."""
+        """Put rows in the place of rows, all or none; see ``Catalog.correct_rows``."""
         if corrections:
             about = f"{len(corrections)} rows of topic {corrections[0].was.topic}"
             self._unless_taken(lambda connection: _correct(connection, corrections, about), about)
 
     def put_back(self, batch: Batch) -> None:
-        """Add rows and duplicates that the ledger counts; see ``RepairsCatalog.put_back``."""
+        """Add rows and duplicates that the ledger counts; see ``Catalog.put_back``."""
         self._unless_taken(lambda connection: _put_back(connection, batch), str(batch.slice))
 
     def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
-        """Record a copy where the ledger says that nothing is; see ``RepairsCatalog.record_copy``."""
+        """Record a copy where the ledger says that nothing is; see ``Catalog.record_copy``."""
         self._unless_taken(lambda connection: _record_copy(connection, at, copy), str(at))
 
     def account(self, batch: Batch) -> None:
-        """Cover a slice by what stands there, and by what is added; see ``RepairsCatalog.account``."""
+        """Cover a slice by what stands there, and by what is added; see ``Catalog.account``."""
         self._unless_taken(lambda connection: _account(connection, batch), str(batch.slice))
 
     def recount_ledger(self, where: Slice) -> None:
-        """Make a ledger row say what the rows are; see ``RepairsCatalog.recount_ledger``."""
+        """Make a ledger row say what the rows are; see ``Catalog.recount_ledger``."""
         self._transact(lambda connection: _recount(connection, where))
 
     def recount_summary(self, topic: str) -> None:
-        """Make a topic's summary say what the rows are; see ``RepairsCatalog.recount_summary``."""
+        """Make a topic's summary say what the rows are; see ``Catalog.recount_summary``."""
         self._transact(lambda connection: _recount_summary(connection, topic))
 
     def duplicates_in(self, place: Slice, limit: int) -> Sequence[Duplicate]:

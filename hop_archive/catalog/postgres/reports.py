@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from hop_archive.catalog.postgres import sql_reports
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.reports_protocol import LedgerDay, MessageDay
+from hop_archive.catalog.records import LedgerDay, MessageDay
 
 
 class PostgresReports(Session):

@@ -14,14 +14,14 @@ from hop_archive.catalog.postgres import sql, sql_restores
 from hop_archive.catalog.postgres.errors import translating
 from hop_archive.catalog.postgres.select import Selecting
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.restores_protocol import Measure, Restore
+from hop_archive.catalog.records import Measure, Restore
 from hop_archive.errors import ConflictError
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog
 
 
 class PostgresRestores(Session):
-    """The part of the catalog that restoring needs; see ``RestoreCatalog`` for what its methods promise."""
+    """The part of the catalog that restoring needs; see ``Catalog`` for what its methods promise."""
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:

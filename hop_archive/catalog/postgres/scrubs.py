@@ -9,8 +9,8 @@ import psycopg
 from hop_archive.catalog.postgres import sql_scrubs
 from hop_archive.catalog.postgres.rows import row_from
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.records import Row
-from hop_archive.catalog.scrubs_protocol import VerifiedRange, VerifiedShare, with_verified
+from hop_archive.catalog.records import Row, VerifiedRange, VerifiedShare
+from hop_archive.catalog.rules import with_verified
 
 
 class PostgresScrubs(Session):
@@ -22,7 +22,7 @@ class PostgresScrubs(Session):
         return [VerifiedRange(*row) for row in found]
 
     def note_verified(self, new: VerifiedRange) -> None:
-        """Remember that a range was verified; see ``ScrubsCatalog.note_verified``."""
+        """Remember that a range was verified; see ``Catalog.note_verified``."""
         self._transact(lambda connection: _note(connection, new))
 
     def verified_shares(self, topics: Collection[str] | None = None) -> Sequence[VerifiedShare]:

@@ -29,7 +29,7 @@ from hop_archive.catalog.postgres.errors import Server, translating
 from hop_archive.catalog.postgres.pool import Connections
 from hop_archive.catalog.postgres.rows import streamed
 from hop_archive.catalog.postgres.user_condition import HARMLESS, called, refusal, unquoted_columns
-from hop_archive.catalog.restores_protocol import Measure, total
+from hop_archive.catalog.records import Measure, total
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Order, Query
 from hop_archive.model.wording import MOST_SAID, cut, harmless

@@ -7,14 +7,15 @@ from collections.abc import Collection, Sequence
 
 from hop_archive.catalog.postgres import sql_snapshots as sql
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.snapshots_protocol import Kind, Snapshot, refuse_odd
+from hop_archive.catalog.records import Snapshot, SnapshotKind
+from hop_archive.catalog.rules import refuse_odd
 
 
 class PostgresSnapshots(Session):
     """The part of the catalog that keeps snapshots."""
 
     def keep_snapshots(self, cluster_id: str, snapshots: Sequence[Snapshot]) -> None:
-        """Put snapshots in the place of earlier ones, all or none; see ``Snapshots.keep_snapshots``."""
+        """Put snapshots in the place of earlier ones, all or none; see ``Catalog.keep_snapshots``."""
         refuse_odd(cluster_id, snapshots)
         values = {
             "cluster_id": cluster_id,
@@ -27,7 +28,7 @@ class PostgresSnapshots(Session):
             self._transact(lambda connection: connection.execute(sql.KEEP_SNAPSHOTS, values))
 
     def snapshots(
-        self, kind: Kind, names: Collection[str] | None = None, cluster_id: str | None = None
+        self, kind: SnapshotKind, names: Collection[str] | None = None, cluster_id: str | None = None
     ) -> Sequence[Snapshot]:
         """The snapshots of a kind, sorted by cluster and name."""
         wanted = {"kind": kind, "names": None if names is None else list(names), "cluster_id": cluster_id}

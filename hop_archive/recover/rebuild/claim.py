@@ -10,7 +10,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from hop_archive.catalog.protocol import Catalog, Generation, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Generation, Row
 from hop_archive.ingest.read import read_slices
 from hop_archive.model.identity import digest
 from hop_archive.model.limits import Limits

@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Catalog, Duplicate, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, Batch, Duplicate, Row
 from hop_archive.errors import ConflictError, DataError, SliceTakenError, StaleDecisionError
 from hop_archive.ingest.decide import Decided
 from hop_archive.model.findings import Finding, Kind

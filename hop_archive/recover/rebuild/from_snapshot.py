@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hop_archive.catalog.protocol import Batch, Collision, Duplicate, LedgerEntry, Outcome, Row
-from hop_archive.catalog.snapshots_protocol import Snapshot
+from hop_archive.catalog.records import Batch, Collision, Duplicate, LedgerEntry, Outcome, Row, Snapshot
 from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.findings import Finding

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Generation
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, Generation
 from hop_archive.recover.rebuild.spill import Homeless
 
 

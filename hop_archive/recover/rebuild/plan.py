@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hop_archive.catalog.protocol import Catalog, Miscount, Recorded
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Miscount, Recorded
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.keys import is_segment_key, slice_of, topic_of
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice

@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hop_archive.catalog.protocol import (
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import (
     UNKNOWN_CLUSTER,
     UNTOLD,
     Batch,
-    Catalog,
     Collision,
     Duplicate,
     Generation,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.identity import client_uuid

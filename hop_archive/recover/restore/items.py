@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from heapq import merge
 from typing import NamedTuple
 
-from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog, Duplicate, Row
+from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
+from hop_archive.catalog.records import Duplicate, Row
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.recover.restore.plan import Lane, Target, bounded, in_time

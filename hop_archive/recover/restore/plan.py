@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.restores_protocol import Measure, total
+from hop_archive.catalog.records import Measure, total
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice

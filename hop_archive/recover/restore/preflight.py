@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hop_archive.catalog.restores_protocol import Measure
+from hop_archive.catalog.records import Measure
 from hop_archive.model.wording import counted
 from hop_archive.recover.restore.plan import Target
 from hop_archive.recover.restore.request import Request

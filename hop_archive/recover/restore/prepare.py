@@ -12,7 +12,7 @@ from typing import Any
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.restores_protocol import Restore
+from hop_archive.catalog.records import Restore
 from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError, HopArchiveError
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.message import TopicPartition

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hop_archive.catalog.restores_protocol import Restore
+from hop_archive.catalog.records import Restore
 from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError, UnavailableError
 from hop_archive.ingest.collector import calm_collector
 from hop_archive.model.document import alternative_key

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Outcome, Row
+from hop_archive.catalog.records import Batch, Outcome, Row
 from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError, SliceTakenError
 from hop_archive.ingest.plan import work
 from hop_archive.ingest.survey import Survey, plan_work, survey

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from hop_archive.catalog.protocol import Row
-from hop_archive.catalog.removals_protocol import Candidate, Copied
+from hop_archive.catalog.records import Candidate, Copied, Row
 from hop_archive.model.document import Document
 from hop_archive.model.identity import client_uuid
 from hop_archive.model.message import Message

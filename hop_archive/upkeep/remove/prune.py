@@ -12,8 +12,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hop_archive.catalog.protocol import Outcome
-from hop_archive.catalog.removals_protocol import Extent
+from hop_archive.catalog.records import Outcome, RemovalExtent
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.ingest.plan import units
 from hop_archive.model.query import Query
@@ -81,7 +80,7 @@ class Old:
     topic: str
     partition_log: PartitionLog | None
     places: tuple[Slice, ...]
-    extent: Extent
+    extent: RemovalExtent
     kept_from: int | None = None
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.removals_protocol import Deed, Gone, Removed
+from hop_archive.catalog.records import Deed, Gone, Removed
 from hop_archive.errors import ConfigurationError, ForbiddenError
 from hop_archive.ingest.plan import units
 from hop_archive.model.slices import Slice

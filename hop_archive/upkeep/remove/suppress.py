@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from hop_archive.catalog.protocol import Row
-from hop_archive.catalog.removals_protocol import Deed, Replaced
+from hop_archive.catalog.records import Deed, Replaced, Row
 from hop_archive.errors import ConflictError, CorruptError, ForbiddenError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, alternative_key, crc32, encode, object_key

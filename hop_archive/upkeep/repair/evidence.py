@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError
 from hop_archive.ingest.write import row_of
 from hop_archive.model.document import Document, crc32, decode, encode, object_key

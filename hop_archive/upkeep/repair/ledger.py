@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Batch, Duplicate, Miscount, Outcome, Row
+from hop_archive.catalog.records import Batch, Duplicate, Miscount, Outcome, Row
 from hop_archive.errors import CorruptError, SliceTakenError, StaleDecisionError
 from hop_archive.ingest.decide import decide
 from hop_archive.ingest.read import Reading

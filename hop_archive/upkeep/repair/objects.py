@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hop_archive.catalog.protocol import Catalog, Miscount, Row
-from hop_archive.catalog.repairs_protocol import Correction
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Correction, Miscount, Row
 from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
 from hop_archive.model.document import Document, alternative_key, encode, object_key
 from hop_archive.model.findings import Finding

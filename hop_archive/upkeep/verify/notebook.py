@@ -9,9 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from hop_archive.archive import utc_now
-from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.catalog.records import Looked, VerifiedRange
 from hop_archive.errors import ForbiddenError
 from hop_archive.model.findings import Finding, Kind
 

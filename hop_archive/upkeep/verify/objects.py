@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from hop_archive.archive import Archive, utc_now
-from hop_archive.catalog.protocol import Catalog, Outcome, Recorded, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Outcome, Recorded, Row
 from hop_archive.errors import ObjectMissingError
 from hop_archive.ingest.collector import calm_collector
 from hop_archive.ingest.obstacles import obstacle

@@ -16,8 +16,8 @@ from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from hop_archive.archive import utc_now
-from hop_archive.catalog.protocol import Catalog, Outcome, Row
-from hop_archive.catalog.scrubs_protocol import VerifiedRange
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Outcome, Row, VerifiedRange
 from hop_archive.model.findings import Finding, FindingRecord, Kind
 from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice

@@ -9,7 +9,7 @@ from typing import Any
 
 import bson
 
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import ConfigurationError, CorruptError, HopArchiveError, ObjectMissingError
 from hop_archive.ingest.write import Done
 from hop_archive.model.document import crc32, decode

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Catalog, Duplicate, Outcome, Row
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Duplicate, Outcome, Row
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.decide import decide
 from hop_archive.ingest.obstacles import obstacle

@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import crc32, decode
 from hop_archive.model.query import Query

@@ -10,7 +10,7 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch
+from hop_archive.catalog.records import Batch
 from hop_archive.ingest.write import archive_slices
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import Message, TimestampType, TopicPartition

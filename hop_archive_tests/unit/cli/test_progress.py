@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import pytest
 from rich.console import Console
 
-from hop_archive.catalog.protocol import Batch, Duplicate, Row
+from hop_archive.catalog.records import Batch, Duplicate, Row
 from hop_archive.cli import output
 from hop_archive.cli.progress import Activity, LagWatch, LineDisplay, TerminalDisplay, summary
 from hop_archive.cli.stopping import Stop

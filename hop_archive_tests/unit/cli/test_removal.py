@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch
+from hop_archive.catalog.records import Batch
 from hop_archive.cli.prune import age
 from hop_archive.config.load import load, select
 from hop_archive.config.open import Permission, backup_grace_s, open_backup, open_for_removal

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch
+from hop_archive.catalog.records import Batch
 from hop_archive.cli.stopping import Stop
 from hop_archive.config import open as opening
 from hop_archive.devkit.samples import Sample

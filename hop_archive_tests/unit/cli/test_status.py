@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import TopicSummary
+from hop_archive.catalog.records import TopicSummary
 from hop_archive.cli.status import headline
 from hop_archive.cli.stopping import Stop
 from hop_archive.config import open as opening

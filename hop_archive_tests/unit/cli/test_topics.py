@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Outcome
+from hop_archive.catalog.records import Batch, Outcome
 from hop_archive.model.slices import Slice
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.catalog.records import Batch, Row
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.decide import Decided, Decision

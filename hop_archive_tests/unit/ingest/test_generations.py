@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hop_archive.catalog.protocol import Generation
+from hop_archive.catalog.records import Generation
 from hop_archive.ingest.generations import Recognition, Sighting, recognise
 from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive.model.watermarks import Watermarks

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.findings_protocol import Looked
 from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.records import Looked
 from hop_archive.errors import ForbiddenError
 from hop_archive.ingest.obstacles import note_obstacles
 from hop_archive.model.findings import OBSTACLES, Finding, FindingRecord, Kind

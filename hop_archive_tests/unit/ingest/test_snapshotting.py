@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.snapshots_protocol import Kind
+from hop_archive.catalog.records import SnapshotKind
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.ingest import cluster_state as snapshotting
 from hop_archive.ingest.cluster_state import HourlySnapshots, take_snapshot
@@ -60,12 +60,12 @@ def forget(world: World, group: str, topic: str) -> None:
         state.progress[group] = kept
 
 
-def content(world: World, kind: Kind, name: str) -> dict[str, Any]:
+def content(world: World, kind: SnapshotKind, name: str) -> dict[str, Any]:
     (one,) = world.catalog.snapshots(kind, [name])
     return dict(one.content)
 
 
-def names(world: World, kind: Kind) -> list[str]:
+def names(world: World, kind: SnapshotKind) -> list[str]:
     return [one.name for one in world.catalog.snapshots(kind)]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hop_archive.catalog.protocol import Recorded
+from hop_archive.catalog.records import Recorded
 from hop_archive.model.document import alternative_key, object_key, segment_key
 from hop_archive.model.keys import is_segment_key, topic_of
 from hop_archive.read.side_by_side import side_by_side

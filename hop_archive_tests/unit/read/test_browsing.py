@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import hop_archive
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import (
     ConfigurationError,
     CorruptError,

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Batch, Outcome, Row
-from hop_archive.catalog.snapshots_protocol import Kind
+from hop_archive.catalog.records import Batch, Outcome, Row, SnapshotKind
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, HopArchiveError
 from hop_archive.ingest.cluster_state import take_snapshot
@@ -52,7 +51,7 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
     return FolderShelf(tmp_path / "catalog") if request.param == "folder" else StoreShelf(MockStore())
 
 
-KINDS: tuple[Kind, ...] = ("topic", "group")
+KINDS: tuple[SnapshotKind, ...] = ("topic", "group")
 
 
 def taken(world: World, shelf: Shelf, **options: Any) -> tuple[dict[str, Any], int]:

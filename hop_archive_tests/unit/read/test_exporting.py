@@ -19,7 +19,7 @@ import pytest
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Row
+from hop_archive.catalog.records import Row
 from hop_archive.cli.export import _Line
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, UnavailableError

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import UNKNOWN_CLUSTER, Batch, Generation
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, Batch, Generation
 from hop_archive.errors import ConfigurationError, ConflictError, DataError, ForbiddenError, UnavailableError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, alternative_key, crc32, encode, object_key, segment_key

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hop_archive.catalog.restores_protocol import Measure
+from hop_archive.catalog.records import Measure
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hop_archive.catalog.snapshots_protocol import Snapshot
+from hop_archive.catalog.records import Snapshot
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.errors import (
     ConfigurationError,

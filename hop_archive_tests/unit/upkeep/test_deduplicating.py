@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from hop_archive.catalog.protocol import Batch, Row
+from hop_archive.catalog.records import Batch, Row
 from hop_archive.errors import ConfigurationError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.annotations import Annotations

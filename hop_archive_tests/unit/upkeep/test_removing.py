@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Outcome
+from hop_archive.catalog.records import Outcome
 from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hop_archive.catalog.protocol import Row
-from hop_archive.catalog.removals_protocol import Deed
+from hop_archive.catalog.records import Deed, Row
 from hop_archive.errors import ForbiddenError
 from hop_archive.model.document import decode, encode, object_key
 from hop_archive.model.findings import Kind

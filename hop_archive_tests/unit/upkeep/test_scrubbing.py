@@ -169,7 +169,7 @@ def test_a_look_at_every_document_counts_as_reading_them(sound: Ruin) -> None:
 
 
 def test_what_was_lost_is_not_looked_for(sound: Ruin) -> None:
-    from hop_archive.catalog.protocol import Batch, Outcome
+    from hop_archive.catalog.records import Batch, Outcome
     from hop_archive.model.slices import Slice
 
     sound.world.catalog.commit(Batch(Slice(QUIET, 1, 0, 1_000, 10**12), Outcome.LOST, "gone"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Recorded
+from hop_archive.catalog.records import Recorded
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Kind
 from hop_archive.model.message import TopicPartition

@@ -1,0 +1,90 @@
+"""What every catalog does alike: to split a ledger row, to put ranges together, to refuse. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from hop_archive.catalog.records import Snapshot, VerifiedRange
+from hop_archive.model.slices import OffsetRange, OffsetSet, Slice
+
+
+class Numbers(NamedTuple):
+    """What stands at some offsets.
+
+    Attributes:
+        archived: Messages.
+        duplicates: Duplicates.
+        absent: Offsets with neither.
+        size_bytes: Bytes of the documents.
+    """
+
+    archived: int
+    duplicates: int
+    absent: int
+    size_bytes: int
+
+    def less(self, other: Numbers) -> Numbers:
+        """What is left of these without ``other``; a number below 0 means that the ledger said too little."""
+        return Numbers(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class Parts(NamedTuple):
+    """How a slice is cut.
+
+    Attributes:
+        taken: What is taken away of it.
+        kept: What stays, in order.
+    """
+
+    taken: tuple[OffsetRange, ...]
+    kept: tuple[OffsetRange, ...]
+
+
+def cut(whole: Slice, places: Sequence[Slice]) -> Parts:
+    """Parts out of ``whole`` what of it is among ``places``."""
+    wanted = OffsetSet.of((p.start, p.stop) for p in places if p.partition_log == whole.partition_log)
+    taken = whole.offsets & wanted
+    return Parts(taken.ranges, (whole.offsets - taken).ranges)
+
+
+def to_count(parts: Parts) -> tuple[OffsetRange, ...]:
+    """The kept parts that have to be counted: the last one is what the others leave.
+
+    So a number that was wrong before is wrong afterwards, in that last part, where verification goes on finding it.
+    Counting all parts would make a lost row an absent offset, silently.
+    """
+    return parts.kept[:-1]
+
+
+def with_verified(known: Iterable[VerifiedRange], new: VerifiedRange) -> list[VerifiedRange]:
+    """The ranges of one log once ``new`` is noted. Pure, and the same for every catalog.
+
+    Those that touch and are of one day (UTC) are one, as old as its oldest part.
+    """
+    parts: list[VerifiedRange] = [new]
+    for one in known:
+        if one.start < new.start:
+            parts.append(one._replace(stop=min(one.stop, new.start)))
+        if one.stop > new.stop:
+            parts.append(one._replace(start=max(one.start, new.stop)))
+    merged: list[VerifiedRange] = []
+    for one in sorted(parts):
+        last = merged[-1] if merged else None
+        if last and last.stop == one.start and last.verified_at.date() == one.verified_at.date():
+            merged[-1] = last._replace(stop=one.stop, verified_at=min(last.verified_at, one.verified_at))
+        else:
+            merged.append(one)
+    return merged
+
+
+def refuse_odd(cluster_id: str, snapshots: Sequence[Snapshot]) -> None:
+    """Check what is to be kept, for every catalog alike.
+
+    Raises:
+        ValueError: One is of another cluster, or two are of the same thing.
+    """
+    if others := sorted({one.cluster_id for one in snapshots} - {cluster_id}):
+        raise ValueError(f"snapshots of {others} among those of cluster {cluster_id}")
+    if len({(one.kind, one.name) for one in snapshots}) < len(snapshots):
+        raise ValueError(f"two snapshots of one thing of cluster {cluster_id}")
