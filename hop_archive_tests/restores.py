@@ -12,10 +12,10 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
 from hop_archive.model.message import Header, Message, TopicPartition
 from hop_archive.model.topics import Layout
-from hop_archive.recover.restore.control import Manners, Progress
+from hop_archive.recover.restore.control import Control, Progress
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
-from hop_archive.recover.restore.run import Outcome, restore
+from hop_archive.recover.restore.run import RestoreResult, restore
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.invariants import committed, fetched
@@ -79,11 +79,11 @@ def restoration(
     )
 
 
-def patient(**more: object) -> Manners:
-    """Manners that wait for nothing; with ``patience_s``, which is 0, an outage ends the restore."""
+def patient(**more: object) -> Control:
+    """Control that wait for nothing; with ``patience_s``, which is 0, an outage ends the restore."""
     defaults: dict[str, object] = {"patience_s": 0.0, "sleep": lambda _: None, "monotonic": ticking()}
-    return Manners(**{**defaults, **more})  # type: ignore[arg-type]  # as given
+    return Control(**{**defaults, **more})  # type: ignore[arg-type]  # as given
 
 
-def run(own: Restoration, folder: Path, manners: Manners | None = None, **more: object) -> Outcome:
-    return restore(own, manners or patient(), folder, progress=Progress(), **more)  # type: ignore[arg-type]  # as given
+def run(own: Restoration, folder: Path, control: Control | None = None, **more: object) -> RestoreResult:
+    return restore(own, control or patient(), folder, progress=Progress(), **more)  # type: ignore[arg-type]  # as given

@@ -328,7 +328,7 @@ def _opened(ctx: click.Context, setup: Setup, name: str, request: Request) -> It
 
 def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, Any]) -> None:
     from hop_archive.cli.stopping import Stop
-    from hop_archive.recover.restore.control import Manners, Progress
+    from hop_archive.recover.restore.control import Control, Progress
     from hop_archive.recover.restore.run import restore as run
 
     stop, progress, began = Stop(), Progress(), time.monotonic()
@@ -338,7 +338,7 @@ def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, An
         stop.on_signals(),
         shown(began) as show,
     ):
-        manners = Manners(
+        control = Control(
             messages_per_s=options["rate"],
             bytes_per_s=options["byte_rate"],
             patience_s=options["patience_s"],
@@ -349,7 +349,7 @@ def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, An
         )
         outcome = run(
             restoration,
-            manners,
+            control,
             Path(folder),
             move_groups=groups,
             restart=options["restart"],

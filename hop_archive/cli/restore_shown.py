@@ -17,10 +17,10 @@ from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.recover.restore.control import Progress
-    from hop_archive.recover.restore.run import Outcome
+    from hop_archive.recover.restore.run import RestoreResult
 
 
-def tell(outcome: Outcome, progress: Progress, elapsed_s: float, *, as_json: bool) -> None:
+def tell(outcome: RestoreResult, progress: Progress, elapsed_s: float, *, as_json: bool) -> None:
     """Say what came of it."""
     if as_json:
         click.echo(json.dumps(outcome.report, indent=2, ensure_ascii=False))
@@ -49,7 +49,7 @@ def tell(outcome: Outcome, progress: Progress, elapsed_s: float, *, as_json: boo
         click.echo(f"The report is in the store: {report['report']}")
 
 
-def refuse_what_is_wrong(outcome: Outcome) -> int:
+def refuse_what_is_wrong(outcome: RestoreResult) -> int:
     """Raise what is not as it should be at the end; else the exit code: 1 where something is not as it was.
 
     Raises:

@@ -28,7 +28,7 @@ from hop_archive.ingest.survey import survey
 from hop_archive.model.query import Query
 from hop_archive.orchestration.sensors import LIVE
 from hop_archive.read.status import status
-from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
 from hop_archive.recover.restore.run import restore
@@ -151,7 +151,7 @@ def _restore(console: Console, archive: Archive, since_ms: int) -> bool:
     request = Request(query=query, template="{topic}.restored", append=True)
     own = Restoration(archive.catalog, archive.store, archive.source, request, archive.topics)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = restore(own, Manners(), Path(folder))
+        outcome = restore(own, Control(), Path(folder))
     console.print(
         f"   {outcome.report['messages']} messages written, read back and compared: "
         f"{outcome.differences or 'no'} differences"

@@ -21,10 +21,10 @@ from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, upkeep_tags
-from hop_archive.recover.restore.control import Manners, Progress
+from hop_archive.recover.restore.control import Control, Progress
 from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
 from hop_archive.recover.restore.request import SAME_NAME, Request, generations_of
-from hop_archive.recover.restore.run import Outcome, restore
+from hop_archive.recover.restore.run import RestoreResult, restore
 from hop_archive.source.protocol import Source
 
 _MOST_SHOWN = 100
@@ -129,14 +129,14 @@ def restored_topics(
             context.log.info("A dry run: nothing is written. Set dry_run to false to restore.")
             return dg.MaterializeResult(metadata=_plan_metadata(found))
         with tempfile.TemporaryDirectory(prefix="hop-archive-restore-") as folder:
-            manners = Manners(
+            control = Control(
                 messages_per_s=config.messages_per_s,
                 bytes_per_s=config.bytes_per_s,
                 check=config.check,
                 patience_s=config.patience_s,
                 notice=_Notices(context, archive),
             )
-            outcome = restore(own, manners, Path(folder), move_groups=config.groups, restart=config.restart)
+            outcome = restore(own, control, Path(folder), move_groups=config.groups, restart=config.restart)
     _refuse_what_is_wrong(outcome)
     return dg.MaterializeResult(metadata=_metadata(outcome))
 
@@ -237,7 +237,7 @@ def _plan_metadata(found: Preparation) -> Mapping[str, dg.MetadataValue]:
     } | ({"what_is_in_the_way": dg.MetadataValue.table(findings)} if findings else {})
 
 
-def _metadata(outcome: Outcome) -> Mapping[str, dg.MetadataValue]:
+def _metadata(outcome: RestoreResult) -> Mapping[str, dg.MetadataValue]:
     rows = [
         dg.TableRecord(
             {
@@ -261,7 +261,7 @@ def _metadata(outcome: Outcome) -> Mapping[str, dg.MetadataValue]:
     }
 
 
-def _refuse_what_is_wrong(outcome: Outcome) -> None:
+def _refuse_what_is_wrong(outcome: RestoreResult) -> None:
     if outcome.differences or outcome.left_out:
         raise dg.Failure(
             f"{counted(outcome.differences, 'message of the target is', 'messages of the target are')} not as they should be, and {outcome.left_out} were left "

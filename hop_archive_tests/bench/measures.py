@@ -28,7 +28,7 @@ from hop_archive.ingest.survey import plan_work
 from hop_archive.ingest.write import prepare
 from hop_archive.model.query import Query
 from hop_archive.model.topics import Layout, LayoutPolicy
-from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
 from hop_archive.recover.restore.run import restore
@@ -218,7 +218,7 @@ class Bench:
         request = Request(query=Query(topics=(topic,)), template="{topic}.again")
         own = Restoration(archive.catalog, archive.store, archive.source, request)
         with TemporaryDirectory() as folder, _Timer() as timer:
-            outcome = restore(own, Manners(check=check), Path(folder))
+            outcome = restore(own, Control(check=check), Path(folder))
         assert (outcome.report["messages"], outcome.differences) == (self._sizes.messages, 0)
         return timer.speed(self._sizes.messages)
 

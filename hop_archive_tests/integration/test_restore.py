@@ -26,7 +26,7 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.topics import TopicPolicy
-from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
 from hop_archive.recover.restore.run import restore
@@ -134,7 +134,7 @@ def test_what_is_restored_elsewhere_and_archived_there_gives_an_equal_catalog(
     exhausted(catch_up(archive))
 
     own = Restoration(archive.catalog, archive.store, elsewhere, Request())
-    outcome = restore(own, Manners(), tmp_path / "files")
+    outcome = restore(own, Control(), tmp_path / "files")
     assert (outcome.complete, outcome.differences, outcome.left_out) == (True, 0, 0)
     with closing(second_archive(elsewhere, address, f"{namespace}_2")) as second:
         exhausted(catch_up(second))
@@ -157,7 +157,7 @@ def test_a_topic_restored_into_itself_does_not_make_the_archive_grow(
     exhausted(catch_up(archive))
     before = {one.topic: one for one in archive.catalog.summaries()}
     own = Restoration(archive.catalog, archive.store, archive.source, Request(append=True))
-    outcome = restore(own, Manners(), tmp_path)
+    outcome = restore(own, Control(), tmp_path)
     exhausted(catch_up(archive))
     for one in archive.catalog.summaries():
         assert (one.messages, one.size_bytes) == (before[one.topic].messages, before[one.topic].size_bytes)

@@ -19,10 +19,10 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.message import Committed, Message, TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.topics import TopicPolicy
-from hop_archive.recover.restore.control import Manners
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration, prepare
 from hop_archive.recover.restore.request import Request
-from hop_archive.recover.restore.run import Outcome, restore
+from hop_archive.recover.restore.run import RestoreResult, restore
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.source_fixtures import read_partition
@@ -51,9 +51,9 @@ def archive(open_archive: OpenArchive, broker: ApacheKafka) -> Iterator[Archive]
         yield replace(open_archive("segment"), source=source)
 
 
-def run(archive: Archive, request: Request, folder: Path, **more: object) -> Outcome:
+def run(archive: Archive, request: Request, folder: Path, **more: object) -> RestoreResult:
     own = Restoration(archive.catalog, archive.store, archive.source, request)
-    return restore(own, Manners(), folder, **more)  # type: ignore[arg-type]  # as given
+    return restore(own, Control(), folder, **more)  # type: ignore[arg-type]  # as given
 
 
 def old_alerts(topic: str, count: int, days: int, partitions: int = 1) -> list[Sample]:
@@ -238,7 +238,7 @@ def test_a_broker_that_is_killed_on_the_way_and_comes_back_ends_with_everything_
         archive.source,
         Request(query=Query(topics=(topic,)), template="{topic}.again"),
     )
-    manners = Manners(stop=kill_once, sleep=bring_it_back, patience_s=240)
-    outcome = restore(own, manners, tmp_path)
+    control = Control(stop=kill_once, sleep=bring_it_back, patience_s=240)
+    outcome = restore(own, control, tmp_path)
     assert (outcome.complete, outcome.differences) == (True, 0)
     assert outcome.report["messages"] == 60_000 == outcome.report["topics"][f"{topic}.again"]["compared"]

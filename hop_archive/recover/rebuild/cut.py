@@ -10,7 +10,7 @@ from hop_archive.model.slices import OffsetRange
 Item = TypeVar("Item")
 
 
-class Cut(NamedTuple, Generic[Item]):
+class FilledSlice(NamedTuple, Generic[Item]):
     """A slice, and what stands in it: by offset, in order."""
 
     start: int
@@ -31,7 +31,7 @@ def disjoint(claims: Iterable[tuple[int, int]]) -> list[OffsetRange]:
 
 def cut(
     claims: Sequence[tuple[int, int]], items: Iterable[tuple[int, Item]], most: int
-) -> Iterator[Cut[Item]]:
+) -> Iterator[FilledSlice[Item]]:
     """Slices by ascending offset: the claimed ranges, and between them each run of offsets without a hole.
 
     A claimed range is dealt with as a whole, because a segment's name says that all of it was read: where nothing
@@ -44,7 +44,7 @@ def cut(
     """
     coming = iter(claims)
     claim = next(coming, None)
-    open_cut: Cut[Item] | None = None
+    open_cut: FilledSlice[Item] | None = None
     for offset, item in items:
         while claim is not None and claim[1] <= offset:
             open_cut, ended = _claimed(claim, open_cut)
@@ -53,13 +53,13 @@ def cut(
         if claim is not None and claim[0] <= offset:
             if open_cut is None or open_cut.start < claim[0]:
                 yield from [open_cut] if open_cut else []
-                open_cut = Cut(claim[0], claim[1], [])
+                open_cut = FilledSlice(claim[0], claim[1], [])
         elif open_cut is None or open_cut.stop != offset:
             yield from [open_cut] if open_cut else []
-            open_cut = Cut(offset, offset, [])
+            open_cut = FilledSlice(offset, offset, [])
         if len(open_cut.items) >= most:
             yield open_cut._replace(stop=offset)
-            open_cut = Cut(offset, open_cut.stop, [])
+            open_cut = FilledSlice(offset, open_cut.stop, [])
         open_cut.items.append((offset, item))
         open_cut = open_cut._replace(stop=max(open_cut.stop, offset + 1))
     while claim is not None:
@@ -70,9 +70,9 @@ def cut(
         yield open_cut
 
 
-def _claimed(claim: tuple[int, int], open_cut: Cut[Item] | None) -> tuple[Cut[Item] | None, list[Cut[Item]]]:
+def _claimed(claim: tuple[int, int], open_cut: FilledSlice[Item] | None) -> tuple[FilledSlice[Item] | None, list[FilledSlice[Item]]]:
     """What ends with a claimed range."""
     if open_cut is not None and claim[0] <= open_cut.start < claim[1]:
         return None, [open_cut]
     before = [open_cut] if open_cut is not None else []
-    return None, [*before, Cut(*claim, [])]
+    return None, [*before, FilledSlice(*claim, [])]

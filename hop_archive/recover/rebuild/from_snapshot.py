@@ -89,7 +89,7 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Finding]:
                 wanted.work_dir.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix="hop_archive-snapshot-", dir=wanted.work_dir)
             with wanted.failures.of(topic, wanted.all_answer), folder as scratch, usable(Path(scratch)):
-                yield from _Topic(wanted, topic, told, shelf, Path(scratch)).run()
+                yield from _TopicFromSnapshot(wanted, topic, told, shelf, Path(scratch)).run()
             wanted.notice(wanted.progress)
     if manifest.problem:
         wanted.failures.besides = CorruptError(
@@ -139,7 +139,7 @@ def _keep_setups(wanted: Rebuild, manifest: Manifest) -> None:
             wanted.catalog.keep_snapshots(cluster_id, snapshots[first : first + _PORTION])
 
 
-class _Topic:
+class _TopicFromSnapshot:
     """One topic on its way back."""
 
     def __init__(

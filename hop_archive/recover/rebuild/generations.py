@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hop_archive.catalog.records import UNKNOWN_CLUSTER, Generation
-from hop_archive.recover.rebuild.spill import Homeless
+from hop_archive.recover.rebuild.spill import Unplaced
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class KnownGenerations:
     """The lives of one topic, as far as they are known.
 
     Attributes:
@@ -32,8 +32,8 @@ class Lives:
 
     @classmethod
     def of(
-        cls, generations: Sequence[Generation], numbers: Iterable[int], found: Iterable[Homeless]
-    ) -> Lives:
+        cls, generations: Sequence[Generation], numbers: Iterable[int], found: Iterable[Unplaced]
+    ) -> KnownGenerations:
         """The lives that the catalog and the documents tell of."""
         begun = [
             (g.number, int(g.detected_at.timestamp() * 1000))
@@ -52,7 +52,7 @@ class Lives:
         layer = 1 + sum(boundary <= modified_ms for boundary in self.boundaries)
         return max(self.newest, layers) - layers + layer
 
-    def placed(self, found: Iterable[Homeless]) -> Iterator[tuple[int, int]]:
+    def placed(self, found: Iterable[Unplaced]) -> Iterator[tuple[int, int]]:
         """Number in the file, and generation, of each document; no two of other content get one place.
 
         Args:
@@ -74,7 +74,7 @@ class Lives:
         return max(self.newest, 1 + len(self.boundaries))
 
 
-def _boundaries(found: Iterable[Homeless]) -> tuple[int, ...]:
+def _boundaries(found: Iterable[Unplaced]) -> tuple[int, ...]:
     earliest: list[int] = []
     for _, at_place in itertools.groupby(found, key=lambda one: one.place):
         seen: dict[tuple[int, bytes], int] = {}

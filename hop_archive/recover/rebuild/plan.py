@@ -36,7 +36,7 @@ class TopicPlan(NamedTuple):
 
 
 @dataclass(slots=True)
-class Listed:
+class ListingCounts:
     """What was met in listing a topic; counts only grow."""
 
     objects: int = 0
@@ -67,13 +67,13 @@ def stored_topics(store: Store, patterns: Sequence[str] = ()) -> list[str]:
 def plan(catalog: Catalog, store: Store, topics: Sequence[str]) -> Iterator[TopicPlan]:
     """What would be read, topic by topic; changes nothing."""
     for topic in topics:
-        listed = Listed()
+        listed = ListingCounts()
         for _ in lacking(catalog, store, topic, listed):
             pass
         yield TopicPlan(topic, listed.objects, listed.to_read, listed.bytes_to_read)
 
 
-def lacking(catalog: Catalog, store: Store, topic: str, listed: Listed) -> Iterator[ObjectInfo]:
+def lacking(catalog: Catalog, store: Store, topic: str, listed: ListingCounts) -> Iterator[ObjectInfo]:
     """The objects of a topic whose messages the catalog may lack, in byte order of keys; those alone first.
 
     An object whose rows are there, to its last byte and with the ledger's numbers, is not read again.

@@ -36,8 +36,8 @@ from hop_archive.recover.rebuild.commit import COPY, Committer, Progress, offset
 from hop_archive.recover.rebuild.cut import cut, disjoint
 from hop_archive.recover.rebuild.evidence import Evidence, Found, gather
 from hop_archive.recover.rebuild.failures import Failures
-from hop_archive.recover.rebuild.generations import Lives
-from hop_archive.recover.rebuild.plan import Listed, lacking, stored_topics
+from hop_archive.recover.rebuild.generations import KnownGenerations
+from hop_archive.recover.rebuild.plan import ListingCounts, lacking, stored_topics
 from hop_archive.recover.rebuild.spill import Placed, Spill, file_name, usable
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import ObjectInfo, Store
@@ -118,14 +118,14 @@ def rebuild(wanted: Rebuild) -> Iterator[Finding]:
             path = folder / file_name(topic)
             with wanted.failures.of(topic, wanted.all_answer):
                 with usable(path), Spill(path, topic, wanted.store.bucket) as spill:
-                    yield from _Topic(wanted, topic, spill).run()
+                    yield from _TopicRebuild(wanted, topic, spill).run()
                     spill.remove()
                 wanted.progress.topics += 1
             wanted.notice(wanted.progress)
     wanted.failures.raise_any()
 
 
-class _Topic:
+class _TopicRebuild:
     """One topic on its way back into the catalog."""
 
     def __init__(self, wanted: Rebuild, topic: str, spill: Spill) -> None:
@@ -155,7 +155,7 @@ class _Topic:
 
     def _gather(self) -> Iterator[Finding]:
         """Read what the catalog lacks into the file, some objects in each transaction."""
-        listed = Listed()
+        listed = ListingCounts()
         found = lacking(self._catalog, self._wanted.store, self._topic, listed)
         unread = (info for info in found if not self._spill.has(info))
         evidence = gather(self._wanted.store, unread)
@@ -226,7 +226,7 @@ class _Topic:
         self._spill.know_generations()
         keys = (one.generation for one in self._spill.named())
         numbers = [*rows, *covered, *keys]
-        lives = Lives.of(generations, numbers, self._spill.homeless())
+        lives = KnownGenerations.of(generations, numbers, self._spill.homeless())
         self._spill.place(lives.placed(self._spill.homeless()))
 
     def _others(self) -> Iterator[Finding]:

@@ -164,7 +164,7 @@ class Placed(NamedTuple):
         return self.first == (self.row.generation, self.row.partition, self.row.offset)
 
 
-class Homeless(NamedTuple):
+class Unplaced(NamedTuple):
     """A document that does not say which life of its topic it is of.
 
     Attributes:
@@ -271,11 +271,11 @@ class Spill:
         named = "SELECT DISTINCT generation, partition FROM objects WHERE generation IS NOT NULL"
         return [PartitionLog(self._topic, *one) for one in self._connection.execute(named)]
 
-    def homeless(self) -> Iterator[Homeless]:
+    def homeless(self) -> Iterator[Unplaced]:
         """Documents whose life of the topic is not known, by place, in each as they were stored."""
         for number, partition, offset, timestamp, content, modified, taken in self._cursor(_HOMELESS):
             generations = frozenset(map(int, taken.split(","))) if taken else frozenset()
-            yield Homeless(number, (partition, offset), (timestamp, content), modified, generations)
+            yield Unplaced(number, (partition, offset), (timestamp, content), modified, generations)
 
     def know_generations(self) -> None:
         """Let documents that stand alone be of the generation in which a segment has the same; forget the rest."""

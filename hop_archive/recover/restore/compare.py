@@ -13,14 +13,14 @@ from hop_archive.errors import OffsetsGoneError, UnavailableError
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Message, TimestampType, TopicPartition
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.control import Manners, Progress
+from hop_archive.recover.restore.control import Control, Progress
 from hop_archive.recover.restore.offset_map import Entry
-from hop_archive.recover.restore.write import Place, messages
+from hop_archive.recover.restore.write import TargetTopic, messages
 
 _MOST_TOLD = 100
 
 
-class Difference(NamedTuple):
+class Mismatch(NamedTuple):
     """A place in the target that does not hold what was to be written there.
 
     Attributes:
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 
 
 @dataclass(slots=True)
-class Comparison:
+class ReadBack:
     """What reading back found.
 
     Attributes:
@@ -50,39 +50,39 @@ class Comparison:
     """
 
     messages: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[Mismatch] = field(default_factory=list)
     difference_count: int = 0
     append_times: int = 0
 
-    def differ(self, difference: Difference) -> None:
+    def differ(self, difference: Mismatch) -> None:
         """Take down a difference."""
         self.difference_count += 1
         if len(self.differences) < _MOST_TOLD:
             self.differences.append(difference)
 
 
-def compare(place: Place, folder: Path, manners: Manners, progress: Progress) -> Comparison:
+def compare(place: TargetTopic, folder: Path, control: Control, progress: Progress) -> ReadBack:
     """Compare each partition of a target with the journal of what was written to it.
 
     Raises:
         UnavailableError: The target does not answer.
     """
-    found = Comparison()
+    found = ReadBack()
     for partition in journal.partitions(folder):
         at = TopicPartition(place.topic, partition)
         wanted = journal.entries(folder, partition)
-        for entry, message in zip_longest(wanted, _standing(place, at, folder, manners, found)):
+        for entry, message in zip_longest(wanted, _standing(place, at, folder, control, found)):
             if entry is None:
                 break
             _compare(entry, message, found)
             progress.checked += 1
             if progress.checked % 1_000 == 0:
-                manners.notice(progress)
+                control.notice(progress)
     return found
 
 
 def _standing(
-    place: Place, at: TopicPartition, folder: Path, manners: Manners, found: Comparison
+    place: TargetTopic, at: TopicPartition, folder: Path, control: Control, found: ReadBack
 ) -> Iterator[Message]:
     """What stands in a partition, from where the restore began on: as many messages as it wrote."""
     count = journal.count(folder, at.partition)
@@ -90,15 +90,15 @@ def _standing(
     try:
         with place.source.reader({at: start}) as reader:
             heard = 0
-            for message in messages(reader, at, count, manners):
+            for message in messages(reader, at, count, control):
                 heard += 1
                 yield message
             _refuse_silence(place, at, start + heard, start + count)
     except OffsetsGoneError as error:
-        found.differ(Difference(at.topic, at.partition, start, "", str(error)))
+        found.differ(Mismatch(at.topic, at.partition, start, "", str(error)))
 
 
-def _refuse_silence(place: Place, at: TopicPartition, read: int, end: int) -> None:
+def _refuse_silence(place: TargetTopic, at: TopicPartition, read: int, end: int) -> None:
     """What is there, and does not come, is not called missing.
 
     Raises:
@@ -114,7 +114,7 @@ def _refuse_silence(place: Place, at: TopicPartition, read: int, end: int) -> No
         )
 
 
-def _compare(entry: Entry, message: Message | None, found: Comparison) -> None:
+def _compare(entry: Entry, message: Message | None, found: ReadBack) -> None:
     found.messages += 1
     if message is None:
         found.differ(_difference(entry, "nothing stands there"))
@@ -130,6 +130,6 @@ def _compare(entry: Entry, message: Message | None, found: Comparison) -> None:
         found.differ(_difference(entry, what))
 
 
-def _difference(entry: Entry, what: str) -> Difference:
+def _difference(entry: Entry, what: str) -> Mismatch:
     own = str(uuid.UUID(bytes=entry.uuid))
-    return Difference(entry.target_topic, entry.target_partition, entry.target_offset, own, what)
+    return Mismatch(entry.target_topic, entry.target_partition, entry.target_offset, own, what)

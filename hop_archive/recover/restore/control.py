@@ -37,7 +37,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class Control:
     """How to go about it.
 
     Attributes:
@@ -71,22 +71,22 @@ _MOST_CREDIT_S = 0.25
 
 @dataclass(slots=True)
 class Throttle:
-    """Keeps to the bounds of ``Manners`` by waiting."""
+    """Keeps to the bounds of ``Control`` by waiting."""
 
-    manners: Manners
+    control: Control
     _due: float = field(default=0.0)
 
     def wait(self, size_bytes: int) -> None:
         """Wait until one more message of so many bytes may go."""
-        manners = self.manners
+        control = self.control
         cost_s = max(
-            1 / manners.messages_per_s if manners.messages_per_s else 0.0,
-            size_bytes / manners.bytes_per_s if manners.bytes_per_s else 0.0,
+            1 / control.messages_per_s if control.messages_per_s else 0.0,
+            size_bytes / control.bytes_per_s if control.bytes_per_s else 0.0,
         )
         if not cost_s:
             return
-        now = manners.monotonic()
+        now = control.monotonic()
         self._due = max(self._due, now - _MOST_CREDIT_S)
         if self._due > now:
-            manners.sleep(self._due - now)
+            control.sleep(self._due - now)
         self._due += cost_s

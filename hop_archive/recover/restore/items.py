@@ -46,7 +46,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ItemReader:
     """Where items come from.
 
     Attributes:

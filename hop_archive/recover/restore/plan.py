@@ -89,7 +89,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RestorePlan:
     """What a restore is to write, topic by topic."""
 
     targets: tuple[Target, ...]
@@ -105,7 +105,7 @@ class Plan:
         return total(target.measure for target in self.targets)
 
 
-def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> Plan:
+def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> RestorePlan:
     """What ``request`` means now.
 
     Args:
@@ -137,7 +137,7 @@ def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> Plan:
             "Nothing in the catalog is what was selected: there is nothing to restore.",
             remedy="See hop-archive status for what there is; hop-archive uuids lists a selection.",
         )
-    return Plan(tuple(targets[name] for name in sorted(targets)))
+    return RestorePlan(tuple(targets[name] for name in sorted(targets)))
 
 
 class Pin(NamedTuple):
@@ -163,7 +163,7 @@ def pin(target: Target) -> Pin:
     return Pin(target.source, lanes, any(lane.partition_log is None for lane in target.lanes), generation)
 
 
-def pinned(catalog: Catalog, request: Request, planned: Plan, pins: Mapping[str, Pin]) -> Plan:
+def pinned(catalog: Catalog, request: Request, planned: RestorePlan, pins: Mapping[str, Pin]) -> RestorePlan:
     """The plan with its targets as they were when the restore began: what was archived since is not of it.
 
     A topic that was made anew since has another latest generation; the restore goes on with the one it began with.
@@ -172,7 +172,7 @@ def pinned(catalog: Catalog, request: Request, planned: Plan, pins: Mapping[str,
         ConflictError: What it began with is not in the catalog any more.
     """
     as_begun = {name: _pinned(catalog, request, name, one) for name, one in pins.items()}
-    return Plan(tuple(as_begun.get(one.topic, one) for one in planned.targets))
+    return RestorePlan(tuple(as_begun.get(one.topic, one) for one in planned.targets))
 
 
 def _pinned(catalog: Catalog, request: Request, name: str, then: Pin) -> Target:

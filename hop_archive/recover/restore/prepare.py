@@ -19,8 +19,8 @@ from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.model.wording import counted
-from hop_archive.recover.restore.items import Selection
-from hop_archive.recover.restore.plan import Pin, Plan, Target, pinned, plan
+from hop_archive.recover.restore.items import ItemReader
+from hop_archive.recover.restore.plan import Pin, RestorePlan, Target, pinned, plan
 from hop_archive.recover.restore.preflight import Condition, Problem, notes, problems
 from hop_archive.recover.restore.request import Request, fingerprint
 from hop_archive.source.protocol import Setting, Source, TopicInfo
@@ -80,7 +80,7 @@ class Preparation:
     """
 
     restoration: Restoration
-    plan: Plan
+    plan: RestorePlan
     begun: Restore | None
     conditions: Mapping[str, Condition]
     problems: Sequence[Problem]
@@ -110,9 +110,9 @@ class Preparation:
         )
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> ItemReader:
         """Where the messages come from."""
-        return Selection(self.restoration.catalog, self.restoration.request)
+        return ItemReader(self.restoration.catalog, self.restoration.request)
 
 
 def prepare(restoration: Restoration, *, anew: bool = False) -> Preparation:
@@ -132,7 +132,7 @@ def prepare(restoration: Restoration, *, anew: bool = False) -> Preparation:
     if begun is not None:
         pins = {name: Pin(**one["pin"]) for name, one in begun.progress.items()}
         planned = pinned(resumed.catalog, resumed.request, planned, pins)
-    planned = Plan(tuple(_with_all_partitions(resumed.catalog, target) for target in planned.targets))
+    planned = RestorePlan(tuple(_with_all_partitions(resumed.catalog, target) for target in planned.targets))
     conditions = _conditions(resumed, planned, begun)
     now_ms = int(resumed.now().timestamp() * 1000)
     found = [
@@ -190,7 +190,7 @@ def _set_ups(catalog: Catalog, target: Target) -> tuple[list[Mapping[str, Any]],
     return same, [one for one in found if one not in same]
 
 
-def _not_told(catalog: Catalog, planned: Plan, conditions: Mapping[str, Condition]) -> Iterator[str]:
+def _not_told(catalog: Catalog, planned: RestorePlan, conditions: Mapping[str, Condition]) -> Iterator[str]:
     """What nobody knows of topics that are to be created: a sentence a kind of it."""
     seen, guessed, of_another_life, hidden = list[str](), list[str](), list[str](), list[str]()
     for target in planned.targets:
@@ -228,7 +228,7 @@ def _named(topics: Sequence[str]) -> str:
     return ", ".join(topics[:_MOST_NAMED]) + (f" and {counted(more, 'more topic')}" if more > 0 else "")
 
 
-def _conditions(restoration: Restoration, planned: Plan, begun: Restore | None) -> dict[str, Condition]:
+def _conditions(restoration: Restoration, planned: RestorePlan, begun: Restore | None) -> dict[str, Condition]:
     source, names = restoration.target, [target.topic for target in planned.targets]
     there = source.topics(names).whole()
     settings = {name: _values(found) for name, found in _told_settings(source, there).items()}
@@ -284,7 +284,7 @@ def _own(restoration: Restoration, target: Target) -> dict[str, str]:
 _DAMAGED = "Mend it (hop-archive repair), or leave out what is missing: --skip-damaged."
 
 
-def _missing(catalog: Catalog, planned: Plan) -> list[str]:
+def _missing(catalog: Catalog, planned: RestorePlan) -> list[str]:
     """Of each topic, whether the ledger counts messages that have no row: those cannot be restored.
 
     To count takes every row of the topic, of an index: of very many that is left to verify.
@@ -306,12 +306,12 @@ def _missing(catalog: Catalog, planned: Plan) -> list[str]:
     return said
 
 
-def _unknown(restoration: Restoration, planned: Plan) -> list[Problem]:
+def _unknown(restoration: Restoration, planned: RestorePlan) -> list[Problem]:
     """UUIDs that were named and mean no message of what is written."""
     wanted = restoration.request.query.uuids
     if wanted is None:
         return []
-    selection = Selection(restoration.catalog, restoration.request)
+    selection = ItemReader(restoration.catalog, restoration.request)
     there = {item.row.uuid for target in planned.targets for item in selection.items(target)}
     return [
         Problem(
@@ -340,7 +340,7 @@ _MOST_TROUBLES = 10_000
 """Objects with a finding that are remembered; where there are more, most likely the wrong store was named."""
 
 
-def _damaged(restoration: Restoration, planned: Plan) -> list[Problem]:
+def _damaged(restoration: Restoration, planned: RestorePlan) -> list[Problem]:
     """Objects of the selection that are not there, or not as long as they should be; by listing."""
     if restoration.request.skip_damaged:
         return []
@@ -360,7 +360,7 @@ _WORTH_TELLING = (Kind.MISSING_OBJECT, Kind.WRONG_SIZE)
 
 
 def _selected(restoration: Restoration, target: Target, findings: Mapping[str, Finding]) -> list[Problem]:
-    selection = Selection(restoration.catalog, restoration.request)
+    selection = ItemReader(restoration.catalog, restoration.request)
     told: dict[str, Problem] = {}
     for item in selection.items(target):
         finding = findings.get(item.row.object_key)

@@ -21,14 +21,14 @@ from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import counted
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.compare import Comparison, compare
-from hop_archive.recover.restore.control import Manners, Progress
+from hop_archive.recover.restore.compare import ReadBack, compare
+from hop_archive.recover.restore.control import Control, Progress
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Pin, Target, pin
 from hop_archive.recover.restore.preflight import Condition, problems
 from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
 from hop_archive.recover.restore.request import as_object
-from hop_archive.recover.restore.write import Place, Writer, Written, already_there
+from hop_archive.recover.restore.write import TargetTopic, Writer, Written, already_there
 from hop_archive.source.protocol import Setting
 from hop_archive.store.protocol import Created, NewObject
 
@@ -40,7 +40,7 @@ _MOST_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RestoreResult:
     """What came of a restore.
 
     Attributes:
@@ -65,13 +65,13 @@ class Outcome:
 
 def restore(
     restoration: Restoration,
-    manners: Manners,
+    control: Control,
     folder: Path,
     *,
     move_groups: Sequence[str] | None = None,
     restart: bool = False,
     progress: Progress | None = None,
-) -> Outcome:
+) -> RestoreResult:
     """Write what is selected, read it back, and say what is where.
 
     Running it again goes on where it was broken off; where all is done, and the target is as it was left, it does
@@ -79,7 +79,7 @@ def restore(
 
     Args:
         restoration: What, from where, to where.
-        manners: How.
+        control: How.
         folder: Where files may be kept meanwhile: about 60 bytes a message.
         move_groups: Consumer groups to set on the target; empty: all that are known; None: none.
         restart: Whether to give up an earlier try of the same restore, and begin anew.
@@ -89,17 +89,17 @@ def restore(
         ConfigurationError: Something stands in the way: all of it is named, and nothing was written.
         CorruptError: A message is missing or damaged: everything before it is written.
         ConflictError: The same restore, or another to the same topic, is at work; or another writer wrote there.
-        UnavailableError: Something did not answer for longer than ``manners.patience_s``.
+        UnavailableError: Something did not answer for longer than ``control.patience_s``.
     """
     with restoration.catalog.hold(f"the restore {restoration.fingerprint[:12]}, which is this very one"):
         _refuse_groups(restoration, move_groups)
         found = prepare(restoration, anew=restart)
-        if not restart and (done := _done_before(found, manners, move_groups)) is not None:
+        if not restart and (done := _done_before(found, control, move_groups)) is not None:
             return done
         found.refuse()
         if restart:
             _abandon(restoration)
-        run = _Run(found, manners, folder, move_groups, progress or Progress())
+        run = _RestoreRun(found, control, folder, move_groups, progress or Progress())
         with calm_collector():
             return run.all()
 
@@ -126,7 +126,7 @@ def _refuse_groups(restoration: Restoration, wanted: Sequence[str] | None) -> No
         )
 
 
-def _done_before(found: Preparation, manners: Manners, move_groups: Sequence[str] | None) -> Outcome | None:
+def _done_before(found: Preparation, control: Control, move_groups: Sequence[str] | None) -> RestoreResult | None:
     """The same restore, where it is done: of the very same messages, and its targets are as it left them.
 
     Not where its moments depend on when they are said, nor where more is asked for than was done.
@@ -137,7 +137,7 @@ def _done_before(found: Preparation, manners: Manners, move_groups: Sequence[str
     if found.begun is not None or own.said or last is None:
         return None
     done = last.report
-    more = (manners.check and not done["checked"]) or (
+    more = (control.check and not done["checked"]) or (
         move_groups is not None and done["groups"] != [*move_groups]
     )
     if more or done["left_out"] or not _is_as_it_was_left(found, last):
@@ -145,7 +145,7 @@ def _done_before(found: Preparation, manners: Manners, move_groups: Sequence[str
     log.info("Restore %s is this very one, and was done at %s", last.number, last.updated_at)
     done_before = f"This was done before, at {last.updated_at:%Y-%m-%d %H:%M} UTC."
     report = {**last.report, "notes": [done_before, *last.report.get("unrestored", ())]}
-    return Outcome(last.number, report, True, 0, int(last.report["left_out"]))
+    return RestoreResult(last.number, report, True, 0, int(last.report["left_out"]))
 
 
 def _is_as_it_was_left(found: Preparation, last: Restore) -> bool:
@@ -180,20 +180,20 @@ def _abandon(restoration: Restoration) -> None:
     restoration.catalog.note_restore(begun.number, outcome="abandoned")
 
 
-class _Run:
+class _RestoreRun:
     """One try of a restore."""
 
     def __init__(
         self,
         found: Preparation,
-        manners: Manners,
+        control: Control,
         folder: Path,
         move_groups: Sequence[str] | None,
         progress: Progress,
     ) -> None:
         self._found = found
         self._own = found.restoration
-        self._manners = manners
+        self._control = control
         self._folder = folder
         self._move_groups = move_groups
         self._progress = progress
@@ -211,7 +211,7 @@ class _Run:
             self._own.catalog.note_restore(begun.number, report={"not_told": [*self._found.not_told]})
         return begun
 
-    def all(self) -> Outcome:
+    def all(self) -> RestoreResult:
         """Write every target that is not done yet."""
         self._progress.total = self._found.plan.messages
         complete = True
@@ -245,7 +245,7 @@ class _Run:
 
     # --- making ready
 
-    def _ready(self, target: Target, state: dict[str, Any]) -> Place:
+    def _ready(self, target: Target, state: dict[str, Any]) -> TargetTopic:
         """The target as it was when the restore began to write to it; that is noted before anything is written."""
         source = self._own.target
         condition = self._found.conditions[target.topic]
@@ -273,7 +273,7 @@ class _Run:
             log.info("Setting %s on %s for the time of the restore", wanted, target.topic)
             source.change_settings(target.topic, wanted)
         base = {int(number): offset for number, offset in state["base"].items()}
-        return Place(source, target.topic, state["topic_id"], state["partitions"], base)
+        return TargetTopic(source, target.topic, state["topic_id"], state["partitions"], base)
 
     def _refuse_newcomers(
         self, target: Target, condition: Condition, marks: Mapping[TopicPartition, Watermarks]
@@ -313,7 +313,7 @@ class _Run:
 
     # --- writing
 
-    def _written(self, target: Target, place: Place, before: int) -> Written:
+    def _written(self, target: Target, place: TargetTopic, before: int) -> Written:
         """Write; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
         waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
         failing_since: float | None = None
@@ -325,27 +325,27 @@ class _Run:
             except (UnavailableError, ForbiddenError) as error:
                 if not (error.retryable or self._progress.there > before):
                     raise  # refused from the start, not meanwhile
-                now = self._manners.monotonic()
+                now = self._control.monotonic()
                 if self._progress.there > best or failing_since is None:
                     best, failing_since = self._progress.there, now
-                if now - failing_since > self._manners.patience_s or self._manners.stop():
+                if now - failing_since > self._control.patience_s or self._control.stop():
                     raise
                 log.warning("The restore waits and goes on: %s", error)
-                self._manners.sleep(next(waits))
+                self._control.sleep(next(waits))
         raise AssertionError("count() does not end")
 
-    def _try(self, target: Target, place: Place, *, settle: bool) -> Written:
+    def _try(self, target: Target, place: TargetTopic, *, settle: bool) -> Written:
         shutil.rmtree(self._journal(target), ignore_errors=True)
         with Journal(self._journal(target)) as kept:
             own = self._own
-            writer = Writer(self._found.selection, own.store, place, kept, self._manners, self._progress)
+            writer = Writer(self._found.selection, own.store, place, kept, self._control, self._progress)
             return writer.write(target, self._already(place, settle=settle))
 
-    def _already(self, place: Place, *, settle: bool) -> dict[int, int]:
+    def _already(self, place: TargetTopic, *, settle: bool) -> dict[int, int]:
         """How much stands there; what a broken connection left on its way may yet arrive, so twice the same."""
         counts = already_there(place)
         while settle:
-            self._manners.sleep(_SETTLE_S)
+            self._control.sleep(_SETTLE_S)
             again = already_there(place)
             if again == counts:
                 break
@@ -358,11 +358,11 @@ class _Run:
     # --- afterwards
 
     def _result(
-        self, target: Target, place: Place, written: Written, state: Mapping[str, Any]
+        self, target: Target, place: TargetTopic, written: Written, state: Mapping[str, Any]
     ) -> dict[str, Any]:
         compared = None
-        if self._manners.check:
-            compared = compare(place, self._journal(target), self._manners, self._progress)
+        if self._control.check:
+            compared = compare(place, self._journal(target), self._control, self._progress)
         return {
             "source_topic": target.source,
             "messages": sum(written.counts.values()),
@@ -463,7 +463,7 @@ class _Run:
     def _note(self, target: Target, state: Mapping[str, Any]) -> None:
         self._own.catalog.note_restore(self._record.number, progress={target.topic: state})
 
-    def _ended(self, *, complete: bool) -> Outcome:
+    def _ended(self, *, complete: bool) -> RestoreResult:
         results = dict(self._results)
         unset = [sentence for one in results.values() for sentence in one.get("groups_unset", ())]
         if self._move_groups is not None and not self._own.catalog.snapshots("group"):
@@ -480,7 +480,7 @@ class _Run:
             "target": self._own.target.name,
             "cluster_id": self._cluster,
             "request": as_object(self._own.request),
-            "checked": self._manners.check,
+            "checked": self._control.check,
             "groups": None if self._move_groups is None else [*self._move_groups],
             "messages": sum(one["messages"] for one in results.values()),
             "left_out": left_out,
@@ -493,7 +493,7 @@ class _Run:
             report["report"] = self._kept_report(report)
             outcome = "failed" if differences else "done"
             self._own.catalog.note_restore(self._record.number, outcome=outcome, report=report)
-        return Outcome(self._record.number, report, complete, differences, left_out)
+        return RestoreResult(self._record.number, report, complete, differences, left_out)
 
     def _kept_report(self, report: Mapping[str, Any]) -> str:
         body = json.dumps(report, indent=2, ensure_ascii=False).encode()
@@ -521,7 +521,7 @@ def _refuse_other_offsets(
         yield f"The target does not keep the metadata of the commits of consumer group {group}."
 
 
-def _compared(found: Comparison | None) -> dict[str, Any]:
+def _compared(found: ReadBack | None) -> dict[str, Any]:
     if found is None:
         return {"compared": None, "differences": [], "difference_count": None, "append_times": None}
     return {

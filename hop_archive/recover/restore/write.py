@@ -19,8 +19,8 @@ from hop_archive.model.identity import digest
 from hop_archive.model.message import Header, Message, Receipt, TopicPartition
 from hop_archive.read.check import check_content
 from hop_archive.read.fetch import FetchedAs, fetch_checked
-from hop_archive.recover.restore.control import Manners, Progress, Throttle
-from hop_archive.recover.restore.items import Item, Selection
+from hop_archive.recover.restore.control import Control, Progress, Throttle
+from hop_archive.recover.restore.items import Item, ItemReader
 from hop_archive.recover.restore.offset_map import Entry, Journal
 from hop_archive.recover.restore.partitioner import partition_of
 from hop_archive.recover.restore.plan import Target
@@ -103,7 +103,7 @@ class _Sent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TargetTopic:
     """Where a target topic is written to.
 
     Attributes:
@@ -129,31 +129,31 @@ class Writer:
         store: Where their documents are.
         place: Where they go.
         journal: Told of every message that stands in the target.
-        manners: How fast, and until when.
+        control: How fast, and until when.
         progress: Told how far it is.
     """
 
     def __init__(
         self,
-        selection: Selection,
+        selection: ItemReader,
         store: Store,
-        place: Place,
+        place: TargetTopic,
         journal: Journal,
-        manners: Manners,
+        control: Control,
         progress: Progress,
     ) -> None:
         self._selection = selection
         self._store = store
         self._place = place
         self._journal = journal
-        self._manners = manners
+        self._control = control
         self._progress = progress
-        self._throttle = Throttle(manners)
+        self._throttle = Throttle(control)
         self._written = Written()
         self._left: Counter[int] = Counter()
         self._error: HopArchiveError | None = None
         self._last_passed: dict[int, _Sent] = {}
-        self._looked_at = manners.monotonic()
+        self._looked_at = control.monotonic()
         self._stopped = False
         self._needs_content = False
 
@@ -177,8 +177,8 @@ class Writer:
         """
         self._left = Counter(already)
         self._needs_content = _needs_content(self.request, target)
-        for portion in _portions(self._selection.items(target), self._manners.most_at_once(PORTION_MESSAGES)):
-            if self._manners.stop():
+        for portion in _portions(self._selection.items(target), self._control.most_at_once(PORTION_MESSAGES)):
+            if self._control.stop():
                 return self._written
             self._refuse_others()
             self._write_portion(portion)
@@ -199,7 +199,7 @@ class Writer:
             return
         for one, receipt in zip(sent, receipts, strict=True):
             self._acknowledge(one, receipt)
-        self._manners.notice(self._progress)
+        self._control.notice(self._progress)
 
     def _outgoing(self, portion: Sequence[Item], sent: list[_Sent]) -> Iterator[_Outgoing]:
         """The messages to send; ends early, with an error to raise, at one that cannot be had."""
@@ -218,7 +218,7 @@ class Writer:
             self._refuse_what_is_not_ours(message.partition)
             size_bytes = _size_bytes(message)
             self._throttle.wait(size_bytes)
-            if self._manners.stop():
+            if self._control.stop():
                 self._stopped = True
                 return
             self._refuse_others_after_a_pause(sent)
@@ -296,7 +296,7 @@ class Writer:
         at = TopicPartition(self._place.topic, partition)
         offset = self._next_offset(partition) - 1
         with self._place.source.reader({at: offset}) as reader:
-            found = next(messages(reader, at, 1, self._manners), None)
+            found = next(messages(reader, at, 1, self._control), None)
         if found is None or digest(found.key, found.headers, found.value) != last.digest:
             raise self._not_ours(at, offset)
 
@@ -332,7 +332,7 @@ class Writer:
 
     def _refuse_others_after_a_pause(self, sent: Sequence[_Sent]) -> None:
         """Look again who else writes there, where this process was held up: it may have been given up meanwhile."""
-        now = self._manners.monotonic()
+        now = self._control.monotonic()
         if now - self._looked_at > _PAUSE_S:
             self._refuse_others(Counter(one.partition for one in sent))
 
@@ -347,7 +347,7 @@ class Writer:
             if not least <= found <= least + (under_way or {}).get(partition, 0):
                 end = self._place.base.get(partition, 0)
                 raise self._overtaken(partition, end + least, end + found)
-        self._looked_at = self._manners.monotonic()
+        self._looked_at = self._control.monotonic()
 
     def _refuse_another_life(self) -> None:
         place = self._place
@@ -398,18 +398,18 @@ STALL_S = 30.0
 """After how long without a message a target is given up that should hold more, in seconds."""
 
 
-def messages(reader: Reader, at: TopicPartition, count: int, manners: Manners) -> Iterator[Message]:
+def messages(reader: Reader, at: TopicPartition, count: int, control: Control) -> Iterator[Message]:
     """The next ``count`` messages of a partition; fewer where nothing comes any more for ``STALL_S``."""
-    heard = manners.monotonic()
-    while count > 0 and manners.monotonic() - heard < STALL_S:
+    heard = control.monotonic()
+    while count > 0 and control.monotonic() - heard < STALL_S:
         found = reader.poll(min(count, 10_000), 0.25)
         if found:
-            heard = manners.monotonic()
+            heard = control.monotonic()
             count -= len(found)
         yield from found
 
 
-def deleted(place: Place) -> GenerationChangedError:
+def deleted(place: TargetTopic) -> GenerationChangedError:
     """The error of a target that is not there any more, or is another one."""
     return GenerationChangedError(
         f"Topic {place.topic} of source {place.source.name} was deleted, or deleted and made anew, during the restore.",
@@ -437,7 +437,7 @@ def _portions(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
         yield portion
 
 
-def already_there(place: Place) -> dict[int, int]:
+def already_there(place: TargetTopic) -> dict[int, int]:
     """How many messages stand in each partition beyond where it ended when the restore began.
 
     Raises:

@@ -27,10 +27,10 @@ from hop_archive.model.keys import attempt_of, slice_of
 from hop_archive.model.message import Message, TimestampType
 from hop_archive.model.slices import OffsetSet, Slice
 from hop_archive.recover.rebuild.cut import cut, disjoint
-from hop_archive.recover.rebuild.generations import Lives
+from hop_archive.recover.rebuild.generations import KnownGenerations
 from hop_archive.recover.rebuild.plan import stored_topics
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
-from hop_archive.recover.rebuild.spill import Homeless, Spill, file_name
+from hop_archive.recover.rebuild.spill import Unplaced, Spill, file_name
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.strategies import strangely_typed
@@ -62,23 +62,23 @@ def test_segments_that_do_not_overlap_keep_their_own_ranges() -> None:
     assert disjoint([(0, 10), (0, 15), (5, 12)]) == [(0, 10), (10, 15)]
 
 
-# Lives of a topic
+# KnownGenerations of a topic
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def lives(
-    found: list[Homeless], known: Sequence[tuple[int, str, int]] = (), numbers: Sequence[int] = ()
+    found: list[Unplaced], known: Sequence[tuple[int, str, int]] = (), numbers: Sequence[int] = ()
 ) -> dict[int, int]:
     generations = [
         Generation("t", number, cluster, None, EPOCH + datetime.timedelta(milliseconds=seen_ms), "")
         for number, cluster, seen_ms in known
     ]
-    return dict(Lives.of(generations, numbers, found).placed(found))
+    return dict(KnownGenerations.of(generations, numbers, found).placed(found))
 
 
-def home(number: int, offset: int, content: bytes, modified_ms: int) -> Homeless:
-    return Homeless(number, (0, offset), (0, content), modified_ms, frozenset())
+def home(number: int, offset: int, content: bytes, modified_ms: int) -> Unplaced:
+    return Unplaced(number, (0, offset), (0, content), modified_ms, frozenset())
 
 
 def test_documents_whose_places_do_not_collide_are_of_the_newest_generation_or_the_first() -> None:
@@ -123,7 +123,7 @@ def test_known_generations_tell_by_when_they_were_first_seen() -> None:
 def test_no_two_messages_of_other_content_get_one_place(some: list[tuple[int, int, int, set[int]]]) -> None:
     taken = {offset: frozenset(taken) for offset, _, _, taken in some}
     found = [
-        Homeless(n, (0, offset), (0, b"%d" % content), modified_ms, taken[offset])
+        Unplaced(n, (0, offset), (0, b"%d" % content), modified_ms, taken[offset])
         for n, (offset, content, modified_ms, _) in enumerate(some)
     ]
     found.sort(key=lambda one: (one.place, one.modified_ms, one.content))

@@ -408,8 +408,8 @@ def test_an_outage_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             target.stop()
         return False
 
-    manners = patient(stop=stop_the_broker, patience_s=60.0, sleep=lambda _: target.start())
-    assert run(restoration(world, target, ONE), tmp_path, manners).complete
+    control = patient(stop=stop_the_broker, patience_s=60.0, sleep=lambda _: target.start())
+    assert run(restoration(world, target, ONE), tmp_path, control).complete
     assert held(target, AGAIN) == stored(world.archive(), BUSY)
 
 
@@ -618,8 +618,8 @@ def test_a_bound_on_the_rate_is_kept(tmp_path: Path) -> None:
         slept.append(seconds)
         clock[0] += seconds
 
-    manners = patient(messages_per_s=10.0, sleep=sleep, monotonic=lambda: clock[0])
-    outcome = run(restoration(world, target, ONE), tmp_path, manners)
+    control = patient(messages_per_s=10.0, sleep=sleep, monotonic=lambda: clock[0])
+    outcome = run(restoration(world, target, ONE), tmp_path, control)
     assert clock[0] >= outcome.report["messages"] / 10 - 0.5
 
 
@@ -768,10 +768,10 @@ def test_a_bound_on_the_rate_holds_after_it_was_asked_to_stop(tmp_path: Path) ->
         asked.append(seconds)
         clock[0] += seconds if len(asked) < 3 else 0.0
 
-    manners = patient(
+    control = patient(
         messages_per_s=4.0, sleep=sleep, monotonic=lambda: clock[0], stop=lambda: len(asked) >= 3
     )
-    outcome = run(restoration(world, target, ONE), tmp_path, manners)
+    outcome = run(restoration(world, target, ONE), tmp_path, control)
     assert not outcome.complete
     assert sum(map(len, held(target, AGAIN).values())) <= 5
 
