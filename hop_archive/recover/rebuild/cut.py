@@ -70,7 +70,9 @@ def cut(
         yield open_cut
 
 
-def _claimed(claim: tuple[int, int], open_cut: FilledSlice[Item] | None) -> tuple[FilledSlice[Item] | None, list[FilledSlice[Item]]]:
+def _claimed(
+    claim: tuple[int, int], open_cut: FilledSlice[Item] | None
+) -> tuple[FilledSlice[Item] | None, list[FilledSlice[Item]]]:
     """What ends with a claimed range."""
     if open_cut is not None and claim[0] <= open_cut.start < claim[1]:
         return None, [open_cut]

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from hop_archive.errors import CorruptError, ObjectMissingError
-from hop_archive.model.document import Document, crc32, decode, encode
-from hop_archive.model.identity import ID_HEADER, client_uuid, derived_uuid, digest
+from hop_archive.model.document import Document, crc32, decode
+from hop_archive.model.identity import ID_HEADER
 from hop_archive.model.keys import is_segment_key, topic_of, uuid_of
 from hop_archive.store.protocol import Extent, ObjectInfo, Store
+from hop_archive.upkeep.repair.evidence import doubt
 
 _PIECE_BYTES = 8 * 2**20
 """Segments are read in pieces of this size: what is held does not grow with them."""
@@ -25,9 +26,6 @@ _MOST_ID_BYTES = 256
 
 _NO_OFFSET = 2**63 - 1
 """No slice can hold this offset: its end would be none."""
-
-_MOST_DERIVED = 8
-"""So many derived UUIDs in turn would have to be in use by publishers for a sound document to be doubted."""
 
 
 class Found(NamedTuple):
@@ -177,7 +175,7 @@ def _proven(key: str, body: bytes, position: int | None) -> Found | str:
     found = Found(_light(document), position, len(body), crc32(body))
     if document.suppressed:  # such a document no longer proves itself by its content
         return found._replace(suppressed=document.suppressed)
-    return _doubt(document, body) or found
+    return doubt(document, body) or found
 
 
 def _light(document: Document) -> Document:
@@ -189,27 +187,3 @@ def _light(document: Document) -> Document:
             :1
         ]
     return replace(document, message=replace(message, key=None, value=None, headers=headers))
-
-
-def _doubt(document: Document, body: bytes) -> str:
-    """Why a document does not prove itself; '' where it does."""
-    message = document.message
-    if crc32(message.value) != document.message_crc32:
-        return "the CRC-32 of its payload is not the one that it says"
-    if not document.digest:
-        return ""  # another archiver's, which says no more of itself
-    if digest(message.key, message.headers, message.value) != document.digest:
-        return "its digest is not that of its content"
-    if not _is_own_uuid(document):
-        return f"its UUID {document.uuid} is not that of its content"
-    return "" if encode(document) == body else "it does not encode to the same bytes again"
-
-
-def _is_own_uuid(document: Document) -> bool:
-    message = document.message
-    if document.is_client_uuid:
-        return client_uuid(message.headers) == document.uuid
-    derived = (
-        derived_uuid(message.topic, message.timestamp_ms, document.digest, n) for n in range(_MOST_DERIVED)
-    )
-    return document.uuid in derived

@@ -228,7 +228,9 @@ def _named(topics: Sequence[str]) -> str:
     return ", ".join(topics[:_MOST_NAMED]) + (f" and {counted(more, 'more topic')}" if more > 0 else "")
 
 
-def _conditions(restoration: Restoration, planned: RestorePlan, begun: Restore | None) -> dict[str, Condition]:
+def _conditions(
+    restoration: Restoration, planned: RestorePlan, begun: Restore | None
+) -> dict[str, Condition]:
     source, names = restoration.target, [target.topic for target in planned.targets]
     there = source.topics(names).whole()
     settings = {name: _values(found) for name, found in _told_settings(source, there).items()}

@@ -126,7 +126,9 @@ def _refuse_groups(restoration: Restoration, wanted: Sequence[str] | None) -> No
         )
 
 
-def _done_before(found: Preparation, control: Control, move_groups: Sequence[str] | None) -> RestoreResult | None:
+def _done_before(
+    found: Preparation, control: Control, move_groups: Sequence[str] | None
+) -> RestoreResult | None:
     """The same restore, where it is done: of the very same messages, and its targets are as it left them.
 
     Not where its moments depend on when they are said, nor where more is asked for than was done.

@@ -30,7 +30,7 @@ from hop_archive.recover.rebuild.cut import cut, disjoint
 from hop_archive.recover.rebuild.generations import KnownGenerations
 from hop_archive.recover.rebuild.plan import stored_topics
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
-from hop_archive.recover.rebuild.spill import Unplaced, Spill, file_name
+from hop_archive.recover.rebuild.spill import Spill, Unplaced, file_name
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.strategies import strangely_typed
