@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hop_archive.archive import Archive
-from hop_archive.devkit.prove import Proof, prove
+from hop_archive.devkit.prove import TopicProof, prove
 from hop_archive.devkit.publish import publish
 from hop_archive.devkit.samples import samples
 from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, create_sample_topics, set_up
@@ -119,7 +119,7 @@ def _await_end_of_runs(bench: Workbench, deadline: float) -> None:
             time.sleep(_LOOK_EVERY_S)
 
 
-def _prove(console: Console, archive: Archive, sent: dict[Place, Sent]) -> list[Proof]:
+def _prove(console: Console, archive: Archive, sent: dict[Place, Sent]) -> list[TopicProof]:
     console.print(
         "[bold]4.[/bold] Reading every message back from S3; comparing with Kafka and with what was sent …"
     )
@@ -159,7 +159,7 @@ def _restore(console: Console, archive: Archive, since_ms: int) -> bool:
     return not outcome.differences
 
 
-def _table(archive: Archive, proofs: list[Proof]) -> Table:
+def _table(archive: Archive, proofs: list[TopicProof]) -> Table:
     table = Table(title="What is archived", title_justify="left")
     for name in ("topic", "messages", "duplicates", "bytes", "compared in Kafka", "result"):
         table.add_column(name, justify="left" if name in ("topic", "result") else "right")

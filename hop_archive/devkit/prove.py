@@ -25,7 +25,7 @@ _CONTENT = frozenset({"key", "value", "headers"})
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class TopicProof:
     """What a comparison of one topic found.
 
     Attributes:
@@ -52,7 +52,9 @@ class Proof:
         return not (self.missing or self.undelivered or self.differences)
 
 
-def prove(archive: Archive, topics: Sequence[str], sent: Mapping[Place, Sent] | None = None) -> list[Proof]:
+def prove(
+    archive: Archive, topics: Sequence[str], sent: Mapping[Place, Sent] | None = None
+) -> list[TopicProof]:
     """Compare each topic's messages as Kafka delivers them now with what is stored, and with what was sent.
 
     Holds the rows of one topic in memory.
@@ -78,7 +80,7 @@ class _Standing:
         return (d for d in found if not self.is_copy or d.field in _CONTENT)
 
 
-def _prove(archive: Archive, topic: str, sent: Mapping[Place, Sent]) -> Proof:
+def _prove(archive: Archive, topic: str, sent: Mapping[Place, Sent]) -> TopicProof:
     places = _Places(archive, topic)
     delivered = archived = duplicates = 0
     missing: list[str] = []
@@ -99,7 +101,7 @@ def _prove(archive: Archive, topic: str, sent: Mapping[Place, Sent]) -> Proof:
             duplicates += standing.is_copy
             archived += not standing.is_copy
     undelivered = tuple(f"{at}@{offset}" for at, offset in sorted(awaited))
-    return Proof(topic, delivered, archived, duplicates, tuple(missing), undelivered, tuple(differences))
+    return TopicProof(topic, delivered, archived, duplicates, tuple(missing), undelivered, tuple(differences))
 
 
 class _Places:

@@ -19,8 +19,8 @@ from hop_archive.catalog.records import Batch
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.slices import Slice
 from hop_archive.orchestration.failures import told
-from hop_archive.plain_files import Plain, own_folder
 from hop_archive.read.status import Tally
+from hop_archive.shared_state import Plain, own_folder
 
 _HANDED: Plain[Any] = Plain(list[Slice] | list[Batch] | dict[str, Tally] | str)
 """What steps hand on."""

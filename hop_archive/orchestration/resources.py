@@ -25,7 +25,7 @@ from hop_archive.upkeep.remove.remove import Removing
 _MOCK_DIRECTORY = "HOP_ARCHIVE_MOCK_DIR"
 
 
-class Chosen(NamedTuple):
+class SelectedStanzas(NamedTuple):
     """What stanzas mean: the configuration, those that are selected, and the environment that they are resolved in."""
 
     configuration: Configuration
@@ -50,7 +50,7 @@ class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
     )
     store: str = Field(default="", description="Store stanza; empty: HOP_ARCHIVE_STORE, else a mock.")
 
-    def chosen(self) -> Chosen:
+    def chosen(self) -> SelectedStanzas:
         """What they mean now.
 
         Raises:
@@ -62,7 +62,7 @@ class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
             configuration, self.source or None, self.database or None, self.store or None, environ=environ
         )
         selection.refuse_unnamed("source", "database", "store")
-        return Chosen(configuration, selection, environ)
+        return SelectedStanzas(configuration, selection, environ)
 
 
 class ArchiveResource(dg.ConfigurableResource[Archive]):

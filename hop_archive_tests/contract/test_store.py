@@ -35,7 +35,7 @@ from hop_archive.errors import (
 from hop_archive.model.document import object_key, segment_key
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
-from hop_archive.store.s3.ahead import FIRST_ROOM_BYTES, Answer, ReadAhead
+from hop_archive.store.s3.ahead import FIRST_ROOM_BYTES, Fetched, ReadAhead
 from hop_archive.store.s3.store import MAX_AHEAD_BYTES, S3Store
 from hop_archive.store.spans import MAX_GAP_BYTES, MAX_SPAN_BYTES, Span, spans
 from hop_archive_tests.contract.store_fixtures import (  # fixtures are found by their names
@@ -620,15 +620,15 @@ class Shelf:
         self.held = self.most_held = self.reads = 0
         self._lock = threading.Lock()
 
-    def read(self, span: Span, room_bytes: int | None) -> Answer:
+    def read(self, span: Span, room_bytes: int | None) -> Fetched:
         size = self.sizes[int(span.key)]
         with self._lock:
             self.reads += 1
             if room_bytes is not None and size > room_bytes:
-                return Answer(None, size)
+                return Fetched(None, size)
             self.held += size
             self.most_held = max(self.most_held, self.held)
-        return Answer(memoryview(bytes(size)), size)
+        return Fetched(memoryview(bytes(size)), size)
 
     def taken(self, size: int) -> None:
         with self._lock:

@@ -24,8 +24,7 @@ from hop_archive.catalog.records import (
 from hop_archive.model.findings import FindingRecord
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.plain_files import Pairs
-from hop_archive.shared_state import SharedState
+from hop_archive.shared_state import Pairs, SharedState
 
 AdoptedKey: TypeAlias = tuple[str, int, int]
 """Topic, timestamp and CRC-32 of the value: what a row without a digest is known by."""

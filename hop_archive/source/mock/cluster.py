@@ -29,8 +29,7 @@ from hop_archive.model.message import (
     TopicPartition,
 )
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.plain_files import Pairs
-from hop_archive.shared_state import SharedState
+from hop_archive.shared_state import Pairs, SharedState
 from hop_archive.source.mock.settings import DEFAULTS, refuse_settings
 from hop_archive.source.protocol import TopicInfo
 

@@ -35,21 +35,21 @@ def pages_ahead(pages: Iterator[Page]) -> Iterator[Page]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Answer(NamedTuple):
+class Fetched(NamedTuple):
     """What a request brought: the data; or None, because those would take more room than was kept for them."""
 
     data: memoryview | None
     size_bytes: int
 
 
-Read = Callable[[Span, int | None], Answer]
+Read = Callable[[Span, int | None], Fetched]
 """Reads a span, unless it takes more than that many bytes; None: whatever it takes."""
 
 
 class _Asked(NamedTuple):
     span: Span
     room_bytes: int
-    answer: Future[Answer]
+    answer: Future[Fetched]
 
 
 class ReadAhead:

@@ -45,7 +45,7 @@ _MOST_QUOTED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BucketAddress:
     """Which bucket, where, for whom.
 
     Attributes:
@@ -114,7 +114,7 @@ class Answer:
         return self.code in _CREDENTIALS or self.status in _FORBIDDEN_STATUSES
 
 
-def by_answer(place: Place, error: BaseException) -> HopArchiveError:
+def by_answer(place: BucketAddress, error: BaseException) -> HopArchiveError:
     """Return the error for what obstore raised, where the service, asked again, finds nothing wrong."""
     answer = Answer.of(error)
     if answer.is_final:
@@ -132,7 +132,7 @@ def by_answer(place: Place, error: BaseException) -> HopArchiveError:
 
 
 def diagnose(
-    place: Place, client: Callable[[], Any], again: Callable[[Any], Any] | None = None
+    place: BucketAddress, client: Callable[[], Any], again: Callable[[Any], Any] | None = None
 ) -> HopArchiveError | None:
     """Return the error that the service gives as its reason now; None when it finds nothing wrong.
 
@@ -168,7 +168,7 @@ def diagnose(
     return None
 
 
-def without_credentials(place: Place, error: Exception) -> ForbiddenError:
+def without_credentials(place: BucketAddress, error: Exception) -> ForbiddenError:
     """Return the error for credentials that boto3 did not find, or that nobody gave it."""
     from botocore.exceptions import CredentialRetrievalError
 
@@ -178,7 +178,7 @@ def without_credentials(place: Place, error: Exception) -> ForbiddenError:
     return forbidden(place, f"no credentials: {said(error)}")
 
 
-def unavailable(place: Place, found: str) -> UnavailableError:
+def unavailable(place: BucketAddress, found: str) -> UnavailableError:
     """Return the error for a service that cannot now."""
     return UnavailableError(
         f"{place} could not do what was asked: {found.rstrip('.')}.",
@@ -187,7 +187,7 @@ def unavailable(place: Place, found: str) -> UnavailableError:
     )
 
 
-def forbidden(place: Place, found: str, code: str = "") -> ForbiddenError:
+def forbidden(place: BucketAddress, found: str, code: str = "") -> ForbiddenError:
     """Return the error for credentials that are missing, wrong, expired or not allowed to."""
     return ForbiddenError(
         f"{place} refused: {found.rstrip('.')}.",
@@ -220,7 +220,7 @@ def _without_redirects(client: Any) -> Any:
     return client
 
 
-def _refusal(place: Place, answer: Any) -> HopArchiveError:
+def _refusal(place: BucketAddress, answer: Any) -> HopArchiveError:
     code = said(answer.get("Error", {}).get("Code", ""))
     told = said(f"{code}: {answer.get('Error', {}).get('Message', '')}")
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -237,7 +237,7 @@ def _refusal(place: Place, answer: Any) -> HopArchiveError:
     return unavailable(place, f"status {status}, {told}")
 
 
-def _elsewhere(place: Place, answer: Any, code: str) -> MissingSettingError:
+def _elsewhere(place: BucketAddress, answer: Any, code: str) -> MissingSettingError:
     named = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
     region = said(named or answer.get("Error", {}).get("Region", ""))
     return MissingSettingError(

@@ -37,13 +37,12 @@ from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.wording import said
 from hop_archive.store.keys import is_legal, legal
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
-from hop_archive.store.s3.ahead import Answer as Fetched
-from hop_archive.store.s3.ahead import ReadAhead, pages_ahead
+from hop_archive.store.s3.ahead import Fetched, ReadAhead, pages_ahead
 from hop_archive.store.s3.condition import ask_condition
 from hop_archive.store.s3.diagnosis import (
     PROBE_TIMEOUT_S,
     Answer,
-    Place,
+    BucketAddress,
     by_answer,
     diagnose,
     forbidden,
@@ -113,7 +112,7 @@ class S3Store:
         timeout_s: float = 30.0,
         retry_s: float = 30.0,
     ) -> None:
-        self._place = Place(name, bucket, endpoint, region or "us-east-1")
+        self._place = BucketAddress(name, bucket, endpoint, region or "us-east-1")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._access_key = access_key
         self._secret_key = SecretStr(secret_key) if isinstance(secret_key, str) else secret_key

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.plain_files import own_folder
-from hop_archive.shared_state import SharedState
+from hop_archive.shared_state import SharedState, own_folder
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
 
