@@ -1,6 +1,6 @@
 """The contract of a catalog. The same contract tests run over every implementation.
 
-Rows go before objects. What a transaction leaves without a row is written down in the same transaction as *condemned*:
+Rows go before objects. What a transaction leaves without a row is written down in the same transaction as a *pending delete*:
 whatever dies in between, the next run of the same command finds there what is still to be deleted.
 """
 
@@ -16,7 +16,6 @@ from hop_archive.catalog.records import (
     Batch,
     Candidate,
     Collision,
-    Condemned,
     Copied,
     Correction,
     Deed,
@@ -30,6 +29,7 @@ from hop_archive.catalog.records import (
     Mentions,
     MessageDay,
     Miscount,
+    PendingDelete,
     Recorded,
     Reinstated,
     RemovalExtent,
@@ -343,7 +343,7 @@ class Catalog(Protocol):
         """How many adopted rows ``topic`` has: all, or those with a timestamp from 0 up to, not including, ``before_ms``."""
 
     def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
-        """Take messages and duplicates away at these places, and say so in the ledger; condemn their objects.
+        """Take messages and duplicates away at these places, and say so in the ledger; their objects become pending deletes.
 
         Only what the ledger calls archived is touched: its row is split, and the rest of it keeps outcome and
         ``created_at``, with the numbers that are its own. Running it again, or two at once, changes nothing more. Rows
@@ -362,7 +362,7 @@ class Catalog(Protocol):
     def remove_adopted(
         self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
     ) -> Removed:
-        """Take away adopted rows of ``topic``, the oldest first, and condemn their objects; no ledger knows them.
+        """Take away adopted rows of ``topic``, the oldest first; their objects become pending deletes. No ledger knows them.
 
         Args:
             topic: Of which topic.
@@ -417,11 +417,11 @@ class Catalog(Protocol):
     def replace_documents(
         self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
     ) -> frozenset[uuid.UUID]:
-        """Let rows name another object, which is durable, and condemn the old one.
+        """Let rows name another object, which is durable; the old one becomes a pending delete.
 
-        The new object was condemned before it was made, so that a crash leaves nothing behind; now it is struck out.
+        The new object was a pending delete before it was made, so that a crash leaves nothing behind; now it is struck out.
         Summary and ledger count the bytes anew. Rows that do not name the old object any more are left; where none does,
-        nothing is changed, and the new object stays condemned.
+        nothing is changed, and the new object stays a pending delete.
 
         Args:
             old: Bucket and key of the object that the rows name now.
@@ -429,27 +429,27 @@ class Catalog(Protocol):
             deed: Who, and why.
 
         Raises:
-            ConflictError: The new object is not condemned any more, or somebody is about to delete it: make another.
+            ConflictError: The new object is no pending delete any more, or somebody is about to delete it: make another.
                 Nothing was changed.
 
         Returns:
             The messages whose rows were changed.
         """
 
-    def condemn(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        """Condemn objects (bucket and key), and their copies in backups: those that no row names, or not yet."""
+    def note_pending_deletes(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
+        """Note objects (bucket and key) that no row names, or not yet, and their copies in backups, as pending deletes."""
 
-    def condemned(self, command: str, bucket: str, most: int = 1_000) -> Sequence[Condemned]:
-        """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet, the first of them by key.
+    def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
+        """The pending deletes of ``bucket`` that ``command`` noted, the first of them by key.
 
         Those that no row names are the caller's to delete: from now on ``replace_documents`` lets no row name them.
         """
 
-    def doomed(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
-        """Which of these objects are condemned, by whichever command: whoever would catalogue an orphan asks this first."""
+    def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are pending deletes, of whichever command: whoever would catalogue an orphan asks this first."""
 
-    def acquit(self, objects: Sequence[Condemned]) -> None:
-        """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
+    def strike_out(self, objects: Sequence[PendingDelete]) -> None:
+        """Strike out what is deleted, or named; what was noted again meanwhile stays."""
 
     # Corrections of rows, ledger and summary. Each refuses what has changed; none can hide that something is missing.
     def correct_rows(self, corrections: Sequence[Correction]) -> None:

@@ -355,9 +355,9 @@ class Deed:
     """Who takes something away, and why.
 
     Attributes:
-        command: Which command: it alone deletes what it condemned.
+        command: Which command: it alone deletes what it left to be deleted.
         reason: Why, for people; stands in the ledger.
-        backups: Buckets that hold copies, which are condemned too.
+        backups: Buckets that hold copies, which are to be deleted too.
         run_id: Which run does it, for people; '' where there is none.
     """
 
@@ -387,14 +387,14 @@ class Removed(NamedTuple):
         return Removed(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-class Condemned(NamedTuple):
+class PendingDelete(NamedTuple):
     """An object to be deleted once no row names it.
 
     Attributes:
         bucket: Where it is to be deleted: the bucket that rows named, or a backup of it.
         key: Its key.
         is_named: Whether a row names it, as of now: a segment that holds other messages stays.
-        at: When it was condemned; another time means that it was condemned again.
+        at: When that was noted; another time means that it was noted again.
     """
 
     bucket: str

@@ -163,7 +163,7 @@ def open_for_removal(
             remedy="Name another source; a production archive has no test topics to clean.",
             source=selection.source,
         )
-    # What is deleted through these was condemned by the very command that asked for the permission.
+    # What is deleted through these is a pending delete of the very command that asked for the permission.
     deleting = store.resolved(environ).model_copy(update={"deleting_allowed": permission != "look"})
     return (
         open_catalog(selection.database, database, environ),

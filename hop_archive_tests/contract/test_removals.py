@@ -1,4 +1,4 @@
-"""Every catalog gives messages up in the same way: ledger split, rows gone, objects condemned, nothing else touched."""
+"""Every catalog gives messages up in the same way: ledger split, rows gone, deletes of objects pending, nothing else touched."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def sparse_batch() -> Batch:
 
 
 def keys(catalog: Catalog, bucket: str = "archive") -> list[tuple[str, bool]]:
-    return [(one.key, one.is_named) for one in catalog.condemned("prune", bucket)]
+    return [(one.key, one.is_named) for one in catalog.pending_deletes("prune", bucket)]
 
 
 def consistent(catalog: Catalog, *topics: str) -> None:
@@ -93,14 +93,14 @@ def test_what_is_removed_has_another_outcome_and_the_rest_keeps_its_own_with_its
     consistent(catalog)
 
 
-def test_objects_of_removed_rows_are_condemned_also_in_the_backup_until_they_are_acquitted(
+def test_deletes_of_the_objects_of_removed_rows_are_pending_also_in_the_backup_until_they_are_struck_out(
     catalog: Catalog,
 ) -> None:
     catalog.commit(sparse_batch())
     catalog.remove([slice_of(2, 4)], "pruned", WITH_BACKUP)
     assert keys(catalog) == keys(catalog, "backup") == [("alerts/2.bson", False), ("alerts/3.bson", False)]
-    assert catalog.condemned("clean-tests", "archive") == []
-    catalog.acquit(catalog.condemned("prune", "archive", most=1))
+    assert catalog.pending_deletes("clean-tests", "archive") == []
+    catalog.strike_out(catalog.pending_deletes("prune", "archive", most=1))
     assert keys(catalog) == [("alerts/3.bson", False)]
     assert len(keys(catalog, "backup")) == 2
 
@@ -114,17 +114,17 @@ def test_removing_again_or_where_nothing_is_archived_changes_nothing(catalog: Ca
     assert everything(catalog, "alerts") == before
 
 
-def test_a_segment_that_other_rows_name_is_condemned_but_named(catalog: Catalog) -> None:
+def test_a_segment_that_other_rows_name_is_a_pending_delete_but_named(catalog: Catalog) -> None:
     where = slice_of(0, 4)
     key = f"segments/alerts/1/0/{0:020}-{4:020}.bson"
     rows = [row_at(where, offset, object_key=key, position=offset * 100) for offset in range(4)]
     catalog.commit(Batch(where, rows=rows))
     catalog.remove([slice_of(0, 3)], "pruned", DEED)
     assert keys(catalog) == [(key, True)]
-    seen = catalog.condemned("prune", "archive")
+    seen = catalog.pending_deletes("prune", "archive")
     catalog.remove([slice_of(3, 4)], "pruned", DEED)
-    catalog.acquit(seen)
-    assert keys(catalog) == [(key, False)], "what was condemned again meanwhile was struck out"
+    catalog.strike_out(seen)
+    assert keys(catalog) == [(key, False)], "what was noted again meanwhile was struck out"
 
 
 def test_a_ledger_that_says_less_than_there_is_stops_the_removal(catalog: Catalog) -> None:
@@ -309,7 +309,7 @@ def test_a_suppression_is_remembered_with_its_first_reason(catalog: Catalog) -> 
     assert [s.uuid for s in catalog.suppressions([other, third])] == [other]
 
 
-def test_rows_name_another_object_all_numbers_follow_and_the_old_one_is_condemned(
+def test_rows_name_another_object_all_numbers_follow_and_the_delete_of_the_old_one_is_pending(
     catalog: Catalog, adopt: Adopt
 ) -> None:
     batch, old = sparse_batch(), adopted_row(object_key="alerts/old.bson")
@@ -317,7 +317,7 @@ def test_rows_name_another_object_all_numbers_follow_and_the_old_one_is_condemne
     adopt([old])
     row = batch.rows[1]
     tombstone = Replaced(row.uuid, "alerts/1.1.bson", None, 7, 99, is_tombstone=True)
-    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", WITH_BACKUP)
+    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", WITH_BACKUP)
     assert catalog.replace_documents(("archive", row.object_key), [tombstone], WITH_BACKUP) == {row.uuid}
     found = catalog.find(row.uuid)
     assert found is not None
@@ -335,7 +335,9 @@ def test_rows_name_another_object_all_numbers_follow_and_the_old_one_is_condemne
     (entry,) = catalog.ledger()
     assert entry.size_bytes == batch.size_bytes - row.size_bytes + 7
     adopted = Replaced(old.uuid, "alerts/new.bson", None, 11, 98, is_tombstone=False)
-    catalog.condemn([("archive", "alerts/new.bson"), ("archive", "alerts/1.1.bson")], "alerts", DEED)
+    catalog.note_pending_deletes(
+        [("archive", "alerts/new.bson"), ("archive", "alerts/1.1.bson")], "alerts", DEED
+    )
     assert catalog.replace_documents(("archive", old.object_key), [adopted], DEED) == {old.uuid}
     assert catalog.replace_documents(("archive", row.object_key), [tombstone], DEED) == frozenset()
     consistent(catalog)
@@ -349,24 +351,24 @@ def test_no_row_comes_to_name_an_object_that_somebody_is_about_to_delete(catalog
     before = everything(catalog, "alerts")
     with pytest.raises(ConflictError, match="about to be deleted"):
         catalog.replace_documents(("archive", row.object_key), new, DEED)
-    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", DEED)
-    claimed = catalog.condemned("prune", "archive")
-    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", DEED)
+    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", DEED)
+    claimed = catalog.pending_deletes("prune", "archive")
+    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", DEED)
     with pytest.raises(ConflictError, match="about to be deleted"):
         catalog.replace_documents(("archive", row.object_key), new, DEED)
     assert everything(catalog, "alerts") == before
-    catalog.acquit(claimed)
-    catalog.acquit(catalog.condemned("prune", "archive"))
-    catalog.condemn([("archive", "alerts/1.1.bson")], "alerts", DEED)
+    catalog.strike_out(claimed)
+    catalog.strike_out(catalog.pending_deletes("prune", "archive"))
+    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", DEED)
     assert catalog.replace_documents(("archive", row.object_key), new, DEED) == {row.uuid}
 
 
-def test_an_object_that_no_row_names_can_be_condemned(catalog: Catalog) -> None:
-    catalog.condemn([("archive", "alerts/x.bson")], "alerts", WITH_BACKUP)
-    assert catalog.doomed("archive", ["alerts/x.bson", "alerts/y.bson"]) == {"alerts/x.bson"}
+def test_an_object_that_no_row_names_can_be_a_pending_delete(catalog: Catalog) -> None:
+    catalog.note_pending_deletes([("archive", "alerts/x.bson")], "alerts", WITH_BACKUP)
+    assert catalog.pending_keys("archive", ["alerts/x.bson", "alerts/y.bson"]) == {"alerts/x.bson"}
     assert keys(catalog) == keys(catalog, "backup") == [("alerts/x.bson", False)]
-    catalog.acquit(catalog.condemned("prune", "archive"))
-    assert catalog.doomed("archive", ["alerts/x.bson"]) == frozenset()
+    catalog.strike_out(catalog.pending_deletes("prune", "archive"))
+    assert catalog.pending_keys("archive", ["alerts/x.bson"]) == frozenset()
 
 
 def test_two_who_remove_overlapping_places_at_once_take_each_message_once(

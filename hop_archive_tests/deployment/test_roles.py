@@ -314,13 +314,13 @@ def test_the_cleaner_removes_moves_and_suppresses_and_the_ledger_says_so(
     one, two = rows[1], rows[2]
     assert catalog.move_to_duplicates([Copied(one.uuid, two.uuid, "same")], deed).messages == 1
     catalog.suppress({two.uuid: QUIET}, "it has to go")
-    catalog.condemn([(two.bucket, "elsewhere.bson")], QUIET, deed)
+    catalog.note_pending_deletes([(two.bucket, "elsewhere.bson")], QUIET, deed)
     new = Replaced(two.uuid, "elsewhere.bson", None, 7, 9, is_tombstone=True)
     assert catalog.replace_documents((two.bucket, two.object_key), [new], deed) == {two.uuid}
     assert catalog.retract([two.uuid], retracted=True) == {two.uuid}
-    condemned = catalog.condemned("prune", "copy")
-    catalog.acquit(condemned)
-    assert len(condemned) == 3
+    pending = catalog.pending_deletes("prune", "copy")
+    catalog.strike_out(pending)
+    assert len(pending) == 3
     assert catalog.miscounts(QUIET) == []
     catalog.close()
 

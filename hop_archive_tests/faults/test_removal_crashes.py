@@ -113,7 +113,9 @@ def test_wherever_suppressing_dies_the_same_command_completes_it(layout: Layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_suppressing_dies_every_object_that_it_made_is_named_or_condemned(layout: Layout) -> None:
+def test_wherever_suppressing_dies_every_object_that_it_made_is_named_or_a_pending_delete(
+    layout: Layout,
+) -> None:
     """So that it goes, also where the next run needs another one in its place, or never comes."""
     base, own = secret_world(layout)
     before = {info.key for info in base.store.listing()}
@@ -130,7 +132,7 @@ def test_wherever_suppressing_dies_every_object_that_it_made_is_named_or_condemn
             named = {row.object_key for row in world.rows()}
             for store in (world.store, world.backup):
                 made = {info.key for info in store.listing()} - before
-                assert made - named <= world.catalog.doomed(store.bucket, made), (
+                assert made - named <= world.catalog.pending_keys(store.bucket, made), (
                     calm.calls[number - 1],
                     when,
                 )

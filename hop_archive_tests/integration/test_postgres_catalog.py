@@ -319,7 +319,7 @@ def test_who_replaces_documents_holds_no_message_while_somebody_removes_what_the
     batch = full_batch(0, 4)
     postgres.commit(batch)
     new = Replaced(batch.rows[1].uuid, "alerts/1.1.bson", None, 7, 99, is_tombstone=True)
-    postgres.condemn([("archive", new.object_key)], "alerts", DEED)
+    postgres.note_pending_deletes([("archive", new.object_key)], "alerts", DEED)
     with psycopg.connect(database_url) as remover:
         remover.execute(sql.REFERRING)
         remover.execute("SELECT FROM batches FOR UPDATE")

@@ -9,16 +9,16 @@ from dataclasses import replace
 from itertools import groupby
 
 from hop_archive.catalog.mock.select import stands_in
-from hop_archive.catalog.mock.session import Dealt, Doom, MockSession, Tables
+from hop_archive.catalog.mock.session import Dealt, MockSession, Pending, Tables
 from hop_archive.catalog.records import (
     Candidate,
-    Condemned,
     Copied,
     Deed,
     Duplicate,
     Gone,
     LedgerEntry,
     Outcome,
+    PendingDelete,
     RemovalExtent,
     Removed,
     Replaced,
@@ -44,14 +44,14 @@ class MockRemovals(MockSession):
             return _extent(_adopted(tables, topic, before_ms))
 
     def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
-        """Take messages and duplicates away at these places, and say so in the ledger; condemn their objects."""
+        """Take messages and duplicates away at these places, and say so in the ledger; their objects become pending deletes."""
         with self._state.change() as tables:
             return self._remove(tables, places, outcome, deed)
 
     def remove_adopted(
         self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
     ) -> Removed:
-        """Take away adopted rows of ``topic``, the oldest first, and condemn their objects."""
+        """Take away adopted rows of ``topic``, the oldest first; their objects become pending deletes."""
         with self._state.change() as tables:
             rows = sorted(_adopted(tables, topic, before_ms), key=lambda row: row.timestamp_ms)[:most]
             return self._take(tables, rows, deed)
@@ -141,7 +141,7 @@ class MockRemovals(MockSession):
     def replace_documents(
         self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
     ) -> frozenset[uuid.UUID]:
-        """Let rows name another object, which is durable, and condemn the old one."""
+        """Let rows name another object, which is durable; the old one becomes a pending delete."""
         changed: list[Row] = []
         with self._state.change() as tables:
             told = [(tables.rows[one.uuid], one) for one in new if one.uuid in tables.rows]
@@ -152,39 +152,39 @@ class MockRemovals(MockSession):
                 changed.append(row)
                 tables.rows[one.uuid] = _replaced(row, one)
                 _recount(tables, row, more_bytes=one.size_bytes - row.size_bytes)
-            self._condemn(tables, [old] if changed else [], deed)
+            self._note_pending(tables, [old] if changed else [], deed)
         return frozenset(row.uuid for row in changed)
 
-    def condemn(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        """Condemn objects (bucket and key) that no row names, and their copies in backups."""
+    def note_pending_deletes(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
+        """Note objects (bucket and key) that no row names, and their copies in backups, as pending deletes."""
         with self._state.change() as tables:
-            self._condemn(tables, objects, deed)
+            self._note_pending(tables, objects, deed)
 
-    def condemned(self, command: str, bucket: str, most: int = 1_000) -> Sequence[Condemned]:
-        """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet."""
+    def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
+        """The pending deletes of ``bucket`` that ``command`` noted."""
         with self._state.change() as tables:
             named = {(row.bucket, row.object_key) for row in tables.rows.values()}
             found = [
-                Condemned(where, key, (doom.recorded_bucket, key) in named, doom.at)
-                for (where, key), doom in sorted(tables.condemned.items())
-                if doom.command == command and where == bucket
+                PendingDelete(where, key, (pending.recorded_bucket, key) in named, pending.at)
+                for (where, key), pending in sorted(tables.condemned.items())
+                if pending.command == command and where == bucket
             ][:most]
             for one in found:
-                doom = tables.condemned[one.bucket, one.key]
-                tables.condemned[one.bucket, one.key] = replace(doom, claimed=not one.is_named)
+                pending = tables.condemned[one.bucket, one.key]
+                tables.condemned[one.bucket, one.key] = replace(pending, claimed=not one.is_named)
         return found
 
-    def doomed(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
-        """Which of these objects are condemned, by whichever command."""
+    def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are pending deletes, of whichever command."""
         with self._state.read() as tables:
             return frozenset(key for key in keys if (bucket, key) in tables.condemned)
 
-    def acquit(self, objects: Sequence[Condemned]) -> None:
-        """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
+    def strike_out(self, objects: Sequence[PendingDelete]) -> None:
+        """Strike out what is deleted, or named; what was noted again meanwhile stays."""
         with self._state.change() as tables:
             for one in objects:
-                doom = tables.condemned.get((one.bucket, one.key))
-                if doom is not None and doom.at == one.at:
+                pending = tables.condemned.get((one.bucket, one.key))
+                if pending is not None and pending.at == one.at:
                     del tables.condemned[one.bucket, one.key]
 
     def _remove(self, tables: Tables, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
@@ -228,15 +228,17 @@ class MockRemovals(MockSession):
                 some[:] = [one for one in some if one != row.uuid]
         for key in [key for key, some in tables.adopted.items() if not some]:
             del tables.adopted[key]
-        self._condemn(tables, {(row.bucket, row.object_key) for row in rows}, deed)
+        self._note_pending(tables, {(row.bucket, row.object_key) for row in rows}, deed)
         return Removed(len(rows), 0, 0, sum(row.size_bytes for row in rows))
 
-    def _condemn(self, tables: Tables, objects: Iterable[tuple[str, str]], deed: Deed) -> None:
+    def _note_pending(self, tables: Tables, objects: Iterable[tuple[str, str]], deed: Deed) -> None:
         for bucket, key in objects:
             for where in (bucket, *deed.backups):
                 was = tables.condemned.get((where, key))
-                doom = Doom(bucket, deed.command, self._clock(), claimed=was is not None and was.claimed)
-                tables.condemned[where, key] = doom
+                pending = Pending(
+                    bucket, deed.command, self._clock(), claimed=was is not None and was.claimed
+                )
+                tables.condemned[where, key] = pending
 
     def _move(self, tables: Tables, row: Row, one: Copied, deed: Deed) -> Removed:
         if row.offset is not None:
@@ -251,8 +253,8 @@ class MockRemovals(MockSession):
 
 def _strike_out(tables: Tables, places: Collection[tuple[str, str]]) -> None:
     for bucket, key in places:
-        doom = tables.condemned.get((bucket, key))
-        if doom is None or doom.claimed:
+        pending = tables.condemned.get((bucket, key))
+        if pending is None or pending.claimed:
             raise ConflictError(
                 f"The object {key} in bucket {bucket} is about to be deleted by another process.",
                 remedy="Nothing was changed. Run this again.",

@@ -40,8 +40,8 @@ class Dealt:
 
 
 @dataclass(frozen=True, slots=True)
-class Doom:
-    """What is remembered of a condemned object, by bucket and key."""
+class Pending:
+    """What is remembered of a pending delete, by bucket and key."""
 
     recorded_bucket: str
     command: str
@@ -62,7 +62,7 @@ class Tables:
     collisions: Annotated[dict[PartitionLog, list[Collision]], Pairs()] = field(default_factory=dict)
     restores: list[Restore] = field(default_factory=list)
     snapshots: Annotated[dict[tuple[str, str, str], Snapshot], Pairs()] = field(default_factory=dict)
-    condemned: Annotated[dict[tuple[str, str], Doom], Pairs()] = field(default_factory=dict)
+    condemned: Annotated[dict[tuple[str, str], Pending], Pairs()] = field(default_factory=dict)
     suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
     findings: list[FindingRecord] = field(default_factory=list)
     verified: list[VerifiedRange] = field(default_factory=list)

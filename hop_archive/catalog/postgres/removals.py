@@ -13,10 +13,10 @@ from hop_archive.catalog.postgres import sql, sql_removals
 from hop_archive.catalog.postgres.session import Session, Tuple
 from hop_archive.catalog.records import (
     Candidate,
-    Condemned,
     Copied,
     Deed,
     Gone,
+    PendingDelete,
     RemovalExtent,
     Removed,
     Replaced,
@@ -60,7 +60,7 @@ class PostgresRemovals(Session):
         return RemovalExtent(messages, size_bytes, frozenset(buckets))
 
     def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
-        """Take messages and duplicates away at these places, and say so in the ledger; condemn their objects."""
+        """Take messages and duplicates away at these places, and say so in the ledger; their objects become pending deletes."""
 
         def work(connection: psycopg.Connection) -> Removed:
             connection.execute(sql.REFERRING)
@@ -71,7 +71,7 @@ class PostgresRemovals(Session):
     def remove_adopted(
         self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
     ) -> Removed:
-        """Take away adopted rows of ``topic``, the oldest first, and condemn their objects."""
+        """Take away adopted rows of ``topic``, the oldest first; their objects become pending deletes."""
         values = {"topic": topic, "before_ms": before_ms, "most": most, **_told(deed)}
         return self._transact(lambda connection: _taken(connection, sql_removals.TAKE_ADOPTED, values))
 
@@ -153,10 +153,10 @@ class PostgresRemovals(Session):
     def replace_documents(
         self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
     ) -> frozenset[uuid.UUID]:
-        """Let rows name another object, which is durable, and condemn the old one.
+        """Let rows name another object, which is durable; the old one becomes a pending delete.
 
         Raises:
-            ConflictError: The new object is not condemned any more, or claimed. Nothing was changed.
+            ConflictError: The new object is no pending delete any more, or claimed. Nothing was changed.
         """
         if not new:
             return frozenset()
@@ -171,36 +171,36 @@ class PostgresRemovals(Session):
                 self._count_bytes(connection, row)
             if changed:
                 self._strike_out(connection, old[0], new[0].object_key, deed)
-                connection.execute(sql_removals.CONDEMN, _condemning([old], changed[0][1], deed))
+                connection.execute(sql_removals.NOTE_PENDING, _pending_values([old], changed[0][1], deed))
             return frozenset(row[0] for row in changed)
 
         return self._transact(work)
 
-    def condemn(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        """Condemn objects (bucket and key) that no row names, and their copies in backups."""
-        values = _condemning(objects, topic, deed)
-        self._transact(lambda connection: connection.execute(sql_removals.CONDEMN, values))
+    def note_pending_deletes(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
+        """Note objects (bucket and key) that no row names, and their copies in backups, as pending deletes."""
+        values = _pending_values(objects, topic, deed)
+        self._transact(lambda connection: connection.execute(sql_removals.NOTE_PENDING, values))
 
-    def condemned(self, command: str, bucket: str, most: int = 1_000) -> Sequence[Condemned]:
-        """Objects of ``bucket`` that ``command`` condemned and that are not acquitted yet."""
+    def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
+        """The pending deletes of ``bucket`` that ``command`` noted."""
 
-        def work(connection: psycopg.Connection) -> list[Condemned]:
-            found = connection.execute(sql_removals.CONDEMNED, [command, bucket, most]).fetchall()
+        def work(connection: psycopg.Connection) -> list[PendingDelete]:
+            found = connection.execute(sql_removals.PENDING, [command, bucket, most]).fetchall()
             named = _named(connection, found)
             unnamed = [row[1] for row in found if row[1] not in named]
             connection.execute(sql_removals.CLAIM, [bucket, unnamed])
-            return [Condemned(row[0], row[1], row[1] in named, row[4]) for row in found]
+            return [PendingDelete(row[0], row[1], row[1] in named, row[4]) for row in found]
 
         return self._transact(work)
 
-    def doomed(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
-        """Which of these objects are condemned, by whichever command."""
-        return frozenset(key for (key,) in self._fetch(sql_removals.DOOMED, [bucket, list(keys)]))
+    def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are pending deletes, of whichever command."""
+        return frozenset(key for (key,) in self._fetch(sql_removals.PENDING_KEYS, [bucket, list(keys)]))
 
-    def acquit(self, objects: Sequence[Condemned]) -> None:
-        """Strike objects out that are deleted, or named; one that was condemned again meanwhile stays."""
+    def strike_out(self, objects: Sequence[PendingDelete]) -> None:
+        """Strike out what is deleted, or named; what was noted again meanwhile stays."""
         columns = [[o.bucket for o in objects], [o.key for o in objects], [o.at for o in objects]]
-        self._transact(lambda connection: connection.execute(sql_removals.ACQUIT, columns))
+        self._transact(lambda connection: connection.execute(sql_removals.STRIKE_OUT_DELETED, columns))
 
     def _strike_out(self, connection: psycopg.Connection, bucket: str, key: str, deed: Deed) -> None:
         places = {bucket, *deed.backups}
@@ -314,7 +314,7 @@ def claimed(key: str, bucket: str) -> ConflictError:
 
 
 def _named(connection: psycopg.Connection, found: Sequence[Tuple]) -> set[str]:
-    """The keys, of condemned objects, that a row names; those are locked, so that none comes to be named now."""
+    """The keys, of pending deletes, that a row names; those are locked, so that none comes to be named now."""
     topics, keys, buckets = ([row[n] for row in found] for n in (3, 1, 2))
     alone = connection.execute(sql_removals.NAMED_ALONE, [topics, keys, buckets])
     named = {key for (key,) in alone}
@@ -339,7 +339,7 @@ def _told(deed: Deed) -> dict[str, Any]:
     }
 
 
-def _condemning(objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> dict[str, Any]:
+def _pending_values(objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> dict[str, Any]:
     buckets, keys = [bucket for bucket, _ in objects], [key for _, key in objects]
     return {"topic": topic, "buckets": buckets, "keys": keys, **_told(deed)}
 

@@ -419,7 +419,7 @@ advisory lock, cannot hold this. Locking the rows themselves takes the right to 
 
 Whoever changes what is there takes locks in one order, so that no two wait for each other: this one or ``TAKING_AWAY``
 before any row; then ledger rows, by log and offset, all that are wanted; then messages and duplicates; the topic's
-summary; what is condemned. Only who holds ``TAKING_AWAY`` may take rows in another order: it keeps all others out. A
+summary; pending deletes. Only who holds ``TAKING_AWAY`` may take rows in another order: it keeps all others out. A
 commit has its own ledger row before: nobody waits for that one but who would commit the same offsets, and he holds nothing yet."""
 
 REFERRED = "SELECT uuid FROM messages WHERE uuid = ANY(%b)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 _AT = "topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s"
 _WITHIN = f'{_AT} AND "offset" >= %(start)s AND "offset" < %(stop)s'
 
-_CONDEMN = """
-    condemning AS (
+_NOTE_GONE = """
+    pending AS (
         INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id)
         SELECT DISTINCT place.bucket, gone.key, gone.bucket, gone.topic, %(command)s, %(reason)s, %(run_id)s
         FROM gone, LATERAL unnest(ARRAY[gone.bucket] || %(backups)s::text[]) AS place (bucket)
@@ -16,8 +16,8 @@ _CONDEMN = """
         WHERE duplicates.generation = 0 AND duplicates.topic = gone.topic AND duplicates.uuid = gone.uuid
     )
 """
-"""Index: condemned_pkey, duplicates_uuid_idx. Condemned again, an object has another time: whoever deletes objects now
-strikes out those of the time that they saw (``ACQUIT``). What adopted copies were copies of is forgotten with it."""
+"""Index: condemned_pkey, duplicates_uuid_idx. Noted again, an object has another time: whoever deletes objects now
+strikes out those of the time that they saw (``STRIKE_OUT_DELETED``). What adopted copies were copies of is forgotten with it."""
 
 # --- how much
 
@@ -105,7 +105,7 @@ TAKE = f"""
         DELETE FROM messages WHERE {_WITHIN} RETURNING topic, uuid, bucket, key, size
     ), copies AS (
         DELETE FROM duplicates WHERE {_WITHIN} RETURNING uuid
-    ), {_CONDEMN}
+    ), {_NOTE_GONE}
     SELECT count(*), (SELECT count(*) FROM copies), coalesce(sum(size), 0)::bigint FROM gone
 """  # noqa: S608 (likewise)
 """Index: messages_offset_idx, duplicates_pkey."""
@@ -115,7 +115,7 @@ TAKE_ADOPTED = f"""
         DELETE FROM messages WHERE id IN (
             SELECT id FROM messages WHERE {_ADOPTED} ORDER BY timestamp, id LIMIT %(most)s)
         RETURNING topic, uuid, bucket, key, size
-    ), {_CONDEMN}
+    ), {_NOTE_GONE}
     SELECT count(*), 0, coalesce(sum(size), 0)::bigint FROM gone
 """  # noqa: S608 (likewise)
 """Index: messages_adopted_idx, in its order; messages_pkey."""
@@ -124,7 +124,7 @@ TAKE_UUIDS = f"""
     WITH gone AS (
         DELETE FROM messages WHERE uuid = ANY(%(uuids)s) AND (generation IS NULL OR %(placed)s)
         RETURNING topic, uuid, bucket, key, size
-    ), {_CONDEMN}
+    ), {_NOTE_GONE}
     SELECT count(*), 0, coalesce(sum(size), 0)::bigint FROM gone
 """  # noqa: S608 (likewise)
 """Index: messages_uuid_idx."""
@@ -228,7 +228,7 @@ SUPPRESSIONS = """
 
 # --- what is to be deleted
 
-CONDEMN = """
+NOTE_PENDING = """
     INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id)
     SELECT DISTINCT place.bucket, gone.key, gone.bucket, %(topic)s, %(command)s, %(reason)s, %(run_id)s
     FROM unnest(%(buckets)s::text[], %(keys)s::text[]) AS gone (bucket, key),
@@ -237,13 +237,13 @@ CONDEMN = """
 """
 """Index: condemned_pkey."""
 
-CONDEMNED = """
+PENDING = """
     SELECT bucket, key, recorded_bucket, topic, condemned_at FROM condemned
     WHERE command = %s AND bucket = %s ORDER BY key LIMIT %s FOR UPDATE
 """
 """Index: condemned_pkey, of a table that is all but empty. Whoever would strike out one of them waits."""
 
-DOOMED = "SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s)"
+PENDING_KEYS = "SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s)"
 """Index: condemned_pkey."""
 
 CLAIM = "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)"
@@ -265,7 +265,7 @@ IS_NAMED_SEGMENT = f"""
 """  # noqa: S608 (likewise)
 """Index: messages_offset_idx: a segment's key says whose documents it holds."""
 
-ACQUIT = """
+STRIKE_OUT_DELETED = """
     DELETE FROM condemned USING unnest(%s::text[], %s::text[], %s::timestamptz[]) AS over (bucket, key, at)
     WHERE condemned.bucket = over.bucket AND condemned.key = over.key AND condemned.condemned_at = over.at
 """

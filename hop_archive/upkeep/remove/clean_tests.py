@@ -25,7 +25,7 @@ from hop_archive.model.topics import matches
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.upkeep.remove.remove import (
     Removing,
-    delete_condemned,
+    delete_pending,
     portions,
     remove_adopted,
     remove_places,
@@ -142,7 +142,7 @@ def clean_topics(
     """
     _refuse_others(archive, topics)
     archive = _at(archive, removing)
-    delete_condemned(removing, COMMAND)
+    delete_pending(removing, COMMAND)
     for topic in topics:
         _tests_of(removing, topic, None)
     cleaned = Cleaned()
@@ -171,10 +171,10 @@ def marked(removing: Removing, query: Query) -> Iterator[Row]:
 def clean_marked(removing: Removing, query: Query) -> None:
     """Take away the selected messages that are marked as tests, with the duplicates that refer to them. Again: goes on."""
     deed = removing.deed(COMMAND, MARKED)
-    delete_condemned(removing, COMMAND)
+    delete_pending(removing, COMMAND)
     for rows in portions(marked(removing, query)):
         removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", deed))
-        delete_condemned(removing, COMMAND)
+        delete_pending(removing, COMMAND)
 
 
 def _at(archive: Archive, removing: Removing) -> Archive:
@@ -222,20 +222,20 @@ def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Clean
 
 
 def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
-    """Condemn what no row names, and delete it. A segment of offsets that are dealt with comes too late for ever."""
+    """Note what no row names as pending deletes, and delete it. A segment of offsets that are dealt with comes too late for ever."""
     deed = removing.deed(COMMAND, CLEANED)
     young_ms = int((removing.now().timestamp() - grace_s) * 1000)
     covered = removing.catalog.coverage([topic])
     listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
-    doomed = (
+    unnamed = (
         info.key
         for info in listed
         if topic_of(info.key) == topic
         and (info.modified_ms <= young_ms or _is_too_late(slice_of(info.key), covered))
     )
-    for keys in portions(doomed):
-        removing.catalog.condemn([(removing.store.bucket, key) for key in keys], topic, deed)
-        delete_condemned(removing, COMMAND)
+    for keys in portions(unnamed):
+        removing.catalog.note_pending_deletes([(removing.store.bucket, key) for key in keys], topic, deed)
+        delete_pending(removing, COMMAND)
 
 
 def _is_too_late(place: Slice | None, covered: Mapping[PartitionLog, OffsetSet]) -> bool:

@@ -23,7 +23,7 @@ from hop_archive.model.identity import client_uuid
 from hop_archive.model.message import Message
 from hop_archive.model.query import Query
 from hop_archive.read.fetch import fetch_documents
-from hop_archive.upkeep.remove.remove import Removing, delete_condemned, portions
+from hop_archive.upkeep.remove.remove import Removing, delete_pending, portions
 
 COMMAND = "clean-duplicates"
 REASON = "a copy, found in the archive"
@@ -80,7 +80,7 @@ def deduplicate(removing: Removing, query: Query | None = None) -> None:
         ConfigurationError: As for ``find_copies``.
     """
     deed = removing.deed(COMMAND, REASON)
-    delete_condemned(removing, COMMAND)
+    delete_pending(removing, COMMAND)
     for pairs in portions(find_copies(removing, query)):
         # A publisher takes back a message, not one of its copies.
         back = [pair.kept.uuid for pair in pairs if pair.copy.retracted and not pair.kept.retracted]
@@ -88,7 +88,7 @@ def deduplicate(removing: Removing, query: Query | None = None) -> None:
             removing.catalog.retract(back, retracted=True)
         copies = [Copied(pair.copy.uuid, pair.kept.uuid, pair.reason) for pair in pairs]
         removing.count(removing.catalog.move_to_duplicates(copies, deed))
-        delete_condemned(removing, COMMAND)
+        delete_pending(removing, COMMAND)
 
 
 def _of_group(removing: Removing, group: Iterable[Candidate]) -> Iterator[Pair]:

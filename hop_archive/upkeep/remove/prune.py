@@ -17,7 +17,7 @@ from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.ingest.plan import units
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
-from hop_archive.upkeep.remove.remove import Removing, delete_condemned, remove_adopted, remove_places
+from hop_archive.upkeep.remove.remove import Removing, delete_pending, remove_adopted, remove_places
 
 COMMAND = "prune"
 
@@ -106,7 +106,7 @@ def prune(removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S) -> li
     """
     refuse_while_live(removing, _topics(removing, policy), quiet_s)
     deed = removing.deed(COMMAND, policy.reason)
-    delete_condemned(removing, COMMAND)
+    delete_pending(removing, COMMAND)
     planned = plan_pruning(removing, policy)
     before_ms = policy.before_ms(removing.now())
     for old in planned:

@@ -1,7 +1,7 @@
 """What every removal does: take rows away in portions, and delete the objects that no row names any more after them.
 
-Rows before objects: what a crash leaves is written down as condemned in the transaction that took the rows away, and
-whoever runs the same command again deletes it first (``delete_condemned``).
+Rows before objects: what a crash leaves is written down as pending deletes in the transaction that took the rows away, and
+whoever runs the same command again deletes it first (``delete_pending``).
 """
 
 from __future__ import annotations
@@ -111,17 +111,17 @@ def remove_places(removing: Removing, places: Iterable[Slice], outcome: Gone, de
     """
     for portion in units(places, PORTION_OFFSETS):
         removing.count(removing.catalog.remove(portion, outcome, deed))
-        delete_condemned(removing, deed.command)
+        delete_pending(removing, deed.command)
 
 
 def remove_adopted(removing: Removing, topic: str, deed: Deed, before_ms: int | None = None) -> None:
     """Take away the adopted rows of a topic, or those before a time, and their objects after them. Again: goes on."""
     while removing.count(removing.catalog.remove_adopted(topic, deed, before_ms=before_ms)).messages:
-        delete_condemned(removing, deed.command)
+        delete_pending(removing, deed.command)
 
 
-def delete_condemned(removing: Removing, command: str) -> None:
-    """Delete what ``command`` condemned, now or before it crashed, but for what a row names.
+def delete_pending(removing: Removing, command: str) -> None:
+    """Delete what ``command`` left to be deleted, now or before it crashed, but for what a row names.
 
     Raises:
         ForbiddenError: The store does not allow deleting. (A backup that does not is told in the tally.)
@@ -138,13 +138,13 @@ def delete_condemned(removing: Removing, command: str) -> None:
 
 def _delete(removing: Removing, command: str, store: Store) -> int:
     deleted = 0
-    while page := removing.catalog.condemned(command, store.bucket):
-        doomed = [one.key for one in page if not one.is_named]
-        if doomed:
-            store.delete(doomed)
-        removing.catalog.acquit(page)
-        deleted += len(doomed)
-        removing.tally.staying.difference_update(doomed)
+    while page := removing.catalog.pending_deletes(command, store.bucket):
+        unnamed = [one.key for one in page if not one.is_named]
+        if unnamed:
+            store.delete(unnamed)
+        removing.catalog.strike_out(page)
+        deleted += len(unnamed)
+        removing.tally.staying.difference_update(unnamed)
         removing.tally.staying.update(one.key for one in page if one.is_named)
     return deleted
 

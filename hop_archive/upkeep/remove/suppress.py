@@ -1,7 +1,7 @@
 """Content goes for good, for legal reasons: a tombstone without it takes the document's place, and old objects go.
 
 In order, so that a crash anywhere is completed by the same command: the suppression is remembered; a new object is
-condemned, made, and named by the rows in the place of the old one, which is condemned; then what is condemned is deleted,
+noted as a pending delete, made, and named by the rows in the place of the old one, which is one then; then pending ones are deleted,
 in the backup too. The row stays: its digest goes on telling that a message which arrives later is the same one.
 """
 
@@ -23,7 +23,7 @@ from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
 from hop_archive.read.check import extent_of
 from hop_archive.store.protocol import Created, NewObject, ObjectInfo
-from hop_archive.upkeep.remove.remove import Removing, delete_condemned
+from hop_archive.upkeep.remove.remove import Removing, delete_pending
 
 COMMAND = "suppress"
 
@@ -98,15 +98,15 @@ def suppress(
         ObjectMissingError, CorruptError: A segment lacks documents that have to be kept: repair it first.
     """
     deed = removing.deed(COMMAND, reason)
-    delete_condemned(removing, COMMAND)
+    delete_pending(removing, COMMAND)
     rows = [row for one in own if (row := removing.catalog.find(one)) is not None]
     removing.refuse_other_buckets({row.bucket for row in rows})
     removing.catalog.suppress({row.uuid: row.topic for row in rows}, reason)
     for row in rows:
         _suppress_one(removing, row.uuid, deed)
-    delete_condemned(removing, COMMAND)
-    young = [key for row in rows for key in _condemn_strays(removing, row, deed, grace_s)]
-    delete_condemned(removing, COMMAND)
+    delete_pending(removing, COMMAND)
+    young = [key for row in rows for key in _note_strays(removing, row, deed, grace_s)]
+    delete_pending(removing, COMMAND)
     known = {row.uuid for row in rows}
     unknown = tuple(one for one in own if one not in known)
     versions = removing.store.condition().versioning if rows else None
@@ -229,17 +229,17 @@ def _rows_in(removing: Removing, bucket: str, key: str) -> list[Row]:
 
 
 def _make(removing: Removing, name: str, body: bytes, topic: str, deed: Deed) -> str:
-    """Make an object under the first free key of this name, in the store and in its backup; condemned until rows name it."""
+    """Make an object under the first free key of this name, in the store and in its backup; a pending delete until rows name it."""
     for attempt in count():
         key = alternative_key(name, attempt)
         if attempt == _MOST_ALTERNATIVES:
             break
         if _stands_otherwise(removing, key, body):
             continue
-        removing.catalog.condemn([(removing.store.bucket, key)], topic, deed)
+        removing.catalog.note_pending_deletes([(removing.store.bucket, key)], topic, deed)
         new = [NewObject(key, body)]
         if removing.store.create(new) == [Created.OTHER]:
-            continue  # somebody was faster; what is condemned is named, or goes
+            continue  # somebody was faster; a pending delete is named, or goes
         if _copied(removing, new):
             return key
     raise CorruptError(
@@ -251,7 +251,7 @@ def _make(removing: Removing, name: str, body: bytes, topic: str, deed: Deed) ->
 
 
 def _stands_otherwise(removing: Removing, key: str, body: bytes) -> bool:
-    """Whether an object stands there that is not this one: not to be condemned, since it may be named."""
+    """Whether an object stands there that is not this one: no pending delete, since it may be named."""
     stores = [removing.store, *([removing.backup] if removing.backup else [])]
     return any(info.key == key for store in stores for info in store.listing(key))
 
@@ -267,8 +267,8 @@ def _copied(removing: Removing, new: Sequence[NewObject]) -> bool:
         return True
 
 
-def _condemn_strays(removing: Removing, row: Row, deed: Deed, grace_s: float) -> Iterator[str]:
-    """Condemn what crashed attempts left of the message, and rewrite segments that hold it beside what rows name.
+def _note_strays(removing: Removing, row: Row, deed: Deed, grace_s: float) -> Iterator[str]:
+    """Note as pending deletes what crashed attempts left of the message, and rewrite segments that hold it beside what rows name.
 
     Yields:
         The keys of those that are too young to be judged.
@@ -282,7 +282,7 @@ def _condemn_strays(removing: Removing, row: Row, deed: Deed, grace_s: float) ->
         elif info.modified_ms > young_ms:
             yield info.key
         else:
-            removing.catalog.condemn([(row.bucket, info.key)], row.topic, deed)
+            removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, deed)
 
 
 def _may_hold(removing: Removing, row: Row) -> Iterator[ObjectInfo]:

@@ -42,8 +42,8 @@ def plan_orphan(means: Means, finding: Finding) -> Planned:
     body = whole(means.store, key)
     if body is None or _is_named(means, key):
         raise GoneError
-    if means.catalog.doomed(means.store.bucket, [key]):
-        raise NotMendedError("it is condemned: run the command that removes it again, which deletes it")
+    if means.catalog.pending_keys(means.store.bucket, [key]):
+        raise NotMendedError("its delete is pending: run the command that removes it again, which deletes it")
     documents = [(at, one) for at, one in _documents(key, body) if fits(one, key)]
     if not documents:
         _refuse_strangers(body)

@@ -118,7 +118,7 @@ def test_a_message_with_a_test_header_goes_from_among_others_and_its_segment_sta
     assert_whole(world)
 
 
-def test_a_store_that_does_not_allow_deleting_is_refused_and_what_is_condemned_is_remembered() -> None:
+def test_a_store_that_does_not_allow_deleting_is_refused_and_the_pending_deletes_are_remembered() -> None:
     world = archive_all(small_world())
     store = MockStore()
     store._shelf = world.store._shelf
@@ -135,7 +135,7 @@ def test_a_backup_that_does_not_allow_deleting_keeps_its_copies_and_that_is_told
     removing = replace(world.removing(), backup=backup)
     clean_topics(archive_of(world), removing, [QUIET])
     assert "backup does not allow deleting" in removing.tally.backup_refusal
-    assert len(world.catalog.condemned("clean-tests", "backup")) == 3
+    assert len(world.catalog.pending_deletes("clean-tests", "backup")) == 3
     clean_topics(archive_of(world), world.removing(), [QUIET])
     assert_whole(world)
 

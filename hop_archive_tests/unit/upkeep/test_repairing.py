@@ -186,7 +186,7 @@ def test_an_orphan_that_kafka_holds_no_more_is_catalogued(broken: Ruin) -> None:
     assert broken.verify() == []
 
 
-def test_an_object_that_a_removal_has_condemned_is_not_catalogued_again() -> None:
+def test_an_object_whose_delete_is_pending_is_not_catalogued_again() -> None:
     broken = ruin("message")
     row = broken.rows(BUSY)[5]
     place = Slice(BUSY, row.generation or 0, row.partition or 0, row.offset or 0, (row.offset or 0) + 1)
@@ -195,7 +195,7 @@ def test_an_object_that_a_removal_has_condemned_is_not_catalogued_again() -> Non
     assert kinds(broken.verify()) == ["orphan_object"]
     (left,) = broken.repair()
     assert left.fate is Fate.LEFT
-    assert "condemned" in left.how
+    assert "pending" in left.how
     assert broken.world.catalog.find(row.uuid) is None
 
 
