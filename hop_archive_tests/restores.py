@@ -11,8 +11,9 @@ from hop_archive.devkit.faults import Faults
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
 from hop_archive.model.message import Header, Message, TopicPartition
+from hop_archive.model.progress import Progress
 from hop_archive.model.topics import Layout
-from hop_archive.recover.restore.control import Control, Progress
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
 from hop_archive.recover.restore.run import RestoreResult, restore

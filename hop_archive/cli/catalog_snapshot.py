@@ -17,7 +17,7 @@ from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.read.catalog_snapshot import Progress
+    from hop_archive.model.progress import Progress
 
 _EPILOG = """\b
 Examples:
@@ -97,7 +97,13 @@ def catalog_snapshot(
     if as_json:
         told = {name: manifest[name] for name in ("number", "began_at", "ended_at", "database", "messages")}
         click.echo(
-            json.dumps({**told, "rows_written": wanted.progress.rows, "files_written": wanted.progress.files})
+            json.dumps(
+                {
+                    **told,
+                    "rows_written": wanted.progress.counts["rows"],
+                    "files_written": wanted.progress.counts["files"],
+                }
+            )
         )
     else:
         click.echo(_summary(manifest, wanted.progress, str(shelf), time.monotonic() - began))
@@ -106,6 +112,6 @@ def catalog_snapshot(
 def _summary(manifest: dict[str, Any], progress: Progress, where: str, elapsed_s: float) -> str:
     return (
         f"Snapshot {manifest['number']} in {where}: {counted(manifest['messages'], 'message')} of"
-        f" {counted(len(manifest['topics']), 'topic')}; {counted(progress.rows, 'row')} of"
-        f" {counted(progress.written, 'topic')} written in {duration(elapsed_s)}."
+        f" {counted(len(manifest['topics']), 'topic')}; {counted(progress.counts['rows'], 'row')} of"
+        f" {counted(progress.counts['written'], 'topic')} written in {duration(elapsed_s)}."
     )

@@ -20,8 +20,9 @@ from hop_archive.cli.selection import COLUMNS_HELP, described, selection_options
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
+    from hop_archive.model.progress import Progress
     from hop_archive.model.query import Query
-    from hop_archive.read.export import Form, Progress
+    from hop_archive.read.export import Form
 
 _EPILOG = f"""\b
 Examples:
@@ -183,8 +184,8 @@ class _Line:
         if now < self._next:
             return
         self._next = now + _SHOW_EVERY_S
-        speed = rate(progress.messages / max(now - self._began, 1e-3))
-        text = f"{counted(progress.messages, 'message')}, {size(progress.size_bytes)}, {speed}   {progress.topic}"
+        speed = rate(progress.counts["messages"] / max(now - self._began, 1e-3))
+        text = f"{counted(progress.counts['messages'], 'message')}, {size(progress.counts['size_bytes'])}, {speed}   {progress.topic}"
         sys.stderr.write(f"\r\x1b[K{text[:78]}")
         sys.stderr.flush()
 

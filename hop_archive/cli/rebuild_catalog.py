@@ -21,7 +21,7 @@ from hop_archive.model.wording import counted, harmless
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
     from hop_archive.model.findings import Finding
-    from hop_archive.recover.rebuild.commit import Progress
+    from hop_archive.model.progress import Progress
     from hop_archive.recover.rebuild.plan import TopicPlan
     from hop_archive.recover.rebuild.rebuild import Rebuild
     from hop_archive.store.protocol import Store
@@ -240,20 +240,20 @@ def _told(finding: Finding, *, as_json: bool) -> dict[str, Any]:
 
 def _numbers(progress: Progress) -> dict[str, int]:
     return {
-        "topics": progress.topics,
-        "objects": progress.objects,
-        "read": progress.read,
-        "read_bytes": progress.read_bytes,
-        "added": progress.added,
-        "covered": progress.covered,
-        "recognised": progress.claimed,
+        "topics": progress.counts["topics"],
+        "objects": progress.counts["objects"],
+        "read": progress.counts["read"],
+        "read_bytes": progress.counts["read_bytes"],
+        "added": progress.counts["added"],
+        "covered": progress.counts["covered"],
+        "recognised": progress.counts["claimed"],
     }
 
 
 def _summary(progress: Progress, elapsed_s: float) -> str:
     return (
-        f"{counted(progress.added, 'message')} added, of {counted(progress.topics, 'topic')};"
-        f" {counted(progress.read, 'object')} of {count(progress.objects)} read ({size(progress.read_bytes)})"
+        f"{counted(progress.counts['added'], 'message')} added, of {counted(progress.counts['topics'], 'topic')};"
+        f" {counted(progress.counts['read'], 'object')} of {count(progress.counts['objects'])} read ({size(progress.counts['read_bytes'])})"
         f" in {duration(elapsed_s)}."
     )
 
@@ -284,6 +284,6 @@ class _Line:
         if now < self._next:
             return
         self._next = now + _SHOW_EVERY_S
-        text = f"{count(progress.objects)} objects, {count(progress.added)} messages   {harmless(progress.topic)}"
+        text = f"{count(progress.counts['objects'])} objects, {count(progress.counts['added'])} messages   {harmless(progress.topic)}"
         sys.stderr.write(f"\r\x1b[K{text[:78]}")
         sys.stderr.flush()

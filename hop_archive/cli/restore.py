@@ -328,7 +328,8 @@ def _opened(ctx: click.Context, setup: Setup, name: str, request: Request) -> It
 
 def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, Any]) -> None:
     from hop_archive.cli.stopping import Stop
-    from hop_archive.recover.restore.control import Control, Progress
+    from hop_archive.model.progress import Progress
+    from hop_archive.recover.restore.control import Control
     from hop_archive.recover.restore.run import restore as run
 
     stop, progress, began = Stop(), Progress(), time.monotonic()

@@ -16,7 +16,7 @@ from hop_archive.errors import CorruptError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.recover.restore.control import Progress
+    from hop_archive.model.progress import Progress
     from hop_archive.recover.restore.run import RestoreResult
 
 
@@ -39,11 +39,11 @@ def tell(outcome: RestoreResult, progress: Progress, elapsed_s: float, *, as_jso
             click.echo(
                 f"  consumer group {group['group']} set in {counted(len(group['offsets']), 'partition')}"
             )
-    speed = rate(progress.sent / max(elapsed_s, 1e-3))
+    speed = rate(progress.counts["sent"] / max(elapsed_s, 1e-3))
     ended = "" if outcome.complete else " Stopped as asked: the same command goes on."
     click.echo(
         f"Restore {outcome.number} to source {report['target']}: {counted(report['messages'], 'message')} there, "
-        f"{count(progress.sent)} written now ({size(progress.size_bytes)}, {speed}) in {duration(elapsed_s)}.{ended}"
+        f"{count(progress.counts['sent'])} written now ({size(progress.counts['size_bytes'])}, {speed}) in {duration(elapsed_s)}.{ended}"
     )
     if outcome.complete:
         click.echo(f"The report is in the store: {report['report']}")
@@ -86,7 +86,11 @@ def shown(began: float) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("looking…", total=None)
 
         def show(now: Any) -> None:
-            what, done = ("comparing", now.checked) if now.checked else ("writing", now.there)
+            what, done = (
+                ("comparing", now.counts["checked"])
+                if now.counts["checked"]
+                else ("writing", now.counts["there"])
+            )
             bar.update(task, description=f"{what} {now.topic[:40]}", total=now.total, completed=done)
 
         yield show
@@ -106,9 +110,9 @@ class _Lines:
             return
         self._next = at + 5.0
         share = f" of {count(now.total)}"
-        left_s = (at - self._began) * (now.total - now.there) / max(now.there, 1)
+        left_s = (at - self._began) * (now.total - now.counts["there"]) / max(now.counts["there"], 1)
         click.echo(
-            f"{now.topic}: {count(now.there)}{share} there, {count(now.checked)} compared, "
-            f"{rate(now.sent / max(at - self._began, 1e-3))}, about {duration(max(left_s, 0))} left.",
+            f"{now.topic}: {count(now.counts['there'])}{share} there, {count(now.counts['checked'])} compared, "
+            f"{rate(now.counts['sent'] / max(at - self._began, 1e-3))}, about {duration(max(left_s, 0))} left.",
             err=True,
         )

@@ -46,7 +46,10 @@ def catalog_as_parquet(
     )
     with told():
         manifest = snapshot(wanted)
-    written = {"rows_written": wanted.progress.rows, "files_written": wanted.progress.files}
+    written = {
+        "rows_written": wanted.progress.counts["rows"],
+        "files_written": wanted.progress.counts["files"],
+    }
     return dg.MaterializeResult(
         metadata={
             "where": str(shelf),

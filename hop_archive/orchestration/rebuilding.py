@@ -47,10 +47,10 @@ def rebuilt_catalog(
         source = archive.source if config.ask_source else None
         wanted = Rebuild(archive.catalog, archive.store, source, tuple(config.topics), run_id=archive.run_id)
         findings = list(_logged(context, rebuild(wanted)))
-    done = wanted.progress
-    numbers = {"messages_added": done.added, "objects_read": done.read, "topics": done.topics}
+    done = wanted.progress.counts
+    numbers = {"messages_added": done["added"], "objects_read": done["read"], "topics": done["topics"]}
     return dg.MaterializeResult(
-        metadata={**numbers, "recognised": done.claimed, "findings": _table(findings)}
+        metadata={**numbers, "recognised": done["claimed"], "findings": _table(findings)}
     )
 
 

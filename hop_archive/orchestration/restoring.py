@@ -14,6 +14,7 @@ from hop_archive.archive import Archive
 from hop_archive.config.load import load
 from hop_archive.config.open import open_source
 from hop_archive.errors import ConfigurationError, ForbiddenError
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.times import MOMENT_HELP, is_ago, milliseconds, moment_of
 from hop_archive.model.wording import counted
@@ -21,7 +22,7 @@ from hop_archive.orchestration.assets import archived_messages
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, upkeep_tags
-from hop_archive.recover.restore.control import Control, Progress
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
 from hop_archive.recover.restore.request import SAME_NAME, Request, generations_of
 from hop_archive.recover.restore.run import RestoreResult, restore
@@ -169,7 +170,9 @@ class _Notices:
     def __call__(self, now: Progress) -> None:
         if self._monotonic() >= self._next:
             self._next = self._monotonic() + _SAY_EVERY_S
-            self._log.info(f"{now.topic}: {now.there} of {now.total} there, {now.checked} compared")
+            self._log.info(
+                f"{now.topic}: {now.counts['there']} of {now.total} there, {now.counts['checked']} compared"
+            )
 
 
 def _restoration(config: RestoreConfig, archive: Archive, target: Source) -> Restoration:

@@ -14,6 +14,7 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
@@ -26,7 +27,7 @@ from hop_archive.upkeep.repair.objects import Means
 from hop_archive.upkeep.repair.repair import Fate, Repair, repair, verify_first
 from hop_archive.upkeep.repair.upstream import Upstream
 from hop_archive.upkeep.verify.notebook import Notebook
-from hop_archive.upkeep.verify.objects import BACKUP_GRACE_S, Checked, Verification
+from hop_archive.upkeep.verify.objects import BACKUP_GRACE_S, Verification
 from hop_archive.upkeep.verify.scrub import DAYS, Scrub, scrub
 
 _MOST_SHOWN = 100
@@ -90,7 +91,7 @@ def verification(
 ) -> dg.MaterializeResult[None]:
     """Look in every direction that needs no source, and note what is found. Again: notes the same once."""
     means = _means(archive, backup, Upstream(None))
-    checked = Checked()
+    checked = Progress()
     with told():
         found, shown = _counted(verify_first(means, config.topics, deep=config.deep, checked=checked))
         _judge(context, archive, _verification(archive, config.topics).topics())

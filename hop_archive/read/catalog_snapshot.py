@@ -28,6 +28,7 @@ from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Generation, LedgerEntry, Outcome, Row
 from hop_archive.errors import CorruptError
 from hop_archive.model.document import utc_month
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import matches
@@ -75,25 +76,6 @@ _HELD_ROWS = 100_000
 """Rows held while files fill, of all months together."""
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far it is.
-
-    Attributes:
-        topic: The one at hand.
-        topics: Topics that were looked at.
-        written: Topics of which something was written.
-        rows: Rows written.
-        files: Files written.
-    """
-
-    topic: str = ""
-    topics: int = 0
-    written: int = 0
-    rows: int = 0
-    files: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What to write, and where to.
@@ -105,7 +87,7 @@ class Snapshot:
         full: Whether to write all topics anew.
         whole_after_days: After how long a topic is written anew in any case.
         now: The clock on the wall.
-        progress: Where to count.
+        progress: Where to count ``topics`` looked at, topics ``written``, ``rows`` and ``files``.
         notice: Called now and then.
     """
 
@@ -142,7 +124,7 @@ def snapshot(wanted: Snapshot) -> dict[str, Any]:
             wanted.progress.topic = topic
             writer = _Writer(wanted, topic, number, Path(scratch))
             topics[topic] = sealed(topic, writer.run(topics.get(topic)))
-            wanted.progress.topics += 1
+            wanted.progress.counts["topics"] += 1
             wanted.notice(wanted.progress)
         if not wanted.topics:
             topics = {topic: topics[topic] for topic in known}
@@ -238,7 +220,7 @@ class _Writer:
         )
         if not is_old and before is not None and before["state"] == state:
             return {**before, "observed": observed}
-        self._wanted.progress.written += 1
+        self._wanted.progress.counts["written"] += 1
         added = None if is_old or before is None else self._added(before, state, entries)
         if added is not None and before is not None:
             kept = [file for file in before["files"] if file["kind"] == "messages"]
@@ -346,7 +328,7 @@ class _Writer:
 
     def _write_month(self, month: str, rows: list[tuple[object, ...]]) -> int:
         self._write("messages", rows, MESSAGES, f"month={month}")
-        self._wanted.progress.rows += len(rows)
+        self._wanted.progress.counts["rows"] += len(rows)
         self._wanted.notice(self._wanted.progress)
         return len(rows)
 
@@ -390,7 +372,7 @@ class _Writer:
         self._wanted.shelf.put(path, beside)
         beside.unlink()
         self._files.append(told)
-        self._wanted.progress.files += 1
+        self._wanted.progress.counts["files"] += 1
 
 
 def sha256(path: Path) -> str:

@@ -29,6 +29,7 @@ from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
 from hop_archive.catalog.records import Row
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError
 from hop_archive.model.document import Document
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Order, Query
 from hop_archive.read.fetch import Fetched, fetch_documents
 from hop_archive.store.protocol import Store
@@ -103,23 +104,6 @@ _OLD_NAME = 60
 """Characters, of four bytes at most, of a folder's name that it keeps when it is moved away."""
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far an export is.
-
-    Attributes:
-        messages: Messages written.
-        size_bytes: Bytes of their documents or payloads.
-        damaged: Messages left out because they are damaged.
-        topic: The one at hand.
-    """
-
-    messages: int = 0
-    size_bytes: int = 0
-    damaged: int = 0
-    topic: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to export, and how.
@@ -158,7 +142,7 @@ def export(
         folder: Where to; not there, or empty.
         wanted: What, and how.
         now: Tells the time for the manifest.
-        notice: Called for each message.
+        notice: Called for each message, with the counts ``messages``, ``size_bytes``, and ``damaged``, which are left out.
 
     Returns:
         The manifest.
@@ -396,9 +380,9 @@ class _Export:
             "format": wanted.form,
             "began_at": began.isoformat(),
             "ended_at": now().isoformat(),
-            "messages": self._progress.messages,
-            "bytes": self._progress.size_bytes,
-            "damaged": self._progress.damaged,
+            "messages": self._progress.counts["messages"],
+            "bytes": self._progress.counts["size_bytes"],
+            "damaged": self._progress.counts["damaged"],
             "topics": self._files.told(),
             "files": {TABLE: {"bytes": (self._folder / TABLE).stat().st_size, "sha256": _sha256(self._folder / TABLE)}},
         }  # fmt: skip
@@ -415,8 +399,8 @@ class _Export:
         file, position, size_bytes = self._files.add(row, fetched.body, fetched.document)
         table.add(row, file, position)
         progress.topic = row.topic
-        progress.messages += 1
-        progress.size_bytes += size_bytes
+        progress.counts["messages"] += 1
+        progress.counts["size_bytes"] += size_bytes
         self._notice(progress)
 
     def _leave_out(self, fetched: Fetched) -> None:
@@ -430,7 +414,7 @@ class _Export:
             )
         with (self._folder / DAMAGED).open("a", encoding="utf-8") as file:
             file.write(json.dumps({**told, "problems": fetched.problems}, ensure_ascii=False) + "\n")
-        self._progress.damaged += 1
+        self._progress.counts["damaged"] += 1
 
 
 class _Table:

@@ -21,6 +21,7 @@ from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fa
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind
+from hop_archive.model.progress import Progress
 from hop_archive.model.topics import Layout
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
@@ -29,7 +30,7 @@ from hop_archive.upkeep.verify import notebook as noting
 from hop_archive.upkeep.verify import objects as verifying
 from hop_archive.upkeep.verify import scrub as scrubbing
 from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass
-from hop_archive.upkeep.verify.objects import Checked, Verification
+from hop_archive.upkeep.verify.objects import Verification
 from hop_archive.upkeep.verify.scrub import Scrub, scrub
 from hop_archive_tests.damaging import Ruin
 from hop_archive_tests.removals import Backed, archive_all, copied, double, small_world
@@ -60,7 +61,7 @@ class Kept(Ruin):
 
     world: Backed
     day: int = 0
-    checked: Checked = field(default_factory=Checked)
+    checked: Progress = field(default_factory=Progress)
     ticks: Iterator[int] = field(default_factory=itertools.count)
 
     def now(self) -> datetime.datetime:

@@ -142,7 +142,7 @@ def test_a_dropped_database_is_rebuilt_equal_column_by_column_and_archiving_goes
     scene.drop_database()
     wanted = Rebuild(scene.segments.catalog, scene.segments.store, scene.segments.source, run_id="rebuild")
     assert list(rebuild(wanted)) == []
-    assert wanted.progress.added == len(before)
+    assert wanted.progress.counts["added"] == len(before)
     now = scene.rows()
     for number, column in enumerate(MESSAGE_COLUMNS):
         assert [row[number] for row in now] == [row[number] for row in before], column
@@ -178,7 +178,7 @@ def test_a_snapshot_of_the_database_brings_it_back_whole(scene: Scene, tmp_path:
     assert (scene.rows(), scene.sql(told), scene.sql(copies)) == before
     wanted = Snapshot(scene.segments.catalog, shelf)
     assert snapshot(wanted)["messages"] == len(before[0])
-    assert wanted.progress.rows == 0
+    assert wanted.progress.counts["rows"] == 0
     scene.catch_up()
     assert scene.findings() == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import UNKNOWN_CLUSTER, Batch, Duplicate, Row
@@ -14,6 +14,7 @@ from hop_archive.ingest.decide import Decided
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.identity import Identity
 from hop_archive.model.keys import slice_of
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetSet, Slice
 
@@ -24,33 +25,6 @@ _MOST_LIVES = 1_000
 _ATTEMPTS = 5
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far it is; counts only grow.
-
-    Attributes:
-        topic: The one at hand.
-        topics: Topics that are done.
-        objects: Objects that were listed.
-        read: Objects that were read.
-        read_bytes: Their bytes.
-        added: Messages that have a row now and had none.
-        covered: Offsets that are in the ledger now and were not.
-        duplicates: Offsets recorded as copies, which they were found to be.
-        claimed: Topics of which it was proven that the source has what is archived.
-    """
-
-    topic: str = ""
-    topics: int = 0
-    objects: int = 0
-    read: int = 0
-    read_bytes: int = 0
-    added: int = 0
-    covered: int = 0
-    duplicates: int = 0
-    claimed: int = 0
-
-
 class Committer:
     """Puts batches of one topic into a catalog, whatever it has of them.
 
@@ -59,15 +33,15 @@ class Committer:
         topic: Whose.
         bucket: The bucket of its objects, for messages.
         run_id: Noted in the ledger.
-        counts: Where to count.
+        progress: Where to count ``added``, ``covered`` and ``duplicates``.
     """
 
-    def __init__(self, catalog: Catalog, topic: str, bucket: str, run_id: str, counts: Progress) -> None:
+    def __init__(self, catalog: Catalog, topic: str, bucket: str, run_id: str, progress: Progress) -> None:
         self._catalog = catalog
         self._topic = topic
         self._bucket = bucket
         self._run_id = run_id
-        self._counts = counts
+        self._counts = progress.counts
 
     def know_generation(self, number: int) -> None:
         """Before any row of it: whoever archives meanwhile must not take this number for what Kafka has now."""
@@ -85,9 +59,9 @@ class Committer:
         except DataError:  # rows whose ledger is gone
             yield from self._reinstate(batch)
         else:
-            self._counts.added += len(batch.rows)
-            self._counts.covered += len(batch.slice)
-            self._counts.duplicates += len(batch.duplicates)
+            self._counts["added"] += len(batch.rows)
+            self._counts["covered"] += len(batch.slice)
+            self._counts["duplicates"] += len(batch.duplicates)
 
     def _reinstate(self, batch: Batch) -> Iterator[Finding]:
         for _ in range(_ATTEMPTS):
@@ -110,8 +84,8 @@ class Committer:
     def add(self, batch: Batch) -> Sequence[Row]:
         """Reinstate a batch none of whose rows' UUIDs is elsewhere; the rows that found no place."""
         done = self._catalog.reinstate(batch)
-        self._counts.added += done.added
-        self._counts.covered += done.covered
+        self._counts["added"] += done.added
+        self._counts["covered"] += done.covered
         return done.refused
 
     def _settled(self, batch: Batch) -> tuple[Batch, list[Row]]:

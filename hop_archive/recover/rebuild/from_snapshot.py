@@ -188,7 +188,7 @@ class _TopicFromSnapshot:
             self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", values)
         adopted = (row for row in self._read("messages", self._row) if row.offset is None)
         while some := list(itertools.islice(adopted, _PORTION)):
-            self._wanted.progress.added += self._wanted.catalog.adopt(some)
+            self._wanted.progress.counts["added"] += self._wanted.catalog.adopt(some)
         for copy, cells in self._read("duplicates", lambda cells: (_copy(cells["offset"], cells), cells)):
             place = (cells["generation"], cells["partition"], copy.offset)
             self._connection.execute("INSERT INTO copies VALUES (?, ?, ?, ?)", (*place, json.dumps(cells)))

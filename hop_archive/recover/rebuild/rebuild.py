@@ -28,11 +28,12 @@ from hop_archive.catalog.records import (
 from hop_archive.errors import SliceTakenError
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import attempt_of, slice_of
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.read.status import inner_holes
 from hop_archive.recover.rebuild.claim import claim
-from hop_archive.recover.rebuild.commit import COPY, Committer, Progress, offset_of, without
+from hop_archive.recover.rebuild.commit import COPY, Committer, offset_of, without
 from hop_archive.recover.rebuild.cut import cut, disjoint
 from hop_archive.recover.rebuild.evidence import Evidence, Found, gather
 from hop_archive.recover.rebuild.failures import Failures
@@ -61,7 +62,9 @@ class Rebuild:
             temporary.
         run_id: Noted in the ledger, for people.
         most_rows: Most rows in one transaction.
-        progress: Where to count.
+        progress: Where to count ``topics`` that are done, ``objects`` listed, and of these ``read`` with ``read_bytes``;
+            messages ``added`` and offsets ``covered`` that were not there, ``duplicates`` recorded as such, and topics
+            ``claimed``: the source was proven to have what is archived.
         notice: Called now and then.
         failures: The topics that could not be done.
     """
@@ -120,7 +123,7 @@ def rebuild(wanted: Rebuild) -> Iterator[Finding]:
                 with usable(path), Spill(path, topic, wanted.store.bucket) as spill:
                     yield from _TopicRebuild(wanted, topic, spill).run()
                     spill.remove()
-                wanted.progress.topics += 1
+                wanted.progress.counts["topics"] += 1
             wanted.notice(wanted.progress)
     wanted.failures.raise_any()
 
@@ -133,7 +136,7 @@ class _TopicRebuild:
         self._catalog = wanted.catalog
         self._topic = topic
         self._spill = spill
-        self._counts = wanted.progress
+        self._counts = wanted.progress.counts
         bucket = wanted.store.bucket
         self._to = Committer(wanted.catalog, topic, bucket, wanted.run_id, wanted.progress)
 
@@ -159,12 +162,12 @@ class _TopicRebuild:
         found = lacking(self._catalog, self._wanted.store, self._topic, listed)
         unread = (info for info in found if not self._spill.has(info))
         evidence = gather(self._wanted.store, unread)
-        before = self._counts.objects
+        before = self._counts["objects"]
         for some in _portions(evidence):
             yield from self._take(some)
-            self._counts.objects = before + listed.objects
-            self._wanted.notice(self._counts)
-        self._counts.objects = before + listed.objects
+            self._counts["objects"] = before + listed.objects
+            self._wanted.notice(self._wanted.progress)
+        self._counts["objects"] = before + listed.objects
 
     def _take(self, some: Sequence[list[Evidence]]) -> Iterator[Finding]:
         foreign: list[Row] = []
@@ -173,7 +176,7 @@ class _TopicRebuild:
             for parts in some:
                 findings += self._take_object(parts, foreign)
         if foreign:
-            self._counts.added += self._catalog.adopt(foreign)
+            self._counts["added"] += self._catalog.adopt(foreign)
         yield from findings
 
     def _take_object(self, parts: list[Evidence], foreign: list[Row]) -> Iterator[Finding]:
@@ -192,8 +195,8 @@ class _TopicRebuild:
                 yield self._to.finding(Kind.CORRUPT_OBJECT, info.key, doubt)
         named = (where.partition_log, where.start, where.stop) if where else None
         self._spill.end(info, attempt_of(info.key), named, problems)
-        self._counts.read += 1
-        self._counts.read_bytes += info.size_bytes
+        self._counts["read"] += 1
+        self._counts["read_bytes"] += info.size_bytes
 
     def _foreign(self, info: ObjectInfo, found: Found) -> Row:
         """The row of a document of another archiver, as that one leaves it."""
@@ -268,7 +271,7 @@ class _TopicRebuild:
             ]
             for part in without(batch, left_out):
                 yield from self._to.commit(part)
-            self._wanted.notice(self._counts)
+            self._wanted.notice(self._wanted.progress)
 
     def _batch(self, where: Slice, placed: Sequence[Placed]) -> Batch:
         rows = [one.row for one in placed if one.is_first]
@@ -312,7 +315,7 @@ class _TopicRebuild:
     def _claim(self) -> None:
         """Find out whether the newest generation is what the source has now, where there is one to ask."""
         if self._wanted.source is not None and (newest := self._rebuilt()) is not None:
-            self._counts.claimed += claim(self._wanted.source, self._catalog, newest)
+            self._counts["claimed"] += claim(self._wanted.source, self._catalog, newest)
 
     def _rebuilt(self) -> Generation | None:
         """The newest generation, if nobody knows where it came from."""

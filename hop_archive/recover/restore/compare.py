@@ -12,8 +12,9 @@ from typing import NamedTuple
 from hop_archive.errors import OffsetsGoneError, UnavailableError
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Message, TimestampType, TopicPartition
+from hop_archive.model.progress import Progress
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.control import Control, Progress
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Entry
 from hop_archive.recover.restore.write import TargetTopic, messages
 
@@ -75,8 +76,8 @@ def compare(place: TargetTopic, folder: Path, control: Control, progress: Progre
             if entry is None:
                 break
             _compare(entry, message, found)
-            progress.checked += 1
-            if progress.checked % 1_000 == 0:
+            progress.counts["checked"] += 1
+            if progress.counts["checked"] % 1_000 == 0:
                 control.notice(progress)
     return found
 

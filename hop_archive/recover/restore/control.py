@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hop_archive.model.progress import Progress
+
 
 def _never() -> bool:
     return False
@@ -13,27 +15,6 @@ def _never() -> bool:
 
 def _unseen(_: Progress) -> None:
     return None
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a restore is; counts only grow, but for what a broken connection makes it look at anew.
-
-    Attributes:
-        total: Messages that there are to write, at most.
-        there: Messages that stand in the target, of this restore.
-        sent: Of these, written by this process.
-        size_bytes: Bytes of key, value and headers that this process wrote.
-        checked: Messages that were read back and compared.
-        topic: The target topic at hand.
-    """
-
-    total: int = 0
-    there: int = 0
-    sent: int = 0
-    size_bytes: int = 0
-    checked: int = 0
-    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +27,8 @@ class Control:
         patience_s: How long to wait for a target, or an archive, that does not answer, before giving up.
         check: Whether to read the target back.
         stop: Tells whether somebody asked to end.
-        notice: Told how far it is.
+        notice: Told how far it is: messages ``there`` in the target; of these ``sent`` by this process, with ``size_bytes`` of
+            key, value and headers; and ``checked``, which were read back and compared.
         sleep: How to wait.
         monotonic: A clock that never goes back, seconds.
     """

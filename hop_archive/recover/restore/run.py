@@ -17,12 +17,13 @@ from hop_archive.ingest.collector import calm_collector
 from hop_archive.model.document import alternative_key
 from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.model.progress import Progress
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import counted
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
 from hop_archive.recover.restore.compare import ReadBack, compare
-from hop_archive.recover.restore.control import Control, Progress
+from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Pin, Target, pin
 from hop_archive.recover.restore.preflight import Condition, problems
@@ -224,8 +225,8 @@ class _RestoreRun:
             if not complete:
                 break
             self._results.setdefault(target.topic, state.get("result"))
-            self._progress.there = max(
-                self._progress.there, sum(r["messages"] for r in self._results.values())
+            self._progress.counts["there"] = max(
+                self._progress.counts["there"], sum(r["messages"] for r in self._results.values())
             )
         return self._ended(complete=complete)
 
@@ -234,7 +235,7 @@ class _RestoreRun:
         self._progress.topic = target.topic
         with self._own.catalog.hold(f"the restore to topic {target.topic} of cluster {self._cluster}"):
             place = self._ready(target, state)
-            before = self._progress.there
+            before = self._progress.counts["there"]
             written = self._written(target, place, before)
             if not written.complete:
                 return False
@@ -322,14 +323,14 @@ class _RestoreRun:
         best = -1
         for attempt in itertools.count():
             try:
-                self._progress.there = before
+                self._progress.counts["there"] = before
                 return self._try(target, place, settle=attempt > 0 or self._found.begun is not None)
             except (UnavailableError, ForbiddenError) as error:
-                if not (error.retryable or self._progress.there > before):
+                if not (error.retryable or self._progress.counts["there"] > before):
                     raise  # refused from the start, not meanwhile
                 now = self._control.monotonic()
-                if self._progress.there > best or failing_since is None:
-                    best, failing_since = self._progress.there, now
+                if self._progress.counts["there"] > best or failing_since is None:
+                    best, failing_since = self._progress.counts["there"], now
                 if now - failing_since > self._control.patience_s or self._control.stop():
                     raise
                 log.warning("The restore waits and goes on: %s", error)

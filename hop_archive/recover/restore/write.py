@@ -17,9 +17,10 @@ from hop_archive.errors import ConflictError, CorruptError, DataError, Generatio
 from hop_archive.model.document import Content
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Header, Message, Receipt, TopicPartition
+from hop_archive.model.progress import Progress
 from hop_archive.read.check import check_content
 from hop_archive.read.fetch import FetchedAs, fetch_checked
-from hop_archive.recover.restore.control import Control, Progress, Throttle
+from hop_archive.recover.restore.control import Control, Throttle
 from hop_archive.recover.restore.items import Item, ItemReader
 from hop_archive.recover.restore.offset_map import Entry, Journal
 from hop_archive.recover.restore.partitioner import partition_of
@@ -222,7 +223,7 @@ class Writer:
                 self._stopped = True
                 return
             self._refuse_others_after_a_pause(sent)
-            self._progress.size_bytes += size_bytes
+            self._progress.counts["size_bytes"] += size_bytes
             sent.append(_Sent(item, message.partition, content))
             yield message
 
@@ -305,7 +306,7 @@ class Writer:
         if (receipt.partition, receipt.offset) != (one.partition, wanted):
             self._refuse_another_life()
             raise self._overtaken(one.partition, wanted, receipt.offset)
-        self._progress.sent += 1
+        self._progress.counts["sent"] += 1
         self._note(one)
 
     def _note(self, one: _Sent) -> None:
@@ -325,7 +326,7 @@ class Writer:
             )
         )
         self._written.counts[one.partition] += 1
-        self._progress.there += 1
+        self._progress.counts["there"] += 1
 
     def _next_offset(self, partition: int) -> int:
         return self._place.base.get(partition, 0) + self._written.counts[partition]

@@ -15,6 +15,7 @@ from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.findings import Finding, FindingRecord, Kind
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.upkeep.repair.ledger import (
     leave_obstacle,
@@ -29,7 +30,7 @@ from hop_archive.upkeep.repair.ledger import (
 from hop_archive.upkeep.repair.objects import GoneError, Means, NotMendedError, Planned, plan_object
 from hop_archive.upkeep.verify import objects as verifying
 from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass, remembering
-from hop_archive.upkeep.verify.objects import Checked, Verification
+from hop_archive.upkeep.verify.objects import Verification
 from hop_archive.upkeep.verify.scrub import reading_all
 
 PLANS: Mapping[Kind, Callable[[Means, Finding], Planned]] = {
@@ -127,7 +128,7 @@ def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
 
 
 def verify_first(
-    means: Means, topics: Collection[str] = (), *, deep: bool = False, checked: Checked | None = None
+    means: Means, topics: Collection[str] = (), *, deep: bool = False, checked: Progress | None = None
 ) -> Iterator[Finding]:
     """Look at objects, ledger, and the backup where there is one, and note what is found; ``deep``: at every document.
 
@@ -147,7 +148,7 @@ def verify_first(
         means.catalog,
         means.store,
         Query(tuple(topics)),
-        checked=checked or Checked(),
+        checked=checked or Progress(),
         backup=means.backup,
         backup_grace_s=means.backup_grace_s,
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -28,6 +27,7 @@ from hop_archive.model.document import crc32, encode
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import OWN_FOLDER, is_own, is_segment_key, topic_of, uuid_of
 from hop_archive.model.message import TopicPartition
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Order, Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.wording import counted
@@ -57,18 +57,6 @@ GRACE_S = 3600.0
 """Objects younger than this may belong to a batch that is about to be committed."""
 
 
-@dataclass(slots=True)
-class Checked:
-    """What was looked at so far, for people and for ``--json``; counts only grow.
-
-    Attributes:
-        counts: By what was counted: ``objects``, ``rows``, ``messages`` (documents fetched), ``bytes``, ``batches``,
-            ``offsets``.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 @dataclass(frozen=True, slots=True)
 class Verification:
     """What to verify.
@@ -78,7 +66,8 @@ class Verification:
         store: What there is.
         query: Which messages. What is not fetched is selected by topic only.
         grace_s: How old an object has to be before it counts as one that no row names.
-        checked: Where to count.
+        checked: Where to count what was looked at, for people and for ``--json``: ``objects``, ``rows``, ``messages``
+            (documents fetched), ``bytes``, ``batches``, ``offsets``.
         backup: The backup of the store; None where there is none.
         backup_grace_s: How old an object has to be before its copy counts as missing there.
         now: The clock on the wall.
@@ -89,7 +78,7 @@ class Verification:
     store: Store
     query: Query = field(default_factory=Query)
     grace_s: float = GRACE_S
-    checked: Checked = field(default_factory=Checked)
+    checked: Progress = field(default_factory=Progress)
     backup: Store | None = None
     backup_grace_s: float = BACKUP_GRACE_S
     now: Callable[[], datetime.datetime] = utc_now

@@ -57,7 +57,7 @@ KINDS: tuple[SnapshotKind, ...] = ("topic", "group")
 def taken(world: World, shelf: Shelf, **options: Any) -> tuple[dict[str, Any], int]:
     """The manifest, and how many rows were written for it."""
     wanted = Snapshot(world.catalog, shelf, **options)
-    return snapshot(wanted), wanted.progress.rows
+    return snapshot(wanted), wanted.progress.counts["rows"]
 
 
 def rows_of(catalog: MockCatalog) -> dict[str, list[Row]]:

@@ -9,6 +9,7 @@ import json
 import locale
 import os
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, UnavailableError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.topics import Layout
-from hop_archive.read.export import MARK, FileNames, Progress, Wanted, export
+from hop_archive.read.export import MARK, FileNames, Wanted, export
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
@@ -425,7 +427,7 @@ def test_what_is_shown_meanwhile_is_one_line_that_fits(capsys: pytest.CaptureFix
     ticks = iter([0.0, 0.1, 0.6, 0.7])
     line = _Line(0.0, clock=lambda: next(ticks))
     for messages in range(1, 5):
-        line.show(Progress(messages, 10, topic="x" * 249))
+        line.show(Progress("x" * 249, counts=Counter(messages=messages, size_bytes=10)))
     first, second = capsys.readouterr().err.split("\r\x1b[K")[1:]
     assert first.startswith("1 message, 10 B")
     assert second.startswith("3 messages, 10 B, 5.0/s   xxx")

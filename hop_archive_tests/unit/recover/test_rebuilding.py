@@ -396,7 +396,7 @@ def test_a_topic_that_cannot_be_rebuilt_is_named_once_all_others_are_done() -> N
     with pytest.raises(ForbiddenError, match=r"1 topic could not be rebuilt.*b: no room for it\."):
         list(rebuild(wanted))
     assert list(catalog.topics()) == ["a", "c"]
-    assert wanted.progress.topics == 2
+    assert wanted.progress.counts["topics"] == 2
 
 
 def test_topics_that_fail_for_several_reasons_are_all_named() -> None:

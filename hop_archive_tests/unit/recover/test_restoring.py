@@ -26,13 +26,13 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import Document, crc32, decode, encode
 from hop_archive.model.identity import ID_HEADER
 from hop_archive.model.message import Committed, Message, TopicPartition
+from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetRange, PartitionLog
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
 from hop_archive.recover.restore import write as writing
-from hop_archive.recover.restore.control import Progress
 from hop_archive.recover.restore.partitioner import partition_of
 from hop_archive.recover.restore.prepare import prepare
 from hop_archive.recover.restore.request import Request
@@ -627,7 +627,7 @@ def test_progress_counts_up_to_all_that_there_is(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def notice(now: Progress) -> None:
-        seen.append(now.there)
+        seen.append(now.counts["there"])
 
     outcome = run(restoration(archived_world(), empty_cluster(), ONE), tmp_path, patient(notice=notice))
     assert seen == sorted(seen)
