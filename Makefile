@@ -13,17 +13,19 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev down check format docs test test-kafka bench container push constraints check-image clean
+.PHONY: help setup lock demo dev down check format docs test test-unit test-kafka bench container push constraints check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv with hop_archive and all that its development needs
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hop_archive needs Python 3.11 or later; name one with: make PYTHON=python3.11 ...")'
+	@echo "Making $(VENV) with hop_archive, local servers and all that its development needs: about 1 GB, two to five minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup ## Archive sample alerts on a local Kafka, Postgres and S3, through Dagster, and compare every one
@@ -49,7 +51,11 @@ docs: setup ## Make docs/commands.md from the commands' own help
 	$(BIN)/python -m hop_archive.cli.reference > docs/commands.md
 
 test: setup ## The tests, on real local servers where there are such
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not kafka'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=30 -m 'not kafka' hop_archive_tests --ignore hop_archive_tests/unit
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov=hop_archive --cov-report=term:skip-covered hop_archive_tests/unit
+
+test-unit: setup ## The tests that need no process and no server
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal hop_archive_tests/unit
 
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
 	$(BIN)/pytest -m kafka
@@ -76,6 +82,9 @@ constraints: setup ## Pin the image to the versions that are installed here and 
 
 check-image: setup ## Run all that the image would run, from a wheel in a fresh environment with its pinned versions
 	HOP_ARCHIVE_TEST_WHOLE_IMAGE=1 $(BIN)/pytest hop_archive_tests/deployment/test_production.py
+
+lock: setup ## Write dev.lock anew: the newest versions that pyproject.toml allows, with their hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes --no-header --output-file dev.lock pyproject.toml
 
 clean: ## Remove the virtual environment and caches; data of the local stack stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
