@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hop_archive needs Python 3.11 or later; name one with: make PYTHON=python3.11 ...")'
 	@echo "Making $(VENV) with hop_archive, local servers and all that its development needs: about 1 GB, two to five minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Self, TypeAlias, cast
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import UNPROVEN, Batch, Collision, Duplicate, Generation, Outcome, Row
+from hop_archive.catalog.records import UNPROVEN, Batch, Collision, Duplicate, Outcome, Row
 from hop_archive.errors import (
     CorruptError,
     HopArchiveError,
@@ -33,7 +33,6 @@ from hop_archive.model.document import Document, alternative_key, crc32, encode,
 from hop_archive.model.identity import Identity
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
-from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.answers import Answers
 from hop_archive.store.protocol import Created, NewObject
 
@@ -232,7 +231,15 @@ def commit_group(archive: Archive, stored: Sequence[Prepared]) -> list[Done]:
     if changed:
         kept = [p.reading for p in stored if p.reading.slice not in changed]
         return [_left(s, note) for s, note in changed.items()] + [_settle(archive, r) for r in kept]
-    return list(_commit_all(archive, stored))
+    dones: list[Done] = []
+    for position, prepared in enumerate(stored):
+        try:
+            dones.append(commit(archive, prepared.batch, prepared.reading))
+        except StaleDecisionError:
+            return dones + [_settle(archive, p.reading) for p in stored[position:]]
+        if dones[-1].disputed:
+            return dones + [_settle(archive, p.reading) for p in stored[position + 1 :]]
+    return dones
 
 
 def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]:
@@ -243,9 +250,8 @@ def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]
     Returns:
         The same, with rows that name the keys really used; every object they name is durable.
     """
-    wanted = {o.key: o for prepared in group for o in prepared.objects}
-    final = dict.fromkeys(wanted, "")
-    pending = dict(wanted)
+    pending = {o.key: o for prepared in group for o in prepared.objects}
+    final = dict.fromkeys(pending, "")
     for attempt in range(_MOST_ALTERNATIVES):
         tried = [NewObject(alternative_key(key, attempt), o.body) for key, o in pending.items()]
         outcomes = archive.store.create(tried)
@@ -256,14 +262,27 @@ def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]
             if outcome is Created.OTHER
         }
         if not pending:
-            return [_renamed(prepared, final) for prepared in group]
-    raise CorruptError(
-        f"{_MOST_ALTERNATIVES} objects with other bytes stand under the name {next(iter(pending))!r} "
-        f"in bucket {archive.store.bucket}.",
-        remedy="Find out who writes there; nothing was overwritten.",
-        object_key=next(iter(pending)),
-        bucket=archive.store.bucket,
-    )
+            break
+    else:
+        raise CorruptError(
+            f"{_MOST_ALTERNATIVES} objects with other bytes stand under the name {next(iter(pending))!r} "
+            f"in bucket {archive.store.bucket}.",
+            remedy="Find out who writes there; nothing was overwritten.",
+            object_key=next(iter(pending)),
+            bucket=archive.store.bucket,
+        )
+    if all(key == used for key, used in final.items()):
+        return list(group)
+    return [
+        replace(
+            prepared,
+            batch=replace(
+                prepared.batch,
+                rows=[row._replace(object_key=final[row.object_key]) for row in prepared.batch.rows],
+            ),
+        )
+        for prepared in group
+    ]
 
 
 def proven_epochs(
@@ -279,7 +298,11 @@ def proven_epochs(
     noted = _noted_epochs(archive, {partition_log.topic for partition_log in partition_logs})
     untold = {at: TopicPartition(at.topic, at.partition) for at in partition_logs if noted.get(at) is None}
     marks = archive.source.watermarks([*untold.values()]) if untold else Answers({})
-    doubtful = [at for at, place in untold.items() if place in marks.untold or _tells(marks.get(place))]
+    doubtful = [
+        at
+        for at, place in untold.items()
+        if place in marks.untold or ((told := marks.get(place)) is not None and told.leader_epoch is not None)
+    ]
     return {**noted, **dict.fromkeys(doubtful, UNPROVEN)}
 
 
@@ -306,7 +329,11 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
         planned = next((g for g in found.get(s.topic, ()) if g.number == s.generation), None)
         if planned is None or s.topic not in now or now[s.topic].topic_id != planned.topic_id:
             changed[s] = _changed(s)
-        elif any(g.number > s.generation and _same_topic(g, planned) for g in found[s.topic]):
+        elif any(
+            later.number > s.generation
+            and (later.cluster_id, later.topic_id) == (planned.cluster_id, planned.topic_id)
+            for later in found[s.topic]
+        ):
             changed[s] = f"{s}: the log lost its end while it was being read"
         elif epochs.get(s.partition_log) != epoch:
             changed[s] = _another_leader(s)
@@ -319,20 +346,12 @@ def _noted_epochs(archive: Archive, topics: Collection[str]) -> dict[PartitionLo
     }
 
 
-def _tells(marks: Watermarks | None) -> bool:
-    return marks is not None and marks.leader_epoch is not None
-
-
 def _may_be_stored(reading: Reading) -> bool:
     return not (reading.is_void or reading.is_beyond_proof)
 
 
 def _changed(s: Slice) -> str:
     return f"{s}: the topic was deleted or made anew while it was being read"
-
-
-def _same_topic(one: Generation, other: Generation) -> bool:
-    return (one.cluster_id, one.topic_id) == (other.cluster_id, other.topic_id)
 
 
 def _another_leader(s: Slice) -> str:
@@ -357,43 +376,19 @@ def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Do
         try:
             archive.catalog.commit(part)
         except SliceTakenError as error:
-            if not _own(part, error):
-                return _left(part.slice, _by_whom(part.slice, error), taken=True)
+            holders = cast("Sequence[Mapping[str, object]]", error.facts.get("holders", ()))
+            # What holds the slice may be this very batch: committed before, its answer lost on the way.
+            same = {"run_id": part.run_id, "start": part.slice.start, "stop": part.slice.stop}
+            if not part.run_id or [same] != [{key: holder.get(key) for key in same} for holder in holders]:
+                runs = sorted({str(holder.get("run_id") or "another archiver") for holder in holders})
+                return _left(part.slice, f"{part.slice}: already archived by {', '.join(runs)}", taken=True)
         except ProofChangedError:
             return _left(part.slice, _another_leader(part.slice))
     return Done(batch.slice, batches, reading=reading)
 
 
-def _own(batch: Batch, error: SliceTakenError) -> bool:
-    """Whether what holds the slice is this very batch: committed before, its answer lost on the way."""
-    same = {"run_id": batch.run_id, "start": batch.slice.start, "stop": batch.slice.stop}
-    return bool(batch.run_id) and [same] == [{k: h.get(k) for k in same} for h in _holders(error)]
-
-
-def _by_whom(wanted: Slice, error: SliceTakenError) -> str:
-    runs = sorted({str(holder.get("run_id") or "another archiver") for holder in _holders(error)})
-    return f"{wanted}: already archived by {', '.join(runs)}"
-
-
-def _holders(error: SliceTakenError) -> Sequence[Mapping[str, object]]:
-    return cast("Sequence[Mapping[str, object]]", error.facts.get("holders", ()))
-
-
-def _left(wanted: Slice, note: str, *, taken: bool = False) -> Done:
-    return Done(wanted, note=note, disputed=True, taken=taken)
-
-
-def _commit_all(archive: Archive, stored: Sequence[Prepared]) -> Iterator[Done]:
-    for position, prepared in enumerate(stored):
-        try:
-            done = commit(archive, prepared.batch, prepared.reading)
-        except StaleDecisionError:
-            yield from (_settle(archive, p.reading) for p in stored[position:])
-            return
-        yield done
-        if done.disputed:
-            yield from (_settle(archive, p.reading) for p in stored[position + 1 :])
-            return
+def _left(s: Slice, note: str, *, taken: bool = False) -> Done:
+    return Done(s, note=note, disputed=True, taken=taken)
 
 
 def _settle(archive: Archive, reading: Reading) -> Done:
@@ -474,17 +469,15 @@ class _Writer:
         if self._broken:
             return []  # The failure before it is on its way to the caller; this is work for the next run.
         try:
-            dones = self._write_in(group, epoch)
+            if epoch == self._epoch:
+                dones = write_group(self._archive, group)
+            else:
+                dones = [_settle(self._archive, p.reading) for p in group]
         except BaseException:
             self._broken = True
             raise
         self._epoch += any(done.disputed for done in dones)
         return dones
-
-    def _write_in(self, group: Sequence[Prepared], epoch: int) -> list[Done]:
-        if epoch == self._epoch:
-            return write_group(self._archive, group)
-        return [_settle(self._archive, p.reading) for p in group]
 
 
 Placed: TypeAlias = tuple[str, int | None]
@@ -502,10 +495,21 @@ def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision])
         )
         return Prepared(reading, batch, (), ())
     new = [d for d in decisions if d.duplicate_of is None]
-    documents = [_document(archive, d) for d in new]
+    documents = [
+        Document(
+            message=d.message,
+            uuid=d.identity.uuid,
+            is_client_uuid=d.identity.is_client_uuid,
+            digest=d.identity.digest,
+            message_crc32=d.identity.message_crc32,
+            annotations=annotate(
+                d.message.headers, d.message.value, public=not archive.topics.private(d.message.topic)
+            ),
+        )
+        for d in new
+    ]
     bodies = [encode(document) for document in documents]
-    layout = archive.layouts.layout_for(reading.slice.topic)
-    places, objects = (_in_segment if layout == "segment" else _one_by_one)(reading.slice, documents, bodies)
+    places, objects = _placed(archive, reading.slice, documents, bodies)
     batch = Batch(
         reading.slice,
         rows=[
@@ -513,37 +517,24 @@ def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision])
             for parts in zip(documents, bodies, places, strict=True)
         ],
         duplicates=[duplicate_of(d) for d in decisions if d.duplicate_of is not None],
-        collisions=[_collision(d) for d in new if d.collided_with is not None],
+        collisions=[
+            Collision(d.message.offset, d.collided_with, d.identity.uuid)
+            for d in new
+            if d.collided_with is not None
+        ],
         run_id=archive.run_id,
         proven_epoch=reading.proven_epoch,
     )
     return Prepared(reading, batch, tuple(objects), tuple(d.identity for d in new))
 
 
-def _document(archive: Archive, decision: Decision) -> Document:
-    message, identity = decision.message, decision.identity
-    return Document(
-        message=message,
-        uuid=identity.uuid,
-        is_client_uuid=identity.is_client_uuid,
-        digest=identity.digest,
-        message_crc32=identity.message_crc32,
-        annotations=annotate(
-            message.headers, message.value, public=not archive.topics.private(message.topic)
-        ),
-    )
-
-
-def _one_by_one(
-    _: Slice, documents: Sequence[Document], bodies: Sequence[bytes]
+def _placed(
+    archive: Archive, s: Slice, documents: Sequence[Document], bodies: Sequence[bytes]
 ) -> tuple[list[Placed], list[NewObject]]:
-    keys = [object_key(d.message.topic, d.message.timestamp_ms, d.uuid) for d in documents]
-    return [(key, None) for key in keys], [NewObject(*pair) for pair in zip(keys, bodies, strict=True)]
-
-
-def _in_segment(
-    s: Slice, _: Sequence[Document], bodies: Sequence[bytes]
-) -> tuple[list[Placed], list[NewObject]]:
+    """Where each document goes by the layout of its topic, and the objects that this makes."""
+    if archive.layouts.layout_for(s.topic) != "segment":
+        keys = [object_key(d.message.topic, d.message.timestamp_ms, d.uuid) for d in documents]
+        return [(key, None) for key in keys], [NewObject(*pair) for pair in zip(keys, bodies, strict=True)]
     if not bodies:
         return [], []
     key = segment_key(s.topic, s.generation, s.partition, s.start, s.stop)
@@ -579,16 +570,3 @@ def duplicate_of(decision: Decision) -> Duplicate:
     message = decision.message
     assert decision.duplicate_of is not None
     return Duplicate(message.offset, message.timestamp_ms, decision.duplicate_of, decision.reason)
-
-
-def _collision(decision: Decision) -> Collision:
-    assert decision.collided_with is not None
-    return Collision(decision.message.offset, decision.collided_with, decision.identity.uuid)
-
-
-def _renamed(prepared: Prepared, final: Mapping[str, str]) -> Prepared:
-    """The same with the keys that its objects really have."""
-    if all(final[o.key] == o.key for o in prepared.objects):
-        return prepared
-    rows = [row._replace(object_key=final[row.object_key]) for row in prepared.batch.rows]
-    return replace(prepared, batch=replace(prepared.batch, rows=rows))
