@@ -55,27 +55,46 @@ class ReadBack:
     difference_count: int = 0
     append_times: int = 0
 
-    def differ(self, difference: Mismatch) -> None:
+    def differ(self, mismatch: Mismatch) -> None:
         """Take down a difference."""
         self.difference_count += 1
         if len(self.differences) < _MOST_TOLD:
-            self.differences.append(difference)
+            self.differences.append(mismatch)
+
+    def compare(self, entry: Entry, message: Message | None) -> None:
+        """Hold what stands in the target, None for nothing, against what was written there."""
+        self.messages += 1
+        what = ""
+        if message is None:
+            what = "nothing stands there"
+        elif message.offset != entry.target_offset:
+            what = f"the message stands at offset {message.offset}"
+        elif digest(message.key, message.headers, message.value) != entry.digest:
+            what = "its key, value or headers are others"
+        elif message.timestamp_type is TimestampType.APPEND:
+            self.append_times += 1
+        elif message.timestamp_ms != entry.timestamp:
+            what = f"its timestamp is {message.timestamp_ms}, and was to be {entry.timestamp}"
+        if what:
+            message_uuid = str(uuid.UUID(bytes=entry.uuid))
+            at = (entry.target_topic, entry.target_partition, entry.target_offset)
+            self.differ(Mismatch(*at, message_uuid, what))
 
 
-def compare(place: TargetTopic, folder: Path, control: Control, progress: Progress) -> ReadBack:
+def compare(target: TargetTopic, folder: Path, control: Control, progress: Progress) -> ReadBack:
     """Compare each partition of a target with the journal of what was written to it.
 
     Raises:
-        UnavailableError: The target does not answer.
+        UnavailableError: The target does not answer, or does not deliver what it holds: that is not called missing.
     """
     found = ReadBack()
     for partition in journal.partitions(folder):
-        at = TopicPartition(place.topic, partition)
-        wanted = journal.entries(folder, partition)
-        for entry, message in zip_longest(wanted, _standing(place, at, folder, control, found)):
+        at = TopicPartition(target.topic, partition)
+        written = journal.entries(folder, partition)
+        for entry, message in zip_longest(written, _standing(target, at, folder, control, found)):
             if entry is None:
                 break
-            _compare(entry, message, found)
+            found.compare(entry, message)
             progress.counts["checked"] += 1
             if progress.counts["checked"] % 1_000 == 0:
                 control.notice(progress)
@@ -83,54 +102,25 @@ def compare(place: TargetTopic, folder: Path, control: Control, progress: Progre
 
 
 def _standing(
-    place: TargetTopic, at: TopicPartition, folder: Path, control: Control, found: ReadBack
+    target: TargetTopic, at: TopicPartition, folder: Path, control: Control, found: ReadBack
 ) -> Iterator[Message]:
     """What stands in a partition, from where the restore began on: as many messages as it wrote."""
     count = journal.count(folder, at.partition)
-    start = place.base.get(at.partition, 0)
+    start = target.base.get(at.partition, 0)
     try:
-        with place.source.reader({at: start}) as reader:
-            heard = 0
+        with target.source.reader({at: start}) as reader:
+            read = start
             for message in messages(reader, at, count, control):
-                heard += 1
+                read += 1
                 yield message
-            _refuse_silence(place, at, start + heard, start + count)
+            marks = target.source.watermarks([at])
+            if at in marks and read < start + count <= marks[at].high:
+                raise UnavailableError(
+                    f"{at} of source {target.source.name} holds messages up to offset {start + count}, "
+                    f"and delivers none after {read}.",
+                    remedy="Run the same command again: it only compares what is written already.",
+                    topic=at.topic,
+                    partition=at.partition,
+                )
     except OffsetsGoneError as error:
         found.differ(Mismatch(at.topic, at.partition, start, "", str(error)))
-
-
-def _refuse_silence(place: TargetTopic, at: TopicPartition, read: int, end: int) -> None:
-    """What is there, and does not come, is not called missing.
-
-    Raises:
-        UnavailableError: The partition holds more than it delivers.
-    """
-    marks = place.source.watermarks([at])
-    if read < end <= marks[at].high if at in marks else False:
-        raise UnavailableError(
-            f"{at} of source {place.source.name} holds messages up to offset {end}, and delivers none after {read}.",
-            remedy="Run the same command again: it only compares what is written already.",
-            topic=at.topic,
-            partition=at.partition,
-        )
-
-
-def _compare(entry: Entry, message: Message | None, found: ReadBack) -> None:
-    found.messages += 1
-    if message is None:
-        found.differ(_difference(entry, "nothing stands there"))
-        return
-    if message.offset != entry.target_offset:
-        found.differ(_difference(entry, f"the message stands at offset {message.offset}"))
-    elif digest(message.key, message.headers, message.value) != entry.digest:
-        found.differ(_difference(entry, "its key, value or headers are others"))
-    elif message.timestamp_type is TimestampType.APPEND:
-        found.append_times += 1
-    elif message.timestamp_ms != entry.timestamp:
-        what = f"its timestamp is {message.timestamp_ms}, and was to be {entry.timestamp}"
-        found.differ(_difference(entry, what))
-
-
-def _difference(entry: Entry, what: str) -> Mismatch:
-    own = str(uuid.UUID(bytes=entry.uuid))
-    return Mismatch(entry.target_topic, entry.target_partition, entry.target_offset, own, what)

@@ -9,14 +9,6 @@ from dataclasses import dataclass, field
 from hop_archive.model.progress import Progress
 
 
-def _never() -> bool:
-    return False
-
-
-def _unseen(_: Progress) -> None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Control:
     """How to go about it.
@@ -37,8 +29,8 @@ class Control:
     bytes_per_s: float = 0.0
     patience_s: float = 300.0
     check: bool = True
-    stop: Callable[[], bool] = _never
-    notice: Callable[[Progress], None] = _unseen
+    stop: Callable[[], bool] = lambda: False
+    notice: Callable[[Progress], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
 

@@ -31,16 +31,17 @@ def new_offset(folder: Path, partition_log: PartitionLog, committed: int, partit
     last: int | None = None
     for path in sorted(folder.glob(f"{partition:06}-*.parquet")):
         table = pq.read_table(path, columns=["generation", "partition", "offset", "target_offset"])
-        of_lineage = pc.and_(
-            pc.equal(table["generation"], partition_log.generation),
-            pc.equal(table["partition"], partition_log.partition),
+        _, generation, archived_partition = partition_log
+        in_log = table.filter(
+            pc.and_(
+                pc.equal(table["generation"], generation), pc.equal(table["partition"], archived_partition)
+            )
         )
-        of_it = table.filter(of_lineage)
-        from_there = of_it.filter(pc.greater_equal(of_it["offset"], committed))
+        from_there = in_log.filter(pc.greater_equal(in_log["offset"], committed))
         if from_there.num_rows:
             return int(pc.min(from_there["target_offset"]).as_py())
-        if of_it.num_rows:
-            last = int(pc.max(of_it["target_offset"]).as_py())
+        if in_log.num_rows:
+            last = int(pc.max(in_log["target_offset"]).as_py())
     return None if last is None else last + 1
 
 
@@ -55,7 +56,7 @@ def moved(
 
     Args:
         folder: The target's journal.
-        generation: Of which life of the topic the offsets are.
+        generation: Of which generation of the topic the offsets are.
         committed: What the group had committed of it.
         target: The target topic.
         empty: Of the target's partitions that held nothing before, where each begins: of one to which nothing was
@@ -65,11 +66,11 @@ def moved(
         What to commit; partitions of which nothing is known are left out.
     """
     found: dict[TopicPartition, Committed] = {}
-    for at, one in sorted(committed.items()):
+    for at, commit in sorted(committed.items()):
         partition_log = PartitionLog(at.topic, generation, at.partition)
-        new = new_offset(folder, partition_log, one.offset, at.partition)
+        new = new_offset(folder, partition_log, commit.offset, at.partition)
         if new is None and not journal.count(folder, at.partition):
             new = empty.get(at.partition)
         if new is not None:
-            found[TopicPartition(target, at.partition)] = one._replace(offset=new)
+            found[TopicPartition(target, at.partition)] = commit._replace(offset=new)
     return found

@@ -11,7 +11,7 @@ from heapq import merge
 from typing import NamedTuple
 
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
-from hop_archive.catalog.records import Duplicate, Row
+from hop_archive.catalog.records import Row
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.recover.restore.plan import Lane, Target, bounded, in_time
@@ -51,13 +51,11 @@ class ItemReader:
 
     Attributes:
         catalog: The catalog.
-        request: What is wanted.
-        timeout_s: Longest that the database may take over one page.
+        request: What was asked for.
     """
 
     catalog: Catalog
     request: Request
-    timeout_s: float = SELECT_TIMEOUT_S
 
     def items(self, target: Target) -> Iterator[Item]:
         """The items of a target: what another archiver left first; then partitions take turns, each of them in order.
@@ -67,75 +65,63 @@ class ItemReader:
         """
         by_partition: dict[int, list[Lane]] = {}
         for lane in target.lanes:
-            if lane.partition_log is None:
-                yield from itertools.chain.from_iterable(self._adopted(lane))
+            if lane.partition_log is not None:
+                by_partition.setdefault(lane.partition, []).append(lane)
                 continue
-            by_partition.setdefault(lane.partition, []).append(lane)
+            rows = self._select(replace(bounded(self.request), topics=(lane.topic,), adopted=True))
+            while page := list(itertools.islice(rows, PAGE)):
+                yield from (Item(row, None, row.timestamp_ms, None) for row in self._unsuppressed(page))
         waiting = deque(self._pages(lanes) for _, lanes in sorted(by_partition.items()))
         taking_turns: deque[Iterator[Sequence[Item]]] = deque()
         while waiting or taking_turns:
             while waiting and len(taking_turns) < _AT_ONCE:
                 taking_turns.append(waiting.popleft())
             pages = taking_turns.popleft()
-            if (page := next(pages, None)) is not None:
-                yield from page
+            if (items := next(pages, None)) is not None:
+                yield from items
                 taking_turns.append(pages)
 
     def _pages(self, lanes: Iterable[Lane]) -> Iterator[Sequence[Item]]:
-        for lane in lanes:
-            yield from self._of_lane(lane)
-
-    def _of_lane(self, lane: Lane) -> Iterator[Sequence[Item]]:
-        for place in lane.slices():
+        """The items of the lanes of one partition, one lane after another, a page of rows at a time."""
+        for place in (place for lane in lanes for place in lane.slices()):
             start = place.start
             while start < place.stop:
-                page, start = self._page(place.within(start, place.stop))
-                if page:
-                    yield page
-
-    def _page(self, place: Slice) -> tuple[list[Item], int]:
-        """The first items of a slice, and where the next page begins."""
-        query = replace(bounded(self.request), places=(place,), limit=PAGE)
-        rows = list(self.catalog.select(query, timeout_s=self.timeout_s))
-        stop = place.stop if len(rows) < PAGE else (rows[-1].offset or 0) + 1
-        items = [Item(row, row.offset, row.timestamp_ms, place.partition_log) for row in self._kept(rows)]
-        if not self.request.duplicates:
-            return items, stop
-        copies, stop = self._copies(place.within(place.start, stop))
-        kept = [item for item in items if (item.offset or 0) < stop]
-        return list(merge(kept, copies, key=lambda item: item.offset or 0)), stop
+                ahead = place.within(start, place.stop)
+                rows = list(self._select(replace(bounded(self.request), places=(ahead,), limit=PAGE)))
+                start = place.stop if len(rows) < PAGE else (rows[-1].offset or 0) + 1
+                items = [
+                    Item(row, row.offset, row.timestamp_ms, place.partition_log)
+                    for row in self._unsuppressed(rows)
+                ]
+                if self.request.duplicates:
+                    copies, start = self._copies(ahead.within(ahead.start, start))
+                    kept = [item for item in items if (item.offset or 0) < start]
+                    items = list(merge(kept, copies, key=lambda item: item.offset or 0))
+                if items:
+                    yield items
 
     def _copies(self, place: Slice) -> tuple[list[Item], int]:
         """The duplicates of a slice, with the rows that hold them; and how far that goes."""
-        found = self.catalog.duplicates_in(place, PAGE)
-        stop = place.stop if len(found) < PAGE else found[-1].offset + 1
-        held = self._rows_of(found)
+        copies = self.catalog.duplicates_in(place, PAGE)
+        stop = place.stop if len(copies) < PAGE else copies[-1].offset + 1
+        uuids = {copy.uuid for copy in copies}
+        if self.request.query.uuids is not None:
+            uuids &= set(self.request.query.uuids)
+        held: dict[uuid.UUID, Row] = {}
+        if uuids:
+            # Of the message that is kept all bounds hold but those in time and place: the copy has its own.
+            query = replace(bounded(self.request), uuids=tuple(sorted(uuids)), since_ms=None, until_ms=None)
+            held = {row.uuid: row for row in self._unsuppressed([*self._select(query)])}
         return [
-            Item(held[one.uuid], one.offset, one.timestamp_ms, place.partition_log)
-            for one in found
-            if one.uuid in held and in_time(self.request, one.timestamp_ms)
+            Item(held[copy.uuid], copy.offset, copy.timestamp_ms, place.partition_log)
+            for copy in copies
+            if copy.uuid in held and in_time(self.request, copy.timestamp_ms)
         ], stop
 
-    def _rows_of(self, copies: Sequence[Duplicate]) -> dict[uuid.UUID, Row]:
-        wanted = {one.uuid for one in copies}
-        if self.request.query.uuids is not None:
-            wanted &= set(self.request.query.uuids)
-        if not wanted:
-            return {}
-        # Of the message that is kept all bounds hold but those in time and place: the copy has its own.
-        query: Query = replace(
-            bounded(self.request), uuids=tuple(sorted(wanted)), since_ms=None, until_ms=None
-        )
-        return {row.uuid: row for row in self._kept(self.catalog.select(query, timeout_s=self.timeout_s))}
+    def _select(self, query: Query) -> Iterator[Row]:
+        return iter(self.catalog.select(query, timeout_s=SELECT_TIMEOUT_S))
 
-    def _kept(self, rows: Iterable[Row]) -> list[Row]:
+    def _unsuppressed(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Those whose content was not removed for good: that is never put back."""
-        every = list(rows)
-        gone = self.catalog.suppressed([row.uuid for row in every]) if every else frozenset()
-        return [row for row in every if row.uuid not in gone] if gone else every
-
-    def _adopted(self, lane: Lane) -> Iterator[Sequence[Item]]:
-        query = replace(bounded(self.request), topics=(lane.topic,), adopted=True)
-        rows = iter(self.catalog.select(query, timeout_s=self.timeout_s))
-        while page := list(itertools.islice(rows, PAGE)):
-            yield [Item(row, None, row.timestamp_ms, None) for row in self._kept(page)]
+        gone = self.catalog.suppressed([row.uuid for row in rows]) if rows else frozenset()
+        return [row for row in rows if row.uuid not in gone]

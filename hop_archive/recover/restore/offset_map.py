@@ -84,23 +84,15 @@ class Journal:
             return
         columns = zip(*held, strict=True)
         arrays = [pa.array(column, type=kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-        self._writer(partition).write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
-        self._counts[partition] = self._counts.get(partition, 0) + len(held)
+        written = self._counts.get(partition, 0)
+        if partition not in self._writers:
+            path = self._folder / f"{partition:06}-{written // FILE_ROWS:04}.parquet"  # sorts by both
+            self._writers[partition] = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+        self._writers[partition].write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
+        self._counts[partition] = written + len(held)
         held.clear()
         if self._counts[partition] % FILE_ROWS == 0:
             self._writers.pop(partition).close()
-
-    def _writer(self, partition: int) -> pq.ParquetWriter:
-        if partition not in self._writers:
-            number = self._counts.get(partition, 0) // FILE_ROWS
-            path = self._folder / file_name(partition, number)
-            self._writers[partition] = pq.ParquetWriter(path, SCHEMA, compression="zstd")
-        return self._writers[partition]
-
-
-def file_name(partition: int, number: int) -> str:
-    """Name of a file: sorts by partition, then by number."""
-    return f"{partition:06}-{number:04}.parquet"
 
 
 def files(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -110,28 +110,33 @@ def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> RestorePlan
 
     Args:
         catalog: What there is.
-        request: What is wanted.
+        request: What was asked for.
         policy: Which topics hold tests only.
 
     Raises:
         ConfigurationError: Nothing is selected; a topic means none; or several topics would go to one.
     """
+    planner = _Planner(catalog, request)
     targets: dict[str, Target] = {}
-    for topic in _topics(catalog, request, policy):
-        lanes = _lanes(catalog, request, topic)
+    # Topics without messages are among them: a generation of them is known, or a snapshot.
+    known = {*catalog.known_topics(), *(snapshot.name for snapshot in catalog.snapshots("topic"))}
+    for topic in replace(request.query, topics=request.topics).chosen_topics(known):
+        if not request.tests and policy.test(topic):
+            continue
+        lanes = planner.lanes(topic)
         generation = _newest(lanes)
         if not lanes:
-            if not (request.is_whole and (meant := _empty_lives(catalog, request, topic))):
+            empty = planner.empty_generations(topic) if request.is_whole else []
+            if not empty:
                 continue
-            generation = meant[0]
+            generation = empty[0]
         name = request.target_of(topic)
         if name in targets:
-            raise _two_into_one(targets[name].source, topic, name)
-        partitions = 1 + max(
-            (*(lane.partition for lane in lanes), *partitions_seen(catalog, topic, lanes, generation)),
-            default=0,
-        )
-        targets[name] = Target(name, topic, tuple(lanes), partitions, generation)
+            raise ConfigurationError(
+                f"Topics {targets[name].source} and {topic} would both go to {name}.",
+                remedy="Restore them one by one, or say --to-topic-template '{topic}.restored'.",
+            )
+        targets[name] = planner.target(name, topic, lanes, generation)
     if not targets:
         raise ConfigurationError(
             "Nothing in the catalog is what was selected: there is nothing to restore.",
@@ -171,139 +176,119 @@ def pinned(catalog: Catalog, request: Request, planned: RestorePlan, pins: Mappi
     Raises:
         ConflictError: What it began with is not in the catalog any more.
     """
-    as_begun = {name: _pinned(catalog, request, name, one) for name, one in pins.items()}
-    return RestorePlan(tuple(as_begun.get(one.topic, one) for one in planned.targets))
-
-
-def _pinned(catalog: Catalog, request: Request, name: str, then: Pin) -> Target:
-    lanes = []
-    for generation, partition, stop in then.lanes:
-        lane = _lane(catalog, request, PartitionLog(then.source, generation, partition), stop)
-        if lane is None:
-            raise ConflictError(
-                f"The restore to {name} began with messages of {then.source} (generation {generation}, partition "
-                f"{partition}), and the catalog has none of them any more.",
-                remedy="Begin anew with --restart, to a topic of another name.",
-                topic=then.source,
-            )
-        lanes.append(lane)
-    adopted = _adopted_lane(catalog, request, then.source) if then.adopted else []
-    found = (*adopted, *lanes)
-    newest = _newest(found) if found else then.generation
-    seen = partitions_seen(catalog, then.source, found, newest)
-    return Target(
-        name, then.source, found, 1 + max((*(lane.partition for lane in found), *seen), default=0), newest
-    )
-
-
-def _topics(catalog: Catalog, request: Request, policy: TopicPolicy) -> list[str]:
-    """The topics that are meant, those without messages among them: of a life, or of a snapshot, that is known."""
-    known = {*catalog.known_topics(), *(one.name for one in catalog.snapshots("topic"))}
-    chosen = replace(request.query, topics=request.topics).chosen_topics(known)
-    return [topic for topic in chosen if request.tests or not policy.test(topic)]
+    planner = _Planner(catalog, request)
+    as_begun: dict[str, Target] = {}
+    for name, then in pins.items():
+        lanes = []
+        for generation, partition, stop in then.lanes:
+            lane = planner.lane(PartitionLog(then.source, generation, partition), stop)
+            if lane is None:
+                raise ConflictError(
+                    f"The restore to {name} began with messages of {then.source} (generation {generation}, partition "
+                    f"{partition}), and the catalog has none of them any more.",
+                    remedy="Begin anew with --restart, to a topic of another name.",
+                    topic=then.source,
+                )
+            lanes.append(lane)
+        if then.adopted:
+            lanes = [*planner.adopted_lane(then.source), *lanes]
+        newest = _newest(lanes) if lanes else then.generation
+        as_begun[name] = planner.target(name, then.source, lanes, newest)
+    return RestorePlan(tuple(as_begun.get(target.topic, target) for target in planned.targets))
 
 
 def _newest(lanes: Sequence[Lane]) -> int | None:
     return max((lane.partition_log.generation for lane in lanes if lane.partition_log), default=None)
 
 
-def _empty_lives(catalog: Catalog, request: Request, topic: str) -> list[int | None]:
-    """Which lives of a topic without messages may be meant, the newest first: [None] where none is recorded."""
-    known = catalog.generations([topic]).get(topic, ())
-    if not known:
-        return [None] if request.as_of_ms is None and not isinstance(request.generations, int) else []
-    numbers = sorted((one.number for one in known), reverse=True)
-    return [*_candidates(catalog, request, topic, numbers)]
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """Makes targets of what the catalog has and a request selects."""
 
+    catalog: Catalog
+    request: Request
 
-def _lanes(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
-    partition_logs = list(catalog.partition_logs(topic))
-    numbers = sorted({one.generation for one in partition_logs}, reverse=True)
-    lanes: list[Lane] = []
-    for number in _candidates(catalog, request, topic, numbers):
-        found = [
-            lane
-            for one in partition_logs
-            if one.generation == number and (lane := _lane(catalog, request, one))
-        ]
-        lanes = [*found, *lanes]
-        if lanes and request.generations != "all":
-            break
-    return [*_adopted(catalog, request, topic, lanes), *lanes]
+    def target(self, name: str, topic: str, lanes: Sequence[Lane], generation: int | None) -> Target:
+        """A target with all partitions that its generations were ever seen to have, messages in them or not."""
+        generations = {generation, *(lane.partition_log.generation for lane in lanes if lane.partition_log)}
+        catalog = self.catalog
+        seen = (*catalog.partition_logs(topic), *catalog.observed([topic]), *catalog.coverage([topic]))
+        partitions = {log.partition for log in seen if log.generation in generations}
+        partitions |= {lane.partition for lane in lanes}
+        return Target(name, topic, tuple(lanes), 1 + max(partitions, default=0), generation)
 
+    def lanes(self, topic: str) -> list[Lane]:
+        """What is selected of a topic: first what another archiver left of its first generation, or of all that is known."""
+        request = self.request
+        partition_logs = list(self.catalog.partition_logs(topic))
+        numbers = sorted({log.generation for log in partition_logs}, reverse=True)
+        lanes: list[Lane] = []
+        for number in self._candidates(topic, numbers):
+            found = (self.lane(log) for log in partition_logs if log.generation == number)
+            lanes = [*(lane for lane in found if lane is not None), *lanes]
+            if lanes and request.generations != "all":
+                break
+        of_first = all(
+            lane.partition_log is not None and lane.partition_log.generation == 1 for lane in lanes
+        )
+        with_adopted = request.generations in ("all", 1) or (request.generations == "latest" and of_first)
+        if with_adopted and not request.offsets and self.catalog.has_adopted(topic):
+            return [*self.adopted_lane(topic), *lanes]
+        return lanes
 
-def partitions_seen(
-    catalog: Catalog, topic: str, lanes: Sequence[Lane], generation: int | None
-) -> frozenset[int]:
-    """The partitions that the lives which are restored were ever seen to have, messages in them or not."""
-    lives = {generation, *(lane.partition_log.generation for lane in lanes if lane.partition_log is not None)}
-    seen = (*catalog.partition_logs(topic), *catalog.observed([topic]), *catalog.coverage([topic]))
-    return frozenset(one.partition for one in seen if one.generation in lives)
+    def empty_generations(self, topic: str) -> Sequence[int | None]:
+        """Which generations of a topic without messages may be meant, the newest first: [None] where none is recorded."""
+        known = self.catalog.generations([topic]).get(topic, ())
+        if known:
+            return self._candidates(topic, sorted((generation.number for generation in known), reverse=True))
+        is_latest = self.request.as_of_ms is None and not isinstance(self.request.generations, int)
+        return [None] if is_latest else []
 
+    def _candidates(self, topic: str, numbers: Sequence[int]) -> list[int]:
+        """The generations that may be meant, the newest first."""
+        wanted, as_of_ms = self.request.generations, self.request.as_of_ms
+        if isinstance(wanted, int):
+            return [number for number in numbers if number == wanted]
+        if as_of_ms is None:
+            return list(numbers)
+        known = self.catalog.generations([topic]).get(topic, ())
+        born = {generation.number: generation.detected_at.timestamp() * 1000 for generation in known}
+        # The first may have lived long before the archive saw it.
+        return [n for n in numbers if n == min(numbers) or born.get(n, 0) <= as_of_ms]
 
-def _candidates(catalog: Catalog, request: Request, topic: str, numbers: Collection[int]) -> list[int]:
-    """The generations that may be meant, the newest first."""
-    if isinstance(request.generations, int):
-        return [number for number in numbers if number == request.generations]
-    if request.as_of_ms is None:
-        return list(numbers)
-    born = {
-        one.number: one.detected_at.timestamp() * 1000 for one in catalog.generations([topic]).get(topic, ())
-    }
-    # The first may have lived long before the archive saw it.
-    return [n for n in numbers if n == min(numbers) or born.get(n, 0) <= request.as_of_ms]
+    def lane(self, partition_log: PartitionLog, stop: int = 0) -> Lane | None:
+        """The lane of a log, up to ``stop``; 0: up to all that is archived by now, whether the ledger covers it or not."""
+        catalog, request, topic = self.catalog, self.request, partition_log.topic
+        if not stop:
+            covered = catalog.coverage([topic]).get(partition_log, EMPTY)
+            beyond = [rows.stop for rows in catalog.unledgered(topic) if rows.partition_log == partition_log]
+            stop = max([covered.stop, *beyond])
+        whole = Slice(*partition_log, 0, stop)
+        # United: what is asked for twice is written once.
+        asked = OffsetSet.of(offsets for at, offsets in request.offsets if at == whole.topic_partition)
+        alone = tuple(partition_log.slices(asked & whole.offsets))
+        if request.offsets and not alone:
+            return None
+        places = alone or (whole,)
+        measure = catalog.measure(replace(bounded(request), places=places), timeout_s=MEASURE_TIMEOUT_S)
+        copies = sum(map(self._duplicates, places)) if request.duplicates else 0
+        lane = Lane(topic, partition_log, whole.stop, measure, copies, alone)
+        return lane if lane.messages else None
 
-
-def _lane(catalog: Catalog, request: Request, partition_log: PartitionLog, stop: int = 0) -> Lane | None:
-    """The lane of a log, up to ``stop``; 0: up to all that is archived by now."""
-    covered = catalog.coverage([partition_log.topic]).get(partition_log, EMPTY)
-    whole = Slice(*partition_log, 0, stop or max(covered.stop, _last(catalog, partition_log) + 1))
-    asked = OffsetSet.of(found for at, found in request.offsets if at == whole.topic_partition)
-    alone = tuple(
-        partition_log.slices(asked & whole.offsets)
-    )  # united: what is asked for twice is written once
-    if request.offsets and not alone:
-        return None
-    query = replace(bounded(request), places=alone or (whole,))
-    measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
-    copies = _duplicates(catalog, request, alone or (whole,)) if request.duplicates else 0
-    lane = Lane(partition_log.topic, partition_log, whole.stop, measure, copies, alone)
-    return lane if lane.messages else None
-
-
-def _last(catalog: Catalog, partition_log: PartitionLog) -> int:
-    """The last offset with a row that the ledger does not cover; -1 where it covers all."""
-    beyond = [
-        one.stop - 1 for one in catalog.unledgered(partition_log.topic) if one.partition_log == partition_log
-    ]
-    return max(beyond, default=-1)
-
-
-def _duplicates(catalog: Catalog, request: Request, places: tuple[Slice, ...]) -> int:
-    """How many duplicates there are in ``places`` within the time that is wanted; other bounds come later."""
-    count = 0
-    for place in places:
-        start = place.start
+    def _duplicates(self, place: Slice) -> int:
+        """How many duplicates there are in a slice within the time that is asked for; other bounds come later."""
+        count, start = 0, place.start
         while start < place.stop:
-            found = catalog.duplicates_in(place.within(start, place.stop), 10_000)
-            count += sum(in_time(request, one.timestamp_ms) for one in found)
+            found = self.catalog.duplicates_in(place.within(start, place.stop), 10_000)
+            count += sum(in_time(self.request, copy.timestamp_ms) for copy in found)
             start = found[-1].offset + 1 if found else place.stop
-    return count
+        return count
 
-
-def _adopted(catalog: Catalog, request: Request, topic: str, lanes: Sequence[Lane]) -> list[Lane]:
-    """What another archiver left of the topic's first life, or of all that is known of it."""
-    first = all(lane.partition_log is not None and lane.partition_log.generation == 1 for lane in lanes)
-    wanted = request.generations in ("all", 1) or (request.generations == "latest" and first)
-    if not wanted or request.offsets or not catalog.has_adopted(topic):
-        return []
-    return _adopted_lane(catalog, request, topic)
-
-
-def _adopted_lane(catalog: Catalog, request: Request, topic: str) -> list[Lane]:
-    query = replace(bounded(request), topics=(topic,), adopted=True)
-    measure = catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
-    return [Lane(topic, None, 0, measure)] if measure.messages else []
+    def adopted_lane(self, topic: str) -> list[Lane]:
+        """The lane of what another archiver left of a topic; none where nothing of it is selected."""
+        query = replace(bounded(self.request), topics=(topic,), adopted=True)
+        measure = self.catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
+        return [Lane(topic, None, 0, measure)] if measure.messages else []
 
 
 def bounded(request: Request) -> Query:
@@ -315,10 +300,3 @@ def in_time(request: Request, timestamp_ms: int) -> bool:
     """Whether a timestamp is within the bounds."""
     since_ms, until_ms = request.query.since_ms, request.until_ms
     return (since_ms is None or timestamp_ms >= since_ms) and (until_ms is None or timestamp_ms < until_ms)
-
-
-def _two_into_one(one: str, other: str, target: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Topics {one} and {other} would both go to {target}.",
-        remedy="Restore them one by one, or say --to-topic-template '{topic}.restored'.",
-    )
