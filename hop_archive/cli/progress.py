@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from hop_archive.cli.output import count, duration, rate, size
 from hop_archive.errors import HopArchiveError
+from hop_archive.ingest.tally import TopicTally, sum_tallies, tally
 from hop_archive.model.wording import counted
-from hop_archive.read.status import Tally, sum_tallies, tally
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -51,7 +51,7 @@ class TopicProgress:
     """
 
     topic: str
-    tally: Tally
+    tally: TopicTally
     rate: float
     lag: int | None
 
@@ -73,7 +73,7 @@ class Activity:
     note: str = ""
     alarming: bool = False
     conflicts: int = 0
-    _tallies: dict[str, Tally] = field(default_factory=dict)
+    _tallies: dict[str, TopicTally] = field(default_factory=dict)
     _dealt: dict[str, int] = field(default_factory=dict)
     _pending: Mapping[str, int] | None = None
     _dealt_then: Mapping[str, int] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class Activity:
     def total(self) -> TopicProgress:
         """All topics together."""
         rows = self.topics()
-        whole = sum((one.tally for one in rows), Tally("total"))
+        whole = sum((one.tally for one in rows), TopicTally("total"))
         lags = [one.lag for one in rows if one.lag is not None]
         return TopicProgress(
             "total", whole, sum(r.rate for r in rows), sum(lags) if self._pending is not None else None
@@ -133,7 +133,7 @@ class Activity:
             names = {*self._tallies, *(self._pending or ())}
             rows = [
                 TopicProgress(
-                    name, self._tallies.get(name, Tally(name)), rates.get(name, 0.0), self._lag(name)
+                    name, self._tallies.get(name, TopicTally(name)), rates.get(name, 0.0), self._lag(name)
                 )
                 for name in names
             ]
@@ -313,7 +313,7 @@ def summary(activity: Activity) -> str:
     )
 
 
-def _oddities(whole: Tally) -> str:
+def _oddities(whole: TopicTally) -> str:
     """What became of offsets that were not plainly archived; '' where all were."""
     told = (
         counted(whole.duplicates, "duplicate") if whole.duplicates else "",

@@ -17,12 +17,12 @@ import dagster as dg
 
 from hop_archive.catalog.records import Batch
 from hop_archive.errors import ConfigurationError
+from hop_archive.ingest.tally import TopicTally
 from hop_archive.model.slices import Slice
 from hop_archive.orchestration.failures import told
-from hop_archive.read.status import Tally
 from hop_archive.shared_state import Plain, own_folder
 
-_HANDED: Plain[Any] = Plain(list[Slice] | list[Batch] | dict[str, Tally] | str)
+_HANDED: Plain[Any] = Plain(list[Slice] | list[Batch] | dict[str, TopicTally] | str)
 """What steps hand on."""
 
 _KEPT_S = 24 * 3600

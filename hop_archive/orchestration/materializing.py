@@ -8,14 +8,14 @@ import dagster as dg
 
 from hop_archive.archive import Archive
 from hop_archive.ingest.survey import survey
+from hop_archive.ingest.tally import TopicTally
 from hop_archive.orchestration.tags import topic_tags
-from hop_archive.read.status import Tally
 
 ASSET_KEY = dg.AssetKey("archived_messages")
 
 
 def report_topics(
-    context: dg.OpExecutionContext, archive: Archive, total: Mapping[str, Tally]
+    context: dg.OpExecutionContext, archive: Archive, total: Mapping[str, TopicTally]
 ) -> dict[str, dg.MetadataValue]:
     """Log a materialization of every topic that had messages, unless the run is an asset's own; tag the run.
 
@@ -34,11 +34,11 @@ def report_topics(
     context.instance.add_run_tags(
         context.run_id, {k: v for k, v in tags.items() if k not in context.run_tags}
     )
-    whole = sum(total.values(), start=Tally("all"))
+    whole = sum(total.values(), start=TopicTally("all"))
     return _metadata(archive, whole, sum(lags.values()), elapsed_s)
 
 
-def _metadata(archive: Archive, one: Tally, lag: int, elapsed_s: float) -> dict[str, dg.MetadataValue]:
+def _metadata(archive: Archive, one: TopicTally, lag: int, elapsed_s: float) -> dict[str, dg.MetadataValue]:
     return {
         "messages": dg.MetadataValue.int(one.messages),
         "bytes": dg.MetadataValue.int(one.size_bytes),
@@ -60,7 +60,7 @@ def _elapsed_s(context: dg.OpExecutionContext, archive: Archive) -> float:
     return max(now - started, 0.001)
 
 
-def _lag_s(archive: Archive, one: Tally) -> float:
+def _lag_s(archive: Archive, one: TopicTally) -> float:
     """How old the newest archived message was when this was said; 0 where there is none to judge by."""
     if one.last_timestamp_ms is None or one.last_timestamp_ms < 0:
         return 0.0

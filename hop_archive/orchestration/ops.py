@@ -15,6 +15,7 @@ from hop_archive.errors import ConfigurationError, ConflictError, HopArchiveErro
 from hop_archive.ingest.follow import catch_up, follow_for
 from hop_archive.ingest.plan import Plan, units
 from hop_archive.ingest.survey import plan_work
+from hop_archive.ingest.tally import TopicTally, sum_tallies, tally
 from hop_archive.ingest.undone import Undone
 from hop_archive.ingest.write import Done, commit_batches, store_slices
 from hop_archive.model.findings import Kind
@@ -24,7 +25,6 @@ from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
 from hop_archive.orchestration.materializing import report_topics
-from hop_archive.read.status import Tally, sum_tallies, tally
 
 UNIT_MESSAGES = 20_000
 """Offsets in one unit of work: its rows pass between steps at once, some 10 MB of them."""
@@ -67,13 +67,13 @@ class FollowConfig(dg.Config):
     out={
         "units": dg.DynamicOut(list[Slice], io_manager_key="hand_over"),
         "slices": dg.Out(list[Slice], io_manager_key="hand_over"),
-        "lost": dg.Out(dict[str, Tally], io_manager_key="hand_over"),
+        "lost": dg.Out(dict[str, TopicTally], io_manager_key="hand_over"),
     },
     retry_policy=_RETRIES,
 )
 def plan(
     context: dg.OpExecutionContext, config: PlanConfig, archive: dg.ResourceParam[Archive]
-) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[list[Slice]] | dg.Output[dict[str, Tally]]]:
+) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[list[Slice]] | dg.Output[dict[str, TopicTally]]]:
     """Compare watermarks with coverage; record what is lost; divide the work into units."""
     with told():
         found = _given(config) or plan_work(archive, _topics(context, config.topics, archive)).plan
@@ -84,7 +84,7 @@ def plan(
     for number, unit in enumerate(work):
         yield dg.DynamicOutput(list(unit), mapping_key=f"unit_{number:05}", output_name="units")
     yield dg.Output(list(found.slices), output_name="slices")
-    lost = sum_tallies({s.topic: Tally(s.topic, lost=len(s))} for s in found.lost)
+    lost = sum_tallies({s.topic: TopicTally(s.topic, lost=len(s))} for s in found.lost)
     yield dg.Output(lost, output_name="lost")
 
 
@@ -99,7 +99,7 @@ def write_objects(archive: dg.ResourceParam[Archive], unit: list[Slice]) -> list
 @dg.op(out=dg.Out(io_manager_key="hand_over"), retry_policy=_RETRIES, tags={"dagster/priority": "1"})
 def catalog(
     context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], batches: list[Batch]
-) -> dict[str, Tally]:
+) -> dict[str, TopicTally]:
     """Commit each batch with its rows in one transaction; what another run has taken is left."""
     with told():
         dones = commit_batches(archive, batches)
@@ -109,7 +109,7 @@ def catalog(
 
 @dg.op(
     out={
-        "total": dg.Out(dict[str, Tally], io_manager_key="hand_over"),
+        "total": dg.Out(dict[str, TopicTally], io_manager_key="hand_over"),
         "left": dg.Out(str, io_manager_key="hand_over"),
     },
     retry_policy=_RETRIES,
@@ -118,16 +118,16 @@ def follow(
     context: dg.OpExecutionContext,
     config: FollowConfig,
     archive: dg.ResourceParam[Archive],
-    tallies: list[dict[str, Tally]],
+    tallies: list[dict[str, TopicTally]],
     slices: list[Slice],
-) -> tuple[dict[str, Tally], str]:
+) -> tuple[dict[str, TopicTally], str]:
     """Do again what was left of the plan; stay for a while, if asked to, and archive what arrives about a second later.
 
     What is left undone in the end, with its reason, is told to the last step: there the run fails. So does an outage tell
     what was archived before it; one before anything was is tried again.
     """
     planned = sorted({*config.topics, *(s.topic for s in slices)})
-    here: dict[str, Tally] = {}
+    here: dict[str, TopicTally] = {}
     at_first = meanwhile = ""
     with told():
         missing = _missing(archive, slices)
@@ -160,8 +160,8 @@ def follow(
 def report(
     context: dg.OpExecutionContext,
     archive: dg.ResourceParam[Archive],
-    total: dict[str, Tally],
-    lost: dict[str, Tally],
+    total: dict[str, TopicTally],
+    lost: dict[str, TopicTally],
     left: str,
 ) -> Iterator[dg.Output[None]]:
     """Say what was archived: of the partition that the run is for, or of each topic that had messages.
@@ -246,7 +246,9 @@ def _again(archive: Archive, missing: list[Slice]) -> Iterator[list[Done]]:
         yield from ([done] for done in catch_up(archive, sorted({s.topic for s in missing}), targets=targets))
 
 
-def _counted(context: dg.OpExecutionContext, counts: dict[str, Tally], dones: list[Done]) -> dict[str, Tally]:
+def _counted(
+    context: dg.OpExecutionContext, counts: dict[str, TopicTally], dones: list[Done]
+) -> dict[str, TopicTally]:
     """The counts with what was stored added; what was disputed is logged."""
     _log_disputes(context, dones)
     return sum_tallies([counts, tally(batch for done in dones for batch in done.batches)])

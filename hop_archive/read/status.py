@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import Batch, Outcome, TopicSummary, VerifiedShare
+from hop_archive.catalog.records import TopicSummary, VerifiedShare
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.plan import lost
 from hop_archive.ingest.survey import Survey, survey
@@ -142,77 +142,6 @@ def state_by_policy(name: str, policy: TopicPolicy) -> State:
     if policy.vetoed(name):
         return State.VETOED
     return State.ARCHIVED if policy.archived(name) else State.LEFT_OUT
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What one run did for one topic.
-
-    Attributes:
-        topic: Kafka topic name.
-        messages: Messages archived.
-        size_bytes: Bytes of their documents.
-        duplicates: Offsets that were duplicates.
-        absent: Offsets for which Kafka delivered nothing.
-        lost: Offsets found to be lost.
-        collisions: Publishers' UUIDs that were in use by other content.
-        last_timestamp_ms: Greatest timestamp of the archived messages; None where there are none.
-    """
-
-    topic: str
-    messages: int = 0
-    size_bytes: int = 0
-    duplicates: int = 0
-    absent: int = 0
-    lost: int = 0
-    collisions: int = 0
-    last_timestamp_ms: int | None = None
-
-    def __add__(self, other: Tally) -> Tally:
-        last = max(
-            (t for t in (self.last_timestamp_ms, other.last_timestamp_ms) if t is not None), default=None
-        )
-        return Tally(
-            self.topic,
-            self.messages + other.messages,
-            self.size_bytes + other.size_bytes,
-            self.duplicates + other.duplicates,
-            self.absent + other.absent,
-            self.lost + other.lost,
-            self.collisions + other.collisions,
-            last,
-        )
-
-
-def tally(batches: Iterable[Batch]) -> dict[str, Tally]:
-    """What batches amount to, by topic."""
-    tallies: dict[str, Tally] = {}
-    for batch in batches:
-        topic = batch.slice.topic
-        tallies[topic] = tallies.get(topic, Tally(topic)) + _tally(batch)
-    return tallies
-
-
-def sum_tallies(parts: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:
-    """The sum by topic of what several steps did."""
-    tallies: dict[str, Tally] = {}
-    for part in parts:
-        for topic, one in part.items():
-            tallies[topic] = tallies.get(topic, Tally(topic)) + one
-    return tallies
-
-
-def _tally(batch: Batch) -> Tally:
-    return Tally(
-        batch.slice.topic,
-        messages=len(batch.rows),
-        size_bytes=batch.size_bytes,
-        duplicates=len(batch.duplicates),
-        absent=batch.absent,
-        lost=len(batch.slice) if batch.outcome is Outcome.LOST else 0,
-        collisions=len(batch.collisions),
-        last_timestamp_ms=max((row.timestamp_ms for row in batch.rows), default=None),
-    )
 
 
 def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[PartitionLog, int]:
