@@ -12,7 +12,7 @@ from uuid import UUID
 
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.findings import Kind
-from hop_archive.model.message import Committed, TimestampType, TopicPartition
+from hop_archive.model.message import CLOCKS, Committed, TimestampType, TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
 
 UNKNOWN_CLUSTER = "unknown (rebuilt from the store)"
@@ -100,6 +100,46 @@ class Row(NamedTuple):
     message_crc32: int
     annotations: Annotations
     retracted: bool = False
+
+    def cells(self) -> tuple[Any, ...]:
+        """What stands in ``COLUMNS``, in their order."""
+        clock = None if self.timestamp_type is None else int(self.timestamp_type)
+        return (*self[:5], clock, *self[6:15], *self.annotations, self.retracted)
+
+    @classmethod
+    def of_cells(cls, cells: Sequence[Any]) -> Row:
+        """The row that has these in ``COLUMNS``."""
+        clock = None if cells[5] is None else CLOCKS[cells[5]]
+        return cls._make((*cells[:5], clock, *cells[6:15], Annotations(*cells[15:22]), cells[22]))
+
+
+COLUMNS = {
+    "topic": "text",
+    "generation": "int4",
+    "partition": "int4",
+    "offset": "int8",
+    "timestamp": "int8",
+    "timestamp_type": "int2",
+    "uuid": "uuid",
+    "is_client_uuid": "bool",
+    "digest": "bytea",
+    "key": "text",
+    "bucket": "text",
+    "position": "int8",
+    "size": "int4",
+    "crc32": "int8",
+    "message_crc32": "int8",
+    "public": "bool",
+    "direct_upload": "bool",
+    "media_type": "text",
+    "title": "text",
+    "sender": "text",
+    "file_name": "text",
+    "originator": "text",
+    "retracted": "bool",
+}
+"""The columns of a row, wherever rows are kept as columns, with their types in Postgres. Theirs is the order of the fields
+of ``Row``, with those of ``Annotations`` in the place of ``annotations``."""
 
 
 class Recorded(NamedTuple):

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
-from hop_archive.catalog.records import Row
+from hop_archive.catalog.records import COLUMNS, Row
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError
 from hop_archive.model.document import Document
 from hop_archive.model.progress import Progress
@@ -50,31 +50,18 @@ MARK = ".hop_archive-export"
 _ROW_GROUP = 10_000
 """Rows that are held before they are written: a few MB."""
 
+_KINDS = {
+    "text": pa.string(),
+    "uuid": pa.string(),
+    "bytea": pa.binary(),
+    "bool": pa.bool_(),
+    "int2": pa.int8(),
+    "int4": pa.int32(),
+    "int8": pa.int64(),
+}
 SCHEMA = pa.schema(
     [
-        ("topic", pa.string()),
-        ("generation", pa.int32()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("timestamp", pa.int64()),
-        ("timestamp_type", pa.int8()),
-        ("uuid", pa.string()),
-        ("is_client_uuid", pa.bool_()),
-        ("digest", pa.binary()),
-        ("key", pa.string()),
-        ("bucket", pa.string()),
-        ("position", pa.int64()),
-        ("size", pa.int32()),
-        ("crc32", pa.int64()),
-        ("message_crc32", pa.int64()),
-        ("public", pa.bool_()),
-        ("direct_upload", pa.bool_()),
-        ("media_type", pa.string()),
-        ("title", pa.string()),
-        ("sender", pa.string()),
-        ("file_name", pa.string()),
-        ("originator", pa.string()),
-        ("retracted", pa.bool_()),
+        *((name, _KINDS[kind]) for name, kind in COLUMNS.items()),
         ("file", pa.string()),
         ("file_position", pa.int64()),
     ]
@@ -451,32 +438,8 @@ class _Table:
 
 def cells_of(row: Row) -> tuple[object, ...]:
     """A row as Parquet has it, by the columns of ``SCHEMA`` but the last two."""
-    notes = row.annotations
-    return (
-        row.topic,
-        row.generation,
-        row.partition,
-        row.offset,
-        row.timestamp_ms,
-        None if row.timestamp_type is None else int(row.timestamp_type),
-        str(row.uuid),
-        row.is_client_uuid,
-        row.digest,
-        row.object_key,
-        row.bucket,
-        row.position,
-        row.size_bytes,
-        row.crc32,
-        row.message_crc32,
-        notes.public,
-        notes.direct_upload,
-        notes.media_type,
-        notes.title,
-        notes.sender,
-        notes.file_name,
-        notes.originator,
-        row.retracted,
-    )
+    cells = row.cells()
+    return (*cells[:6], str(row.uuid), *cells[7:])
 
 
 class _BsonFiles:

@@ -16,11 +16,18 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hop_archive.catalog.records import Batch, Collision, Duplicate, LedgerEntry, Outcome, Row, Snapshot
+from hop_archive.catalog.records import (
+    COLUMNS,
+    Batch,
+    Collision,
+    Duplicate,
+    LedgerEntry,
+    Outcome,
+    Row,
+    Snapshot,
+)
 from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
-from hop_archive.model.annotations import Annotations
 from hop_archive.model.findings import Finding
-from hop_archive.model.message import TimestampType
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import said
@@ -296,25 +303,7 @@ def _unplain(cells: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(topic: str, cells: Mapping[str, Any]) -> Row:
-    clock = cells["timestamp_type"]
     if len({cells[name] is None for name in ("generation", "partition", "offset")}) > 1:
         raise ValueError(f"the row of {cells['uuid']} has half a place")
-    return Row(
-        topic=topic,
-        generation=cells["generation"],
-        partition=cells["partition"],
-        offset=cells["offset"],
-        timestamp_ms=cells["timestamp"],
-        timestamp_type=None if clock is None else TimestampType(clock),
-        uuid=uuid.UUID(cells["uuid"]),
-        is_client_uuid=cells["is_client_uuid"],
-        digest=cells["digest"],
-        object_key=cells["key"],
-        bucket=cells["bucket"],
-        position=cells["position"],
-        size_bytes=cells["size"],
-        crc32=cells["crc32"],
-        message_crc32=cells["message_crc32"],
-        annotations=Annotations(**{name: cells[name] for name in Annotations._fields}),
-        retracted=cells["retracted"],
-    )
+    named = {**cells, "topic": topic, "uuid": uuid.UUID(cells["uuid"])}
+    return Row.of_cells([named[name] for name in COLUMNS])
