@@ -464,10 +464,10 @@ def _shortened(text: str) -> str:
 
 
 def _payload_lines(value: bytes | None, limit: int | None) -> Iterator[str]:
-    from hop_archive.read.payload import Kind, show
+    from hop_archive.read.payload import PayloadKind, show
 
     shown = show(value, limit)
-    if shown.kind in (Kind.NULL, Kind.EMPTY):
+    if shown.kind in (PayloadKind.NULL, PayloadKind.EMPTY):
         yield _line("Payload", shown.kind.value)
         return
     size = counted(len(value or b""), "byte")

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from hop_archive.devkit.samples import samples
 from hop_archive.model.wording import harmless
-from hop_archive.read.payload import Kind, Shown, show, text_of
+from hop_archive.read.payload import PayloadKind, Shown, show, text_of
 
 KINDS = {
-    "voevent": Kind.XML,
-    "gcn-json": Kind.JSON,
-    "gcn-text": Kind.TEXT,
-    "gcn-binary": Kind.BINARY,
-    "lvk": Kind.JSON,
-    "avro": Kind.AVRO,
-    "circular": Kind.JSON,
-    "blob": Kind.BINARY,
-    "tombstone": Kind.NULL,
-    "empty-value": Kind.EMPTY,
+    "voevent": PayloadKind.XML,
+    "gcn-json": PayloadKind.JSON,
+    "gcn-text": PayloadKind.TEXT,
+    "gcn-binary": PayloadKind.BINARY,
+    "lvk": PayloadKind.JSON,
+    "avro": PayloadKind.AVRO,
+    "circular": PayloadKind.JSON,
+    "blob": PayloadKind.BINARY,
+    "tombstone": PayloadKind.NULL,
+    "empty-value": PayloadKind.EMPTY,
 }
 
 
@@ -73,14 +73,14 @@ JSON = st.recursive(
 @given(st.lists(JSON, max_size=3) | st.dictionaries(st.text(max_size=5), JSON, max_size=3), st.booleans())
 def test_laid_out_json_means_the_same(content: object, ascii_only: bool) -> None:
     shown = show(json.dumps(content, ensure_ascii=ascii_only).encode(errors="replace"), None)
-    assert shown.kind is Kind.JSON
+    assert shown.kind is PayloadKind.JSON
     if ascii_only:
         assert json.loads(shown.text) == content
 
 
 @pytest.mark.parametrize("value", [b'{"a": }', b"[" * 100_000, b"{'a': 1}", b'{"a": 1} x'])
 def test_what_only_begins_like_json_is_text(value: bytes) -> None:
-    assert show(value).kind is Kind.TEXT
+    assert show(value).kind is PayloadKind.TEXT
 
 
 @pytest.mark.parametrize("inside", ["x" * 2_000_000, r"\n" * 1_000_000])
@@ -88,7 +88,7 @@ def test_a_long_string_in_json_takes_no_more_memory_than_a_few_copies_of_it(insi
     value = f'{{"a": "{inside}"}}'.encode()
     tracemalloc.start()
     try:
-        assert show(value).kind is Kind.JSON
+        assert show(value).kind is PayloadKind.JSON
         assert tracemalloc.get_traced_memory()[1] < 10 * len(value)
     finally:
         tracemalloc.stop()
@@ -118,7 +118,7 @@ BOMB = (
 
 def test_xml_with_a_document_type_is_shown_as_it_is_and_nothing_is_expanded() -> None:
     shown = show(BOMB)
-    assert (shown.kind, shown.text) == (Kind.XML, BOMB.decode())
+    assert (shown.kind, shown.text) == (PayloadKind.XML, BOMB.decode())
     assert "DOCTYPE" in shown.note
 
 
@@ -126,7 +126,7 @@ def test_xml_with_a_document_type_is_shown_as_it_is_and_nothing_is_expanded() ->
     "value", [b"<r>", b"<r>&nbsp;</r>", b"<3 this", b'<?xml version="1.0" encoding="no-such"?><r/>']
 )
 def test_what_only_begins_like_xml_is_text(value: bytes) -> None:
-    assert show(value).kind is Kind.TEXT
+    assert show(value).kind is PayloadKind.TEXT
 
 
 def test_elements_deep_in_one_another_are_not_indented_ever_further() -> None:
@@ -157,7 +157,7 @@ def avro(codec: str, count: int = 2, cutout: bytes = b"\x1f\x8b" * 50) -> bytes:
 @pytest.mark.parametrize("codec", ["null", "deflate"])
 def test_avro_is_decoded_record_by_record_with_long_bytes_shortened(codec: str) -> None:
     shown = show(avro(codec))
-    assert (shown.kind, shown.complete, shown.note) == (Kind.AVRO, True, "")
+    assert (shown.kind, shown.complete, shown.note) == (PayloadKind.AVRO, True, "")
     assert shown.text.count('"number"') == 2
     assert f'"cutout": "<100 bytes: {"1f8b" * 8}…>"' in shown.text
     assert '"at": "2023-11-14T22:13:20+00:00"' in shown.text
@@ -241,7 +241,7 @@ def test_avro_of_which_few_bytes_would_make_much_is_shown_as_bytes(
     schema: object, data: bytes, why: str
 ) -> None:
     shown = show(avro_file(schema, data), 64)
-    assert shown.kind is Kind.BINARY
+    assert shown.kind is PayloadKind.BINARY
     assert why in shown.note
     assert shown.text.startswith("00000000  4f 62 6a 01")
     assert (len(shown.text.splitlines()), shown.complete) == (4, False)
@@ -251,13 +251,13 @@ def test_avro_of_which_few_bytes_would_make_much_is_shown_as_bytes(
 def test_avro_with_more_objects_than_bytes_is_shown_as_bytes(codec: bytes) -> None:
     assert show(avro_file("boolean", bytes(100), 100, codec)).text.count("false") == 100
     shown = show(avro_file("boolean", bytes(100), 101, codec))
-    assert (shown.kind, "objects" in shown.note) == (Kind.BINARY, True)
+    assert (shown.kind, "objects" in shown.note) == (PayloadKind.BINARY, True)
     assert "objects" in show(avro_file("null", b"", 10, codec)).note
 
 
 def test_avro_with_hints_for_its_reader_is_not_decoded() -> None:
     hints = {"__fastavro_parsed__": True, "__named_schemas__": {"T": {"type": "array", "items": "null"}}}
-    assert show(avro_file({**record("T", "int"), **hints}, bytes(2))).kind is Kind.BINARY
+    assert show(avro_file({**record("T", "int"), **hints}, bytes(2))).kind is PayloadKind.BINARY
 
 
 def test_avro_of_common_schemas_is_decoded_whatever_names_it_uses_again() -> None:
@@ -271,17 +271,17 @@ def test_avro_of_common_schemas_is_decoded_whatever_names_it_uses_again() -> Non
     value = dict(zip([f"f{n}" for n in range(8)], [one, [one, None], {"a": one}, "RED", "BLUE", b"x", None, b"y"], strict=True))  # fmt: skip
     fastavro.writer(out, schema, [value] * 3)
     shown = show(out.getvalue(), None)
-    assert (shown.kind, shown.note, shown.text.count("BLUE")) == (Kind.AVRO, "", 3)
+    assert (shown.kind, shown.note, shown.text.count("BLUE")) == (PayloadKind.AVRO, "", 3)
 
 
 @pytest.mark.parametrize("cut", [4, 20, 300, -20])
 def test_damaged_avro_is_shown_as_what_it_is_then(cut: int) -> None:
-    assert show(avro("null")[:cut]).kind in (Kind.BINARY, Kind.TEXT)
+    assert show(avro("null")[:cut]).kind in (PayloadKind.BINARY, PayloadKind.TEXT)
 
 
 @given(st.binary())
 def test_any_bytes_after_the_mark_of_avro_do_no_harm(rest: bytes) -> None:
-    assert show(b"Obj\x01" + rest).kind is not Kind.JSON
+    assert show(b"Obj\x01" + rest).kind is not PayloadKind.JSON
 
 
 def test_a_hex_dump_has_offsets_bytes_and_characters() -> None:
@@ -294,12 +294,12 @@ def test_a_hex_dump_has_offsets_bytes_and_characters() -> None:
 @given(st.binary(max_size=2_000), st.integers(1, 300))
 def test_no_more_is_shown_than_is_asked_for_and_it_fits_a_terminal_as_hex(value: bytes, limit: int) -> None:
     shown = show(value, limit)
-    if shown.kind is Kind.BINARY:
+    if shown.kind is PayloadKind.BINARY:
         assert max(map(len, shown.text.splitlines())) <= 78
         assert len(shown.text.splitlines()) == -(-min(len(value), limit) // 16)
     else:
         assert len(shown.text) <= limit * len(r"\U0010ffff")
-    if shown.kind is Kind.TEXT and shown.complete:
+    if shown.kind is PayloadKind.TEXT and shown.complete:
         assert show(value, None) == shown
 
 
@@ -307,7 +307,7 @@ def test_no_more_is_shown_than_is_asked_for_and_it_fits_a_terminal_as_hex(value:
 def test_text_is_cut_between_characters(text: str, limit: int) -> None:
     value = ("plain " * 40 + text).encode(errors="replace")
     shown = show(value, limit)
-    assert shown == Shown(Kind.TEXT, ("plain " * 40)[:limit], complete=False)
+    assert shown == Shown(PayloadKind.TEXT, ("plain " * 40)[:limit], complete=False)
 
 
 @given(st.text() | st.binary().map(lambda value: value.decode(errors="surrogateescape")))
@@ -351,7 +351,7 @@ def avro_text(text: str) -> bytes:
 
 
 def test_gzip_is_binary() -> None:
-    assert show(zlib.compress(b"x" * 100, wbits=31)).kind is Kind.BINARY
+    assert show(zlib.compress(b"x" * 100, wbits=31)).kind is PayloadKind.BINARY
 
 
 def test_bytes_are_text_only_where_nothing_would_be_lost() -> None:
