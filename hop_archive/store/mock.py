@@ -18,9 +18,8 @@ from typing import Protocol
 from hop_archive.errors import ForbiddenError, ObjectMissingError
 from hop_archive.model.conditions import StoreCondition
 from hop_archive.shared_state import usable
-from hop_archive.store.keys import legal
-from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
-from hop_archive.store.spans import Span, cut, spans
+from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo, legal
+from hop_archive.store.spans import cut, spans
 
 
 class MockStore:
@@ -67,15 +66,23 @@ class MockStore:
         return StoreCondition(datetime.datetime.now(datetime.UTC), versioning=False, replication=False)
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
-        """Create objects, each only if its key is free; see ``Store.create``."""
+        """See ``Store.create``."""
         for new in objects:
             legal(new.key)
-        return [self._create(new.key, bytes(new.body)) for new in objects]
+        created: list[Created] = []
+        for key, body in ((new.key, bytes(new.body)) for new in objects):
+            if self._shelf.add(key, body):
+                created.append(Created.NEW)
+            else:
+                created.append(Created.SAME if self._shelf.get(key) == body else Created.OTHER)
+        return created
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
-        """Yield the bytes of each extent, in the order given; see ``Store.fetch``."""
+        """See ``Store.fetch``."""
         for span in spans(extents):
-            data = memoryview(self._read(span))
+            if (body := self._shelf.get(legal(span.key))) is None:
+                raise self._missing(span.key)
+            data = memoryview(body)[span.start : span.stop]
             yield from cut(span, data, f"Store {self._name}", self._bucket)
 
     def etag(self, key: str) -> str:
@@ -86,13 +93,13 @@ class MockStore:
         return f'"{found}"'
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """Yield objects in byte order of their keys; see ``Store.listing``."""
+        """See ``Store.listing``."""
         for info in sorted(self._shelf.items(), key=itemgetter(0)):
             if info.key.startswith(prefix) and info.key > start_after:
                 yield info
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete objects; see ``Store.delete``."""
+        """See ``Store.delete``."""
         if not self._deleting_allowed:
             raise ForbiddenError(
                 f"Store {self._name} does not allow deleting; {len(keys)} objects were to be deleted.",
@@ -109,17 +116,6 @@ class MockStore:
         """Let other bytes stand under a key of a mock in memory, as decay does: its ETag stays."""
         assert isinstance(self._shelf, _Memory)
         self._shelf.damage(key, body)
-
-    def _create(self, key: str, body: bytes) -> Created:
-        if self._shelf.add(key, body):
-            return Created.NEW
-        return Created.SAME if self._shelf.get(key) == body else Created.OTHER
-
-    def _read(self, span: Span) -> bytes:
-        body = self._shelf.get(legal(span.key))
-        if body is None:
-            raise self._missing(span.key)
-        return body[span.start : span.stop]
 
     def _missing(self, key: str) -> ObjectMissingError:
         return ObjectMissingError(
@@ -194,20 +190,23 @@ class _Directory:
 
     def add(self, key: str, body: bytes) -> bool:
         with usable(self._root):
-            return self._add(self._path(key), body)
-
-    def _add(self, path: Path, body: bytes) -> bool:
-        _make(path.parent)
-        # A link appears whole or not at all, and never over another file: a rename would overwrite.
-        beside = self._write(body)
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            return False
-        finally:
-            beside.unlink()
-        _sync(path.parent)
-        return True
+            path = self._path(key)
+            _make(path.parent)
+            handle, name = tempfile.mkstemp(prefix="+", dir=self._root)
+            beside = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            # A link appears whole or not at all, and never over another file: a rename would overwrite.
+            try:
+                os.link(beside, path)
+            except FileExistsError:
+                return False
+            finally:
+                beside.unlink()
+            _sync(path.parent)
+            return True
 
     def get(self, key: str) -> bytes | None:
         with usable(self._root):
@@ -226,30 +225,19 @@ class _Directory:
 
     def items(self) -> list[ObjectInfo]:
         with usable(self._root):
-            return list(self._walk())
-
-    def _walk(self) -> Iterator[ObjectInfo]:
-        for folder, _, names in os.walk(self._root):
-            for path in (Path(folder, name) for name in names if not name.startswith("+")):
-                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                    found = path.stat()
-                    yield ObjectInfo(self._key(path), found.st_size, found.st_mtime_ns // 1_000_000)
+            found: list[ObjectInfo] = []
+            for folder, _, names in os.walk(self._root):
+                for path in (Path(folder, name) for name in names if not name.startswith("+")):
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                        stat = path.stat()
+                        *folders, name = path.relative_to(self._root).parts
+                        key = "/".join(map(urllib.parse.unquote, (*(part[:-1] for part in folders), name)))
+                        found.append(ObjectInfo(key, stat.st_size, stat.st_mtime_ns // 1_000_000))
+            return found
 
     def _path(self, key: str) -> Path:
         *folders, name = (urllib.parse.quote(part, safe="") for part in key.split("/"))
         return self._root.joinpath(*(f"{folder}+" for folder in folders), name)
-
-    def _key(self, path: Path) -> str:
-        *folders, name = path.relative_to(self._root).parts
-        return "/".join(urllib.parse.unquote(part) for part in (*(one[:-1] for one in folders), name))
-
-    def _write(self, body: bytes) -> Path:
-        handle, path = tempfile.mkstemp(prefix="+", dir=self._root)
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        return Path(path)
 
 
 def _make(folder: Path) -> None:

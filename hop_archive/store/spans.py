@@ -82,17 +82,13 @@ def cut(span: Span, data: memoryview, place: str, bucket: str) -> Iterator[bytes
         start = (extent.position or 0) - span.start
         stop = len(data) if extent.length is None else start + extent.length
         if not start <= stop <= len(data):
-            raise _too_short(extent, span.start + len(data), place, bucket)
+            position = extent.position or 0
+            raise CorruptError(
+                f"{place}: object {extent.key} is too short. {extent.length} bytes from {position} on were wanted, and it "
+                f"ends at {span.start + len(data)}.",
+                object_key=extent.key,
+                bucket=bucket,
+                position=position,
+                length=extent.length,
+            )
         yield bytes(data[start:stop])
-
-
-def _too_short(extent: Extent, end: int, place: str, bucket: str) -> CorruptError:
-    position = extent.position or 0
-    return CorruptError(
-        f"{place}: object {extent.key} is too short. {extent.length} bytes from {position} on were wanted, and it ends at "
-        f"{end}.",
-        object_key=extent.key,
-        bucket=bucket,
-        position=position,
-        length=extent.length,
-    )

@@ -79,28 +79,22 @@ class ReadAhead:
         """Yield each span with its data. Closing the iterator withdraws what has not begun."""
         try:
             for span in wanted:
-                while not self._has_room(span):
+                while self._ahead and (
+                    len(self._ahead) >= self._max_requests
+                    or self._held_bytes + self._room_bytes(span) > self._max_bytes
+                ):
                     yield self._take()
-                self._ask(span)
+                room_bytes = self._room_bytes(span)
+                self._held_bytes += room_bytes
+                self._ahead.append(_Asked(span, room_bytes, self._pool.submit(self._read, span, room_bytes)))
             while self._ahead:
                 yield self._take()
         finally:
             for asked in self._ahead:
                 asked.answer.cancel()
 
-    def _has_room(self, span: Span) -> bool:
-        return not self._ahead or (
-            len(self._ahead) < self._max_requests
-            and self._held_bytes + self._room_bytes(span) <= self._max_bytes
-        )
-
     def _room_bytes(self, span: Span) -> int:
         return self._usual_bytes if span.stop is None else span.stop - span.start
-
-    def _ask(self, span: Span) -> None:
-        room_bytes = self._room_bytes(span)
-        self._held_bytes += room_bytes
-        self._ahead.append(_Asked(span, room_bytes, self._pool.submit(self._read, span, room_bytes)))
 
     def _take(self) -> tuple[Span, memoryview]:
         span, room_bytes, pending = self._ahead.popleft()

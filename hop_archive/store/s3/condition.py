@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import email.utils
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,12 +19,18 @@ def ask_condition(client: Any, bucket: str) -> StoreCondition:
         client: A boto3 S3 client that gives up soon.
         bucket: An existing bucket.
     """
-    versioning, why_not, answer = _asked(client.get_bucket_versioning, bucket)
+    versioning, why_not, metadata = _asked(client.get_bucket_versioning, bucket)
     replication, why_neither, _ = _asked(client.get_bucket_replication, bucket)
+    rules = (replication or {}).get("ReplicationConfiguration", {}).get("Rules", [])
+    date = metadata.get("HTTPHeaders", {}).get("date", "")
+    try:
+        at = email.utils.parsedate_to_datetime(date) if date else None
+    except ValueError:
+        at = None
     return StoreCondition(
-        at=_moment(answer),
+        at=at,
         versioning=None if versioning is None else versioning.get("Status") == "Enabled",
-        replication=None if replication is None else _replicates(replication),
+        replication=None if replication is None else any(rule.get("Status") == "Enabled" for rule in rules),
         why_unknown=why_not or why_neither,
     )
 
@@ -43,16 +48,3 @@ def _asked(call: Callable[..., Any], bucket: str) -> tuple[Mapping[str, Any] | N
     except BotoCoreError as error:
         return None, said(error), {}
     return found, "", found.get("ResponseMetadata", {})
-
-
-def _replicates(answer: Mapping[str, Any]) -> bool:
-    rules = answer.get("ReplicationConfiguration", {}).get("Rules", [])
-    return any(rule.get("Status") == "Enabled" for rule in rules)
-
-
-def _moment(metadata: Mapping[str, Any]) -> datetime.datetime | None:
-    text = metadata.get("HTTPHeaders", {}).get("date", "")
-    try:
-        return email.utils.parsedate_to_datetime(text) if text else None
-    except ValueError:
-        return None

@@ -154,9 +154,17 @@ def diagnose(
         boto.ProfileNotFound,
         boto.MetadataRetrievalError,
     )
+
+    def redirected(context: dict[str, Any], **_: object) -> None:
+        context.setdefault("s3_redirect", {})["redirected"] = True
+
     ask = again or (lambda asked: asked.list_objects_v2(Bucket=place.bucket, MaxKeys=1))
     try:
-        ask(_without_redirects(client()))
+        asked = client()
+        # So that boto3 reports a bucket that is elsewhere, as obstore meets it, and does not ask there by itself: where
+        # the place is not told, boto3 1.44 would ask until the stack overflows.
+        asked.meta.events.register("before-call.s3", redirected)
+        ask(asked)
     except boto.ClientError as error:
         return _refusal(place, error.response)
     except boto.ParamValidationError as error:
@@ -207,19 +215,6 @@ _SET_CLOCK = (
 )
 
 
-def _without_redirects(client: Any) -> Any:
-    """Make boto3 report that a bucket is elsewhere, as obstore meets it, rather than ask there by itself.
-
-    Where the place is not told, boto3 1.44 would ask until the stack overflows.
-    """
-
-    def redirected(context: dict[str, Any], **_: object) -> None:
-        context.setdefault("s3_redirect", {})["redirected"] = True
-
-    client.meta.events.register("before-call.s3", redirected)
-    return client
-
-
 def _refusal(place: BucketAddress, answer: Any) -> HopArchiveError:
     code = said(answer.get("Error", {}).get("Code", ""))
     told = said(f"{code}: {answer.get('Error', {}).get('Message', '')}")
@@ -231,18 +226,14 @@ def _refusal(place: BucketAddress, answer: Any) -> HopArchiveError:
             **place.facts,
         )
     if code in _REGION or status in _REDIRECTS:
-        return _elsewhere(place, answer, code)
+        named = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        region = said(named or answer.get("Error", {}).get("Region", ""))
+        return MissingSettingError(
+            f"{place}: the bucket is elsewhere (the service said {code}{f': {region}' if region else ''}).",
+            remedy="Correct the stanza's region or endpoint.",
+            bucket_region=region,
+            **place.facts,
+        )
     if code in _CREDENTIALS or status in _FORBIDDEN_STATUSES:
         return forbidden(place, told, code)
     return unavailable(place, f"status {status}, {told}")
-
-
-def _elsewhere(place: BucketAddress, answer: Any, code: str) -> MissingSettingError:
-    named = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
-    region = said(named or answer.get("Error", {}).get("Region", ""))
-    return MissingSettingError(
-        f"{place}: the bucket is elsewhere (the service said {code}{f': {region}' if region else ''}).",
-        remedy="Correct the stanza's region or endpoint.",
-        bucket_region=region,
-        **place.facts,
-    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from hop_archive.errors import ForbiddenError
+
+KeyProvider: TypeAlias = Callable[[], Any]
+"""What obstore calls for keys: ``access_key_id``, ``secret_access_key``, ``token`` and ``expires_at``."""
 
 _OBSTORE_RENEWS_S = 300
 """obstore asks for new keys when those it has end within this, at most ten times a second (0.12, 2026-11-24)."""
@@ -26,59 +29,46 @@ def session(profile: str = "") -> Any:
     return boto3.Session(profile_name=profile or None)
 
 
-@dataclass(slots=True)
-class RenewedKeys:
-    """Keys of the default chain or of a profile, as obstore asks for them: renewed before they end.
+def stated_keys(access_key: str, secret_key: str) -> KeyProvider:
+    """Return keys that never end, as obstore asks for them."""
+    keys = {"access_key_id": access_key, "secret_access_key": secret_key, "token": None, "expires_at": None}
+    return lambda: keys
+
+
+def renewed_keys(profile: str = "") -> KeyProvider:
+    """Return keys of the default chain or of a profile, as obstore asks for them: renewed before they end.
 
     A task's or instance's role, a single sign-on or a credential process gives keys that live for hours or minutes.
     botocore renews those that would end within ten minutes whenever it is asked for them. obstore asks each minute;
-    for keys that end sooner than it would ask again, at the next request.
+    for keys that end sooner than it would ask again, at the next request. Those of a role are asked for now, and this may
+    take seconds.
 
-    Attributes:
-        credentials: botocore's, of a session.
+    Raises:
+        botocore.exceptions.BotoCoreError: The profile is not there, or the chain is broken; ``NoCredentialsError``
+            where no link of it has any.
     """
+    from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
-    credentials: Any
+    credentials = session(profile).get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
 
-    @classmethod
-    def of(cls, profile: str = "") -> RenewedKeys:
-        """Find credentials; those of a role are asked for now, and this may take seconds.
-
-        Raises:
-            botocore.exceptions.BotoCoreError: The profile is not there, or the chain is broken; ``NoCredentialsError``
-                where no link of it has any.
-        """
-        from botocore.exceptions import NoCredentialsError
-
-        found = session(profile).get_credentials()
-        if found is None:
-            raise NoCredentialsError
-        return cls(found)
-
-    def __call__(self) -> Any:
-        """Return the keys, a token if they have one, and until when to keep them."""
-        keys = self._frozen()
-        return {
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
-            "token": keys.token,
-            "expires_at": datetime.now(UTC) + (timedelta(seconds=1) if self._ends_soon() else self._life()),
-        }
-
-    def _frozen(self) -> Any:
-        from botocore.exceptions import CredentialRetrievalError
-
+    def keys() -> Any:
         try:
-            return self.credentials.get_frozen_credentials()
+            found = credentials.get_frozen_credentials()
         except CredentialRetrievalError as error:
             provider = error.kwargs.get("provider", "?")
+        else:
+            # Keys that never end, as written in a file or in variables, know no ``refresh_needed``.
+            needed = getattr(credentials, "refresh_needed", None)
+            ends_soon = needed is not None and needed(refresh_in=2 * _KEPT.total_seconds())
+            kept = timedelta(seconds=1) if ends_soon else timedelta(seconds=_OBSTORE_RENEWS_S) + _KEPT
+            return {
+                "access_key_id": found.access_key,
+                "secret_access_key": found.secret_key,
+                "token": found.token,
+                "expires_at": datetime.now(UTC) + kept,
+            }
         raise ForbiddenError(f"The credentials have ended, and {provider} gave no new ones.")
 
-    def _ends_soon(self) -> bool:
-        """Keys that never end, as written in a file or in variables, know no ``refresh_needed``."""
-        needed = getattr(self.credentials, "refresh_needed", None)
-        return needed is not None and bool(needed(refresh_in=2 * _KEPT.total_seconds()))
-
-    @staticmethod
-    def _life() -> timedelta:
-        return timedelta(seconds=_OBSTORE_RENEWS_S) + _KEPT
+    return keys

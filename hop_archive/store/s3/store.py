@@ -35,8 +35,7 @@ from hop_archive.errors import (
 from hop_archive.model.conditions import StoreCondition
 from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.wording import said
-from hop_archive.store.keys import is_legal, legal
-from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo
+from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo, is_legal, legal
 from hop_archive.store.s3.ahead import Fetched, ReadAhead, pages_ahead
 from hop_archive.store.s3.condition import ask_condition
 from hop_archive.store.s3.diagnosis import (
@@ -49,7 +48,7 @@ from hop_archive.store.s3.diagnosis import (
     unavailable,
     without_credentials,
 )
-from hop_archive.store.s3.keys import RenewedKeys, session
+from hop_archive.store.s3.keys import KeyProvider, renewed_keys, session, stated_keys
 from hop_archive.store.spans import Span, cut, spans
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ class S3Store:
             next(iter(obstore.list(client, self._prefix or None)), None)
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
-        """Create objects, each only if its key is free; see ``Store.create``.
+        """See ``Store.create``.
 
         After an error, up to ``concurrency`` puts may still be under way; each takes effect whole or not at all.
         """
@@ -153,27 +152,29 @@ class S3Store:
         try:
             return self._create(objects)
         except ForbiddenError:
-            return self._create(
-                objects
-            )  # with keys that were asked for anew; what was created is found the same
+            # With keys that were asked for anew; what was created is found the same.
+            return self._create(objects)
 
     def _create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
         todo = deque(enumerate(objects))
         results: dict[int, Created] = {}
-        with self._explained(), self._emptied(todo):
+        with self._explained():
             client, pool = self._client(), self._pool("put")
             # Threads rather than asyncio: 150 us of CPU a put against 230 us, 2026-11-23, obstore 0.12.1, and no
             # slower when another thread of the process is busy. Each takes the next until none is left.
             workers = [
-                pool.submit(self._create_all, client, todo, results)
+                pool.submit(self._create_in_turn, client, todo, results)
                 for _ in range(min(self._concurrency, len(objects)))
             ]
-            for worker in as_completed(workers):
-                worker.result()
+            try:
+                for worker in as_completed(workers):
+                    worker.result()
+            finally:
+                todo.clear()  # so that the other threads stop when one has failed
         return [results[index] for index in range(len(objects))]
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
-        """Yield the bytes of each extent, in the order given; see ``Store.fetch``.
+        """See ``Store.fetch``.
 
         Neighbouring extents of an object are read by one request. At most ``concurrency`` requests and
         ``MAX_AHEAD_BYTES`` are ahead of what was taken, or one object when it is larger than that.
@@ -185,10 +186,10 @@ class S3Store:
             for span, data in ahead.run(spans(extents)):
                 yield from cut(span, data, str(self._place), self.bucket)
         except _ReadError as failed:
-            raise self._why_unread(failed) from failed.__cause__
+            raise self._reason(failed.error, missing=failed.key) from failed.error
 
     def etag(self, key: str) -> str:
-        """Ask for the ETag of an object; see ``Store.etag``."""
+        """See ``Store.etag``."""
         try:
             return obstore.head(self._client(), self._prefix + legal(key))["e_tag"] or ""
         except BaseException as error:
@@ -197,11 +198,11 @@ class S3Store:
             raise
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """Yield objects in byte order of their keys; see ``Store.listing``.
+        """See ``Store.listing``.
 
-        S3 lists in that order, but SeaweedFS goes folder by folder: all of ``a/`` before ``a-b/``. Only topic
-        names have such characters before ``/``, so folders of topics are gone through in byte order here (one request
-        a topic more), and what is below them is listed as it comes.
+        S3 lists in byte order, but SeaweedFS, which people run in production too, goes folder by folder: all of ``a/``
+        before ``a-b/``. Only topic names have such characters before ``/``, so folders of topics are gone through in byte
+        order here (one request a topic more), and what is below them is listed as it comes.
         """
         with self._explained():
             # By the page: a step of a generator for each key would cost as much as the listing itself.
@@ -250,6 +251,10 @@ class S3Store:
                 self._opened = None
 
     def _connect(self, timeout_s: float, retries: int) -> Client:
+        if self._access_key is not None and self._secret_key is not None:
+            provider = stated_keys(self._access_key, self._secret_key.get_secret_value())
+        else:
+            provider = self._keys_of_chain()
         # Whatever the stanza says is said here, even where it is the default: obstore takes what is left out from
         # AWS_* variables, and those for an endpoint, a session token or conditional_put would be fatal.
         settings: S3Config = {
@@ -276,19 +281,10 @@ class S3Store:
                     "base": 2,
                 },
             },
-            credential_provider=self._sendable(self._credentials()),
+            credential_provider=self._sendable(provider),
         )
 
-    def _credentials(self) -> Callable[[], Any]:
-        if self._access_key is not None and self._secret_key is not None:
-            keys = {
-                "access_key_id": self._access_key,
-                "secret_access_key": self._secret_key.get_secret_value(),
-            }
-            return lambda: {**keys, "token": None, "expires_at": None}
-        return self._chain()
-
-    def _sendable(self, provider: Callable[[], Any]) -> Callable[[], Any]:
+    def _sendable(self, provider: KeyProvider) -> KeyProvider:
         """``provider``, but for keys that cannot be sent: obstore 0.12 panics over a line end in one."""
 
         def checked() -> Any:
@@ -305,13 +301,14 @@ class S3Store:
 
         return checked
 
-    def _chain(self) -> Callable[[], Any]:
+    def _keys_of_chain(self) -> KeyProvider:
         from botocore.exceptions import BotoCoreError
 
         try:
-            return RenewedKeys.of(self._profile)
+            return renewed_keys(self._profile)
         except BotoCoreError as error:
             failed = error
+        # Outside of the block: its text may have what a credential process wrote, and stays out of every log.
         raise without_credentials(self._place, failed)
 
     def _pool(self, purpose: str) -> ThreadPoolExecutor:
@@ -341,25 +338,19 @@ class S3Store:
         if is_panic(error):
             return unavailable(self._place, f"the client (obstore) failed by itself, {said(error)}")
         client = self._opened
-        reason = (
-            self._unsendable
-            or diagnose(self._place, self._second_client, again)
-            or self._reason_by_answer(error, missing)
-        )
-        if isinstance(reason, ForbiddenError):
-            self._forget(client)
-        return reason
-
-    def _reason_by_answer(self, error: BaseException, missing: str) -> HopArchiveError:
-        if isinstance(error, FileNotFoundError) and missing:
+        reason = self._unsendable or diagnose(self._place, self._second_client, again)
+        if reason is None and isinstance(error, FileNotFoundError) and missing:
             return ObjectMissingError(
                 f"{self._place}: there is no object {missing}.", object_key=missing, bucket=self.bucket
             )
-        if isinstance(error, AlreadyExistsError):
+        if reason is None and isinstance(error, AlreadyExistsError):
             return unavailable(
                 self._place, "it refused a key as taken, again and again, under which nothing stands"
             )
-        return by_answer(self._place, error)
+        reason = reason or by_answer(self._place, error)
+        if isinstance(reason, ForbiddenError):
+            self._forget(client)
+        return reason
 
     def _second_client(self) -> Any:
         from botocore.config import Config
@@ -380,15 +371,7 @@ class S3Store:
 
     # Creating
 
-    @contextmanager
-    def _emptied(self, todo: deque[Any]) -> Iterator[None]:
-        """Leave nothing to do behind, so that the other threads stop when one has failed."""
-        try:
-            yield
-        finally:
-            todo.clear()
-
-    def _create_all(
+    def _create_in_turn(
         self, client: Client, todo: deque[tuple[int, NewObject]], results: dict[int, Created]
     ) -> None:
         while todo:
@@ -426,7 +409,7 @@ class S3Store:
                 return self._read_patiently(self._client(), path, span, room_bytes)
         except BaseException as error:
             if isinstance(error, _CLIENT_ERRORS) or is_panic(error):
-                raise _ReadError(span.key) from error
+                raise _ReadError(span.key, error) from error
             raise
 
     def _read_patiently(self, client: Client, path: str, span: Span, room_bytes: int | None) -> Fetched:
@@ -441,11 +424,6 @@ class S3Store:
                 raise  # obstore has been patient enough: one body in pieces is asked for again until then
             return _get(client, path, span, room_bytes)
 
-    def _why_unread(self, failed: _ReadError) -> HopArchiveError:
-        error = failed.__cause__
-        assert error is not None
-        return self._reason(error, missing=failed.key)
-
     # Listing
 
     def _walk(self, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
@@ -454,33 +432,39 @@ class S3Store:
         if folder not in _TOPIC_FOLDERS and not is_own:
             yield from self._flat(folder, prefix, start_after)
             return
-        for key, info in self._entries(folder):
+        found = obstore.list_with_delimiter(self._client(), self._prefix + folder or None)
+        folders = [f"{path[len(self._prefix) :]}/" for path in found["common_prefixes"]]
+        entries = [
+            *((info.key, info) for info in self._infos(found["objects"])),
+            *((key, None) for key in folders),
+        ]
+        for key, info in sorted(entries, key=itemgetter(0)):
             if info is not None:
                 yield [info]
             elif key.startswith(prefix) and (key > start_after or start_after.startswith(key)):
                 yield from self._walk(key, key, start_after)
 
-    def _entries(self, folder: str) -> list[tuple[str, ObjectInfo | None]]:
-        """Return the objects in a folder, and its folders (with their slash, without info), in byte order."""
-        found = obstore.list_with_delimiter(self._client(), self._prefix + folder or None)
-        objects = self._infos(found["objects"])
-        folders = [f"{path[len(self._prefix) :]}/" for path in found["common_prefixes"]]
-        entries = [*((info.key, info) for info in objects), *((one, None) for one in folders)]
-        return sorted(entries, key=itemgetter(0))
-
     def _flat(self, folder: str, prefix: str, start_after: str) -> Iterator[list[ObjectInfo]]:
         last = ""
-        pages = self._pages(folder, _lower_bound(folder, prefix, start_after))
+        bound = _lower_bound(folder, prefix, start_after)
+        offset = self._prefix + bound if bound else None
+        pages = obstore.list(self._client(), self._prefix + folder or None, offset=offset, chunk_size=1000)
         for page in map(self._infos, pages_ahead(pages)):
-            self._check_order(last, page)
+            if not (page[0].key > last and page == sorted(page)):
+                keys = [last, *(info.key for info in page)]
+                before, after = next(pair for pair in pairwise(keys) if pair[0] >= pair[1])
+                raise ConfigurationError(
+                    f"{self._place} listed {after} after {before}, which is not byte order.",
+                    remedy="Objects that others put there, with names such as a/ beside a-b/, may be the cause: list a "
+                    "folder without them, or use a server that lists as S3 does.",
+                    **self._place.facts,
+                )
             yield page
             last = page[-1].key
-            if _is_past(folder, prefix, last):
+            # No key that starts with the prefix can follow, in byte order or folder by folder.
+            entry, rest = last[len(folder) :].partition("/")[0], prefix[len(folder) :]
+            if entry > rest and not entry.startswith(rest):
                 return
-
-    def _pages(self, folder: str, offset: str | None) -> Iterator[Sequence[ObjectMeta]]:
-        path = self._prefix + offset if offset else None
-        return obstore.list(self._client(), self._prefix + folder or None, offset=path, chunk_size=1000)
 
     def _infos(self, page: Sequence[ObjectMeta]) -> list[ObjectInfo]:
         begin = len(self._prefix)
@@ -489,69 +473,44 @@ class S3Store:
             for meta in page
         ]
 
-    def _check_order(self, last: str, page: list[ObjectInfo]) -> None:
-        if page[0].key > last and page == sorted(page):
-            return
-        keys = [last, *(info.key for info in page)]
-        raise self._disorder(*next(pair for pair in pairwise(keys) if pair[0] >= pair[1]))
-
-    def _disorder(self, before: str, after: str) -> ConfigurationError:
-        return ConfigurationError(
-            f"{self._place} listed {after} after {before}, which is not byte order.",
-            remedy="Objects that others put there, with names such as a/ beside a-b/, may be the cause: list a folder "
-            "without them, or use a server that lists as S3 does.",
-            **self._place.facts,
-        )
-
 
 class _ReadError(Exception):
-    """Reading this key failed; the cause is obstore's error."""
+    """Reading this key failed, with obstore's error."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, error: BaseException) -> None:
         super().__init__(key)
         self.key = key
+        self.error = error
 
 
 def _put(client: Client, path: str, body: bytes) -> Created | None:
-    """Create an object if its key is free; None when the key was taken and yet nothing stands there.
-
-    Taken it is also after a put of ours whose answer was lost, and when AWS says 409 ConditionalRequestConflict: another
-    put is under way. Only what stands there tells.
-    """
+    """Create an object if its key is free; None when the key was taken and yet nothing stands there."""
     try:
         obstore.put(client, path, body, mode="create", use_multipart=False)
     except AlreadyExistsError:
-        return _compare(client, path, body)
+        # So it is also after a put of ours whose answer was lost, and when AWS says 409 ConditionalRequestConflict:
+        # another put is under way. Only what stands there tells.
+        try:
+            found = obstore.get(client, path)
+            same = found.meta["size"] == len(body) and bytes(found.bytes()) == body
+            return Created.SAME if same else Created.OTHER
+        except FileNotFoundError:
+            return None
     return Created.NEW
-
-
-def _compare(client: Client, path: str, body: bytes) -> Created | None:
-    """Return what stands under a key that was taken; None when nothing does."""
-    try:
-        found = obstore.get(client, path)
-        if found.meta["size"] != len(body):
-            return Created.OTHER
-        return Created.SAME if bytes(found.bytes()) == body else Created.OTHER
-    except FileNotFoundError:
-        return None
 
 
 def _get(client: Client, path: str, span: Span, room_bytes: int | None) -> Fetched:
     if span.stop is None:
-        return _get_whole(client, path, span, room_bytes)
+        found = obstore.get(client, path)
+        size_bytes = found.meta["size"]
+        if room_bytes is not None and size_bytes > room_bytes:
+            return Fetched(None, size_bytes)
+        return Fetched(memoryview(found.bytes())[span.start :], size_bytes)
     if span.start == span.stop:
         obstore.head(client, path)  # S3 knows no empty range; a missing object is an error all the same
         return Fetched(memoryview(b""), 0)
     data = memoryview(obstore.get_range(client, path, start=span.start, end=span.stop))
     return Fetched(data, len(data))
-
-
-def _get_whole(client: Client, path: str, span: Span, room_bytes: int | None) -> Fetched:
-    found = obstore.get(client, path)
-    size_bytes = found.meta["size"]
-    if room_bytes is not None and size_bytes > room_bytes:
-        return Fetched(None, size_bytes)
-    return Fetched(memoryview(found.bytes())[span.start :], size_bytes)
 
 
 def _lower_bound(folder: str, prefix: str, start_after: str) -> str | None:
@@ -564,9 +523,3 @@ def _lower_bound(folder: str, prefix: str, start_after: str) -> str | None:
         bound = bound[:-1]
     bound = bound[:-1]
     return bound if len(bound) > len(folder) and bound[-1] != "/" and is_legal(bound) else None
-
-
-def _is_past(folder: str, prefix: str, key: str) -> bool:
-    """Tell whether no key that starts with the prefix can follow, in byte order or folder by folder."""
-    entry, wanted = key[len(folder) :].partition("/")[0], prefix[len(folder) :]
-    return entry > wanted and not entry.startswith(wanted)
