@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hop_archive.catalog.records import Measure
 from hop_archive.model.wording import counted
 from hop_archive.recover.restore.plan import Target
 from hop_archive.recover.restore.request import Request
@@ -108,20 +108,28 @@ class Condition:
         value = self.setting(name)
         return int(value if _is_number(name, value) else DEFAULTS[name])
 
+    @property
+    def has_append_times(self) -> bool:
+        """Whether messages get the time of their writing."""
+        return self.setting("message.timestamp.type") == "LogAppendTime"
+
 
 def problems(target: Target, found: Condition, request: Request, now_ms: int) -> list[Problem]:
     """All that stands in the way of writing this target."""
     return [
-        *_room(target, found, request),
+        *_in_topic(target, found, request),
         *_not_numbers(target, found),
-        *_settings(target, found, request, now_ms),
+        *(
+            Problem(target.topic, what, _remedy(target, found, name, value), (name, value))
+            for name, value, what in (*_refused(target, found, now_ms), *_deleted(target, found, now_ms))
+        ),
     ]
 
 
 def notes(target: Target, found: Condition, request: Request) -> list[str]:
     """What can't be kept, or is worth knowing, though nothing stands in the way."""
     said = []
-    if found.setting("message.timestamp.type") == "LogAppendTime":
+    if found.has_append_times:
         said.append(
             f"{target.topic} has append times: its messages will have the time of their writing, not their own."
         )
@@ -130,8 +138,10 @@ def notes(target: Target, found: Condition, request: Request) -> list[str]:
             f"{counted(appended, 'message')} of {target.source} had append times; in {target.topic} these are create times."
         )
     if found.partitions is None:
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(found.own.items()))
         said.append(
-            f"{target.topic} will be created with {counted(target.partitions, 'partition')}{_told(found.own)}."
+            f"{target.topic} will be created with {counted(target.partitions, 'partition')}"
+            f"{f' and {settings}' if settings else ''}."
         )
     elif found.partitions > target.partitions and not request.by_key:
         said.append(
@@ -141,12 +151,8 @@ def notes(target: Target, found: Condition, request: Request) -> list[str]:
     return said
 
 
-def _told(settings: Mapping[str, str]) -> str:
-    own = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
-    return f" and {own}" if own else ""
-
-
-def _room(target: Target, found: Condition, request: Request) -> Iterator[Problem]:
+def _in_topic(target: Target, found: Condition, request: Request) -> Iterator[Problem]:
+    """Too few partitions, messages that are there already, and those that no client can send."""
     needed = target.partitions if not request.by_key else 1
     if found.partitions is not None and found.partitions < needed:
         yield Problem(
@@ -187,95 +193,59 @@ def _not_numbers(target: Target, found: Condition) -> Iterator[Problem]:
             yield Problem(target.topic, f"its {name} is {value}, which is no number", "Set one on it.")
 
 
-def _settings(target: Target, found: Condition, request: Request, now_ms: int) -> Iterator[Problem]:
-    measure = target.measure
-    checks = (_size(found, measure), _policy(found, target), *_times(found, measure, now_ms))
-    for check in (*checks, _retained(found, measure, now_ms), _kept_bytes(found, target)):
-        if check is not None:
-            name, value, what = check
-            yield Problem(target.topic, what, _remedy(target, found, name, value), (name, value))
-
-
-_Check = tuple[str, str, str]
-"""The setting, the value that would do, and what is the matter."""
-
-
 def _remedy(target: Target, found: Condition, name: str, value: str) -> str:
     if found.partitions is None:
         return f"Have it created with --topic-config {name}={value}."
     return f"Set {name}={value} on {target.topic}, or have it set for the time of the restore: --set-topic-config."
 
 
-def _size(found: Condition, measure: Measure) -> _Check | None:
-    """By the size of the document, which is some hundred bytes more than the message: rather once too often.
-
-    The limit is on a batch as it is sent, and the producer makes batches of up to ``BATCH_BYTES``.
-    """
-    name = "max.message.bytes"
-    wanted = max(measure.largest_bytes, min(measure.size_bytes, BATCH_BYTES))
-    if wanted <= found.number(name):
-        return None
-    if wanted > measure.largest_bytes:
-        what = f"it takes batches of {found.setting(name)} bytes, and the producer makes some of {wanted}"
-        return name, str(wanted + 1024), what
-    return name, str(measure.largest_bytes + 1024), (
-        f"it takes messages of {found.setting(name)} bytes, and the largest may have {measure.largest_bytes}"
-    )  # fmt: skip
+_Check = tuple[str, str, str]
+"""The setting, the value that would do, and what is the matter."""
 
 
-def _policy(found: Condition, target: Target) -> _Check | None:
-    name = "cleanup.policy"
-    if "compact" not in found.setting(name) or not target.messages:
-        return None
-    return (
-        name,
-        "delete",
-        "compaction would remove all but the last message of each key, and refuse those without",
-    )
-
-
-def _times(found: Condition, measure: Measure, now_ms: int) -> Iterator[_Check | None]:
-    if found.setting("message.timestamp.type") == "LogAppendTime":
+def _refused(target: Target, found: Condition, now_ms: int) -> Iterator[_Check]:
+    """Settings by which the topic would not take messages, or not all of them."""
+    measure = target.measure
+    # By the size of the document, which is some hundred bytes more than the message: rather once too often. The limit
+    # is on a batch as it is sent, and the producer makes batches of up to BATCH_BYTES.
+    name, largest = "max.message.bytes", measure.largest_bytes
+    batch = max(largest, min(measure.size_bytes, BATCH_BYTES))
+    if batch > found.number(name):
+        what = f"it takes messages of {found.setting(name)} bytes, and the largest may have {largest}"
+        if batch > largest:
+            what = f"it takes batches of {found.setting(name)} bytes, and the producer makes some of {batch}"
+        yield name, str(batch + 1024), what
+    if "compact" in found.setting("cleanup.policy") and target.messages:
+        what = "compaction would remove all but the last message of each key, and refuse those without"
+        yield "cleanup.policy", "delete", what
+    if found.has_append_times:
         return
     first, last = measure.first_timestamp_ms, measure.last_timestamp_ms
     name = "message.timestamp.before.max.ms"
     if first is not None and now_ms - first > found.number(name):
-        yield (
-            name,
-            str(MAX_LONG),
-            f"it refuses messages as old as those of {_day(first)} ({name}={found.setting(name)})",
-        )
+        what = f"it refuses messages as old as those of {_day(first)} ({name}={found.setting(name)})"
+        yield name, str(MAX_LONG), what
     name = "message.timestamp.after.max.ms"
     if last is not None and last - now_ms > found.number(name):
-        yield (
-            name,
-            str(MAX_LONG),
-            f"it refuses messages of as late as {_day(last)} ({name}={found.setting(name)})",
-        )
+        what = f"it refuses messages of as late as {_day(last)} ({name}={found.setting(name)})"
+        yield name, str(MAX_LONG), what
 
 
-def _retained(found: Condition, measure: Measure, now_ms: int) -> _Check | None:
-    name = "retention.ms"
-    kept_ms = found.number(name)
-    appended = found.setting("message.timestamp.type") == "LogAppendTime"
-    first = measure.first_timestamp_ms
-    if kept_ms < 0 or first is None or appended or now_ms - first <= kept_ms:
-        return None
-    return name, "-1", (
-        f"it deletes what is older than {kept_ms / _DAY_MS:.1f} days, so messages of {_day(first)} would be deleted at once"
-    )  # fmt: skip
-
-
-def _kept_bytes(found: Condition, target: Target) -> _Check | None:
-    name = "retention.bytes"
-    kept = found.number(name)
-    by_partition: dict[int, int] = {}
+def _deleted(target: Target, found: Condition, now_ms: int) -> Iterator[_Check]:
+    """Settings by which the topic would delete messages as soon as they are written."""
+    kept_ms, first = found.number("retention.ms"), target.measure.first_timestamp_ms
+    if not (kept_ms < 0 or first is None or found.has_append_times or now_ms - first <= kept_ms):
+        days = f"{kept_ms / _DAY_MS:.1f} days"
+        what = f"it deletes what is older than {days}, so messages of {_day(first)} would be deleted at once"
+        yield "retention.ms", "-1", what
+    kept_bytes = found.number("retention.bytes")
+    by_partition = Counter[int]()
     for lane in target.lanes:
-        by_partition[lane.partition] = by_partition.get(lane.partition, 0) + lane.measure.size_bytes
+        by_partition[lane.partition] += lane.measure.size_bytes
     most = max(by_partition.values(), default=0)
-    if kept < 0 or most <= kept:
-        return None
-    return name, "-1", f"it keeps {kept} bytes a partition, and up to {most} are to be restored to one"
+    if 0 <= kept_bytes < most:
+        what = f"it keeps {kept_bytes} bytes a partition, and up to {most} are to be restored to one"
+        yield "retention.bytes", "-1", what
 
 
 def _day(timestamp_ms: int) -> str:
