@@ -89,14 +89,14 @@ class Condition:
         partitions: How many partitions it has; None where it does not exist.
         held: How many offsets it holds, of whatever.
         settings: What is set, by the topic or by default; where it is to be created, what will be.
-        own: What it is to be created with.
+        created_with: What it is to be created with.
         resumed: Whether this restore began to write to it before.
     """
 
     partitions: int | None
     held: int
     settings: Mapping[str, str]
-    own: Mapping[str, str] = field(default_factory=dict)
+    created_with: Mapping[str, str] = field(default_factory=dict)
     resumed: bool = False
 
     def setting(self, name: str) -> str:
@@ -138,7 +138,7 @@ def notes(target: Target, found: Condition, request: Request) -> list[str]:
             f"{counted(appended, 'message')} of {target.source} had append times; in {target.topic} these are create times."
         )
     if found.partitions is None:
-        settings = ", ".join(f"{name}={value}" for name, value in sorted(found.own.items()))
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(found.created_with.items()))
         said.append(
             f"{target.topic} will be created with {counted(target.partitions, 'partition')}"
             f"{f' and {settings}' if settings else ''}."
@@ -183,7 +183,7 @@ def _not_numbers(target: Target, found: Condition) -> Iterator[Problem]:
     """Settings that have to be numbers and are none; of a topic that is to be created, none that Kafka takes."""
     for name, (least, most) in NUMBERS.items():
         new = found.partitions is None
-        value = (found.own if new else found.settings if name in DEFAULTS else {}).get(name)
+        value = (found.created_with if new else found.settings if name in DEFAULTS else {}).get(name)
         if value is None or (not new and not value):
             continue
         if new and not _is_number(name, value):

@@ -253,7 +253,7 @@ class _RestoreRun:
         source = self._own.target
         condition = self._found.conditions[target.topic]
         if not state:
-            source.create_topic(target.topic, target.partitions, condition.own)
+            source.create_topic(target.topic, target.partitions, condition.created_with)
             info = source.topics([target.topic])[target.topic]
             at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
             marks = source.watermarks(at).whole()

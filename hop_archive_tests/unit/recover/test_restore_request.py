@@ -158,7 +158,7 @@ def test_a_setting_that_stands_in_the_way_is_told_with_the_value_that_would_do(
 def test_a_setting_that_is_no_number_or_none_that_kafka_takes_is_told_with_its_name(
     name: str, value: str
 ) -> None:
-    created = dataclasses.replace(condition(None, settings={name: value}), own={name: value})
+    created = dataclasses.replace(condition(None, settings={name: value}), created_with={name: value})
     (found,) = problems(target(FINE), created, Request(), NOW_MS)
     assert f"{name}={value} is no number" in found.what
     assert f"--topic-config {name}=NUMBER" in found.remedy
@@ -177,7 +177,12 @@ def test_settings_that_kafka_takes_are_no_problem_whatever_it_makes_of_them() ->
         "new.one": "x",
     }
     assert (
-        problems(target(FINE), dataclasses.replace(condition(None, settings=own), own=own), Request(), NOW_MS)
+        problems(
+            target(FINE),
+            dataclasses.replace(condition(None, settings=own), created_with=own),
+            Request(),
+            NOW_MS,
+        )
         == []
     )
 
@@ -211,7 +216,7 @@ def test_what_was_asked_for_is_no_problem() -> None:
 def test_what_cannot_be_kept_is_said() -> None:
     said = notes(target(FINE), condition(settings={"message_timestamp_type": "LogAppendTime"}), Request())
     assert any("append times" in one for one in said)
-    created = dataclasses.replace(condition(None), own={"retention.ms": "5"})
+    created = dataclasses.replace(condition(None), created_with={"retention.ms": "5"})
     assert any(
         "created with 1 partition and retention.ms=5" in n for n in notes(target(FINE), created, Request())
     )

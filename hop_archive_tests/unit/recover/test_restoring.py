@@ -883,7 +883,7 @@ def test_a_topic_whose_settings_no_snapshot_knows_is_told_once_for_all_of_its_ki
     found = prepare(restoration(world, empty_cluster(), Request()))
     hidden, other, guessed = (
         next(note for note in found.unrestored if part in note)
-        for part in ("DESCRIBE_CONFIGS", "another life", "there may have been more")
+        for part in ("DESCRIBE_CONFIGS", "another generation", "there may have been more")
     )
     assert BUSY in hidden
     assert QUIET in other
