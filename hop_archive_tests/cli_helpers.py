@@ -30,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [name for name in os.environ if name.startswith("HOP_ARCHIVE_")]:
         monkeypatch.delenv(name)
     yield tmp_path
-    logs._remove_former()
+    logs.remove_former()
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.NOTSET)
 

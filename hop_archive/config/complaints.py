@@ -60,29 +60,33 @@ class _Reporter:
     def problem(self, details: ErrorDetails) -> str:
         if not details["loc"]:
             return f"{self.context.label}: {self._wanted(details)}"
-        return f"{self.context.label} {_key(details['loc'])}: {self._about_key(details)}"
+        first, *rest = (part for part in details["loc"] if part != "[key]")
+        key = str(first) + "".join(f"[{part if isinstance(part, int) else shown(part)}]" for part in rest)
+        return f"{self.context.label} {key}: {self._about_key(details)}"
 
     def _about_key(self, details: ErrorDetails) -> str:
         key = str(details["loc"][0])
-        if details["type"] == "extra_forbidden":
-            return self._unknown(key)
         if details["type"] == "missing":
             return "wanted, and not there"
-        wanted = self._wanted(details)
-        found = self._found(key, details["input"]) if wanted.startswith("wanted") else ""
-        return f"{wanted}{found}{_quoting_hint(details)}"
-
-    def _unknown(self, key: str) -> str:
-        if _SECRET_KEY.search(key) and not key.endswith("_env"):
-            return f"secrets are not kept in TOML; {self._secret_remedy(key)}"
-        return f"unknown key{suggestion(key, self._known())}"
-
-    def _secret_remedy(self, key: str) -> str:
-        names = [known for known in self._known() if known.endswith("_env") and known != "username_env"]
-        if not names:
-            return "this type of stanza uses none, so remove the key"
-        nearest = difflib.get_close_matches(f"{key}_env", names, n=1) or names
-        return f"name the environment variable that holds it with {' or '.join(nearest)}"
+        if details["type"] == "extra_forbidden":
+            if not _SECRET_KEY.search(key) or key.endswith("_env"):
+                return f"unknown key{suggestion(key, self._known())}"
+            names = [known for known in self._known() if known.endswith("_env") and known != "username_env"]
+            remedy = "this type of stanza uses none, so remove the key"
+            if names:
+                nearest = difflib.get_close_matches(f"{key}_env", names, n=1) or names
+                remedy = f"name the environment variable that holds it with {' or '.join(nearest)}"
+            return f"secrets are not kept in TOML; {remedy}"
+        wanted, found = self._wanted(details), ""
+        if wanted.startswith("wanted") and key in self.context.hidden:
+            found = ", found something else in the environment (not shown)"
+        elif wanted.startswith("wanted") and (key in self.NEVER_SHOWN or key.endswith("_env")):
+            found = ", found something else (not shown: it may be a secret)"
+        elif wanted.startswith("wanted"):
+            found = f", found {shown(details['input'])}"
+        # An unquoted ``a.b = ...`` makes a table where a value was wanted.
+        inside = len(details["loc"]) > 1 and isinstance(details["input"], dict)
+        return f"{wanted}{found}{' (a key that holds a dot has to be quoted)' if inside else ''}"
 
     def _known(self) -> list[str]:
         return [info.alias or name for name, info in self.model.model_fields.items()]
@@ -100,24 +104,6 @@ class _Reporter:
             case "less_than_equal":
                 return f"wanted at most {facts['le']:g}"
         return f"wanted {_WANTED[details['type']]}" if details["type"] in _WANTED else details["msg"]
-
-    def _found(self, key: str, value: object) -> str:
-        if key in self.context.hidden:
-            return ", found something else in the environment (not shown)"
-        if key in self.NEVER_SHOWN or key.endswith("_env"):
-            return ", found something else (not shown: it may be a secret)"
-        return f", found {shown(value)}"
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    first, *rest = (part for part in location if part != "[key]")
-    return str(first) + "".join(f"[{part if isinstance(part, int) else shown(part)}]" for part in rest)
-
-
-def _quoting_hint(details: ErrorDetails) -> str:
-    """Explain the table that an unquoted ``a.b = ...`` makes where a value was wanted."""
-    inside = len(details["loc"]) > 1 and isinstance(details["input"], dict)
-    return " (a key that holds a dot has to be quoted)" if inside else ""
 
 
 def shown(value: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -116,38 +116,26 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> C
         MissingSettingError: The file that was named is not there.
         ConfigurationError: The file cannot be read, is not TOML, or says something wrong; all of it, one a line.
     """
-    shipped = parse(_shipped_text(), f"{SHIPPED_FILE} (shipped)")
-    user = _user_file(path, environ)
-    return shipped.overlaid(parse(_read(user), str(user))) if user else shipped
-
-
-def _shipped_text() -> str:
-    return resources.files("hop_archive.config").joinpath(SHIPPED_FILE).read_text(encoding="utf-8")
-
-
-def _user_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    if path is not None:
-        return _existing(path, "that was given")
-    if named := environ.get("HOP_ARCHIVE_TOML"):
-        return _existing(Path(named), "that HOP_ARCHIVE_TOML names")
-    return Path(USER_FILE) if Path(USER_FILE).exists() else None
-
-
-def _existing(path: Path, whence: str) -> Path:
-    if path.exists():
-        return path
-    raise MissingSettingError(f"The configuration file {whence} is not there: {path}.", path=str(path))
-
-
-def _read(path: Path) -> str:
+    text = resources.files("hop_archive.config").joinpath(SHIPPED_FILE).read_text(encoding="utf-8")
+    shipped = parse(text, f"{SHIPPED_FILE} (shipped)")
+    user, whence = path, "that was given"
+    if user is None and (named := environ.get("HOP_ARCHIVE_TOML")):
+        user, whence = Path(named), "that HOP_ARCHIVE_TOML names"
+    if user is None and not Path(USER_FILE).exists():
+        return shipped
+    if user is None:
+        user = Path(USER_FILE)
+    elif not user.exists():
+        raise MissingSettingError(f"The configuration file {whence} is not there: {user}.", path=str(user))
     try:
-        return path.read_text(encoding="utf-8")
+        text = user.read_text(encoding="utf-8")
     except OSError as error:
-        message = f"{path}: cannot be read: {error.strerror}."
-        raise ConfigurationError(message, path=str(path)) from error
+        message = f"{user}: cannot be read: {error.strerror}."
+        raise ConfigurationError(message, path=str(user)) from error
     except UnicodeDecodeError as error:
-        message = f"{path}: wanted UTF-8, found another encoding at byte {error.start}."
-        raise ConfigurationError(message, path=str(path)) from None
+        message = f"{user}: wanted UTF-8, found another encoding at byte {error.start}."
+        raise ConfigurationError(message, path=str(user)) from None
+    return shipped.overlaid(parse(text, str(user)))
 
 
 def parse(text: str, origin: str = USER_FILE) -> Configuration:
@@ -161,21 +149,18 @@ def parse(text: str, origin: str = USER_FILE) -> Configuration:
         ConfigurationError: The text is not TOML (with line and column), or says something wrong (all of it).
     """
     reader = _Reader(origin)
-    tables = _toml(text, origin)
-    stanzas = {kind: reader.stanzas(kind, tables.pop(kind, {})) for kind in TYPES}
-    reader.unknown_tables(tables)
-    if reader.problems:
-        raise ConfigurationError("\n".join(reader.problems), file=origin, problems=reader.problems)
-    return Configuration.model_validate({f"{kind}s": found for kind, found in stanzas.items()})
-
-
-def _toml(text: str, origin: str) -> dict[str, object]:
     try:
-        return tomllib.loads(text)
+        tables: dict[str, object] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         end = f"at line {text.count(chr(10)) + 1}, column {len(text.rpartition(chr(10))[2]) + 1}"
         message = str(error).replace("at end of document", end)
         raise ConfigurationError(f"{origin}: not TOML: {message}.", file=origin) from None
+    stanzas = {kind: reader.stanzas(kind, tables.pop(kind, {})) for kind in TYPES}
+    for name in tables:
+        reader.report(f"[{name}]: unknown table{suggestion(name, list(TYPES))}")
+    if reader.problems:
+        raise ConfigurationError("\n".join(reader.problems), file=origin, problems=reader.problems)
+    return Configuration.model_validate({f"{kind}s": found for kind, found in stanzas.items()})
 
 
 @dataclass(slots=True)
@@ -187,48 +172,37 @@ class _Reader:
 
     def stanzas(self, kind: str, tables: object) -> dict[str, Stanza]:
         if not isinstance(tables, dict):
-            self._report(f"{kind}: wanted tables [{kind}.NAME], found {shown(tables)}")
+            self.report(f"{kind}: wanted tables [{kind}.NAME], found {shown(tables)}")
             return {}
-        found = {name: self._stanza(kind, name, table) for name, table in tables.items()}
-        return {name: stanza for name, stanza in found.items() if stanza is not None}
-
-    def _stanza(self, kind: str, name: str, table: object) -> Stanza | None:
-        if not isinstance(table, dict):
-            self._report(f"[{kind}] {name}: wanted a table [{kind}.NAME], found {shown(table)}")
-            return None
-        model = self._model(kind, name, table)
-        if model is None:
-            return None
-        checked = made(model, table, Context(name, f"{self.origin}: [{kind}.{name}]"))
-        if isinstance(checked, list):
-            self.problems += checked
-            return None
-        return checked
+        found: dict[str, Stanza] = {}
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                self.report(f"[{kind}] {name}: wanted a table [{kind}.NAME], found {shown(table)}")
+                continue
+            if (model := self._model(kind, name, table)) is None:
+                continue
+            checked = made(model, table, Context(name, f"{self.origin}: [{kind}.{name}]"))
+            if isinstance(checked, list):
+                self.problems += checked
+            else:
+                found[name] = checked
+        return found
 
     def _model(self, kind: str, name: str, table: Mapping[str, object]) -> type[Stanza] | None:
-        key = _type_key(table)
-        wanted = table.get(key)
-        if isinstance(wanted, str) and wanted in TYPES[kind]:
-            return TYPES[kind][wanted]
-        if key != "type":
-            self._report(f"[{kind}.{name}] {key}: unknown key; nearest known: type")
+        # The key that says the stanza's type, or is meant to: a misspelt one is told like any other.
+        nearest = [] if "type" in table else difflib.get_close_matches("type", table, n=1)
+        type_name = table.get(nearest[0] if nearest else "type")
+        if isinstance(type_name, str) and type_name in TYPES[kind]:
+            return TYPES[kind][type_name]
+        if nearest:
+            self.report(f"[{kind}.{name}] {nearest[0]}: unknown key; nearest known: type")
             return None
-        found = shown(wanted) if "type" in table else "nothing"
-        self._report(f"[{kind}.{name}] type: wanted {alternatives(TYPES[kind])}, found {found}")
+        found = shown(type_name) if "type" in table else "nothing"
+        self.report(f"[{kind}.{name}] type: wanted {alternatives(TYPES[kind])}, found {found}")
         return None
 
-    def unknown_tables(self, tables: Iterable[str]) -> None:
-        for name in tables:
-            self._report(f"[{name}]: unknown table{suggestion(name, list(TYPES))}")
-
-    def _report(self, problem: str) -> None:
+    def report(self, problem: str) -> None:
         self.problems.append(f"{self.origin}: {problem}")
-
-
-def _type_key(table: Mapping[str, object]) -> str:
-    """The key that says the stanza's type, or is meant to: a misspelt one is told like any other."""
-    nearest = [] if "type" in table else difflib.get_close_matches("type", table, n=1)
-    return nearest[0] if nearest else "type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,28 +248,19 @@ class Selection:
         Raises:
             MissingSettingError: The database or the store is named, and another one is not.
         """
-        named = [kind for kind in kinds if self._origin(kind) != "default"]
+        named = [kind for kind in kinds if getattr(self, f"{kind}_from") != "default"]
         for kind in kinds:
-            if {"database", "store"} & {*named} and kind not in named:
-                raise _unnamed(kind, [f"{one} {getattr(self, one)}" for one in named])
-
-    def _origin(self, kind: Kind) -> Origin:
-        origin: Origin = getattr(self, f"{kind}_from")
-        return origin
+            if kind in named or not {"database", "store"} & {*named}:
+                continue
+            option, mock = _OPTIONS[kind], _DEFAULTS[kind]
+            raise MissingSettingError(
+                f"No {kind} is named, beside {' and '.join(f'{other} {getattr(self, other)}' for other in named)}.",
+                remedy=f"Name it with {option} or HOP_ARCHIVE_{kind.upper()}; {option} {mock} if a mock is meant.",
+                kind=kind,
+            )
 
 
 _OPTIONS: Mapping[Kind, str] = {"source": "-H", "database": "-D", "store": "-S", "log": "-l"}
-
-
-def _unnamed(kind: Kind, named: Sequence[str]) -> MissingSettingError:
-    option, variable, mock = _OPTIONS[kind], f"HOP_ARCHIVE_{kind.upper()}", _DEFAULTS[kind]
-    return MissingSettingError(
-        f"No {kind} is named, beside {' and '.join(named)}.",
-        remedy=f"Name it with {option} or {variable}; {option} {mock} if a mock is meant.",
-        kind=kind,
-    )
-
-
 _DEFAULTS: Mapping[Kind, str] = {
     "source": "mock-hop",
     "database": "mock-db",
@@ -338,29 +303,20 @@ def select(
 def _chosen(
     kind: Kind, configuration: Configuration, option: str | None, environ: Mapping[str, str]
 ) -> tuple[str, Origin]:
-    name, origin = _name_and_origin(kind, option, environ)
+    named = environ.get(f"HOP_ARCHIVE_{kind.upper()}")
+    name = option if option is not None else named or _DEFAULTS[kind]
+    origin: Origin = "option" if option is not None else "environment" if named else "default"
     stanza: Callable[[str], Stanza] = getattr(configuration, kind)
     try:
         stanza(name)
     except MissingSettingError as error:
-        raise _explained(error, kind, configuration, name, origin) from None
+        # What the wrong name most likely is: one of another kind, or what a variable holds.
+        others = [
+            other for other in get_args(Kind) if other != kind and name in getattr(configuration, f"{other}s")
+        ]
+        hints = [f"{name} is a {other} stanza ({_OPTIONS[other]})." for other in others]
+        if origin == "environment":
+            hints.append(f"HOP_ARCHIVE_{kind.upper()} names it.")
+        message = " ".join([error.args[0], *hints])
+        raise MissingSettingError(message, remedy=error.remedy, **error.facts) from None
     return name, origin
-
-
-def _explained(
-    error: MissingSettingError, kind: Kind, configuration: Configuration, name: str, origin: Origin
-) -> MissingSettingError:
-    """The same error with what the wrong name most likely is: one of another kind, or what a variable holds."""
-    others = [one for one in get_args(Kind) if one != kind and name in getattr(configuration, f"{one}s")]
-    hints = [f"{name} is a {one} stanza ({_OPTIONS[one]})." for one in others]
-    if origin == "environment":
-        hints.append(f"HOP_ARCHIVE_{kind.upper()} names it.")
-    return MissingSettingError(" ".join([error.args[0], *hints]), remedy=error.remedy, **error.facts)
-
-
-def _name_and_origin(kind: Kind, option: str | None, environ: Mapping[str, str]) -> tuple[str, Origin]:
-    if option is not None:
-        return option, "option"
-    if named := environ.get(f"HOP_ARCHIVE_{kind.upper()}"):
-        return named, "environment"
-    return _DEFAULTS[kind], "default"

@@ -37,10 +37,21 @@ def configure(stanza: LogStanza, *, stream: TextIO | None = None) -> logging.Han
     Raises:
         ConfigurationError: The file cannot be opened.
     """
-    handler = _handler(stanza, stream)
+    if isinstance(stanza, FileLogStanza):
+        try:
+            handler: logging.Handler = WatchedFileHandler(stanza.path, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{stanza.label} path: {stanza.path} cannot be opened: {error.strerror}.",
+                remedy="Make its directory, or name another file.",
+                path=stanza.path,
+            ) from error
+    else:
+        handler = logging.StreamHandler(stream or sys.stderr)
     handler.set_name(ROOT)
     handler.setFormatter(JsonFormatter() if stanza.format == "json" else PlainFormatter())
-    _remove_former()
+    # Not by logging.config.dictConfig, which closes the handlers of others, and takes them from the root logger.
+    remove_former()
     logging.getLogger().addHandler(handler)
     for name, level in {"": "warning", ROOT: stanza.level, **stanza.levels}.items():
         logging.getLogger(name).setLevel(level.upper())
@@ -53,20 +64,8 @@ def librdkafka_logger() -> logging.Logger:
     return logging.getLogger(LIBRDKAFKA)
 
 
-def _handler(stanza: LogStanza, stream: TextIO | None) -> logging.Handler:
-    if not isinstance(stanza, FileLogStanza):
-        return logging.StreamHandler(stream or sys.stderr)
-    try:
-        return WatchedFileHandler(stanza.path, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(
-            f"{stanza.label} path: {stanza.path} cannot be opened: {error.strerror}.",
-            remedy="Make its directory, or name another file.",
-            path=stanza.path,
-        ) from error
-
-
-def _remove_former() -> None:
+def remove_former() -> None:
+    """Take back what the latest ``configure`` did; nothing where there was none."""
     root = logging.getLogger()
     for handler in [each for each in root.handlers if each.get_name() == ROOT]:
         root.removeHandler(handler)
@@ -112,11 +111,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        if facts := _facts(record):
+        error = record.exc_info[1] if record.exc_info else None
+        facts = getattr(record, "facts", None) or (
+            error.facts if isinstance(error, HopArchiveError) else None
+        )
+        if facts:
             line["facts"] = facts
         return json.dumps(line, default=str)
-
-
-def _facts(record: logging.LogRecord) -> object:
-    error = record.exc_info[1] if record.exc_info else None
-    return getattr(record, "facts", None) or (error.facts if isinstance(error, HopArchiveError) else None)

@@ -102,9 +102,8 @@ def open_catalog(name: str, stanza: DatabaseStanza, environ: Mapping[str, str] =
         name,
         stanza.dsn(environ).get_secret_value(),
         schema=stanza.schema_name,
-        pool_size=max(
-            2, stanza.pool_size
-        ),  # whoever reads a stream of rows may have to ask something else meanwhile
+        # Whoever reads a stream of rows may have to ask something else meanwhile.
+        pool_size=max(2, stanza.pool_size),
         renew=_anew(lambda: stanza.dsn(environ).get_secret_value()),
     )
 

@@ -49,13 +49,13 @@ def is_well_formed(text: str) -> bool:
 
 def unset_variables(text: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the variables that ``expand`` would miss, in the order of the text."""
-    found = _VARIABLE.finditer(text)
-    return tuple(one["name"] for one in found if one["default"] is None and not environ.get(one["name"]))
+    without_default = (found["name"] for found in _VARIABLE.finditer(text) if found["default"] is None)
+    return tuple(name for name in without_default if not environ.get(name))
 
 
 def written_out(text: str) -> str:
     """Return what the text itself says: defaults in their place, and nothing for what the environment supplies."""
-    return _VARIABLE.sub(lambda one: (one["default"] or "").removeprefix(":-"), text)
+    return _VARIABLE.sub(lambda found: (found["default"] or "").removeprefix(":-"), text)
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
@@ -66,14 +66,14 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
     Raises:
         KeyError: A variable without a default is not set.
     """
-    return _VARIABLE.sub(lambda one: _value(one, environ), text)
 
+    def value(found: re.Match[str]) -> str:
+        name, default = found["name"], found["default"]
+        if default is None:
+            return environ[name]
+        return environ.get(name) or default.removeprefix(":-")
 
-def _value(found: re.Match[str], environ: Mapping[str, str]) -> str:
-    name, default = found["name"], found["default"]
-    if default is None:
-        return environ[name]
-    return environ.get(name) or default.removeprefix(":-")
+    return _VARIABLE.sub(value, text)
 
 
 def missing_variables(missing: list[tuple[str, str]], environ: Mapping[str, str]) -> MissingSettingError:
@@ -83,14 +83,13 @@ def missing_variables(missing: list[tuple[str, str]], environ: Mapping[str, str]
         missing: Where (stanza and key) and which variable.
         environ: The environment, to tell a variable that is empty from one that is not set.
     """
-    lines = [f"{where}: environment variable {name} is {_state(name, environ)}." for where, name in missing]
+    lines = [
+        f"{where}: environment variable {name} is {'empty' if name in environ else 'not set'}."
+        for where, name in missing
+    ]
     names = [name for _, name in missing]
     local = all(name.startswith(LOCAL_PREFIX) for name in names)
     remedy = LOCAL_REMEDY if local else f"Set {' and '.join(dict.fromkeys(names))} in the environment."
     return MissingSettingError(
         "\n".join(lines), remedy=remedy, variables=names, where=[where for where, _ in missing]
     )
-
-
-def _state(name: str, environ: Mapping[str, str]) -> str:
-    return "empty" if name in environ else "not set"

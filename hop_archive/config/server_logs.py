@@ -55,18 +55,18 @@ class FilesHere:
 
     def files(self) -> Sequence[LogFile]:
         """Return those that are there."""
-        return [_described(path) for path in self.paths if path.is_file()]
+        found: list[LogFile] = []
+        for path in filter(Path.is_file, self.paths):
+            facts = path.stat()
+            written_at = datetime.datetime.fromtimestamp(facts.st_mtime, datetime.UTC)
+            found.append(LogFile(str(path), written_at, facts.st_size))
+        return found
 
     def lines(self, file: LogFile) -> Iterator[str]:
         """Yield a file's lines, without their ends; bytes that are not UTF-8 are shown as such."""
         with Path(file.name).open(encoding="utf-8", errors="backslashreplace") as text:
             for line in text:
                 yield line.rstrip("\n")
-
-
-def _described(path: Path) -> LogFile:
-    facts = path.stat()
-    return LogFile(str(path), datetime.datetime.fromtimestamp(facts.st_mtime, datetime.UTC), facts.st_size)
 
 
 def newest(files: Sequence[LogFile], since: datetime.datetime | None = None) -> list[LogFile]:
@@ -77,10 +77,10 @@ def newest(files: Sequence[LogFile], since: datetime.datetime | None = None) -> 
 
 def later(lines: Iterator[str], since: datetime.datetime | None = None) -> Iterator[str]:
     """Yield the lines written since then; one without a moment in UTC at its begin belongs to the line before it."""
-    wanted = True
+    is_later = True
     for line in lines:
         if since is not None and (stamp := _STAMP.match(line)):
             at = datetime.datetime.fromisoformat(stamp[1]).replace(tzinfo=datetime.UTC)
-            wanted = at >= since.replace(microsecond=0)
-        if wanted:
+            is_later = at >= since.replace(microsecond=0)
+        if is_later:
             yield line

@@ -7,7 +7,6 @@ written out, which keeps the types of the attributes true.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote, unquote
@@ -82,28 +81,25 @@ class Stanza(BaseModel):
         """
         if self._resolved:
             return self
-        values = self._table()
+        given = self.model_fields_set  # a set: the order of messages comes from the fields instead
+        fields = type(self).model_fields.items()
+        values = {info.alias or name: getattr(self, name) for name, info in fields if name in given}
         missing = [
             (f"{self.label} {key}", variable)
             for key, value in values.items()
-            for variable in _unset(value, environ)
+            for text in _texts(value)
+            for variable in credentials.unset_variables(text, environ)
         ]
         if missing:
             raise credentials.missing_variables(missing, environ)
-        hidden = frozenset(key for key, value in values.items() if _holds_variable(value))
+        hidden = frozenset(
+            key for key, value in values.items() if any(map(credentials.has_variable, _texts(value)))
+        )
         table = {key: _expanded(value, environ) for key, value in values.items()}
-        return self._checked_again(table, Context(self._name, self._label, hidden, resolved=True))
-
-    def _checked_again(self, table: dict[str, object], context: Context) -> Self:
-        checked = made(type(self), table, context)
+        checked = made(type(self), table, Context(self._name, self._label, hidden, resolved=True))
         if isinstance(checked, list):
             raise ConfigurationError("\n".join(checked), problems=checked)
         return checked
-
-    def _table(self) -> dict[str, object]:
-        given = self.model_fields_set  # a set: the order of messages comes from the fields instead
-        fields = type(self).model_fields.items()
-        return {info.alias or name: getattr(self, name) for name, info in fields if name in given}
 
     def secret_variables(self) -> tuple[str, ...]:
         """Return the variables that keys ending in ``_env`` name, without which the stanza is of no use."""
@@ -124,14 +120,6 @@ def _texts(value: object) -> Iterator[str]:
         yield from (text for item in value for text in _texts(item))
     elif isinstance(value, dict):
         yield from (text for item in value.values() for text in _texts(item))
-
-
-def _unset(value: object, environ: Mapping[str, str]) -> Iterator[str]:
-    return (variable for text in _texts(value) for variable in credentials.unset_variables(text, environ))
-
-
-def _holds_variable(value: object) -> bool:
-    return any(credentials.has_variable(text) for text in _texts(value))
 
 
 def _expanded(value: object, environ: Mapping[str, str]) -> object:
@@ -369,66 +357,59 @@ class PostgresStanza(_Permissions, _OfAws):
             return self.resolved(environ).dsn(environ)
         if found := URL.fullmatch(self.url.get_secret_value()):
             login = self._login(unquote(found["user"] or ""), None, environ)
-            return SecretStr(_url_with_login(found, login))
-        return self._dsn_of_parts(self._instance(environ), environ)
+            # The url's own name and password are percent-encoded already.
+            user, password = found["user"] or quote(login.username, safe=""), _quoted(login.password)
+            both = f"{user}{_after(':', password or found['password'])}"
+            tail = f"/{found['name'] or ''}{_after('?', found['options'])}"
+            return SecretStr(f"postgresql://{both}{'@' if both else ''}{found['hosts']}{tail}")
+        return self._dsn_of_parts(environ)
 
-    def _dsn_of_parts(self, known: Instance | None, environ: Mapping[str, str]) -> SecretStr:
+    def _dsn_of_parts(self, environ: Mapping[str, str]) -> SecretStr:
+        known: Instance | None = None
+        password_known = bool(self.secret_name or environ.get(self.password_env))
+        # AWS is asked about the instance unless the stanza and the environment say all.
+        if self.instance_id and not (self.host and self.name and self.user and password_known):
+            where = f"{self.label} instance_id"
+            known = databases.instance(
+                self.instance_id, where=where, region=self.region, profile=self.profile
+            )
         login = self._login(self.user, known, environ)
-        host, port = self._host_and_port(known)
-        name = self.name or (known.name if known else "") or self._no_name()
-        user = login.username or (known.user if known else "")
+        host = self.host or (known.host if known else "")
+        host = f"[{host}]" if ":" in host else quote(host, safe="")
+        port = known.port if known and "port" not in self.model_fields_set else self.port
+        name = self.name or (known.name if known else "")
+        if not name:
+            raise MissingSettingError(
+                f"{self.label}: RDS instance {self.instance_id} names no database.",
+                remedy="Say which with name in the stanza.",
+                instance_id=self.instance_id,
+            )
+        user = quote(login.username or (known.user if known else ""), safe="")
+        # What runs in RDS has TLS, and the way there is not ours.
+        mode = self.sslmode or ("require" if self.instance_id else "")
+        ssl = {"sslmode": mode, "sslrootcert": self.sslrootcert}
+        options = "&".join(f"{option}={quote(value, safe='')}" for option, value in ssl.items() if value)
         return SecretStr(
-            f"postgresql://{quote(user, safe='')}{_after(':', _quoted(login.password))}@{host}:{port}"
-            f"/{quote(name, safe='')}{_after('?', self._ssl())}"
+            f"postgresql://{user}{_after(':', _quoted(login.password))}@{host}:{port}"
+            f"/{quote(name, safe='')}{_after('?', options)}"
         )
 
-    def _instance(self, environ: Mapping[str, str]) -> Instance | None:
-        """Ask AWS about the instance, unless the stanza and the environment say all."""
-        password_known = bool(self.secret_name or environ.get(self.password_env))
-        if not self.instance_id or (self.host and self.name and self.user and password_known):
-            return None
-        where = f"{self.label} instance_id"
-        return databases.instance(self.instance_id, where=where, region=self.region, profile=self.profile)
-
-    def _host_and_port(self, known: Instance | None) -> tuple[str, int]:
-        host = self.host or (known.host if known else "")
-        port = known.port if known and "port" not in self.model_fields_set else self.port
-        return f"[{host}]" if ":" in host else quote(host, safe=""), port
-
     def _login(self, user: str, known: Instance | None, environ: Mapping[str, str]) -> Login:
-        if self.password_env and (environ.get(self.password_env) or not self._has_secret(known)):
+        has_secret = bool(self.secret_name or (known and known.secret_arn))
+        if self.password_env and (environ.get(self.password_env) or not has_secret):
             return Login(user, self._from_environment("password_env", environ))
         if self.secret_name:
             return shapes.database_login(self._secret(self.secret_name), user)
-        if known is not None:
-            return shapes.database_login(self._secret(self._kept_by(known), "instance_id"), user)
-        return Login(user, SecretStr(""))
-
-    def _has_secret(self, known: Instance | None) -> bool:
-        return bool(self.secret_name or (known and known.secret_arn))
-
-    def _kept_by(self, known: Instance) -> str:
-        """Return where RDS keeps the master user's password."""
-        if known.secret_arn:
-            return known.secret_arn
-        raise MissingSettingError(
-            f"{self.label}: there is no password. The stanza names no secret, and RDS keeps none for {self.instance_id}.",
-            remedy="Name the secret with secret_name, or the variable that holds the password with password_env.",
-            instance_id=self.instance_id,
-        )
-
-    def _no_name(self) -> str:
-        raise MissingSettingError(
-            f"{self.label}: RDS instance {self.instance_id} names no database.",
-            remedy="Say which with name in the stanza.",
-            instance_id=self.instance_id,
-        )
-
-    def _ssl(self) -> str:
-        """Return libpq's options for TLS. What runs in RDS has it, and the way there is not ours."""
-        mode = self.sslmode or ("require" if self.instance_id else "")
-        options = {"sslmode": mode, "sslrootcert": self.sslrootcert}
-        return "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items() if value)
+        if known is None:
+            return Login(user, SecretStr(""))
+        if not known.secret_arn:
+            raise MissingSettingError(
+                f"{self.label}: there is no password. The stanza names no secret, and RDS keeps none for "
+                f"{self.instance_id}.",
+                remedy="Name the secret with secret_name, or the variable that holds the password with password_env.",
+                instance_id=self.instance_id,
+            )
+        return shapes.database_login(self._secret(known.secret_arn, "instance_id"), user)
 
     def secret_variables(self) -> tuple[str, ...]:
         """Return the variables without which the stanza is of no use: none where AWS has what they would say."""
@@ -452,14 +433,6 @@ def _after(mark: str, text: str | None) -> str:
 
 def _quoted(secret: SecretStr) -> str:
     return quote(secret.get_secret_value(), safe="")
-
-
-def _url_with_login(found: re.Match[str], login: Login) -> str:
-    """Put a login into a url, whose own name is percent-encoded already."""
-    user = found["user"] or quote(login.username, safe="")
-    both = f"{user}{_after(':', _quoted(login.password) or found['password'])}"
-    tail = f"/{found['name'] or ''}{_after('?', found['options'])}"
-    return f"postgresql://{both}{'@' if both else ''}{found['hosts']}{tail}"
 
 
 class MockDatabaseStanza(_Permissions):

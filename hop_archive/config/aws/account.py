@@ -44,7 +44,8 @@ def explained(subject: Subject, call: Callable[[], Answer]) -> Answer:
     ) as error:  # ValueError: an endpoint that is no URL
         failed = error
     # What a credential process wrote to its error output is in that error's text: it stays out of every log.
-    raise translated(subject, failed) from _showable(failed)
+    shown = None if isinstance(failed, boto.CredentialRetrievalError) else failed
+    raise translated(subject, failed) from shown
 
 
 def client(subject: Subject, service: str, read_s: float | None = None) -> Any:
@@ -60,9 +61,3 @@ def client(subject: Subject, service: str, read_s: float | None = None) -> Any:
         retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
     )
     return session(subject.profile).client(service, region_name=subject.region, config=patience)
-
-
-def _showable(error: Exception) -> Exception | None:
-    import botocore.exceptions as boto
-
-    return None if isinstance(error, boto.CredentialRetrievalError) else error

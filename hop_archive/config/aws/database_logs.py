@@ -37,42 +37,36 @@ class InstanceLogs:
     def files(self) -> Sequence[LogFile]:
         """Return all that RDS keeps: those of three days, unless it was told otherwise."""
         subject = self._subject("rds:DescribeDBLogFiles")
-        pages: list[Any] = ask(subject, "rds", lambda rds: list(self._pages(rds)))
-        return [_file(one) for page in pages for one in page.get("DescribeDBLogFiles", [])]
 
-    def _pages(self, rds: Any) -> Iterator[Any]:
-        paginator = rds.get_paginator("describe_db_log_files")
-        yield from paginator.paginate(DBInstanceIdentifier=self.instance_id)
+        def described(rds: Any) -> list[Any]:
+            pages = rds.get_paginator("describe_db_log_files").paginate(DBInstanceIdentifier=self.instance_id)
+            return [file for page in pages for file in page.get("DescribeDBLogFiles", [])]
+
+        return [
+            LogFile(
+                file["LogFileName"],
+                datetime.datetime.fromtimestamp(file.get("LastWritten", 0) / 1000, datetime.UTC),
+                file.get("Size", 0),
+            )
+            for file in ask(subject, "rds", described)
+        ]
 
     def lines(self, file: LogFile) -> Iterator[str]:
         """Yield a file's lines, without their ends, as they arrive; holds a portion of it in memory."""
-        begun = ""
-        for portion in self._portions(file):
-            *whole, begun = (begun + portion).split("\n")
-            yield from whole
-        if begun:
-            yield begun
-
-    def _portions(self, file: LogFile) -> Iterator[str]:
         subject = self._subject("rds:DownloadDBLogFilePortion")
         rds = explained(subject, lambda: client(subject, "rds", _PORTION_S))
-        marker, more = _FROM_THE_BEGIN, True
+        begun, marker, more = "", _FROM_THE_BEGIN, True
+        asked = {"DBInstanceIdentifier": self.instance_id, "LogFileName": file.name}
         while more:
-            answer = explained(subject, partial(self._portion, rds, file, marker))
-            yield answer.get("LogFileData") or ""
+            ask_portion = partial(rds.download_db_log_file_portion, **asked, Marker=marker)
+            answer = explained(subject, ask_portion)
+            *whole, begun = (begun + (answer.get("LogFileData") or "")).split("\n")
+            yield from whole
             more = answer.get("AdditionalDataPending", False) and answer["Marker"] != marker
             marker = answer.get("Marker", marker)
-
-    def _portion(self, rds: Any, file: LogFile, marker: str) -> Any:
-        return rds.download_db_log_file_portion(
-            DBInstanceIdentifier=self.instance_id, LogFileName=file.name, Marker=marker
-        )
+        if begun:
+            yield begun
 
     def _subject(self, action: str) -> Subject:
         what = f'the log of RDS instance "{self.instance_id}"'
         return Subject(self.where, what, action, self.region, self.profile)
-
-
-def _file(described: Any) -> LogFile:
-    at = datetime.datetime.fromtimestamp(described.get("LastWritten", 0) / 1000, datetime.UTC)
-    return LogFile(described["LogFileName"], at, described.get("Size", 0))

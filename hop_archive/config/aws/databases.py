@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from hop_archive.config.aws.account import ask
 from hop_archive.config.aws.memory import Memory
@@ -47,27 +46,25 @@ def instance(instance_id: str, *, where: str, region: str, profile: str = "") ->
         UnavailableError: AWS does not answer, or the instance is still being made.
     """
     subject = Subject(where, f'RDS instance "{instance_id}"', "rds:DescribeDBInstances", region, profile)
-    return _MEMORY.get((instance_id, region, profile), lambda: _asked(subject, instance_id))
 
+    def asked() -> Instance:
+        answer = ask(subject, "rds", lambda rds: rds.describe_db_instances(DBInstanceIdentifier=instance_id))
+        (found,) = answer["DBInstances"]
+        endpoint = found.get("Endpoint", {})
+        if not endpoint.get("Address"):
+            status = found.get("DBInstanceStatus", "?")
+            raise subject.unavailable(
+                f"it has no address yet (its status is {status})", "Try again in a minute."
+            )
+        return Instance(
+            host=endpoint["Address"],
+            port=endpoint.get("Port", 5432),
+            name=found.get("DBName", ""),
+            user=found.get("MasterUsername", ""),
+            secret_arn=found.get("MasterUserSecret", {}).get("SecretArn", ""),
+        )
 
-def _asked(subject: Subject, instance_id: str) -> Instance:
-    answer = ask(subject, "rds", lambda rds: rds.describe_db_instances(DBInstanceIdentifier=instance_id))
-    (found,) = answer["DBInstances"]
-    endpoint = found.get("Endpoint", {})
-    if not endpoint.get("Address"):
-        status = found.get("DBInstanceStatus", "?")
-        raise subject.unavailable(f"it has no address yet (its status is {status})", "Try again in a minute.")
-    return _instance(found, endpoint)
-
-
-def _instance(found: Any, endpoint: Any) -> Instance:
-    return Instance(
-        host=endpoint["Address"],
-        port=endpoint.get("Port", 5432),
-        name=found.get("DBName", ""),
-        user=found.get("MasterUsername", ""),
-        secret_arn=found.get("MasterUserSecret", {}).get("SecretArn", ""),
-    )
+    return _MEMORY.get((instance_id, region, profile), asked)
 
 
 def forget() -> None:

@@ -113,7 +113,21 @@ def translated(subject: Subject, error: Exception) -> HopArchiveError:
 
     if isinstance(error, boto.ClientError):
         return _refusal(subject, error)
-    return _about_credentials(subject, error) or _about_the_way(subject, error)
+    if isinstance(error, boto.NoCredentialsError):
+        return subject.forbidden("no AWS credentials were found", f"{_NONE} {subject.instead}".rstrip())
+    if isinstance(error, boto.ProfileNotFound):
+        return subject.missing(
+            f"AWS profile {error.kwargs.get('profile')} is not in the AWS configuration files",
+            'Make it with "aws configure --profile NAME", or correct the stanza\'s profile or AWS_PROFILE.',
+        )
+    if isinstance(error, boto.PartialCredentialsError):
+        return subject.forbidden(f"the AWS credentials are not whole ({error})".rstrip("."), _NONE)
+    if isinstance(error, boto.CredentialRetrievalError):
+        provider = error.kwargs.get("provider", "the chain")
+        return subject.forbidden(f"{provider} of {subject.asking} gave no AWS credentials", _RENEW)
+    if isinstance(error, boto.TokenRetrievalError | boto.SSOError | boto.LoginError):
+        return subject.forbidden(f"the single sign-on of {subject.asking} has ended or never was", _RENEW)
+    return _about_the_way(subject, error)
 
 
 def _refusal(subject: Subject, error: object) -> HopArchiveError:
@@ -122,7 +136,11 @@ def _refusal(subject: Subject, error: object) -> HopArchiveError:
     told = _said(code, str(response.get("Error", {}).get("Message", "")))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _NOT_THERE:
-        return _not_there(subject, code)
+        nor = ", or it has no value yet" if subject.action.endswith("GetSecretValue") else ""
+        return subject.missing(
+            f"there is none in the account of {subject.asking}{nor} ({code})",
+            "Create it, or correct the stanza's name for it, its region (it may be in another one) or its profile.",
+        )
     if code in _EXPIRED:
         return subject.forbidden(f"the credentials of {subject.asking} have expired ({code})", _RENEW, code)
     if code in _SKEWED:
@@ -151,14 +169,6 @@ def _said(code: str, message: str) -> str:
     return said(" ".join(f"{code}: {message}".split()))
 
 
-def _not_there(subject: Subject, code: str) -> MissingSettingError:
-    nor = ", or it has no value yet" if subject.action.endswith("GetSecretValue") else ""
-    return subject.missing(
-        f"there is none in the account of {subject.asking}{nor} ({code})",
-        "Create it, or correct the stanza's name for it, its region (it may be in another one) or its profile.",
-    )
-
-
 def _denied(subject: Subject, told: str, operation: str, code: str) -> ForbiddenError:
     name = subject.action.partition(":")[2]
     action = subject.action if operation == name else f"sts:{operation}"
@@ -168,26 +178,6 @@ def _denied(subject: Subject, told: str, operation: str, code: str) -> Forbidden
         f"Allow {action} on it{key}, or use other credentials.",
         code,
     )
-
-
-def _about_credentials(subject: Subject, error: Exception) -> HopArchiveError | None:
-    import botocore.exceptions as boto
-
-    if isinstance(error, boto.NoCredentialsError):
-        return subject.forbidden("no AWS credentials were found", f"{_NONE} {subject.instead}".rstrip())
-    if isinstance(error, boto.ProfileNotFound):
-        return subject.missing(
-            f"AWS profile {error.kwargs.get('profile')} is not in the AWS configuration files",
-            'Make it with "aws configure --profile NAME", or correct the stanza\'s profile or AWS_PROFILE.',
-        )
-    if isinstance(error, boto.PartialCredentialsError):
-        return subject.forbidden(f"the AWS credentials are not whole ({error})".rstrip("."), _NONE)
-    if isinstance(error, boto.CredentialRetrievalError):
-        provider = error.kwargs.get("provider", "the chain")
-        return subject.forbidden(f"{provider} of {subject.asking} gave no AWS credentials", _RENEW)
-    if isinstance(error, boto.TokenRetrievalError | boto.SSOError | boto.LoginError):
-        return subject.forbidden(f"the single sign-on of {subject.asking} has ended or never was", _RENEW)
-    return None
 
 
 _NONE = (
@@ -200,7 +190,6 @@ def _about_the_way(subject: Subject, error: Exception) -> HopArchiveError:
     """No answer, or no question: an address that isn't one, a parameter that AWS's own rules forbid."""
     import botocore.exceptions as boto
 
-    unreachable = (boto.HTTPClientError, boto.ConnectionError, boto.MetadataRetrievalError)
     if isinstance(error, boto.InvalidRegionError) or (
         isinstance(error, boto.EndpointConnectionError) and not _is_region(subject.region)
     ):
@@ -208,20 +197,17 @@ def _about_the_way(subject: Subject, error: Exception) -> HopArchiveError:
             f'"{subject.region}" is no region that is known here',
             "Correct the stanza's region; as us-west-2.",
         )
-    if isinstance(error, unreachable):
+    name = type(error).__name__
+    if isinstance(error, boto.HTTPClientError | boto.ConnectionError | boto.MetadataRetrievalError):
+        kwargs: Mapping[str, object] = getattr(error, "kwargs", {})
         return subject.unavailable(
-            f"AWS does not answer ({_said(type(error).__name__, _endpoint(error))})",
+            f"AWS does not answer ({_said(name, str(kwargs.get('endpoint_url', '')))})",
             "Check the network, the region, and AWS_ENDPOINT_URL if it is set; then try again.",
         )
-    return subject.wrong(f"it could not be asked for ({_said(type(error).__name__, str(error))})", _SETTINGS)
-
-
-_SETTINGS = "Correct the stanza, or the AWS settings of the environment and the profile."
-
-
-def _endpoint(error: Exception) -> str:
-    kwargs: Mapping[str, object] = getattr(error, "kwargs", {})
-    return str(kwargs.get("endpoint_url", ""))
+    return subject.wrong(
+        f"it could not be asked for ({_said(name, str(error))})",
+        "Correct the stanza, or the AWS settings of the environment and the profile.",
+    )
 
 
 def _is_region(name: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import SecretStr
 
 from hop_archive.config.aws.account import ask
@@ -32,20 +30,15 @@ def secret(name: str, *, where: str, region: str, profile: str = "", instead: st
         UnavailableError: AWS does not answer.
     """
     subject = Subject(where, f'secret "{name}"', _ACTION, region, profile, instead)
-    text = _MEMORY.get(
-        (name, region, profile),
-        lambda: _text(
-            subject, ask(subject, "secretsmanager", lambda client: client.get_secret_value(SecretId=name))
-        ),
-    )
-    return Secret(text, subject)
 
+    def asked() -> SecretStr:
+        answer = ask(subject, "secretsmanager", lambda client: client.get_secret_value(SecretId=name))
+        if answer.get("SecretString"):
+            return SecretStr(answer["SecretString"])
+        found = "binary" if "SecretBinary" in answer else "empty"
+        raise subject.wrong(f"it is {found}", "Give it a text value, or correct secret_name.")
 
-def _text(subject: Subject, answer: Any) -> SecretStr:
-    if answer.get("SecretString"):
-        return SecretStr(answer["SecretString"])
-    found = "binary" if "SecretBinary" in answer else "empty"
-    raise subject.wrong(f"it is {found}", "Give it a text value, or correct secret_name.")
+    return Secret(_MEMORY.get((name, region, profile), asked), subject)
 
 
 def forget() -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from hop_archive.config.aws.refusals import Subject
-from hop_archive.errors import ConfigurationError
 from hop_archive.model.credentials import Login
 
 # As in Kafka's own JAAS files: username="u" password="p" user_NAME="p".
@@ -47,14 +46,27 @@ def kafka_login(secret: Secret, username: str = "") -> Login:
         ConfigurationError: It has another form, or no such user, or several of which none is named.
     """
     text = secret.text.get_secret_value().strip()
-    found = _json_object(text)
-    table = _pairs(text) if found is None else found
-    users = _users(table)
+    table = _json_object(text)
+    if table is None:
+        pairs = list(_PAIR.finditer(text))
+        whole = sum(len(pair[0]) for pair in pairs) == len(text)  # else it holds something that is no pair
+        table = {pair["key"]: pair["bare"] or pair["quoted"] or "" for pair in pairs} if whole else {}
+    owner = str(table.get("username", ""))
+    every = {key.removeprefix("user_"): value for key, value in table.items() if key.startswith("user_")}
+    every[owner] = table.get("password")
+    users = {name: value for name, value in every.items() if name and isinstance(value, str) and value}
     if not users:
         raise secret.subject.wrong("it does not hold a username and a password", _KAFKA_FORMS)
-    name = username or _own_user(table, users)
+    name = username or owner or (next(iter(users)) if len(users) == 1 else "")
+    known = ", ".join(sorted(users))
+    if not name:
+        raise secret.subject.wrong(
+            f"it holds several users, {known}", "Choose one: username = ... in the stanza."
+        )
     if name not in users:
-        raise _no_such_user(secret.subject, name, sorted(users))
+        raise secret.subject.wrong(
+            f"it holds no password of {name}; it has {known}", "Correct the stanza's username."
+        )
     return Login(name, SecretStr(users[name]))
 
 
@@ -100,33 +112,3 @@ def _json_object(text: str) -> Mapping[str, object] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _pairs(text: str) -> Mapping[str, object]:
-    """Return the pairs of the older form, none where anything else is in the text."""
-    pairs = list(_PAIR.finditer(text))
-    if sum(len(pair[0]) for pair in pairs) != len(text):
-        return {}
-    return {pair["key"]: pair["bare"] or pair["quoted"] or "" for pair in pairs}
-
-
-def _users(table: Mapping[str, object]) -> dict[str, str]:
-    """Return each user's password; the secret's own user has the one that stands beside the name."""
-    further = {key.removeprefix("user_"): value for key, value in table.items() if key.startswith("user_")}
-    every = further | {str(table.get("username", "")): table.get("password")}
-    return {name: value for name, value in every.items() if name and isinstance(value, str) and value}
-
-
-def _own_user(table: Mapping[str, object], users: Mapping[str, str]) -> str:
-    """Return whom a secret is of: whom it says, or its only user, or '' where there are several."""
-    return str(table.get("username", "")) or (next(iter(users)) if len(users) == 1 else "")
-
-
-def _no_such_user(subject: Subject, name: str, known: list[str]) -> ConfigurationError:
-    if not name:
-        return subject.wrong(
-            f"it holds several users, {', '.join(known)}", "Choose one: username = ... in the stanza."
-        )
-    return subject.wrong(
-        f"it holds no password of {name}; it has {', '.join(known)}", "Correct the stanza's username."
-    )

@@ -23,7 +23,7 @@ log = logging.getLogger("hop_archive.ingest.write")
 def _as_if_nothing_had_been_configured() -> Iterator[None]:
     level = logging.getLogger().level
     yield
-    logs._remove_former()
+    logs.remove_former()
     logging.getLogger().setLevel(level)
 
 
