@@ -16,9 +16,9 @@ from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.upkeep.repair.objects import Means
 from hop_archive.upkeep.repair.repair import Mending, Repair, repair
 from hop_archive.upkeep.repair.upstream import Upstream
-from hop_archive.upkeep.verify import objects as verifying
-from hop_archive.upkeep.verify.notebook import Notebook, Pass
-from hop_archive.upkeep.verify.objects import Verification
+from hop_archive.upkeep.verify.notebook import Notebook
+from hop_archive.upkeep.verify.verification import Verification
+from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.worlds import World, awkward_world, exhausted
 
 
@@ -130,16 +130,9 @@ def verified(archive: Archive, backup: MockStore | None = None) -> Iterator[Find
     wanted = Verification(
         archive.catalog, archive.store, grace_s=0, sleep=lambda _: None, backup=backup, backup_grace_s=0
     )
-    notebook = Notebook(archive.catalog)
-    looks = {"objects": verifying.objects, "documents": verifying.documents, "ledger": verifying.ledger}
-    if backup is not None:
-        looks["backup"] = verifying.backup_objects
-    for name, look in looks.items():
-        began = notebook.now()
-        yield from (finding for finding, is_open in notebook.noted(look(wanted)) if is_open)
-        bucket = backup.bucket if backup is not None else ""
-        for looked in Pass(name, None, began, 0, bucket).looked():
-            notebook.close(looked)
+    directions = ("objects", "documents", "ledger", *(("backup",) if backup is not None else ()))
+    found = verify(wanted, Notebook(archive.catalog), directions)
+    return (finding for finding, is_open in found if is_open)
 
 
 def ruin(layout: str, *, backup: bool = True) -> Ruin:

@@ -101,6 +101,13 @@ class Row(NamedTuple):
     annotations: Annotations
     retracted: bool = False
 
+    @property
+    def slice(self) -> Slice | None:
+        """Where the message stands in Kafka; None in rows that another archiver wrote."""
+        if self.generation is None or self.partition is None or self.offset is None:
+            return None
+        return Slice(self.topic, self.generation, self.partition, self.offset, self.offset + 1)
+
     def cells(self) -> tuple[Any, ...]:
         """What stands in ``COLUMNS``, in their order."""
         clock = None if self.timestamp_type is None else int(self.timestamp_type)

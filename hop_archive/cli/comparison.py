@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.wording import counted
-from hop_archive.upkeep.verify.sent import Difference, Place, Sent, compare
+from hop_archive.upkeep.verify.sent import FieldDifference, Place, Sent, compare
 
 if TYPE_CHECKING:
     from hop_archive.config.stanzas import SourceStanza
@@ -45,7 +45,7 @@ class Comparison:
         """Whether nothing differed; and, where messages were recorded as sent, some of them were compared."""
         return not self.differences and (self.with_sent > 0 or not self._sent)
 
-    def check(self, done: Done) -> Iterator[Difference]:
+    def check(self, done: Done) -> Iterator[FieldDifference]:
         """The differences of one reading; none where its topic is not compared, or nothing was archived.
 
         Raises:
@@ -84,7 +84,7 @@ class Comparison:
             "holds": self.holds,
         }
 
-    def _missing(self, done: Done) -> Iterator[Difference]:
+    def _missing(self, done: Done) -> Iterator[FieldDifference]:
         """What was sent to offsets of this reading, and did not come."""
         assert done.reading is not None
         received = {message.offset for message in done.reading.messages}
@@ -93,7 +93,7 @@ class Comparison:
         self.with_sent += len(here)
         for offset in here:
             if offset not in received:
-                yield Difference(
+                yield FieldDifference(
                     done.slice.topic,
                     done.slice.partition,
                     offset,

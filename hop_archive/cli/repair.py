@@ -128,9 +128,15 @@ def _means(setup: Setup) -> Iterator[Means]:
 
 
 def _verify(means: Means, topics: tuple[str, ...], *, deep: bool) -> None:
-    from hop_archive.upkeep.repair.repair import verify_first
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.verification import Verification
+    from hop_archive.upkeep.verify.verify import verify
 
-    found = sum(1 for _ in verify_first(means, topics, deep=deep))
+    verification = Verification(
+        means.catalog, means.store, Query(topics), backup=means.backup, backup_grace_s=means.backup_grace_s
+    )
+    found = sum(is_open for _, is_open in verify(verification, Notebook(means.catalog), deep=deep))
     click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
 
 

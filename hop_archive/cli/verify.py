@@ -7,7 +7,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,7 @@ if TYPE_CHECKING:
     from hop_archive.model.findings import Finding
     from hop_archive.model.query import Query
     from hop_archive.upkeep.verify.notebook import Notebook
-    from hop_archive.upkeep.verify.objects import Verification
-
-    Direction = Callable[[Verification], Iterator[Finding]]
-    Named = tuple[str, Direction]
-    Told = Iterator[tuple[Finding, bool]]
+    from hop_archive.upkeep.verify.verification import Verification
 
 DIRECTIONS = ("objects", "backup", "ledger", "source")
 _DEFAULT = ("objects", "ledger")
@@ -143,16 +139,23 @@ def verify(
     order, not by a request for each; memory stays the same however many there are. Options other than --topic select
     what --deep fetches.
     """
+    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.sent import read_sent
+    from hop_archive.upkeep.verify.verify import verify as verifying
+
     _refuse_what_only_deep_knows(query, deep=deep)
     asks_source = "source" in directions
     setup = chosen.setup("database", "store", *(("source",) if asks_source else ()))
-    with opened(setup, query, grace_s) as wanted:
-        checks = [*_directions(setup, directions or _DEFAULT), *_against_sent(sent_file)]
-        if asks_source and deep:
-            checks.append(("reread", lambda wanted: _reread(setup, wanted, sample)))
-        notebook = _notebook(wanted, no_record=no_record)
-        report = _Report(wanted, notebook, as_json=as_json)
-        report.show(_found(wanted, notebook, checks, deep=deep and set(directions) != {"source"}))
+    with opened(setup, query, grace_s) as verification:
+        verification = replace(
+            verification,
+            open_archive=lambda: contextlib.closing(setup.open()),
+            sample=sample,
+            sent=None if sent_file is None else read_sent(sent_file),
+        )
+        notebook = Notebook(verification.catalog, keeps=not no_record)
+        report = _Report(verification, notebook, as_json=as_json)
+        report.show(verifying(verification, notebook, directions or _DEFAULT, deep=deep))
     if report.found:
         ctx.exit(1)
 
@@ -176,7 +179,7 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
         HopArchiveError: Catalog or store cannot be reached, or is not as it ought to be.
     """
     from hop_archive.config.open import backup_grace_s, open_backup
-    from hop_archive.upkeep.verify.objects import Verification
+    from hop_archive.upkeep.verify.verification import Verification
 
     stanza = setup.configuration.store(setup.selection.store)
     backup = open_backup(setup.selection.store, stanza)
@@ -189,98 +192,6 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
             )
 
 
-def _notebook(wanted: Verification, *, no_record: bool) -> Notebook:
-    from hop_archive.upkeep.verify.notebook import Notebook
-
-    return Notebook(wanted.catalog, keeps=not no_record)
-
-
-def _directions(setup: Setup, names: tuple[str, ...]) -> Iterator[Named]:
-    from hop_archive.upkeep.verify import objects as verifying
-
-    there = {"objects": verifying.objects, "backup": _of_backup, "ledger": verifying.ledger}
-    for name in dict.fromkeys(names):
-        yield name, there[name] if name in there else lambda wanted: _of_source(setup, wanted)
-
-
-def _of_backup(wanted: Verification) -> Iterator[Finding]:
-    from hop_archive.upkeep.verify import objects as verifying
-
-    if wanted.backup is None:
-        raise ConfigurationError(
-            f"Store {wanted.store.name} has no backup_bucket.",
-            remedy="Name it in the store's stanza, or leave --direction backup out.",
-        )
-    wanted.backup.check()
-    yield from verifying.backup_objects(wanted)
-
-
-def _against_sent(file: Path | None) -> list[Named]:
-    from hop_archive.upkeep.verify import objects as verifying
-    from hop_archive.upkeep.verify.sent import read_sent
-
-    if file is None:
-        return []
-    recorded = read_sent(file)
-    return [("sent", lambda wanted: verifying.sent(wanted, recorded))]
-
-
-def _of_source(setup: Setup, wanted: Verification) -> Iterator[Finding]:
-    from hop_archive.upkeep.verify import objects as verifying
-
-    with contextlib.closing(setup.open()) as archive:
-        yield from verifying.source(wanted, archive)
-
-
-def _reread(setup: Setup, wanted: Verification, sample: int | None) -> Iterator[Finding]:
-    from hop_archive.upkeep.verify import source as rereading
-
-    with contextlib.closing(setup.open()) as archive:
-        yield from rereading.source_documents(wanted, archive, sample)
-
-
-def _found(wanted: Verification, notebook: Notebook, directions: list[Named], *, deep: bool) -> Told:
-    from hop_archive.upkeep.verify import objects as verifying
-    from hop_archive.upkeep.verify.notebook import remembering
-
-    told: set[tuple[str, str]] = set()
-    for name, direction in directions:
-        found = _whole(wanted, notebook, name, direction)
-        yield from remembering(found, told) if deep else found
-    if deep:
-        spared = {key for _, key in told}
-        yield from _whole(
-            wanted, notebook, "documents", lambda wanted: verifying.documents(wanted, told), spared
-        )
-
-
-def _whole(
-    wanted: Verification, notebook: Notebook, name: str, look: Direction, spared: Collection[str] = ()
-) -> Told:
-    """Look in one direction; what was not seen again is closed when that is done, unless only some was looked at."""
-    from hop_archive.model.query import Query
-    from hop_archive.upkeep.verify.notebook import KINDS_OF, Pass, noted_pass
-    from hop_archive.upkeep.verify.objects import NOT_LOOKED_AT
-    from hop_archive.upkeep.verify.scrub import reading_all
-
-    if name == "sent":  # what was sent is known to nobody else: no look of ours could see it again
-        yield from ((finding, True) for finding in look(wanted))
-        return
-    if name not in KINDS_OF:
-        yield from notebook.noted(look(wanted))
-        return
-    topics = wanted.topics() if wanted.query.topics and name != "source" else None
-    backup = wanted.backup.bucket if wanted.backup is not None else ""
-    of = Pass(name, topics, notebook.now(), wanted.grace_s, backup, spared)
-    is_whole = replace(wanted.query, topics=()) == Query() and not (name == "source" and wanted.query.topics)
-
-    def whole() -> bool:
-        return is_whole and not (name == "source" and wanted.checked.counts[NOT_LOOKED_AT])
-
-    found = noted_pass(notebook, lambda: look(wanted), of, whole=whole)
-    yield from reading_all(wanted, notebook, found) if name == "documents" and is_whole else found
-
-
 @dataclass(slots=True)
 class _Report:
     """Prints findings as they are found, and what was looked at."""
@@ -290,7 +201,7 @@ class _Report:
     as_json: bool
     found: int = 0
 
-    def show(self, findings: Told) -> None:
+    def show(self, findings: Iterator[tuple[Finding, bool]]) -> None:
         with progress(self.wanted):
             if self.as_json:
                 self._show_json(findings)
@@ -300,13 +211,13 @@ class _Report:
         if not self.as_json:
             click.echo(self._summary())
 
-    def _counted(self, findings: Told) -> Iterator[Finding]:
+    def _counted(self, findings: Iterator[tuple[Finding, bool]]) -> Iterator[Finding]:
         for finding, is_open in findings:
             if is_open:
                 self.found += 1
                 yield finding
 
-    def _show_json(self, findings: Told) -> None:
+    def _show_json(self, findings: Iterator[tuple[Finding, bool]]) -> None:
         """One object, written as it is found: there may be more findings than memory should hold."""
         counted_ones = self._counted(findings)
         first = list(itertools.islice(counted_ones, 1))  # what cannot even begin prints nothing

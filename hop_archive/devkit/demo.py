@@ -32,8 +32,10 @@ from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
 from hop_archive.recover.restore.run import restore
-from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects
+from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.sent import Place, Sent, sent_by_place
+from hop_archive.upkeep.verify.verification import Verification
+from hop_archive.upkeep.verify.verify import verify
 
 _PATIENCE_S = 90.0
 """For all that the daemon does; with the rest, the demo ends within two minutes, well or not."""
@@ -134,7 +136,7 @@ def _verify(console: Console, archive: Archive) -> bool:
         "[bold]5.[/bold] Verifying objects, ledger and every document, as hop-archive verify --deep does …"
     )
     wanted = Verification(archive.catalog, archive.store)
-    findings = [*objects(wanted), *ledger(wanted), *documents(wanted)]
+    findings = [finding for finding, _ in verify(wanted, Notebook(archive.catalog, keeps=False), deep=True)]
     for finding in findings[:20]:
         console.print(f"   [red]{finding.kind.value} {finding.topic}: {finding.detail}[/red]")
     if not findings:

@@ -16,7 +16,7 @@ from hop_archive.ingest.read import read_slices
 from hop_archive.ingest.survey import survey
 from hop_archive.model.message import Message
 from hop_archive.model.slices import OffsetSet, Slice
-from hop_archive.upkeep.verify.sent import Difference, Place, Sent, received_stored, sent_received
+from hop_archive.upkeep.verify.sent import FieldDifference, Place, Sent, received_stored, sent_received
 
 _AT_ONCE = 500
 """Messages whose documents are asked for together: enough for the store to fetch ahead, few enough to hold."""
@@ -44,7 +44,7 @@ class TopicProof:
     duplicates: int
     missing: tuple[str, ...]
     undelivered: tuple[str, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[FieldDifference, ...]
 
     @property
     def holds(self) -> bool:
@@ -75,7 +75,7 @@ class _Standing:
     row: Row | None
     is_copy: bool = False
 
-    def differences(self, found: Sequence[Difference]) -> Iterator[Difference]:
+    def differences(self, found: Sequence[FieldDifference]) -> Iterator[FieldDifference]:
         """Those that count: a duplicate stands at another offset, and may have another timestamp."""
         return (d for d in found if not self.is_copy or d.field in _CONTENT)
 
@@ -85,7 +85,7 @@ def _prove(archive: Archive, topic: str, sent: Mapping[Place, Sent]) -> TopicPro
     delivered = archived = duplicates = 0
     missing: list[str] = []
     awaited = {place for place in sent if place[0].topic == topic}
-    differences: list[Difference] = []
+    differences: list[FieldDifference] = []
     for some in _some_at_once(_delivered(archive, topic)):
         standings = [places.standing(generation, message) for generation, message in some]
         stored = received_stored([(s.message, s.row) for s in standings if s.row], archive.store)
@@ -142,6 +142,6 @@ def _delivered(archive: Archive, topic: str) -> Iterator[tuple[int, Message]]:
                 yield reading.slice.generation, message
 
 
-def _against_sent(sent: Mapping[Place, Sent], message: Message) -> Iterator[Difference]:
+def _against_sent(sent: Mapping[Place, Sent], message: Message) -> Iterator[FieldDifference]:
     if (was := sent.get((message.topic_partition, message.offset))) is not None:
         yield from sent_received(was, message)

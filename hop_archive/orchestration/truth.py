@@ -14,7 +14,6 @@ from pydantic import Field
 from hop_archive.archive import Archive
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.findings import Finding, Kind
-from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import evaluations
@@ -24,11 +23,12 @@ from hop_archive.orchestration.tags import ASKED, LONG, SHORT, scheduled_tags, u
 from hop_archive.read.report import gather, markdown
 from hop_archive.store.protocol import Store
 from hop_archive.upkeep.repair.objects import Means
-from hop_archive.upkeep.repair.repair import Fate, Repair, repair, verify_first
+from hop_archive.upkeep.repair.repair import Fate, Repair, repair
 from hop_archive.upkeep.repair.upstream import Upstream
 from hop_archive.upkeep.verify.notebook import Notebook
-from hop_archive.upkeep.verify.objects import BACKUP_GRACE_S, Verification
 from hop_archive.upkeep.verify.scrub import DAYS, Scrub, scrub
+from hop_archive.upkeep.verify.verification import BACKUP_GRACE_S, Verification
+from hop_archive.upkeep.verify.verify import verify
 
 _MOST_SHOWN = 100
 _TOPICS = "Names, or globs such as gcn.*; empty: all topics."
@@ -90,12 +90,12 @@ def verification(
     backup: dg.ResourceParam[Backup],
 ) -> dg.MaterializeResult[None]:
     """Look in every direction that needs no source, and note what is found. Again: notes the same once."""
-    means = _means(archive, backup, Upstream(None))
-    checked = Progress()
+    wanted = _verification(archive, config.topics, backup)
     with told():
-        found, shown = _counted(verify_first(means, config.topics, deep=config.deep, checked=checked))
-        _judge(context, archive, _verification(archive, config.topics).topics())
-    young = {"copies_not_due_yet": checked.counts["copies not due yet"]} if backup.store is not None else {}
+        found, shown = _counted(verify(wanted, Notebook(archive.catalog), deep=config.deep))
+        _judge(context, archive, wanted.topics())
+    counts = wanted.checked.counts
+    young = {"copies_not_due_yet": counts["copies not due yet"]} if backup.store is not None else {}
     return dg.MaterializeResult(
         metadata={"found": sum(found.values()), **_by_kind(found), **young, **_table(shown)}
     )
@@ -111,11 +111,11 @@ def scrubbing(
     context: dg.AssetExecutionContext, config: ScrubConfig, archive: dg.ResourceParam[Archive]
 ) -> dg.MaterializeResult[None]:
     """Read what is due, and note it. Again, or after a kill: goes on where it was."""
-    wanted = _verification(archive, config.topics)
+    wanted = Verification(archive.catalog, archive.store, Query(tuple(config.topics)))
     asked = Scrub(wanted, config.days, now=archive.now)
     with told():
         notebook = Notebook(archive.catalog, now=archive.now)
-        found, shown = _counted(finding for finding, is_open in scrub(asked, notebook) if is_open)
+        found, shown = _counted(scrub(asked, notebook))
         _judge(context, archive, wanted.topics())
         shares = archive.catalog.verified_shares()
     oldest = min((one.oldest for one in shares if one.oldest), default=None)
@@ -144,13 +144,15 @@ def repairs(
     backup: dg.ResourceParam[Backup],
 ) -> dg.MaterializeResult[None]:
     """Plan, or do, what mends each open finding. Again: goes on with what is open."""
-    means = _means(archive, backup, Upstream(archive))
+    means = Means(
+        archive.catalog, archive.store, backup.store, Upstream(archive), backup_grace_s=backup.grace_s
+    )
     fates: Counter[str] = Counter()
     rows: list[dg.TableRecord] = []
     topics: set[str] = set()
     with told():
         if config.verify:
-            _counted(verify_first(means))
+            _counted(verify(_verification(archive, (), backup), Notebook(archive.catalog)))
         wanted = Repair(means, config.topics or None, _kinds(config.kinds), now=archive.now)
         for one in repair(wanted, dry_run=config.dry_run):
             fates[one.fate.value] += 1
@@ -169,12 +171,14 @@ def repairs(
     )
 
 
-def _means(archive: Archive, backup: Backup, upstream: Upstream) -> Means:
-    return Means(archive.catalog, archive.store, backup.store, upstream, backup_grace_s=backup.grace_s)
-
-
-def _verification(archive: Archive, topics: Sequence[str]) -> Verification:
-    return Verification(archive.catalog, archive.store, Query(tuple(topics)))
+def _verification(archive: Archive, topics: Sequence[str], backup: Backup) -> Verification:
+    return Verification(
+        archive.catalog,
+        archive.store,
+        Query(tuple(topics)),
+        backup=backup.store,
+        backup_grace_s=backup.grace_s,
+    )
 
 
 def _judge(context: dg.AssetExecutionContext, archive: Archive, topics: Collection[str]) -> None:
@@ -193,13 +197,14 @@ def _kinds(names: Sequence[str]) -> list[Kind] | None:
     return [known[name] for name in names] or None
 
 
-def _counted(findings: Iterable[Finding]) -> tuple[Counter[str], list[Finding]]:
+def _counted(findings: Iterable[tuple[Finding, bool]]) -> tuple[Counter[str], list[Finding]]:
+    """The open ones by kind, and the first of them."""
     counts: Counter[str] = Counter()
     shown: list[Finding] = []
-    for one in findings:
-        counts[one.kind.value] += 1
-        if len(shown) < _MOST_SHOWN:
-            shown.append(one)
+    for finding, is_open in findings:
+        counts[finding.kind.value] += is_open
+        if is_open and len(shown) < _MOST_SHOWN:
+            shown.append(finding)
     return counts, shown
 
 

@@ -35,7 +35,9 @@ from hop_archive.recover.restore.run import restore
 from hop_archive.source.kafka.source import FETCH_BYTES, KafkaSource
 from hop_archive.store.protocol import NewObject
 from hop_archive.store.s3.store import S3Store
-from hop_archive.upkeep.verify.objects import Verification, documents, objects
+from hop_archive.upkeep.verify.documents import documents
+from hop_archive.upkeep.verify.objects import objects
+from hop_archive.upkeep.verify.verification import Verification
 
 IN_FLIGHT = 64
 PARTITIONS = 4

@@ -27,7 +27,11 @@ from hop_archive.model.topics import Layout
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects, source
+from hop_archive.upkeep.verify.documents import documents
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.objects import objects
+from hop_archive.upkeep.verify.source import source
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, assert_no_object_twice
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, awkward_world, exhausted, fill
 

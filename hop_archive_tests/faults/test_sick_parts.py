@@ -26,7 +26,8 @@ from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockReader, MockSource
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.upkeep.repair.upstream import Upstream
-from hop_archive.upkeep.verify.objects import NOT_LOOKED_AT, Verification, source
+from hop_archive.upkeep.verify.source import source
+from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
 from hop_archive_tests.worlds import World, exhausted
 
 HEALTHY, SICK = "healthy", "sick"

@@ -27,7 +27,8 @@ from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.answers import Answers
 from hop_archive.source.mock.source import MockSource
-from hop_archive.upkeep.verify.objects import NOT_LOOKED_AT, Verification, source
+from hop_archive.upkeep.verify.source import source
+from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched
 from hop_archive_tests.worlds import BUSY, World, at_call, awkward_world, exhausted, fill, ticking
 

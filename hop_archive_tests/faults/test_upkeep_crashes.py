@@ -9,9 +9,8 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import pytest
@@ -27,11 +26,11 @@ from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive.upkeep.verify import notebook as noting
-from hop_archive.upkeep.verify import objects as verifying
 from hop_archive.upkeep.verify import scrub as scrubbing
-from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass
-from hop_archive.upkeep.verify.objects import Verification
+from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.scrub import Scrub, scrub
+from hop_archive.upkeep.verify.verification import Verification
+from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.damaging import Ruin
 from hop_archive_tests.removals import Backed, archive_all, copied, double, small_world
 from hop_archive_tests.worlds import BUSY, QUIET, exhausted
@@ -106,17 +105,9 @@ def kept_archive(layout: Layout) -> Kept:
 def look(kept: Kept, faults: Faults) -> None:
     """Every direction, deep; each is noted, and what it did not see again closed."""
     wanted, archive = kept.wanted(faults), kept.world.archive(faults)
-    notebook = kept.notebook(wanted)
-    looks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "objects": partial(verifying.objects, wanted),
-        "backup": partial(verifying.backup_objects, wanted),
-        "ledger": partial(verifying.ledger, wanted),
-        "source": partial(verifying.source, wanted, archive),
-        "documents": partial(verifying.documents, wanted),
-    }
-    for direction, one in looks.items():
-        of = Pass(direction, None, kept.now(), backup_bucket=kept.backup.bucket)
-        exhausted(noted_pass(notebook, one, of))
+    wanted = replace(wanted, open_archive=lambda: nullcontext(archive))
+    directions = ("objects", "backup", "ledger", "source", "documents")
+    exhausted(verify(wanted, kept.notebook(wanted), directions))
 
 
 def night(kept: Kept, faults: Faults) -> None:

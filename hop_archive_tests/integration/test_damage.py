@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,9 +24,9 @@ from hop_archive.store.s3.store import S3Store
 from hop_archive.upkeep.repair.objects import QUARANTINE, Means
 from hop_archive.upkeep.repair.repair import Fate, Repair, repair
 from hop_archive.upkeep.repair.upstream import Upstream
-from hop_archive.upkeep.verify import objects as verifying
-from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass
-from hop_archive.upkeep.verify.objects import Verification
+from hop_archive.upkeep.verify.notebook import Notebook
+from hop_archive.upkeep.verify.verification import Verification
+from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
@@ -93,22 +94,13 @@ class Scene:
             backup_grace_s=0,
             sleep=lambda _: None,
             backup=self.backup,
+            open_archive=lambda: nullcontext(self.archive),
         )
         notebook = Notebook(self.archive.catalog)
-        told: set[tuple[str, str]] = set()
-        looks = {
-            "objects": verifying.objects,
-            "ledger": verifying.ledger,
-            "source": lambda wanted: verifying.source(wanted, self.archive),
-            "backup": verifying.backup_objects,
-            "documents": lambda wanted: verifying.documents(wanted, told),
-        }
-        for name, look in looks.items():
-            of = Pass(name, None, notebook.now(), 0, self.backup.bucket)
-            for finding, _ in noted_pass(notebook, lambda look=look: look(wanted), of):  # type: ignore[misc]
-                if name == "objects":
-                    told.add((finding.bucket, finding.object_key))
-                yield finding
+        for finding, _ in verify(wanted, notebook, ("source",)):
+            yield finding
+        for finding, _ in verify(wanted, notebook, ("objects", "ledger", "backup"), deep=True):
+            yield finding
 
     def seen(self) -> Counter[Told]:
         return Counter((one.kind.value, _where(one)) for one in self.verify())

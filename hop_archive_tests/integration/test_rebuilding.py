@@ -32,8 +32,11 @@ from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive.store.protocol import NewObject
-from hop_archive.upkeep.verify import objects as verifying
-from hop_archive.upkeep.verify.objects import Verification
+from hop_archive.upkeep.verify.documents import documents
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.objects import objects
+from hop_archive.upkeep.verify.source import source
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = pytest.mark.local
@@ -77,8 +80,8 @@ class Scene:
         found: list[Finding] = []
         for archive in (self.segments, self.alone):
             wanted = Verification(archive.catalog, archive.store, grace_s=0, sleep=lambda _: None)
-            found += verifying.source(wanted, archive)
-        return [*found, *verifying.objects(wanted), *verifying.documents(wanted), *verifying.ledger(wanted)]
+            found += source(wanted, archive)
+        return [*found, *objects(wanted), *documents(wanted), *ledger(wanted)]
 
     @property
     def topics(self) -> tuple[str, str]:
@@ -258,7 +261,7 @@ def test_topics_of_awkward_names_come_back_beside_a_document_that_no_type_of_our
     for _ in catch_up(archive, overlap=0):
         pass
     wanted = Verification(archive.catalog, archive.store, grace_s=0, sleep=lambda _: None)
-    assert [*verifying.objects(wanted), *verifying.documents(wanted), *verifying.ledger(wanted)] == []
+    assert [*objects(wanted), *documents(wanted), *ledger(wanted)] == []
     row = next(iter(archive.catalog.rows("plain")))
     body = bson.decode(next(iter(archive.store.fetch([extent_of(row)]))))
     body["annotations"]["digest"] = Int64(2**50)

@@ -32,7 +32,10 @@ from hop_archive.recover.restore.request import Request
 from hop_archive.recover.restore.run import restore
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.s3.store import S3Store
-from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects
+from hop_archive.upkeep.verify.documents import documents
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.objects import objects
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.cli_helpers import command, environment
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (

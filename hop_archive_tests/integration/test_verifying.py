@@ -19,8 +19,11 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.query import Query
 from hop_archive.store.protocol import NewObject
-from hop_archive.upkeep.verify import objects as verifying
-from hop_archive.upkeep.verify.objects import Verification
+from hop_archive.upkeep.verify.documents import documents
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.objects import backup_objects, objects
+from hop_archive.upkeep.verify.source import source
+from hop_archive.upkeep.verify.verification import BACKUP_GRACE_S, Verification
 from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = pytest.mark.local
@@ -86,10 +89,10 @@ class Scene:
         )
 
     def source(self, wanted: Verification) -> Iterator[Finding]:
-        return verifying.source(wanted, self.archive)
+        return source(wanted, self.archive)
 
     def all(self) -> tuple[Direction, ...]:
-        return (verifying.objects, verifying.documents, verifying.ledger, self.source)
+        return (objects, documents, ledger, self.source)
 
     def found(self, *directions: Direction, **changes: Any) -> list[Finding]:
         return [one for direction in directions for one in direction(self.verification(**changes))]
@@ -124,21 +127,21 @@ def test_in_a_sound_archive_nothing_is_found_and_everything_is_looked_at(scene: 
 def test_a_deleted_object_is_missing_in_a_listing_and_when_it_is_fetched(scene: Scene) -> None:
     key, own, _, _ = scene.victim()
     scene.delete(key)
-    (shallow,) = scene.found(verifying.objects)
+    (shallow,) = scene.found(objects)
     assert (shallow.kind, shallow.topic, shallow.object_key) == (Kind.MISSING_OBJECT, scene.topic, key)
-    deep = scene.found(verifying.documents)
+    deep = scene.found(documents)
     assert {one.kind for one in deep} == {Kind.MISSING_OBJECT}
     assert {one.object_key for one in deep} == {key}
     assert own in {str(one.uuid) for one in deep}
-    assert scene.kinds(verifying.ledger, scene.source) == []
+    assert scene.kinds(ledger, scene.source) == []
 
 
 def test_a_truncated_object_has_the_wrong_size(scene: Scene) -> None:
     key, _, position, size = scene.victim()
     scene.put(key, scene.body(key)[: position + size - 1])
-    (shallow,) = scene.found(verifying.objects)
+    (shallow,) = scene.found(objects)
     assert (shallow.kind, shallow.object_key) == (Kind.WRONG_SIZE, key)
-    assert {one.kind for one in scene.found(verifying.documents)} == {Kind.WRONG_SIZE}
+    assert {one.kind for one in scene.found(documents)} == {Kind.WRONG_SIZE}
 
 
 def test_a_flipped_bit_is_seen_in_that_message_alone_and_only_when_it_is_fetched(scene: Scene) -> None:
@@ -146,15 +149,15 @@ def test_a_flipped_bit_is_seen_in_that_message_alone_and_only_when_it_is_fetched
     body = bytearray(scene.body(key))
     body[position + size // 2] ^= 1
     scene.put(key, bytes(body))
-    assert scene.kinds(verifying.objects) == []
-    (deep,) = scene.found(verifying.documents)
+    assert scene.kinds(objects) == []
+    (deep,) = scene.found(documents)
     assert (deep.kind, str(deep.uuid)) == (Kind.CORRUPT_OBJECT, own)
 
 
 def test_a_row_that_was_altered_differs_from_its_document(scene: Scene) -> None:
     _, own, _, _ = scene.victim()
     scene.sql(f"UPDATE messages SET timestamp = timestamp + 1 WHERE uuid = '{own}'")
-    (deep,) = scene.found(verifying.documents)
+    (deep,) = scene.found(documents)
     assert (deep.kind, str(deep.uuid)) == (Kind.ROW_DIFFERS, own)
     assert "timestamp" in deep.detail
 
@@ -162,15 +165,15 @@ def test_a_row_that_was_altered_differs_from_its_document(scene: Scene) -> None:
 def test_a_checksum_that_was_altered_differs_from_a_sound_document(scene: Scene) -> None:
     _, own, _, _ = scene.victim()
     scene.sql(f"UPDATE messages SET crc32 = crc32 # 1 WHERE uuid = '{own}'")
-    assert [(t.kind, str(t.uuid)) for t in scene.found(verifying.documents)] == [(Kind.ROW_DIFFERS, own)]
+    assert [(t.kind, str(t.uuid)) for t in scene.found(documents)] == [(Kind.ROW_DIFFERS, own)]
 
 
 def test_a_row_that_was_deleted_leaves_an_orphan_and_wrong_counts(scene: Scene) -> None:
     key, own, _, _ = scene.victim()
     scene.sql(f"DELETE FROM messages WHERE uuid = '{own}'")
-    orphans = [one.object_key for one in scene.found(verifying.objects)]
+    orphans = [one.object_key for one in scene.found(objects)]
     assert orphans == ([key] if scene.layout == "message" else [])
-    (count,) = scene.found(verifying.ledger)
+    (count,) = scene.found(ledger)
     assert (count.kind, count.slice is not None) == (Kind.COUNT_MISMATCH, True)
 
 
@@ -180,26 +183,26 @@ def test_an_object_that_no_row_names_is_an_orphan_or_foreign_once_it_is_old_enou
     elsewhere = "no.topic/2026/1/2/3/00000000-0000-4000-8000-000000000000.bson"
     foreign = (f"{scene.topic}/readme.txt", "top.txt", "segments/top.txt", "zzz/a/b")
     scene.archive.store.create([NewObject(one, b"?") for one in (key, segment, elsewhere, *foreign)])
-    found = {(one.kind, one.object_key) for one in scene.found(verifying.objects)}
+    found = {(one.kind, one.object_key) for one in scene.found(objects)}
     assert found == {
         *((Kind.ORPHAN_OBJECT, one) for one in (key, segment, elsewhere)),
         *((Kind.FOREIGN_OBJECT, one) for one in foreign),
     }
-    assert scene.found(verifying.objects, grace_s=3600) == []
-    of_topic = {one.object_key for one in scene.found(verifying.objects, query=Query((scene.topic,)))}
+    assert scene.found(objects, grace_s=3600) == []
+    of_topic = {one.object_key for one in scene.found(objects, query=Query((scene.topic,)))}
     assert of_topic == {key, segment, foreign[0]}
 
 
 def test_what_the_archive_keeps_for_itself_is_neither(scene: Scene) -> None:
     scene.archive.store.create([NewObject("hop_archive/probe", b"?")])
-    assert scene.found(verifying.objects) == []
+    assert scene.found(objects) == []
 
 
 def test_a_ledger_row_that_was_removed_is_a_hole_and_work(scene: Scene) -> None:
     ((number, start, stop),) = scene.sql(
         "DELETE FROM batches WHERE partition = 0 RETURNING generation, lower(offsets), upper(offsets)"
     )
-    (hole,) = scene.found(verifying.ledger)
+    (hole,) = scene.found(ledger)
     assert hole.kind is Kind.COVERAGE_HOLE
     assert hole.slice is not None
     assert (hole.slice.generation, hole.slice.start, hole.slice.stop) == (number, start, stop)
@@ -208,24 +211,24 @@ def test_a_ledger_row_that_was_removed_is_a_hole_and_work(scene: Scene) -> None:
 
 def test_rows_whose_ledger_is_gone_are_looked_at_all_the_same(scene: Scene) -> None:
     scene.sql("DELETE FROM batches")
-    assert scene.found(verifying.objects) == []
+    assert scene.found(objects) == []
     key, *_ = scene.victim()
     scene.delete(key)
-    assert scene.kinds(verifying.objects) == ["missing_object"]
+    assert scene.kinds(objects) == ["missing_object"]
 
 
 def test_rows_that_the_summary_denies_are_looked_at_all_the_same(scene: Scene) -> None:
     scene.sql("UPDATE topics SET n_messages = 0")
     wanted = scene.verification()
-    assert list(verifying.documents(wanted)) == []
+    assert list(documents(wanted)) == []
     assert wanted.checked.counts["messages"] == MESSAGES
     scene.sql("DELETE FROM topics; DELETE FROM batches")
-    assert scene.found(verifying.objects) == []
+    assert scene.found(objects) == []
 
 
 def test_a_summary_that_miscounts_is_found(scene: Scene) -> None:
     scene.sql("UPDATE topics SET n_messages = n_messages + 1")
-    (count,) = scene.found(verifying.ledger)
+    (count,) = scene.found(ledger)
     assert (count.kind, count.slice) == (Kind.COUNT_MISMATCH, None)
     assert f"says {MESSAGES + 1}, the rows are {MESSAGES}" in count.detail
 
@@ -245,7 +248,7 @@ def test_a_backup_that_lacks_an_object_is_told_of_its_bucket(scene: Scene, open_
     key, *_ = scene.victim()
     listed = [info.key for info in scene.archive.store.listing() if info.key != key]
     backup.create([NewObject(one, scene.body(one)) for one in listed])
-    (missing,) = scene.found(verifying.backup_objects, backup=backup)
+    (missing,) = scene.found(backup_objects, backup=backup)
     assert (missing.kind, missing.object_key, missing.bucket) == (Kind.MISSING_OBJECT, key, "the-backup")
 
 
@@ -255,11 +258,11 @@ def test_what_replication_has_not_copied_yet_is_not_missing_in_the_backup(scene:
     backup = MockStore("backup", bucket="the-backup")
     listed = [info.key for info in scene.archive.store.listing()]
     backup.create([NewObject(one, scene.body(one)) for one in listed[::2]])
-    wanted = scene.verification(backup=backup, backup_grace_s=verifying.BACKUP_GRACE_S)
-    assert list(verifying.backup_objects(wanted)) == []
+    wanted = scene.verification(backup=backup, backup_grace_s=BACKUP_GRACE_S)
+    assert list(backup_objects(wanted)) == []
     assert wanted.checked.counts["copies not due yet"] == len(listed[1::2])
     later = lambda: utc_now() + datetime.timedelta(minutes=16)  # noqa: E731
-    found = list(verifying.backup_objects(replace(wanted, now=later)))
+    found = list(backup_objects(replace(wanted, now=later)))
     assert [(one.kind, one.object_key) for one in found] == [
         (Kind.MISSING_OBJECT, key) for key in sorted(listed[1::2], key=scene_order)
     ]

@@ -24,7 +24,8 @@ from hop_archive.recover.restore.preflight import Condition, Problem, notes, pro
 from hop_archive.recover.restore.request import Request, fingerprint
 from hop_archive.source.protocol import Setting, Source
 from hop_archive.store.protocol import Store
-from hop_archive.upkeep.verify.objects import Verification, recorded_objects
+from hop_archive.upkeep.verify.objects import recorded_objects
+from hop_archive.upkeep.verify.verification import Verification
 
 log = logging.getLogger(__name__)
 

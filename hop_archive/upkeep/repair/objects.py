@@ -26,7 +26,7 @@ from hop_archive.read.check import check, extent_of
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 from hop_archive.upkeep.repair.evidence import corrected, document_at, documents_in, proven
 from hop_archive.upkeep.repair.upstream import Upstream, runs
-from hop_archive.upkeep.verify.objects import BACKUP_GRACE_S
+from hop_archive.upkeep.verify.verification import BACKUP_GRACE_S
 
 QUARANTINE = f"{OWN_FOLDER}quarantine/"
 """Under this prefix stands what was moved aside: damaged bytes, and what no row names. A person may delete it."""

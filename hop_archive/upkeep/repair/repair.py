@@ -15,8 +15,6 @@ from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.findings import Finding, FindingRecord, Kind
-from hop_archive.model.progress import Progress
-from hop_archive.model.query import Query
 from hop_archive.upkeep.repair.ledger import (
     leave_obstacle,
     leave_truncation,
@@ -28,10 +26,6 @@ from hop_archive.upkeep.repair.ledger import (
     plan_unarchived,
 )
 from hop_archive.upkeep.repair.objects import GoneError, Means, NotMendedError, Planned, plan_object
-from hop_archive.upkeep.verify import objects as verifying
-from hop_archive.upkeep.verify.notebook import Notebook, Pass, noted_pass, remembering
-from hop_archive.upkeep.verify.objects import Verification
-from hop_archive.upkeep.verify.scrub import reading_all
 
 PLANS: Mapping[Kind, Callable[[Means, Finding], Planned]] = {
     Kind.MISSING_OBJECT: plan_object,
@@ -125,46 +119,6 @@ def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
                 told = f"{mending.fate.value} on {at:%Y-%m-%d %H:%M} UTC: {mending.how}"
                 wanted.catalog.resolve_findings([record.number], told, at)
             yield mending
-
-
-def verify_first(
-    means: Means, topics: Collection[str] = (), *, deep: bool = False, checked: Progress | None = None
-) -> Iterator[Finding]:
-    """Look at objects, ledger, and the backup where there is one, and note what is found; ``deep``: at every document.
-
-    Objects of which something was told are not read besides, as far as ``noting.remembering`` goes.
-
-    Args:
-        means: Catalog, store and backup.
-        topics: Names or globs; empty: all.
-        deep: Whether to read every document.
-        checked: Where to count what is looked at.
-
-    Raises:
-        ConfigurationError: A topic means none.
-        UnavailableError: A server does not answer. What was yielded is noted.
-    """
-    wanted = Verification(
-        means.catalog,
-        means.store,
-        Query(tuple(topics)),
-        checked=checked or Progress(),
-        backup=means.backup,
-        backup_grace_s=means.backup_grace_s,
-    )
-    notebook = Notebook(means.catalog)
-    told: set[tuple[str, str]] = set()
-    looks = {"objects": verifying.objects, "ledger": verifying.ledger}
-    looks |= {"documents": lambda wanted: verifying.documents(wanted, told)} if deep else {}
-    looks |= {"backup": verifying.backup_objects} if means.backup is not None else {}
-    bucket = means.backup.bucket if means.backup is not None else ""
-    for name, look in looks.items():
-        spared = {key for _, key in told} if name == "documents" else ()
-        of = Pass(name, topics or None, notebook.now(), wanted.grace_s, bucket, spared)
-        found = noted_pass(notebook, lambda look=look: look(wanted), of)  # type: ignore[misc] # bound here
-        if name == "documents":
-            found = reading_all(wanted, notebook, found)
-        yield from (finding for finding, is_open in remembering(found, told) if is_open)
 
 
 _GONE = "it was not found any more"

@@ -18,18 +18,18 @@ from typing import Generic, NamedTuple, TypeVar
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Outcome, Row, VerifiedRange
-from hop_archive.model.findings import Finding, FindingRecord, Kind
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
+from hop_archive.upkeep.verify.documents import documents, of_rows
 from hop_archive.upkeep.verify.notebook import Notebook
-from hop_archive.upkeep.verify.objects import Verification, documents, of_rows
+from hop_archive.upkeep.verify.verification import Verification
 
 DAYS = 30.0
 """Within so many days every document is read again, unless somebody says otherwise."""
 
 _PORTION = 20_000
 """Offsets, or rows of another archiver, that are compared before it is remembered that they were."""
-
 
 _DAY = datetime.timedelta(days=1)
 _TODAY = _DAY / 2
@@ -43,16 +43,21 @@ class Scrub:
     """What to scrub.
 
     Attributes:
-        wanted: Catalog, store, which topics, and where to count.
+        verification: Catalog, store, which topics, and where to count.
         days: Within how many days everything is to be read again, if it runs once a day.
         now: The clock on the wall.
         stop: Asked between portions; what is left is for the next time.
     """
 
-    wanted: Verification
+    verification: Verification
     days: float = DAYS
     now: Callable[[], datetime.datetime] = field(default=utc_now)
     stop: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Whose rows."""
+        return self.verification.catalog
 
 
 def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
@@ -68,45 +73,33 @@ def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
         ConfigurationError: A topic means none.
         UnavailableError: A server does not answer. What was compared is remembered.
     """
-    topics = asked.wanted.topics()
+    topics = asked.verification.topics()
     for portion in _chosen(asked, topics):
         if asked.stop():
             return
         began = asked.now()
-        yield from notebook.noted(documents(_narrowed(asked.wanted, portion)))
+        of_portion = replace(asked.verification, query=Query((portion.topic,), places=(portion,)))
+        yield from notebook.noted(documents(of_portion))
         _close_unseen(asked, portion, began)
-        asked.wanted.catalog.note_verified(
-            VerifiedRange(*portion.partition_log, portion.start, portion.stop, began)
-        )
+        asked.catalog.note_verified(VerifiedRange(*portion.partition_log, portion.start, portion.stop, began))
     for topic in topics:
         yield from _adopted(asked, topic, notebook)
 
 
-def reading_all(
-    wanted: Verification, notebook: Notebook, found: Iterable[tuple[Finding, bool]]
-) -> Iterator[tuple[Finding, bool]]:
-    """Pass on what a look at every document of whole topics finds; once it is over, they count as read when it began.
+def all_documents(verification: Verification, began: datetime.datetime) -> list[VerifiedRange]:
+    """What a look at every document of whole topics has read, if it ends; as of when it began.
 
-    So the next scrubs begin with what else is due. What was archived meanwhile does not count, whether it was read or not.
+    What is archived meanwhile does not count, whether it is read or not. Noted at the end of the look, the next scrubs begin
+    with what else is due.
     """
-    began = notebook.now()
-    catalog = wanted.catalog
+    catalog = verification.catalog
     ranges: list[VerifiedRange] = []
-    for topic in wanted.topics():
-        spans = [
-            part
-            for partition_log, some in _archived(catalog, topic).items()
-            for part in partition_log.slices(some)
-        ]
-        ranges += [VerifiedRange(*one.partition_log, one.start, one.stop, began) for one in spans]
-        adopted = catalog.adopted_span(topic)
-        ranges += [VerifiedRange(topic, 0, 0, adopted[0], adopted[1] + 1, began)] if adopted else []
-    yield from found
-    notebook.note_read(ranges)
-
-
-def _narrowed(wanted: Verification, portion: Slice) -> Verification:
-    return replace(wanted, query=Query((portion.topic,), places=(portion,)))
+    for topic in verification.topics():
+        for log, offsets in _archived(catalog, topic).items():
+            ranges += [VerifiedRange(*log, start, stop, began) for start, stop in offsets]
+        if adopted := catalog.adopted_span(topic):
+            ranges.append(VerifiedRange(topic, 0, 0, adopted[0], adopted[1] + 1, began))
+    return ranges
 
 
 # --- what is to be read
@@ -114,30 +107,30 @@ def _narrowed(wanted: Verification, portion: Slice) -> Verification:
 
 def _chosen(asked: Scrub, topics: Sequence[str]) -> list[Slice]:
     """What was never read, as much as is a day's share; what is due; and what is next, up to that share."""
-    catalog = asked.wanted.catalog
     total = 0
     read: list[tuple[datetime.datetime, Slice]] = []
     never: list[Slice] = []
-    known = {key: list(some) for key, some in groupby(catalog.verified(topics), key=lambda one: one[:3])}
+    known = {
+        key: list(some) for key, some in groupby(asked.catalog.verified(topics), key=itemgetter(0, 1, 2))
+    }
     for topic in topics:
-        for partition_log, archived in _archived(catalog, topic).items():
+        for log, archived in _archived(asked.catalog, topic).items():
             total += archived.size
-            ranges = known.get(tuple(partition_log), [])
-            done = OffsetSet.of((one.start, one.stop) for one in ranges)
-            never += partition_log.slices(archived - done)
+            ranges = known.get(tuple(log), [])
+            never += log.slices(archived - OffsetSet.of((done.start, done.stop) for done in ranges))
             read += [
-                (one.verified_at, part)
-                for one in ranges
-                for part in partition_log.slices(archived & OffsetSet.between(one.start, one.stop))
+                (done.verified_at, part)
+                for done in ranges
+                for part in log.slices(archived & OffsetSet.between(done.start, done.stop))
             ]
-    ages = _by_age(asked, read)
-    left = _share(asked, total, ages.last) - sum(map(len, ages.today))
+    backlog = _by_age(asked, read)
+    left = _share(asked, total, backlog.last) - sum(map(len, backlog.today))
     fresh = list(_first(_portions(never), left))
-    left -= sum(map(len, fresh)) + sum(map(len, ages.due))
-    return [*fresh, *_portions(ages.due), *_first(_portions(ages.next), left)]
+    left -= sum(map(len, fresh)) + sum(map(len, backlog.due))
+    return [*fresh, *_portions(backlog.due), *_first(_portions(backlog.next), left)]
 
 
-class _Ages(NamedTuple, Generic[Part]):
+class _Backlog(NamedTuple, Generic[Part]):
     """What was read before, the longest ago first: what has to be read today, what need not be, what was already.
 
     So a scrub that is run again on the same day reads what is left of that day's share.
@@ -150,17 +143,17 @@ class _Ages(NamedTuple, Generic[Part]):
     """When something was read last, before today; None where nothing was."""
 
 
-def _by_age(asked: Scrub, read: Iterable[tuple[datetime.datetime, Part]]) -> _Ages[Part]:
+def _by_age(asked: Scrub, read: Iterable[tuple[datetime.datetime, Part]]) -> _Backlog[Part]:
     now = asked.now()
     due_at = now - max(_TODAY, _DAY * (asked.days - 1))
-    found: _Ages[Part] = _Ages([], [], [], None)
-    for at, part in sorted(read, key=itemgetter(0)):
-        if at > now - _TODAY:
-            found.today.append(part)
-            continue
-        (found.due if at <= due_at else found.next).append(part)
-        found = found._replace(last=at)
-    return found
+    in_order = sorted(read, key=itemgetter(0))
+    earlier = [(at, part) for at, part in in_order if at <= now - _TODAY]
+    return _Backlog(
+        due=[part for at, part in earlier if at <= due_at],
+        next=[part for at, part in earlier if at > due_at],
+        today=[part for _, part in in_order[len(earlier) :]],
+        last=earlier[-1][0] if earlier else None,
+    )
 
 
 def _archived(catalog: Catalog, topic: str) -> dict[PartitionLog, OffsetSet]:
@@ -169,7 +162,7 @@ def _archived(catalog: Catalog, topic: str) -> dict[PartitionLog, OffsetSet]:
     for entry in catalog.ledger([topic]):
         if entry.outcome is Outcome.ARCHIVED:
             ranges.setdefault(entry.slice.partition_log, []).append((entry.slice.start, entry.slice.stop))
-    return {partition_log: OffsetSet.of(some) for partition_log, some in ranges.items()}
+    return {log: OffsetSet.of(some) for log, some in ranges.items()}
 
 
 def _share(asked: Scrub, total: int, last: datetime.datetime | None) -> int:
@@ -198,16 +191,26 @@ def _first(portions: Iterator[Slice], share: int) -> Iterator[Slice]:
 
 def _adopted(asked: Scrub, topic: str, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
     """The same of them: by their timestamps, in portions that end between two milliseconds."""
-    catalog = asked.wanted.catalog
+    catalog = asked.catalog
     span = catalog.adopted_span(topic)
     if span is None:
         return
-    known = [one for one in catalog.verified([topic]) if one.generation == 0]
-    ages = _by_age(asked, ((one.verified_at, (one.start, one.stop)) for one in known))
-    left = _share(asked, _adopted_rows(catalog, topic), ages.last)
-    left -= sum(len(some) for part in ages.today for some, _ in _by_moment(catalog, topic, part))
-    never = list(_uncovered(span[0], span[1] + 1, known))
-    for parts, is_bounded in ((never, True), (ages.due, False), (ages.next, True)):
+    known = sorted(done for done in catalog.verified([topic]) if done.generation == 0)
+    backlog = _by_age(asked, ((done.verified_at, (done.start, done.stop)) for done in known))
+    # How many there are: the rows that the topic's summary says, less those that its ledger does.
+    rows = sum(summary.messages for summary in catalog.summaries([topic]))
+    rows -= sum(entry.archived for entry in catalog.ledger([topic]))
+    left = _share(asked, max(0, rows), backlog.last)
+    left -= sum(len(some) for part in backlog.today for some, _ in _by_moment(catalog, topic, part))
+    never: list[tuple[int, int]] = []
+    reached, stop = span[0], span[1] + 1
+    for done in known:  # no set of offsets: timestamps may be negative
+        if done.start > reached:
+            never.append((reached, min(done.start, stop)))
+        reached = max(reached, done.stop)
+    if reached < stop:
+        never.append((reached, stop))
+    for parts, is_bounded in ((never, True), (backlog.due, False), (backlog.next, True)):
         for reached, stop in parts:
             while reached < stop and not (is_bounded and left <= 0):
                 size = min(_PORTION, left) if is_bounded else _PORTION
@@ -215,26 +218,10 @@ def _adopted(asked: Scrub, topic: str, notebook: Notebook) -> Iterator[tuple[Fin
                 if asked.stop():
                     return
                 began = asked.now()
-                yield from notebook.noted(of_rows(asked.wanted, some))
+                yield from notebook.noted(of_rows(asked.verification, some))
                 catalog.note_verified(VerifiedRange(topic, 0, 0, reached, end, began))
                 reached = end
                 left -= len(some)
-
-
-def _adopted_rows(catalog: Catalog, topic: str) -> int:
-    """How many there are: the rows that the topic's summary says, less those that its ledger does."""
-    said = sum(one.messages for one in catalog.summaries([topic]))
-    return max(0, said - sum(one.archived for one in catalog.ledger([topic])))
-
-
-def _uncovered(start: int, stop: int, ranges: Sequence[VerifiedRange]) -> Iterator[tuple[int, int]]:
-    """The parts of ``[start, stop)`` in none of ``ranges``; timestamps may be negative, as no offset is."""
-    for one in sorted(ranges):
-        if one.start > start:
-            yield start, min(one.start, stop)
-        start = max(start, one.stop)
-    if start < stop:
-        yield start, stop
 
 
 def _by_moment(
@@ -261,22 +248,15 @@ def _by_moment(
 
 def _close_unseen(asked: Scrub, portion: Slice, began: datetime.datetime) -> None:
     """Close what was found in these documents before, and is there no more."""
-    kinds = (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS)
-    catalog = asked.wanted.catalog
     numbers = [
-        one.number for one in catalog.findings([portion.topic], kinds) if _is_over(one, portion, began)
+        record.number
+        for record in asked.catalog.findings([portion.topic], (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS))
+        if record.finding.object_key
+        and (where := record.finding.slice) is not None
+        and where.partition_log == portion.partition_log
+        and portion.start <= where.start < portion.stop
+        and record.last_seen < began
     ]
     if numbers:
         at = asked.now()
-        catalog.resolve_findings(numbers, f"not found any more on {at:%Y-%m-%d %H:%M} UTC", at)
-
-
-def _is_over(one: FindingRecord, portion: Slice, began: datetime.datetime) -> bool:
-    where = one.finding.slice
-    return (
-        where is not None
-        and bool(one.finding.object_key)
-        and where.partition_log == portion.partition_log
-        and portion.start <= where.start < portion.stop
-        and one.last_seen < began
-    )
+        asked.catalog.resolve_findings(numbers, f"not found any more on {at:%Y-%m-%d %H:%M} UTC", at)

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import bson
 
 from hop_archive.catalog.records import Row
-from hop_archive.errors import ConfigurationError, CorruptError, HopArchiveError, ObjectMissingError
+from hop_archive.errors import ConfigurationError, CorruptError
 from hop_archive.ingest.write import Done
 from hop_archive.model.document import crc32, decode
 from hop_archive.model.message import Message, Outgoing, Receipt, TopicPartition
-from hop_archive.read.check import extent_of
-from hop_archive.store.protocol import Extent, Store
+from hop_archive.read.fetch import fetch_checked
+from hop_archive.store.protocol import Store
 
 Place = tuple[TopicPartition, int]
 """Where a message stands: partition and offset."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FieldDifference:
     """One field in which two stages of a message's way differ.
 
     Attributes:
@@ -93,7 +92,15 @@ def read_sent(path: Path) -> dict[Place, Sent]:
     """
     try:
         with path.open("rb") as file:
-            return dict(_sent(document) for document in bson.decode_file_iter(file))
+            return {
+                (TopicPartition(sent["topic"], sent["partition"]), sent["offset"]): Sent(
+                    sent["key"],
+                    sent["value"],
+                    tuple((name, value) for name, value in sent["headers"]),
+                    sent["timestamp"],
+                )
+                for sent in bson.decode_file_iter(file)
+            }
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", path=str(path)) from error
     except (bson.errors.InvalidBSON, KeyError, TypeError, ValueError) as error:
@@ -104,7 +111,7 @@ def read_sent(path: Path) -> dict[Place, Sent]:
         ) from error
 
 
-def compare(done: Done, store: Store, sent: Mapping[Place, Sent]) -> Iterator[Difference]:
+def compare(done: Done, store: Store, sent: Mapping[Place, Sent]) -> Iterator[FieldDifference]:
     """The differences on the way of each message of one reading; none where all is well.
 
     Args:
@@ -126,7 +133,7 @@ def compare(done: Done, store: Store, sent: Mapping[Place, Sent]) -> Iterator[Di
         yield from found
 
 
-def received_stored(pairs: Sequence[tuple[Message, Row]], store: Store) -> Iterator[list[Difference]]:
+def received_stored(pairs: Sequence[tuple[Message, Row]], store: Store) -> Iterator[list[FieldDifference]]:
     """The fields in which the document that a row names differs from its message, for each pair, in order.
 
     All documents are asked for in one call, so that the store fetches ahead and reads neighbours together; one
@@ -135,46 +142,31 @@ def received_stored(pairs: Sequence[tuple[Message, Row]], store: Store) -> Itera
     Raises:
         UnavailableError: The store does not answer.
     """
-    bodies = _bodies([extent_of(row) for _, row in pairs], store)
-    for (message, row), body in zip(pairs, bodies, strict=True):
-        yield list(_against_body(message, row, body))
+    stage = "received/stored"
+    fetched = fetch_checked(store, [row for _, row in pairs], _decoded)
+    for (message, row), found in zip(pairs, fetched, strict=True):
+        stored = found.document if found.error is None else found.error
+        if not isinstance(stored, Message):
+            yield [_difference(message, stage, "document", row.object_key, stored)]
+            continue
+        differences = []
+        if (crc := crc32(found.body)) != row.crc32:
+            differences.append(_difference(message, stage, "crc32", row.crc32, crc))
+        for field in fields(Message):
+            was, became = getattr(message, field.name), getattr(stored, field.name)
+            if was != became:
+                differences.append(_difference(message, stage, field.name, was, became))
+        yield differences
 
 
-def _bodies(extents: Sequence[Extent], store: Store) -> Iterator[bytes | HopArchiveError]:
-    """The bytes of each extent, or why they are not to be had; what comes after such a one is asked for anew."""
-    taken = 0
-    while taken < len(extents):
-        try:
-            for body in store.fetch(extents[taken:]):
-                taken += 1
-                yield body
-        except (CorruptError, ObjectMissingError) as error:
-            taken += 1
-            yield error
-
-
-def _against_body(message: Message, row: Row, body: bytes | HopArchiveError) -> Iterator[Difference]:
-    if isinstance(body, HopArchiveError):
-        yield _difference(message, "received/stored", "document", row.object_key, body)
-        return
+def _decoded(_: Row, body: bytes) -> tuple[Message | CorruptError, tuple[str, ...]]:
     try:
-        stored = decode(body).message
+        return decode(body).message, ()
     except CorruptError as error:
-        yield _difference(message, "received/stored", "document", row.object_key, error)
-        return
-    if crc32(body) != row.crc32:
-        yield _difference(message, "received/stored", "crc32", row.crc32, crc32(body))
-    yield from _fields(message, stored)
+        return error, ()
 
 
-def _fields(message: Message, stored: Message) -> Iterator[Difference]:
-    for field in fields(Message):
-        was, became = getattr(message, field.name), getattr(stored, field.name)
-        if was != became:
-            yield _difference(message, "received/stored", field.name, was, became)
-
-
-def sent_received(was: Sent, message: Message) -> Iterator[Difference]:
+def sent_received(was: Sent, message: Message) -> Iterator[FieldDifference]:
     """The fields in which a message differs from what its producer was given."""
     for field in fields(Sent):
         expected, found = getattr(was, field.name), getattr(message, field.name)
@@ -184,8 +176,8 @@ def sent_received(was: Sent, message: Message) -> Iterator[Difference]:
             yield _difference(message, "sent/received", field.name, expected, found)
 
 
-def _difference(message: Message, stage: str, field: str, expected: object, found: object) -> Difference:
-    return Difference(
+def _difference(message: Message, stage: str, field: str, expected: object, found: object) -> FieldDifference:
+    return FieldDifference(
         message.topic, message.partition, message.offset, stage, field, _short(expected), _short(found)
     )
 
@@ -193,9 +185,3 @@ def _difference(message: Message, stage: str, field: str, expected: object, foun
 def _short(value: object) -> str:
     text = repr(value) if not isinstance(value, Exception) else str(value)
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
-
-
-def _sent(document: Mapping[str, Any]) -> tuple[Place, Sent]:
-    at = TopicPartition(document["topic"], document["partition"])
-    headers = tuple((name, value) for name, value in document["headers"])
-    return (at, document["offset"]), Sent(document["key"], document["value"], headers, document["timestamp"])

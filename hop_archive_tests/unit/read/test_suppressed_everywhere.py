@@ -15,7 +15,10 @@ from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent
 from hop_archive.upkeep.remove.remove import Removing
 from hop_archive.upkeep.remove.suppress import suppress
-from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects
+from hop_archive.upkeep.verify.documents import documents
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.objects import objects
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.invariants import fetched
 from hop_archive_tests.restores import archived_world, empty_cluster, held, restoration, run
 from hop_archive_tests.worlds import BUSY, World, exhausted

@@ -12,7 +12,8 @@ from hop_archive.config.load import parse
 from hop_archive.config.open import backup_grace_s
 from hop_archive.model.findings import Kind
 from hop_archive.store.protocol import NewObject
-from hop_archive.upkeep.verify.objects import Verification, backup_objects
+from hop_archive.upkeep.verify.objects import backup_objects
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.worlds import BUSY
 

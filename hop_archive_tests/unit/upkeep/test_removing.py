@@ -29,7 +29,10 @@ from hop_archive.upkeep.remove.clean_tests import (
 )
 from hop_archive.upkeep.remove.prune import Policy, plan_pruning, prune
 from hop_archive.upkeep.remove.suppress import suppress, tombstone
-from hop_archive.upkeep.verify.objects import Verification, documents, ledger, objects
+from hop_archive.upkeep.verify.documents import documents
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.objects import objects
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.invariants import fetched
 from hop_archive_tests.removals import Backed, archive_all, assert_whole, small_world
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, adopted_row, exhausted

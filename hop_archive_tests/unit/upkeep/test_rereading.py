@@ -8,8 +8,8 @@ import pytest
 
 from hop_archive.model.findings import Finding
 from hop_archive.upkeep.repair.repair import Fate
-from hop_archive.upkeep.verify.objects import Verification
 from hop_archive.upkeep.verify.source import source_documents
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.damaging import Ruin, kinds, ruin
 from hop_archive_tests.worlds import BUSY, QUIET
 
@@ -20,8 +20,8 @@ def sound() -> Ruin:
 
 
 def reread(broken: Ruin, sample: int | None = None) -> tuple[list[Finding], int]:
-    wanted = Verification(broken.world.catalog, broken.world.store)
-    found = list(source_documents(wanted, broken.archive(), sample))
+    wanted = Verification(broken.world.catalog, broken.world.store, sample=sample)
+    found = list(source_documents(wanted, broken.archive()))
     return found, wanted.checked.counts["messages read again"]
 
 

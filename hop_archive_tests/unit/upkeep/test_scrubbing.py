@@ -14,8 +14,9 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.upkeep.verify import scrub as scrubbing
 from hop_archive.upkeep.verify.notebook import Notebook
-from hop_archive.upkeep.verify.objects import Verification, documents
-from hop_archive.upkeep.verify.scrub import Scrub, reading_all, scrub
+from hop_archive.upkeep.verify.scrub import Scrub, scrub
+from hop_archive.upkeep.verify.verification import Verification
+from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.worlds import BUSY, QUIET, adopted_row
 
@@ -158,12 +159,12 @@ def test_a_look_at_every_document_counts_as_reading_them(sound: Ruin) -> None:
     sound.flip(sound.rows(BUSY)[4])
     wanted = Verification(sound.world.catalog, sound.world.store)
     notebook = Notebook(sound.world.catalog, now=lambda: T0)
-    found = reading_all(wanted, notebook, notebook.noted(documents(wanted)))
+    found = verify(wanted, notebook, ("documents",))
     next(found)
     assert never(sound) > 0, "it is not over yet"
     found.close()  # type: ignore[attr-defined]
     assert never(sound) > 0, "it was broken off"
-    list(reading_all(wanted, notebook, notebook.noted(documents(wanted))))
+    list(verify(wanted, notebook, ("documents",)))
     assert never(sound) == 0
     assert {one.verified_at for one in sound.world.catalog.verified()} == {T0}
 

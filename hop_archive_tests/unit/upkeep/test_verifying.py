@@ -18,8 +18,10 @@ from hop_archive.model.topics import Layout, TopicPolicy
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject, ObjectInfo
 from hop_archive.upkeep.remove.remove import Removing, remove_places
-from hop_archive.upkeep.verify import objects as verifying
-from hop_archive.upkeep.verify.objects import Verification
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.objects import objects, recorded_objects
+from hop_archive.upkeep.verify.source import source
+from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.worlds import QUIET, World, awkward_world
 
 
@@ -53,7 +55,7 @@ def test_many_foreign_objects_are_found_by_few_listings_wherever_they_stand() ->
     world.store.create([NewObject(key, b"?") for key in foreign])
     assert isinstance(world.store, Counting)
     world.store.listings = 0
-    found = list(verifying.objects(verification(world)))
+    found = list(objects(verification(world)))
     assert {one.kind for one in found} == {Kind.FOREIGN_OBJECT}
     assert sorted(one.object_key for one in found) == sorted(foreign)
     assert world.store.listings < 10
@@ -69,10 +71,10 @@ class Snapshot(MockCatalog):
 def test_an_object_that_a_row_names_by_now_is_no_orphan() -> None:
     world = archived(awkward_world())
     world.catalog.__class__ = Snapshot
-    assert list(verifying.objects(verification(world))) == []
+    assert list(objects(verification(world))) == []
 
 
-LOOKS = (verifying.objects, lambda wanted: verifying.recorded_objects(wanted, QUIET))
+LOOKS = (objects, lambda wanted: recorded_objects(wanted, QUIET))
 
 
 class AsBefore(MockCatalog):
@@ -141,7 +143,7 @@ def test_what_retention_took_before_any_run_looked_is_told() -> None:
         world.cluster.append(QUIET, value)
     archive, at = world.archive(), TopicPartition(QUIET, 0)
     world.cluster.delete_records(QUIET, 0, archive.source.watermarks([at])[at].high - 1)
-    found = list(verifying.source(verification(world), archive))
+    found = list(source(verification(world), archive))
     assert [one.kind for one in found] == [Kind.LOST, Kind.NOT_ARCHIVED]
 
 
@@ -154,7 +156,7 @@ def test_a_log_that_lost_its_end_is_told_before_any_run_has_looked() -> None:
     world.cluster.lose_end(QUIET, 0, end - 1)
     for value in (b"another", b"more"):
         world.cluster.append(QUIET, value)
-    found = list(verifying.source(verification(world), world.archive()))
+    found = list(source(verification(world), world.archive()))
     assert [one.kind for one in found] == [Kind.NOT_ARCHIVED, Kind.LOG_TRUNCATED]
     assert found[1].slice == Slice(QUIET, 1, 0, end - 1, end)
 
@@ -165,8 +167,8 @@ def test_a_glob_of_topics_does_not_mean_those_that_are_vetoed() -> None:
     world.cluster.append("vetoed", b"one")
     archive = replace(world.archive(), topics=TopicPolicy(veto=("vetoed",)))
     wanted = verification(world)
-    assert list(verifying.source(replace(wanted, query=Query(("*",))), archive)) == []
-    named = list(verifying.source(replace(wanted, query=Query(("vetoed",))), archive))
+    assert list(source(replace(wanted, query=Query(("*",))), archive)) == []
+    named = list(source(replace(wanted, query=Query(("vetoed",))), archive))
     assert [one.kind for one in named] == [Kind.NOT_ARCHIVED]
 
 
@@ -183,5 +185,5 @@ def test_a_hole_that_is_filled_meanwhile_is_not_told() -> None:
             tables.ledger[partition_log].append(middle)
 
     wanted = verification(world)
-    assert [one.kind for one in verifying.ledger(wanted)] == [Kind.COVERAGE_HOLE]
-    assert list(verifying.ledger(replace(wanted, sleep=fill))) == []
+    assert [one.kind for one in ledger(wanted)] == [Kind.COVERAGE_HOLE]
+    assert list(ledger(replace(wanted, sleep=fill))) == []

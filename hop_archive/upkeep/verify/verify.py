@@ -1,0 +1,149 @@
+"""Verification as command line, Dagster, repair and demo call it: which looks, in which order, and what each closes."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from itertools import repeat
+
+from hop_archive.archive import Archive
+from hop_archive.catalog.records import Looked
+from hop_archive.errors import ConfigurationError
+from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.query import Query
+from hop_archive.upkeep.verify.documents import documents, sent_documents
+from hop_archive.upkeep.verify.ledger import ledger
+from hop_archive.upkeep.verify.notebook import Notebook
+from hop_archive.upkeep.verify.objects import backup_objects, objects
+from hop_archive.upkeep.verify.scrub import all_documents
+from hop_archive.upkeep.verify.source import source, source_documents
+from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
+
+KINDS_OF = {
+    "objects": (Kind.MISSING_OBJECT, Kind.WRONG_SIZE, Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT),
+    "backup": (Kind.MISSING_OBJECT, Kind.WRONG_SIZE),
+    "documents": (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS),
+    "ledger": (Kind.COVERAGE_HOLE, Kind.COUNT_MISMATCH, Kind.LOST),
+    "source": (Kind.NOT_ARCHIVED,),
+}
+"""The kinds of finding that a complete look in each direction would see, and that are therefore gone if it does not."""
+
+MOST_KNOWN = 100_000
+"""So many objects with a finding are told only once where they are read as well; beyond, twice. Some 30 MB."""
+
+
+def verify(
+    verification: Verification,
+    notebook: Notebook,
+    directions: Sequence[str] | None = None,
+    *,
+    deep: bool = False,
+) -> Iterator[tuple[Finding, bool]]:
+    """Look in each direction, note what is found, and close what a complete look did not see again.
+
+    What was sent, where it was recorded, is compared as well; nobody else knows it, so that is not noted.
+
+    Args:
+        verification: What to verify.
+        notebook: What remembers the findings.
+        directions: ``objects``, ``backup``, ``ledger``, ``source``, ``documents``, in the order in which to look; None:
+            objects, ledger, and the backup where there is one.
+        deep: Whether to read every document, too, but of objects that have a finding already. Where the source is a
+            direction, what it holds is read again; where it is the only one, no document is read.
+
+    Yields:
+        What is found, once it is noted, with whether it is open: False where it was accepted.
+
+    Raises:
+        ConfigurationError: A topic means none; or the backup is a direction, and there is none.
+        UnavailableError: A server does not answer. What was yielded is noted.
+    """
+    if directions is None:
+        directions = ("objects", "ledger") if verification.backup is None else ("objects", "ledger", "backup")
+    chosen = [
+        *directions,
+        *(["sent"] if verification.sent is not None else []),
+        *(["source_documents"] if deep and "source" in directions else []),
+        *(["documents"] if deep and set(directions) != {"source"} else []),
+    ]
+    backup_bucket = verification.backup.bucket if verification.backup is not None else ""
+    known: set[tuple[str, str]] = set()
+    for direction in dict.fromkeys(chosen):
+        topics = verification.topics() if verification.query.topics and direction != "source" else None
+        spared = {key for bucket, key in known if bucket != backup_bucket}
+        began = notebook.now()
+        is_whole = direction in KINDS_OF and replace(verification.query, topics=()) == Query()
+        read = all_documents(verification, began) if direction == "documents" and is_whole else []
+        found = _look(verification, direction, known)
+        for finding, is_open in notebook.noted(found) if direction != "sent" else zip(found, repeat(True)):
+            if deep and direction != "documents" and finding.object_key and len(known) < MOST_KNOWN:
+                known.add((finding.bucket, finding.object_key))
+            yield finding, is_open
+        if direction == "source" and (
+            verification.query.topics or verification.checked.counts[NOT_LOOKED_AT]
+        ):
+            is_whole = False
+        if is_whole:
+            for looked in _looked_at(verification, direction, topics, began, spared):
+                notebook.close(looked)
+            notebook.note_read(read)
+
+
+def _look(
+    verification: Verification, direction: str, known: Collection[tuple[str, str]]
+) -> Iterator[Finding]:
+    match direction:
+        case "objects":
+            return objects(verification)
+        case "backup":
+            if verification.backup is None:
+                raise ConfigurationError(
+                    f"Store {verification.store.name} has no backup_bucket.",
+                    remedy="Name it in the store's stanza, or leave --direction backup out.",
+                )
+            verification.backup.check()
+            return backup_objects(verification)
+        case "ledger":
+            return ledger(verification)
+        case "sent":
+            return sent_documents(verification)
+        case "documents":
+            return documents(verification, known)
+    return _in_source(verification, source_documents if direction == "source_documents" else source)
+
+
+def _in_source(
+    verification: Verification, look: Callable[[Verification, Archive], Iterator[Finding]]
+) -> Iterator[Finding]:
+    assert verification.open_archive is not None, "the source is a direction"
+    with verification.open_archive() as archive:
+        yield from look(verification, archive)
+
+
+def _looked_at(
+    verification: Verification,
+    direction: str,
+    topics: Collection[str] | None,
+    began: datetime.datetime,
+    spared: Collection[str],
+) -> Iterator[Looked]:
+    """What a complete look has looked at, as the catalog is told."""
+    kinds = KINDS_OF[direction]
+    bucket = verification.backup.bucket if verification.backup is not None else ""
+    if direction == "backup":
+        yield Looked(kinds, began, topics, bucket=bucket)
+        return
+    orphans = (Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT)
+    yield Looked(
+        [kind for kind in kinds if kind not in orphans],
+        began,
+        topics,
+        not_bucket=bucket,
+        # What Kafka was found to hold otherwise names no object: only reading it again could tell.
+        spared=(*spared, "") if direction == "documents" else (),
+        of_no_message=direction == "source",
+    )
+    if direction == "objects":
+        young = began - datetime.timedelta(seconds=verification.grace_s)
+        yield Looked(orphans, began, topics, young_since=young)
