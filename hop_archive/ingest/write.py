@@ -17,7 +17,6 @@ from typing import Self, TypeAlias, cast
 from hop_archive.archive import Archive
 from hop_archive.catalog.records import UNPROVEN, Batch, Collision, Duplicate, Outcome, Row
 from hop_archive.errors import (
-    CorruptError,
     HopArchiveError,
     ProofChangedError,
     SliceTakenError,
@@ -29,15 +28,13 @@ from hop_archive.ingest.obstacles import GivenUp
 from hop_archive.ingest.read import Reading, Refused, grouped, read_slices
 from hop_archive.ingest.survey import OVERTAKEN
 from hop_archive.model.annotations import annotate
-from hop_archive.model.document import Document, alternative_key, crc32, encode, object_key, segment_key
+from hop_archive.model.document import Document, crc32, encode, object_key, segment_key
 from hop_archive.model.identity import Identity
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.answers import Answers
-from hop_archive.store.protocol import Created, NewObject
-
-_MOST_ALTERNATIVES = 100
-"""So many other-bytes objects under one name mean that something is wrong, not that runs crashed."""
+from hop_archive.store.free_keys import create_free
+from hop_archive.store.protocol import NewObject
 
 _MOST_STALE = 5
 """How often in a row another writer may be first with a UUID before it is reported."""
@@ -250,27 +247,8 @@ def write_objects(archive: Archive, group: Sequence[Prepared]) -> list[Prepared]
     Returns:
         The same, with rows that name the keys really used; every object they name is durable.
     """
-    pending = {o.key: o for prepared in group for o in prepared.objects}
-    final = dict.fromkeys(pending, "")
-    for attempt in range(_MOST_ALTERNATIVES):
-        tried = [NewObject(alternative_key(key, attempt), o.body) for key, o in pending.items()]
-        outcomes = archive.store.create(tried)
-        final |= {key: o.key for key, o in zip(pending, tried, strict=True)}
-        pending = {
-            key: o
-            for (key, o), outcome in zip(pending.items(), outcomes, strict=True)
-            if outcome is Created.OTHER
-        }
-        if not pending:
-            break
-    else:
-        raise CorruptError(
-            f"{_MOST_ALTERNATIVES} objects with other bytes stand under the name {next(iter(pending))!r} "
-            f"in bucket {archive.store.bucket}.",
-            remedy="Find out who writes there; nothing was overwritten.",
-            object_key=next(iter(pending)),
-            bucket=archive.store.bucket,
-        )
+    objects = {o.key: o for prepared in group for o in prepared.objects}
+    final = dict(zip(objects, create_free(archive.store, list(objects.values())), strict=True))
     if all(key == used for key, used in final.items()):
         return list(group)
     return [

@@ -216,9 +216,9 @@ def segment_key(topic: str, generation: int, partition: int, start: int, stop: i
     return f"segments/{topic}/{generation}/{partition}/{start:020}-{stop:020}.bson"
 
 
-def alternative_key(key: str, attempt: int) -> str:
+def alternative_key(key: str, attempt: int, ending: str = ".bson") -> str:
     """The key to take where other bytes already stand under ``key``: ``….{attempt}.bson``; attempt 0 is ``key``."""
-    return f"{key.removesuffix('.bson')}.{attempt}.bson" if attempt else key
+    return f"{key.removesuffix(ending)}.{attempt}{ending}" if attempt else key
 
 
 def _metadata(document: Document) -> dict[str, Any]:

@@ -44,6 +44,7 @@ PROTOCOLS = {
     "hop_archive.catalog.protocol",
     "hop_archive.catalog.records",
     "hop_archive.store.protocol",
+    "hop_archive.store.free_keys",
 }
 """What use cases know of sources, catalogs and stores."""
 DOOR = {"hop_archive.orchestration.resources": {"hop_archive.devkit.sampling"}}

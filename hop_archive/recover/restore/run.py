@@ -14,7 +14,6 @@ from typing import Any
 from hop_archive.catalog.records import Restore
 from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError, UnavailableError
 from hop_archive.ingest.collector import calm_collector
-from hop_archive.model.document import alternative_key
 from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.progress import Progress
@@ -31,13 +30,13 @@ from hop_archive.recover.restore.prepare import Preparation, Restoration, prepar
 from hop_archive.recover.restore.request import as_object
 from hop_archive.recover.restore.write import TargetTopic, Writer, Written, already_there
 from hop_archive.source.protocol import Setting
-from hop_archive.store.protocol import Created, NewObject
+from hop_archive.store.free_keys import create_free
+from hop_archive.store.protocol import NewObject
 
 log = logging.getLogger(__name__)
 
 _SETTLE_S = 0.5
 _BACKOFF_S = (1.0, 2.0, 5.0, 10.0)
-_MOST_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,15 +398,8 @@ class _RestoreRun:
         """Put something under the restore's folder in the store: beside what an earlier try left, if that is other."""
         folder = f"{OWN_FOLDER}restores/{self._record.number:06}-{self._own.fingerprint[:8]}"
         body = content if isinstance(content, bytes) else content.read_bytes()
-        for attempt in range(_MOST_ATTEMPTS):
-            key = alternative_key(f"{folder}/{name}.bson", attempt).removesuffix(".bson") + ending
-            (created,) = self._own.store.create([NewObject(key, body)])
-            if created is not Created.OTHER:
-                return key
-        raise ConflictError(
-            f"{_MOST_ATTEMPTS} other objects stand where {folder}/{name}{ending} was to be put.",
-            remedy="Find out who writes there; nothing was overwritten.",
-        )
+        (key,) = create_free(self._own.store, [NewObject(f"{folder}/{name}{ending}", body)], ending)
+        return key
 
     def _moved(self, target: Target, empty: Mapping[int, int]) -> dict[str, Any]:
         """Set the groups that were asked for: what each has then, as the cluster says, and what could not be set."""

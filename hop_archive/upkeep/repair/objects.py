@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Correction, Miscount, Row
 from hop_archive.errors import CorruptError, ForbiddenError, ObjectMissingError
-from hop_archive.model.document import Document, alternative_key, encode, object_key
+from hop_archive.model.document import Document, encode, object_key
 from hop_archive.model.findings import Finding
 from hop_archive.model.keys import OWN_FOLDER, first_key, slice_of, topic_of, uuid_of
 from hop_archive.model.message import Message
@@ -23,6 +23,7 @@ from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
 from hop_archive.model.wording import counted
 from hop_archive.read.check import check, extent_of
+from hop_archive.store.free_keys import create_free
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 from hop_archive.upkeep.repair.evidence import corrected, document_at, documents_in, proven
 from hop_archive.upkeep.repair.upstream import Upstream, runs
@@ -30,8 +31,6 @@ from hop_archive.upkeep.verify.verification import BACKUP_GRACE_S
 
 QUARANTINE = f"{OWN_FOLDER}quarantine/"
 """Under this prefix stands what was moved aside: damaged bytes, and what no row names. A person may delete it."""
-
-_MOST_ALTERNATIVES = 100
 
 
 class NotMendedError(Exception):
@@ -132,27 +131,10 @@ def quarantine(store: Store, key: str) -> str:
     body = whole(store, key)
     if body is None:
         return f"{key} is gone"
-    kept, _ = create(store, f"{QUARANTINE}{key}", body)
+    ending = ".bson" if key.endswith(".bson") else ""
+    (kept,) = create_free(store, [NewObject(f"{QUARANTINE}{key}", body)], ending)
     store.delete([key])
     return f"{key} moved to {kept}"
-
-
-def create(store: Store, key: str, body: bytes) -> tuple[str, Created]:
-    """Create an object under a key, or the first alternative to it that is free or holds the same bytes.
-
-    Raises:
-        CorruptError: A hundred objects with other bytes stand there.
-    """
-    for attempt in range(_MOST_ALTERNATIVES):
-        tried = (
-            alternative_key(key, attempt)
-            if key.endswith(".bson")
-            else f"{key}{f'.{attempt}' * bool(attempt)}"
-        )
-        (outcome,) = store.create([NewObject(tried, body)])
-        if outcome is not Created.OTHER:
-            return tried, outcome
-    raise CorruptError(f"{_MOST_ALTERNATIVES} objects with other bytes stand under the name {key!r}.")
 
 
 def placed(where: Slice, row: Row) -> bool:
@@ -353,7 +335,7 @@ def _mend(
     moving = [row for row in rows if row in bodies or (row not in bad and row.position is not None)]
     held = {row: bodies.get(row) or _cut(row, body) or b"" for row in moving}
     made, positions = _joined(held, body, set(rows))
-    taken, _ = create(means.store, _key_for(moving[0]), made)
+    (taken,) = create_free(means.store, [NewObject(_key_for(moving[0]), made)])
     for row in moving:
         now = row._replace(object_key=taken, bucket=means.store.bucket, position=positions[row])
         corrections += [Correction(row, now)] if now != row else []
