@@ -11,7 +11,6 @@ import importlib
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
@@ -52,9 +51,6 @@ COMMANDS: dict[str, str] = {
     "local": "hop_archive.cli.local:local",
 }
 """Name of each command, and where it is."""
-
-ADDITIONS: Mapping[str, tuple[str, ...]] = {"local": ("hop_archive.cli.publish_samples:publish",)}
-"""Commands that join a group of another module, so that the group need not know what they are made of."""
 
 SHOWING = frozenset(
     {
@@ -118,7 +114,13 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of that name; ``_`` may stand for ``-``. None where there is none."""
         name = cmd_name.replace("_", "-")
-        return _load(name) if name in COMMANDS else None
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        _give_debug(command)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -172,51 +174,21 @@ def _unusable(error: OSError) -> ConfigurationError:
     return unusable
 
 
-def _load(name: str) -> click.Command:
-    command = _imported(COMMANDS[name])
-    for addition in ADDITIONS.get(name, ()):
-        assert isinstance(command, click.Group)
-        command.add_command(_imported(addition))
-    _give_debug(command)
-    return command
-
-
-def _imported(where: str) -> click.Command:
-    module, _, attribute = where.partition(":")
-    command = getattr(importlib.import_module(module), attribute)
-    assert isinstance(command, click.Command)
-    return command
-
-
 def _note_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         ctx.meta[_DEBUG] = True
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        click.echo(f"hop-archive {_version()}")
-        ctx.exit()
-
-
-def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version("hop_archive")
-    except PackageNotFoundError:
-        return "(not installed: run from its source)"
-
-
-def _version_option() -> click.Option:
-    return click.Option(
-        ["--version"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_show_version,
-        help="Show the version.",
-    )
+    if value and not ctx.resilient_parsing:
+        try:
+            found = version("hop_archive")
+        except PackageNotFoundError:
+            found = "(not installed: run from its source)"
+        click.echo(f"hop-archive {found}")
+        ctx.exit()
 
 
 def _debug_option() -> click.Option:
@@ -241,7 +213,17 @@ def _give_debug(command: click.Command) -> None:
 @click.group(
     cls=Commands,
     epilog=_EPILOG,
-    params=[_version_option(), _debug_option()],
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version.",
+        ),
+        _debug_option(),
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:
@@ -262,28 +244,22 @@ def main() -> None:
     try:
         cli(prog_name="hop-archive")
     except SystemExit as end:
-        sys.exit(_code_with_lost_output(output) or end.code)
-    except BaseException as error:  # noqa: BLE001 - a panic of a library in Rust is no Exception
+        sys.stdout.flush()
+        if output.is_work or output.failure is None:
+            sys.exit(end.code)
+        # The work is done, and nobody could see what was printed of it.
+        click.echo(f"What was printed could not be written: {output.failure.strerror}.", err=True)
+        sys.exit((ConfigurationError.exit_code if "--json" in sys.argv else 0) or end.code)
+    except BaseException as error:
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
             click.echo(f"Error: {_fit(str(_unusable(error)))}", err=True)  # of --help, before any command
             sys.exit(ConfigurationError.exit_code)
-        _tell_of_bug(error)
+        # Said where it can be seen, whatever is logged elsewhere, and last what it was: that is read first.
+        what = (
+            "This is a bug in hop-archive, or in a library that it uses; please report it with what is above."
+        )
+        trace = harmless("".join(traceback.format_exception(error)), "\n\t")
+        click.echo(f"{trace}Error: {what} {type(error).__name__}: {said(error)}", err=True)
+        if any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers):
+            logging.getLogger(__name__).error(what, exc_info=error)
         sys.exit(A_BUG)
-
-
-def _tell_of_bug(error: BaseException) -> None:
-    """Say so where it can be seen, whatever is logged elsewhere, and last what it was: that is read first."""
-    what = "This is a bug in hop-archive, or in a library that it uses; please report it with what is above."
-    trace = harmless("".join(traceback.format_exception(error)), "\n\t")
-    click.echo(f"{trace}Error: {what} {type(error).__name__}: {said(error)}", err=True)
-    if any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers):
-        logging.getLogger(__name__).error(what, exc_info=error)
-
-
-def _code_with_lost_output(output: Outlet) -> int:
-    """Say that the work is done and nobody could see what was printed of it; 0 where that is how it may be."""
-    sys.stdout.flush()
-    if output.is_work or output.failure is None:
-        return 0
-    click.echo(f"What was printed could not be written: {output.failure.strerror}.", err=True)
-    return ConfigurationError.exit_code if "--json" in sys.argv else 0

@@ -6,18 +6,13 @@ import contextlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.options import Explained, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import duration
-from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.model.wording import counted
-
-if TYPE_CHECKING:
-    from hop_archive.model.progress import Progress
 
 _EPILOG = """\b
 Examples:
@@ -48,13 +43,8 @@ The folder gets:
     cls=Explained,
     help="Where to: a new or empty folder, or that of the snapshot before.",
 )
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    help="Only of this topic; a name, or a glob such as 'gcn.*'. Others stay as they are. May be given again.",
+@topic_option(
+    "Only of this topic; a name, or a glob such as 'gcn.*'. Others stay as they are. May be given again."
 )
 @click.option("--full", is_flag=True, help="Write all anew, also what does not seem to have changed.")
 @click.option(
@@ -68,7 +58,7 @@ The folder gets:
 )
 @json_option
 def catalog_snapshot(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     folder: Path,
     topics: tuple[str, ...],
     *,
@@ -87,31 +77,19 @@ def catalog_snapshot(
     in_store = str(folder) == "store"
     setup = chosen.setup("database", *(("store",) if in_store else ()))
     began = time.monotonic()
-    with contextlib.closing(catalog_of(setup)) as catalog, contextlib.ExitStack() as ending:
-        catalog.check()
+    with setup.catalog() as catalog, contextlib.ExitStack() as ending:
         shelf: Any = FolderShelf(folder)
         if in_store:
-            shelf = StoreShelf(ending.enter_context(contextlib.closing(store_of(setup))))
+            shelf = StoreShelf(ending.enter_context(contextlib.closing(setup.open_store())))
         wanted = Snapshot(catalog, shelf, topics, full=full, whole_after_days=whole_after_days)
         manifest = snapshot(wanted)
+    done = wanted.progress.counts
     if as_json:
         told = {name: manifest[name] for name in ("number", "began_at", "ended_at", "database", "messages")}
-        click.echo(
-            json.dumps(
-                {
-                    **told,
-                    "rows_written": wanted.progress.counts["rows"],
-                    "files_written": wanted.progress.counts["files"],
-                }
-            )
-        )
-    else:
-        click.echo(_summary(manifest, wanted.progress, str(shelf), time.monotonic() - began))
-
-
-def _summary(manifest: dict[str, Any], progress: Progress, where: str, elapsed_s: float) -> str:
-    return (
-        f"Snapshot {manifest['number']} in {where}: {counted(manifest['messages'], 'message')} of"
-        f" {counted(len(manifest['topics']), 'topic')}; {counted(progress.counts['rows'], 'row')} of"
-        f" {counted(progress.counts['written'], 'topic')} written in {duration(elapsed_s)}."
+        click.echo(json.dumps({**told, "rows_written": done["rows"], "files_written": done["files"]}))
+        return
+    click.echo(
+        f"Snapshot {manifest['number']} in {shelf}: {counted(manifest['messages'], 'message')} of"
+        f" {counted(len(manifest['topics']), 'topic')}; {counted(done['rows'], 'row')} of"
+        f" {counted(done['written'], 'topic')} written in {duration(time.monotonic() - began)}."
     )

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import size
-from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, yes_option
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.model.query import Query
-    from hop_archive.upkeep.remove.duplicates import Pair
     from hop_archive.upkeep.remove.remove import Removing
 
 _SHOWN = 20
@@ -36,17 +35,10 @@ What is a copy:
 
 @click.command("clean-duplicates", epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    help="Only of this topic; a name or a glob. May be given again.",
-)
+@topic_option("Only of this topic; a name or a glob. May be given again.")
 @yes_option
 @json_option
-def clean_duplicates(chosen: Chosen, topics: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
+def clean_duplicates(chosen: StanzaOptions, topics: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Find messages that are in the archive twice, and move the copies to the duplicates: rows first, objects after.
 
     Without --yes it only looks, which needs no permission. To remove, the stanzas of database and store have to say
@@ -57,24 +49,23 @@ def clean_duplicates(chosen: Chosen, topics: tuple[str, ...], *, yes: bool, as_j
 
     query = Query(topics=topics)
     setup = chosen.setup("database", "store")
-    if yes:
-        with opened(setup, "delete") as removing:
-            deduplicate(removing, query)
-            _print_done(removing, as_json=as_json)
-        return
-    with opened(setup, "look") as removing:
-        plan = _look(removing, query, as_json=as_json)
-    if not plan["copies"] or not agreed("Move these copies to the duplicates?", yes=yes, as_json=as_json):
-        if as_json:
-            print_json(plan, done=False)
-        return
+    if not yes:
+        with opened(setup, "look") as removing:
+            plan = _plan(removing, query, as_json=as_json)
+        if not plan["copies"] or not agreed("Move these copies to the duplicates?", yes=yes, as_json=as_json):
+            if as_json:
+                print_plan(plan, done=False)
+            return
     with opened(setup, "delete") as removing:
         deduplicate(removing, query)
-        _print_done(removing, as_json=as_json)
+        if as_json:
+            print_plan(None, done=True, tally=removing.tally)
+        else:
+            print_tally(removing.tally)
 
 
-def _look(removing: Removing, query: Query, *, as_json: bool) -> dict[str, Any]:
-    """Tell the first copies, and count all."""
+def _plan(removing: Removing, query: Query, *, as_json: bool) -> dict[str, Any]:
+    """All copies counted, and the first of them shown."""
     from hop_archive.upkeep.remove.duplicates import find_copies
 
     shown: list[dict[str, str]] = []
@@ -82,29 +73,17 @@ def _look(removing: Removing, query: Query, *, as_json: bool) -> dict[str, Any]:
     for pair in find_copies(removing, query):
         copies, size_bytes = copies + 1, size_bytes + pair.copy.size_bytes
         if len(shown) < _SHOWN:
-            shown.append(_as_object(pair))
+            shown.append(
+                {
+                    "topic": pair.copy.topic,
+                    "copy": str(pair.copy.uuid),
+                    "kept": str(pair.kept.uuid),
+                    "reason": pair.reason,
+                }
+            )
             if not as_json:
                 click.echo(f"{pair.copy.uuid}  is {pair.kept.uuid}, in {pair.copy.topic}: {pair.reason}")
     if not as_json:
-        click.echo(
-            f"{counted(copies, 'copy', 'copies')} found, {size(size_bytes)}."
-            if copies
-            else "No copies found."
-        )
+        found = f"{counted(copies, 'copy', 'copies')} found, {size(size_bytes)}."
+        click.echo(found if copies else "No copies found.")
     return {"copies": copies, "bytes": size_bytes, "first": shown}
-
-
-def _as_object(pair: Pair) -> dict[str, str]:
-    return {
-        "topic": pair.copy.topic,
-        "copy": str(pair.copy.uuid),
-        "kept": str(pair.kept.uuid),
-        "reason": pair.reason,
-    }
-
-
-def _print_done(removing: Removing, *, as_json: bool) -> None:
-    if as_json:
-        print_json(None, done=True, tally=removing.tally)
-    else:
-        print_tally(removing.tally)

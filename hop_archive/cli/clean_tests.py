@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, size, table
-from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
+from hop_archive.cli.output import count, print_lines, size, table
+from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, yes_option
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.archive import Archive
-    from hop_archive.upkeep.remove.clean_tests import Cleaned, TopicTests
-    from hop_archive.upkeep.remove.remove import Removing
+    from hop_archive.upkeep.remove.clean_tests import TopicTests
 
 _EPILOG = """\b
 Examples:
@@ -44,14 +42,7 @@ What is refused:
 
 @click.command("clean-tests", epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    help="Only this test topic; a name or a glob. May be given again.  [default: all test topics]",
-)
+@topic_option("Only this test topic; a name or a glob. May be given again.  [default: all test topics]")
 @click.option(
     "--test-header",
     is_flag=True,
@@ -65,7 +56,7 @@ What is refused:
 @yes_option
 @json_option
 def clean_tests(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     topics: tuple[str, ...],
     *,
     test_header: bool,
@@ -77,79 +68,55 @@ def clean_tests(
 
     Shows first what would go. Interrupted, it is completed by running it again; archiving may go on meanwhile.
     """
-    setup = chosen.setup("source", "database", "store")
-    with _parts(setup) as (archive, removing):
-        from hop_archive.model.query import Query
-        from hop_archive.upkeep.remove.clean_tests import (
-            clean_marked,
-            clean_topics,
-            plan_cleaning,
-            topics_to_clean,
-        )
+    from hop_archive.model.query import Query
+    from hop_archive.upkeep.remove import clean_tests as cleaning
 
-        names = topics_to_clean(archive, topics)
-        plan = plan_cleaning(archive, removing, names)
-        marked = _count_marked(removing) if test_header and not yes else None
+    setup = chosen.setup("source", "database", "store")
+    with opened(setup, "clean") as removing, contextlib.closing(setup.open()) as archive:
+        names = cleaning.topics_to_clean(archive, topics)
+        plan = cleaning.plan_cleaning(archive, removing, names)
+        marked = None
+        if test_header and not yes:
+            marked = sum(1 for _ in cleaning.marked(removing, Query()))
         if not as_json:
-            _print_plan(plan, marked)
+            print_lines(_plan_lines(plan, marked))
+        plan_object = {
+            "topics": [
+                {"topic": t.topic, "messages": t.messages, "bytes": t.size_bytes, "unread": t.unread}
+                for t in plan
+            ],
+            "marked": marked,
+        }
         if not agreed("Remove these?", yes=yes, as_json=as_json):
             if as_json:
-                print_json(_plan_object(plan, marked), done=False)
+                print_plan(plan_object, done=False)
             return
-        cleaned = clean_topics(archive, removing, names, delete_records=delete_records)
+        cleaned = cleaning.clean_topics(archive, removing, names, delete_records=delete_records)
         if test_header:
-            clean_marked(removing, Query())
+            cleaning.clean_marked(removing, Query())
         if as_json:
-            more = _cleaned_object(cleaned)
-            print_json(_plan_object(plan, marked), done=True, tally=removing.tally, **more)
-        else:
-            print_tally(removing.tally)
-            _print_cleaned(cleaned)
+            print_plan(
+                plan_object,
+                done=True,
+                tally=removing.tally,
+                skipped=cleaned.skipped,
+                deleted_below={str(at): offset for at, offset in cleaned.deleted_below.items()},
+                why_not_deleted=cleaned.why_not_deleted,
+            )
+            return
+        print_tally(removing.tally)
+        click.echo(f"Skipped {counted(cleaned.skipped, 'offset')} unread.")
+        if cleaned.deleted_below:
+            click.echo(f"Kafka's records are deleted in {counted(len(cleaned.deleted_below), 'partition')}.")
+        for topic, why in cleaned.why_not_deleted.items():
+            click.echo(f"Kafka's records of {topic} stay: {why}")
 
 
-@contextlib.contextmanager
-def _parts(setup: Setup) -> Iterator[tuple[Archive, Removing]]:
-    with opened(setup, "clean") as removing, contextlib.closing(setup.open()) as archive:
-        yield archive, removing
-
-
-def _count_marked(removing: Removing) -> int:
-    from hop_archive.model.query import Query
-    from hop_archive.upkeep.remove.clean_tests import marked
-
-    return sum(1 for _ in marked(removing, Query()))
-
-
-def _print_plan(plan: Sequence[TopicTests], marked: int | None) -> None:
-    if not plan:
-        click.echo("There is no test topic.")
+def _plan_lines(plan: Sequence[TopicTests], marked: int | None) -> Iterator[str]:
+    if plan:
+        rows = [[t.topic, count(t.messages), size(t.size_bytes), count(t.unread)] for t in plan]
+        yield from table(["test topic", "messages", "bytes", "unread"], rows, right={1, 2, 3})
     else:
-        rows = [[one.topic, count(one.messages), size(one.size_bytes), count(one.unread)] for one in plan]
-        for line in table(["test topic", "messages", "bytes", "unread"], rows, right={1, 2, 3}):
-            click.echo(line)
+        yield "There is no test topic."
     if marked is not None:
-        click.echo(f"{counted(marked, 'message')} of any topic with a header _test.")
-
-
-def _plan_object(plan: Sequence[TopicTests], marked: int | None) -> dict[str, Any]:
-    topics = [
-        {"topic": one.topic, "messages": one.messages, "bytes": one.size_bytes, "unread": one.unread}
-        for one in plan
-    ]
-    return {"topics": topics, "marked": marked}
-
-
-def _cleaned_object(cleaned: Cleaned) -> dict[str, Any]:
-    return {
-        "skipped": cleaned.skipped,
-        "deleted_below": {str(at): offset for at, offset in cleaned.deleted_below.items()},
-        "why_not_deleted": cleaned.why_not_deleted,
-    }
-
-
-def _print_cleaned(cleaned: Cleaned) -> None:
-    click.echo(f"Skipped {counted(cleaned.skipped, 'offset')} unread.")
-    if cleaned.deleted_below:
-        click.echo(f"Kafka's records are deleted in {counted(len(cleaned.deleted_below), 'partition')}.")
-    for topic, why in cleaned.why_not_deleted.items():
-        click.echo(f"Kafka's records of {topic} stay: {why}")
+        yield f"{counted(marked, 'message')} of any topic with a header _test."

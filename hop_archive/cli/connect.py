@@ -6,13 +6,12 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, stanza_options
+from hop_archive.cli.options import Explained, StanzaOptions, stanza_options
 from hop_archive.errors import ConfigurationError, MissingSettingError
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class _BeforePsql(click.Command):
     cls=Explained,
     help="What psql, or pgcli, is given as its own arguments.",
 )
-def connect(chosen: Chosen, arguments: tuple[str, ...], *, read_only: bool) -> None:
+def connect(chosen: StanzaOptions, arguments: tuple[str, ...], *, read_only: bool) -> None:
     """Open psql on the database, in the catalog's schema; pgcli where there is no psql.
 
     The password goes by the environment of that program: it is on no command line and on no screen.
@@ -88,10 +87,15 @@ def connect(chosen: Chosen, arguments: tuple[str, ...], *, read_only: bool) -> N
             database=name,
         )
     program = client(os.environ)
-    environment = {**_kept(os.environ), **child_environment(stanza, read_only=read_only)}
+    kept = {variable: value for variable, value in os.environ.items() if variable not in _MISTAKABLE}
+    environment = {**kept, **child_environment(stanza, read_only=read_only)}
     if sys.stderr.isatty():
         click.echo(f"Database {name} ({stanza.describe()})", err=True)
-    _become(program, arguments, environment)
+    # The program takes the place of this process: its exit code is ours, and Ctrl-C is its own.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what follows would inherit that
+    os.execve(program, [program, *arguments], environment)  # noqa: S606 - no shell is what is wanted
 
 
 def client(environ: Mapping[str, str]) -> str:
@@ -117,12 +121,22 @@ def child_environment(stanza: PostgresStanza, *, read_only: bool) -> dict[str, s
         MissingSettingError: A variable or secret of the stanza is not there.
         ConfigurationError: The connection string is not one, or holds what no variable can say.
     """
-    from psycopg import pq
+    from psycopg import ProgrammingError, pq
+    from psycopg.conninfo import conninfo_to_dict
 
-    told = _parsed(stanza)
+    try:
+        keywords = conninfo_to_dict(stanza.dsn().get_secret_value(), connect_timeout=None)
+    except ProgrammingError:
+        # Its text quotes the string, password and all.
+        raise ConfigurationError(
+            f"{stanza.label}: its connection string is not one.",
+            remedy="Write postgresql://USER@HOST:PORT/DATABASE, with %XX for what is no letter or digit.",
+        ) from None
     variables = {each.keyword.decode(): each.envvar for each in pq.Conninfo.get_defaults()}
     said = {
-        name: str(value) for name, value in told.items() if value not in (None, "") and name not in _TUNING
+        name: str(value)
+        for name, value in keywords.items()
+        if value not in (None, "") and name not in _TUNING
     }
     if nameless := sorted(name for name in said if variables.get(name) is None):
         raise ConfigurationError(
@@ -130,49 +144,11 @@ def child_environment(stanza: PostgresStanza, *, read_only: bool) -> dict[str, s
             remedy="Leave that out of the url, or call psql by hand.",
         )
     environment = {(variables[name] or b"").decode(): value for name, value in said.items()}
-    options = _options(stanza.schema_name, told.get("options"), read_only=read_only)
+    # What the server is told at the start of the session, in the form of its command line: spaces part words
+    # there, and a backslash keeps them together (PostgreSQL 14, 34.1.2, ``options``).
+    schema = stanza.schema_name.replace('"', '""')
+    settings = [f'search_path="{schema}"', *(["default_transaction_read_only=on"] if read_only else [])]
+    escaped = (setting.replace("\\", "\\\\").replace(" ", "\\ ") for setting in settings)
+    given = keywords.get("options")
+    options = " ".join([*([str(given)] if given else []), *(f"-c {setting}" for setting in escaped)])
     return {"PGCONNECT_TIMEOUT": _PATIENCE_S, **environment, "PGOPTIONS": options, "PGAPPNAME": "hop-archive"}
-
-
-def _parsed(stanza: PostgresStanza) -> Mapping[str, object]:
-    """What the connection string says, by libpq's keywords."""
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        return conninfo_to_dict(stanza.dsn().get_secret_value(), connect_timeout=None)
-    except ProgrammingError:
-        # Its text quotes the string, password and all.
-        raise ConfigurationError(
-            f"{stanza.label}: its connection string is not one.",
-            remedy="Write postgresql://USER@HOST:PORT/DATABASE, with %XX for what is no letter or digit.",
-        ) from None
-
-
-def _options(schema: str, own: object, *, read_only: bool) -> str:
-    """What the server is told at the start of the session, in the form of its command line."""
-    quoted = schema.replace('"', '""')
-    settings = {
-        "search_path": f'"{quoted}"',
-        **({"default_transaction_read_only": "on"} if read_only else {}),
-    }
-    return " ".join(
-        [*([str(own)] if own else []), *(f"-c {_escaped(f'{k}={v}')}" for k, v in settings.items())]
-    )
-
-
-def _escaped(text: str) -> str:
-    """Spaces part words there, and a backslash keeps them together (PostgreSQL 14, 34.1.2, ``options``)."""
-    return text.replace("\\", "\\\\").replace(" ", "\\ ")
-
-
-def _kept(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name not in _MISTAKABLE}
-
-
-def _become(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Let the program take the place of this process: its exit code is ours, and Ctrl-C is its own."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what follows would inherit that
-    os.execve(program, [program, *arguments], environment)  # noqa: S606 - no shell is what is wanted

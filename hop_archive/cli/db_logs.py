@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from hop_archive.cli.moments import moment
-from hop_archive.cli.options import Chosen, Setup, stanza_options
-from hop_archive.cli.output import moment as written
+from hop_archive.cli import output
+from hop_archive.cli.options import Setup, StanzaOptions, moment, stanza_options
 from hop_archive.cli.output import size
 from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.model.times import MOMENT_HELP
@@ -24,7 +23,6 @@ from hop_archive.model.times import MOMENT_HELP
 if TYPE_CHECKING:
     from hop_archive.config.server_logs import FilesHere, LogFile, ServerLogs
     from hop_archive.config.stanzas import PostgresStanza
-    from hop_archive.devkit.local.stack import LocalStack
 
 LOCAL_DIRECTORY = "HOP_ARCHIVE_LOCAL_DIR"
 
@@ -51,14 +49,14 @@ otherwise; reading them takes rds:DescribeDBLogFiles and rds:DownloadDBLogFilePo
 )
 @click.option("--since", type=moment, metavar="WHEN", help=f"Only what was written since: {MOMENT_HELP}.")
 @click.option(
-    "-n", "--lines", "wanted", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of that."
+    "-n", "--lines", "last", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of that."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of text.")
 def db_logs(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     directory: Path | None,
     since: datetime.datetime | None,
-    wanted: int | None,
+    last: int | None,
     *,
     as_json: bool,
 ) -> None:
@@ -73,7 +71,8 @@ def db_logs(
     files = newest(logs.files(), since)
     if not files:
         click.echo("Nothing was written since then." if since else "There is no log.", err=True)
-    for file, line in _last(_lines(logs, files, since), wanted):
+    lines: Iterable[tuple[LogFile, str]] = _lines(logs, files, since)
+    for file, line in lines if last is None else deque(lines, maxlen=last):
         click.echo(json.dumps({"file": file.name, "line": line}) if as_json else line)
 
 
@@ -83,19 +82,16 @@ def _lines(
     from hop_archive.config.server_logs import later
 
     for file in files:
-        click.echo(f"{file.name}  ({size(file.size_bytes)}, to {written(file.written_at)})", err=True)
+        click.echo(f"{file.name}  ({size(file.size_bytes)}, to {output.moment(file.written_at)})", err=True)
         yield from ((file, line) for line in later(logs.lines(file), since))
-
-
-def _last(lines: Iterator[tuple[LogFile, str]], wanted: int | None) -> Iterable[tuple[LogFile, str]]:
-    return lines if wanted is None else deque(lines, maxlen=wanted)
 
 
 def _logs(setup: Setup, directory: Path | None) -> ServerLogs:
     from hop_archive.config.aws.database_logs import InstanceLogs
     from hop_archive.config.stanzas import PostgresStanza
 
-    stanza = setup.configuration.database(setup.selection.database)
+    name = setup.selection.database
+    stanza = setup.configuration.database(name)
     if isinstance(stanza, PostgresStanza) and stanza.instance_id:
         stanza = stanza.resolved()
         return InstanceLogs(stanza.instance_id, f"{stanza.label} instance_id", stanza.region, stanza.profile)
@@ -104,7 +100,12 @@ def _logs(setup: Setup, directory: Path | None) -> ServerLogs:
     named = os.environ.get(LOCAL_DIRECTORY)
     if named and isinstance(stanza, PostgresStanza) and _is_of_the_stack(Path(named), stanza):
         return _of_the_stack(Path(named))
-    raise _no_logs(setup)
+    raise MissingSettingError(
+        f"Database {name} is {stanza.resolved().describe()}: only RDS instances and the local stack have logs to fetch.",
+        remedy="Name a stanza with an instance_id (-D aws-prod-db), or the local stack's directory (--dir DIR); any "
+        "other server keeps its log on its own machine.",
+        database=name,
+    )
 
 
 def _of_the_stack(directory: Path) -> FilesHere:
@@ -113,39 +114,23 @@ def _of_the_stack(directory: Path) -> FilesHere:
 
     stack = LocalStack(directory)
     present = stack.log("postgres")
-    if present.exists():
-        _warn_where_it_is_down(stack)
-    return FilesHere((present.with_name(f"{present.name}.1"), present))
-
-
-def _warn_where_it_is_down(stack: LocalStack) -> None:
     try:
-        runs = stack.runs("postgres")
+        is_down = present.exists() and not stack.runs("postgres")
     except ConfigurationError:
-        return  # its state is not to be had, which is no reason to keep the log back
-    if not runs:
+        is_down = False  # its state is not to be had, which is no reason to keep the log back
+    if is_down:
         remedy = f"hop-archive local up --dir {shlex.quote(str(stack.directory))}"
         click.echo(f"This server does not run now. Start it: {remedy}", err=True)
+    return FilesHere((present.with_name(f"{present.name}.1"), present))
 
 
 def _is_of_the_stack(directory: Path, stanza: PostgresStanza) -> bool:
     """Tell whether the stanza's database is the stack's own, be it up or down."""
     from hop_archive.devkit.local.stack import LocalStack
 
-    own = urlsplit(LocalStack(directory).last_address().database_url)
+    of_stack = urlsplit(LocalStack(directory).last_address().database_url)
     try:
-        meant = urlsplit(stanza.dsn().get_secret_value())
-        return (own.hostname, own.port) == (meant.hostname, meant.port)
+        of_stanza = urlsplit(stanza.dsn().get_secret_value())
+        return (of_stack.hostname, of_stack.port) == (of_stanza.hostname, of_stanza.port)
     except ValueError:  # libpq takes several hosts, as in h:1,i:2; the stack's url has one
         return False
-
-
-def _no_logs(setup: Setup) -> MissingSettingError:
-    name = setup.selection.database
-    where = setup.configuration.database(name).resolved().describe()
-    return MissingSettingError(
-        f"Database {name} is {where}: only RDS instances and the local stack have logs to fetch.",
-        remedy="Name a stanza with an instance_id (-D aws-prod-db), or the local stack's directory (--dir DIR); any "
-        "other server keeps its log on its own machine.",
-        database=name,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
+from hop_archive.cli.output import print_json, print_lines
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    import datetime
-
     from hop_archive.catalog.protocol import Catalog
     from hop_archive.store.protocol import Store
     from hop_archive.upkeep.doctor import Check
@@ -46,7 +43,7 @@ _COLOURS = {"warning": "yellow", "failed": "red"}
 )
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, chosen: Chosen, *, probe: bool, as_json: bool) -> None:
+def doctor(ctx: click.Context, chosen: StanzaOptions, *, probe: bool, as_json: bool) -> None:
     """Check that everything the archive needs is there and lets it do its work.
 
     Of the chosen stanzas: whether the source answers, its topics can be read, and it lets nothing be written or
@@ -57,69 +54,77 @@ def doctor(ctx: click.Context, chosen: Chosen, *, probe: bool, as_json: bool) ->
     setup = chosen.setup("source", "database", "store")
     checks = list(examined(setup, probe=probe))
     if as_json:
-        click.echo(json.dumps(as_object(checks, setup), indent=2))
+        print_json(as_object(checks, setup))
     else:
-        for line in _lines(checks, setup):
-            click.echo(line)
+        print_lines(_lines(checks, setup))
     if any(check.verdict.value == "failed" for check in checks):
         ctx.exit(1)
 
 
 def examined(setup: Setup, *, probe: bool) -> Iterator[Check]:
     """Look at all parts, each in a thread of its own, so that those that are down are waited for together."""
-    looks = (_source, _database, functools.partial(_store, probe=probe), _backup, _clocks)
+    looks: dict[str, Callable[[Setup], Iterator[Check]]] = {
+        "source": _source,
+        "database": _database,
+        "store": functools.partial(_store, probe=probe),
+        "backup": _backup,
+        "clocks": _clocks,
+    }
     with ThreadPoolExecutor(len(looks)) as pool:
-        for found in pool.map(lambda look: list(look(setup)), looks):
+        for found in pool.map(lambda part: _found(setup, part, looks[part]), looks):
             yield from found
+
+
+def _found(setup: Setup, part: str, look: Callable[[Setup], Iterator[Check]]) -> list[Check]:
+    """What a look found before it failed, and that it failed."""
+    from hop_archive.upkeep.doctor import failed
+
+    found: list[Check] = []
+    try:
+        found.extend(look(setup))
+    except HopArchiveError as error:
+        found.append(failed(part, "configuration", error))
+    return found
 
 
 def _source(setup: Setup) -> Iterator[Check]:
     from hop_archive.config.open import open_source
-    from hop_archive.upkeep.doctor import examine_source, failed
+    from hop_archive.upkeep.doctor import examine_source
 
     name = setup.selection.source
-    try:
-        stanza = setup.configuration.source(name).resolved()
-        with closing(open_source(name, stanza)) as source:
-            yield from examine_source(
-                source, stanza.policy(), writable=stanza.writable, production=stanza.production
-            )
-    except HopArchiveError as error:
-        yield failed("source", "configuration", error)
+    stanza = setup.configuration.source(name).resolved()
+    with closing(open_source(name, stanza)) as source:
+        yield from examine_source(
+            source, stanza.policy(), writable=stanza.writable, production=stanza.production
+        )
 
 
 def _database(setup: Setup) -> Iterator[Check]:
     from hop_archive.config.open import open_catalog
-    from hop_archive.upkeep.doctor import examine_catalog, failed
+    from hop_archive.upkeep.doctor import examine_catalog
 
     name = setup.selection.database
-    try:
-        stanza = setup.configuration.database(name).resolved()
-        with closing(open_catalog(name, stanza)) as catalog:
-            may = stanza.deleting_allowed or stanza.cleaning_allowed
-            yield from examine_catalog(catalog, deleting_allowed=may)
-    except HopArchiveError as error:
-        yield failed("database", "configuration", error)
+    stanza = setup.configuration.database(name).resolved()
+    with closing(open_catalog(name, stanza)) as catalog:
+        may = stanza.deleting_allowed or stanza.cleaning_allowed
+        yield from examine_catalog(catalog, deleting_allowed=may)
 
 
 def _store(setup: Setup, *, probe: bool) -> Iterator[Check]:
     from hop_archive.config.open import open_store
-    from hop_archive.upkeep.doctor import examine_store, failed
+    from hop_archive.upkeep.doctor import examine_store
 
     name = setup.selection.store
-    try:
-        stanza = setup.configuration.store(name).resolved()
-        with closing(open_store(name, stanza)) as store:
-            is_copied = bool(getattr(stanza, "backup_bucket", ""))
-            yield from examine_store(
-                store,
-                probe=probe,
-                keeps_versions=is_copied or getattr(stanza, "endpoint", "-") == "",
-                is_copied=is_copied,
-                deleting_allowed=stanza.deleting_allowed,
-            )
-    except HopArchiveError as error:
-        yield failed("store", "configuration", error)
+    stanza = setup.configuration.store(name).resolved()
+    with closing(open_store(name, stanza)) as store:
+        is_copied = bool(getattr(stanza, "backup_bucket", ""))
+        yield from examine_store(
+            store,
+            probe=probe,
+            keeps_versions=is_copied or getattr(stanza, "endpoint", "-") == "",
+            is_copied=is_copied,
+            deleting_allowed=stanza.deleting_allowed,
+        )
 
 
 def _backup(setup: Setup) -> Iterator[Check]:
@@ -141,17 +146,16 @@ def _clocks(setup: Setup) -> Iterator[Check]:
     from hop_archive.archive import utc_now
     from hop_archive.upkeep.doctor import examine_clocks
 
-    openers: Mapping[str, Callable[[Setup], Catalog | Store]] = {"database": catalog_of, "store": store_of}
+    openers: Mapping[str, Callable[[], Catalog | Store]] = {
+        "database": setup.open_catalog,
+        "store": setup.open_store,
+    }
     for name, opened in openers.items():
         try:
-            with closing(opened(setup)) as part:
-                yield from examine_clocks(utc_now, {name: functools.partial(_clock_of, part)})
+            with closing(opened()) as part:
+                yield from examine_clocks(utc_now, {name: lambda: part.condition().at})
         except HopArchiveError:
             continue  # said already, of the part that it is about
-
-
-def _clock_of(part: Catalog | Store) -> datetime.datetime | None:
-    return part.condition().at
 
 
 def as_object(checks: Sequence[Check], setup: Setup) -> dict[str, Any]:
@@ -170,27 +174,19 @@ def _lines(checks: Sequence[Check], setup: Setup) -> Iterator[str]:
     chosen = setup.selection
     yield f"Source {chosen.source}, database {chosen.database}, store {chosen.store}."
     yield ""
-    widths = [max(len(cell) for cell in column) for column in zip(*map(_cells, checks), strict=True)]
-    for check in checks:
-        yield _line(check, widths)
+    cells = [(_SIGNS[check.verdict.value], check.part, check.what) for check in checks]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for check, row in zip(checks, cells, strict=True):
+        sign, part, what = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        colour = _COLOURS.get(check.verdict.value)
+        sign = click.style(sign, fg=colour) if colour else sign
+        yield f"{sign}  {part}  {what}  {check.detail}".rstrip()
         if check.remedy:
             yield f"{'':{widths[0]}}  {'':{widths[1]}}  → {check.remedy}"
     yield ""
-    yield _verdict([check.verdict.value for check in checks])
-
-
-def _cells(check: Check) -> tuple[str, str, str]:
-    return _SIGNS[check.verdict.value], check.part, check.what
-
-
-def _line(check: Check, widths: Sequence[int]) -> str:
-    sign, part, what = (cell.ljust(width) for cell, width in zip(_cells(check), widths, strict=True))
-    colour = _COLOURS.get(check.verdict.value)
-    return f"{click.style(sign, fg=colour) if colour else sign}  {part}  {what}  {check.detail}".rstrip()
-
-
-def _verdict(verdicts: Sequence[str]) -> str:
-    if (failures := verdicts.count("failed")) > 0:
-        return f"{failures} of {len(verdicts)} checks failed."
-    warnings = verdicts.count("warning")
-    return f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well."
+    verdicts = [check.verdict.value for check in checks]
+    failures, warnings = verdicts.count("failed"), verdicts.count("warning")
+    if failures:
+        yield f"{failures} of {len(verdicts)} checks failed."
+    else:
+        yield f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well."

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 from hop_archive.errors import ConfigurationError, MissingSettingError
@@ -24,34 +24,30 @@ def read_env_file(environ: MutableMapping[str, str]) -> None:
         MissingSettingError: The file that was named is not there.
         ConfigurationError: It cannot be read, or has lines that are no assignment; none of their text is shown.
     """
-    path = _path(environ)
-    if path is not None:
-        for name, value in _values(path, _text(path)).items():
-            environ.setdefault(name, value)
-
-
-def _path(environ: Mapping[str, str]) -> Path | None:
-    if named := environ.get(NAMED_BY):
-        if not Path(named).exists():
+    named = environ.get(NAMED_BY)
+    path = Path(named or DEFAULT_FILE)
+    if not (path.exists() if named else path.is_file()):
+        if named:
             raise MissingSettingError(f"The file that {NAMED_BY} names is not there: {named}.", path=named)
-        return Path(named)
-    return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
+        return
+    for name, value in _values(path).items():
+        environ.setdefault(name, value)
 
 
-def _text(path: Path) -> str:
+def _values(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    byte = None
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         message = f"{path}: cannot be read: {error.strerror}."
         raise ConfigurationError(message, path=str(path)) from error
     except UnicodeDecodeError as error:
-        byte = error.start  # the error itself holds the whole text
-    raise ConfigurationError(f"{path}: wanted UTF-8, found another encoding at byte {byte}.", path=str(path))
-
-
-def _values(path: Path, text: str) -> dict[str, str]:
-    from dotenv import dotenv_values
-
+        byte = error.start  # the error itself holds the whole text: nothing is raised from it
+    if byte is not None:
+        message = f"{path}: wanted UTF-8, found another encoding at byte {byte}."
+        raise ConfigurationError(message, path=str(path))
     if wrong := list(_wrong_lines(text)):
         lines = f"line {wrong[0]}" if len(wrong) == 1 else f"lines {', '.join(map(str, wrong))}"
         raise ConfigurationError(

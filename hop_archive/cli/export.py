@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, Setup, stanza_options
+from hop_archive.cli.options import (
+    COLUMNS_HELP,
+    Explained,
+    Setup,
+    StanzaOptions,
+    described,
+    selection_options,
+    stanza_options,
+)
 from hop_archive.cli.output import duration, rate, size
-from hop_archive.cli.parts import catalog_of, store_of
-from hop_archive.cli.selection import COLUMNS_HELP, described, selection_options
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
@@ -73,7 +78,7 @@ _SHOW_EVERY_S = 0.5
 @click.option("--force", is_flag=True, help="Replace an earlier export in that folder; never anything else.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest at the end instead of a line.")
 def export(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     query: Query,
     timeout_s: float,
     folder: Path,
@@ -102,7 +107,7 @@ def export(
 
 
 def write_folder(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     query: Query,
     folder: Path,
     form: Form,
@@ -125,12 +130,7 @@ def write_folder(
     setup = chosen.setup("database", "store")
     refuse_other_content(folder, replace=force)
     wanted = Wanted(query, form, skip_damaged, force, timeout_s, _origin(setup, query))
-    with (
-        contextlib.closing(catalog_of(setup)) as catalog,
-        contextlib.closing(store_of(setup)) as store,
-    ):
-        catalog.check()
-        store.check()
+    with setup.catalog_and_store() as (catalog, store):
         began = time.monotonic()
         with _notices(began) as notice:
             manifest = write(catalog, store, folder, wanted, now=utc_now, notice=notice)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.output import moment
-from hop_archive.cli.parts import catalog_of
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
+from hop_archive.cli.output import JsonList, moment
 from hop_archive.cli.verify import as_object, line
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.wording import counted
@@ -48,9 +45,7 @@ Ends with 1 where any that was asked for is open, and with 0 where none is.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T", "--topic", "topics", metavar="NAME", multiple=True, help="Only of this topic. May be given again."
-)
+@topic_option("Only of this topic. May be given again.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only of this kind. May be given again.")
 @click.option("--all", "every", is_flag=True, help="Those that are resolved, too.")
 @click.option("--limit", metavar="NUMBER", type=click.IntRange(min=0), help="Only so many, the oldest.")
@@ -67,7 +62,7 @@ Ends with 1 where any that was asked for is open, and with 0 where none is.
 @click.pass_context
 def findings(
     ctx: click.Context,
-    chosen: Chosen,
+    chosen: StanzaOptions,
     topics: tuple[str, ...],
     kinds: tuple[str, ...],
     limit: int | None,
@@ -79,8 +74,7 @@ def findings(
 ) -> None:
     """Show what verification found and nobody has settled: each finding once, however often it was seen."""
     setup = chosen.setup("database")
-    with contextlib.closing(catalog_of(setup)) as catalog:
-        catalog.check()
+    with setup.catalog() as catalog:
         if accepted:
             _accept(catalog, accepted, because)
             return
@@ -97,9 +91,7 @@ def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
         raise ConfigurationError(
             "Nothing was accepted: it is not said why.", remedy='Add --because "…": who comes later will ask.'
         )
-    wanted = set(numbers)
-    unknown = wanted - {one.number for one in catalog.findings() if one.number in wanted}
-    if unknown:
+    if unknown := set(numbers) - {record.number for record in catalog.findings()}:
         raise ConfigurationError(
             f"Nothing was accepted: no finding of number {', '.join(map(str, sorted(unknown)))} is open.",
             remedy="hop-archive findings shows those that are, with their numbers.",
@@ -126,34 +118,31 @@ def chosen_kinds(names: tuple[str, ...]) -> list[Kind] | None:
 
 def _shown(found: Iterator[FindingRecord], *, as_json: bool) -> int:
     """Show findings as they come; how many of them are open."""
-    opened = total = 0
-    click.echo('{"findings": [', nl=False) if as_json else None
-    for total, one in enumerate(found, start=1):
-        opened += one.resolved_at is None
-        if as_json:
-            click.echo(f"{',' if total > 1 else ''}\n{json.dumps(finding_object(one))}", nl=False)
+    opened, any_found = 0, False
+    listed = JsonList("findings") if as_json else None
+    for record in found:
+        any_found = True
+        opened += record.resolved_at is None
+        if listed:
+            listed.add(record_object(record))
         else:
-            click.echo(finding_line(one))
-    if as_json:
-        click.echo(f'], "open": {opened}}}')
+            how = f"  [{moment(record.resolved_at)}: {record.resolution}]" if record.resolved_at else ""
+            since = moment(record.first_seen)
+            click.echo(f"{record.number}  since {since}  {line(record.finding)}{how}")
+    if listed:
+        listed.end(open=opened)
     else:
-        click.echo(f"{counted(opened, 'finding')} open." if total else "Nothing is open.")
+        click.echo(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
     return opened
 
 
-def finding_line(one: FindingRecord) -> str:
-    """A finding, for people."""
-    how = f"  [{moment(one.resolved_at)}: {one.resolution}]" if one.resolved_at else ""
-    return f"{one.number}  since {moment(one.first_seen)}  {line(one.finding)}{how}"
-
-
-def finding_object(one: FindingRecord) -> dict[str, Any]:
+def record_object(record: FindingRecord) -> dict[str, Any]:
     """A finding as JSON has it."""
     return {
-        "number": one.number,
-        **as_object(one.finding),
-        "first_seen": moment(one.first_seen),
-        "last_seen": moment(one.last_seen),
-        "resolved_at": moment(one.resolved_at),
-        "resolution": one.resolution or None,
+        "number": record.number,
+        **as_object(record.finding),
+        "first_seen": moment(record.first_seen),
+        "last_seen": moment(record.last_seen),
+        "resolved_at": moment(record.resolved_at),
+        "resolution": record.resolution or None,
     }

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, stanza_options
+from hop_archive.cli.options import Explained, StanzaOptions, stanza_options
 from hop_archive.cli.output import count, timestamp
-from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.errors import ConfigurationError, CorruptError, DataError, MissingSettingError
 from hop_archive.model.wording import counted
 
@@ -106,7 +104,7 @@ class Wanted:
 @click.option("--force", is_flag=True, help="Let --payload and --bson overwrite a file that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each UUID.")
 def inspect(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     uuids: tuple[uuid.UUID, ...],
     shown: int,
     payload: str | None,
@@ -126,14 +124,9 @@ def inspect(
     for target in filter(None, (payload, bson)):
         _prove_writable(target, force=force)
     setup = chosen.setup("database", "store")
-    with (
-        contextlib.closing(catalog_of(setup)) as catalog,
-        contextlib.closing(store_of(setup)) as store,
-    ):
+    with setup.catalog_and_store() as (catalog, store):
         from hop_archive.read.inspect import inspect as look
 
-        catalog.check()
-        store.check()  # at once: fetching is patient, for a minute
         fault: DataError | None = None
         for own in uuids:
             found = look(catalog, store, own)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, stanza_options
+from hop_archive.cli.options import Setup, StanzaOptions, stanza_options
 from hop_archive.errors import HopArchiveError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> i
 @click.option("-p", "--previous", is_flag=True, help="Of the containers' lives before their last restart.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of text.")
 def kube_logs(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     namespace: str,
     selector: str,
     context: str,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ from urllib.parse import urlsplit
 
 import click
 
+from hop_archive.cli.options import Command
+from hop_archive.cli.output import print_json, print_lines
 from hop_archive.errors import MissingSettingError
 
 if TYPE_CHECKING:
-    from hop_archive.devkit.local.address import ServerName, StackAddress
     from hop_archive.devkit.local.stack import LocalStack
 
 _GIVEN = """\b
@@ -25,13 +27,25 @@ Servers that are there already are used instead of started ones if these name th
   HOP_ARCHIVE_TEST_S3_ENDPOINT   http://..., with ..._S3_ACCESS_KEY, ..._S3_SECRET_KEY and ..._S3_BUCKET
 """
 
-_directory = click.option(
-    "--dir",
-    "directory",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the stack keeps its data, logs and addresses.",
-)
+_PUBLISH_EPILOG = """\b
+Examples:
+  hop-archive local publish --dir DIR --count 1000
+  hop-archive local publish --dir DIR --count 0 --rate 50        on and on, until Ctrl-C
+  hop-archive local publish --dir DIR --record sent.bson         for hop-archive run --compare --sent sent.bson
+"""
+
+
+def _directory_option(help_text: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--dir",
+        "directory",
+        required=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help=help_text,
+    )
+
+
+_directory = _directory_option("Where the stack keeps its data, logs and addresses.")
 
 
 @click.group()
@@ -52,8 +66,18 @@ def up(directory: Path) -> None:
     restarts what does not. Postgres and S3 keep their data in the directory; Kafka keeps none.
     """
     stack = _stack(directory, with_environment=True)
-    for line in _summary(stack.up(), directory):
-        click.echo(line)
+    address, shown = stack.up(), shlex.quote(str(directory))
+    database = urlsplit(address.database_url)  # without the password
+    where = f"{database.hostname}:{database.port or 5432}{database.path}" if database.hostname else "as given"
+    print_lines(
+        [
+            f"Kafka     {address.bootstrap_servers}  (started here it keeps all in memory: empty after each start)",
+            f"Postgres  {where}",
+            f"S3        {address.s3_endpoint}  bucket {address.bucket}",
+            f'Use it:   eval "$(hop-archive local env --dir {shown})"',
+            f"Stop it:  hop-archive local down --dir {shown}",
+        ]
+    )
 
 
 @local.command()
@@ -66,9 +90,11 @@ def env(directory: Path, *, as_json: bool) -> None:
     """
     stack = _stack(directory)
     address = stack.address()
-    _warn(stack.not_running(), directory)
+    if ended := stack.not_running():
+        remedy = f"hop-archive local up --dir {shlex.quote(str(directory))}"
+        click.echo(f"Not running any more: {', '.join(ended)}. Restart with: {remedy}", err=True)
     if as_json:
-        click.echo(json.dumps(asdict(address), indent=2))
+        print_json(asdict(address))
         return
     variables = address.environment() | {"HOP_ARCHIVE_LOCAL_DIR": str(stack.directory)}
     for name, value in variables.items():
@@ -84,18 +110,65 @@ def down(directory: Path, *, purge: bool) -> None:
     damaged = bool(stack.damage())
     stopped = stack.down(purge=purge)
     if damaged:
-        _tell_damage(directory, purge=purge)
+        again = f"hop-archive local down --purge --dir {shlex.quote(str(directory))}"
+        then = f" The passwords of its data were in it; to begin anew, remove the data: {again}"
+        click.echo(
+            f"The stack.json in {directory} is damaged: servers were looked for without it.{'' if purge else then}",
+            err=True,
+        )
     click.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No local stack was up in {directory}.")
     if purge:
         click.echo(f"Nothing of a local stack is left in {directory}.")
 
 
-def _tell_damage(directory: Path, *, purge: bool) -> None:
-    again = f"hop-archive local down --purge --dir {shlex.quote(str(directory))}"
-    then = "" if purge else f" The passwords of its data were in it; to begin anew, remove the data: {again}"
-    click.echo(
-        f"The stack.json in {directory} is damaged: servers were looked for without it.{then}", err=True
-    )
+@local.command(epilog=_PUBLISH_EPILOG)
+@_directory_option("Where the stack is, as for hop-archive local up.")
+@click.option(
+    "--count",
+    "number",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="How many; 0 goes on until it is stopped.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Messages a second, about; 0 is as fast as it goes.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which sample alerts.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="File to append to what was sent, and where it came to stand, for hop-archive run --compare --sent.",
+)
+def publish(directory: Path, number: int, rate: float, seed: int, record: Path | None) -> None:
+    """Publish sample alerts, ordinary and odd ones, to the topics of the local stack's Kafka.
+
+    The topics are created where they are not there. One of them, sys.heartbeat, is left out of the archive by
+    the stanzas that hop_archive ships.
+    """
+    from hop_archive.cli.options import hush
+    from hop_archive.cli.sending import Sending
+    from hop_archive.cli.stopping import Stop
+    from hop_archive.devkit.local.stack import LocalStack
+    from hop_archive.devkit.publish import publish as publish_messages
+    from hop_archive.devkit.sampling import create_sample_topics, sample_stream
+    from hop_archive.source.kafka.source import KafkaSource
+
+    hush()
+    stop, sending = Stop(), Sending(number or None)
+    servers = LocalStack(directory).address().bootstrap_servers
+    opened = KafkaSource("hop-local", bootstrap_servers=servers, writable=True)
+    with contextlib.closing(opened) as source, stop.on_signals():
+        create_sample_topics(source)
+        stream = sample_stream(number, seed=seed)
+        try:
+            sending.run(publish_messages(source, stream, rate=rate, sleep=stop.sleep, record=record), stop)
+        finally:
+            print_lines(sending.lines())
 
 
 def _stack(directory: Path, *, with_environment: bool = False) -> LocalStack:
@@ -109,28 +182,6 @@ def _stack(directory: Path, *, with_environment: bool = False) -> LocalStack:
             remedy="Install hop_archive with its extra: pip install 'hop_archive[local]'.",
         ) from error
     return LocalStack(directory, external=External.from_environment(os.environ) if with_environment else None)
-
-
-def _summary(address: StackAddress, directory: Path) -> list[str]:
-    shown = shlex.quote(str(directory))
-    return [
-        f"Kafka     {address.bootstrap_servers}  (started here it keeps all in memory: empty after each start)",
-        f"Postgres  {_without_password(address.database_url)}",
-        f"S3        {address.s3_endpoint}  bucket {address.bucket}",
-        f'Use it:   eval "$(hop-archive local env --dir {shown})"',
-        f"Stop it:  hop-archive local down --dir {shown}",
-    ]
-
-
-def _without_password(database_url: str) -> str:
-    parts = urlsplit(database_url)
-    return f"{parts.hostname}:{parts.port or 5432}{parts.path}" if parts.hostname else "as given"
-
-
-def _warn(ended: tuple[ServerName, ...], directory: Path) -> None:
-    if ended:
-        remedy = f"hop-archive local up --dir {shlex.quote(str(directory))}"
-        click.echo(f"Not running any more: {', '.join(ended)}. Restart with: {remedy}", err=True)
 
 
 def _quoted(value: str) -> str:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options
 from hop_archive.errors import ConfigurationError
 
 _EPILOG = """\b
@@ -22,7 +22,7 @@ As JSON: {"database": ..., "where": ..., "ran": [migrations that were run, in or
 @click.command(epilog=_EPILOG)
 @stanza_options
 @json_option
-def migrate(chosen: Chosen, *, as_json: bool) -> None:
+def migrate(chosen: StanzaOptions, *, as_json: bool) -> None:
     """Make the catalog in a database, or bring it to what this version needs.
 
     Once for a new database, and after each upgrade. It is done whole or not at all; again, it changes nothing. A

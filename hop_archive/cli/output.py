@@ -1,17 +1,21 @@
-"""How the command line writes numbers, moments and tables. Pure, and free of rich: most commands need no more."""
+"""How the command line writes numbers, moments, tables and JSON. Free of rich: most commands need no more."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import click
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def count(number: int | None) -> str:
-    """``12,345``; ``?`` for what is not known."""
-    return "?" if number is None else f"{number:,}"
+def count(number: int | None, unknown: str = "?") -> str:
+    """``12,345``; ``unknown`` for None."""
+    return unknown if number is None else f"{number:,}"
 
 
 def size(size_bytes: int) -> str:
@@ -66,12 +70,39 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         right: Numbers of the columns that are aligned to the right.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return [_line(cells, widths, right) for cells in (header, *rows)]
+    lines = []
+    for cells in (header, *rows):
+        aligned = (
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        lines.append("  ".join(aligned).rstrip())
+    return lines
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:
-    aligned = (
-        cell.rjust(width) if number in right else cell.ljust(width)
-        for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(aligned).rstrip()
+def print_lines(lines: Iterable[str]) -> None:
+    """Each line as it is made."""
+    for line in lines:
+        click.echo(line)
+
+
+class JsonList:
+    """One JSON object that begins with a list, written while that is found: it may be longer than memory should hold."""
+
+    def __init__(self, name: str) -> None:
+        self._empty = True
+        click.echo(f'{{"{name}": [', nl=False)
+
+    def add(self, entry: Any) -> None:
+        """Write one entry of the list."""
+        click.echo(f"{'' if self._empty else ','}\n{json.dumps(entry)}", nl=False)
+        self._empty = False
+
+    def end(self, **members: Any) -> None:
+        """Write the members that come after the list."""
+        click.echo(f"], {json.dumps(members)[1:]}")
+
+
+def print_json(value: Any) -> None:
+    """One JSON object, laid out."""
+    click.echo(json.dumps(value, indent=2))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.output import count, size, table
-from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
+from hop_archive.cli.output import count, print_lines, size, table
+from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, yes_option
 
 if TYPE_CHECKING:
     from hop_archive.upkeep.remove.prune import Old
@@ -56,22 +56,19 @@ def age(value: str) -> datetime.timedelta:
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    required=True,
-    help="Of which topics; a name or a glob. May be given again.",
-)
+@topic_option("Of which topics; a name or a glob. May be given again.", required=True)
 @click.option(
     "--older-than", metavar="AGE", type=age, required=True, help="From which age on: 400d, 52w, 2y."
 )
 @yes_option
 @json_option
 def prune(
-    chosen: Chosen, topics: tuple[str, ...], older_than: datetime.timedelta, *, yes: bool, as_json: bool
+    chosen: StanzaOptions,
+    topics: tuple[str, ...],
+    older_than: datetime.timedelta,
+    *,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Take away messages that are older than a policy says, the oldest first: rows, then objects, then copies of those.
 
@@ -86,31 +83,28 @@ def prune(
     with opened(setup, "look") as removing:
         plan = plan_pruning(removing, policy)
         if not as_json:
-            _print_plan(plan)
+            print_lines(_plan_lines(plan))
             if not plan and not yes:
                 return
     if not agreed("Take these away?", yes=yes, as_json=as_json):
         if as_json:
-            print_json([_as_object(old) for old in plan], done=False)
+            print_plan([_as_object(old) for old in plan], done=False)
         return
     with opened(setup, "delete") as removing:
         done = take_away(removing, policy)
         if as_json:
-            print_json([_as_object(old) for old in done], done=True, tally=removing.tally)
+            print_plan([_as_object(old) for old in done], done=True, tally=removing.tally)
         else:
             print_tally(removing.tally)
 
 
-def _print_plan(plan: Sequence[Old]) -> None:
+def _plan_lines(plan: Sequence[Old]) -> list[str]:
     if not plan:
-        click.echo("Nothing is so old.")
-        return
+        return ["Nothing is so old."]
     rows = [
         [
             old.topic,
-            "adopted"
-            if old.partition_log is None
-            else f"{old.partition_log.generation}/{old.partition_log.partition}",
+            f"{at.generation}/{at.partition}" if (at := old.partition_log) is not None else "adopted",
             count(old.extent.messages),
             size(old.extent.size_bytes),
             "" if old.kept_from is None else count(old.kept_from),
@@ -118,8 +112,7 @@ def _print_plan(plan: Sequence[Old]) -> None:
         for old in plan
     ]
     head = ["topic", "generation/partition", "messages", "bytes", "kept from offset"]
-    for line in table(head, rows, right={2, 3, 4}):
-        click.echo(line)
+    return table(head, rows, right={2, 3, 4})
 
 
 def _as_object(old: Old) -> dict[str, Any]:

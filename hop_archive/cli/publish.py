@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
+from hop_archive.cli.options import Explained, Setup, StanzaOptions, json_option, stanza_options
 from hop_archive.cli.output import size
 from hop_archive.cli.publish_content import Content, Wanted, content_of, format_of, show
 from hop_archive.errors import ConfigurationError, DataError
@@ -130,7 +129,7 @@ Ctrl-C (or SIGTERM) ends it cleanly after the message or portion in hand, exit 0
 @json_option
 def publish(
     paths: tuple[Path, ...],
-    chosen: Chosen,
+    chosen: StanzaOptions,
     topic: str | None,
     known: bool,
     wanted: int | None,

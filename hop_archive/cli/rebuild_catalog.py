@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
+from hop_archive.cli.options import (
+    TOPICS_HELP,
+    Setup,
+    StanzaOptions,
+    json_option,
+    stanza_options,
+    topic_option,
+)
 from hop_archive.cli.output import count, duration, size, table
-from hop_archive.cli.parts import catalog_of, store_of
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
@@ -62,14 +68,7 @@ _SHOW_EVERY_S = 0.5
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    help="Only of this topic; a name, or a glob such as 'gcn.*'. May be given again.",
-)
+@topic_option(TOPICS_HELP)
 @click.option(
     "--from-snapshot",
     "snapshot",
@@ -88,7 +87,7 @@ _SHOW_EVERY_S = 0.5
 @click.pass_context
 def rebuild_catalog(
     ctx: click.Context,
-    chosen: Chosen,
+    chosen: StanzaOptions,
     topics: tuple[str, ...],
     snapshot: Path | None,
     work_dir: Path | None,
@@ -103,12 +102,7 @@ def rebuild_catalog(
     store says nothing are left to the next archive run where -H is given and the topic is still the same.
     """
     setup = chosen.setup("database", "store")
-    with (
-        contextlib.closing(catalog_of(setup)) as catalog,
-        contextlib.closing(store_of(setup)) as store,
-    ):
-        catalog.check()
-        store.check()
+    with setup.catalog_and_store() as (catalog, store):
         if not _agreed(catalog, store, topics, snapshot, yes=yes, as_json=as_json):
             return
         findings = _rebuild(setup, catalog, store, topics, snapshot, work_dir, as_json=as_json)

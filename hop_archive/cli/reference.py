@@ -20,15 +20,11 @@ and `--debug` (show where in the program an error came from). Names may be writt
 def reference() -> str:
     """Return the whole page."""
     ctx = click.Context(cli, info_name="hop-archive")
-    parts = [_INTRODUCTION, _contents(ctx), *_sections(cli, ctx, level=2)]
-    return "\n".join(parts).rstrip() + "\n"
-
-
-def _contents(ctx: click.Context) -> str:
-    lines = ["| command | what it does |", "|---|---|"]
+    contents = ["| command | what it does |", "|---|---|"]
     for name, command in _commands(cli, ctx):
-        lines.append(f"| [`{name}`](#hop-archive-{name}) | {_escaped(command.get_short_help_str(200))} |")
-    return "\n".join([*lines, ""])
+        contents.append(f"| [`{name}`](#hop-archive-{name}) | {_escaped(command.get_short_help_str(200))} |")
+    parts = [_INTRODUCTION, *contents, "", *_sections(cli, ctx, level=2)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _commands(group: click.Group, ctx: click.Context) -> Iterator[tuple[str, click.Command]]:
@@ -50,6 +46,12 @@ def _sections(group: click.Group, ctx: click.Context, level: int) -> Iterator[st
 
 def _section(command: click.Command, ctx: click.Context, level: int) -> str:
     usage = " ".join(command.collect_usage_pieces(ctx))
+    records = [
+        record
+        for parameter in command.get_params(ctx)
+        if not {"--debug", "--help"} & {*parameter.opts} and (record := parameter.get_help_record(ctx))
+    ]
+    options = [f"| `{_escaped(names)}` | {_escaped(meaning)} |" for names, meaning in records]
     parts = [
         f"{'#' * min(level, 4)} {ctx.command_path}",
         "",
@@ -57,46 +59,25 @@ def _section(command: click.Command, ctx: click.Context, level: int) -> str:
         "",
         _prose(command.help or ""),
         "",
-        *_options(command, ctx),
-        *_epilog(command.epilog or ""),
+        *(["| argument or option | meaning |", "|---|---|", *options, ""] if options else []),
     ]
+    if command.epilog:
+        parts += [_prose(command.epilog), ""]
     return "\n".join(parts)
 
 
 def _prose(text: str) -> str:
     r"""The help's paragraphs; those that ``\b`` keeps click from filling are kept as they are here, too."""
-    paragraphs = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(_paragraph(one) for one in paragraphs)
-
-
-def _paragraph(text: str) -> str:
-    if not text.startswith("\b"):
-        return text
-    return "\n".join(["```text", *text.splitlines()[1:], "```"])
-
-
-def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:
-    records = [
-        record
-        for parameter in command.get_params(ctx)
-        if not {"--debug", "--help"} & {*parameter.opts} and (record := parameter.get_help_record(ctx))
-    ]
-    if records:
-        yield "| argument or option | meaning |"
-        yield "|---|---|"
-        for names, meaning in records:
-            yield f"| `{_escaped(names)}` | {_escaped(meaning)} |"
-        yield ""
+    return "\n\n".join(
+        "\n".join(["```text", *paragraph.splitlines()[1:], "```"])
+        if paragraph.startswith("\b")
+        else paragraph
+        for paragraph in inspect.cleandoc(text).split("\n\n")
+    )
 
 
 def _escaped(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
-
-
-def _epilog(text: str) -> Iterator[str]:
-    if text:
-        yield _prose(text)
-        yield ""
 
 
 if __name__ == "__main__":

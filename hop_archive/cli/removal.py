@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.options import Explained
 from hop_archive.cli.output import size
 from hop_archive.model.wording import counted
 
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from hop_archive.config.open import Permission
     from hop_archive.upkeep.remove.remove import Removing, Tally
 
+uuids_argument = click.argument(
+    "uuids",
+    metavar="UUID...",
+    nargs=-1,
+    required=True,
+    type=click.UUID,
+    cls=Explained,
+    help="Which messages.",
+)
 yes_option = click.option(
     "--yes",
     is_flag=True,
@@ -54,25 +64,21 @@ def agreed(question: str, *, yes: bool, as_json: bool) -> bool:
     return False
 
 
-def print_json(plan: Any, done: bool, tally: Tally | None = None, **more: Any) -> None:
-    """One object: the plan, whether it was done, and what was."""
-    told = {"plan": plan, "done": done, **({} if tally is None else {"removed": as_object(tally)}), **more}
-    click.echo(json.dumps(told))
-
-
-def as_object(tally: Tally) -> dict[str, Any]:
-    """What was done, as JSON has it."""
-    removed = tally.removed
-    return {
-        "messages": removed.messages,
-        "duplicates": removed.duplicates,
-        "offsets": removed.offsets,
-        "bytes": removed.size_bytes,
-        "objects": tally.objects,
-        "backup_objects": tally.copies,
-        "objects_that_stay": len(tally.staying),
-        "backup_refusal": tally.backup_refusal or None,
-    }
+def print_plan(plan: Any, done: bool, tally: Tally | None = None, **more: Any) -> None:
+    """One JSON object: the plan, whether it was done, and what was removed."""
+    found = {"plan": plan, "done": done}
+    if tally is not None:
+        found["removed"] = {
+            "messages": tally.removed.messages,
+            "duplicates": tally.removed.duplicates,
+            "offsets": tally.removed.offsets,
+            "bytes": tally.removed.size_bytes,
+            "objects": tally.objects,
+            "backup_objects": tally.copies,
+            "objects_that_stay": len(tally.staying),
+            "backup_refusal": tally.backup_refusal or None,
+        }
+    click.echo(json.dumps({**found, **more}))
 
 
 def print_tally(tally: Tally) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.findings import chosen_kinds
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
+from hop_archive.cli.output import JsonList
 from hop_archive.cli.verify import as_object, line
 from hop_archive.model.wording import counted, harmless
 
@@ -60,9 +59,7 @@ ends it between two findings; run it again to go on.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T", "--topic", "topics", metavar="NAME", multiple=True, help="Only of this topic. May be given again."
-)
+@topic_option("Only of this topic. May be given again.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only of this kind. May be given again.")
 @click.option(
     "--verify", "first", is_flag=True, help="Verify first, objects and ledger, as hop-archive verify does."
@@ -78,7 +75,7 @@ ends it between two findings; run it again to go on.
 @click.pass_context
 def repair(
     ctx: click.Context,
-    chosen: Chosen,
+    chosen: StanzaOptions,
     topics: tuple[str, ...],
     kinds: tuple[str, ...],
     *,
@@ -92,15 +89,29 @@ def repair(
     Nothing is overwritten, and nothing is deleted but what stands elsewhere byte for byte.
     """
     from hop_archive.cli.stopping import Stop
+    from hop_archive.model.query import Query
     from hop_archive.upkeep.repair.repair import Repair
+    from hop_archive.upkeep.repair.repair import repair as repaired
+    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.verification import Verification
+    from hop_archive.upkeep.verify.verify import verify
 
     setup = chosen.setup("database", "store")
     stop = Stop()
     with _means(setup) as means, stop.on_signals():
         if first or deep:
-            _verify(means, topics, deep=deep)
+            verification = Verification(
+                means.catalog,
+                means.store,
+                Query(topics),
+                backup=means.backup,
+                backup_grace_s=means.backup_grace_s,
+            )
+            notebook = Notebook(means.catalog)
+            found = sum(is_open for _, is_open in verify(verification, notebook, deep=deep))
+            click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
         wanted = Repair(means, topics or None, chosen_kinds(kinds), stop=stop)
-        left = _go(wanted, yes=yes, as_json=as_json)
+        left = _shown_json(repaired(wanted, dry_run=not yes)) if as_json else _go(wanted, yes=yes)
     if stop.requested:
         ctx.exit(130)
     if left:
@@ -115,8 +126,8 @@ def _means(setup: Setup) -> Iterator[Means]:
 
     chosen = setup.selection
     with contextlib.ExitStack() as ending:
-        catalog = ending.enter_context(contextlib.closing(catalog_of(setup)))
-        store = ending.enter_context(contextlib.closing(store_of(setup)))
+        catalog = ending.enter_context(contextlib.closing(setup.open_catalog()))
+        store = ending.enter_context(contextlib.closing(setup.open_store()))
         stanza = setup.configuration.store(chosen.store)
         backup = open_backup(chosen.store, stanza)
         if backup is not None:
@@ -127,44 +138,22 @@ def _means(setup: Setup) -> Iterator[Means]:
         yield Means(catalog, store, backup, Upstream(archive), backup_grace_s=backup_grace_s(stanza))
 
 
-def _verify(means: Means, topics: tuple[str, ...], *, deep: bool) -> None:
-    from hop_archive.model.query import Query
-    from hop_archive.upkeep.verify.notebook import Notebook
-    from hop_archive.upkeep.verify.verification import Verification
-    from hop_archive.upkeep.verify.verify import verify
-
-    verification = Verification(
-        means.catalog, means.store, Query(topics), backup=means.backup, backup_grace_s=means.backup_grace_s
-    )
-    found = sum(is_open for _, is_open in verify(verification, Notebook(means.catalog), deep=deep))
-    click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
-
-
-def _go(wanted: Repair, *, yes: bool, as_json: bool) -> int:
+def _go(wanted: Repair, *, yes: bool) -> int:
     """Show the plan, and do it where that is wanted; how many findings are left open."""
     from hop_archive.upkeep.repair.repair import Fate, repair
 
-    if as_json:
-        return _shown_json(repair(wanted, dry_run=not yes))
-    if yes:
-        return _do(wanted)
-    counts = _shown(repair(wanted))
-    if not counts:
-        click.echo("Nothing is open.")
-        return 0
-    to_do = counts[Fate.PLANNED] + counts[Fate.GONE]
-    if not to_do:
-        click.echo(f"Nothing of it can be mended; {counted(counts[Fate.LEFT], 'finding')} left open.")
-        return counts[Fate.LEFT]
-    if not (sys.stdin.isatty() and click.confirm(f"Mend {counted(to_do, 'finding')} now?")):
-        click.echo(f"Nothing was changed. Add --yes to mend {counted(to_do, 'finding')}.")
-        return counts[Fate.PLANNED] + counts[Fate.LEFT] + counts[Fate.GONE]
-    return _do(wanted)
-
-
-def _do(wanted: Repair) -> int:
-    from hop_archive.upkeep.repair.repair import Fate, repair
-
+    if not yes:
+        counts = _shown(repair(wanted))
+        to_do = counts[Fate.PLANNED] + counts[Fate.GONE]
+        if not counts:
+            click.echo("Nothing is open.")
+            return 0
+        if not to_do:
+            click.echo(f"Nothing of it can be mended; {counted(counts[Fate.LEFT], 'finding')} left open.")
+            return counts[Fate.LEFT]
+        if not (sys.stdin.isatty() and click.confirm(f"Mend {counted(to_do, 'finding')} now?")):
+            click.echo(f"Nothing was changed. Add --yes to mend {counted(to_do, 'finding')}.")
+            return to_do + counts[Fate.LEFT]
     done = _shown(repair(wanted, dry_run=False))
     if not done:
         click.echo("Nothing is open.")
@@ -177,10 +166,10 @@ def _do(wanted: Repair) -> int:
 
 def _shown(mendings: Iterator[Mending]) -> Counter[Any]:
     counts: Counter[Any] = Counter()
-    for one in mendings:
-        counts[one.fate] += 1
-        what = f"{one.fate.value:8}{one.record.number}  {line(one.record.finding)}"
-        click.echo(f"{what}\n        {harmless(one.how)}")
+    for mending in mendings:
+        counts[mending.fate] += 1
+        click.echo(f"{mending.fate.value:8}{mending.record.number}  {line(mending.record.finding)}")
+        click.echo(f"        {harmless(mending.how)}")
     return counts
 
 
@@ -188,14 +177,12 @@ def _shown_json(mendings: Iterator[Mending]) -> int:
     from hop_archive.upkeep.repair.repair import Fate
 
     counts: Counter[str] = Counter()
-    click.echo('{"findings": [', nl=False)
+    listed = JsonList("findings")
     try:
-        for number, one in enumerate(mendings):
-            counts[one.fate.value] += 1
-            told = {"number": one.record.number, "fate": one.fate.value, "how": one.how}
-            click.echo(
-                f"{',' if number else ''}\n{json.dumps({**told, **as_object(one.record.finding)})}", nl=False
-            )
+        for mending in mendings:
+            counts[mending.fate.value] += 1
+            about = {"number": mending.record.number, "fate": mending.fate.value, "how": mending.how}
+            listed.add({**about, **as_object(mending.record.finding)})
     finally:
-        click.echo(f'], "counts": {json.dumps(dict(counts))}}}')
+        listed.end(counts=counts)
     return counts[Fate.LEFT.value] + counts[Fate.PLANNED.value]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, stanza_options
-from hop_archive.cli.parts import catalog_of
+from hop_archive.cli.options import Explained, StanzaOptions, stanza_options, topic_option
 from hop_archive.model.wording import counted
 
 _EPILOG = """\b
@@ -39,17 +36,14 @@ verification found that is still open.
     show_default=True,
     help="The last so many days.",
 )
-@click.option(
-    "-T", "--topic", "topics", metavar="NAME", multiple=True, help="Only this topic. May be given again."
-)
-def report(chosen: Chosen, file: Path, days: int, topics: tuple[str, ...]) -> None:
+@topic_option("Only this topic. May be given again.")
+def report(chosen: StanzaOptions, file: Path, days: int, topics: tuple[str, ...]) -> None:
     """Write the archive by topic and day to FILE, as HTML with plots."""
     from hop_archive.archive import utc_now
     from hop_archive.read.report import gather, page
 
     setup = chosen.setup("database")
-    with contextlib.closing(catalog_of(setup)) as catalog:
-        catalog.check()
+    with setup.catalog() as catalog:
         found = gather(catalog, utc_now(), days, topics or None)
     file.write_text(page(found), encoding="utf-8")
     click.echo(f"{file}: {counted(len(found.topics), 'topic')}, {counted(days, 'day')}.")

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.moments import moment
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.parts import catalog_of, store_of
+from hop_archive.cli.options import (
+    Setup,
+    StanzaOptions,
+    json_option,
+    moment,
+    selection_options,
+    stanza_options,
+)
 from hop_archive.cli.restore_plan import show_plan
 from hop_archive.cli.restore_shown import refuse_what_is_wrong, shown, tell
-from hop_archive.cli.selection import selection_options
 from hop_archive.errors import ConfigurationError, ForbiddenError
 from hop_archive.model.times import MOMENT_HELP, is_ago, milliseconds
 
@@ -219,7 +223,9 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 )
 @json_option
 @click.pass_context
-def restore(ctx: click.Context, /, chosen: Chosen, query: Query, timeout_s: float, **options: Any) -> None:
+def restore(
+    ctx: click.Context, /, chosen: StanzaOptions, query: Query, timeout_s: float, **options: Any
+) -> None:
     """Put archived messages back on Kafka: whole topics, or what options and conditions select.
 
     First everything that stands in the way is looked for, and told at once. Then messages are written, read back and
@@ -313,13 +319,7 @@ def _opened(ctx: click.Context, setup: Setup, name: str, request: Request) -> It
 
     archived = setup.configuration.source(setup.selection.source).resolved()
     target = open_source(name, setup.configuration.source(name))
-    with (
-        contextlib.closing(target),
-        contextlib.closing(catalog_of(setup)) as catalog,
-        contextlib.closing(store_of(setup)) as store,
-    ):
-        catalog.check()
-        store.check()
+    with contextlib.closing(target), setup.catalog_and_store() as (catalog, store):
         yield Restoration(catalog, store, target, request, archived.policy(), ctx.meta.get(__name__, {}))
 
 
@@ -365,7 +365,7 @@ def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, An
 # --- to files
 
 
-def _to_files(ctx: click.Context, chosen: Chosen, query: Query, options: dict[str, Any]) -> None:
+def _to_files(ctx: click.Context, chosen: StanzaOptions, query: Query, options: dict[str, Any]) -> None:
     """What ``hop-archive export`` does, for those who look for it here."""
     kafka = (
         "to_topic",

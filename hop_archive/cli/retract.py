@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.parts import catalog_of
-from hop_archive.cli.removal import agreed, print_json, yes_option
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options
+from hop_archive.cli.removal import agreed, print_plan, uuids_argument, yes_option
 from hop_archive.model.wording import counted
 
 _EPILOG = """\b
@@ -27,39 +24,36 @@ Ends with 1 where a UUID is not in the catalog.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument(
-    "uuids",
-    metavar="UUID...",
-    nargs=-1,
-    required=True,
-    type=click.UUID,
-    cls=Explained,
-    help="Which messages.",
-)
+@uuids_argument
 @click.option("--undo", is_flag=True, help="Take the mark away again.")
 @yes_option
 @json_option
 @click.pass_context
 def retract(
-    ctx: click.Context, chosen: Chosen, uuids: tuple[uuid.UUID, ...], *, undo: bool, yes: bool, as_json: bool
+    ctx: click.Context,
+    chosen: StanzaOptions,
+    uuids: tuple[uuid.UUID, ...],
+    *,
+    undo: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Mark messages as retracted: they stay in the archive, and readers and restores leave them out."""
-    with contextlib.closing(catalog_of(chosen.setup())) as catalog:
-        catalog.check()
-        rows = {own: catalog.find(own) for own in uuids}
-        unknown = [str(own) for own, row in rows.items() if row is None]
-        changing = [own for own, row in rows.items() if row is not None and row.retracted is undo]
-        plan = {"change": [str(own) for own in changing], "unknown": unknown}
+    with chosen.setup().catalog() as catalog:
+        rows = {message_uuid: catalog.find(message_uuid) for message_uuid in uuids}
+        unknown = [str(message_uuid) for message_uuid, row in rows.items() if row is None]
+        changing = [row.uuid for row in rows.values() if row is not None and row.retracted is undo]
+        plan = {"change": [str(message_uuid) for message_uuid in changing], "unknown": unknown}
         if not as_json:
-            for own in unknown:
-                click.echo(f"{own} is not in the catalog.")
+            for message_uuid in unknown:
+                click.echo(f"{message_uuid} is not in the catalog.")
             verb = "to be marked as retracted" if not undo else "to lose the mark"
             click.echo(f"{counted(len(changing), 'message')} {verb}.")
         done = bool(changing) and agreed("Do that?", yes=yes, as_json=as_json)
         if done:
             catalog.retract(changing, retracted=not undo)
         if as_json:
-            print_json(plan, done)
+            print_plan(plan, done)
         elif done:
             click.echo("Done.")
     if unknown:

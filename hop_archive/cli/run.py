@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, stanza_options
+from hop_archive.cli.options import Setup, StanzaOptions, stanza_options, topic_option
 from hop_archive.cli.output import count, duration, timestamp
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
 from hop_archive.model.wording import cut, harmless
@@ -91,14 +91,7 @@ class Wanted:
 @click.command(epilog=_EPILOG)
 @stanza_options
 @click.option("--until-caught-up", is_flag=True, help="End when all is archived that was there at the start.")
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    help="Only this topic, even if its stanza leaves it out; a name, not a pattern. May be given again.",
-)
+@topic_option("Only this topic, even if its stanza leaves it out; a name, not a pattern. May be given again.")
 @click.option(
     "--memory",
     "memory_mebibytes",
@@ -137,7 +130,7 @@ class Wanted:
     help="At the end, print one JSON object instead of text; differences go to the error output.",
 )
 def run(
-    chosen: Chosen,
+    chosen: StanzaOptions,
     until_caught_up: bool,
     topics: tuple[str, ...],
     memory_mebibytes: int | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, json_option, stanza_options
+from hop_archive.cli.options import TOPICS_HELP, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import count, moment
 from hop_archive.cli.verify import as_object, line, opened, progress
 from hop_archive.model.wording import counted
@@ -37,14 +37,7 @@ findings. Ends with 1 where anything is found, else with 0.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    help="Only of this topic; a name, or a glob such as 'gcn.*'. May be given again.",
-)
+@topic_option(TOPICS_HELP)
 @click.option(
     "--days",
     metavar="DAYS",
@@ -55,7 +48,9 @@ findings. Ends with 1 where anything is found, else with 0.
 )
 @json_option
 @click.pass_context
-def scrub(ctx: click.Context, chosen: Chosen, topics: tuple[str, ...], days: float, *, as_json: bool) -> None:
+def scrub(
+    ctx: click.Context, chosen: StanzaOptions, topics: tuple[str, ...], days: float, *, as_json: bool
+) -> None:
     """Read and compare a share of all documents, the longest unread first, and remember which."""
     from hop_archive.cli.stopping import Stop
     from hop_archive.model.query import Query

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, json_option, stanza_options
-from hop_archive.cli.output import moment, table
-from hop_archive.cli.parts import catalog_of
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
+from hop_archive.cli.output import moment, print_json, print_lines, table
 from hop_archive.errors import MissingSettingError
 from hop_archive.model.wording import counted, harmless
 
@@ -58,7 +56,7 @@ def snapshot() -> None:
 @snapshot.command(epilog=_TAKE_EPILOG)
 @stanza_options
 @json_option
-def take(chosen: Chosen, *, as_json: bool) -> None:
+def take(chosen: StanzaOptions, *, as_json: bool) -> None:
     """Ask the source, and keep its answer in the catalog.
 
     Of the topics that are archived, and of the consumer groups that read any of them. Again: the later answer
@@ -70,23 +68,26 @@ def take(chosen: Chosen, *, as_json: bool) -> None:
     with contextlib.closing(setup.open()) as archive:
         archive.catalog.check()
         taken = take_snapshot(archive)
-    if as_json:
-        click.echo(json.dumps(_taken_object(taken), indent=2))
+    if not as_json:
+        print_lines(_taken_lines(taken))
         return
-    for line in _taken_lines(taken):
-        click.echo(line)
+    print_json(
+        {
+            "cluster_id": taken.cluster_id,
+            "topics": taken.topics,
+            "groups": taken.groups,
+            "changed": list(taken.changed),
+            "settings_hidden": list(taken.hidden),
+            "groups_hidden": taken.no_groups or None,
+            "topics_untold": dict(taken.untold),
+            "at": moment(taken.at),
+        }
+    )
 
 
 @snapshot.command(epilog=_SHOW_EPILOG)
 @stanza_options
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="GLOB",
-    multiple=True,
-    help="Only topics of this name or pattern. May be given again.",
-)
+@topic_option("Only topics of this name or pattern. May be given again.", "GLOB")
 @click.option(
     "-G",
     "--group",
@@ -96,19 +97,25 @@ def take(chosen: Chosen, *, as_json: bool) -> None:
     help="Only consumer groups of this name or pattern. May be given again.",
 )
 @json_option
-def show(chosen: Chosen, topics: tuple[str, ...], groups: tuple[str, ...], *, as_json: bool) -> None:
+def show(chosen: StanzaOptions, topics: tuple[str, ...], groups: tuple[str, ...], *, as_json: bool) -> None:
     """Show what is kept, all of it or what is named; asks the database alone."""
     setup = chosen.setup("database")
-    with contextlib.closing(catalog_of(setup)) as catalog:
-        catalog.check()
+    with setup.catalog() as catalog:
         of_topics = _chosen(catalog.snapshots("topic"), topics, others=groups)
         of_groups = _chosen(catalog.snapshots("group"), groups, others=topics)
-    if as_json:
-        told = {"topics": [_topic(one) for one in of_topics], "groups": [_group(one) for one in of_groups]}
-        click.echo(json.dumps({**told, "database": setup.selection.database}, indent=2))
+    if not as_json:
+        print_lines(_lines(of_topics, of_groups, setup.selection.database))
         return
-    for line in _lines(of_topics, of_groups, setup.selection.database):
-        click.echo(line)
+    print_json(
+        {
+            "topics": [
+                {"cluster_id": s.cluster_id, "topic": s.name, **s.content, "taken_at": moment(s.taken_at)}
+                for s in of_topics
+            ],
+            "groups": [_group_object(group) for group in of_groups],
+            "database": setup.selection.database,
+        }
+    )
 
 
 def _chosen(found: Sequence[Snapshot], patterns: Sequence[str], others: Sequence[str]) -> list[Snapshot]:
@@ -131,19 +138,6 @@ def _chosen(found: Sequence[Snapshot], patterns: Sequence[str], others: Sequence
     return [one for one in found if matches(one.name, patterns)]
 
 
-def _taken_object(taken: Taken) -> dict[str, Any]:
-    return {
-        "cluster_id": taken.cluster_id,
-        "topics": taken.topics,
-        "groups": taken.groups,
-        "changed": list(taken.changed),
-        "settings_hidden": list(taken.hidden),
-        "groups_hidden": taken.no_groups or None,
-        "topics_untold": dict(taken.untold),
-        "at": moment(taken.at),
-    }
-
-
 def _taken_lines(taken: Taken) -> Iterator[str]:
     what = f"{counted(taken.topics, 'topic')} and {counted(taken.groups, 'consumer group')}"
     yield f"Kept how {what} of cluster {taken.cluster_id} are set up."
@@ -164,21 +158,17 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _topic(one: Snapshot) -> dict[str, Any]:
-    return {"cluster_id": one.cluster_id, "topic": one.name, **one.content, "taken_at": moment(one.taken_at)}
-
-
-def _group(one: Snapshot) -> dict[str, Any]:
+def _group_object(group: Snapshot) -> dict[str, Any]:
     offsets = [
         {"topic": at.topic, "partition": at.partition, "offset": found.offset, "metadata": found.metadata}
-        for at, found in one.commits.items()
+        for at, found in group.commits.items()
     ]
     return {
-        "cluster_id": one.cluster_id,
-        "group": one.name,
+        "cluster_id": group.cluster_id,
+        "group": group.name,
         "offsets": offsets,
-        "topic_ids": one.content["topic_ids"],
-        "taken_at": moment(one.taken_at),
+        "topic_ids": group.content["topic_ids"],
+        "taken_at": moment(group.taken_at),
     }
 
 
@@ -188,31 +178,23 @@ def _lines(topics: Sequence[Snapshot], groups: Sequence[Snapshot], database: str
         return
     if topics:
         yield f"{counted(len(topics), 'topic')}: database {database}"
-        rows = [_topic_cells(one) for one in topics]
+        rows = []
+        for topic in topics:
+            settings = sorted(topic.content["settings"].items())
+            shown = " ".join(f"{name}={harmless(value)}" for name, value in settings)
+            shown = shown or ("-" if topic.content["settings_known"] else "?")
+            taken = moment(topic.taken_at) or ""
+            rows.append([topic.name, str(topic.content["partitions"]), shown, taken, topic.cluster_id])
         yield from table(["TOPIC", "PARTITIONS", "OWN SETTINGS", "TAKEN", "CLUSTER"], rows, right=(1,))
     if topics and groups:
         yield ""
     if groups:
         yield f"{counted(len(groups), 'consumer group')}: database {database}"
-        rows = [cells for one in groups for cells in _group_cells(one)]
+        rows = []
+        for group in groups:
+            for topic_name in sorted(group.content["topic_ids"]):
+                at_topic = ((at, offset) for at, offset in group.offsets.items() if at.topic == topic_name)
+                places = " ".join(f"{at.partition}:{offset}" for at, offset in at_topic)
+                taken = moment(group.taken_at) or ""
+                rows.append([harmless(group.name), topic_name, places, taken, group.cluster_id])
         yield from table(["GROUP", "TOPIC", "NEXT OFFSETS, BY PARTITION", "TAKEN", "CLUSTER"], rows)
-
-
-def _topic_cells(one: Snapshot) -> list[str]:
-    settings = " ".join(
-        f"{name}={harmless(value)}" for name, value in sorted(one.content["settings"].items())
-    )
-    unknown = "-" if one.content["settings_known"] else "?"
-    return [
-        one.name,
-        str(one.content["partitions"]),
-        settings or unknown,
-        moment(one.taken_at) or "",
-        one.cluster_id,
-    ]
-
-
-def _group_cells(one: Snapshot) -> Iterator[list[str]]:
-    for topic in sorted(one.content["topic_ids"]):
-        places = " ".join(f"{at.partition}:{n}" for at, n in one.offsets.items() if at.topic == topic)
-        yield [harmless(one.name), topic, places, moment(one.taken_at) or "", one.cluster_id]

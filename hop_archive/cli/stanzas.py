@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import table
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
+from hop_archive.cli.output import print_json, print_lines, table
 from hop_archive.errors import ConfigurationError, MissingSettingError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ _WHY = {"option": "chosen by option", "environment": "chosen by the environment"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedStanza:
     """A stanza as it is listed.
 
     Attributes:
@@ -57,7 +56,7 @@ class Listed:
 @click.command("list", epilog=_EPILOG)
 @stanza_options
 @json_option
-def list_stanzas(chosen: Chosen, *, as_json: bool) -> None:
+def list_stanzas(chosen: StanzaOptions, *, as_json: bool) -> None:
     """List the stanzas that -H, -D, -S and -l can name.
 
     Of each: its type, where it leads (or which environment variables it lacks), which file it came from, and
@@ -65,64 +64,53 @@ def list_stanzas(chosen: Chosen, *, as_json: bool) -> None:
     """
     listed = list(listing(chosen.setup(), os.environ))
     if as_json:
-        click.echo(json.dumps({"stanzas": [asdict(one) for one in listed]}, indent=2))
-        return
-    for line in _lines(listed):
-        click.echo(line)
+        print_json({"stanzas": [asdict(stanza) for stanza in listed]})
+    else:
+        print_lines(_lines(listed))
 
 
-def listing(setup: Setup, environ: Mapping[str, str]) -> Iterator[Listed]:
+def listing(setup: Setup, environ: Mapping[str, str]) -> Iterator[ListedStanza]:
     """Describe every stanza, by kind and name."""
     for kind in ("source", "database", "store", "log"):
         stanzas: Mapping[str, Stanza] = getattr(setup.configuration, f"{kind}s")
         chosen, origin = getattr(setup.selection, kind), getattr(setup.selection, f"{kind}_from")
-        for name in sorted(stanzas):
-            yield _listed(kind, stanzas[name], origin if name == chosen else None, environ)
+        for name, stanza in sorted(stanzas.items()):
+            secrets = [secret for secret in stanza.secret_variables() if not environ.get(secret)]
+            address, missing, problem = "", secrets, ""
+            try:
+                address = stanza.resolved(environ).describe()
+            except MissingSettingError as error:
+                variables = error.facts["variables"]
+                assert isinstance(variables, list)
+                missing = [*variables, *secrets]
+            except ConfigurationError as error:
+                problem = str(error)
+            yield ListedStanza(
+                kind=kind,
+                name=stanza.stanza_name,
+                type=str(getattr(stanza, "type", "")),
+                address=address,
+                missing=tuple(dict.fromkeys(missing)),
+                problem=problem,
+                selected=origin if name == chosen else None,
+                file=stanza.label.rpartition(": [")[0],
+            )
 
 
-def _listed(kind: str, stanza: Stanza, selected: str | None, environ: Mapping[str, str]) -> Listed:
-    address, missing, problem = _address(stanza, environ)
-    return Listed(
-        kind=kind,
-        name=stanza.stanza_name,
-        type=str(getattr(stanza, "type", "")),
-        address=address,
-        missing=missing,
-        problem=problem,
-        selected=selected,
-        file=stanza.label.rpartition(": [")[0],
-    )
-
-
-def _address(stanza: Stanza, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...], str]:
-    """Where a stanza leads, the variables that it lacks, and what else is wrong."""
-    secrets = [name for name in stanza.secret_variables() if not environ.get(name)]
-    try:
-        return stanza.resolved(environ).describe(), tuple(secrets), ""
-    except MissingSettingError as error:
-        variables = error.facts["variables"]
-        assert isinstance(variables, list)
-        return "", tuple(dict.fromkeys([*variables, *secrets])), ""
-    except ConfigurationError as error:
-        return "", tuple(secrets), str(error)
-
-
-def _lines(listed: list[Listed]) -> Iterator[str]:
-    rows = [[_mark(one), f"{one.kind} {one.name}", one.type, one.file, _remark(one)] for one in listed]
+def _lines(listed: list[ListedStanza]) -> Iterator[str]:
+    rows = []
+    for stanza in listed:
+        lacking = f"needs {', '.join(stanza.missing)}" if stanza.missing else stanza.problem
+        leads_to = "; ".join(part for part in (stanza.address, lacking) if part)
+        mark = "*" if stanza.selected else " "
+        rows.append([mark, f"{stanza.kind} {stanza.name}", stanza.type, stanza.file, leads_to])
     header, *body = table(["", "STANZA", "TYPE", "FROM", "LEADS TO"], rows)
     yield header
-    for one, before, line in zip(listed, [listed[0], *listed], body, strict=False):
-        if one.kind != before.kind:
+    kind = listed[0].kind
+    for stanza, line in zip(listed, body, strict=True):
+        if stanza.kind != kind:
             yield ""
+        kind = stanza.kind
         yield line
     yield ""
-    yield from (f"* {one.kind} {one.name}: {_WHY[one.selected]}" for one in listed if one.selected)
-
-
-def _mark(one: Listed) -> str:
-    return "*" if one.selected else " "
-
-
-def _remark(one: Listed) -> str:
-    lacking = f"needs {', '.join(one.missing)}" if one.missing else one.problem
-    return "; ".join(part for part in (one.address, lacking) if part)
+    yield from (f"* {s.kind} {s.name}: {_WHY[s.selected]}" for s in listed if s.selected)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import count, duration, moment, size, table, timestamp
 from hop_archive.cli.scrub import age, sentence
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
@@ -68,14 +68,7 @@ WATCH_EVERY_S = 2.0
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.option(
-    "-T",
-    "--topic",
-    "topics",
-    metavar="NAME",
-    multiple=True,
-    help="Only this topic. May be given again.",
-)
+@topic_option("Only this topic. May be given again.")
 @click.option(
     "-w",
     "--watch",
@@ -86,7 +79,7 @@ WATCH_EVERY_S = 2.0
     help="Look again every so many seconds (2 unless given), until Ctrl-C.",
 )
 @json_option
-def status(chosen: Chosen, topics: tuple[str, ...], watch: float | None, *, as_json: bool) -> None:
+def status(chosen: StanzaOptions, topics: tuple[str, ...], watch: float | None, *, as_json: bool) -> None:
     """Show where the archive stands: by topic, since its start, in the last 24 hours and the last hour.
 
     Reads the database, and asks the source how far it is; changes nothing.

@@ -57,13 +57,9 @@ class Stop:
 
     def _heed(self, number: int, _: FrameType | None) -> None:
         if self.requested:
-            _end_at_once(number)
+            # Without waiting for threads, which might wait for a server; a terminal gets its cursor back.
+            text = f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}\nEnded at once.\n"
+            with suppress(OSError):  # nobody is there to read it
+                os.write(2, text.encode())
+            os._exit(128 + number)
         self.signal = signal.Signals(number)
-
-
-def _end_at_once(number: int) -> None:
-    """End without waiting for threads, which might wait for a server; a terminal gets its cursor back."""
-    text = f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}\nEnded at once.\n"
-    with suppress(OSError):  # nobody is there to read it
-        os.write(2, text.encode())
-    os._exit(128 + number)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import size
-from hop_archive.cli.removal import agreed, opened, print_json, print_tally, yes_option
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
+from hop_archive.cli.output import print_lines, size
+from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, uuids_argument, yes_option
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import counted
 
@@ -47,15 +46,7 @@ nothing be deleted, in objects of crashed runs that are younger than an hour.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument(
-    "uuids",
-    metavar="UUID...",
-    nargs=-1,
-    required=True,
-    type=click.UUID,
-    cls=Explained,
-    help="Which messages.",
-)
+@uuids_argument
 @click.option(
     "--reason", metavar="TEXT", required=True, help="Why; kept in the catalog and in the tombstone."
 )
@@ -63,74 +54,73 @@ nothing be deleted, in objects of crashed runs that are younger than an hour.
 @json_option
 @click.pass_context
 def suppress(
-    ctx: click.Context, chosen: Chosen, uuids: tuple[uuid.UUID, ...], *, reason: str, yes: bool, as_json: bool
+    ctx: click.Context,
+    chosen: StanzaOptions,
+    uuids: tuple[uuid.UUID, ...],
+    *,
+    reason: str,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove the content of messages for good, for legal reasons; that they were there stays known.
 
     The stanzas of database and store have to say deleting_allowed = true. Interrupted, it is completed by running it
     again.
     """
+    from hop_archive.upkeep.remove.suppress import likenesses
     from hop_archive.upkeep.remove.suppress import suppress as take_content_away
 
     if not reason.strip():
         raise ConfigurationError("The reason is empty.", remedy="Say why the content has to go.")
-    own = list(dict.fromkeys(uuids))
+    message_uuids = list(dict.fromkeys(uuids))
     setup = chosen.setup("database", "store")
     with opened(setup, "delete") as removing:
-        plan = _plan(removing, own, as_json=as_json)
+        plan = []
+        for message_uuid in message_uuids:
+            row = removing.catalog.find(message_uuid)
+            plan.append(
+                {
+                    "uuid": str(message_uuid),
+                    "topic": row and row.topic,
+                    "object_key": row and row.object_key,
+                }
+            )
+            if not as_json:
+                click.echo(f"{message_uuid}  {'is not in the catalog' if row is None else _place(row)}")
         if not agreed("Remove this content for good?", yes=yes, as_json=as_json):
             if as_json:
-                print_json(plan, done=False)
+                print_plan(plan, done=False)
             return
-        found = take_content_away(removing, own, reason.strip())
-        left = _what_is_left(
-            removing, found, sorted({one["object_key"] for one in plan if one["object_key"]})
-        )
-        rows = [row for one in found.done if (row := removing.catalog.find(one)) is not None]
-        left += _elsewhere(removing, rows) + _in_kafka(setup, removing, rows)
+        found = take_content_away(removing, message_uuids, reason.strip())
+        left = _what_is_left(removing, found, sorted({key for entry in plan if (key := entry["object_key"])}))
+        rows = [row for done in found.done if (row := removing.catalog.find(done)) is not None]
+        left += [
+            f"The same content is archived as {row.uuid} in {row.topic} ({row.object_key}): name that UUID, too, if it has to go."
+            for row in likenesses(removing, rows)
+        ]
+        left += _in_kafka(setup, removing, rows)
         if as_json:
-            print_json(plan, done=True, tally=removing.tally, **_as_object(found), left=left)
+            print_plan(
+                plan,
+                done=True,
+                tally=removing.tally,
+                suppressed=[str(done) for done in found.done],
+                unknown=[str(unknown) for unknown in found.unknown],
+                young=list(found.young),
+                keeps_versions=found.keeps_versions,
+                left=left,
+            )
         else:
             click.echo(f"What is archived of {counted(len(found.done), 'message')} has no content any more.")
             print_tally(removing.tally)
-            for line in left:
-                click.echo(line)
+            print_lines(left)
     if left or found.unknown:
         ctx.exit(1)
-
-
-def _plan(removing: Removing, own: list[uuid.UUID], *, as_json: bool) -> list[dict[str, Any]]:
-    rows = {one: removing.catalog.find(one) for one in own}
-    if not as_json:
-        for one, row in rows.items():
-            click.echo(f"{one}  {'is not in the catalog' if row is None else _place(row)}")
-    return [
-        {"uuid": str(one), "topic": row and row.topic, "object_key": row and row.object_key}
-        for one, row in rows.items()
-    ]
 
 
 def _place(row: Row) -> str:
     where = "a document of its own" if row.position is None else "a segment, to be written anew"
     return f"{row.topic}, {size(row.size_bytes)} in {where}: {row.object_key}"
-
-
-def _as_object(found: Suppressed) -> dict[str, Any]:
-    return {
-        "suppressed": [str(own) for own in found.done],
-        "unknown": [str(own) for own in found.unknown],
-        "young": list(found.young),
-        "keeps_versions": found.keeps_versions,
-    }
-
-
-def _elsewhere(removing: Removing, rows: Sequence[Row]) -> list[str]:
-    from hop_archive.upkeep.remove.suppress import likenesses
-
-    return [
-        f"The same content is archived as {one.uuid} in {one.topic} ({one.object_key}): name that UUID, too, if it has to go."
-        for one in likenesses(removing, rows)
-    ]
 
 
 def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str]:

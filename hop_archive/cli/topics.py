@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
-from hop_archive.cli.output import count, moment, table
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
+from hop_archive.cli.output import count, moment, print_json, print_lines, table
 from hop_archive.errors import MissingSettingError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.read.topics import Gap, TopicReport, TopicsReport
+    from hop_archive.read.topics import Gap, TopicsReport
 
 _EPILOG = """\b
 Examples:
@@ -58,69 +57,66 @@ that does not answer is one: exit 3.
     "--all", "internal", is_flag=True, help="Show Kafka's own topics, too: those that begin with __."
 )
 @json_option
-def topics(chosen: Chosen, patterns: tuple[str, ...], holes: bool, internal: bool, as_json: bool) -> None:
+def topics(
+    chosen: StanzaOptions, patterns: tuple[str, ...], holes: bool, internal: bool, as_json: bool
+) -> None:
     """Show the topics of the source and of the catalog: which are archived, how far, and what is missing.
 
     Asks the source and the database; changes nothing.
     """
+    from hop_archive.model.topics import matches
     from hop_archive.read.topics import report_topics
 
     setup = chosen.setup("source", "database")
     with contextlib.closing(setup.open()) as archive:
         archive.catalog.check()
         found = report_topics(archive, patterns, internal=internal, with_gaps=holes)
-    _refuse_unmatched(found, patterns)
-    if as_json:
-        click.echo(json.dumps(as_object(found, setup, with_gaps=holes), indent=2))
-        return
-    for line in _lines(found, setup, with_gaps=holes):
-        click.echo(line)
-
-
-def _refuse_unmatched(found: TopicsReport, patterns: Sequence[str]) -> None:
-    """Say that a name or glob means nothing, unless the source, which was not heard, might know it."""
-    from hop_archive.model.topics import matches
-
-    unmatched = [one for one in patterns if not any(matches(each.topic, (one,)) for each in found.topics)]
-    if unmatched and not found.source_error:
+    unmatched = [
+        pattern for pattern in patterns if not any(matches(topic.topic, (pattern,)) for topic in found.topics)
+    ]
+    if unmatched and not found.source_error:  # a source that was not heard might know it
         raise MissingSettingError(
             f"Neither the source nor the catalog has a topic {', '.join(unmatched)}.",
             remedy="Leave --topic out to see all; --all shows Kafka's own, too.",
             topics=unmatched,
         )
+    if as_json:
+        print_json(as_object(found, setup, with_gaps=holes))
+    else:
+        print_lines(_lines(found, setup, with_gaps=holes))
 
 
 def as_object(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> dict[str, Any]:
     """Return the report as JSON has it; null for what is not known."""
+    topics = [
+        {
+            "topic": topic.topic,
+            "state": topic.state.value,
+            "private": topic.private,
+            "test": topic.test,
+            "partitions": topic.partitions,
+            "topic_id": topic.topic_id,
+            "generation": topic.generation,
+            "held": topic.held,
+            "held_back": topic.held_back,
+            "lag": topic.lag,
+            "messages": topic.messages,
+            "covered": topic.covered,
+            "holes": topic.holes,
+            "unrecorded": topic.unrecorded,
+            "lost": topic.lost,
+            "skipped": topic.skipped,
+            "pruned": topic.pruned,
+            **({"gaps": [_gap_object(gap) for gap in topic.gaps]} if with_gaps else {}),
+        }
+        for topic in found.topics
+    ]
     return {
-        "topics": [_topic_object(one, with_gaps) for one in found.topics],
+        "topics": topics,
         "source": {"name": setup.selection.source, "error": found.source_error or None},
         "database": setup.selection.database,
         "at": moment(found.at),
     }
-
-
-def _topic_object(one: TopicReport, with_gaps: bool) -> dict[str, Any]:
-    told = {
-        "topic": one.topic,
-        "state": one.state.value,
-        "private": one.private,
-        "test": one.test,
-        "partitions": one.partitions,
-        "topic_id": one.topic_id,
-        "generation": one.generation,
-        "held": one.held,
-        "held_back": one.held_back,
-        "lag": one.lag,
-        "messages": one.messages,
-        "covered": one.covered,
-        "holes": one.holes,
-        "unrecorded": one.unrecorded,
-        "lost": one.lost,
-        "skipped": one.skipped,
-        "pruned": one.pruned,
-    }
-    return {**told, "gaps": [_gap_object(gap) for gap in one.gaps]} if with_gaps else told
 
 
 def _gap_object(gap: Gap) -> dict[str, Any]:
@@ -135,30 +131,40 @@ def _gap_object(gap: Gap) -> dict[str, Any]:
 
 
 def _lines(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> Iterator[str]:
-    yield _headline(found, setup)
+    where = f"source {setup.selection.source}, database {setup.selection.database}"
+    states = Counter(topic.state.value for topic in found.topics)
+    by_state = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
+    if found.topics:
+        yield f"{counted(len(found.topics), 'topic')} ({by_state}): {where}"
+    else:
+        yield f"No topic is known: {where}."
     if found.source_error:
         yield f"The source's part is not known: {found.source_error}"
     if found.topics:
         yield ""
         yield from _table(found)
-        yield from _remarks(found)
-    if with_gaps:
-        yield ""
-        yield from _gaps(found)
-
-
-def _headline(found: TopicsReport, setup: Setup) -> str:
-    chosen = setup.selection
-    where = f"source {chosen.source}, database {chosen.database}"
-    if not found.topics:
-        return f"No topic is known: {where}."
-    states = Counter(one.state.value for one in found.topics)
-    told = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
-    return f"{counted(len(found.topics), 'topic')} ({told}): {where}"
+    for topic in found.topics:
+        if topic.unrecorded:
+            yield f"{topic.topic}: {counted(topic.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
+        if topic.held_back:
+            yield f"{topic.topic}: {counted(topic.held_back, 'offset')} held back by an open transaction."
+        if topic.skipped:
+            yield f"{topic.topic}: {counted(topic.skipped, 'offset')} skipped."
+        if topic.pruned:
+            yield f"{topic.topic}: {counted(topic.pruned, 'offset')} pruned."
+    if not with_gaps:
+        return
+    yield ""
+    gaps = [gap for topic in found.topics for gap in topic.gaps]
+    if not gaps:
+        yield "No holes, and nothing lost, skipped or pruned."
+        return
+    rows = [[str(gap.slice), count(len(gap.slice)), gap.kind.value, gap.reason] for gap in gaps]
+    yield from table(["SLICE", "OFFSETS", "WHAT", "WHY"], rows, right=(1,))
 
 
 def _table(found: TopicsReport) -> list[str]:
-    header = [
+    names = [
         "TOPIC",
         "STATE",
         "PARTITIONS",
@@ -172,47 +178,22 @@ def _table(found: TopicsReport) -> list[str]:
         "LOST",
     ]
     unknown = "?" if found.source_error else "-"
-    rows = [_cells(one, unknown) for one in found.topics]
-    return table(header, rows, right=(2, 3, *range(5, 11)))
-
-
-def _cells(one: TopicReport, unknown: str) -> list[str]:
-    flags = [one.state.value, *(["private"] if one.private else []), *(["test"] if one.test else [])]
-    return [
-        one.topic,
-        ", ".join(flags),
-        _known(one.partitions, unknown),
-        "-" if one.generation is None else str(one.generation),
-        one.topic_id[:8] if one.topic_id else unknown,
-        _known(one.held, unknown),
-        count(one.messages),
-        count(one.covered),
-        _known(one.lag, unknown),
-        count(one.holes),
-        count(one.lost),
-    ]
-
-
-def _known(number: int | None, unknown: str) -> str:
-    return unknown if number is None else count(number)
-
-
-def _remarks(found: TopicsReport) -> Iterator[str]:
-    for one in found.topics:
-        if one.unrecorded:
-            yield f"{one.topic}: {counted(one.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
-        if one.held_back:
-            yield f"{one.topic}: {counted(one.held_back, 'offset')} held back by an open transaction."
-        if one.skipped:
-            yield f"{one.topic}: {counted(one.skipped, 'offset')} skipped."
-        if one.pruned:
-            yield f"{one.topic}: {counted(one.pruned, 'offset')} pruned."
-
-
-def _gaps(found: TopicsReport) -> Iterator[str]:
-    gaps = [gap for one in found.topics for gap in one.gaps]
-    if not gaps:
-        yield "No holes, and nothing lost, skipped or pruned."
-        return
-    rows = [[str(gap.slice), count(len(gap.slice)), gap.kind.value, gap.reason] for gap in gaps]
-    yield from table(["SLICE", "OFFSETS", "WHAT", "WHY"], rows, right=(1,))
+    rows = []
+    for topic in found.topics:
+        flags = ["private"] * bool(topic.private) + ["test"] * bool(topic.test)
+        rows.append(
+            [
+                topic.topic,
+                ", ".join([topic.state.value, *flags]),
+                count(topic.partitions, unknown),
+                "-" if topic.generation is None else str(topic.generation),
+                topic.topic_id[:8] if topic.topic_id else unknown,
+                count(topic.held, unknown),
+                count(topic.messages),
+                count(topic.covered),
+                count(topic.lag, unknown),
+                count(topic.holes),
+                count(topic.lost),
+            ]
+        )
+    return table(names, rows, right=(2, 3, *range(5, 11)))

@@ -6,17 +6,21 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.arguments import Explained
-from hop_archive.cli.options import Chosen, stanza_options
+from hop_archive.cli.options import (
+    COLUMNS_HELP,
+    Explained,
+    StanzaOptions,
+    selection_options,
+    stanza_options,
+    without_where,
+)
 from hop_archive.cli.output import timestamp
-from hop_archive.cli.parts import catalog_of
-from hop_archive.cli.selection import COLUMNS_HELP, selection_options, without_where
 
 if TYPE_CHECKING:
     from hop_archive.catalog.records import Row
@@ -52,33 +56,25 @@ order is that of topic, generation, partition and offset.
     is_flag=True,
     help="Print one JSON object a line for each message, instead of its UUID.",
 )
-def uuids(chosen: Chosen, query: Query, timeout_s: float, clause: str | None, *, as_json: bool) -> None:
+def uuids(
+    chosen: StanzaOptions, query: Query, timeout_s: float, clause: str | None, *, as_json: bool
+) -> None:
     """Print the UUIDs of messages, one a line: of all, or of those that options or a condition select.
 
     However many there are, they are printed as the database finds them. It is only read, in a transaction that
     could not change anything.
     """
-    query = _with_clause(query, clause)
-    with contextlib.closing(catalog_of(chosen.setup())) as catalog:
-        catalog.check()
+    if clause is not None:
+        if query.condition:
+            raise click.UsageError("Give the condition once: with --where, or as an argument.")
+        query = replace(query, condition=without_where(clause))
+    with chosen.setup().catalog() as catalog:
         rows = catalog.select(query, timeout_s=timeout_s)
         with quietly_closed():
-            _print(map(_json, rows) if as_json else (str(row.uuid) for row in rows))
-
-
-def _with_clause(query: Query, clause: str | None) -> Query:
-    if clause is None:
-        return query
-    if query.condition:
-        raise click.UsageError("Give the condition once: with --where, or as an argument.")
-    return replace(query, condition=without_where(clause))
-
-
-def _print(lines: Iterable[str]) -> None:
-    """Write lines to where they are wanted; click's echo would flush each."""
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+            for row in rows:
+                # Not by click, whose echo would flush each.
+                sys.stdout.write(f"{json.dumps(as_object(row)) if as_json else row.uuid}\n")
+            sys.stdout.flush()
 
 
 @contextlib.contextmanager
@@ -89,10 +85,6 @@ def quietly_closed() -> Iterator[None]:
     except BrokenPipeError:
         # What is still buffered would be tried again, and complained about, when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _json(row: Row) -> str:
-    return json.dumps(as_object(row))
 
 
 def as_object(row: Row) -> dict[str, Any]:

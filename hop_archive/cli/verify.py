@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Chosen, Setup, json_option, stanza_options
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, selection_options, stanza_options
 from hop_archive.cli.output import count, size
-from hop_archive.cli.parts import catalog_of, store_of
-from hop_archive.cli.selection import selection_options
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import counted, harmless
 
@@ -121,7 +119,7 @@ An interrupted run keeps what it found, and ends with 130.
 @click.pass_context
 def verify(
     ctx: click.Context,
-    chosen: Chosen,
+    chosen: StanzaOptions,
     query: Query,
     timeout_s: float,
     directions: tuple[str, ...],
@@ -183,13 +181,11 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
 
     stanza = setup.configuration.store(setup.selection.store)
     backup = open_backup(setup.selection.store, stanza)
-    with contextlib.closing(catalog_of(setup)) as catalog, contextlib.closing(store_of(setup)) as store:
-        catalog.check()
-        store.check()
-        with contextlib.closing(backup) if backup is not None else contextlib.nullcontext():
-            yield Verification(
-                catalog, store, query, grace_s, backup=backup, backup_grace_s=backup_grace_s(stanza)
-            )
+    closing = contextlib.closing(backup) if backup is not None else contextlib.nullcontext()
+    with setup.catalog_and_store() as (catalog, store), closing:
+        yield Verification(
+            catalog, store, query, grace_s, backup=backup, backup_grace_s=backup_grace_s(stanza)
+        )
 
 
 @dataclass(slots=True)

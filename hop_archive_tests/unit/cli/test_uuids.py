@@ -13,8 +13,7 @@ import click
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.cli import moments
-from hop_archive.cli.selection import described, without_where
+from hop_archive.cli.options import described, moment, without_where
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Query
 from hop_archive.model.times import milliseconds, moment_of
@@ -168,7 +167,7 @@ def test_a_moment_is_a_date_a_time_or_how_long_ago(text: str, meant: str) -> Non
 @pytest.mark.parametrize("text", ["", "yesterday", "5", "5x", "-5m", "9" * 30 + "w", "٣h", "2026-13-01"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="wanted a date or time"):
-        moments.moment(text)
+        moment(text)
 
 
 def test_milliseconds_are_exact_before_1970_too() -> None:
