@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from hop_archive.catalog.records import TopicSummary
     from hop_archive.cli.stopping import Stop
     from hop_archive.model.findings import Finding, OpenCount
-    from hop_archive.read.status import Status, TopicStatus
+    from hop_archive.read.status import Status
+    from hop_archive.read.topic_facts import TopicFacts
 
 _EPILOG = """\b
 Examples:
@@ -242,7 +243,7 @@ def _obstacle_object(one: Finding, found: Status) -> dict[str, Any]:
     return {**named, "since": moment(since), "why": one.detail}
 
 
-def _topic_object(one: TopicStatus) -> dict[str, Any]:
+def _topic_object(one: TopicFacts) -> dict[str, Any]:
     return {
         "topic": one.topic,
         "state": one.state.value,
@@ -360,7 +361,7 @@ def _arrivals(found: Status, *, behind: bool) -> Iterator[str]:
         yield f"{what} for {duration(age.total_seconds())}"
 
 
-def _losses(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
+def _losses(topics: tuple[TopicFacts, ...]) -> Iterator[str]:
     lately = sum(one.windows["last_24_hours"].lost for one in topics)
     unrecorded = sum(one.unrecorded or 0 for one in topics)
     held_back = sum(one.held_back or 0 for one in topics)
@@ -372,13 +373,13 @@ def _losses(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
         yield f"{counted(held_back, 'offset')} held back by open transactions"
 
 
-def _counts(topics: tuple[TopicStatus, ...], unknown: str) -> list[str]:
+def _counts(topics: tuple[TopicFacts, ...], unknown: str) -> list[str]:
     header = ["TOPIC", "LAG", "MESSAGES", "24 H", "1 H", "DUPLICATES", "ABSENT", "LOST", "SKIPPED", "SIZE"]
     rows = [_count_cells(one, unknown) for one in topics]
     return table(header, [*rows, _sum_cells(topics, unknown)] if len(rows) > 1 else rows, right=range(1, 10))
 
 
-def _count_cells(one: TopicStatus, unknown: str) -> list[str]:
+def _count_cells(one: TopicFacts, unknown: str) -> list[str]:
     day, hour = one.windows["last_24_hours"], one.windows["last_hour"]
     whole = one.total
     numbers = (whole.messages, day.messages, hour.messages, *_oddities(whole))
@@ -393,7 +394,7 @@ def _oddities(whole: TopicSummary) -> tuple[int, int, int, int]:
     return whole.duplicates, whole.absent, whole.lost, whole.skipped
 
 
-def _sum_cells(topics: tuple[TopicStatus, ...], unknown: str) -> list[str]:
+def _sum_cells(topics: tuple[TopicFacts, ...], unknown: str) -> list[str]:
     lags = [one.lag for one in topics if one.lag is not None]
     numbers = (
         sum(one.total.messages for one in topics),
@@ -405,7 +406,7 @@ def _sum_cells(topics: tuple[TopicStatus, ...], unknown: str) -> list[str]:
     return ["total", lag, *map(count, numbers), size(sum(one.total.size_bytes for one in topics))]
 
 
-def _times(topics: tuple[TopicStatus, ...]) -> list[str]:
+def _times(topics: tuple[TopicFacts, ...]) -> list[str]:
     rows = [
         [
             one.topic,
@@ -418,7 +419,7 @@ def _times(topics: tuple[TopicStatus, ...]) -> list[str]:
     return table(["TOPIC", "FIRST MESSAGE", "LAST MESSAGE", "LAST BATCH"], rows)
 
 
-def _remarks(topics: tuple[TopicStatus, ...]) -> Iterator[str]:
+def _remarks(topics: tuple[TopicFacts, ...]) -> Iterator[str]:
     """Of whom nothing comes any more; what is gone and not recorded as lost until the next run; what is held back."""
     for one in topics:
         if why := _NO_MORE.get(one.state.value):

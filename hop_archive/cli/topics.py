@@ -15,7 +15,7 @@ from hop_archive.errors import MissingSettingError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.read.topics import Gap, TopicsReport
+    from hop_archive.read.topic_facts import Facts, Gap
 
 _EPILOG = """\b
 Examples:
@@ -86,7 +86,7 @@ def topics(
         print_lines(_lines(found, setup, with_gaps=holes))
 
 
-def as_object(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> dict[str, Any]:
+def as_object(found: Facts, setup: Setup, *, with_gaps: bool) -> dict[str, Any]:
     """Return the report as JSON has it; null for what is not known."""
     topics = [
         {
@@ -100,13 +100,13 @@ def as_object(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> dict[str
             "held": topic.held,
             "held_back": topic.held_back,
             "lag": topic.lag,
-            "messages": topic.messages,
+            "messages": topic.total.messages,
             "covered": topic.covered,
             "holes": topic.holes,
             "unrecorded": topic.unrecorded,
-            "lost": topic.lost,
-            "skipped": topic.skipped,
-            "pruned": topic.pruned,
+            "lost": topic.total.lost,
+            "skipped": topic.total.skipped,
+            "pruned": topic.total.pruned,
             **({"gaps": [_gap_object(gap) for gap in topic.gaps]} if with_gaps else {}),
         }
         for topic in found.topics
@@ -130,7 +130,7 @@ def _gap_object(gap: Gap) -> dict[str, Any]:
     }
 
 
-def _lines(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> Iterator[str]:
+def _lines(found: Facts, setup: Setup, *, with_gaps: bool) -> Iterator[str]:
     where = f"source {setup.selection.source}, database {setup.selection.database}"
     states = Counter(topic.state.value for topic in found.topics)
     by_state = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
@@ -148,10 +148,10 @@ def _lines(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> Iterator[st
             yield f"{topic.topic}: {counted(topic.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
         if topic.held_back:
             yield f"{topic.topic}: {counted(topic.held_back, 'offset')} held back by an open transaction."
-        if topic.skipped:
-            yield f"{topic.topic}: {counted(topic.skipped, 'offset')} skipped."
-        if topic.pruned:
-            yield f"{topic.topic}: {counted(topic.pruned, 'offset')} pruned."
+        if topic.total.skipped:
+            yield f"{topic.topic}: {counted(topic.total.skipped, 'offset')} skipped."
+        if topic.total.pruned:
+            yield f"{topic.topic}: {counted(topic.total.pruned, 'offset')} pruned."
     if not with_gaps:
         return
     yield ""
@@ -163,7 +163,7 @@ def _lines(found: TopicsReport, setup: Setup, *, with_gaps: bool) -> Iterator[st
     yield from table(["SLICE", "OFFSETS", "WHAT", "WHY"], rows, right=(1,))
 
 
-def _table(found: TopicsReport) -> list[str]:
+def _table(found: Facts) -> list[str]:
     names = [
         "TOPIC",
         "STATE",
@@ -189,11 +189,11 @@ def _table(found: TopicsReport) -> list[str]:
                 "-" if topic.generation is None else str(topic.generation),
                 topic.topic_id[:8] if topic.topic_id else unknown,
                 count(topic.held, unknown),
-                count(topic.messages),
+                count(topic.total.messages),
                 count(topic.covered),
                 count(topic.lag, unknown),
                 count(topic.holes),
-                count(topic.lost),
+                count(topic.total.lost),
             ]
         )
     return table(names, rows, right=(2, 3, *range(5, 11)))

@@ -14,7 +14,7 @@ from hop_archive.model.wording import counted
 from hop_archive.orchestration.assets import archive as the_archive
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.findings_checks import NO_OPEN_FINDINGS, OBJECTS_PRESENT
-from hop_archive.read.status import holes
+from hop_archive.read.topic_facts import holes
 from hop_archive.upkeep.verify.scrub import DAYS
 
 _MOST_SHOWN = 100

@@ -19,7 +19,8 @@ from hop_archive.model.findings import Kind
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog
-from hop_archive.read.status import State, status
+from hop_archive.read.status import status
+from hop_archive.read.topic_facts import TopicState
 from hop_archive.read.topics import report_topics
 from hop_archive.source.answers import Answers
 from hop_archive.source.mock.cluster import MockCluster
@@ -250,13 +251,13 @@ def test_status_and_topics_do_not_say_of_what_cannot_be_seen_that_it_is_archived
         (Kind.NO_LEADER, HEALTHY, 0),
     ]
     assert {one.topic: (one.lag, one.state) for one in found.topics} == {
-        HEALTHY: (None, State.ARCHIVED),
-        SICK: (None, State.ARCHIVED),
+        HEALTHY: (None, TopicState.ARCHIVED),
+        SICK: (None, TopicState.ARCHIVED),
     }
     told = report_topics(world.archive()).topics
     assert {one.topic: (one.lag, one.state) for one in told} == {
-        HEALTHY: (None, State.ARCHIVED),
-        SICK: (None, State.ARCHIVED),
+        HEALTHY: (None, TopicState.ARCHIVED),
+        SICK: (None, TopicState.ARCHIVED),
     }
 
 

@@ -31,7 +31,7 @@ from hop_archive.model.keys import attempt_of, slice_of
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
-from hop_archive.read.status import inner_holes
+from hop_archive.read.topic_facts import inner_holes
 from hop_archive.recover.rebuild.claim import claim
 from hop_archive.recover.rebuild.commit import COPY, Committer, offset_of, without
 from hop_archive.recover.rebuild.cut import cut, disjoint

@@ -10,7 +10,7 @@ from hop_archive.catalog.records import Outcome
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.wording import counted
-from hop_archive.read.status import inner_holes
+from hop_archive.read.topic_facts import inner_holes
 from hop_archive.upkeep.verify.verification import Verification
 
 _PATIENCE_S = 6.0

@@ -20,7 +20,8 @@ from hop_archive.cli.status import headline
 from hop_archive.cli.stopping import Stop
 from hop_archive.config import open as opening
 from hop_archive.errors import ForbiddenError, HopArchiveError, MissingSettingError, UnavailableError
-from hop_archive.read.status import WINDOWS, Status, TopicStatus
+from hop_archive.read.status import WINDOWS, Status
+from hop_archive.read.topic_facts import TopicFacts
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.cli_helpers import (
     DEADLINE_S,
@@ -156,7 +157,9 @@ def standing(
     """A status of one topic: how far behind, how long since the last batch, what is lost."""
     total = TopicSummary("t", messages=9, last_batch_at=None if ago is None else AT - ago, lost=1000)
     windows = {window: TopicSummary("t", lost=lost) for window in WINDOWS}
-    return Status((TopicStatus("t", total, windows, lag, gone, 1, 0),), AT, error)
+    return Status(
+        (TopicFacts("t", total, windows, lag=lag, unrecorded=gone, generations=1, held_back=0),), AT, error
+    )
 
 
 def test_the_first_line_says_what_matters() -> None:
