@@ -212,7 +212,7 @@ class Catalog(Protocol):
     def rows(self, topic: str) -> Iterator[Row]:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
 
-    def find(self, own: uuid.UUID) -> Row | None:
+    def find(self, message_uuid: uuid.UUID) -> Row | None:
         """The row of this UUID, if there is one."""
 
     def select(
@@ -241,7 +241,7 @@ class Catalog(Protocol):
     def collisions(self, topic: str) -> Sequence[tuple[PartitionLog, Collision]]:
         """The recorded collisions of ``topic``, in order of log and offset."""
 
-    def mentions(self, own: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
+    def mentions(self, message_uuid: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
         """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
 
     def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
@@ -371,7 +371,7 @@ class Catalog(Protocol):
             most: So many at once.
         """
 
-    def remove_messages(self, own: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
+    def remove_messages(self, message_uuids: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
         """Take these messages away, adopted or not, with the duplicates that refer to them; as ``remove`` does.
 
         Some hundreds at once.
@@ -402,16 +402,16 @@ class Catalog(Protocol):
     def spans(self, topic: str) -> Sequence[Slice]:
         """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
 
-    def retract(self, own: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
+    def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
         """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""
 
-    def suppress(self, own: Mapping[uuid.UUID, str], reason: str) -> None:
-        """Remember that the content of these messages (UUID to topic) is to go; what is remembered stays as it is."""
+    def suppress(self, topics: Mapping[uuid.UUID, str], reason: str) -> None:
+        """Remember that the content of these messages (topic by UUID) is to go; what is remembered stays as it is."""
 
-    def suppressed(self, own: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
+    def suppressed(self, message_uuids: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
         """Which of these messages have no content any more, or are to have none: whoever puts back asks this."""
 
-    def suppressions(self, own: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
+    def suppressions(self, message_uuids: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
         """The suppressions of these UUIDs, or all, in the order in which they were decided; some thousands at most."""
 
     def replace_documents(

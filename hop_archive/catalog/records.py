@@ -291,7 +291,7 @@ class Batch:
 
     def referred(self) -> frozenset[UUID]:
         """What its duplicates repeat, beyond its own rows."""
-        return frozenset(one.uuid for one in self.duplicates) - {row.uuid for row in self.rows}
+        return frozenset(duplicate.uuid for duplicate in self.duplicates) - {row.uuid for row in self.rows}
 
     @property
     def absent(self) -> int:
@@ -299,6 +299,12 @@ class Batch:
         if self.outcome is not Outcome.ARCHIVED:
             return 0
         return len(self.slice) - len(self.rows) - len(self.duplicates)
+
+    @property
+    def ends_ms(self) -> tuple[int | None, int | None]:
+        """Least and greatest timestamp of its rows; None where it has none."""
+        times = [row.timestamp_ms for row in self.rows]
+        return min(times, default=None), max(times, default=None)
 
     @property
     def size_bytes(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from hop_archive.catalog.records import Snapshot, VerifiedRange
+from hop_archive.catalog.records import Outcome, Snapshot, VerifiedRange
+from hop_archive.errors import ConflictError, DataError, StaleDecisionError
 from hop_archive.model.slices import OffsetRange, OffsetSet, Slice
 
 
@@ -88,3 +89,46 @@ def refuse_odd(cluster_id: str, snapshots: Sequence[Snapshot]) -> None:
         raise ValueError(f"snapshots of {others} among those of cluster {cluster_id}")
     if len({(one.kind, one.name) for one in snapshots}) < len(snapshots):
         raise ValueError(f"two snapshots of one thing of cluster {cluster_id}")
+
+
+def refuse_too_little(database: object, whole: Slice, left: Numbers) -> None:
+    """Raise where a ledger row would be left with numbers below 0.
+
+    Raises:
+        DataError: It says less than there is.
+    """
+    if min(left) < 0:
+        raise DataError(
+            f"{database}: the ledger says less of {whole} than there is.",
+            remedy="Nothing was changed. Run hop-archive verify, and mend the ledger first.",
+            slice=str(whole),
+        )
+
+
+def refuse_to_hide(where: Slice, outcome: Outcome, said: int, found: int) -> None:
+    """Raise where counting anew would hide something.
+
+    Raises:
+        DataError: Less is there than the ledger row says, or more than its slice is long, or it was never archived.
+    """
+    if outcome is not Outcome.ARCHIVED:
+        raise DataError(f"{where} is recorded as {outcome.value}, and {found} messages stand there.")
+    if found < said:
+        raise DataError(f"{where}: {said - found} messages that the ledger counts are not there.")
+    if found > len(where):
+        raise DataError(f"{where}: an offset of it stands there twice.")
+
+
+def stale(about: str, why: str) -> StaleDecisionError:
+    """The error of whoever would mend what is not any more as it was seen."""
+    return StaleDecisionError(f"{about}: {why}.", remedy="Nothing was changed. Look again.", about=about)
+
+
+def about_to_be_deleted(key: str, bucket: str) -> ConflictError:
+    """The error of whoever would let rows name an object that somebody is about to delete."""
+    return ConflictError(
+        f"The object {key} in bucket {bucket} is about to be deleted by another process.",
+        remedy="Nothing was changed. Run this again.",
+        object_key=key,
+        bucket=bucket,
+    )

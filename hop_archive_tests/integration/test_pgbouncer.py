@@ -11,8 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hop_archive.catalog import postgres as postgres_module
-from hop_archive.catalog.postgres import copy as postgres_copy
+from hop_archive.catalog.postgres import adding
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate, pending
 from hop_archive.catalog.records import Batch, Duplicate, VerifiedRange
@@ -168,14 +167,14 @@ def test_a_server_that_the_pooler_loses_is_an_outage_that_is_over_at_the_next_ca
     cut(empty_database_url)
     with pytest.raises(UnavailableError, match="first"):
         list(stream)
-    copy = postgres_copy.copy_messages
+    copy = adding.copy_messages
 
     def cut_first(connection: psycopg.Connection, batch: Batch, number: int) -> None:
         cut(empty_database_url)
         copy(connection, batch, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(postgres_module, "copy_messages", cut_first)
+        patched.setattr(adding, "copy_messages", cut_first)
         with pytest.raises(UnavailableError, match="first"):
             catalog.commit(full_batch(5_000, 5_010))
     catalog.commit(full_batch(5_000, 5_010))

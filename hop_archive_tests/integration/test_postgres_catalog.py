@@ -17,10 +17,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from hop_archive.catalog import postgres as postgres_module
-from hop_archive.catalog.postgres import copy as postgres_copy
+from hop_archive.catalog.postgres import adding, catalog, generations, ledger, rows, sql
 from hop_archive.catalog.postgres import pool as postgres_pool
-from hop_archive.catalog.postgres import sql, sql_removals
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.records import UNPROVEN, Batch, Collision, Copied, Deed, Duplicate, Replaced
 from hop_archive.errors import (
@@ -128,14 +126,14 @@ def test_who_proves_a_log_anew_waits_for_who_commits_and_its_watermarks_wait_for
     prover.observe({partition_log: Watermarks(0, 5, 5)})
     prover.note_proven({partition_log: 3})
     at_work, wake = threading.Event(), threading.Event()
-    copy = postgres_copy.copy_messages
+    copy = adding.copy_messages
 
     def hang(connection: psycopg.Connection, batch: Batch, number: int) -> None:
         at_work.set()
         assert wake.wait(30)
         copy(connection, batch, number)
 
-    monkeypatch.setattr(postgres_module, "copy_messages", hang)
+    monkeypatch.setattr(adding, "copy_messages", hang)
     committing = InThread(lambda: writer.commit(replace(full_batch(0, 20), proven_epoch=3)))
     assert at_work.wait(30)
     prover.observe({partition_log: Watermarks(0, 20, 20)})
@@ -185,7 +183,7 @@ def test_a_writer_that_hangs_within_its_commit_is_thrown_out_and_can_do_no_harm(
     monkeypatch.setattr(postgres_pool, "_IDLE_IN_TRANSACTION_S", 0.3)
     hung, fresh = make_postgres(), make_postgres()
     at_work, wake = threading.Event(), threading.Event()
-    copy = postgres_copy.copy_messages
+    copy = adding.copy_messages
 
     def hang_once(connection: psycopg.Connection, batch: Batch, number: int) -> None:
         if not at_work.is_set():
@@ -193,7 +191,7 @@ def test_a_writer_that_hangs_within_its_commit_is_thrown_out_and_can_do_no_harm(
             assert wake.wait(30)
         copy(connection, batch, number)
 
-    monkeypatch.setattr(postgres_module, "copy_messages", hang_once)
+    monkeypatch.setattr(adding, "copy_messages", hang_once)
     batch = full_batch(0, 20)
     hanging = InThread(lambda: hung.commit(batch))
     assert at_work.wait(30)
@@ -240,7 +238,7 @@ def test_what_a_duplicate_repeats_may_go_first_and_then_it_is_decided_anew(
     copied = two_copies(postgres)
     repeating = Batch(slice_of(5, 6), duplicates=[Duplicate(5, 0, copied.copy, "same")])
     with psycopg.connect(database_url) as remover:
-        remover.execute(sql_removals.TAKING_AWAY)
+        remover.execute(sql.TAKING_AWAY)
         remover.execute("DELETE FROM messages WHERE uuid = %s", [copied.copy])
         committing = InThread(lambda: postgres.commit(repeating))
         await_condition("the commit to wait", lambda: waiting_backends(database_url))
@@ -256,14 +254,14 @@ def test_what_a_duplicate_repeats_cannot_go_before_it_is_known_that_it_is_repeat
     archiver, cleaner = make_postgres(), make_postgres()
     copied = two_copies(archiver)
     at_work, wake = threading.Event(), threading.Event()
-    copy = postgres_copy.copy_duplicates
+    copy = adding.copy_duplicates
 
     def wait_first(connection: psycopg.Connection, batch: Batch, number: int) -> None:
         at_work.set()
         assert wake.wait(30)
         copy(connection, batch, number)
 
-    monkeypatch.setattr(postgres_module, "copy_duplicates", wait_first)
+    monkeypatch.setattr(adding, "copy_duplicates", wait_first)
     repeating = Batch(
         slice_of(5, 6, topic="other", partition=1), duplicates=[Duplicate(5, 0, copied.copy, "same")]
     )
@@ -305,7 +303,7 @@ def test_who_changes_the_ledger_holds_none_of_it_while_somebody_takes_messages_a
         with connect(database_url) as vandal:
             vandal.execute("DELETE FROM duplicates")
     with psycopg.connect(database_url) as remover:
-        remover.execute(sql_removals.TAKING_AWAY)
+        remover.execute(sql.TAKING_AWAY)
         changing = InThread(partial(CHANGES[change], postgres, batch))
         await_condition("the other to wait", lambda: waiting_backends(database_url))
         remover.execute("SELECT FROM batches FOR UPDATE NOWAIT")
@@ -380,7 +378,7 @@ def deadlock_count(url: str) -> int:
 def test_what_the_server_breaks_off_is_tried_three_times(
     postgres: PostgresCatalog, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    copy = postgres_copy.copy_messages
+    copy = adding.copy_messages
     left = [None] * failures
 
     def break_off(connection: psycopg.Connection, batch: Batch, number: int) -> None:
@@ -391,7 +389,7 @@ def test_what_the_server_breaks_off_is_tried_three_times(
             )
         copy(connection, batch, number)
 
-    monkeypatch.setattr(postgres_module, "copy_messages", break_off)
+    monkeypatch.setattr(adding, "copy_messages", break_off)
     batch = full_batch(0, 5)
     if failures < 3:
         postgres.commit(batch)
@@ -533,14 +531,14 @@ def test_a_server_that_stops_within_a_commit_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(postgres_pool._Connection, "patience_s", 0.5)
     catalog = make_postgres()
-    copy = postgres_copy.copy_messages
+    copy = adding.copy_messages
 
     def freeze(connection: psycopg.Connection, batch: Batch, number: int) -> None:
         frozen([connection.info.backend_pid])
         copy(connection, batch, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(postgres_module, "copy_messages", freeze)
+        patched.setattr(adding, "copy_messages", freeze)
         with pytest.raises(UnavailableError, match="said nothing"):
             catalog.commit(full_batch(0, 5))
 
@@ -810,25 +808,29 @@ def test_an_error_that_is_a_bug_keeps_its_own_type(postgres: PostgresCatalog) ->
 # Indexes and volume
 
 PLANS: dict[str, tuple[str, Sequence[object] | dict[str, object], str]] = {
-    "GENERATIONS": (sql.GENERATIONS, {"topics": ["alerts"]}, "generations_pkey"),
-    "OBSERVED": (sql.OBSERVED, [["alerts"]], "observed_pkey"),
-    "LEFT_BEHIND": (sql.LEFT_BEHIND, [["alerts"], "cluster"], "observed_pkey"),
+    "GENERATIONS": (generations.GENERATIONS, {"topics": ["alerts"]}, "generations_pkey"),
+    "OBSERVED": (generations.OBSERVED, [["alerts"]], "observed_pkey"),
+    "LEFT_BEHIND": (generations.LEFT_BEHIND, [["alerts"], "cluster"], "observed_pkey"),
     "TAILS": (
-        sql.TAILS,
+        generations.TAILS,
         {"topics": ["alerts"], "generations": [1], "partitions": [0], "most": 5},
         "messages_offset_idx",
     ),
-    "HOLDERS": (sql.HOLDERS, ["alerts", 1, 0, 5, 6], "batches_slice_excl"),
-    "SUMMARIES_SINCE": (sql.SUMMARIES_SINCE, {"topics": None, "since": "2999-01-01"}, "batches_created_idx"),
-    "TAKEN_UUIDS": (sql.TAKEN_UUIDS, [[KEPT]], "messages_uuid_idx"),
-    "REFERRED": (sql.REFERRED, [[KEPT]], "messages_uuid_idx"),
-    "KNOWN_BY_UUID": (sql.KNOWN_BY_UUID, [[KEPT]], "messages_uuid_idx"),
-    "FIND": (sql.FIND, [KEPT], "messages_uuid_idx"),
+    "HOLDERS": (catalog.HOLDERS, ["alerts", 1, 0, 5, 6], "batches_slice_excl"),
+    "SUMMARIES_SINCE": (
+        ledger.SUMMARIES_SINCE,
+        {"topics": None, "since": "2999-01-01"},
+        "batches_created_idx",
+    ),
+    "TAKEN_UUIDS": (catalog.TAKEN_UUIDS, [[KEPT]], "messages_uuid_idx"),
+    "REFERRED": (catalog.REFERRED, [[KEPT]], "messages_uuid_idx"),
+    "KNOWN_BY_UUID": (catalog.KNOWN_BY_UUID, [[KEPT]], "messages_uuid_idx"),
+    "FIND": (rows.FIND, [KEPT], "messages_uuid_idx"),
     "HAS_ADOPTED": (sql.HAS_ADOPTED, [["alerts"]], "messages_adopted_idx"),
-    "KNOWN_ADOPTED": (sql.KNOWN_ADOPTED, [["alerts"], [1], [2]], "messages_adopted_idx"),
-    "ROWS": (sql.ROWS, ["alerts"], "messages_offset_idx"),
-    "DUPLICATES": (sql.DUPLICATES, ["alerts"], "duplicates_pkey"),
-    "COLLISIONS": (sql.COLLISIONS, ["alerts", sql.COLLISION], "findings_topic_idx"),
+    "KNOWN_ADOPTED": (catalog.KNOWN_ADOPTED, [["alerts"], [1], [2]], "messages_adopted_idx"),
+    "ROWS": (rows.ROWS, ["alerts"], "messages_offset_idx"),
+    "DUPLICATES": (rows.DUPLICATES, ["alerts"], "duplicates_pkey"),
+    "COLLISIONS": (rows.COLLISIONS, ["alerts", sql.COLLISION], "findings_topic_idx"),
     "by topic and time": (
         "SELECT uuid FROM messages WHERE topic = %s AND timestamp > 5 ORDER BY timestamp",
         ["alerts"],

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from hop_archive.catalog.postgres import select
 from hop_archive.catalog.postgres import select as postgres_select
-from hop_archive.catalog.postgres import sql
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.user_condition import RESERVED
 from hop_archive.catalog.records import Batch, Duplicate
@@ -326,10 +326,10 @@ def resident_bytes() -> int:
 
 
 PLANS = {
-    "by place": (sql.SELECT_BY_PLACE, ("topic",), "messages_offset_idx"),
-    "adopted": (sql.SELECT_ADOPTED, ("topic",), "messages_adopted_idx"),
-    "UUIDs": (sql.SELECT_UUIDS_BY_PLACE, ("uuids",), "messages_uuid_idx"),
-    "by id": (sql.SELECT_BY_ID, (), "messages_pkey"),
+    "by place": (select.SELECT_BY_PLACE, ("topic",), "messages_offset_idx"),
+    "adopted": (select.SELECT_ADOPTED, ("topic",), "messages_adopted_idx"),
+    "UUIDs": (select.SELECT_UUIDS_BY_PLACE, ("uuids",), "messages_uuid_idx"),
+    "by id": (select.SELECT_BY_ID, (), "messages_pkey"),
 }
 
 
@@ -341,7 +341,7 @@ def test_a_selection_relies_on_the_index_that_it_names(
         postgres.commit(full_batch(0, 300, partition=partition))
     insert_as_archive_core(database_url, [adopted_row(timestamp_ms=n) for n in range(300)])
     (head, tail), bounds, index = PLANS[name]
-    statement = " AND ".join([head, *(sql.SELECTED[bound] for bound in bounds)]) + f" {tail}"
+    statement = " AND ".join([head, *(select.SELECTED[bound] for bound in bounds)]) + f" {tail}"
     values = {"topic": "alerts", "uuids": [adopted_row().uuid], "limit": None}
     with connect(database_url) as connection:
         connection.execute("ANALYZE")

@@ -16,7 +16,8 @@ from bson.int64 import Int64
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres.migrate import migrate
-from hop_archive.catalog.postgres.sql import MESSAGE_COLUMNS
+from hop_archive.catalog.postgres.sql import ROW_COLUMNS
+from hop_archive.catalog.records import COLUMNS
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.samples import filler
 from hop_archive.ingest.follow import catch_up
@@ -69,7 +70,7 @@ class Scene:
         migrate(self.address.database_url, schema=self.schema, name="local-db")
 
     def rows(self) -> list[tuple[Any, ...]]:
-        return self.sql(f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM messages ORDER BY uuid")
+        return self.sql(f"SELECT {ROW_COLUMNS} FROM messages ORDER BY uuid")
 
     def catch_up(self) -> None:
         for archive in (self.segments, self.alone):
@@ -147,7 +148,7 @@ def test_a_dropped_database_is_rebuilt_equal_column_by_column_and_archiving_goes
     assert list(rebuild(wanted)) == []
     assert wanted.progress.counts["added"] == len(before)
     now = scene.rows()
-    for number, column in enumerate(MESSAGE_COLUMNS):
+    for number, column in enumerate(COLUMNS):
         assert [row[number] for row in now] == [row[number] for row in before], column
     assert (
         scene.sql("SELECT topic, partition, offsets, uuid, detail FROM findings ORDER BY uuid") == collisions

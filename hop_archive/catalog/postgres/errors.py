@@ -51,7 +51,7 @@ _ERROR_CODE = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
 
 
 @dataclass(slots=True)
-class Server:
+class DatabaseServer:
     """The database behind a stanza: how to connect to it, and how to speak of it.
 
     Attributes:
@@ -67,7 +67,9 @@ class Server:
     renew: Callable[[], str] | None = None
 
     @classmethod
-    def of(cls, name: str, dsn: str, timeout_s: float, renew: Callable[[], str] | None = None) -> Server:
+    def of(
+        cls, name: str, dsn: str, timeout_s: float, renew: Callable[[], str] | None = None
+    ) -> DatabaseServer:
         """The server that ``dsn`` names, with what every connection of ours asks for.
 
         Raises:
@@ -89,7 +91,7 @@ class Server:
             ) from None
 
     def __repr__(self) -> str:
-        return f"Server({self})"
+        return f"DatabaseServer({self})"
 
     def __str__(self) -> str:
         return f"{_stanza(self.name)} ({self.address})"
@@ -97,9 +99,9 @@ class Server:
     @property
     def address(self) -> str:
         """Host, port and database; the defaults of libpq where the connection string names none."""
-        told = conninfo_to_dict(self.conninfo)
-        host = told.get("host") or told.get("hostaddr") or "the default host"
-        return f"{host}:{told.get('port') or 5432}/{told.get('dbname') or told.get('user') or ''}"
+        parts = conninfo_to_dict(self.conninfo)
+        host = parts.get("host") or parts.get("hostaddr") or "the default host"
+        return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
 
     @property
     def user(self) -> str:
@@ -119,23 +121,20 @@ class Server:
         Raises:
             UnavailableError, ForbiddenError, MissingSettingError: As ``refusal`` tells.
         """
+        refused = self.conninfo
         try:
-            return psycopg.connect(self.conninfo, **NO_SESSION)
+            return psycopg.connect(refused, **NO_SESSION)
         except psycopg.OperationalError as error:
             reason = self.refusal(error)
-            if not (isinstance(reason, ForbiddenError) and self._renewed()):
+            if not isinstance(reason, ForbiddenError) or self.renew is None:
+                raise reason from error
+            self.conninfo = DatabaseServer.of(self.name, self.renew(), self.timeout_s).conninfo
+            if self.conninfo == refused:
                 raise reason from error
         try:
             return psycopg.connect(self.conninfo, **NO_SESSION)
         except psycopg.OperationalError as error:
             raise self.refusal(error) from error
-
-    def _renewed(self) -> bool:
-        """Take over the credentials that there are now; whether they differ from those that were refused."""
-        refused = self.conninfo
-        if self.renew is not None:
-            self.conninfo = Server.of(self.name, self.renew(), self.timeout_s).conninfo
-        return self.conninfo != refused
 
     def refusal(self, error: psycopg.OperationalError) -> HopArchiveError:
         """Why the server could not be connected to.
@@ -199,11 +198,11 @@ class Server:
 
 
 @contextmanager
-def translating(server: Server) -> Iterator[None]:
+def translating(server: DatabaseServer) -> Iterator[None]:
     """Raise Postgres errors within the block as ours.
 
     Raises:
-        UnavailableError, ForbiddenError, MissingSettingError: As ``Server.translated`` tells.
+        UnavailableError, ForbiddenError, MissingSettingError: As ``DatabaseServer.translated`` tells.
     """
     try:
         yield
@@ -228,7 +227,7 @@ def _first_line(error: object) -> str:
     return said(error) or type(error).__name__
 
 
-def _refusing_code(server: Server) -> str | None:
+def _refusing_code(server: DatabaseServer) -> str | None:
     """The SQLSTATE with which the server refuses a connection; None where there is none or it can't be told.
 
     The trace holds what the client says to prove who it is: it is kept in memory, and only here.
@@ -237,36 +236,26 @@ def _refusing_code(server: Server) -> str | None:
         return None
     trace = os.memfd_create("libpq-trace")
     try:
-        _connect_traced(server, trace)
-        told = os.pread(trace, 1 << 20, 0)
+        attempt = pq.PGconn.connect_start(server.conninfo.encode())
+        deadline = time.monotonic() + server.timeout_s
+        try:
+            attempt.trace(trace)
+            attempt.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
+            while time.monotonic() < deadline:
+                state = attempt.connect_poll()
+                if state == pq.PollingStatus.READING:
+                    select.select([attempt.socket], [], [], 1.0)
+                elif state == pq.PollingStatus.WRITING:
+                    select.select([], [attempt.socket], [], 1.0)
+                else:
+                    break
+            attempt.untrace()
+        finally:
+            attempt.finish()
+        traced = os.pread(trace, 1 << 20, 0)
     except psycopg.Error:
         return None
     finally:
         os.close(trace)
-    found = _ERROR_CODE.search(told)
+    found = _ERROR_CODE.search(traced)
     return found[1].decode() if found else None
-
-
-def _connect_traced(server: Server, trace: int) -> None:
-    attempt = pq.PGconn.connect_start(server.conninfo.encode())
-    deadline = time.monotonic() + server.timeout_s
-    try:
-        attempt.trace(trace)
-        attempt.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
-        while time.monotonic() < deadline and _connecting(attempt):
-            pass
-        attempt.untrace()
-    finally:
-        attempt.finish()
-
-
-def _connecting(attempt: pq.abc.PGconn) -> bool:
-    """Take one step; whether there is another."""
-    state = attempt.connect_poll()
-    if state == pq.PollingStatus.READING:
-        select.select([attempt.socket], [], [], 1.0)
-    elif state == pq.PollingStatus.WRITING:
-        select.select([], [attempt.socket], [], 1.0)
-    else:
-        return False
-    return True

@@ -8,26 +8,111 @@ from typing import Any
 
 import psycopg
 
-from hop_archive.catalog.postgres import sql_findings
-from hop_archive.catalog.postgres.session import Session, Tuple
+from hop_archive.catalog.postgres.session import Session, Tuple, listed
 from hop_archive.catalog.records import Looked
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind, OpenCount, distinct, remembered
 from hop_archive.model.slices import Slice
 
 _PAGE = 1_000
 
+_WANTED = """
+    unnest(%(kinds)s::text[], %(topics)s::text[], %(generations)s::int[], %(partitions)s::int[], %(offsets)s::text[],
+           %(uuids)s::uuid[], %(buckets)s::text[], %(keys)s::text[], %(details)s::text[])
+    WITH ORDINALITY AS given (kind, topic, generation, partition, offsets, uuid, bucket, key, detail, number)
+"""
+
+ACCEPTED_ONES = f"""
+    SELECT number FROM {_WANTED}
+    WHERE (
+        SELECT CASE WHEN given.offsets IS NULL THEN count(*) > 0
+                    ELSE coalesce(range_agg(f.offsets) @> given.offsets::int8range, false) END
+        FROM findings AS f
+        WHERE f.topic = given.topic AND f.kind = given.kind AND f.resolution LIKE %(accepted)s
+              AND f.uuid IS NOT DISTINCT FROM given.uuid AND coalesce(f.bucket, '') = given.bucket
+              AND coalesce(f.key, '') = given.key
+              AND (f.generation, f.partition) IS NOT DISTINCT FROM (given.generation, given.partition)
+    )
+"""
+"""Index: findings_topic_idx. Ledger rows merge: what was accepted slice by slice is accepted as one, too."""
+
+NOTE = f"""
+    INSERT INTO findings (kind, topic, generation, partition, offsets, uuid, bucket, key, detail, first_seen, last_seen)
+    SELECT kind, topic, generation, partition, offsets::int8range, uuid, bucket, key,
+           jsonb_build_object('text', detail), %(at)s, %(at)s
+    FROM {_WANTED} WHERE number <> ALL(%(left_out)s::bigint[]) ORDER BY number
+    ON CONFLICT (kind, topic, coalesce(uuid::text, ''), coalesce(bucket, ''), coalesce(key, ''),
+                 coalesce(generation, 0), coalesce(partition, 0), coalesce(offsets, 'empty'))
+        WHERE resolved_at IS NULL AND kind <> 'uuid_collision'
+    DO UPDATE SET last_seen = greatest(findings.last_seen, EXCLUDED.last_seen), detail = EXCLUDED.detail
+"""
+"""Index: findings_open_idx. Given in the order of that index, so that two who note the same wait in turn."""
+
+FINDINGS = """
+    SELECT id, kind, topic, generation, partition, lower(offsets), upper(offsets), uuid, coalesce(bucket, ''),
+           coalesce(key, ''), coalesce(detail ->> 'text', detail::text), first_seen, last_seen, resolved_at, resolution
+    FROM findings
+    WHERE kind <> 'uuid_collision' AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
+          AND (%(kinds)s::text[] IS NULL OR kind = ANY(%(kinds)s)) AND (NOT %(open_only)s OR resolved_at IS NULL)
+          AND id > %(after)s
+    ORDER BY id LIMIT %(limit)s
+"""
+"""Index: findings_pkey, a page at a time: nothing is held open while findings are being mended."""
+
+OPEN = """
+    SELECT topic, kind, count(*), min(first_seen) FROM findings
+    WHERE resolved_at IS NULL AND kind <> 'uuid_collision' AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
+    GROUP BY topic, kind ORDER BY topic COLLATE "C", kind
+"""
+"""Index: findings_open_idx, which holds open ones only."""
+
+RESOLVE = """
+    UPDATE findings SET resolved_at = %(at)s, resolution = %(how)s
+    WHERE id = ANY(%(numbers)s::bigint[]) AND resolved_at IS NULL AND kind <> 'uuid_collision'
+"""
+"""Index: findings_pkey."""
+
+CLOSE_UNSEEN = """
+    UPDATE findings SET resolved_at = %(at)s, resolution = %(how)s
+    WHERE resolved_at IS NULL AND kind <> 'uuid_collision' AND kind = ANY(%(kinds)s::text[])
+          AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
+          AND (%(bucket)s = '' OR bucket = %(bucket)s) AND (%(not_bucket)s = '' OR bucket IS DISTINCT FROM %(not_bucket)s)
+          AND coalesce(key, '') <> ALL(%(spared)s::text[]) AND last_seen < %(since)s
+          AND (NOT %(of_no_message)s OR uuid IS NULL)
+          AND (%(young_since)s::timestamptz IS NULL OR first_seen < %(young_since)s)
+"""
+"""Index: findings_open_idx, which holds open ones only."""
+
 
 class PostgresFindings(Session):
     """The part of a catalog in Postgres that remembers findings."""
 
     def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
-        """Remember findings that were seen; see ``Catalog.note_findings``."""
         if not findings:
             return []
         once = sorted(distinct(findings), key=_order)
-        accepted = self._transact(lambda connection: _note(connection, once, seen_at))
-        closed = {once[number - 1]._replace(detail="") for number in accepted}
-        return [remembered(one)._replace(detail="") not in closed for one in findings]
+        columns = [list(column) for column in zip(*map(_columns, once), strict=True)]
+        names = (
+            "kinds",
+            "topics",
+            "generations",
+            "partitions",
+            "offsets",
+            "uuids",
+            "buckets",
+            "keys",
+            "details",
+        )
+        given: dict[str, Any] = dict(zip(names, columns, strict=True))
+
+        def note(connection: psycopg.Connection) -> list[int]:
+            """Note what was not accepted before; the numbers, from 1, of what was."""
+            accepted = connection.execute(ACCEPTED_ONES, {**given, "accepted": f"{ACCEPTED}%"}).fetchall()
+            numbers = [number for (number,) in accepted]
+            connection.execute(NOTE, {**given, "at": seen_at, "left_out": numbers})
+            return numbers
+
+        closed = {once[number - 1]._replace(detail="") for number in self._transact(note)}
+        return [remembered(finding)._replace(detail="") not in closed for finding in findings]
 
     def findings(
         self,
@@ -37,34 +122,33 @@ class PostgresFindings(Session):
         open_only: bool = True,
         limit: int | None = None,
     ) -> Iterator[FindingRecord]:
-        """The findings, a page at a time, in the order in which they were first noted."""
-        wanted = {"topics": None if topics is None else list(topics), "kinds": _values(kinds)}
+        """A page at a time."""
+        values = {"topics": listed(topics), "kinds": _values(kinds), "open_only": open_only}
         after, left = 0, limit
         while left is None or left > 0:
             size = _PAGE if left is None else min(left, _PAGE)
-            page = self._fetch(
-                sql_findings.FINDINGS, {**wanted, "open_only": open_only, "after": after, "limit": size}
-            )
-            yield from map(_finding, page)
+            page = self._fetch(FINDINGS, {**values, "after": after, "limit": size})
+            for number, kind, topic, generation, partition, start, stop, *described in page:
+                message_uuid, bucket, key, detail, *when = described
+                where = None if start is None else Slice(topic, generation, partition, start, stop)
+                alone = partition if where is None else None
+                finding = Finding(Kind(kind), topic, detail, message_uuid, bucket, key, where, alone)
+                yield FindingRecord(number, finding, *when)
             if len(page) < size:
                 return
             after, left = page[-1][0], None if left is None else left - len(page)
 
     def open_findings(self, topics: Collection[str] | None = None) -> Sequence[OpenCount]:
-        """How many findings are open, by topic and kind, sorted."""
-        found = self._fetch(sql_findings.OPEN, {"topics": None if topics is None else list(topics)})
+        found = self._fetch(OPEN, {"topics": listed(topics)})
         return [OpenCount(topic, Kind(kind), count, since) for topic, kind, count, since in found]
 
     def resolve_findings(self, numbers: Collection[int], how: str, at: datetime.datetime) -> int:
-        """Close these findings, with what became of them; returns how many were open."""
-        wanted = {"numbers": list(numbers), "how": how, "at": at}
-        return self._transact(lambda connection: connection.execute(sql_findings.RESOLVE, wanted).rowcount)
+        return self._execute(RESOLVE, {"numbers": list(numbers), "how": how, "at": at})
 
     def close_unseen(self, looked: Looked, how: str, at: datetime.datetime) -> int:
-        """Close what a complete look did not see again; returns how many were open."""
-        wanted = {
+        values = {
             "kinds": _values(looked.kinds),
-            "topics": None if looked.topics is None else list(looked.topics),
+            "topics": listed(looked.topics),
             "bucket": looked.bucket,
             "not_bucket": looked.not_bucket,
             "spared": list(looked.spared),
@@ -74,53 +158,31 @@ class PostgresFindings(Session):
             "how": how,
             "at": at,
         }
-        return self._transact(
-            lambda connection: connection.execute(sql_findings.CLOSE_UNSEEN, wanted).rowcount
-        )
+        return self._execute(CLOSE_UNSEEN, values)
 
 
-def _note(
-    connection: psycopg.Connection, findings: Sequence[Finding], seen_at: datetime.datetime
-) -> list[int]:
-    """Note what was not accepted before; the numbers, from 1, of what was."""
-    columns = [list(column) for column in zip(*map(_columns, findings), strict=True)]
-    names = ("kinds", "topics", "generations", "partitions", "offsets", "uuids", "buckets", "keys", "details")
-    given: dict[str, Any] = dict(zip(names, columns, strict=True))
-    accepted = connection.execute(
-        sql_findings.ACCEPTED_ONES, {**given, "accepted": f"{ACCEPTED}%"}
-    ).fetchall()
-    numbers = [number for (number,) in accepted]
-    connection.execute(sql_findings.NOTE, {**given, "at": seen_at, "left_out": numbers})
-    return numbers
-
-
-def _columns(one: Finding) -> Tuple:
-    where = one.slice
+def _columns(finding: Finding) -> Tuple:
+    where = finding.slice
     place = (
         (where.generation, where.partition, f"[{where.start},{where.stop})")
         if where
-        else (None, one.partition, None)
+        else (None, finding.partition, None)
     )
-    text = one.detail.replace("\0", "?")  # which Postgres takes in no text
-    return (one.kind.value, one.topic, *place, one.uuid, one.bucket, one.object_key, text)
+    text = finding.detail.replace("\0", "?")  # which Postgres takes in no text
+    about = (finding.uuid, finding.bucket, finding.object_key)
+    return (finding.kind.value, finding.topic, *place, *about, text)
 
 
-def _order(one: Finding) -> Tuple:
-    where = one.slice
+def _order(finding: Finding) -> Tuple:
+    where = finding.slice
     place = (
         (where.generation, where.partition, where.start, where.stop)
         if where
-        else (0, one.partition or 0, -1, -1)
+        else (0, finding.partition or 0, -1, -1)
     )
-    return (one.kind.value, one.topic, str(one.uuid or ""), one.bucket, one.object_key, *place)
+    about = (str(finding.uuid or ""), finding.bucket, finding.object_key)
+    return (finding.kind.value, finding.topic, *about, *place)
 
 
 def _values(kinds: Collection[Kind] | None) -> list[str] | None:
     return None if kinds is None else [kind.value for kind in kinds]
-
-
-def _finding(found: Tuple) -> FindingRecord:
-    number, kind, topic, generation, partition, start, stop, own, bucket, key, detail, *when = found
-    where = None if start is None else Slice(topic, generation, partition, start, stop)
-    alone = partition if where is None else None
-    return FindingRecord(number, Finding(Kind(kind), topic, detail, own, bucket, key, where, alone), *when)

@@ -15,9 +15,9 @@ from psycopg.errors import DuplicateSchema, DuplicateTable, LockNotAvailable, Un
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from hop_archive.catalog.postgres.errors import Server
-from hop_archive.catalog.postgres.sequences import advance, sequences
-from hop_archive.catalog.postgres.sql import SETTINGS, USERS, VERSION_TABLE
+from hop_archive.catalog.postgres.errors import DatabaseServer
+from hop_archive.catalog.postgres.sequences import sequences
+from hop_archive.catalog.postgres.sql import SETTINGS, VERSION_TABLE
 from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
 from hop_archive.model.conditions import ENCODING
 
@@ -26,6 +26,15 @@ _CONNECT_S = 10.0
 _LOCK_S = 10.0
 """How long a migration waits for a table that others use: as long, everybody else who wants that table waits behind it."""
 _IDLE_S = 60.0
+
+USERS = """
+    SELECT DISTINCT pid, usename::text, application_name
+    FROM pg_locks JOIN pg_stat_activity USING (pid)
+         JOIN pg_class ON pg_class.oid = relation
+         JOIN pg_database ON pg_database.oid = pg_locks.database AND pg_database.datname = current_database()
+    WHERE granted AND relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(%s)) AND pid <> pg_backend_pid()
+    ORDER BY pid LIMIT 5
+"""
 
 
 def migrate(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
@@ -49,7 +58,7 @@ def migrate(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
         ConfigurationError: The database has tables under our names that are not ours, or a newer catalog; or its
             encoding is none that can hold every message's names.
     """
-    with _connected(Server.of(name, dsn, _CONNECT_S), schema) as connection:
+    with _connected(DatabaseServer.of(name, dsn, _CONNECT_S), schema) as connection:
         wanted = _pending(connection, schema)
         if wanted:
             _make_schema(connection, schema)
@@ -58,7 +67,11 @@ def migrate(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
             config = _config()
             config.attributes.update(connection=connection, schema=schema)
             command.upgrade(config, "head")
-        _set_sequences_right(connection)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        for found in sequences(driver):
+            if found.is_behind:
+                driver.execute(found.remedy.encode())
         return wanted
 
 
@@ -70,12 +83,12 @@ def pending(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
         ForbiddenError: The credentials are wrong.
         ConfigurationError: The catalog is newer than this version knows.
     """
-    with _connected(Server.of(name, dsn, _CONNECT_S), schema) as connection:
+    with _connected(DatabaseServer.of(name, dsn, _CONNECT_S), schema) as connection:
         return _pending(connection, schema)
 
 
 @contextmanager
-def _connected(server: Server, schema: str) -> Iterator[Connection]:
+def _connected(server: DatabaseServer, schema: str) -> Iterator[Connection]:
     """A connection with a transaction open, committed when the block ends and rolled back when it raises.
 
     What is set is set for the transaction alone: a pooler may stand in between.
@@ -88,7 +101,15 @@ def _connected(server: Server, schema: str) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(SETTINGS, {"schema": schema, **settings})
-            _refuse_encoding(connection, server)
+            encoding = connection.exec_driver_sql("SELECT current_setting('server_encoding')").scalar_one()
+            if encoding != ENCODING:
+                raise ConfigurationError(
+                    f"{server} is encoded in {encoding}: topics and headers hold characters that it lacks, or that it"
+                    " takes unchecked.",
+                    remedy=f"Create a database for the catalog with ENCODING '{ENCODING}' TEMPLATE template0.",
+                    database=server.name,
+                    encoding=encoding,
+                )
             yield connection
     except DBAPIError as error:
         raise _refusal(server, schema, error) from error
@@ -96,18 +117,6 @@ def _connected(server: Server, schema: str) -> Iterator[Connection]:
         raise server.translated(error) from error
     finally:
         engine.dispose()
-
-
-def _refuse_encoding(connection: Connection, server: Server) -> None:
-    encoding = connection.exec_driver_sql("SELECT current_setting('server_encoding')").scalar_one()
-    if encoding != ENCODING:
-        raise ConfigurationError(
-            f"{server} is encoded in {encoding}: topics and headers hold characters that it lacks, or that it takes"
-            " unchecked.",
-            remedy=f"Create a database for the catalog with ENCODING '{ENCODING}' TEMPLATE template0.",
-            database=server.name,
-            encoding=encoding,
-        )
 
 
 def _make_schema(connection: Connection, schema: str) -> None:
@@ -149,14 +158,6 @@ def _unless_just_made(connection: Connection) -> Iterator[None]:
             raise
 
 
-def _set_sequences_right(connection: Connection) -> None:
-    own = connection.connection.driver_connection
-    assert isinstance(own, psycopg.Connection)
-    for found in sequences(own):
-        if found.is_behind:
-            advance(own, found)
-
-
 def _context(connection: Connection, schema: str) -> MigrationContext:
     options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
     return MigrationContext.configure(connection, opts=options)
@@ -183,7 +184,7 @@ def _config() -> Config:
     return config
 
 
-def _refusal(server: Server, schema: str, error: DBAPIError) -> Exception:
+def _refusal(server: DatabaseServer, schema: str, error: DBAPIError) -> Exception:
     cause = error.orig
     statement = error.statement or ""
     if not isinstance(cause, psycopg.Error):
@@ -191,8 +192,12 @@ def _refusal(server: Server, schema: str, error: DBAPIError) -> Exception:
     if statement.startswith("CREATE EXTENSION"):
         return _no_extension(server, cause)
     if isinstance(cause, LockNotAvailable):
+        with closing(server.connect()) as connection:
+            found = connection.execute(USERS, [schema]).fetchall()
+        users = [f"{program or 'a program'} of {role} (pid {pid})" for pid, role, program in found]
         return UnavailableError(
-            f"{server}: a migration needs a table of the catalog for itself, and others use it: {_users(server, schema)}.",
+            f"{server}: a migration needs a table of the catalog for itself, and others use it:"
+            f" {', '.join(users) or 'gone by now'}.",
             remedy="Nothing was changed. Wait until they are done, or end them, then run this again.",
             database=server.name,
         )
@@ -205,17 +210,7 @@ def _refusal(server: Server, schema: str, error: DBAPIError) -> Exception:
     return server.translated(cause)
 
 
-def _users(server: Server, schema: str) -> str:
-    """Who has a table of the schema in use now, for people."""
-    with closing(server.connect()) as connection:
-        found = connection.execute(USERS, [schema]).fetchall()
-    return (
-        ", ".join(f"{program or 'a program'} of {role} (pid {pid})" for pid, role, program in found)
-        or "gone by now"
-    )
-
-
-def _no_extension(server: Server, cause: psycopg.Error) -> Exception:
+def _no_extension(server: DatabaseServer, cause: psycopg.Error) -> Exception:
     """The ledger's exclusion constraint needs btree_gist (contrib; trusted since Postgres 13)."""
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
         return ForbiddenError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,8 +15,8 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from hop_archive.catalog.postgres import sql
-from hop_archive.catalog.postgres.errors import NO_SESSION, Server
+from hop_archive.catalog.postgres.errors import NO_SESSION, DatabaseServer
+from hop_archive.catalog.postgres.sql import SETTINGS
 from hop_archive.errors import HopArchiveError, UnavailableError
 
 Answer = TypeVar("Answer")
@@ -25,6 +25,10 @@ _STATEMENT_S = 300.0
 """No statement of ours comes near this; one that does is stuck."""
 _IDLE_IN_TRANSACTION_S = 60.0
 """A process that stops within a transaction is thrown out after this, and what it held is free."""
+
+BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}"
+"""Each transaction begins with it. What waits for another's row has to see what that one made of it, whatever the role's
+``default_transaction_isolation`` is. ``default_transaction_read_only`` stands: who sets it means it."""
 
 
 class _SilentError(psycopg.OperationalError):
@@ -78,7 +82,7 @@ class Connections:
     A connection lives from transaction to transaction, and nothing in between: no setting, prepared statement, cursor or
     lock of ours outlives the transaction that it is made in. So a pooler that gives each transaction another session of
     the server (PgBouncer in transaction mode, RDS Proxy) may stand in between, and what others do to those sessions
-    does not reach us: see ``sql.BEGIN``.
+    does not reach us: see ``sql.SETTINGS``.
 
     A connection that the server dropped is found out when it is taken, and replaced: after a restart of
     the server the next call works.
@@ -89,7 +93,7 @@ class Connections:
         size: Most connections at once.
     """
 
-    def __init__(self, server: Server, schema: str, size: int) -> None:
+    def __init__(self, server: DatabaseServer, schema: str, size: int) -> None:
         self._server = server
         self._schema = schema
         self._size = size
@@ -143,24 +147,21 @@ class Connections:
         with self._lock:
             if self._pool is None:
                 self._server.connect().close()  # a wrong password is told now, not tried again for 10 s
-                self._pool = self._new_pool()
+                # What the pool logs of failed attempts, our errors tell; it is for those who set up logging.
+                logging.getLogger("psycopg").addHandler(logging.NullHandler())
+                self._pool = ConnectionPool(
+                    lambda: self._server.conninfo,  # asked at each attempt: it changes with the password
+                    kwargs={"autocommit": True, **NO_SESSION},  # transactions are begun here, not by psycopg
+                    min_size=0,
+                    max_size=self._size,
+                    connection_class=_Connection,
+                    check=self._begin,
+                    timeout=self._server.timeout_s,
+                    reconnect_timeout=self._server.timeout_s,
+                    num_workers=1,
+                    open=True,
+                )
             return self._pool
-
-    def _new_pool(self) -> ConnectionPool[_Connection]:
-        # What the pool logs of failed attempts, our errors tell; it is for those who set up logging.
-        logging.getLogger("psycopg").addHandler(logging.NullHandler())
-        return ConnectionPool(
-            lambda: self._server.conninfo,  # asked at each attempt: it changes with the password
-            kwargs={"autocommit": True, **NO_SESSION},  # transactions are begun here, not by psycopg
-            min_size=0,
-            max_size=self._size,
-            connection_class=_Connection,
-            check=self._begin,
-            timeout=self._server.timeout_s,
-            reconnect_timeout=self._server.timeout_s,
-            num_workers=1,
-            open=True,
-        )
 
     def _begin(self, connection: _Connection) -> None:
         """Begin a transaction with our settings, which also shows whether a connection that has lain idle is any good.
@@ -168,24 +169,22 @@ class Connections:
         Should all of them have fallen silent, there is still time to make a new one. A new one may be silent, too: a pooler
         lets in whoever comes, and then waits for a server.
         """
-        usual = connection.patience_s
-        connection.patience_s = self._server.timeout_s / (self._size + 1 if connection.has_answered else 1)
-        try:
-            # Bound by the client: only so do two statements go in one message, and begin a transaction in one round trip.
-            psycopg.ClientCursor(connection).execute(sql.BEGIN, self._settings())
-        except psycopg.Error as error:
-            self._refusal = error  # the pool does not tell it
-            raise
-        connection.patience_s, connection.has_answered = usual, True
-        self._refusal = None
-
-    def _settings(self) -> Mapping[str, str]:
         limits = {
             "lock_ms": self._server.timeout_s,
             "statement_ms": _STATEMENT_S,
             "idle_ms": _IDLE_IN_TRANSACTION_S,
         }
-        return {"schema": self._schema, **{name: str(round(limit * 1000)) for name, limit in limits.items()}}
+        settings = {name: str(round(limit * 1000)) for name, limit in limits.items()}
+        usual = connection.patience_s
+        connection.patience_s = self._server.timeout_s / (self._size + 1 if connection.has_answered else 1)
+        try:
+            # Bound by the client: only so do two statements go in one message, and begin a transaction in one round trip.
+            psycopg.ClientCursor(connection).execute(BEGIN, {"schema": self._schema, **settings})
+        except psycopg.Error as error:
+            self._refusal = error  # the pool does not tell it
+            raise
+        connection.patience_s, connection.has_answered = usual, True
+        self._refusal = None
 
     def _take(self, pool: ConnectionPool[_Connection]) -> _Connection:
         try:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 import psycopg
 
-from hop_archive.catalog.postgres import sql, sql_removals
-from hop_archive.catalog.postgres.session import Session, Tuple
+from hop_archive.catalog.postgres.session import Session, Tuple, listed, only
+from hop_archive.catalog.postgres.sql import (
+    HAS_ADOPTED,
+    IN_LOG,
+    IN_SLICE,
+    LINEAGES,
+    REFERRING,
+    STANDING,
+    TAKING_AWAY,
+)
 from hop_archive.catalog.records import (
     Candidate,
     Copied,
@@ -22,13 +31,256 @@ from hop_archive.catalog.records import (
     Replaced,
     Suppression,
 )
-from hop_archive.catalog.rules import Numbers, Parts, cut, to_count
-from hop_archive.errors import ConflictError, DataError
+from hop_archive.catalog.rules import Numbers, about_to_be_deleted, cut, refuse_too_little, to_count
+from hop_archive.errors import ConflictError
 from hop_archive.model.keys import slice_of
-from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 
 _MOST_LOCKINGS = 20
 """How often in a row others may merge or split the ledger rows that are to be locked."""
+
+_NOTE_GONE = """
+    pending AS (
+        INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id)
+        SELECT DISTINCT place.bucket, gone.key, gone.bucket, gone.topic, %(command)s, %(reason)s, %(run_id)s
+        FROM gone, LATERAL unnest(ARRAY[gone.bucket] || %(backups)s::text[]) AS place (bucket)
+        ON CONFLICT (bucket, key) DO UPDATE SET condemned_at = clock_timestamp()
+    ), forgotten AS (
+        DELETE FROM duplicates USING gone
+        WHERE duplicates.generation = 0 AND duplicates.topic = gone.topic AND duplicates.uuid = gone.uuid
+    )
+"""
+"""Index: condemned_pkey, duplicates_uuid_idx. Noted again, an object has another time: whoever deletes objects now
+strikes out those of the time that they saw (``STRIKE_OUT_DELETED``). What adopted copies were copies of is forgotten with it."""
+
+EXTENT = f"""
+    SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(array_agg(DISTINCT bucket), '{{}}')
+    FROM messages WHERE {IN_SLICE}
+"""
+"""Index: messages_offset_idx."""
+
+_ADOPTED = """
+    topic = %(topic)s AND digest IS NULL AND generation IS NULL
+    AND (%(before_ms)s::bigint IS NULL OR (timestamp >= 0 AND timestamp < %(before_ms)s))
+"""
+
+ADOPTED_EXTENT = f"""
+    SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(array_agg(DISTINCT bucket), '{{}}')
+    FROM messages WHERE {_ADOPTED}
+"""
+"""Index: messages_adopted_idx."""
+
+SPAN = f"""
+    SELECT min("offset"), max("offset") + 1 FROM messages WHERE {IN_LOG} AND "offset" IS NOT NULL
+"""
+"""Index: messages_offset_idx, both ends of it."""
+
+KEEPER = f"""
+    SELECT min("offset") FROM (
+        (SELECT "offset" FROM messages WHERE {IN_SLICE} AND (timestamp >= %(since_ms)s OR timestamp < 0)
+         ORDER BY "offset" LIMIT 1)
+        UNION ALL
+        (SELECT "offset" FROM duplicates WHERE {IN_SLICE} AND (timestamp >= %(since_ms)s OR timestamp < 0)
+         ORDER BY "offset" LIMIT 1)
+        UNION ALL
+        (SELECT min(m."offset") FROM duplicates AS d JOIN messages AS m ON m.uuid = d.uuid
+         WHERE d.topic = %(topic)s AND d.generation > 0 AND (d.timestamp >= %(since_ms)s OR d.timestamp < 0)
+           AND m.topic = %(topic)s AND m.generation = %(generation)s AND m.partition = %(partition)s
+           AND m."offset" >= %(start)s AND m."offset" < %(stop)s)
+    ) AS young
+"""
+"""Index: messages_offset_idx and duplicates_pkey, in their order up to the first that is not old; messages_uuid_idx for
+each duplicate that is not."""
+
+LOCK_BATCHES = f"""
+    SELECT id, lower(offsets), upper(offsets), archived, duplicates, absent, bytes, reason, first_timestamp,
+           last_timestamp, run_id, created_at
+    FROM batches WHERE {IN_LOG} AND offsets && %(offsets)s::int8multirange AND outcome = 'archived'
+    ORDER BY offsets FOR UPDATE
+"""
+"""Index: batches_slice_excl. What was merged or split while this waited is not among the rows: ``BATCH_IDS`` tells."""
+
+BATCH_IDS = f"""
+    SELECT id FROM batches WHERE {IN_LOG} AND offsets && %(offsets)s::int8multirange AND outcome = 'archived'
+    ORDER BY offsets
+"""
+"""Index: batches_slice_excl."""
+
+DELETE_BATCH = "DELETE FROM batches WHERE id = %s"
+"""Index: batches_pkey."""
+
+ADD_PART = """
+    INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent, bytes,
+                         first_timestamp, last_timestamp, run_id, created_at)
+    VALUES (%s, %s, %s, int8range(%s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()))
+"""
+"""Index: each of batches. The row that it is a part of was deleted in the same transaction."""
+
+CHANGE_BATCH = """
+    UPDATE batches SET archived = archived - %(copies)s, duplicates = duplicates + %(copies)s, bytes = bytes + %(bytes)s
+    WHERE id = %(id)s AND archived >= %(copies)s
+"""
+"""Index: batches_pkey."""
+
+TAKE = f"""
+    WITH gone AS (
+        DELETE FROM messages WHERE {IN_SLICE} RETURNING topic, uuid, bucket, key, size
+    ), copies AS (
+        DELETE FROM duplicates WHERE {IN_SLICE} RETURNING uuid
+    ), {_NOTE_GONE}
+    SELECT count(*), (SELECT count(*) FROM copies), coalesce(sum(size), 0)::bigint FROM gone
+"""
+"""Index: messages_offset_idx, duplicates_pkey."""
+
+TAKE_ADOPTED = f"""
+    WITH gone AS (
+        DELETE FROM messages WHERE id IN (
+            SELECT id FROM messages WHERE {_ADOPTED} ORDER BY timestamp, id LIMIT %(most)s)
+        RETURNING topic, uuid, bucket, key, size
+    ), {_NOTE_GONE}
+    SELECT count(*), 0, coalesce(sum(size), 0)::bigint FROM gone
+"""
+"""Index: messages_adopted_idx, in its order; messages_pkey."""
+
+TAKE_UUIDS = f"""
+    WITH gone AS (
+        DELETE FROM messages WHERE uuid = ANY(%(uuids)s) AND (generation IS NULL OR %(placed)s)
+        RETURNING topic, uuid, bucket, key, size
+    ), {_NOTE_GONE}
+    SELECT count(*), 0, coalesce(sum(size), 0)::bigint FROM gone
+"""
+"""Index: messages_uuid_idx."""
+
+PLACES = """
+    SELECT topic, generation, partition, "offset" FROM messages WHERE uuid = ANY(%(uuids)s) AND generation IS NOT NULL
+    UNION
+    SELECT topic, generation, partition, "offset" FROM duplicates WHERE uuid = ANY(%(uuids)s) AND generation > 0
+    ORDER BY 1, 2, 3, 4
+"""
+"""Where messages stand, and where copies of them did. Index: messages_uuid_idx, duplicates_uuid_idx."""
+
+COPIES = """
+    SELECT encode(digest, 'hex'), uuid, timestamp, tied > 1 FROM (
+        SELECT digest, uuid, timestamp, id, count(*) OVER (PARTITION BY digest) AS alike,
+               count(*) OVER (PARTITION BY digest, timestamp) AS tied
+        FROM messages WHERE topic = %s AND digest IS NOT NULL
+    ) AS counted
+    WHERE alike > 1 ORDER BY digest, id
+"""
+"""Index: messages_topic_timestamp_idx, for the topic. Sorts the topic's digests: an index of them would cost each insert."""
+
+ADOPTED_COPIES = """
+    SELECT timestamp || '/' || message_crc32, uuid, timestamp, true
+    FROM messages AS m
+    WHERE topic = %(topic)s AND (timestamp, message_crc32) IN (
+        SELECT a.timestamp, a.message_crc32 FROM messages AS a
+        WHERE a.topic = %(topic)s AND a.digest IS NULL AND EXISTS (
+            SELECT FROM messages AS b
+            WHERE (b.topic, b.timestamp, b.message_crc32) = (a.topic, a.timestamp, a.message_crc32)
+              AND a.id <> b.id AND NOT (a.is_client_uuid AND b.is_client_uuid)))
+    ORDER BY timestamp, message_crc32, id
+"""
+"""Index: messages_adopted_idx for one of each pair, messages_topic_timestamp_idx for the other."""
+
+LOCK_MESSAGES = """
+    SELECT uuid, topic, generation, partition, "offset", timestamp, size, id FROM messages
+    WHERE uuid = ANY(%s) ORDER BY id FOR UPDATE
+"""
+"""Index: messages_uuid_idx."""
+
+ADD_DUPLICATE = """
+    INSERT INTO duplicates (topic, generation, partition, "offset", timestamp, uuid, reason, batch)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+"""
+"""Index: duplicates_pkey."""
+
+REFER = "UPDATE duplicates SET uuid = %(kept)s WHERE topic = %(topic)s AND uuid = %(copy)s"
+"""Index: duplicates_uuid_idx."""
+
+REPLACE = """
+    WITH told AS (
+        SELECT * FROM unnest(%(uuids)s::uuid[], %(keys)s::text[], %(positions)s::bigint[], %(sizes)s::int[],
+                             %(crc32s)s::bigint[], %(tombstones)s::boolean[])
+            AS told (uuid, key, position, size, crc32, is_tombstone)
+    ), old AS (
+        SELECT uuid, size FROM messages WHERE uuid = ANY(%(uuids)s) AND bucket = %(bucket)s AND key = %(key)s
+        ORDER BY id FOR UPDATE
+    )
+    UPDATE messages AS m
+    SET key = told.key, position = told.position, size = told.size, crc32 = told.crc32,
+        title = CASE WHEN is_tombstone THEN '' ELSE m.title END,
+        sender = CASE WHEN is_tombstone THEN '' ELSE m.sender END,
+        file_name = CASE WHEN is_tombstone THEN '' ELSE m.file_name END,
+        originator = CASE WHEN is_tombstone THEN '' ELSE m.originator END
+    FROM told JOIN old USING (uuid) WHERE m.uuid = told.uuid
+    RETURNING m.uuid, m.topic, m.generation, m.partition, m."offset", m.size - old.size
+"""
+"""Index: messages_uuid_idx."""
+
+CHANGE_TOPIC_BYTES = "UPDATE topics SET n_bytes = n_bytes + %s WHERE topic = %s"
+"""Index: unique_topic."""
+
+RETRACT = "UPDATE messages SET retracted = %s WHERE uuid = ANY(%s) RETURNING uuid"
+"""Index: messages_uuid_idx."""
+
+SUPPRESS = """
+    INSERT INTO suppressions (uuid, topic, reason)
+    SELECT uuid, topic, %s FROM unnest(%s::uuid[], %s::text[]) AS wanted (uuid, topic)
+    ON CONFLICT (uuid) DO NOTHING
+"""
+"""Index: suppressions_pkey."""
+
+SUPPRESSED = "SELECT uuid FROM suppressions WHERE uuid = ANY(%s)"
+"""Index: suppressions_pkey."""
+
+SUPPRESSIONS = """
+    SELECT uuid, topic, reason, suppressed_at FROM suppressions
+    WHERE %(uuids)s::uuid[] IS NULL OR uuid = ANY(%(uuids)s) ORDER BY suppressed_at, uuid
+"""
+"""Index: suppressions_pkey, for some."""
+
+NOTE_PENDING = """
+    INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id)
+    SELECT DISTINCT place.bucket, gone.key, gone.bucket, %(topic)s, %(command)s, %(reason)s, %(run_id)s
+    FROM unnest(%(buckets)s::text[], %(keys)s::text[]) AS gone (bucket, key),
+         LATERAL unnest(ARRAY[gone.bucket] || %(backups)s::text[]) AS place (bucket)
+    ON CONFLICT (bucket, key) DO UPDATE SET condemned_at = clock_timestamp()
+"""
+"""Index: condemned_pkey."""
+
+PENDING = """
+    SELECT bucket, key, recorded_bucket, topic, condemned_at FROM condemned
+    WHERE command = %s AND bucket = %s ORDER BY key LIMIT %s FOR UPDATE
+"""
+"""Index: condemned_pkey, of a table that is all but empty. Whoever would strike out one of them waits."""
+
+PENDING_KEYS = "SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s)"
+"""Index: condemned_pkey."""
+
+CLAIM = "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)"
+"""Index: condemned_pkey."""
+
+STRIKE_OUT = """
+    DELETE FROM condemned WHERE recorded_bucket = %s AND key = %s AND bucket = ANY(%s) AND NOT claimed RETURNING bucket
+"""
+"""Index: condemned_pkey."""
+
+NAMED_ALONE = """
+    SELECT DISTINCT key FROM messages
+    WHERE position IS NULL AND topic = ANY(%s) AND key COLLATE "C" = ANY(%s) AND bucket = ANY(%s)
+"""
+"""Index: messages_object_idx."""
+
+IS_NAMED_SEGMENT = f"""
+    SELECT EXISTS (SELECT FROM messages WHERE {IN_SLICE} AND key = %(key)s AND bucket = %(bucket)s AND position IS NOT NULL)
+"""
+"""Index: messages_offset_idx: a segment's key says whose documents it holds."""
+
+STRIKE_OUT_DELETED = """
+    DELETE FROM condemned USING unnest(%s::text[], %s::text[], %s::timestamptz[]) AS over (bucket, key, at)
+    WHERE condemned.bucket = over.bucket AND condemned.key = over.key AND condemned.condemned_at = over.at
+"""
+"""Index: condemned_pkey."""
 
 
 class _Held(NamedTuple):
@@ -41,11 +293,10 @@ class _Held(NamedTuple):
 
 
 class PostgresRemovals(Session):
-    """Takes rows away, moves or marks them; see ``Catalog`` for what each call promises."""
+    """The part of a catalog in Postgres that takes rows away, moves or marks them."""
 
     def extent(self, places: Sequence[Slice]) -> RemovalExtent:
-        """How many messages stand at these places."""
-        found = [self._fetch(sql_removals.EXTENT, _within(place))[0] for place in places]
+        found = [self._fetch(EXTENT, asdict(place))[0] for place in places]
         return RemovalExtent(
             sum(row[0] for row in found),
             sum(row[1] for row in found),
@@ -53,17 +304,14 @@ class PostgresRemovals(Session):
         )
 
     def adopted_extent(self, topic: str, before_ms: int | None = None) -> RemovalExtent:
-        """How many adopted rows ``topic`` has."""
         ((messages, size_bytes, buckets),) = self._fetch(
-            sql_removals.ADOPTED_EXTENT, {"topic": topic, "before_ms": before_ms}
+            ADOPTED_EXTENT, {"topic": topic, "before_ms": before_ms}
         )
         return RemovalExtent(messages, size_bytes, frozenset(buckets))
 
     def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
-        """Take messages and duplicates away at these places, and say so in the ledger; their objects become pending deletes."""
-
         def work(connection: psycopg.Connection) -> Removed:
-            connection.execute(sql.REFERRING)
+            connection.execute(REFERRING)
             return self._remove(connection, places, outcome, deed)
 
         return self._transact(work)
@@ -71,93 +319,79 @@ class PostgresRemovals(Session):
     def remove_adopted(
         self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
     ) -> Removed:
-        """Take away adopted rows of ``topic``, the oldest first; their objects become pending deletes."""
-        values = {"topic": topic, "before_ms": before_ms, "most": most, **_told(deed)}
-        return self._transact(lambda connection: _taken(connection, sql_removals.TAKE_ADOPTED, values))
+        values = {"topic": topic, "before_ms": before_ms, "most": most, **_values(deed)}
+        return self._transact(lambda connection: _take(connection, TAKE_ADOPTED, values))
 
-    def remove_messages(self, own: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
-        """Take these messages away, adopted or not, with the duplicates that refer to them."""
-
+    def remove_messages(self, message_uuids: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
         def work(connection: psycopg.Connection) -> Removed:
-            connection.execute(sql_removals.TAKING_AWAY)
-            values = {"uuids": list(own), "placed": False, **_told(deed)}
-            found = connection.execute(sql_removals.PLACES, values).fetchall()
-            removed = self._remove(connection, _slices(found), outcome, deed)
-            return removed.plus(_taken(connection, sql_removals.TAKE_UUIDS, values))
+            connection.execute(TAKING_AWAY)
+            values = {"uuids": list(message_uuids), "placed": False, **_values(deed)}
+            found = connection.execute(PLACES, values).fetchall()
+            slices = [
+                place
+                for at, some in groupby(found, key=lambda row: PartitionLog(*row[:3]))
+                for place in at.slices(OffsetSet.of((row[3], row[3] + 1) for row in some))
+            ]
+            removed = self._remove(connection, slices, outcome, deed)
+            return removed.plus(_take(connection, TAKE_UUIDS, values))
 
-        return self._transact(work) if own else Removed()
+        return self._transact(work) if message_uuids else Removed()
 
     def likely_copies(self, topic: str) -> Iterator[Candidate]:
-        """Messages of ``topic`` that may be copies of one another, streamed: by group, in each the oldest first."""
-        for row in self._stream(sql_removals.COPIES, topic):
+        for row in self._stream(COPIES, topic):
             yield Candidate(*row)
-        if self._fetch(sql.HAS_ADOPTED, [[topic]]):
-            for row in self._fetch(sql_removals.ADOPTED_COPIES, {"topic": topic}):
+        if self._fetch(HAS_ADOPTED, [[topic]]):
+            for row in self._fetch(ADOPTED_COPIES, {"topic": topic}):
                 yield Candidate(*row)
 
     def move_to_duplicates(self, copies: Sequence[Copied], deed: Deed) -> Removed:
-        """Make duplicates of messages that are copies."""
-
         def work(connection: psycopg.Connection) -> Removed:
-            connection.execute(sql_removals.TAKING_AWAY)
-            wanted = [own for one in copies for own in (one.copy, one.kept)]
-            rows = {row[0]: row for row in connection.execute(sql_removals.LOCK_MESSAGES, [wanted])}
+            connection.execute(TAKING_AWAY)
+            uuids = [message_uuid for copied in copies for message_uuid in (copied.copy, copied.kept)]
+            rows = {row[0]: row for row in connection.execute(LOCK_MESSAGES, [uuids])}
             moved = Removed()
-            for one in copies:
-                if one.copy in rows and one.kept in rows:
-                    moved = moved.plus(self._move(connection, rows.pop(one.copy), one, deed))
+            for copied in copies:
+                if copied.copy in rows and copied.kept in rows:
+                    moved = moved.plus(self._move(connection, rows.pop(copied.copy), copied, deed))
             return moved
 
         return self._transact(work) if copies else Removed()
 
     def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[PartitionLog, int]:
-        """The first offset, of each log, at these places that is not old."""
         kept: dict[PartitionLog, int] = {}
         for place in places:
             if place.partition_log not in kept:
-                ((first,),) = self._fetch(sql_removals.KEEPER, {**_within(place), "since_ms": since_ms})
+                ((first,),) = self._fetch(KEEPER, {**asdict(place), "since_ms": since_ms})
                 kept |= {} if first is None else {place.partition_log: first}
         return kept
 
     def spans(self, topic: str) -> Sequence[Slice]:
-        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
         found: list[Slice] = []
-        for generation, partition in self._fetch(sql.LINEAGES, {"topic": topic}):
+        for generation, partition in self._fetch(LINEAGES, {"topic": topic}):
             at = PartitionLog(topic, generation, partition)
-            ((start, stop),) = self._fetch(sql_removals.SPAN, at._asdict())
+            ((start, stop),) = self._fetch(SPAN, at._asdict())
             found += [] if start is None else [Slice(*at, start, stop)]
         return found
 
-    def retract(self, own: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
-        """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""
+    def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
+        values = [retracted, list(message_uuids)]
         return self._transact(
-            lambda connection: frozenset(
-                one for (one,) in connection.execute(sql_removals.RETRACT, [retracted, list(own)])
-            )
+            lambda connection: frozenset(found for (found,) in connection.execute(RETRACT, values))
         )
 
-    def suppress(self, own: Mapping[uuid.UUID, str], reason: str) -> None:
-        """Remember that the content of these messages is to go; what is remembered stays as it is."""
-        values = [reason, list(own), list(own.values())]
-        self._transact(lambda connection: connection.execute(sql_removals.SUPPRESS, values))
+    def suppress(self, topics: Mapping[uuid.UUID, str], reason: str) -> None:
+        self._execute(SUPPRESS, [reason, list(topics), list(topics.values())])
 
-    def suppressed(self, own: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
-        """Which of these messages have no content any more, or are to have none."""
-        return frozenset(one for (one,) in self._fetch(sql_removals.SUPPRESSED, [list(own)]))
+    def suppressed(self, message_uuids: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
+        return frozenset(found for (found,) in self._fetch(SUPPRESSED, [list(message_uuids)]))
 
-    def suppressions(self, own: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
-        """The suppressions of these UUIDs, or all, in the order in which they were decided."""
-        values = {"uuids": None if own is None else list(own)}
-        return [Suppression(*row) for row in self._fetch(sql_removals.SUPPRESSIONS, values)]
+    def suppressions(self, message_uuids: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
+        found = self._fetch(SUPPRESSIONS, {"uuids": listed(message_uuids)})
+        return [Suppression(*row) for row in found]
 
     def replace_documents(
         self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
     ) -> frozenset[uuid.UUID]:
-        """Let rows name another object, which is durable; the old one becomes a pending delete.
-
-        Raises:
-            ConflictError: The new object is no pending delete any more, or claimed. Nothing was changed.
-        """
         if not new:
             return frozenset()
         columns = [list(column) for column in zip(*new, strict=True)]
@@ -165,63 +399,55 @@ class PostgresRemovals(Session):
         values = {**dict(zip(names, columns, strict=True)), "bucket": old[0], "key": old[1]}
 
         def work(connection: psycopg.Connection) -> frozenset[uuid.UUID]:
-            connection.execute(sql_removals.TAKING_AWAY)
-            changed = connection.execute(sql_removals.REPLACE, values).fetchall()
+            connection.execute(TAKING_AWAY)
+            changed = connection.execute(REPLACE, values).fetchall()
             for row in changed:
                 self._count_bytes(connection, row)
             if changed:
-                self._strike_out(connection, old[0], new[0].object_key, deed)
-                connection.execute(sql_removals.NOTE_PENDING, _pending_values([old], changed[0][1], deed))
+                buckets, key = {old[0], *deed.backups}, new[0].object_key
+                struck = connection.execute(STRIKE_OUT, [old[0], key, list(buckets)]).rowcount
+                if struck != len(buckets):
+                    raise about_to_be_deleted(key, old[0])
+                connection.execute(NOTE_PENDING, _pending_values([old], changed[0][1], deed))
             return frozenset(row[0] for row in changed)
 
         return self._transact(work)
 
     def note_pending_deletes(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        """Note objects (bucket and key) that no row names, and their copies in backups, as pending deletes."""
-        values = _pending_values(objects, topic, deed)
-        self._transact(lambda connection: connection.execute(sql_removals.NOTE_PENDING, values))
+        self._execute(NOTE_PENDING, _pending_values(objects, topic, deed))
 
     def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
-        """The pending deletes of ``bucket`` that ``command`` noted."""
-
         def work(connection: psycopg.Connection) -> list[PendingDelete]:
-            found = connection.execute(sql_removals.PENDING, [command, bucket, most]).fetchall()
+            found = connection.execute(PENDING, [command, bucket, most]).fetchall()
             named = _named(connection, found)
             unnamed = [row[1] for row in found if row[1] not in named]
-            connection.execute(sql_removals.CLAIM, [bucket, unnamed])
+            connection.execute(CLAIM, [bucket, unnamed])
             return [PendingDelete(row[0], row[1], row[1] in named, row[4]) for row in found]
 
         return self._transact(work)
 
     def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
-        """Which of these objects are pending deletes, of whichever command."""
-        return frozenset(key for (key,) in self._fetch(sql_removals.PENDING_KEYS, [bucket, list(keys)]))
+        return frozenset(key for (key,) in self._fetch(PENDING_KEYS, [bucket, list(keys)]))
 
     def strike_out(self, objects: Sequence[PendingDelete]) -> None:
-        """Strike out what is deleted, or named; what was noted again meanwhile stays."""
         columns = [[o.bucket for o in objects], [o.key for o in objects], [o.at for o in objects]]
-        self._transact(lambda connection: connection.execute(sql_removals.STRIKE_OUT_DELETED, columns))
-
-    def _strike_out(self, connection: psycopg.Connection, bucket: str, key: str, deed: Deed) -> None:
-        places = {bucket, *deed.backups}
-        if connection.execute(sql_removals.STRIKE_OUT, [bucket, key, list(places)]).rowcount != len(places):
-            raise claimed(key, bucket)
+        self._execute(STRIKE_OUT_DELETED, columns)
 
     def _remove(
         self, connection: psycopg.Connection, places: Sequence[Slice], outcome: Gone, deed: Deed
     ) -> Removed:
         """All ledger rows are locked before the first message goes: see ``sql.REFERRING``."""
         locked: list[tuple[_Held, list[Slice]]] = []
-        for partition_log, some in groupby(sorted(places), key=lambda place: place.partition_log):
-            wanted = list(some)
-            locked += [(held, wanted) for held in self._locked(connection, partition_log, wanted)]
+        for at, some in groupby(sorted(places), key=lambda place: place.partition_log):
+            here = list(some)
+            locked += [(held, here) for held in self._locked(connection, at, here)]
         removed = Removed()
-        for held, wanted in locked:
-            removed = removed.plus(self._split(connection, held, wanted, (outcome, deed)))
+        for held, here in locked:
+            removed = removed.plus(self._split(connection, held, here, (outcome, deed)))
         return removed
 
     def _locked(
-        self, connection: psycopg.Connection, partition_log: PartitionLog, places: Sequence[Slice]
+        self, connection: psycopg.Connection, at: PartitionLog, places: Sequence[Slice]
     ) -> list[_Held]:
         """The ledger rows of these places, which nobody else changes before this transaction ends.
 
@@ -229,39 +455,49 @@ class PostgresRemovals(Session):
         not there yet when the statement began: so they are looked for again until all that there are are locked.
         """
         offsets = "{" + ",".join(f"[{place.start},{place.stop})" for place in places) + "}"
-        values = {**partition_log._asdict(), "offsets": offsets}
+        values = {**at._asdict(), "offsets": offsets}
         for _ in range(_MOST_LOCKINGS):
-            rows = connection.execute(sql_removals.LOCK_BATCHES, values).fetchall()
-            if [(row[0],) for row in rows] == connection.execute(sql_removals.BATCH_IDS, values).fetchall():
-                return [_held(partition_log, row) for row in rows]
+            rows = connection.execute(LOCK_BATCHES, values).fetchall()
+            if [(row[0],) for row in rows] == connection.execute(BATCH_IDS, values).fetchall():
+                return [_Held(row[0], Slice(*at, *row[1:3]), Numbers(*row[3:7]), row[7:]) for row in rows]
         raise ConflictError(
-            f"{self._server}: others change the ledger of {partition_log.topic} all the time.",
+            f"{self._server}: others change the ledger of {at.topic} all the time.",
             remedy="Run this again when they are done.",
-            topic=partition_log.topic,
+            topic=at.topic,
         )
 
     def _split(
         self, connection: psycopg.Connection, held: _Held, places: Sequence[Slice], how: tuple[Gone, Deed]
     ) -> Removed:
+        """The kept parts' numbers are counted; the last one's are what the others leave."""
         outcome, deed = how
         parts = cut(held.slice, places)
         removed, left = Removed(), held.numbers
         for part in parts.taken:
-            values = {**_within(held.slice.within(*part)), **_told(deed)}
-            taken = _taken(connection, sql_removals.TAKE, values)._replace(offsets=part.stop - part.start)
-            removed, left = removed.plus(taken), left.less(_numbers_of(taken))
-        connection.execute(sql_removals.DELETE_BATCH, [held.id])
-        for part, numbers in _kept(connection, held, parts, left):
-            self._refuse_too_little(held.slice, numbers)
-            _add_part(connection, held.slice.within(*part), numbers, ("archived", *held.rest))
+            values = {**asdict(held.slice.within(*part)), **_values(deed)}
+            taken = _take(connection, TAKE, values)._replace(offsets=part.stop - part.start)
+            absent = taken.offsets - taken.messages - taken.duplicates
+            left = left.less(Numbers(taken.messages, taken.duplicates, absent, taken.size_bytes))
+            removed = removed.plus(taken)
+        connection.execute(DELETE_BATCH, [held.id])
+        kept: list[tuple[Slice, Numbers]] = []
+        for part in to_count(parts):
+            where = held.slice.within(*part)
+            rows, size_bytes, _, _, copies = only(connection.execute(STANDING, asdict(where)).fetchone())
+            kept.append((where, Numbers(rows, copies, len(where) - rows - copies, size_bytes)))
+            left = left.less(kept[-1][1])
+        kept += [(held.slice.within(*part), left) for part in parts.kept[-1:]]
+        for where, numbers in kept:
+            refuse_too_little(self._server, held.slice, numbers)
+            _add_part(connection, where, numbers, ("archived", *held.rest))
         for part in parts.taken:
             rest = (outcome, deed.reason, None, None, deed.run_id, None)
             _add_part(connection, held.slice.within(*part), Numbers(0, 0, 0, 0), rest)
         return removed
 
-    def _move(self, connection: psycopg.Connection, row: Tuple, one: Copied, deed: Deed) -> Removed:
+    def _move(self, connection: psycopg.Connection, row: Tuple, copied: Copied, deed: Deed) -> Removed:
         """Move one message; nothing where no ledger row counts it, which verification tells."""
-        own, topic, generation, partition, offset, timestamp_ms, size_bytes, number = row
+        message_uuid, topic, generation, partition, offset, timestamp_ms, size_bytes, number = row
         place, batch = (0, 0, number), 0
         if generation is not None:
             where = Slice(topic, generation, partition, offset, offset + 1)
@@ -270,11 +506,11 @@ class PostgresRemovals(Session):
                 return Removed()
             place, batch = (generation, partition, offset), held[0].id
             self._change_batch(connection, held[0], copies=1, more_bytes=-size_bytes)
-        connection.execute(sql_removals.REFER, {"topic": topic, "copy": own, "kept": one.kept})
-        duplicate = (topic, *place, timestamp_ms, one.kept, one.reason, batch)
-        connection.execute(sql_removals.ADD_DUPLICATE, duplicate)
-        values = {"uuids": [own], "placed": True, **_told(deed)}
-        return _taken(connection, sql_removals.TAKE_UUIDS, values)
+        connection.execute(REFER, {"topic": topic, "copy": message_uuid, "kept": copied.kept})
+        duplicate = (topic, *place, timestamp_ms, copied.kept, copied.reason, batch)
+        connection.execute(ADD_DUPLICATE, duplicate)
+        values = {"uuids": [message_uuid], "placed": True, **_values(deed)}
+        return _take(connection, TAKE_UUIDS, values)
 
     def _count_bytes(self, connection: psycopg.Connection, row: Tuple) -> None:
         """Let the summary and the ledger know how much longer a document is."""
@@ -285,110 +521,44 @@ class PostgresRemovals(Session):
             where = Slice(topic, generation, partition, offset, offset + 1)
             for held in self._locked(connection, where.partition_log, [where]):
                 self._change_batch(connection, held, copies=0, more_bytes=more_bytes)
-        connection.execute(sql_removals.CHANGE_TOPIC_BYTES, [more_bytes, topic])
+        connection.execute(CHANGE_TOPIC_BYTES, [more_bytes, topic])
 
     def _change_batch(
         self, connection: psycopg.Connection, held: _Held, *, copies: int, more_bytes: int
     ) -> None:
         values = {"id": held.id, "copies": copies, "bytes": more_bytes}
-        if connection.execute(sql_removals.CHANGE_BATCH, values).rowcount != 1:
-            self._refuse_too_little(held.slice, held.numbers._replace(archived=-copies))
-
-    def _refuse_too_little(self, whole: Slice, left: Numbers) -> None:
-        if min(left) < 0:
-            raise DataError(
-                f"{self._server}: the ledger says less of {whole} than there is.",
-                remedy="Nothing was changed. Run hop-archive verify, and mend the ledger first.",
-                slice=str(whole),
-            )
-
-
-def claimed(key: str, bucket: str) -> ConflictError:
-    """The error of whoever would let rows name an object that somebody is about to delete."""
-    return ConflictError(
-        f"The object {key} in bucket {bucket} is about to be deleted by another process.",
-        remedy="Nothing was changed. Run this again.",
-        object_key=key,
-        bucket=bucket,
-    )
+        if connection.execute(CHANGE_BATCH, values).rowcount != 1:
+            refuse_too_little(self._server, held.slice, held.numbers._replace(archived=-copies))
 
 
 def _named(connection: psycopg.Connection, found: Sequence[Tuple]) -> set[str]:
     """The keys, of pending deletes, that a row names; those are locked, so that none comes to be named now."""
     topics, keys, buckets = ([row[n] for row in found] for n in (3, 1, 2))
-    alone = connection.execute(sql_removals.NAMED_ALONE, [topics, keys, buckets])
-    named = {key for (key,) in alone}
+    named = {key for (key,) in connection.execute(NAMED_ALONE, [topics, keys, buckets])}
     for key, bucket in zip(keys, buckets, strict=True):
         if (place := slice_of(key)) is not None:
-            values = {**_within(place), "key": key, "bucket": bucket}
-            is_named = connection.execute(sql_removals.IS_NAMED_SEGMENT, values).fetchone()
-            named |= {key} if is_named and is_named[0] else set()
+            values = {**asdict(place), "key": key, "bucket": bucket}
+            if only(connection.execute(IS_NAMED_SEGMENT, values).fetchone())[0]:
+                named.add(key)
     return named
 
 
-def _within(place: Slice) -> dict[str, Any]:
-    return {**place.partition_log._asdict(), "start": place.start, "stop": place.stop}
-
-
-def _told(deed: Deed) -> dict[str, Any]:
-    return {
-        "command": deed.command,
-        "reason": deed.reason,
-        "run_id": deed.run_id,
-        "backups": list(deed.backups),
-    }
+def _values(deed: Deed) -> dict[str, Any]:
+    return {**asdict(deed), "backups": list(deed.backups)}
 
 
 def _pending_values(objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> dict[str, Any]:
     buckets, keys = [bucket for bucket, _ in objects], [key for _, key in objects]
-    return {"topic": topic, "buckets": buckets, "keys": keys, **_told(deed)}
+    return {"topic": topic, "buckets": buckets, "keys": keys, **_values(deed)}
 
 
-def _taken(connection: psycopg.Connection, statement: str, values: Mapping[str, Any]) -> Removed:
+def _take(connection: psycopg.Connection, statement: str, values: Mapping[str, Any]) -> Removed:
     ((messages, duplicates, size_bytes),) = connection.execute(statement, values).fetchall()
     return Removed(messages, duplicates, 0, size_bytes)
-
-
-def _numbers_of(taken: Removed) -> Numbers:
-    absent = taken.offsets - taken.messages - taken.duplicates
-    return Numbers(taken.messages, taken.duplicates, absent, taken.size_bytes)
-
-
-def _held(partition_log: PartitionLog, row: Tuple) -> _Held:
-    number, start, stop, archived, duplicates, absent, size_bytes, *rest = row
-    return _Held(
-        number,
-        Slice(*partition_log, start, stop),
-        Numbers(archived, duplicates, absent, size_bytes),
-        tuple(rest),
-    )
-
-
-def _kept(
-    connection: psycopg.Connection, held: _Held, parts: Parts, left: Numbers
-) -> Iterator[tuple[OffsetRange, Numbers]]:
-    """What stays of a ledger row, with its numbers; the last part's are what the others leave."""
-    for part in to_count(parts):
-        row = connection.execute(sql_removals.COUNT_PART, _within(held.slice.within(*part))).fetchone()
-        assert row is not None
-        numbers = Numbers(row[0], row[1], part.stop - part.start - row[0] - row[1], row[2])
-        left = left.less(numbers)
-        yield part, numbers
-    for part in parts.kept[-1:]:
-        yield part, left
 
 
 def _add_part(connection: psycopg.Connection, where: Slice, numbers: Numbers, rest: Tuple) -> None:
     outcome, reason, first_ms, last_ms, run_id, created_at = rest
     place = (*where.partition_log, where.start, where.stop)
     values = (*place, outcome, reason, *numbers, first_ms, last_ms, run_id, created_at)
-    connection.execute(sql_removals.ADD_PART, values)
-
-
-def _slices(places: Sequence[Tuple]) -> list[Slice]:
-    """Single places, sorted, as slices."""
-    return [
-        place
-        for partition_log, some in groupby(places, key=lambda row: PartitionLog(*row[:3]))
-        for place in partition_log.slices(OffsetSet.of((row[3], row[3] + 1) for row in some))
-    ]
+    connection.execute(ADD_PART, values)

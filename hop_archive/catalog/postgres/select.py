@@ -3,7 +3,7 @@
 A user's condition is text within a statement of ours. It can do nothing but hold or not hold, because
 
 - each statement goes by the extended protocol, which takes one statement and no more;
-- Postgres parses it twice before it is run, between two kinds of brackets (``sql.CONDITION_CHECKS``), so that it cannot
+- Postgres parses it twice before it is run, between two kinds of brackets (``CONDITION_CHECKS``), so that it cannot
   leave them;
 - the transaction is read-only, is always rolled back (settings that it might have made go with it) and has a time limit;
 - names before parentheses that are a volatile function's are refused: those act outside of transactions
@@ -24,18 +24,18 @@ import psycopg
 from psycopg import pq
 from psycopg.generators import execute
 
-from hop_archive.catalog.postgres import sql, sql_restores
-from hop_archive.catalog.postgres.errors import Server, translating
+from hop_archive.catalog.postgres.errors import DatabaseServer, translating
 from hop_archive.catalog.postgres.pool import Connections
-from hop_archive.catalog.postgres.rows import streamed
+from hop_archive.catalog.postgres.session import Tuple, only, streamed
+from hop_archive.catalog.postgres.sql import HAS_ADOPTED, KNOWN_TOPICS, ROW_COLUMNS, TOPICS
 from hop_archive.catalog.postgres.user_condition import HARMLESS, called, refusal, unquoted_columns
 from hop_archive.catalog.records import Measure, total
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Order, Query
 from hop_archive.model.wording import MOST_SAID, cut, harmless
 
-Tuple = tuple[Any, ...]
 Statement = tuple[str, str]
+Asked = tuple[Statement, Mapping[str, Any]]
 
 _CANCELED = "57014"
 _SYNTAX_ERROR = "42601"
@@ -43,6 +43,82 @@ _OF_THE_CONDITION = ("0A", "21", "22", "25001", "25006", "38", "39", "42", "54",
 """Feature not supported; cardinality; data; what a read-only transaction refuses; functions' own; syntax, names, types and rights;
 program limits. (PostgreSQL 14, appendix A.) In a statement of ours that is known to be right, they are about the
 condition in it."""
+
+SELECTED = {
+    "topic": "topic = %(topic)s",
+    "topics": "topic = ANY(%(topics)s)",
+    "since_ms": "timestamp >= %(since_ms)s",
+    "until_ms": "timestamp < %(until_ms)s",
+    "senders": "sender = ANY(%(senders)s)",
+    "media_types": "media_type = ANY(%(media_types)s)",
+    "uuids": "uuid = ANY(%(uuids)s)",
+    "generation": "generation = %(generation)s",
+    "partition": "partition = %(partition)s",
+    "start": '"offset" >= %(start)s',
+    "stop": '"offset" < %(stop)s',
+    "retracted": "retracted = %(retracted)s",
+    "adopted": "(generation IS NULL) = %(adopted)s",
+}
+"""What each bound of a query adds to the condition of the following three, which are joined to them by AND."""
+
+SELECT_BY_PLACE = (
+    f"SELECT {ROW_COLUMNS} FROM messages WHERE generation IS NOT NULL",
+    'ORDER BY generation, partition, "offset" LIMIT %(limit)s',
+)
+"""Of one topic. Index: messages_offset_idx, in its order, so that the first row comes at once."""
+
+SELECT_ADOPTED = (
+    f"SELECT {ROW_COLUMNS} FROM messages WHERE generation IS NULL AND digest IS NULL",
+    "ORDER BY timestamp, id LIMIT %(limit)s",
+)
+"""Of one topic: the adopted rows, which have no place. Index: messages_adopted_idx; only rows of one millisecond are
+sorted."""
+
+SELECT_UUIDS_BY_PLACE = (
+    f"SELECT {ROW_COLUMNS} FROM messages WHERE true",
+    'ORDER BY topic COLLATE "C", generation, partition, "offset", timestamp, id LIMIT %(limit)s',
+)
+"""Of all topics at once, where UUIDs are named: those are what has to be sorted. Index: messages_uuid_idx."""
+
+SELECT_BY_ID = (
+    f"SELECT {ROW_COLUMNS} FROM messages WHERE true",
+    "ORDER BY id LIMIT %(limit)s",
+)
+"""Index: messages_pkey, in its order."""
+
+MEASURE_BY_PLACE = (
+    """SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(max(size), 0),
+              min(timestamp) FILTER (WHERE timestamp > 0), max(timestamp) FILTER (WHERE timestamp > 0),
+              count(*) FILTER (WHERE timestamp = 0), count(*) FILTER (WHERE timestamp_type = 1)
+       FROM messages WHERE generation IS NOT NULL""",
+    "",
+)
+"""Of one place. Index: messages_offset_idx."""
+
+MEASURE_ADOPTED = (
+    MEASURE_BY_PLACE[0].replace("generation IS NOT NULL", "generation IS NULL AND digest IS NULL"),
+    "",
+)
+"""Of one topic's adopted rows. Index: messages_adopted_idx."""
+
+SELECT_SETTINGS = """
+    SELECT set_config('transaction_read_only', 'on', true),
+           set_config('statement_timeout', %(statement_ms)s, true),
+           set_config('idle_in_transaction_session_timeout', '0', true),
+           set_config('standard_conforming_strings', 'on', true),
+           set_config('cursor_tuple_fraction', %(fraction)s, true)
+"""
+"""For one transaction, which cannot be made writable again once it has read. The timeout bounds each page of rows that is fetched, not the whole stream."""
+
+VOLATILE = "SELECT DISTINCT proname::text FROM pg_catalog.pg_proc WHERE proname = ANY(%s::text[]) AND provolatile = 'v'"
+"""Which of these names a function has that may do something. Index: pg_proc_proname_args_nsp_index."""
+
+CONDITION_CHECKS = (
+    ("SELECT FROM messages WHERE (\n", "\n)"),
+    ("SELECT FROM messages WHERE ARRAY[\n", "\n] IS NOT NULL"),
+)
+"""What a user's condition is put between to be parsed, and not run. What closes the parenthesis of the first closes
+none in the second, and the other way round: both parse only where the condition stays within."""
 
 
 class Selecting:
@@ -55,65 +131,72 @@ class Selecting:
         timeout_s: Longest that the server may take over one page.
     """
 
-    def __init__(self, server: Server, connections: Connections, query: Query, timeout_s: float) -> None:
+    def __init__(
+        self, server: DatabaseServer, connections: Connections, query: Query, timeout_s: float
+    ) -> None:
         self._server = server
         self._connections = connections
         self._query = query
         self._timeout_s = timeout_s
-        self._adopted: set[str] = set()
 
     def stream(self, order: Order) -> Iterator[Tuple]:
-        """The rows, as ``sql.MESSAGE_COLUMNS`` has them."""
-        topics = self._begin()
+        """The rows, as ``records.COLUMNS`` has them."""
         left = self._query.limit
-        for statement, values in self._statements(order, topics):
+        for statement, values in self._statements(order, *self._begin()):
             if left == 0:
                 return
-            for row in self._rows(statement, {**values, "limit": left}):
-                yield row
-                left = None if left is None else left - 1
+            text, bounds = self._complete(statement, {**values, "limit": left})
+            with self._reading() as connection, connection.cursor(name="selected") as cursor:
+                cursor.execute(text, bounds, binary=True)
+                for row in streamed(cursor):
+                    yield row
+                    left = None if left is None else left - 1
 
     def measured(self) -> Measure:
         """How much the query means."""
-        topics = self._begin()
-        return total(self._measure(*one) for one in self._measures(topics))
-
-    def _measures(self, topics: list[str]) -> Iterator[tuple[Statement, Mapping[str, Any]]]:
-        by_place, adopted = sql_restores.MEASURE_BY_PLACE, sql_restores.MEASURE_ADOPTED
+        topics, adopted = self._begin()
+        asked: list[Asked] = []
         if self._query.places:
-            yield from ((by_place, asdict(p)) for p in sorted(self._query.places) if p.topic in topics)
-            return
-        if self._query.adopted is not True:
-            yield by_place, {"topics": topics}
-        if self._adopted and self._query.adopted is not False:
-            yield adopted, {"topics": topics}
+            places = (p for p in sorted(self._query.places) if p.topic in topics)
+            asked = [(MEASURE_BY_PLACE, asdict(place)) for place in places]
+        else:
+            if self._query.adopted is not True:
+                asked.append((MEASURE_BY_PLACE, {"topics": topics}))
+            if adopted and self._query.adopted is not False:
+                asked.append((MEASURE_ADOPTED, {"topics": topics}))
+        measures: list[Measure] = []
+        for statement, values in asked:
+            text, bounds = self._complete(statement, values)
+            with self._reading() as connection:
+                measures.append(Measure(*only(connection.execute(text, bounds).fetchone())))
+        return total(measures)
 
-    def _measure(self, statement: Statement, values: Mapping[str, Any]) -> Measure:
-        bounds = self._bounds(values)
+    def _begin(self) -> tuple[list[str], set[str]]:
+        """The topics to look in, and those of them with adopted rows, once the condition is known to be one."""
         with self._reading() as connection:
-            found = connection.execute(self._complete(statement, bounds).encode(), bounds).fetchone()
-        assert found is not None
-        return Measure(*found)
-
-    def _begin(self) -> list[str]:
-        """The topics to look in, once the condition is known to be one."""
-        with self._reading() as connection:
-            known = [topic for (topic,) in connection.execute(sql.TOPICS)]
+            known = [topic for (topic,) in connection.execute(TOPICS)]
             if self._query.meaningless(known):
                 # A topic without messages is no mistake: it has no rows, that is all.
-                self._query.chosen_topics(topic for (topic,) in connection.execute(sql.KNOWN_TOPICS))
+                self._query.chosen_topics(topic for (topic,) in connection.execute(KNOWN_TOPICS))
             if self._query.condition:
                 self._check(connection)
             chosen = sorted(filter(self._query.means, known))
-            self._adopted = {topic for (topic,) in connection.execute(sql.HAS_ADOPTED, [chosen])}
-        return chosen
+            return chosen, {topic for (topic,) in connection.execute(HAS_ADOPTED, [chosen])}
 
     def _check(self, connection: psycopg.Connection) -> None:
+        """Have the server parse the condition, and not run it; refuse what may do something.
+
+        By the protocol's own Parse, which takes a single statement: psycopg sends a query without parameters by
+        the simple protocol, which runs all that it is given.
+        """
         condition = self._query.condition
         names = called(condition)
-        for before, after in sql.CONDITION_CHECKS:
-            self._parse(connection, before, after)
-        for (name,) in connection.execute(sql.VOLATILE, [sorted(names)]):
+        for before, after in CONDITION_CHECKS:
+            connection.pgconn.send_prepare(b"", f"{before}{condition}{after}".encode())
+            (result,) = connection.wait(execute(connection.pgconn))
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise self._refused(psycopg.errors.error_from_result(result), len(before))
+        for (name,) in connection.execute(VOLATILE, [sorted(names)]):
             if name not in HARMLESS:
                 raise refusal(
                     condition,
@@ -122,36 +205,25 @@ class Selecting:
                     "hop-archive connect opens psql, where everything can be done that you have the rights for.",
                 )
 
-    def _parse(self, connection: psycopg.Connection, before: str, after: str) -> None:
-        """Have the server parse the condition between two texts, and not run it.
-
-        By the protocol's own Parse, which takes a single statement: psycopg sends a query without parameters by
-        the simple protocol, which runs all that it is given.
-        """
-        text = f"{before}{self._query.condition}{after}"
-        connection.pgconn.send_prepare(b"", text.encode())
-        (result,) = connection.wait(execute(connection.pgconn))
-        if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise self._refused(psycopg.errors.error_from_result(result), len(before))
-
-    def _statements(self, order: Order, topics: list[str]) -> Iterator[tuple[Statement, Mapping[str, Any]]]:
+    def _statements(self, order: Order, topics: list[str], adopted: set[str]) -> Iterator[Asked]:
         if self._query.places:
             for place in sorted(p for p in self._query.places if p.topic in topics):
-                yield sql.SELECT_BY_PLACE, asdict(place)
+                yield SELECT_BY_PLACE, asdict(place)
         elif order is Order.ID:
-            yield sql.SELECT_BY_ID, {"topics": topics} if self._query.topics else {}
+            yield SELECT_BY_ID, {"topics": topics} if self._query.topics else {}
         elif self._query.uuids is not None:
-            yield sql.SELECT_UUIDS_BY_PLACE, {"topics": topics} if self._query.topics else {}
+            yield SELECT_UUIDS_BY_PLACE, {"topics": topics} if self._query.topics else {}
         else:
             for topic in topics:
                 if self._query.adopted is not True:
-                    yield sql.SELECT_BY_PLACE, {"topic": topic}
-                if topic in self._adopted and self._query.adopted is not False:
-                    yield sql.SELECT_ADOPTED, {"topic": topic}
+                    yield SELECT_BY_PLACE, {"topic": topic}
+                if topic in adopted and self._query.adopted is not False:
+                    yield SELECT_ADOPTED, {"topic": topic}
 
-    def _bounds(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _complete(self, statement: Statement, values: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        """The statement with all conditions, and what is bound in it."""
         query = self._query
-        return {
+        bounds = {
             "since_ms": query.since_ms,
             "until_ms": query.until_ms,
             "senders": list(query.senders) or None,
@@ -161,23 +233,11 @@ class Selecting:
             "adopted": query.adopted,
             **values,
         }
-
-    def _rows(self, statement: Statement, values: dict[str, Any]) -> Iterator[Tuple]:
-        bounds = self._bounds(values)
-        text = self._complete(statement, bounds)
-        with self._reading() as connection, connection.cursor(name="selected") as cursor:
-            cursor.execute(text.encode(), bounds, binary=True)
-            yield from streamed(cursor)
-
-    def _complete(self, statement: Statement, bounds: Mapping[str, Any]) -> str:
-        """The statement with all conditions."""
         head, tail = statement
-        said = [sql.SELECTED[name] for name in sql.SELECTED if bounds.get(name) is not None]
-        before = " AND ".join([head, *said])
-        if not self._query.condition:
-            return f"{before} {tail}"
-        condition = self._query.condition.replace("%", "%%")
-        return f"{before} AND (\n{condition}\n) {tail}"
+        text = " AND ".join([head, *(SELECTED[name] for name in SELECTED if bounds.get(name) is not None)])
+        if query.condition:
+            text += " AND (\n" + query.condition.replace("%", "%%") + "\n)"
+        return f"{text} {tail}".encode(), bounds
 
     @contextmanager
     def _reading(self) -> Iterator[psycopg.Connection]:
@@ -189,48 +249,36 @@ class Selecting:
             "statement_ms": str(round(self._timeout_s * 1000)),
             "fraction": "1" if in_time else "0.1",
         }
-        with (
-            translating(self._server),
-            self._telling(),
-            self._connections.lease(commits=False) as connection,
-        ):
-            connection.execute(sql.SELECT_SETTINGS, settings)
-            yield connection
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tell what only this query can be the cause of."""
-        try:
-            yield
-        except psycopg.Error as error:
-            code = error.sqlstate or ""
-            if code == _CANCELED:
-                raise self._too_slow() from error
-            if self._query.condition and code.startswith(_OF_THE_CONDITION):
-                raise self._refused(error, None) from error
-            raise
+        with translating(self._server):
+            try:
+                with self._connections.lease(commits=False) as connection:
+                    connection.execute(SELECT_SETTINGS, settings)
+                    yield connection
+            except psycopg.Error as error:  # what only this query can be the cause of
+                code = error.sqlstate or ""
+                if code == _CANCELED:
+                    raise ConfigurationError(
+                        f"{self._server} did not find the next messages within {self._timeout_s:g} s.",
+                        remedy="Narrow the selection down, by topic or time for instance, or allow more time with --timeout.",
+                        database=self._server.name,
+                        timeout_s=self._timeout_s,
+                    ) from error
+                if self._query.condition and code.startswith(_OF_THE_CONDITION):
+                    raise self._refused(error, None) from error
+                raise
 
     def _refused(self, error: psycopg.Error, position: int | None) -> ConfigurationError:
         condition = self._query.condition
-        told = f"Postgres says: {cut(harmless(error.diag.message_primary or str(error)), MOST_SAID)}"
+        reason = f"Postgres says: {cut(harmless(error.diag.message_primary or str(error)), MOST_SAID)}"
         at = None
         if position is not None and error.diag.statement_position is not None:
             at = int(error.diag.statement_position) - 1 - position
             if at > len(condition):  # what it stumbled over is a bracket of ours
-                told = "it ends too early"
+                reason = "it ends too early"
         remedies = [cut(harmless(error.diag.message_hint or ""), MOST_SAID)]
         if error.sqlstate == _SYNTAX_ERROR:
-            remedies += [_quoting(name) for name in unquoted_columns(condition)]
-        return refusal(condition, told, at, " ".join(filter(None, remedies)))
-
-    def _too_slow(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"{self._server} did not find the next messages within {self._timeout_s:g} s.",
-            remedy="Narrow the selection down, by topic or time for instance, or allow more time with --timeout.",
-            database=self._server.name,
-            timeout_s=self._timeout_s,
-        )
-
-
-def _quoting(name: str) -> str:
-    return f'{name} is a word of SQL\'s own: the column is written "{name}", in double quotes.'
+            remedies += [
+                f'{name} is a word of SQL\'s own: the column is written "{name}", in double quotes.'
+                for name in unquoted_columns(condition)
+            ]
+        return refusal(condition, reason, at, " ".join(filter(None, remedies)))

@@ -9,31 +9,38 @@ from __future__ import annotations
 
 import psycopg
 
-from hop_archive.catalog.postgres import sql
 from hop_archive.model.conditions import TABLES, SequenceCondition
+
+SEQUENCES = """
+    SELECT numbering.relnamespace::regnamespace || '.' || quote_ident(numbering.relname),
+           numbered.relnamespace::regnamespace || '.' || quote_ident(numbered.relname),
+           quote_ident(attname), coalesce(conname, ''),
+           has_sequence_privilege(numbering.oid, 'SELECT')
+    FROM pg_class AS numbered
+         JOIN pg_attrdef ON adrelid = numbered.oid
+         JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
+         JOIN pg_depend ON classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
+                           AND refclassid = 'pg_class'::regclass
+         JOIN pg_class AS numbering ON numbering.oid = refobjid AND numbering.relkind = 'S'
+         LEFT JOIN pg_constraint ON conrelid = numbered.oid AND contype = 'p' AND conkey = ARRAY[attnum]
+    WHERE numbered.relnamespace = quote_ident(current_schema())::regnamespace AND numbered.relname = ANY(%s)
+    ORDER BY 1
+"""
+"""By the columns' defaults, which a dump and logical replication keep, though not who owns the sequence."""
 
 
 def sequences(connection: psycopg.Connection) -> list[SequenceCondition]:
-    """Every sequence of the catalog's tables, sorted, and where it stands."""
-    found = connection.execute(sql.SEQUENCES, [list(TABLES)]).fetchall()
-    return [_examined(connection, *row) for row in found]
+    """Every sequence of the catalog's tables, sorted, and where it stands.
 
-
-def _examined(
-    connection: psycopg.Connection, name: str, table: str, column: str, key: str, readable: bool
-) -> SequenceCondition:
-    last = f"(SELECT last_value - (NOT is_called)::int FROM {name})" if readable else "NULL::bigint"  # noqa: S608 (names, quoted)
-    statement = f"SELECT {last}, coalesce(max({column}), 0) FROM {table}"  # noqa: S608 (likewise)
-    ((number, greatest),) = connection.execute(statement.encode()).fetchall()
-    return SequenceCondition(name, table, column, key, number, greatest)
-
-
-def advance(connection: psycopg.Connection, behind: SequenceCondition) -> None:
-    """Let a sequence go on after the greatest number of its table.
-
-    Who is given a number at the same moment may be given one that is taken: then this is done once more.
-
-    Raises:
-        psycopg.errors.InsufficientPrivilege: The role may not UPDATE the sequence.
+    To execute a condition's ``remedy`` lets a sequence go on, which takes the right to UPDATE it. Who is given a number at
+    the same moment may be given one that is taken: then this is done once more.
     """
-    connection.execute(behind.remedy.encode())
+    found: list[SequenceCondition] = []
+    for name, table, column, key, readable in connection.execute(SEQUENCES, [list(TABLES)]).fetchall():
+        last = (
+            f"(SELECT last_value - (NOT is_called)::int FROM {name})" if readable else "NULL::bigint"
+        )  # (names, quoted)
+        statement = f"SELECT {last}, coalesce(max({column}), 0) FROM {table}"
+        ((number, greatest),) = connection.execute(statement.encode()).fetchall()
+        found.append(SequenceCondition(name, table, column, key, number, greatest))
+    return found

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.errors import DeadlockDetected, InsufficientPrivilege, SerializationFailure, UniqueViolation
 
-from hop_archive.catalog.postgres import sql
-from hop_archive.catalog.postgres.errors import Server, translating
+from hop_archive.catalog.postgres.errors import DatabaseServer, translating
 from hop_archive.catalog.postgres.pool import Connections
-from hop_archive.catalog.postgres.rows import streamed
-from hop_archive.catalog.postgres.sequences import advance, sequences
+from hop_archive.catalog.postgres.sequences import sequences
+from hop_archive.catalog.postgres.sql import NO_IDLE_LIMIT
 from hop_archive.errors import SequenceBehindError
 from hop_archive.model.conditions import SequenceCondition
+from hop_archive.model.slices import PartitionLog
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Tuple = tuple[Any, ...]
+Values = Sequence[Any] | Mapping[str, Any]
 
 _ATTEMPTS = 3
 """How often a transaction is tried that the server broke off to resolve a deadlock."""
+_STREAMED_ROWS = 2_000
+"""Rows that a stream fetches at once: about 1 MB."""
 
 
 class Session:
@@ -51,7 +57,7 @@ class Session:
         timeout_s: float = 10.0,
         renew: Callable[[], str] | None = None,
     ) -> None:
-        self._server = Server.of(name, dsn, timeout_s, renew)
+        self._server = DatabaseServer.of(name, dsn, timeout_s, renew)
         self._connections = Connections(self._server, schema, pool_size)
 
     def __repr__(self) -> str:
@@ -59,20 +65,19 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The stanza's name, for messages."""
         return self._server.name
 
     def close(self) -> None:
-        """Let go of connections; closing twice is harmless, and a later call connects anew."""
+        """Let go of connections; a later call connects anew."""
         self._connections.close()
 
-    def _fetch_raw(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Tuple]:
-        with self._connections.lease() as connection:
+    def _fetch(self, statement: str, values: Values = ()) -> list[Tuple]:
+        with translating(self._server), self._connections.lease() as connection:
             return connection.execute(statement, values, binary=True).fetchall()
 
-    def _fetch(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Tuple]:
-        with translating(self._server):
-            return self._fetch_raw(statement, values)
+    def _execute(self, statement: str, values: Values) -> int:
+        """One statement in a transaction of its own; how many rows it changed."""
+        return self._transact(lambda connection: connection.execute(statement, values).rowcount)
 
     def _transact(self, work: Callable[[psycopg.Connection], Result]) -> Result:
         """``work`` in a transaction of its own, tried again where the server broke off a deadlock.
@@ -93,6 +98,10 @@ class Session:
                         raise
             return self._attempt(work)
 
+    def _attempt(self, work: Callable[[psycopg.Connection], Result]) -> Result:
+        with self._connections.lease() as connection:
+            return work(connection)
+
     def _sequences(self) -> list[SequenceCondition]:
         with translating(self._server), self._connections.lease() as connection:
             return sequences(connection)
@@ -100,48 +109,67 @@ class Session:
     def _set_right(self, error: UniqueViolation) -> bool:
         """Whether an error is about a number that a sequence gave; then no sequence stands behind its table any more."""
         found = self._sequences()
-        broken = [one for one in found if one.key and one.key == error.diag.constraint_name]
+        broken = [
+            sequence for sequence in found if sequence.key and sequence.key == error.diag.constraint_name
+        ]
         if not broken:
             return False
         with self._connections.lease() as connection:
-            for behind in {*broken, *(one for one in found if one.is_behind)}:
-                self._advance(connection, behind)
+            self._advance(connection, {*broken, *(sequence for sequence in found if sequence.is_behind)})
         return True
 
     def _set_all_right(self, connection: psycopg.Connection) -> None:
         """See that no sequence stands behind, before rows are added by what leaves out those that break a key."""
-        for found in sequences(connection):
-            if found.is_behind:
-                self._advance(connection, found)
+        self._advance(connection, [found for found in sequences(connection) if found.is_behind])
 
-    def _advance(self, connection: psycopg.Connection, behind: SequenceCondition) -> None:
-        try:
-            advance(connection, behind)
-        except InsufficientPrivilege as error:
-            raise self._behind(behind) from error
-        told = (self._server, behind.name, behind.last, behind.table, behind.greatest)
-        log.warning("%s: sequence %s stood at %s, and %s has %d already: it goes on after that.", *told)
-
-    def _behind(self, behind: SequenceCondition) -> SequenceBehindError:
-        return SequenceBehindError(
-            f"{self._server}: the sequence {behind.name} gives numbers that rows of {behind.table} have already, up to"
-            f" {behind.greatest}: the catalog was restored or copied without it.",
-            remedy=f"Nothing was changed. Let the owner of the tables run {self._server.migrate_command}, or:"
-            f" {behind.remedy};",
-            sequence=behind.name,
-            table=behind.table,
-            last=behind.last,
-            greatest=behind.greatest,
-        )
-
-    def _attempt(self, work: Callable[[psycopg.Connection], Result]) -> Result:
-        with self._connections.lease() as connection:
-            return work(connection)
+    def _advance(self, connection: psycopg.Connection, behind: Iterable[SequenceCondition]) -> None:
+        for found in behind:
+            try:
+                connection.execute(found.remedy.encode())
+            except InsufficientPrivilege as error:
+                raise SequenceBehindError(
+                    f"{self._server}: the sequence {found.name} gives numbers that rows of {found.table} have already,"
+                    f" up to {found.greatest}: the catalog was restored or copied without it.",
+                    remedy=f"Nothing was changed. Let the owner of the tables run {self._server.migrate_command}, or:"
+                    f" {found.remedy};",
+                    sequence=found.name,
+                    table=found.table,
+                    last=found.last,
+                    greatest=found.greatest,
+                ) from error
+            facts = (self._server, found.name, found.last, found.table, found.greatest)
+            log.warning("%s: sequence %s stood at %s, and %s has %d already: it goes on after that.", *facts)
 
     def _stream(self, statement: str, *values: object) -> Iterator[Tuple]:
         """Rows through a server-side cursor; holds a connection and a transaction until it ends or is closed."""
         with translating(self._server), self._connections.lease() as connection:
-            connection.execute(sql.NO_IDLE_LIMIT)
+            connection.execute(NO_IDLE_LIMIT)
             with connection.cursor(name="stream") as cursor:
                 cursor.execute(statement, values, binary=True)
                 yield from streamed(cursor)
+
+
+def streamed(cursor: psycopg.ServerCursor) -> Iterator[Tuple]:
+    """All rows of a server-side cursor, fetched some at a time.
+
+    Made by the page: one by one, as psycopg's own iteration makes them, they cost twice as much.
+    """
+    while rows := cursor.fetchmany(_STREAMED_ROWS):
+        yield from rows
+
+
+def only(row: Tuple | None) -> Tuple:
+    """The row of a statement that always returns one."""
+    assert row is not None
+    return row
+
+
+def listed(items: Collection[Item] | None) -> list[Item] | None:
+    """As Postgres takes an array; None, which means all, stays."""
+    return None if items is None else list(items)
+
+
+def by_log(rows: Iterable[Tuple]) -> Iterator[tuple[PartitionLog, list[Tuple]]]:
+    """The rest of rows that begin with topic, generation and partition, by these; they come sorted."""
+    for place, some in groupby(rows, key=itemgetter(0, 1, 2)):
+        yield PartitionLog(*place), [row[3:] for row in some]

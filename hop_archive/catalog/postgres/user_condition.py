@@ -1,7 +1,7 @@
 """A condition that a user wrote in SQL: what must be so before a database sees it, and how to show what is wrong. Pure.
 
 The condition stands in parentheses in a statement of ours. That it stays there, Postgres itself judges (see
-``postgres_select``). Here it is cut into tokens for what Postgres would let pass: calls of functions that do
+``postgres/select.py``). Here it is cut into tokens for what Postgres would let pass: calls of functions that do
 something. So the cutting must agree with Postgres' own (PostgreSQL 14, 4.1 "Lexical Structure"), and what is hard to
 agree on, and not needed in a condition, is refused: comments, dollar quotes, and strings with escapes.
 """
@@ -83,7 +83,10 @@ def called(condition: str) -> dict[str, int]:
         _refuse_odd(condition, token)
         if text == "(" and before is not None:
             found.setdefault(*before)
-        _match(condition, brackets, text, at)
+        if text in ("(", "["):
+            brackets.append((text, at))
+        elif text in (")", "]") and (not brackets or brackets.pop()[0] + text not in ("()", "[]")):
+            raise refusal(condition, f"this {text} closes nothing", at)
         before = _name(condition, token) if kind in ("word", "quoted") else None
     if brackets:
         raise refusal(condition, f"this {brackets[-1][0]} is never closed", brackets[-1][1])
@@ -115,13 +118,6 @@ def _refuse_odd(condition: str, token: re.Match[str]) -> None:
         raise refusal(
             condition, "dollar quotes and parameters ($1) are not allowed", at, "Write a plain '…'."
         )
-
-
-def _match(condition: str, brackets: list[tuple[str, int]], text: str, at: int) -> None:
-    if text in ("(", "["):
-        brackets.append((text, at))
-    elif text in (")", "]") and (not brackets or brackets.pop()[0] + text not in ("()", "[]")):
-        raise refusal(condition, f"this {text} closes nothing", at)
 
 
 def _name(condition: str, token: re.Match[str]) -> tuple[str, int]:
