@@ -6,12 +6,12 @@ stood somewhere. Running it again, or twice at once, is harmless: the later look
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from hop_archive.archive import Archive
@@ -69,7 +69,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Cluster:
     """What the source said: topics that are archived and were the same from the first to the last call."""
 
     cluster_id: str
@@ -93,7 +93,7 @@ def take_snapshot(
 
     A good snapshot is never replaced by less: a topic or group that is gone keeps its last; a group keeps the
     offsets of a topic that it has none of any more, as after the topic was deleted; a topic made anew keeps what
-    its life before was like; and settings that may no longer be looked at stay as last known.
+    its generation before was like; and settings that may no longer be looked at stay as last known.
 
     Raises:
         UnavailableError: The source or the catalog does not answer. What was kept before stays; of groups, some
@@ -101,16 +101,31 @@ def take_snapshot(
         ForbiddenError: The credentials are refused.
     """
     seen = _look(archive, also, go_on)
+    catalog, cluster_id = archive.catalog, seen.cluster_id
     go_on()
-    changed = _keep_topics(archive, seen)
-    groups = 0
-    for names in _portions(_readers(seen)):
-        go_on()
-        groups += _keep_groups(archive, seen, names)
-    hidden = tuple(sorted(seen.infos.keys() - seen.settings.keys()))
-    return Taken(
-        seen.cluster_id, seen.at, len(seen.infos), groups, changed, hidden, seen.no_groups, seen.untold
+    former = _by_name(catalog.snapshots("topic", list(seen.infos), cluster_id))
+    topics = [
+        Snapshot(cluster_id, "topic", name, _topic(seen, name, former.get(name)), seen.at)
+        for name in sorted(seen.infos)
+    ]
+    catalog.keep_snapshots(cluster_id, topics)
+    changed = tuple(
+        now.name for now in topics if now.name in former and now.content != former[now.name].content
     )
+    readers = sorted(
+        name for name, commits in seen.groups.items() if any(at.topic in seen.infos for at in commits)
+    )
+    for first in range(0, len(readers), GROUPS_AT_ONCE):
+        names = readers[first : first + GROUPS_AT_ONCE]
+        go_on()
+        former = _by_name(catalog.snapshots("group", names, cluster_id))
+        groups = [
+            Snapshot(cluster_id, "group", name, _group(seen, name, former.get(name)), seen.at)
+            for name in names
+        ]
+        catalog.keep_snapshots(cluster_id, groups)
+    hidden = tuple(sorted(seen.infos.keys() - seen.settings.keys()))
+    return Taken(cluster_id, seen.at, len(topics), len(readers), changed, hidden, seen.no_groups, seen.untold)
 
 
 class _GivenUp(Exception):  # noqa: N818 - nothing went wrong
@@ -167,7 +182,13 @@ class HourlySnapshots:
     def _take(self) -> None:
         began = self._archive.monotonic()
         try:
-            left_s = self._left_s()
+            left_s = 0.0
+            kept = self._archive.catalog.snapshots("topic", None, self._archive.source.cluster_id())
+            if kept:
+                age_s = (self._archive.now() - max(topic.taken_at for topic in kept)).total_seconds()
+                left_s = (
+                    EVERY_S - age_s if age_s >= 0 else 0.0
+                )  # a clock was set back: nobody knows how old it is
             if left_s <= 0:
                 taken = take_snapshot(self._archive, self._also, go_on=self._go_on)
                 if taken.hidden or taken.no_groups:
@@ -190,27 +211,30 @@ class HourlySnapshots:
         if self._over:
             raise _GivenUp
 
-    def _left_s(self) -> float:
-        """How long until the next is due; 0 or less: it is."""
-        taken = self._archive.catalog.snapshots("topic", None, self._archive.source.cluster_id())
-        if not taken:
-            return 0.0
-        age_s = (self._archive.now() - max(one.taken_at for one in taken)).total_seconds()
-        return EVERY_S - age_s if age_s >= 0 else 0.0  # a clock was set back: nobody knows how old it is
 
-
-def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) -> _Seen:
+def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) -> _Cluster:
     go_on()
     # The clock first: of two who look at once, the one whose answers may be older has the earlier time.
     source, at = archive.source, archive.now()
     described = _described(archive, frozenset(also))
     before = dict(described)
     go_on()
-    settings = _settings(archive, list(before))
+    may = source.access(list(before))
+    settings: Mapping[str, Mapping[str, Setting]] = {}
+    # Forbidden all the same: of a cluster that does not tell rights, and has some.
+    with contextlib.suppress(ForbiddenError):
+        settings = source.settings(
+            [name for name, rights in may.items() if rights is None or _LOOK in rights]
+        )
     go_on()
-    groups, no_groups = _groups(archive)
+    groups: Mapping[str, Mapping[TopicPartition, Committed]] = {}
+    no_groups = ""
+    try:
+        groups = source.groups()
+    except ForbiddenError as error:
+        no_groups = str(error)
     go_on()
-    # A topic made anew in between would get the settings, or lend its name to offsets, of the other life.
+    # A topic made anew in between would get the settings, or lend its name to offsets, of the other generation.
     again = source.topics(list(before))
     infos = {name: info for name, info in again.items() if info.topic_id == before[name].topic_id}
     mine = {name: found for name, found in settings.items() if name in infos}
@@ -219,60 +243,25 @@ def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) ->
         **{name: str(why) for name, why in {**described.untold, **again.untold}.items()},
         **dict.fromkeys(again.keys() - infos.keys(), anew),
     }
-    return _Seen(source.cluster_id(), at, infos, mine, groups, no_groups, dict(sorted(untold.items())))
+    return _Cluster(source.cluster_id(), at, infos, mine, groups, no_groups, dict(sorted(untold.items())))
 
 
 def _described(archive: Archive, also: Collection[str]) -> Answers[str, TopicInfo]:
     """The topics to take. One that may not even be listed is asked for by name, if the archive knows it, to learn why."""
 
-    def wanted(name: str) -> bool:
+    def is_taken(name: str) -> bool:
         return archive.topics.archived(name) or name in also
 
     listed = archive.source.topics()
     known = {*archive.catalog.generations(None), *also} - {*listed, *listed.untold}
-    asked = archive.source.topics(sorted(filter(wanted, known)))
+    asked = archive.source.topics(sorted(filter(is_taken, known)))
     return Answers(
-        {name: info for name, info in {**listed, **asked}.items() if wanted(name)},
-        {name: why for name, why in {**listed.untold, **asked.untold}.items() if wanted(name)},
+        {name: info for name, info in {**listed, **asked}.items() if is_taken(name)},
+        {name: why for name, why in {**listed.untold, **asked.untold}.items() if is_taken(name)},
     )
 
 
-def _settings(archive: Archive, names: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
-    """Settings of the topics that the credentials may look at."""
-    may = archive.source.access(names)
-    open_ones = [name for name, rights in may.items() if rights is None or _LOOK in rights]
-    try:
-        return archive.source.settings(open_ones)
-    except ForbiddenError:
-        return {}  # of a cluster that does not tell rights, and has some
-
-
-def _groups(archive: Archive) -> tuple[Mapping[str, Mapping[TopicPartition, Committed]], str]:
-    try:
-        return archive.source.groups(), ""
-    except ForbiddenError as error:
-        return {}, str(error)
-
-
-def _readers(seen: _Seen) -> Iterator[str]:
-    """The groups that have committed an offset of a topic that was taken, in order."""
-    return (
-        name for name, offsets in sorted(seen.groups.items()) if any(at.topic in seen.infos for at in offsets)
-    )
-
-
-def _keep_topics(archive: Archive, seen: _Seen) -> tuple[str, ...]:
-    """Keep a snapshot of each topic; those that are not as they were."""
-    former = _former(archive.catalog.snapshots("topic", list(seen.infos), seen.cluster_id))
-    taken = [
-        Snapshot(seen.cluster_id, "topic", name, _topic(seen, name, former.get(name)), seen.at)
-        for name in sorted(seen.infos)
-    ]
-    archive.catalog.keep_snapshots(seen.cluster_id, taken)
-    return tuple(one.name for one in taken if one.name in former and one.content != former[one.name].content)
-
-
-def _topic(seen: _Seen, name: str, former: Snapshot | None) -> dict[str, Any]:
+def _topic(seen: _Cluster, name: str, former: Snapshot | None) -> dict[str, Any]:
     info, settings = seen.infos[name], seen.settings.get(name)
     before: Mapping[str, Any] = former.content if former else {}
     content: dict[str, Any] = {"topic_id": info.topic_id, "partitions": info.partitions}
@@ -286,51 +275,37 @@ def _topic(seen: _Seen, name: str, former: Snapshot | None) -> dict[str, Any]:
     return content | {"former": {**ended, "taken_at": former.taken_at.isoformat()}}
 
 
-def _keep_groups(archive: Archive, seen: _Seen, names: Sequence[str]) -> int:
-    former = _former(archive.catalog.snapshots("group", names, seen.cluster_id))
-    taken = [
-        Snapshot(seen.cluster_id, "group", name, _group(seen, name, former.get(name)), seen.at)
-        for name in names
-    ]
-    archive.catalog.keep_snapshots(seen.cluster_id, taken)
-    return len(taken)
-
-
-def _group(seen: _Seen, name: str, former: Snapshot | None) -> dict[str, Any]:
-    commits = {at: one for at, one in seen.groups[name].items() if at.topic in seen.infos}
+def _group(seen: _Cluster, name: str, before: Snapshot | None) -> dict[str, Any]:
+    commits = {at: commit for at, commit in seen.groups[name].items() if at.topic in seen.infos}
     ids = {topic: seen.infos[topic].topic_id for topic in {at.topic for at in commits}}
-    if former:
-        last = {at: one for at, one in former.commits.items() if at.topic not in ids}
+    former: dict[str, Any] = {}
+    if before:
+        last = {at: commit for at, commit in before.commits.items() if at.topic not in ids}
         commits |= last
-        ids |= {at.topic: former.content["topic_ids"].get(at.topic) for at in last}
+        ids |= {at.topic: before.content["topic_ids"].get(at.topic) for at in last}
+        former |= before.content.get("former", {})
+        for topic, was in before.content["topic_ids"].items():
+            if (
+                topic in ids and ids[topic] != was
+            ):  # made anew: what a restore needs is where the group had got to before
+                ended = sorted(
+                    (at.partition, commit) for at, commit in before.commits.items() if at.topic == topic
+                )
+                former[topic] = {
+                    "topic_id": was,
+                    "offsets": [[partition, commit.offset] for partition, commit in ended],
+                    "metadata": [
+                        [partition, commit.metadata] for partition, commit in ended if commit.metadata
+                    ],
+                    "taken_at": before.taken_at.isoformat(),
+                }
     content: dict[str, Any] = {
-        "offsets": [[*at, one.offset] for at, one in sorted(commits.items())],
-        "metadata": [[*at, one.metadata] for at, one in sorted(commits.items()) if one.metadata],
+        "offsets": [[*at, commit.offset] for at, commit in sorted(commits.items())],
+        "metadata": [[*at, commit.metadata] for at, commit in sorted(commits.items()) if commit.metadata],
         "topic_ids": dict(sorted(ids.items())),
     }
-    lives = _lives_before(ids, former) if former else {}
-    return content | ({"former": lives} if lives else {})
+    return content | ({"former": former} if former else {})
 
 
-def _lives_before(ids: Mapping[str, str | None], former: Snapshot) -> dict[str, Any]:
-    """Where the group had got to in the life before of each topic that was made anew: that is what a restore needs."""
-    lives: dict[str, Any] = dict(former.content.get("former", {}))
-    for topic, was in former.content["topic_ids"].items():
-        if topic in ids and ids[topic] != was:
-            commits = sorted((at.partition, one) for at, one in former.commits.items() if at.topic == topic)
-            lives[topic] = {
-                "topic_id": was,
-                "offsets": [[at, one.offset] for at, one in commits],
-                "metadata": [[at, one.metadata] for at, one in commits if one.metadata],
-                "taken_at": former.taken_at.isoformat(),
-            }
-    return lives
-
-
-def _former(snapshots: Sequence[Snapshot]) -> dict[str, Snapshot]:
-    return {one.name: one for one in snapshots}
-
-
-def _portions(names: Iterator[str]) -> Iterator[list[str]]:
-    while portion := list(islice(names, GROUPS_AT_ONCE)):
-        yield portion
+def _by_name(snapshots: Sequence[Snapshot]) -> dict[str, Snapshot]:
+    return {snapshot.name: snapshot for snapshot in snapshots}

@@ -24,25 +24,16 @@ def calm_collector() -> Iterator[None]:
 
     Cycles are still collected, only later: what they hold is bounded by 200,000 objects.
     """
-    _enter()
-    try:
-        yield
-    finally:
-        _leave()
-
-
-def _enter() -> None:
     global _calm
     with _lock:
         if _calm == 0:
             _usual[:] = [gc.get_threshold()]
             gc.set_threshold(*_CALM)
         _calm += 1
-
-
-def _leave() -> None:
-    global _calm
-    with _lock:
-        _calm -= 1
-        if _calm == 0:
-            gc.set_threshold(*_usual[0])
+    try:
+        yield
+    finally:
+        with _lock:
+            _calm -= 1
+            if _calm == 0:
+                gc.set_threshold(*_usual[0])

@@ -61,18 +61,18 @@ class Decided:
 
     def learn(self, known: Iterable[Known]) -> None:
         """Take in what the catalog said."""
-        for one in known:
-            self._by_uuid[one.uuid.int] = one
-            if one.digest is None:
-                self._adopted.setdefault((one.topic, one.timestamp_ms, one.message_crc32), []).append(one)
+        for held in known:
+            self._by_uuid[held.uuid.int] = held
+            if held.digest is None:
+                self._adopted.setdefault((held.topic, held.timestamp_ms, held.message_crc32), []).append(held)
 
     def expect(self, identity: Identity) -> None:
         """Take in what will be archived."""
         self._by_uuid[identity.uuid.int] = identity
 
-    def holder(self, own: uuid.UUID) -> Known | Identity | None:
+    def holder(self, message_uuid: uuid.UUID) -> Known | Identity | None:
         """What holds this UUID."""
-        return self._by_uuid.get(own.int)
+        return self._by_uuid.get(message_uuid.int)
 
     def copy_under(self, identity: Identity) -> Known | Identity | None:
         """What holds this identity's UUID, where one of this identity would be a copy of it."""
@@ -85,7 +85,7 @@ class Decided:
             return None  # as for almost every message
         holder = self.copy_under(identity)
         adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32), ())
-        return holder or next((one for one in adopted if same_message(identity, one)), None)
+        return holder or next((held for held in adopted if same_message(identity, held)), None)
 
 
 def decide(
@@ -127,24 +127,24 @@ def _with_content(
 ) -> list[Known]:
     """The known messages; those that nothing else tells from one of ``identities`` with what their documents hold."""
     blank: dict[tuple[str, int], list[Known]] = {}
-    for one in known:
-        if one.digest is None and one.message_crc32 == 0:
-            blank.setdefault((one.topic, one.timestamp_ms), []).append(one)
-    wanted = {
-        one.uuid
+    for held in known:
+        if held.digest is None and held.message_crc32 == 0:
+            blank.setdefault((held.topic, held.timestamp_ms), []).append(held)
+    uuids = {
+        held.uuid
         for identity in identities
-        for one in blank.get((identity.topic, identity.timestamp_ms), ())
-        if only_content_tells(identity, one)
+        for held in blank.get((identity.topic, identity.timestamp_ms), ())
+        if only_content_tells(identity, held)
     }
-    if not wanted:
+    if not uuids:
         return list(known)  # as for almost every group
-    rows = catalog.select(Query(uuids=tuple(wanted)))
+    rows = catalog.select(Query(uuids=tuple(uuids)))
     content: dict[uuid.UUID, bytes] = {}
     for found in fetch_documents(store, rows):
         if found.document is not None and not found.problems and not found.document.suppressed:
             message = found.document.message
             content[found.row.uuid] = digest(message.key, message.headers, message.value)
-    return [replace(one, content=content.get(one.uuid)) for one in known]
+    return [replace(held, content=content.get(held.uuid)) for held in known]
 
 
 class _Judging:
@@ -167,25 +167,23 @@ class _Judging:
 
     def decide(self, message: Message, identity: Identity) -> Decision:
         coming = candidates(identity)
-        for own in coming:
-            if own is not identity and own.uuid.int not in self._asked:
-                self.unknown += (own, *itertools.islice(coming, self._ahead - 1))
+        for candidate in coming:
+            if candidate is not identity and candidate.uuid.int not in self._asked:
+                self.unknown += (candidate, *itertools.islice(coming, self._ahead - 1))
                 break
             # What another archiver stored is compared with the message as it came, not with UUIDs of our making.
-            copy = self._decided.copy_of(own) if own is identity else self._decided.copy_under(own)
+            is_received = candidate is identity
+            copy = self._decided.copy_of(candidate) if is_received else self._decided.copy_under(candidate)
             if copy is not None:
-                return Decision(message, own, duplicate_of=copy.uuid, reason=_why_same(own, copy))
-            if self._decided.holder(own.uuid) is None:
+                if copy.digest is not None:
+                    reason = "same UUID and digest"
+                elif isinstance(copy, Known) and only_content_tells(candidate, copy):
+                    reason = "same timestamp, key, headers and value"
+                else:
+                    reason = "same timestamp and CRC-32"
+                return Decision(message, candidate, duplicate_of=copy.uuid, reason=reason)
+            if self._decided.holder(candidate.uuid) is None:
                 break
-        self._decided.expect(own)
-        collided = identity.is_client_uuid and own is not identity
-        return Decision(message, own, collided_with=identity.uuid if collided else None)
-
-
-def _why_same(identity: Identity, copy: Known | Identity) -> str:
-    if copy.digest is not None:
-        return "same UUID and digest"
-    assert isinstance(copy, Known)
-    if only_content_tells(identity, copy):
-        return "same timestamp, key, headers and value"
-    return "same timestamp and CRC-32"
+        self._decided.expect(candidate)
+        collided = identity.is_client_uuid and candidate is not identity
+        return Decision(message, candidate, collided_with=identity.uuid if collided else None)

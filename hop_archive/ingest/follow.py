@@ -21,13 +21,13 @@ from hop_archive.errors import (
 )
 from hop_archive.ingest.collector import calm_collector
 from hop_archive.ingest.obstacles import GivenUp
-from hop_archive.ingest.plan import Knowledge, work
+from hop_archive.ingest.plan import work
 from hop_archive.ingest.read import Reading, follow
 from hop_archive.ingest.survey import Survey, plan_work
 from hop_archive.ingest.undone import Undone
 from hop_archive.ingest.write import OVERLAP, Done, archive_slices, proven_epochs, store_groups
 from hop_archive.model.findings import Finding, Kind
-from hop_archive.model.slices import PartitionLog, Slice
+from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import TopicInfo, place_of
 
@@ -80,9 +80,14 @@ def catch_up(
     while fruitless < _MOST_FRUITLESS and not stop():
         found = plan_work(archive, topics)
         obstacles = found.survey.obstacles
-        targets = _targets(found.survey) if targets is None else targets
+        if targets is None:
+            targets = {at: known.watermarks.stable for at, known in found.survey.knowledge.items()}
         given_up = {place_of(error) for error in errors}  # for this time: the next command asks again
-        slices = [s for s in _below(found.plan.slices, targets) if s.topic_partition not in given_up]
+        slices = [
+            s.within(s.start, min(s.stop, targets[s.partition_log]))
+            for s in found.plan.slices
+            if s.start < targets.get(s.partition_log, 0) and s.topic_partition not in given_up
+        ]
         undone.plan(slices, _pending_below(found.survey, targets))
         if not slices:
             fruitless = 0
@@ -214,7 +219,13 @@ def _one_round(
     found = plan_work(archive, topics)
     workable = found.survey.workable()
     undone.plan(found.plan.slices, found.survey.pending())
-    starts = _tails(workable)
+    starts = {}  # of each partition whose only work, if any, is the end of its log
+    for partition_log, known in workable.items():
+        pending, marks = work(known).ranges, known.watermarks
+        if not pending:
+            starts[partition_log] = max(marks.stable, known.coverage.stop, marks.low)
+        elif len(pending) == 1 and pending[0].stop == marks.stable:
+            starts[partition_log] = pending[0].start
     if not workable:
         yield []
         sleep(_FIRST_PAUSE_S)
@@ -243,7 +254,7 @@ def _follow_tails(
 ) -> Iterator[list[Done]]:
     end = archive.monotonic() + SURVEY_EVERY_S
     disputed = anything = False
-    others: frozenset[str] | None = None
+    others: set[str] | None = None
 
     def over() -> bool:
         return stop() or disputed or archive.monotonic() >= end
@@ -251,18 +262,15 @@ def _follow_tails(
     epochs = proven_epochs(archive, starts)
     with calm_collector(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive, starts)
-        for group in follow(
-            reader,
-            dict(starts),
-            archive.limits,
-            archive.monotonic,
-            over,
-            epochs=epochs,
-            refused=given_up,
-        ):
+        groups = follow(
+            reader, dict(starts), archive.limits, archive.monotonic, over, epochs=epochs, refused=given_up
+        )
+        for group in groups:
             try:
                 if group and others is None:
-                    others = _made_anew(archive, infos, starts)
+                    # Once they are read: what has its id still when it is read is read as what it was planned for.
+                    now = archive.source.topics({partition_log.topic for partition_log in starts})
+                    others = {name for name, info in now.items() if info.topic_id != infos[name].topic_id}
                 dones = list(store_groups(archive, [group], overlap=0))
             except HopArchiveError:
                 _note_seen(archive, group, others or ())
@@ -279,17 +287,6 @@ def _follow_tails(
     if (given_up.errors or fruitless) and not stop():  # asked for again by the next plan, and not at once
         yield []
         sleep(_FIRST_PAUSE_S)
-
-
-def _made_anew(
-    archive: Archive, infos: Mapping[str, TopicInfo], starts: Collection[PartitionLog]
-) -> frozenset[str]:
-    """The topics that are not those that were planned any more, asked for once they are read.
-
-    What has its id still when it is read is read as what it was planned for, whatever it becomes later.
-    """
-    now = archive.source.topics({partition_log.topic for partition_log in starts})
-    return frozenset(name for name, info in now.items() if info.topic_id != infos[name].topic_id)
 
 
 def _note_seen(archive: Archive, readings: Collection[Reading], others: Collection[str]) -> None:
@@ -318,35 +315,7 @@ def _note_seen(archive: Archive, readings: Collection[Reading], others: Collecti
         log.warning("What was read and not stored is not remembered: %s", error)
 
 
-def _tails(knowledge: Mapping[PartitionLog, Knowledge]) -> dict[PartitionLog, int]:
-    """Where to follow each partition whose only work, if any, is the end of its log."""
-    starts = {}
-    for partition_log, known in knowledge.items():
-        pending = work(known).ranges
-        if not pending:
-            starts[partition_log] = max(known.watermarks.stable, known.coverage.stop, known.watermarks.low)
-        elif len(pending) == 1 and pending[0].stop == known.watermarks.stable:
-            starts[partition_log] = pending[0].start
-    return starts
-
-
-def _targets(seen: Survey) -> dict[PartitionLog, int]:
-    return {partition_log: known.watermarks.stable for partition_log, known in seen.knowledge.items()}
-
-
 def _pending_below(seen: Survey, targets: Mapping[PartitionLog, int]) -> set[str]:
     """Topics with work below the targets."""
-    firsts = {
-        partition_log: ranges[0].start
-        for partition_log, k in seen.knowledge.items()
-        if (ranges := work(k).ranges)
-    }
-    return {at.topic for at, start in firsts.items() if start < targets.get(at, start)}
-
-
-def _below(slices: Collection[Slice], targets: Mapping[PartitionLog, int]) -> list[Slice]:
-    return [
-        s.within(s.start, min(s.stop, targets[s.partition_log]))
-        for s in slices
-        if s.partition_log in targets and s.start < targets[s.partition_log]
-    ]
+    pending = {at: ranges[0].start for at, known in seen.knowledge.items() if (ranges := work(known).ranges)}
+    return {at.topic for at, start in pending.items() if start < targets.get(at, start)}

@@ -1,7 +1,7 @@
-"""Telling one life of a topic from the next. Pure.
+"""Telling one generation of a topic from the next. Pure.
 
 A topic that is deleted and made anew, moved to another cluster, or truncated starts its offsets again. To
-read such a topic as the old one would skip messages unnoticed, so each life is a generation of its own.
+read such a topic as the old one would skip messages unnoticed, so each is a generation of its own.
 """
 
 from __future__ import annotations
@@ -70,17 +70,29 @@ def recognise(
     """
     topic = seen.info.name
     following = generations[-1].number + 1 if generations else 1
-    same = [g for g in generations if _same_life(seen, g)]
+    # A broker that begins to tell ids makes a new generation too: what it holds is read once more and found to
+    # be duplicates. To believe that the topic is the old one would be a guess.
+    same = [g for g in generations if (g.cluster_id, g.topic_id) == (seen.cluster_id, seen.info.topic_id)]
     if same and same[-1].number in ended:
         return Recognition(
             topic, following, "it is there again, and what was left of it had been recorded as lost"
         )
     if not same:
         return Recognition(topic, following, _why_new(seen, generations))
-    if shorter := _setback(seen, same[-1].number, coverage):
-        told = seen.info.topic_id is not None  # without ids it may as well be another topic of that name
-        return Recognition(topic, following, _why_shorter(shorter[0]), tuple(shorter) if told else ())
-    return Recognition(topic, same[-1].number)
+    number = same[-1].number
+    shorter = []  # what was dealt with beyond a log's end: it cannot be the one that was archived
+    for partition, marks in sorted(seen.watermarks.items()):
+        covered = coverage.get(PartitionLog(topic, number, partition), EMPTY)
+        if marks.high < covered.stop:
+            shorter.append(Slice(topic, number, partition, marks.high, covered.stop))
+    if not shorter:
+        return Recognition(topic, number)
+    reason = (
+        f"watermarks went backwards: partition {shorter[0].partition} ends at offset {shorter[0].start}, "
+        f"but offsets up to {shorter[0].stop} were dealt with"
+    )
+    has_id = seen.info.topic_id is not None  # without ids it may as well be another topic of that name
+    return Recognition(topic, following, reason, tuple(shorter) if has_id else ())
 
 
 def truncated_logs(
@@ -104,12 +116,6 @@ def truncated_logs(
     return found
 
 
-def _same_life(seen: Sighting, generation: Generation) -> bool:
-    # A broker that begins to tell ids makes a new generation too: what it holds is read once more and found to
-    # be duplicates. To believe that the topic is the old one would be a guess.
-    return (generation.cluster_id, generation.topic_id) == (seen.cluster_id, seen.info.topic_id)
-
-
 def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
     if not generations:
         return "first seen"
@@ -119,21 +125,3 @@ def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
     if last.topic_id is None:
         return f"the broker tells a topic id now, {seen.info.topic_id}"
     return f"made anew: topic id {seen.info.topic_id}, was {last.topic_id}"
-
-
-def _setback(seen: Sighting, number: int, coverage: Mapping[PartitionLog, OffsetSet]) -> list[Slice]:
-    """What was dealt with beyond the log's end: it cannot be the one that was archived."""
-    return [
-        Slice(*partition_log, marks.high, covered.stop)
-        for partition, marks in sorted(seen.watermarks.items())
-        for partition_log in [PartitionLog(seen.info.name, number, partition)]
-        for covered in [coverage.get(partition_log, EMPTY)]
-        if marks.high < covered.stop
-    ]
-
-
-def _why_shorter(gone: Slice) -> str:
-    return (
-        f"watermarks went backwards: partition {gone.partition} ends at offset {gone.start}, "
-        f"but offsets up to {gone.stop} were dealt with"
-    )

@@ -55,7 +55,7 @@ def note_obstacles(
         UnavailableError: The catalog does not answer.
     """
     at = archive.now()
-    was_open = any(one.kind in kinds for one in archive.catalog.open_findings(topics))
+    was_open = any(finding.kind in kinds for finding in archive.catalog.open_findings(topics))
     try:
         if findings:
             archive.catalog.note_findings(findings, at)

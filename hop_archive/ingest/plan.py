@@ -7,7 +7,7 @@ work, whatever made it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hop_archive.model.limits import Limits
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
@@ -65,24 +65,6 @@ def lost(known: Knowledge) -> OffsetSet:
     return OffsetSet.between(0, known.watermarks.low) - known.coverage - known.in_flight
 
 
-@dataclass(slots=True)
-class _Share:
-    """A round-robin division of a message budget over partitions, so that no busy one starves the others."""
-
-    wanted: dict[PartitionLog, OffsetSet]
-    given: dict[PartitionLog, int] = field(default_factory=dict)
-
-    def divide(self, budget: int) -> None:
-        """Fill ``given``: equal shares; what a small partition does not need goes to the larger ones."""
-        smallest_first = sorted(
-            self.wanted, key=lambda partition_log: (self.wanted[partition_log].size, partition_log)
-        )
-        for served, partition_log in enumerate(smallest_first):
-            share = -(-budget // (len(smallest_first) - served))
-            self.given[partition_log] = min(share, self.wanted[partition_log].size)
-            budget -= self.given[partition_log]
-
-
 def plan(
     known: Mapping[PartitionLog, Knowledge], limits: Limits, unreadable: Collection[str] = frozenset()
 ) -> Plan:
@@ -95,19 +77,21 @@ def plan(
         limits: How much is to be done at once.
         unreadable: Topics that may not be read: nothing of them is work, and what of them is gone is lost all the same.
     """
-    wanted = {
+    pending = {
         partition_log: offsets
-        for partition_log, k in known.items()
-        if partition_log.topic not in unreadable and (offsets := work(k))
+        for partition_log, partition in known.items()
+        if partition_log.topic not in unreadable and (offsets := work(partition))
     }
-    share = _Share(wanted)
-    share.divide(limits.run_messages)
-    chosen = {
-        partition_log: wanted[partition_log].first(count) for partition_log, count in share.given.items()
-    }
+    # Equal shares, so that no busy partition starves the others; what a small one does not need goes to the larger ones.
+    budget, chosen = limits.run_messages, {}
+    smallest_first = sorted(pending, key=lambda partition_log: (pending[partition_log].size, partition_log))
+    for served, partition_log in enumerate(smallest_first):
+        share = -(-budget // (len(smallest_first) - served))
+        chosen[partition_log] = pending[partition_log].first(share)
+        budget -= chosen[partition_log].size
     slices = [s for partition_log in sorted(chosen) for s in partition_log.slices(chosen[partition_log])]
     gone = [s for partition_log in sorted(known) for s in partition_log.slices(lost(known[partition_log]))]
-    total = sum(offsets.size for offsets in wanted.values())
+    total = sum(offsets.size for offsets in pending.values())
     return Plan(tuple(slices), tuple(gone), left=total - sum(len(s) for s in slices))
 
 

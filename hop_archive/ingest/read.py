@@ -7,7 +7,7 @@ messages and compaction leave offsets for which nothing comes. What is held whil
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
@@ -118,7 +118,7 @@ class _Fills:
         self._epochs = epochs
         self._limits = limits
         self._monotonic = monotonic
-        self._wanted = min(_FIRST_POLLED, limits.poll_messages)
+        self._at_once = min(_FIRST_POLLED, limits.poll_messages)
         self.polled_s = 0.0
         self.fills: dict[TopicPartition, _Fill] = {}
 
@@ -131,44 +131,32 @@ class _Fills:
         return self.fills.pop(partition)
 
     def poll(self, timeout_s: float) -> Iterator[Reading]:
-        """Take what has come; readings that are full because of it."""
-        began = self._monotonic()
-        messages = self._reader.poll(self._wanted, timeout_s)
+        """Take what has come; readings that are full because of it, or while all together hold more than the buffer may."""
+        limits, began = self._limits, self._monotonic()
+        messages = self._reader.poll(self._at_once, timeout_s)
         now = self._monotonic()
         self.polled_s += now - began
         sizes = [message.size_bytes for message in messages]
-        self._adapt(sizes)
+        if sizes:  # about an eighth of the buffer at a time, judged by the size of what came last
+            fitting = limits.buffer_bytes // 8 * len(sizes) // (sum(sizes) + len(sizes))
+            self._at_once = max(1, min(limits.poll_messages, fitting, self._at_once * 4))
         for message, size_bytes in zip(messages, sizes, strict=True):
             fill = self.fills.get(message.topic_partition)
             if fill is not None and (fill.stop is None or message.offset < fill.stop):
-                if fill.messages and fill.held_bytes + size_bytes > self._limits.batch_bytes:
+                if fill.messages and fill.held_bytes + size_bytes > limits.batch_bytes:
                     yield fill.cut(message.offset)
                 fill.add(message, size_bytes, now)
-                if self._is_full(fill):
+                if len(fill.messages) >= limits.batch_messages or fill.held_bytes >= limits.batch_bytes:
                     yield fill.cut(message.offset + 1)
-        yield from self._relieve()
+        while sum(f.held_bytes for f in self.fills.values()) > limits.buffer_bytes:
+            fill = max(self.fills.values(), key=lambda f: f.held_bytes)
+            yield fill.cut(fill.messages[-1].offset + 1)
 
     def position(self, partition: TopicPartition) -> int:
         """How far the partition is read: everything below was delivered or is absent."""
         fill = self.fills[partition]
         reached = max(self._reader.position(partition), fill.start)
         return reached if fill.stop is None else min(reached, fill.stop)
-
-    def _is_full(self, fill: _Fill) -> bool:
-        limits = self._limits
-        return len(fill.messages) >= limits.batch_messages or fill.held_bytes >= limits.batch_bytes
-
-    def _relieve(self) -> Iterator[Reading]:
-        """Cut the largest readings short while all together hold more than the buffer may."""
-        while sum(f.held_bytes for f in self.fills.values()) > self._limits.buffer_bytes:
-            fill = max(self.fills.values(), key=lambda f: f.held_bytes)
-            yield fill.cut(fill.messages[-1].offset + 1)
-
-    def _adapt(self, sizes: Sequence[int]) -> None:
-        """Ask for about an eighth of the buffer at a time, judged by the size of what came last."""
-        if sizes:
-            fitting = self._limits.buffer_bytes // 8 * len(sizes) // (sum(sizes) + len(sizes))
-            self._wanted = max(1, min(self._limits.poll_messages, fitting, self._wanted * 4))
 
 
 def read_slices(
@@ -202,12 +190,13 @@ def read_slices(
         HopArchiveError: Without ``refused``: why a partition was given up; a message that is damaged, for one.
     """
     queues: dict[TopicPartition, deque[Slice]] = {}
-    for wanted in slices:
-        queues.setdefault(wanted.topic_partition, deque()).append(wanted)
+    for planned in slices:
+        queues.setdefault(planned.topic_partition, deque()).append(planned)
     fills = _Fills(reader, limits, monotonic, epochs)
     reader.add({at: queue[0].start for at, queue in queues.items()})
     for queue in queues.values():
-        _open(fills, queue.popleft())
+        first = queue.popleft()
+        fills.open(first.partition_log, first.start, first.stop)
     stall = _Stall(stall_s)
     failed: HopArchiveError | None = None
     while fills.fills:
@@ -322,10 +311,6 @@ class _Stall:
         ]
 
 
-def _open(fills: _Fills, wanted: Slice) -> None:
-    fills.open(wanted.partition_log, wanted.start, wanted.stop)
-
-
 def _finish(reader: Reader, fills: _Fills, at: TopicPartition, queue: deque[Slice]) -> Iterator[Reading]:
     """Where a slice was read to its end: its last reading, and the partition's next slice begun."""
     fill = fills.fills[at]
@@ -336,8 +321,9 @@ def _finish(reader: Reader, fills: _Fills, at: TopicPartition, queue: deque[Slic
     if not queue:
         fills.close(at)
         return
-    reader.add({at: queue[0].start})
-    _open(fills, queue.popleft())
+    following = queue.popleft()
+    reader.add({at: following.start})
+    fills.open(following.partition_log, following.start, following.stop)
 
 
 def _step_over(reader: Reader, fills: _Fills, error: UnreadableMessageError) -> Iterator[Reading]:

@@ -10,11 +10,17 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from typing import TypeVar
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.records import GONE, UNKNOWN_CLUSTER, UNPROVEN, Batch, Generation, Outcome
-from hop_archive.errors import ConflictError, GenerationChangedError, SliceTakenError, UnavailableError
+from hop_archive.errors import (
+    ConflictError,
+    GenerationChangedError,
+    HopArchiveError,
+    SliceTakenError,
+    UnavailableError,
+)
 from hop_archive.ingest.generations import Recognition, Sighting, recognise, truncated_logs
 from hop_archive.ingest.obstacles import note_obstacles, obstacle
 from hop_archive.ingest.plan import Knowledge, Plan, plan, work
@@ -28,6 +34,8 @@ from hop_archive.source.answers import Answers
 from hop_archive.source.protocol import TopicInfo
 
 log = logging.getLogger(__name__)
+
+_Place = TypeVar("_Place", TopicPartition, PartitionLog)
 
 OVERTAKEN = "retention removed these before they were archived"
 BEFORE_FIRST_SIGHT = "already gone when the archive first saw this topic"
@@ -97,15 +105,6 @@ class Survey:
     def _is_moved(self, partition_log: PartitionLog, known: Knowledge) -> bool:
         return known.watermarks.leader_epoch != self.proven.get(partition_log)
 
-    def without(self, left: Collection[PartitionLog]) -> Survey:
-        """The same, where nothing is known of some partitions."""
-        knowledge = {
-            partition_log: known
-            for partition_log, known in self.knowledge.items()
-            if partition_log not in left
-        }
-        return replace(self, knowledge=knowledge)
-
     @property
     def unreadable(self) -> frozenset[str]:
         """The topics that may be seen, and not read."""
@@ -114,7 +113,7 @@ class Survey:
     @property
     def not_whole(self) -> frozenset[str]:
         """The topics of which something could not be looked at: what is known of them is not all."""
-        return frozenset(one.topic for one in self.obstacles) - self.unreadable
+        return frozenset(finding.topic for finding in self.obstacles) - self.unreadable
 
     def refuse_unseen(self) -> None:
         """Make sure that everything could be looked at, for who can do nothing with a part.
@@ -122,9 +121,9 @@ class Survey:
         Raises:
             UnavailableError: Something could not be.
         """
-        for one in self.obstacles:
-            if one.topic not in self.unreadable | self.deleted:
-                raise UnavailableError(one.detail, topic=one.topic, partition=one.partition)
+        for finding in self.obstacles:
+            if finding.topic not in self.unreadable | self.deleted:
+                raise UnavailableError(finding.detail, topic=finding.topic, partition=finding.partition)
 
     def workable(self) -> dict[PartitionLog, Knowledge]:
         """The ``knowledge`` of what may be read."""
@@ -137,10 +136,12 @@ class Survey:
 
     def progress(self) -> dict[TopicPartition, int]:
         """The offset up to which each partition is dealt with, without a gap: what a consumer would commit."""
-        return {
-            TopicPartition(partition_log.topic, partition_log.partition): _done_up_to(known)
-            for partition_log, known in self.knowledge.items()
-        }
+        reached = {}
+        for partition_log, known in self.knowledge.items():
+            pending, marks = work(known).ranges, known.watermarks
+            done_up_to = pending[0].start if pending else max(marks.low, marks.stable)
+            reached[TopicPartition(partition_log.topic, partition_log.partition)] = done_up_to
+        return reached
 
     def pending(self) -> dict[str, int]:
         """Offsets still to be read, by topic; topics without any are left out."""
@@ -170,14 +171,20 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     observed = archive.catalog.observed(list(infos))
     marks = archive.source.watermarks(_partitions(infos))
     cluster_id = marks.cluster_id or archive.source.cluster_id()
-    infos, marks = _of_one_life(archive, infos, marks, generations, observed)
-    ended = {(at.topic, at.generation) for at, one in observed.items() if one.leader_epoch == GONE}
+    infos, marks = _of_one_generation(archive, infos, marks, generations, observed)
+    marks_of: dict[str, dict[int, Watermarks]] = defaultdict(dict)
+    for at, seen in marks.items():
+        marks_of[at.topic][at.partition] = seen
+    ended: dict[str, set[int]] = defaultdict(set)
+    for partition_log, seen in observed.items():
+        if seen.leader_epoch == GONE:
+            ended[partition_log.topic].add(partition_log.generation)
     recognitions = {
         name: recognise(
-            Sighting(info, cluster_id, _of(name, marks)),
+            Sighting(info, cluster_id, marks_of.get(name, {})),
             generations.get(name, ()),
             coverage,
-            [number for topic, number in ended if topic == name] if ended else (),
+            ended.get(name, ()),
         )
         for name, info in infos.items()
     }
@@ -188,15 +195,16 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
             PartitionLog(partition.topic, recognitions[partition.topic].number, partition.partition)
         ]
     }
-    known = {name: tuple(found) for name, found in generations.items()}
-    proven = {partition_log: marks.leader_epoch for partition_log, marks in observed.items()}
+    unreadable = {
+        name: f"Source {archive.source.name}: the credentials may see topic {name}, and not read it. Give them the right to "
+        "read, or leave the topic out."
+        for name, info in infos.items()
+        if info.readable is False
+    }
     obstacles = (
         *(Finding(Kind.NOT_READABLE, name, why) for name, why in sorted(undescribed.items())),
-        *(_shut(archive, name) for name, info in sorted(infos.items()) if info.readable is False),
-        *(
-            obstacle(at.topic, error, at.partition)
-            for at, error in sorted(marks.untold.items(), key=itemgetter(0))
-        ),
+        *(Finding(Kind.NOT_READABLE, name, why) for name, why in sorted(unreadable.items())),
+        *_obstacles(marks.untold),
         *_vanished(archive, deleted, cluster_id),
     )
     return Survey(
@@ -204,17 +212,17 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         recognitions,
         knowledge,
         coverage,
-        known,
+        {name: tuple(found) for name, found in generations.items()},
         cluster_id,
-        proven,
+        {partition_log: seen.leader_epoch for partition_log, seen in observed.items()},
         obstacles,
         frozenset(undescribed),
         archive.topics.unmet({*infos, *undescribed}) if topics is None else (),
         deleted,
         tuple(
-            Slice(*partition_log, one.watermarks.high, observed[partition_log].stable)
-            for partition_log, one in knowledge.items()
-            if partition_log in observed and one.watermarks.high < observed[partition_log].stable
+            Slice(*partition_log, known.watermarks.high, observed[partition_log].stable)
+            for partition_log, known in knowledge.items()
+            if partition_log in observed and known.watermarks.high < observed[partition_log].stable
         ),
     )
 
@@ -233,8 +241,8 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     # Where a log may have lost its end, what it holds may be of another generation than is known yet.
     unproven = seen.unproven()
     known = {
-        partition_log: one.watermarks
-        for partition_log, one in seen.knowledge.items()
+        partition_log: partition.watermarks
+        for partition_log, partition in seen.knowledge.items()
         if not seen.recognitions[partition_log.topic].is_new and partition_log not in unproven
     }
     _note_shrunk(archive, seen)
@@ -263,35 +271,37 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
 
     Where a partition has another leader than before, the end of what is covered is read again and compared: a log that
     lost its end, and may have grown past it again, becomes a new generation, and a finding says so. What cannot be
-    compared yet is left out, and so is what cannot be looked at or read: a finding says so. New generations are recorded; offsets that are gone are recorded as lost, once, with the reason; the
-    watermarks are remembered; group offsets are committed to the source, for those who monitor from outside.
+    compared yet is left out, and so is what cannot be looked at or read: a finding says so. New generations are recorded;
+    offsets that are gone are recorded as lost, once, with the reason; the watermarks are remembered; group offsets are
+    committed to the source, for those who monitor from outside.
     A topic that changes while it is looked at is looked at again, and left out, as what cannot be looked at is, where it
     changes each time. Running it again records nothing twice.
 
     Raises:
         UnavailableError: The source or the catalog does not answer.
     """
-    seen, changing = _begun(archive, topics)
-    for _ in range(_MOST_CHANGES - 1):
-        if changing:
-            seen, changing = _begun(archive, topics)
-    seen = _left_out(seen, changing)
+    for _ in range(_MOST_CHANGES):
+        seen, changing = _begun(archive, topics)
+        if not changing:
+            break
+    else:
+        seen = _without(seen, changing)
     _note_obstacles(archive, topics, seen)
     archive.catalog.observe(
         {partition_log: known.watermarks for partition_log, known in seen.knowledge.items()}
     )
-    seen = seen.without(_note_proven(archive, seen, seen.to_note()))
+    overtaken = _note_proven(archive, seen, seen.to_note())
+    seen = replace(seen, knowledge={at: known for at, known in seen.knowledge.items() if at not in overtaken})
     archive.source.note_progress(seen.progress())
     planned = plan(seen.knowledge, archive.limits, seen.unreadable)
-    recorded = _settle_gone(archive, seen, planned.lost)
-    over = {s.topic for s in recorded} & seen.deleted
-    in_the_way = tuple(one for one in seen.obstacles if one.topic not in over)
-    return Work(replace(planned, lost=recorded), replace(seen, obstacles=in_the_way))
-
-
-def _done_up_to(known: Knowledge) -> int:
-    pending = work(known).ranges
-    return pending[0].start if pending else max(known.watermarks.low, known.watermarks.stable)
+    gone = [reasoned for s in planned.lost for reasoned in _reasoned(archive, seen, s)]
+    # Once more: watermarks that are read after the topic was made anew are the other generation's.
+    same = _unchanged(seen, archive.source.topics({s.topic for s, _ in gone})) if gone else ()
+    lost = [s for s, reason in gone if s.topic in same and _record_gone(archive, s, reason)]
+    lost += _settle_outlived(archive, seen, are_begun=True)
+    settled = {s.topic for s in lost} & seen.deleted
+    obstacles = tuple(finding for finding in seen.obstacles if finding.topic not in settled)
+    return Work(replace(planned, lost=tuple(lost)), replace(seen, obstacles=obstacles))
 
 
 def _topics(
@@ -322,13 +332,8 @@ def _topics(
     return infos, why, frozenset(known) - infos.keys() - untold.keys()
 
 
-def _shut(archive: Archive, topic: str) -> Finding:
-    return Finding(
-        Kind.NOT_READABLE,
-        topic,
-        f"Source {archive.source.name}: the credentials may see topic {topic}, and not read it. Give them the right to "
-        "read, or leave the topic out.",
-    )
+def _obstacles(errors: Mapping[_Place, HopArchiveError]) -> list[Finding]:
+    return [obstacle(at.topic, errors[at], at.partition) for at in sorted(errors)]
 
 
 def _note_obstacles(
@@ -349,10 +354,10 @@ def _note_obstacles(
             return finding.topic in doubted
         known = seen.knowledge.get(where.partition_log)
         # Not where this survey tells of the same partition, or the topic is gone or another generation by now.
-        told = any(
+        is_seen = any(
             o.topic == finding.topic and o.partition in (None, where.partition) for o in seen.obstacles
         )
-        return bool(known and not told and where.start in work(known))
+        return bool(known and not is_seen and where.start in work(known))
 
     kinds = [Kind.NO_LEADER, Kind.NOT_READABLE, Kind.NOT_SHOWN]
     note_obstacles(archive, topics, kinds, seen.obstacles, still)
@@ -362,42 +367,31 @@ def _partitions(infos: Mapping[str, TopicInfo]) -> list[TopicPartition]:
     return [TopicPartition(name, p) for name, info in infos.items() for p in range(info.partitions)]
 
 
-def _of_one_life(
+def _of_one_generation(
     archive: Archive,
     infos: Mapping[str, TopicInfo],
     marks: Answers[TopicPartition, Watermarks],
     generations: Mapping[str, Sequence[Generation]],
     observed: Mapping[PartitionLog, Watermarks],
 ) -> tuple[Mapping[str, TopicInfo], Answers[TopicPartition, Watermarks]]:
-    """The same, asked for once more of topics that were made anew meanwhile: no watermarks with another life's id.
+    """The same, asked for once more of topics that were made anew meanwhile: no watermarks with another generation's id.
 
     Topic ids never come back. Where the watermarks are those that were remembered, it makes no difference whose they are.
     """
     newest = {name: found[-1].number for name, found in generations.items() if found}
-    moved = {
-        at.topic
-        for at, one in marks.items()
-        if replace(one, leader_epoch=None) != _remembered(observed, at, newest.get(at.topic))
-    }
-    now = archive.source.topics(moved) if moved else Answers({})
-    anew = {name: info for name, info in now.items() if info.topic_id != infos[name].topic_id}
+    moved = set()
+    for at, now in marks.items():
+        before = observed.get(PartitionLog(at.topic, newest.get(at.topic, -1), at.partition))
+        if before is None or replace(now, leader_epoch=None) != replace(before, leader_epoch=None):
+            moved.add(at.topic)
+    again = archive.source.topics(moved) if moved else Answers({})
+    anew = {name: info for name, info in again.items() if info.topic_id != infos[name].topic_id}
     if not anew:
         return infos, marks
-    again = archive.source.watermarks(_partitions(anew))
-    told = {at: one for at, one in marks.items() if at.topic not in anew} | dict(again)
-    untold = {at: why for at, why in marks.untold.items() if at.topic not in anew} | dict(again.untold)
-    return {**infos, **anew}, Answers(told, untold)
-
-
-def _remembered(
-    observed: Mapping[PartitionLog, Watermarks], at: TopicPartition, generation: int | None
-) -> Watermarks | None:
-    marks = observed.get(PartitionLog(at.topic, generation, at.partition)) if generation is not None else None
-    return replace(marks, leader_epoch=None) if marks else None
-
-
-def _of(topic: str, marks: Mapping[TopicPartition, Watermarks]) -> dict[int, Watermarks]:
-    return {at.partition: found for at, found in marks.items() if at.topic == topic}
+    anew_marks = archive.source.watermarks(_partitions(anew))
+    all_marks = {at: now for at, now in marks.items() if at.topic not in anew} | dict(anew_marks)
+    untold = {at: why for at, why in marks.untold.items() if at.topic not in anew} | dict(anew_marks.untold)
+    return {**infos, **anew}, Answers(all_marks, untold)
 
 
 def _proven(archive: Archive, seen: Survey) -> Survey:
@@ -412,7 +406,15 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
     archive.catalog.observe({at: known.watermarks for at, known in same.items() if at not in seen.proven})
     overtaken = _note_proven(archive, seen, same)
     left = overtaken | (doubtful.keys() - proof.same - proof.other.keys())
-    waiting = {**proof.left, **{at: _overtaken(at) for at in overtaken}}
+    waiting = dict(proof.left)
+    for at in overtaken:
+        waiting[at] = ConflictError(
+            f"Another run archived of {at.topic}[{at.partition}] while it was compared with what was archived under its "
+            "leader before.",
+            remedy="The next run compares it again.",
+            topic=at.topic,
+            partition=at.partition,
+        )
     recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
     knowledge = {}
     for partition_log, known in seen.knowledge.items():
@@ -421,29 +423,12 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
             knowledge[partition_log._replace(generation=number)] = Knowledge(known.watermarks)
         elif partition_log not in left:
             knowledge[partition_log] = known
-    proven = {**seen.proven, **{at: doubtful[at].watermarks.leader_epoch for at in proof.same}}
     return replace(
         seen,
         recognitions=recognitions,
         knowledge=knowledge,
-        proven=proven,
-        obstacles=(
-            *seen.obstacles,
-            *(
-                obstacle(at.topic, error, at.partition)
-                for at, error in sorted(waiting.items(), key=itemgetter(0))
-            ),
-        ),
-    )
-
-
-def _overtaken(at: PartitionLog) -> ConflictError:
-    return ConflictError(
-        f"Another run archived of {at.topic}[{at.partition}] while it was compared with what was archived under its leader "
-        "before.",
-        remedy="The next run compares it again.",
-        topic=at.topic,
-        partition=at.partition,
+        proven={**seen.proven, **{at: doubtful[at].watermarks.leader_epoch for at in proof.same}},
+        obstacles=(*seen.obstacles, *_obstacles(waiting)),
     )
 
 
@@ -457,45 +442,31 @@ def _note_proven(archive: Archive, seen: Survey, same: Mapping[PartitionLog, Kno
     if not same:
         return set()
     topics = list({at.topic for at in same})
-    told = {at: known.watermarks.leader_epoch for at, known in same.items()}
+    epochs = {at: known.watermarks.leader_epoch for at, known in same.items()}
     archive.catalog.note_proven(dict.fromkeys(same, UNPROVEN), {at: seen.proven.get(at) for at in same})
     now = archive.catalog.coverage(topics)
-    kept = {at: told[at] for at, known in same.items() if now.get(at, EMPTY) == known.coverage}
+    kept = {at: epochs[at] for at, known in same.items() if now.get(at, EMPTY) == known.coverage}
     archive.catalog.note_proven(kept, dict.fromkeys(kept, UNPROVEN))
     noted = archive.catalog.observed(topics)
-    return {at for at in same if at not in noted or noted[at].leader_epoch != told[at]}
-
-
-def _note_truncated(archive: Archive, recognition: Recognition) -> None:
-    """Tell of a log that lost its end: before its new generation begins, so that none begins without a word."""
-    findings = [
-        Finding(
-            Kind.LOG_TRUNCATED,
-            gone.topic,
-            f"{recognition.reason}; what was archived of it stays, what Kafka holds now is generation "
-            f"{recognition.number}",
-            slice=gone,
-        )
-        for gone in recognition.truncated
-    ]
-    if findings:
-        archive.catalog.note_findings(findings, archive.now())
+    return {at for at in same if at not in noted or noted[at].leader_epoch != epochs[at]}
 
 
 def _note_shrunk(archive: Archive, seen: Survey) -> None:
     """Tell of logs that lost an end of which nothing was archived yet."""
-    detail = "Kafka was seen to hold these, its log ends before them now, and they were not archived"
     if not seen.shrunk:
         return
     # Where the log ends now moves while it grows again: that it was seen to reach so far is told once.
     noted = archive.catalog.findings(
         {gone.topic for gone in seen.shrunk}, [Kind.LOG_TRUNCATED], open_only=False
     )
-    told = {(place.partition_log, place.stop) for one in noted if (place := one.finding.slice) is not None}
+    noted_ends = {
+        (place.partition_log, place.stop) for row in noted if (place := row.finding.slice) is not None
+    }
+    detail = "Kafka was seen to hold these, its log ends before them now, and they were not archived"
     findings = [
         Finding(Kind.LOG_TRUNCATED, gone.topic, detail, slice=gone)
         for gone in seen.shrunk
-        if (gone.partition_log, gone.stop) not in told
+        if (gone.partition_log, gone.stop) not in noted_ends
     ]
     if findings:
         archive.catalog.note_findings(findings, archive.now())
@@ -507,38 +478,17 @@ def _begun(
     """A survey whose logs are proven and whose new generations the catalog has; those that changed meanwhile, and how."""
     seen = _proven(archive, survey(archive, topics))
     _note_shrunk(archive, seen)
-    return seen, _begin_generations(archive, seen)
-
-
-def _left_out(seen: Survey, changing: Mapping[str, GenerationChangedError]) -> Survey:
-    """The same, where some topics could not be looked at."""
-    return replace(
-        seen,
-        infos={name: info for name, info in seen.infos.items() if name not in changing},
-        recognitions={name: one for name, one in seen.recognitions.items() if name not in changing},
-        knowledge={at: known for at, known in seen.knowledge.items() if at.topic not in changing},
-        generations={name: found for name, found in seen.generations.items() if name not in changing},
-        obstacles=(
-            *(one for one in seen.obstacles if one.topic not in changing),
-            *(
-                obstacle(name, error, partition)
-                for name, error in sorted(changing.items())
-                for partition in range(seen.infos[name].partitions)
-            ),
-        ),
-    )
-
-
-def _begin_generations(archive: Archive, seen: Survey) -> dict[str, GenerationChangedError]:
-    """Record the generations that are new; the topics of which somebody else has recorded another one meanwhile."""
     changing: dict[str, GenerationChangedError] = {}
     for name, recognition in seen.recognitions.items():
         if not recognition.is_new:
             continue
-        _note_truncated(archive, recognition)
-        wanted = (seen.cluster_id, seen.infos[name].topic_id)
-        begun = archive.catalog.begin_generation(name, recognition.number, *wanted, recognition.reason)
-        if (begun.cluster_id, begun.topic_id) != wanted:
+        detail = f"{recognition.reason}; what was archived of it stays, what Kafka holds now is generation {recognition.number}"
+        cut = [Finding(Kind.LOG_TRUNCATED, name, detail, slice=gone) for gone in recognition.truncated]
+        if cut:  # before the generation begins, so that none begins without a word
+            archive.catalog.note_findings(cut, archive.now())
+        ids = (seen.cluster_id, seen.infos[name].topic_id)
+        begun = archive.catalog.begin_generation(name, recognition.number, *ids, recognition.reason)
+        if (begun.cluster_id, begun.topic_id) != ids:
             changing[name] = GenerationChangedError(
                 f"Topic {name} changed again while its generation {begun.number} was being recorded, {_MOST_CHANGES} times in "
                 "a row. Nothing of it is archived until it stays as it is.",
@@ -547,23 +497,26 @@ def _begin_generations(archive: Archive, seen: Survey) -> dict[str, GenerationCh
             )
         elif recognition.number > 1:
             log.warning("Topic %s is generation %d now: %s", name, recognition.number, recognition.reason)
-    return changing
+    return seen, changing
 
 
-def _settle_gone(archive: Archive, seen: Survey, lost: Collection[Slice]) -> tuple[Slice, ...]:
-    """Record what is gone, with why; the slices that this call recorded."""
-    gone = [reasoned for s in lost for reasoned in _reasoned(archive, seen, s)]
-    same = _unchanged(archive, seen, {s.topic for s, _ in gone}) if gone else ()
-    recorded = [s for s, reason in gone if s.topic in same and _record_gone(archive, s, reason)]
-    return (*recorded, *_settle_outlived(archive, seen, are_begun=True))
+def _without(seen: Survey, changing: Mapping[str, GenerationChangedError]) -> Survey:
+    """The same, where some topics could not be looked at."""
+    obstacles = [finding for finding in seen.obstacles if finding.topic not in changing]
+    for name, error in sorted(changing.items()):
+        obstacles += [obstacle(name, error, partition) for partition in range(seen.infos[name].partitions)]
+    return replace(
+        seen,
+        infos={name: info for name, info in seen.infos.items() if name not in changing},
+        recognitions={name: found for name, found in seen.recognitions.items() if name not in changing},
+        knowledge={at: known for at, known in seen.knowledge.items() if at.topic not in changing},
+        generations={name: found for name, found in seen.generations.items() if name not in changing},
+        obstacles=tuple(obstacles),
+    )
 
 
-def _unchanged(archive: Archive, seen: Survey, topics: Collection[str]) -> frozenset[str]:
-    """The topics that are still those that were seen: watermarks read later may be another generation's."""
-    return _unchanged_of(seen, archive.source.topics(topics))
-
-
-def _unchanged_of(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:
+def _unchanged(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:
+    """The topics that are still those that were seen."""
     was = seen.infos
     return frozenset(
         name for name, info in now.items() if name in was and info.topic_id == was[name].topic_id
@@ -572,58 +525,39 @@ def _unchanged_of(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:
 
 def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, str]]:
     """What is gone, with why; apart what the generation before has, where the log still begins as that one did."""
-    before = PartitionLog(gone.topic, gone.generation - 1, gone.partition)
-    held = gone.offsets & seen.coverage.get(before, EMPTY)
-    same = (seen.cluster_id, seen.infos[gone.topic].topic_id)
-    is_cut = any(
-        g.number == before.generation and g.topic_id is not None and (g.cluster_id, g.topic_id) == same
-        for g in seen.generations.get(gone.topic, ())
-    )
-    if held and is_cut:
-        held = held - _left_to_next(archive, before)
-    if (
-        not (held and is_cut)
-        or gone.partition_log in seen.coverage
-        or not (_is_unmoved(seen, gone, before) or begins_as_archived(archive, before, gone.stop))
-    ):
-        return [(gone, _why_gone(archive, seen, gone))]
-    rest = gone.partition_log.slices(gone.offsets - held)
-    return [*((s, HELD_BEFORE) for s in gone.partition_log.slices(held)), *((s, OVERTAKEN) for s in rest)]
-
-
-def _left_to_next(archive: Archive, partition_log: PartitionLog) -> OffsetSet:
-    """What of a generation's log was left to the next one to read: covered, and not archived."""
-    entries = (e for e in archive.catalog.ledger([partition_log.topic]) if e.reason == READ_NEXT)
-    return OffsetSet.of(
-        (e.slice.start, e.slice.stop) for e in entries if e.slice.partition_log == partition_log
-    )
-
-
-def _is_unmoved(seen: Survey, gone: Slice, before: PartitionLog) -> bool:
-    """Whether the log is known to be the one that was archived, without reading: a sibling partition's lost its end."""
-    epoch = seen.knowledge[gone.partition_log].watermarks.leader_epoch
-    cut = {one.partition for one in seen.recognitions[gone.topic].truncated}
-    return epoch is not None and epoch == seen.proven.get(before) and gone.partition not in cut
-
-
-def _why_gone(archive: Archive, seen: Survey, gone: Slice) -> str:
     if gone.partition_log in seen.coverage:
-        return OVERTAKEN
-    if _follows_rebuilt(seen, gone):
-        return REBUILT
+        return [(gone, OVERTAKEN)]
+    before = PartitionLog(gone.topic, gone.generation - 1, gone.partition)
+    was = next((g for g in seen.generations.get(gone.topic, ()) if g.number == before.generation), None)
+    topic_id = seen.infos[gone.topic].topic_id
+    is_cut = (
+        was is not None
+        and topic_id is not None
+        and (was.cluster_id, was.topic_id) == (seen.cluster_id, topic_id)
+    )
+    if is_cut and (held := gone.offsets & seen.coverage.get(before, EMPTY)):
+        left_to_this = [e.slice for e in archive.catalog.ledger([gone.topic]) if e.reason == READ_NEXT]
+        held -= OffsetSet.of((s.start, s.stop) for s in left_to_this if s.partition_log == before)
+        # Where only a sibling partition's log lost its end, this one need not be read.
+        epoch = seen.knowledge[gone.partition_log].watermarks.leader_epoch
+        is_moved = epoch is None or epoch != seen.proven.get(before)
+        is_moved |= gone.partition in {place.partition for place in seen.recognitions[gone.topic].truncated}
+        if held and (not is_moved or begins_as_archived(archive, before, gone.stop)):
+            rest = gone.partition_log.slices(gone.offsets - held)
+            return [
+                *((s, HELD_BEFORE) for s in gone.partition_log.slices(held)),
+                *((s, OVERTAKEN) for s in rest),
+            ]
+    # Nobody knows where that generation came from: most likely it is the same topic.
+    if was is not None and was.cluster_id == UNKNOWN_CLUSTER:
+        return [(gone, REBUILT)]
     if gone.generation > 1:
-        return OVERTAKEN
-    return ADOPTED if archive.catalog.has_adopted(gone.topic) else BEFORE_FIRST_SIGHT
-
-
-def _follows_rebuilt(seen: Survey, gone: Slice) -> bool:
-    """Whether the generation before is one of which nobody knows where it came from: most likely the same topic."""
-    before = (g for g in seen.generations.get(gone.topic, ()) if g.number == gone.generation - 1)
-    return any(g.cluster_id == UNKNOWN_CLUSTER for g in before)
+        return [(gone, OVERTAKEN)]
+    return [(gone, ADOPTED if archive.catalog.has_adopted(gone.topic) else BEFORE_FIRST_SIGHT)]
 
 
 def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list[Slice]:
-    """Record what earlier lives on this cluster were seen to hold and nothing covers: as lost, where it went with them.
+    """Record what earlier generations on this cluster were seen to hold and nothing covers: as lost, where it went with them.
 
     Where the log is the same, and only lost its end in some partition, what it held below that is skipped: the next
     generation has it. What stands on another cluster may be there still, and is read when the source is that one again. A
@@ -653,10 +587,9 @@ def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list
     left = {at: found for at, found in left.items() if at.topic in deleted or at[:2] in over}
     if not left:
         return []
-    now = archive.source.topics(
-        {at.topic for at in left}
-    )  # once more: one broker's stale answer would be a false alarm
-    same = {*_unchanged_of(seen, now)} | (deleted - now.untold.keys() - {*now})
+    # Once more: one broker's stale answer would be a false alarm.
+    now = archive.source.topics({at.topic for at in left})
+    same = _unchanged(seen, now) | (deleted - now.untold.keys() - now.keys())
     next_has = _read_next(archive, seen, [at for at in left if at.topic in same])
     for at in sorted(next_has):
         for s in at.slices(left[at] & next_has[at]):
@@ -670,7 +603,7 @@ def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list
 def _read_next(
     archive: Archive, seen: Survey, earlier: Collection[PartitionLog]
 ) -> dict[PartitionLog, OffsetSet]:
-    """What of the log of each earlier life the next generations account for, since it is still that log.
+    """What of the log of each earlier generation the next generations account for, since it is still that log.
 
     Logs of which it cannot be told, since where their log ends now is not known, are left out.
     """
@@ -685,7 +618,7 @@ def _read_next(
         newest = at._replace(generation=seen.recognitions[at.topic].number)
         if newest in seen.knowledge and newest not in unproven:
             noted = archive.catalog.findings([at.topic], [Kind.LOG_TRUNCATED], open_only=False)
-            places = [one.finding.slice for one in noted if one.finding.slice is not None]
+            places = [row.finding.slice for row in noted if row.finding.slice is not None]
             cuts = [s.start for s in places if s.partition == at.partition and s.generation >= at.generation]
             read[at] = OffsetSet.between(0, min([seen.knowledge[newest].watermarks.high, *cuts]))
     return read
@@ -711,20 +644,20 @@ def _deleted_for_good(archive: Archive, seen: Survey) -> frozenset[str]:
 
     Where the clock was set back, it is counted from now on.
     """
-    told = {one.slice for one in seen.obstacles if one.slice and one.kind is Kind.NOT_SHOWN}
-    if not told:
+    hidden = {found.slice for found in seen.obstacles if found.slice and found.kind is Kind.NOT_SHOWN}
+    if not hidden:
         return frozenset()
     now = archive.now()
     since: dict[str, list[float]] = defaultdict(list)
-    noted = archive.catalog.findings({s.topic for s in told}, [Kind.NOT_SHOWN], open_only=False)
-    for one in list(noted):
-        is_standing = one.resolved_at is None or one.resolution.startswith(ACCEPTED)
-        if one.finding.slice not in told or not is_standing:
+    noted = archive.catalog.findings({s.topic for s in hidden}, [Kind.NOT_SHOWN], open_only=False)
+    for row in list(noted):
+        is_standing = row.resolved_at is None or row.resolution.startswith(ACCEPTED)
+        if row.finding.slice not in hidden or not is_standing:
             continue
-        since[one.finding.topic].append((now - one.first_seen).total_seconds())
-        if one.first_seen > now and one.resolved_at is None:
-            archive.catalog.resolve_findings([one.number], "the clock was set back", now)
-            archive.catalog.note_findings([one.finding], now)
+        since[row.finding.topic].append((now - row.first_seen).total_seconds())
+        if row.first_seen > now and row.resolved_at is None:
+            archive.catalog.resolve_findings([row.number], "the clock was set back", now)
+            archive.catalog.note_findings([row.finding], now)
     return frozenset(name for name, ages in since.items() if min(ages) >= VANISHED_S)
 
 

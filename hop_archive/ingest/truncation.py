@@ -47,7 +47,7 @@ _LEAST_S = 0.5
 
 
 @dataclass(slots=True)
-class Proof:
+class ProvenTails:
     """What reading the ends of logs again has shown.
 
     Attributes:
@@ -74,6 +74,7 @@ class _Tail:
         unexpected: The first offset at which it holds a message, and the ledger says that none was.
         reached: Up to where it was read.
         error: Why it could not be read further.
+        archived: What the ledger says was archived of the partition, once that is asked.
     """
 
     slice: Slice
@@ -96,14 +97,23 @@ class _Tail:
             standing = self.standing.get(offset)
             if standing is None:
                 continue
-            if _is_same(message, standing):
+            if (
+                message is not None
+                and message.timestamp_ms == standing.timestamp_ms
+                and standing.digest in (None, digest(message.key, message.headers, message.value))
+            ):
                 self.same.add(offset)
             elif self.differs is None:
                 self.differs = offset
         new = {offset: message for offset, message in delivered.items() if offset not in self.standing}
         if new and self.unexpected is None:
             if self.archived is None:
-                self.archived = _archived(archive, self.slice)
+                # Of what was skipped, pruned or lost Kafka may well hold something.
+                ledger = archive.catalog.ledger([self.slice.topic])
+                slices = [entry.slice for entry in ledger if entry.outcome is Outcome.ARCHIVED]
+                self.archived = OffsetSet.of(
+                    (s.start, s.stop) for s in slices if s.partition_log == self.slice.partition_log
+                )
             self.unexpected = _unexpected(archive, {o: m for o, m in new.items() if o in self.archived})
 
     def pass_over(self, offset: int) -> None:
@@ -118,13 +128,23 @@ class _Tail:
         return self.is_all and self.reached >= self.slice.stop
 
     @property
+    def difference(self) -> tuple[int, str] | None:
+        """The first offset at which Kafka holds something that was not archived there, and how it differs; None: no such."""
+        if self.differs is not None:
+            return self.differs, f"Kafka holds another message at offset {self.differs} than was archived"
+        if self.unexpected is not None:
+            how = f"Kafka holds a message at offset {self.unexpected}, where none was when it was archived"
+            return self.unexpected, how
+        return None
+
+    @property
     def missing(self) -> list[int]:
         """Where a message was archived and Kafka holds none, above all that is the same: a cut takes all that is above it."""
         proven = max(self.same, default=-1)
         return sorted(o for o in self.standing if proven < o < self.reached and o != self.differs)
 
 
-def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) -> Proof:
+def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) -> ProvenTails:
     """Read again, of each partition, the last messages that were archived and all up to the end of its coverage.
 
     A message with another timestamp or digest, one where the ledger says that nothing stands, and none where one was
@@ -140,7 +160,7 @@ def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) ->
     Raises:
         UnavailableError: The catalog does not answer.
     """
-    proof, patience = Proof(), _Patience()
+    proof, patience = ProvenTails(), _Patience()
     remaining = sorted(doubtful)
     # Each time from elsewhere on, so that all have their turn, however many of the first cannot be read.
     turn = _AT_ONCE * (archive.now().microsecond % max(1, math.ceil(len(remaining) / _AT_ONCE)))
@@ -150,13 +170,8 @@ def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) ->
         patience.is_last = not remaining
         vanished = _prove(archive, some, _MESSAGES, proof, patience)
         if vanished:
-            _prove(
-                archive,
-                {partition_log: some[partition_log] for partition_log in vanished},
-                _MORE_MESSAGES,
-                proof,
-                patience,
-            )
+            again = {partition_log: some[partition_log] for partition_log in vanished}
+            _prove(archive, again, _MORE_MESSAGES, proof, patience)
     return proof
 
 
@@ -182,7 +197,7 @@ def _prove(
     archive: Archive,
     doubtful: Mapping[PartitionLog, Knowledge],
     most: int,
-    proof: Proof,
+    proof: ProvenTails,
     patience: _Patience,
 ) -> list[PartitionLog]:
     """Compare the last ``most`` messages of each; those of which none is left, and more have to be compared."""
@@ -198,7 +213,7 @@ def _prove(
     vanished = []
     for partition_log, tail in tails.items():
         try:
-            difference = _known_difference(tail)
+            difference = tail.difference
             if difference is None and tail.missing:
                 if most < _MORE_MESSAGES and not tail.same and tail.is_read:
                     vanished.append(partition_log)
@@ -216,28 +231,16 @@ def _prove(
         elif tail.is_read:
             proof.same.add(partition_log)
         else:
-            proof.left[partition_log] = tail.error or _waits(tail.slice)
+            where = tail.slice
+            proof.left[partition_log] = tail.error or ConflictError(
+                f"{where.topic_partition} has another leader, and whether {where} is still what was archived could not be "
+                "read: an open transaction stands before it, or the log changed meanwhile. Nothing of the partition is "
+                "archived until then.",
+                remedy="The next run tries again. If it stays, look for a transaction that hangs.",
+                topic=where.topic,
+                partition=where.partition,
+            )
     return vanished
-
-
-def _not_begun(where: Slice) -> UnavailableError:
-    return UnavailableError(
-        f"{where.topic_partition} has another leader, and whether {where} is still what was archived was not looked at: all "
-        "the time that there is went by waiting for other partitions. Nothing of the partition is archived until then.",
-        remedy="Look at the brokers that lead those; the next run tries again.",
-        topic=where.topic,
-        partition=where.partition,
-    )
-
-
-def _waits(where: Slice) -> ConflictError:
-    return ConflictError(
-        f"{where.topic_partition} has another leader, and whether {where} is still what was archived could not be read: "
-        "an open transaction stands before it, or the log changed meanwhile. Nothing of the partition is archived until then.",
-        remedy="The next run tries again. If it stays, look for a transaction that hangs.",
-        topic=where.topic,
-        partition=where.partition,
-    )
 
 
 def begins_as_archived(archive: Archive, partition_log: PartitionLog, low: int) -> bool:
@@ -274,7 +277,7 @@ def _tail(partition_log: PartitionLog, known: Knowledge, standing: Sequence[Stan
     first = max(marks.low, end - _FARTHEST)
     if first >= end:
         return None
-    held = {one.offset: one for one in standing if first <= one.offset < marks.stable}
+    held = {archived.offset: archived for archived in standing if first <= archived.offset < marks.stable}
     start, stop = min(held, default=first), min(end, marks.stable)
     if start >= stop:  # all of it is behind an open transaction, which it was not when it was archived
         return _Tail(Slice(*partition_log, start, end), is_all=False, standing={})
@@ -290,8 +293,15 @@ def _read(archive: Archive, tails: Mapping[PartitionLog, _Tail], patience: _Pati
         if tail.is_all and tail.reached < tail.slice.stop and tail.error is None
     ]:
         if patience.left_s < _LEAST_S:
-            for one in slices:
-                tails[one.partition_log].error = _not_begun(one)
+            for where in slices:
+                tails[where.partition_log].error = UnavailableError(
+                    f"{where.topic_partition} has another leader, and whether {where} is still what was archived was not "
+                    "looked at: all the time that there is went by waiting for other partitions. Nothing of the partition is "
+                    "archived until then.",
+                    remedy="Look at the brokers that lead those; the next run tries again.",
+                    topic=where.topic,
+                    partition=where.partition,
+                )
             return
         refused: list[HopArchiveError] = []
         moved_at = archive.monotonic()
@@ -310,12 +320,12 @@ def _read(archive: Archive, tails: Mapping[PartitionLog, _Tail], patience: _Pati
                     moved_at = archive.monotonic()
         except UnavailableError as error:
             log.warning("Not all ends of logs could be read again: %s", error)
-            for one in slices:
-                if not tails[one.partition_log].is_read:
-                    tails[one.partition_log].error = error
+            for where in slices:
+                if not tails[where.partition_log].is_read:
+                    tails[where.partition_log].error = error
             return
         finally:
-            if any(not tails[one.partition_log].is_read for one in slices):
+            if any(not tails[where.partition_log].is_read for where in slices):
                 patience.left_s -= archive.monotonic() - moved_at
         for why in refused:
             if isinstance(why, DataError):
@@ -328,30 +338,27 @@ def _read(archive: Archive, tails: Mapping[PartitionLog, _Tail], patience: _Pati
             return
 
 
-def _known_difference(tail: _Tail) -> tuple[int, str] | None:
-    """The first offset at which Kafka holds something that was not archived there, and how it differs; None: no such."""
-    if tail.differs is not None:
-        return tail.differs, f"Kafka holds another message at offset {tail.differs} than was archived"
-    if tail.unexpected is not None:
-        return (
-            tail.unexpected,
-            f"Kafka holds a message at offset {tail.unexpected}, where none was when it was archived",
-        )
-    return None
-
-
 def _missing(archive: Archive, tail: _Tail) -> tuple[int, str] | None:
     """The first offset of which Kafka holds nothing any more, where compaction is not why.
 
     Nothing stands there now, so there is nothing to archive there: only below may something be that was not archived,
     and not even there, where a message below is the same.
+
+    Raises:
+        UnavailableError: The source does not answer.
     """
-    first = tail.missing[0]
-    compacted = _is_compacted(archive, tail.slice)
-    if compacted or (compacted is None and tail.same):
+    first, topic = tail.missing[0], tail.slice.topic
+    try:
+        settings = archive.source.settings([topic]).get(topic, {})
+    except UnavailableError:
+        raise
+    except HopArchiveError:
+        settings = {}
+    policy = settings.get("cleanup.policy")  # None: it may not be seen
+    if tail.same if policy is None else "compact" in policy.value:
         log.warning("Kafka holds nothing at offset %d of %s any more: compaction took it", first, tail.slice)
         return None
-    hidden = ", and whether the topic is compacted may not be seen" if compacted is None else ""
+    hidden = ", and whether the topic is compacted may not be seen" if policy is None else ""
     return first, f"Kafka holds nothing at offset {first}, of which a message was archived{hidden}"
 
 
@@ -362,37 +369,8 @@ def _unexpected(archive: Archive, there: Mapping[int, Message | None]) -> int | 
     """
     messages = [message for _, message in sorted(there.items()) if message is not None]
     copies = {
-        one.message.offset
-        for one in (decide(messages, archive.catalog, archive.store) if messages else ())
-        if one.duplicate_of is not None
+        decision.message.offset
+        for decision in (decide(messages, archive.catalog, archive.store) if messages else ())
+        if decision.duplicate_of is not None
     }
     return min(there.keys() - copies, default=None)
-
-
-def _is_same(message: Message | None, standing: Standing) -> bool:
-    if message is None or message.timestamp_ms != standing.timestamp_ms:
-        return False
-    return standing.digest in (None, digest(message.key, message.headers, message.value))
-
-
-def _archived(archive: Archive, where: Slice) -> OffsetSet:
-    """What the ledger says was read: of what was skipped, pruned or lost Kafka may well hold something."""
-    entries = (one for one in archive.catalog.ledger([where.topic]) if one.outcome is Outcome.ARCHIVED)
-    return OffsetSet.of(
-        (one.slice.start, one.slice.stop) for one in entries if one.slice.partition_log == where.partition_log
-    )
-
-
-def _is_compacted(archive: Archive, where: Slice) -> bool | None:
-    """Whether messages may go from between others; None, where that may not be seen.
-
-    Raises:
-        UnavailableError: The source does not answer.
-    """
-    try:
-        settings = archive.source.settings([where.topic]).get(where.topic, {})
-    except UnavailableError:
-        raise
-    except HopArchiveError:
-        return None
-    return "compact" in settings["cleanup.policy"].value if "cleanup.policy" in settings else None

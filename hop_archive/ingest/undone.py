@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from hop_archive.archive import Archive
@@ -46,7 +46,7 @@ class Undone:
     def __init__(self, archive: Archive, topics: Collection[str] | None = None) -> None:
         self._archive = archive
         self._topics = topics
-        self._tried: Mapping[PartitionLog, _Tried] = {}
+        self._tried: dict[PartitionLog, _Tried] = {}
         self._notes: dict[PartitionLog, str] = {}
         self._error: HopArchiveError | None = None
         self._refused: set[TopicPartition | None] = set()
@@ -64,22 +64,18 @@ class Undone:
         """
         now = self._archive.monotonic()
         starts: dict[PartitionLog, int] = {}
-        for one in slices:
-            starts[one.partition_log] = min(one.start, starts.get(one.partition_log, one.start))
-        before, tried = self._tried, {}
+        for s in slices:
+            starts[s.partition_log] = min(s.start, starts.get(s.partition_log, s.start))
+        before, self._tried, left = self._tried, {}, []
+        is_outage = isinstance(self._error, UnavailableError | ConfigurationError)
         for partition_log, start in starts.items():
             was = before.get(partition_log)
-            again = was is not None and was.start == start
-            tried[partition_log] = (
-                _Tried(start, was.times + 1, was.since) if was and again else _Tried(start, 0, now)
-            )
-        self._tried = tried
-        left = [
-            partition_log
-            for partition_log, one in tried.items()
-            if self._is_left(one, now)
-            and TopicPartition(partition_log.topic, partition_log.partition) not in self._refused
-        ]
+            is_again = was is not None and was.start == start
+            tried = _Tried(start, was.times + 1, was.since) if was and is_again else _Tried(start, 0, now)
+            self._tried[partition_log] = tried
+            is_left = tried.times >= _TWICE and (not is_outage or now - tried.since >= _OUTAGE_S)
+            if is_left and TopicPartition(partition_log.topic, partition_log.partition) not in self._refused:
+                left.append(partition_log)
         standing = {
             partition_log.topic
             for partition_log, start in starts.items()
@@ -95,16 +91,16 @@ class Undone:
         Raises:
             UnavailableError: The catalog does not answer.
         """
-        topics = {one.topic for one in self.findings}
+        topics = {finding.topic for finding in self.findings}
         if not topics:
             return
         coverage = self._archive.catalog.coverage(topics)
         done = {
             (at.topic, at.partition)
-            for at, one in self._tried.items()
-            if one.start in coverage.get(at, EMPTY)
+            for at, tried in self._tried.items()
+            if tried.start in coverage.get(at, EMPTY)
         }
-        self.findings = tuple(one for one in self.findings if (one.topic, one.partition) not in done)
+        self.findings = tuple(left for left in self.findings if (left.topic, left.partition) not in done)
         note_obstacles(self._archive, topics, [Kind.LEFT_UNDONE], self.findings)
 
     def took(self, dones: Iterable[Done]) -> None:
@@ -123,30 +119,21 @@ class Undone:
 
     def reason(self) -> str:
         """Why work was left, as far as that was told, for people; '' where nothing was."""
-        told = {f"{one.topic}, {one.detail}" for one in self.findings} or {*self._notes.values()}
-        return "; ".join(sorted(told)[:_MOST_TOLD]) or str(self._error or "")
-
-    def _is_left(self, one: _Tried, now: float) -> bool:
-        outage = isinstance(self._error, UnavailableError | ConfigurationError)
-        return one.times >= _TWICE and (not outage or now - one.since >= _OUTAGE_S)
+        reasons = {f"{left.topic}, {left.detail}" for left in self.findings} or {*self._notes.values()}
+        return "; ".join(sorted(reasons)[:_MOST_TOLD]) or str(self._error or "")
 
     def _note(self, left: Collection[PartitionLog], undecided: Collection[str]) -> None:
-        known = {one.topic: one for one in self.findings}
-        self.findings = tuple(self._finding(partition_log) for partition_log in sorted(left))
-        for one in self.findings:
-            level = logging.INFO if one.topic in known else logging.WARNING
-            log.log(level, "Left undone again: %s, %s", one.topic, one.detail)
+        known = {finding.topic for finding in self.findings}
+        findings = []
+        for at in sorted(left):
+            why = self._notes.get(at) or self._error or "nothing came of it, and no reason was told"
+            detail = f"from offset {self._tried[at].start} of partition {at.partition} on: {why}"
+            findings.append(Finding(Kind.LEFT_UNDONE, at.topic, detail, partition=at.partition))
+            level = logging.INFO if at.topic in known else logging.WARNING
+            log.log(level, "Left undone again: %s, %s", at.topic, detail)
+        self.findings = tuple(findings)
         noted = self._archive.catalog.open_findings(self._topics)
-        was_open = {one.topic for one in noted if one.kind is Kind.LEFT_UNDONE}
-        judged = (was_open | {one.topic for one in self.findings}) - set(undecided)
+        was_open = {finding.topic for finding in noted if finding.kind is Kind.LEFT_UNDONE}
+        judged = (was_open | {finding.topic for finding in findings}) - set(undecided)
         if judged:
-            note_obstacles(self._archive, judged, [Kind.LEFT_UNDONE], self.findings)
-
-    def _finding(self, partition_log: PartitionLog) -> Finding:
-        why = self._notes.get(partition_log) or str(
-            self._error or "nothing came of it, and no reason was told"
-        )
-        detail = (
-            f"from offset {self._tried[partition_log].start} of partition {partition_log.partition} on: {why}"
-        )
-        return Finding(Kind.LEFT_UNDONE, partition_log.topic, detail, partition=partition_log.partition)
+            note_obstacles(self._archive, judged, [Kind.LEFT_UNDONE], findings)
