@@ -103,9 +103,9 @@ def program(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
     """Wait until something is so."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"in vain: {what}"
         time.sleep(0.02)

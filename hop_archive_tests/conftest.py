@@ -21,6 +21,8 @@ from hop_archive.model.limits import Limits
 from hop_archive.model.topics import LayoutPolicy, TopicPolicy
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.s3.store import S3Store
+from hop_archive_tests.ending import pytest_configure as pytest_configure
+from hop_archive_tests.ending import pytest_unconfigure as pytest_unconfigure
 
 OpenArchive = Callable[..., Archive]
 

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hop_archive.devkit.samples import Headers, Sample, alert_value
+from hop_archive.devkit.alert_values import alert_value
+from hop_archive.devkit.samples import Headers, Sample
 
 NAME_HEADER = "_known_test_data"
 """Header that holds the case's name. Copies of one message share it, or they would be no copies."""

@@ -21,6 +21,9 @@ import psutil
 
 from hop_archive.errors import ForbiddenError, UnavailableError
 
+RUN_VARIABLE = "HOP_ARCHIVE_TEST_RUN"
+"""Environment variable with the mark of a test run: whoever sees that the run is over ends all that bears it."""
+
 READY_TIMEOUT_S = 60.0
 KILL_TIMEOUT_S = 10.0
 
@@ -127,7 +130,20 @@ def start(launch: Launch, log: Path) -> ProcessMark:
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
     with log.open("xb") as output:
-        process = _spawn(launch, output.fileno())
+        try:
+            process = subprocess.Popen(
+                launch.command,
+                cwd=launch.directory,
+                env=bare_environment(launch.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                umask=0o077,
+                **as_account(launch.account),
+            )
+        except OSError as error:
+            raise UnavailableError(f"Cannot run {launch.command[0]}: {error}.") from error
     # Should it end while this process lives, somebody has to collect it. As a zombie it would keep its pid,
     # and Postgres refuses to start while its former pid is there.
     threading.Thread(target=process.wait, daemon=True).start()
@@ -154,26 +170,10 @@ def uninterrupted() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _spawn(launch: Launch, output: int) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            launch.command,
-            cwd=launch.directory,
-            env=bare_environment(launch.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            umask=0o077,
-            **as_account(launch.account),
-        )
-    except OSError as error:
-        raise UnavailableError(f"Cannot run {launch.command[0]}: {error}.") from error
-
-
 def bare_environment(added: Mapping[str, str]) -> dict[str, str]:
     """Return the little of the caller's environment that programs need to run at all, and `added`."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    names = ("PATH", "LD_LIBRARY_PATH", RUN_VARIABLE)
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**kept, "LC_ALL": "C", **added}
 
 
@@ -228,23 +228,22 @@ def stop(mark: ProcessMark, stop_signal: signal.Signals, grace_s: float) -> None
     try:
         family = [process, *process.children(recursive=True)]
         process.send_signal(stop_signal)
-        _end(family, grace_s)
+        for remaining in _remaining(family, grace_s):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                remaining.kill()
+        if left := _remaining(family, KILL_TIMEOUT_S):
+            pids = ", ".join(str(remaining.pid) for remaining in left)
+            raise UnavailableError(f"Killed, yet still there after {KILL_TIMEOUT_S:.0f} s: processes {pids}.")
     except psutil.NoSuchProcess:
         return
     except psutil.AccessDenied as error:
+        owner = "another user"
+        with contextlib.suppress(psutil.Error):
+            owner = f"user {process.username()}"
         raise ForbiddenError(
-            f"Process {process.pid} ({mark.command[0]}) belongs to {_owner(process)}.",
+            f"Process {process.pid} ({mark.command[0]}) belongs to {owner}.",
             remedy="Stop the stack as that user, or as root.",
         ) from error
-
-
-def _end(family: list[psutil.Process], grace_s: float) -> None:
-    for process in _remaining(family, grace_s):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    if left := _remaining(family, KILL_TIMEOUT_S):
-        pids = ", ".join(str(process.pid) for process in left)
-        raise UnavailableError(f"Killed, yet still there after {KILL_TIMEOUT_S:.0f} s: processes {pids}.")
 
 
 def _remaining(family: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
@@ -259,25 +258,16 @@ def _remaining(family: list[psutil.Process], timeout_s: float) -> list[psutil.Pr
 def _has_ended(process: psutil.Process) -> bool:
     try:
         # A zombie whose other threads are still ending has its ports yet.
-        if process.is_running() and not (_is_zombie(process) and process.num_threads() <= 1):
+        if process.is_running() and not (
+            process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        ):
             return False
     except psutil.NoSuchProcess:
         return True
-    _collect(process.pid)
-    return True
-
-
-def _is_zombie(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _collect(pid: int) -> None:
     # If it is this process's child; the thread that waits for it may not have had its turn yet.
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+        os.waitpid(process.pid, os.WNOHANG)
+    return True
 
 
 def _find(mark: ProcessMark) -> psutil.Process | None:
@@ -298,13 +288,6 @@ def _find(mark: ProcessMark) -> psutil.Process | None:
     ):
         time.sleep(_POLL_S)
     return process if command == mark.command else None
-
-
-def _owner(process: psutil.Process) -> str:
-    try:
-        return f"user {process.username()}"
-    except psutil.Error:
-        return "another user"
 
 
 def await_answer(

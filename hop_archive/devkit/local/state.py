@@ -95,22 +95,23 @@ def read_state(directory: Path) -> StackState | None:
     """
     path = directory / STATE_FILE
     try:
-        return _decoded(json.loads(path.read_text(encoding="utf-8")))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("format") != _FORMAT:
+            raise ValueError("another format")
+        servers = {name: _decoded_server(server) for name, server in document.pop("servers").items()}
+        external = External(**document.pop("external"))
+        return StackState(**document, servers=servers, external=external)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise _unreadable(path) from error
     except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError) as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> DamagedStateError:
-    down = f"hop-archive local down --dir {shlex.quote(str(path.parent))}"
-    return DamagedStateError(
-        f"{path} is not the state of a local stack that this version can read.",
-        remedy=f"Stop what runs there: {down} (with --purge it removes the data too, and local up begins anew).",
-        path=str(path),
-    )
+        down = f"hop-archive local down --dir {shlex.quote(str(path.parent))}"
+        raise DamagedStateError(
+            f"{path} is not the state of a local stack that this version can read.",
+            remedy=f"Stop what runs there: {down} (with --purge it removes the data too, and local up begins anew).",
+            path=str(path),
+        ) from error
 
 
 def _unreadable(path: Path) -> ForbiddenError:
@@ -127,17 +128,13 @@ def _unreadable(path: Path) -> ForbiddenError:
             f"{place} is yours, but its permissions do not let you read it.",
             remedy=f"Give them back: chmod u+rw{kind} {shlex.quote(str(place))}",
         )
-    return ForbiddenError(
-        f"{place} belongs to another user ({_name_of(owner)}).",
-        remedy="Use that user's account, or another directory.",
-    )
-
-
-def _name_of(uid: int) -> str:
     try:
-        return pwd.getpwuid(uid).pw_name
+        name = pwd.getpwuid(owner).pw_name
     except KeyError:
-        return f"number {uid}"
+        name = f"number {owner}"
+    return ForbiddenError(
+        f"{place} belongs to another user ({name}).", remedy="Use that user's account, or another directory."
+    )
 
 
 def write_state(directory: Path, state: StackState) -> None:
@@ -151,14 +148,6 @@ def write_state(directory: Path, state: StackState) -> None:
         write_private(directory / STATE_FILE, text)
     except OSError as error:
         raise _unusable(directory, f"{STATE_FILE} cannot be written there: {error.strerror}") from error
-
-
-def _decoded(document: dict[str, Any]) -> StackState:
-    if document.pop("format") != _FORMAT:
-        raise ValueError("another format")
-    servers = {name: _decoded_server(server) for name, server in document.pop("servers").items()}
-    external = External(**document.pop("external"))
-    return StackState(**document, servers=servers, external=external)
 
 
 def _decoded_server(document: dict[str, Any]) -> ServerState:
@@ -177,21 +166,16 @@ def locked(directory: Path) -> Iterator[None]:
         UnavailableError: Somebody held it for three minutes.
         ForbiddenError: The directory cannot be made, or is not the caller's to write in. Said at once.
     """
-    descriptor = _acquire(directory)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _acquire(directory: Path) -> int:
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while (descriptor := _try_lock(directory)) is None:
         if time.monotonic() >= deadline:
             problem = f"Another process has been working on {directory} for {_LOCK_TIMEOUT_S:.0f} s."
             raise UnavailableError(problem, remedy="See what it is: fuser or lsof on the file lock there.")
         time.sleep(_POLL_S)
-    return descriptor
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _try_lock(directory: Path) -> int | None:

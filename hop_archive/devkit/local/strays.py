@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -30,50 +30,32 @@ def find_strays(directory: Path) -> dict[ServerName, list[ProcessMark]]:
     look into are found by their data only.
     """
     found: defaultdict[ServerName, list[ProcessMark]] = defaultdict(list)
-    for process in psutil.process_iter() if _was_a_stack(directory) else ():
+    left = (STATE_FILE, LOCK_FILE, *(f"{name}.log" for name in _PROGRAMS.values()))
+    for process in psutil.process_iter() if any((directory / file).exists() for file in left) else ():
         try:
             command = tuple(process.cmdline())
-            name = _server_of(command)
-            if name and _is_in_place(process, command, directory, name):
+            name = _PROGRAMS.get(Path(command[0]).name) if command else None
+            if name and _is_a_stacks(name, command) and _is_in_place(process, command, directory, name):
                 found[name].append(ProcessMark(process.pid, command))
         except psutil.Error:
             continue
     return dict(found)
 
 
-def _was_a_stack(directory: Path) -> bool:
-    logs = (f"{name}.log" for name in _PROGRAMS.values())
-    return any((directory / file).exists() for file in (STATE_FILE, LOCK_FILE, *logs))
-
-
-def _server_of(command: Sequence[str]) -> ServerName | None:
-    """The server that a stack starts with such a command line; None for any other."""
-    name = _PROGRAMS.get(Path(command[0]).name) if command else None
-    return name if name and _SIGNS[name](command) else None
-
-
-def _is_a_stacks_kafka(command: Sequence[str]) -> bool:
-    return command[1:3] == ("broker", "--cluster-id") and "".join(command[3:4]).startswith(CLUSTER_ID_PREFIX)
-
-
-def _is_a_stacks_postgres(command: Sequence[str]) -> bool:
-    # Reached on the loopback alone, without any Unix socket, all of it said on the command line.
-    options = {f"listen_addresses={LOOPBACK}", "unix_socket_directories="}
-    return command[1:2] == ("-D",) and options <= set(command)
-
-
-def _is_a_stacks_s3(command: Sequence[str]) -> bool:
+def _is_a_stacks(name: ServerName, command: Sequence[str]) -> bool:
+    """Whether a server has options that only a stack starts it with."""
+    if name == "kafka":
+        return command[1:3] == ("broker", "--cluster-id") and "".join(command[3:4]).startswith(
+            CLUSTER_ID_PREFIX
+        )
+    if name == "postgres":
+        # Reached on the loopback alone, without any Unix socket, all of it said on the command line.
+        options = {f"listen_addresses={LOOPBACK}", "unix_socket_directories="}
+        return command[1:2] == ("-D",) and options <= set(command)
     try:
         return bool(ports_in(command))
     except ValueError:  # a port that is no number
         return False
-
-
-_SIGNS: Mapping[ServerName, Callable[[Sequence[str]], bool]] = {
-    "kafka": _is_a_stacks_kafka,
-    "postgres": _is_a_stacks_postgres,
-    "s3": _is_a_stacks_s3,
-}
 
 
 def _is_in_place(process: psutil.Process, command: Sequence[str], directory: Path, name: ServerName) -> bool:

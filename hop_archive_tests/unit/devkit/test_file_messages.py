@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hop_archive.devkit.alert_values import alert_value
 from hop_archive.devkit.file_messages import (
     files,
     guessed_format,
@@ -16,7 +17,6 @@ from hop_archive.devkit.file_messages import (
     refuse_large,
     without_large,
 )
-from hop_archive.devkit.samples import alert_value
 from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.model.annotations import annotate
 

@@ -1,0 +1,67 @@
+"""A run of tests that is killed leaves no server behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hop_archive.devkit.local.processes import READY_TIMEOUT_S, RUN_VARIABLE
+from hop_archive_tests.cli_helpers import wait_for
+
+pytestmark = pytest.mark.local
+
+TEST = """
+import json, threading
+from pathlib import Path
+from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack
+
+def test_that_is_killed(tmp_path):
+    stack = LocalStack(tmp_path)
+    stack.up()
+    pids = [stack.pid(name) for name in SERVER_NAMES]
+    unfinished = Path("pids.new")
+    unfinished.write_text(json.dumps(pids))
+    unfinished.replace("pids")
+    threading.Event().wait()
+"""
+
+
+def test_servers_of_a_run_that_was_killed_end_with_it(tmp_path: Path) -> None:
+    (tmp_path / "test_killed.py").write_text(TEST)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("HOP_ARCHIVE_TEST_")}
+    environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    program = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "hop_archive_tests.ending",
+    ]
+    with (tmp_path / "output").open("wb") as output:
+        run = subprocess.Popen(
+            [*program, f"--basetemp={tmp_path / 'base'}", "test_killed.py"],
+            cwd=tmp_path,
+            env=environ,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_for(
+            lambda: (tmp_path / "pids").exists() or run.poll() is not None, "servers", READY_TIMEOUT_S * 3
+        )
+        servers = [psutil.Process(pid) for pid in json.loads((tmp_path / "pids").read_text())]
+        marks = {server.environ()[RUN_VARIABLE] for server in servers}
+    finally:
+        run.kill()
+        run.wait()
+    assert len(marks) == 1
+    wait_for(lambda: not any(map(psutil.Process.is_running, servers)), "the servers end")
