@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hop_archive.catalog.protocol import Catalog
+from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.slices import PartitionLog
 from hop_archive.recover.restore import offset_map as journal
+from hop_archive.recover.restore.plan import Target
+from hop_archive.recover.restore.prepare import Restoration
 
 
 def new_offset(folder: Path, partition_log: PartitionLog, committed: int, partition: int) -> int | None:
@@ -74,3 +79,115 @@ def moved(
         if new is not None:
             found[TopicPartition(target, at.partition)] = commit._replace(offset=new)
     return found
+
+
+def refuse_unless_known(restoration: Restoration, names: Sequence[str] | None) -> None:
+    """Refuse groups of which nothing is known, and what cannot be told where a group stands.
+
+    Args:
+        restoration: What is to be restored.
+        names: Of the groups; empty: all that are known; None: none.
+
+    Raises:
+        ConfigurationError: A group is in no snapshot; or messages go by key, so that no partition goes on as another.
+    """
+    if names is None:
+        return
+    if restoration.request.by_key:
+        raise ConfigurationError(
+            "Consumer groups cannot be moved where messages go to partitions by key: no partition goes on as another.",
+            remedy="Leave --by-key out, or the groups.",
+        )
+    known = {snapshot.name for snapshot in restoration.catalog.snapshots("group", names or None)}
+    if missing := sorted({*names} - known):
+        raise ConfigurationError(
+            f"No snapshot has a consumer group {missing[0]}.",
+            remedy="See hop-archive snapshot show for those that there are.",
+            group=missing[0],
+        )
+
+
+def move(
+    restoration: Restoration, names: Sequence[str], target: Target, folder: Path, empty: Mapping[int, int]
+) -> dict[str, Any]:
+    """Set groups on a restored target; setting them again is harmless.
+
+    Args:
+        restoration: What is restored.
+        names: Of the groups; empty: all that are known.
+        target: Where their messages went.
+        folder: The target's journal.
+        empty: As for ``moved``.
+
+    Returns:
+        For the report: ``groups`` with what each has now, as the cluster says, and ``groups_unset``, sentences on what
+        could not be set.
+
+    Raises:
+        ConflictError: A group stands elsewhere than it was set to.
+    """
+    commits, unset = _commits(restoration.catalog, names, target, folder, empty)
+    for name, wanted in commits.items():
+        restoration.target.set_group_offsets(name, wanted)
+    found = restoration.target.groups() if commits else {}
+    for name, wanted in commits.items():
+        stands = found.get(name, {})
+        if wrong := {
+            at: stands.get(at)
+            for at, commit in wanted.items()
+            if at not in stands or stands[at].offset != commit.offset
+        }:
+            raise ConflictError(
+                f"Consumer group {name} was set to {dict(wanted)}, and stands at {wrong}.",
+                remedy="Stop the group's members, and run the same command again.",
+                group=name,
+            )
+        if any(stands[at].metadata != commit.metadata for at, commit in wanted.items()):
+            unset.append(f"The target does not keep the metadata of the commits of consumer group {name}.")
+    reached = {
+        name: [[at.topic, at.partition, commit.offset] for at, commit in sorted(wanted.items())]
+        for name, wanted in commits.items()
+    }
+    return {
+        "groups": [{"group": name, "offsets": offsets} for name, offsets in reached.items()],
+        "groups_unset": unset,
+    }
+
+
+def _commits(
+    catalog: Catalog, names: Sequence[str], target: Target, folder: Path, empty: Mapping[int, int]
+) -> tuple[dict[str, dict[TopicPartition, Committed]], list[str]]:
+    """What the groups that read the restored generation are to commit in the target; and what cannot be told.
+
+    A group that read only generations before it had no place in this one.
+    """
+    known = catalog.generations([target.source]).get(target.source, ())
+    generation = next((g for g in known if g.number == target.generation), None)
+    before = {g.topic_id for g in known if generation is not None and g.number < generation.number}
+    found: dict[str, dict[TopicPartition, Committed]] = {}
+    unset: list[str] = []
+    for snapshot in catalog.snapshots("group", names or None):
+        name, topic_ids = snapshot.name, snapshot.content["topic_ids"]
+        if target.source not in topic_ids:
+            continue
+        commits = snapshot.commits_in(target.source, generation.topic_id) if generation else {}
+        if generation is None or not commits:
+            if topic_ids[target.source] not in before:
+                unset.append(
+                    f"Consumer group {name} was not set on {target.topic}: what is known of it is of another "
+                    f"generation of {target.source}, or of one that the catalog does not know."
+                )
+            continue
+        new = moved(folder, generation.number, commits, target.topic, empty)
+        if left := sorted({at.partition for at in commits} - {at.partition for at in new}):
+            unset.append(
+                f"Consumer group {name} was not set on partitions {', '.join(map(str, left))} of "
+                f"{target.topic}: nothing was restored there, and they held messages before."
+            )
+        if "metadata" not in snapshot.content:
+            unset.append(
+                f"The snapshot of consumer group {name} is of before metadata of commits were kept: none were set."
+            )
+        if new:
+            found[name] = new
+    return found, unset

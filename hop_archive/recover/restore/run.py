@@ -6,30 +6,28 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hop_archive.catalog.records import Restore
-from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError, UnavailableError
+from hop_archive.errors import ConflictError, ForbiddenError, UnavailableError
 from hop_archive.ingest.collector import calm_collector
 from hop_archive.model.keys import OWN_FOLDER
-from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.model.message import TopicPartition
 from hop_archive.model.progress import Progress
-from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import counted
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.compare import ReadBack, compare
+from hop_archive.recover.restore.compare import compare
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Pin, Target, pin
-from hop_archive.recover.restore.preflight import Condition, problems
+from hop_archive.recover.restore.preflight import problems
 from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
 from hop_archive.recover.restore.request import as_object
 from hop_archive.recover.restore.write import TargetTopic, Writer, Written, already_there
-from hop_archive.source.protocol import Setting
 from hop_archive.store.free_keys import create_free
 from hop_archive.store.protocol import NewObject
 
@@ -92,38 +90,73 @@ def restore(
         UnavailableError: Something did not answer for longer than ``control.patience_s``.
     """
     with restoration.catalog.hold(f"the restore {restoration.fingerprint[:12]}, which is this very one"):
-        _refuse_groups(restoration, move_groups)
+        groups.refuse_unless_known(restoration, move_groups)
         found = prepare(restoration, anew=restart)
         if not restart and (done := _done_before(found, control, move_groups)) is not None:
             return done
         found.refuse()
-        if restart:
-            _abandon(restoration)
+        if restart and (begun := restoration.running()) is not None:
+            there = restoration.target.topics(begun.progress)
+            for name, kept in begun.progress.items():
+                is_changed = kept["settings_before"] and "result" not in kept
+                if is_changed and name in there and there[name].topic_id == kept["topic_id"]:
+                    restoration.target.change_settings(name, kept["settings_before"])
+            restoration.catalog.note_restore(begun.number, outcome="abandoned")
         run = _RestoreRun(found, control, folder, move_groups, progress or Progress())
         with calm_collector():
             return run.all()
 
 
-def _refuse_groups(restoration: Restoration, wanted: Sequence[str] | None) -> None:
-    """Refuse groups of which nothing is known, and what cannot be told where a group stands.
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """What the catalog keeps of a target, so that going on finds it as it was when the restore began to write to it.
 
-    Raises:
-        ConfigurationError: A group is in no snapshot; or messages go by key, so that no partition goes on as another.
+    Attributes:
+        topic_id: Its id; None where the broker gives none.
+        partitions: How many partitions it has.
+        base: Where each partition ended.
+        empty: The partitions that held nothing.
+        pin: What it consisted of.
+        planned: How many messages were to be written, at most.
+        settings_before: Settings that are to be put back, as the topic had them of its own; None: it had none.
+        result: What came of it, as reports tell it; None as long as it is not written and compared.
     """
-    if wanted is None:
-        return
-    if restoration.request.by_key:
-        raise ConfigurationError(
-            "Consumer groups cannot be moved where messages go to partitions by key: no partition goes on as another.",
-            remedy="Leave --by-key out, or the groups.",
+
+    topic_id: str | None
+    partitions: int
+    base: Mapping[int, int]
+    empty: Sequence[int]
+    pin: Pin
+    planned: int
+    settings_before: Mapping[str, str | None] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> TargetState:
+        """The state that the catalog has, as ``as_object`` made it."""
+        return cls(
+            topic_id=kept["topic_id"],
+            partitions=kept["partitions"],
+            base={int(number): offset for number, offset in kept["base"].items()},
+            empty=kept.get("empty", ()),  # restores that were begun before this was kept have none
+            pin=Pin(**kept["pin"]),
+            planned=kept["planned"],
+            settings_before=kept["settings_before"],
+            result=kept.get("result"),
         )
-    known = {one.name for one in restoration.catalog.snapshots("group", wanted or None)}
-    if missing := sorted({*wanted} - known):
-        raise ConfigurationError(
-            f"No snapshot has a consumer group {missing[0]}.",
-            remedy="See hop-archive snapshot show for those that there are.",
-            group=missing[0],
-        )
+
+    def as_object(self) -> dict[str, Any]:
+        """The state as JSON has it."""
+        kept = {
+            "topic_id": self.topic_id,
+            "partitions": self.partitions,
+            "base": {str(number): offset for number, offset in self.base.items()},
+            "empty": [*self.empty],
+            "pin": self.pin._asdict(),
+            "planned": self.planned,
+            "settings_before": dict(self.settings_before),
+        }
+        return kept if self.result is None else kept | {"result": self.result}
 
 
 def _done_before(
@@ -133,53 +166,36 @@ def _done_before(
 
     Not where its moments depend on when they are said, nor where more is asked for than was done.
     """
-    own = found.restoration
-    every = own.catalog.restores(fingerprint=own.fingerprint)
-    last = next((one for one in every if one.outcome == "done"), None)
-    if found.begun is not None or own.said or last is None:
+    restoration = found.restoration
+    before = restoration.catalog.restores(fingerprint=restoration.fingerprint)
+    last = next((restore for restore in before if restore.outcome == "done"), None)
+    if found.begun is not None or restoration.said or last is None:
         return None
-    done = last.report
-    more = (control.check and not done["checked"]) or (
-        move_groups is not None and done["groups"] != [*move_groups]
-    )
-    if more or done["left_out"] or not _is_as_it_was_left(found, last):
+    report = last.report
+    if (control.check and not report["checked"]) or report["left_out"]:
+        return None
+    if move_groups is not None and report["groups"] != [*move_groups]:
+        return None
+    topics: Mapping[str, Any] = report["topics"]
+    states = {name: TargetState.of(last.progress[name]) for name in topics}
+    planned = {target.topic: (pin(target), target.messages) for target in found.plan.targets}
+    if planned != {name: (state.pin, state.planned) for name, state in states.items()}:
+        return None
+    now = restoration.target.topics(topics)
+    if any(name not in now or now[name].topic_id != state.topic_id for name, state in states.items()):
+        return None
+    ends = {
+        TopicPartition(name, part["partition"]): part["last_offset"] + 1
+        for name, result in topics.items()
+        for part in result["partitions"]
+    }
+    marks = restoration.target.watermarks(ends)
+    if not all(at in marks and marks[at].high == end for at, end in ends.items()):
         return None
     log.info("Restore %s is this very one, and was done at %s", last.number, last.updated_at)
     done_before = f"This was done before, at {last.updated_at:%Y-%m-%d %H:%M} UTC."
-    report = {**last.report, "notes": [done_before, *last.report.get("unrestored", ())]}
-    return RestoreResult(last.number, report, True, 0, int(last.report["left_out"]))
-
-
-def _is_as_it_was_left(found: Preparation, last: Restore) -> bool:
-    topics: Mapping[str, Any] = last.report["topics"]
-    planned = {one.topic: [pin(one), one.messages] for one in found.plan.targets}
-    if planned != {
-        name: [Pin(**one["pin"]), one["planned"]] for name in topics for one in [last.progress[name]]
-    }:
-        return False
-    target = found.restoration.target
-    now = target.topics(topics)
-    if any(name not in now or now[name].topic_id != last.progress[name]["topic_id"] for name in topics):
-        return False
-    ends = {
-        TopicPartition(name, part["partition"]): part["last_offset"] + 1
-        for name, one in topics.items()
-        for part in one["partitions"]
-    }
-    marks = target.watermarks(ends)
-    return all(at in marks and marks[at].high == end for at, end in ends.items())
-
-
-def _abandon(restoration: Restoration) -> None:
-    begun = restoration.running()
-    if begun is None:
-        return
-    there = restoration.target.topics(begun.progress)
-    for name, one in begun.progress.items():
-        changed = one["settings_before"] and "result" not in one
-        if changed and name in there and there[name].topic_id == one["topic_id"]:
-            restoration.target.change_settings(name, one["settings_before"])
-    restoration.catalog.note_restore(begun.number, outcome="abandoned")
+    report = {**report, "notes": [done_before, *report.get("unrestored", ())]}
+    return RestoreResult(last.number, report, True, 0, int(report["left_out"]))
 
 
 class _RestoreRun:
@@ -194,334 +210,231 @@ class _RestoreRun:
         progress: Progress,
     ) -> None:
         self._found = found
-        self._own = found.restoration
+        self._restoration = found.restoration
+        self._catalog = found.restoration.catalog
+        self._source = found.restoration.target
         self._control = control
         self._folder = folder
         self._move_groups = move_groups
         self._progress = progress
-        self._cluster = self._own.target.cluster_id()
+        self._cluster = self._source.cluster_id()
         self._record = found.begun or self._begin()
-        self._results: dict[str, Any] = {}
 
     def _begin(self) -> Restore:
         names = [target.topic for target in self._found.plan.targets]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        target = f"{self._own.target.name} ({self._cluster}): {', '.join(names[:3])}{more}"
-        asked = as_object(self._own.request)
-        begun = self._own.catalog.begin_restore(self._own.fingerprint, target, asked)
+        target = f"{self._source.name} ({self._cluster}): {', '.join(names[:3])}{more}"
+        asked = as_object(self._restoration.request)
+        begun = self._catalog.begin_restore(self._restoration.fingerprint, target, asked)
         if self._found.not_told:  # once topics are there, nobody sees any more that they were made by guess
-            self._own.catalog.note_restore(begun.number, report={"not_told": [*self._found.not_told]})
+            self._catalog.note_restore(begun.number, report={"not_told": [*self._found.not_told]})
         return begun
 
     def all(self) -> RestoreResult:
         """Write every target that is not done yet."""
         self._progress.total = self._found.plan.messages
+        results: dict[str, Mapping[str, Any]] = {}
         complete = True
         for target in self._found.plan.targets:
-            state = dict(self._record.progress.get(target.topic, {}))
-            if "result" not in state:
-                complete = self._one(target, state)
-            if not complete:
+            kept = self._record.progress.get(target.topic)
+            state = TargetState.of(kept) if kept else None
+            result = state.result if state else None
+            if result is None:
+                result = self._restored(target, state)
+            if result is None:
+                complete = False
                 break
-            self._results.setdefault(target.topic, state.get("result"))
-            self._progress.counts["there"] = max(
-                self._progress.counts["there"], sum(r["messages"] for r in self._results.values())
-            )
-        return self._ended(complete=complete)
+            results[target.topic] = result
+            there = sum(one["messages"] for one in results.values())
+            self._progress.counts["there"] = max(self._progress.counts["there"], there)
+        return self._ended(results, complete=complete)
 
-    def _one(self, target: Target, state: dict[str, Any]) -> bool:
-        """Write one target, and compare; whether it is complete."""
+    def _restored(self, target: Target, state: TargetState | None) -> Mapping[str, Any] | None:
+        """Write one target, compare, and say what came of it; None where somebody asked to stop."""
         self._progress.topic = target.topic
-        with self._own.catalog.hold(f"the restore to topic {target.topic} of cluster {self._cluster}"):
-            place = self._ready(target, state)
-            before = self._progress.counts["there"]
-            written = self._written(target, place, before)
+        with self._catalog.hold(f"the restore to topic {target.topic} of cluster {self._cluster}"):
+            state = self._ready(target, state or self._created(target))
+            topic = TargetTopic(self._source, target.topic, state.topic_id, state.partitions, state.base)
+            written = self._written(target, topic)
             if not written.complete:
-                return False
-            result = self._result(target, place, written, state)
-            self._put_back(target, state)
-            state["result"] = self._results[target.topic] = result
-            self._note(target, state)
+                return None
+            result = self._result(target, topic, written, state)
+            if state.settings_before and not self._restoration.request.keep_topic_config:
+                log.info("Putting back %s on %s", state.settings_before, target.topic)
+                self._source.change_settings(target.topic, state.settings_before)
+            self._note(target, replace(state, result=result))
             shutil.rmtree(self._journal(target), ignore_errors=True)
-        return True
+        return result
+
+    def _note(self, target: Target, state: TargetState) -> None:
+        self._catalog.note_restore(self._record.number, progress={target.topic: state.as_object()})
+
+    def _journal(self, target: Target) -> Path:
+        return self._folder / target.topic
 
     # --- making ready
 
-    def _ready(self, target: Target, state: dict[str, Any]) -> TargetTopic:
-        """The target as it was when the restore began to write to it; that is noted before anything is written."""
-        source = self._own.target
-        condition = self._found.conditions[target.topic]
-        if not state:
-            source.create_topic(target.topic, target.partitions, condition.created_with)
-            info = source.topics([target.topic])[target.topic]
-            at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
-            marks = source.watermarks(at).whole()
-            self._refuse_newcomers(target, condition, marks)
-            state |= {
-                "topic_id": info.topic_id,
-                "partitions": info.partitions,
-                "base": {str(one.partition): mark.high for one, mark in marks.items()},
-                "empty": sorted(one.partition for one, mark in marks.items() if mark.low == mark.high),
-                "pin": pin(target)._asdict(),
-                "planned": target.messages,
-                "settings_before": {},
-            }
-        wanted = self._needed(target, condition)
-        state["settings_before"] |= self._before(
-            target, [n for n in wanted if n not in state["settings_before"]]
-        )
-        self._note(target, state)
-        if wanted:
-            log.info("Setting %s on %s for the time of the restore", wanted, target.topic)
-            source.change_settings(target.topic, wanted)
-        base = {int(number): offset for number, offset in state["base"].items()}
-        return TargetTopic(source, target.topic, state["topic_id"], state["partitions"], base)
-
-    def _refuse_newcomers(
-        self, target: Target, condition: Condition, marks: Mapping[TopicPartition, Watermarks]
-    ) -> None:
-        """Raise where the target is not as it was looked at: for the last of many topics that was hours ago.
+    def _created(self, target: Target) -> TargetState:
+        """The target, created where it is not there, as it is before anything is written.
 
         Raises:
-            ConflictError: It holds messages now, or was made with fewer partitions.
+            ConflictError: It is not as it was looked at, which for the last of many topics was hours ago: it holds
+                messages now, or was made with fewer partitions.
         """
+        condition = self._found.conditions[target.topic]
+        self._source.create_topic(target.topic, target.partitions, condition.created_with)
+        info = self._source.topics([target.topic])[target.topic]
+        at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
+        marks = self._source.watermarks(at).whole()
         held = sum(mark.high - mark.low for mark in marks.values())
-        wanted = condition.partitions or target.partitions
-        if (held > condition.held and not self._own.request.append) or len(marks) < wanted:
+        is_filled = held > condition.held and not self._restoration.request.append
+        if is_filled or len(marks) < (condition.partitions or target.partitions):
             raise ConflictError(
-                f"Topic {target.topic} of source {self._own.target.name} was looked at, and changed since: it has "
+                f"Topic {target.topic} of source {self._source.name} was looked at, and changed since: it has "
                 f"{counted(len(marks), 'partition')} and holds {counted(held, 'offset')}.",
                 remedy="Nothing was written to it. End who writes there, and run the same command again.",
                 topic=target.topic,
             )
+        return TargetState(
+            topic_id=info.topic_id,
+            partitions=info.partitions,
+            base={at.partition: mark.high for at, mark in marks.items()},
+            empty=sorted(at.partition for at, mark in marks.items() if mark.low == mark.high),
+            pin=pin(target),
+            planned=target.messages,
+        )
 
-    def _before(self, target: Target, needed: Sequence[str]) -> dict[str, str | None]:
-        """What is to be put back afterwards: each setting that has to change, as the topic has it of its own."""
-        if not needed:
-            return {}
-        own: Mapping[str, Setting] = self._own.target.settings([target.topic]).get(target.topic, {})
-        return {name: own[name].value if name in own and own[name].own else None for name in needed}
-
-    def _needed(self, target: Target, condition: Condition) -> dict[str, str]:
-        now_ms = int(self._own.now().timestamp() * 1000)
-        found = problems(target, replace(condition, held=0), self._own.request, now_ms)
-        return dict(one.setting for one in found if one.setting is not None)
-
-    def _put_back(self, target: Target, state: Mapping[str, Any]) -> None:
-        before = state["settings_before"]
-        if before and not self._own.request.keep_topic_config:
-            log.info("Putting back %s on %s", before, target.topic)
-            self._own.target.change_settings(target.topic, before)
+    def _ready(self, target: Target, state: TargetState) -> TargetState:
+        """Note the state before anything is written, and change the settings that stand in the way."""
+        condition = replace(self._found.conditions[target.topic], held=0)
+        now_ms = int(self._restoration.now().timestamp() * 1000)
+        found = problems(target, condition, self._restoration.request, now_ms)
+        needed = dict(problem.setting for problem in found if problem.setting is not None)
+        if new := [name for name in needed if name not in state.settings_before]:
+            settings = self._source.settings([target.topic]).get(target.topic, {})
+            before = {n: settings[n].value if n in settings and settings[n].own else None for n in new}
+            state = replace(state, settings_before={**state.settings_before, **before})
+        self._note(target, state)
+        if needed:
+            log.info("Setting %s on %s for the time of the restore", needed, target.topic)
+            self._source.change_settings(target.topic, needed)
+        return state
 
     # --- writing
 
-    def _written(self, target: Target, place: TargetTopic, before: int) -> Written:
+    def _written(self, target: Target, topic: TargetTopic) -> Written:
         """Write; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
         waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
+        counts, control = self._progress.counts, self._control
+        before = counts["there"]
         failing_since: float | None = None
         best = -1
         for attempt in itertools.count():
             try:
-                self._progress.counts["there"] = before
-                return self._try(target, place, settle=attempt > 0 or self._found.begun is not None)
+                counts["there"] = before
+                shutil.rmtree(self._journal(target), ignore_errors=True)
+                with Journal(self._journal(target)) as kept:
+                    store = self._restoration.store
+                    writer = Writer(self._found.selection, store, topic, kept, control, self._progress)
+                    settle = attempt > 0 or self._found.begun is not None
+                    return writer.write(target, self._already(topic, settle=settle))
             except (UnavailableError, ForbiddenError) as error:
-                if not (error.retryable or self._progress.counts["there"] > before):
+                if not (error.retryable or counts["there"] > before):
                     raise  # refused from the start, not meanwhile
-                now = self._control.monotonic()
-                if self._progress.counts["there"] > best or failing_since is None:
-                    best, failing_since = self._progress.counts["there"], now
-                if now - failing_since > self._control.patience_s or self._control.stop():
+                now = control.monotonic()
+                if counts["there"] > best or failing_since is None:
+                    best, failing_since = counts["there"], now
+                if now - failing_since > control.patience_s or control.stop():
                     raise
                 log.warning("The restore waits and goes on: %s", error)
-                self._control.sleep(next(waits))
+                control.sleep(next(waits))
         raise AssertionError("count() does not end")
 
-    def _try(self, target: Target, place: TargetTopic, *, settle: bool) -> Written:
-        shutil.rmtree(self._journal(target), ignore_errors=True)
-        with Journal(self._journal(target)) as kept:
-            own = self._own
-            writer = Writer(self._found.selection, own.store, place, kept, self._control, self._progress)
-            return writer.write(target, self._already(place, settle=settle))
-
-    def _already(self, place: TargetTopic, *, settle: bool) -> dict[int, int]:
+    def _already(self, topic: TargetTopic, *, settle: bool) -> dict[int, int]:
         """How much stands there; what a broken connection left on its way may yet arrive, so twice the same."""
-        counts = already_there(place)
+        counts = already_there(topic)
         while settle:
             self._control.sleep(_SETTLE_S)
-            again = already_there(place)
+            again = already_there(topic)
             if again == counts:
                 break
             counts = again
         return counts
 
-    def _journal(self, target: Target) -> Path:
-        return self._folder / target.topic
-
     # --- afterwards
 
     def _result(
-        self, target: Target, place: TargetTopic, written: Written, state: Mapping[str, Any]
+        self, target: Target, topic: TargetTopic, written: Written, state: TargetState
     ) -> dict[str, Any]:
+        """Compare, keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
+        folder = self._journal(target)
         compared = None
         if self._control.check:
-            compared = compare(place, self._journal(target), self._control, self._progress)
+            compared = compare(topic, folder, self._control, self._progress)
+        partitions = []
+        for number in range(topic.partitions):
+            first, count = topic.base.get(number, 0), written.counts[number]
+            offsets = {"first_offset": first, "last_offset": first + count - 1}
+            partitions.append({"partition": number, "messages": count, **offsets})
+        offset_map = [
+            self._put(f"offset-map/{target.topic}/{path.stem}", ".parquet", path.read_bytes())
+            for path in journal.files(folder)
+        ]
+        moved: dict[str, Any] = {"groups": [], "groups_unset": []}
+        if self._move_groups is not None:
+            empty = {number: topic.base.get(number, 0) for number in state.empty}
+            moved = groups.move(self._restoration, self._move_groups, target, folder, empty)
         return {
             "source_topic": target.source,
             "messages": sum(written.counts.values()),
-            "partitions": [
-                {
-                    "partition": number,
-                    "messages": count,
-                    "first_offset": place.base.get(number, 0),
-                    "last_offset": place.base.get(number, 0) + count - 1,
-                }
-                for number in range(place.partitions)
-                for count in [written.counts[number]]
-            ],
-            **_compared(compared),
+            "partitions": partitions,
+            "compared": compared and compared.messages,
+            "differences": [one._asdict() for one in compared.differences] if compared else [],
+            "difference_count": compared and compared.difference_count,
+            "append_times": compared and compared.append_times,
             "left_out": [one._asdict() for one in written.left_out],
             "left_out_count": written.left_out_count,
             "tests_left_out": written.tests,
-            "settings_changed": sorted(state["settings_before"]),
-            "offset_map": self._kept_map(target),
-            **self._moved(target, {n: place.base.get(n, 0) for n in state.get("empty", ())}),
+            "settings_changed": sorted(state.settings_before),
+            "offset_map": offset_map,
+            **moved,
         }
 
-    def _kept_map(self, target: Target) -> list[str]:
-        """Put the map from old to new offsets into the store; its keys."""
-        return [
-            self._put(f"offset-map/{target.topic}/{path.name}".removesuffix(".parquet"), ".parquet", path)
-            for path in journal.files(self._journal(target))
-        ]
-
-    def _put(self, name: str, ending: str, content: Path | bytes) -> str:
+    def _put(self, name: str, ending: str, body: bytes) -> str:
         """Put something under the restore's folder in the store: beside what an earlier try left, if that is other."""
-        folder = f"{OWN_FOLDER}restores/{self._record.number:06}-{self._own.fingerprint[:8]}"
-        body = content if isinstance(content, bytes) else content.read_bytes()
-        (key,) = create_free(self._own.store, [NewObject(f"{folder}/{name}{ending}", body)], ending)
+        folder = f"{OWN_FOLDER}restores/{self._record.number:06}-{self._restoration.fingerprint[:8]}"
+        new = NewObject(f"{folder}/{name}{ending}", body)
+        (key,) = create_free(self._restoration.store, [new], ending)
         return key
 
-    def _moved(self, target: Target, empty: Mapping[int, int]) -> dict[str, Any]:
-        """Set the groups that were asked for: what each has then, as the cluster says, and what could not be set."""
-        if self._move_groups is None:
-            return {"groups": [], "groups_unset": []}
-        unset: list[str] = []
-        wanted = dict(self._groups_of(target, empty, unset))
-        for name, commits in wanted.items():
-            self._own.target.set_group_offsets(name, commits)
-        found = self._own.target.groups() if wanted else {}
-        for name, commits in wanted.items():
-            unset += _refuse_other_offsets(name, commits, found.get(name, {}))
-        told = [
-            {
-                "group": name,
-                "offsets": [[at.topic, at.partition, one.offset] for at, one in sorted(commits.items())],
-            }
-            for name, commits in wanted.items()
-        ]
-        return {"groups": told, "groups_unset": unset}
-
-    def _groups_of(
-        self, target: Target, empty: Mapping[int, int], unset: list[str]
-    ) -> Iterator[tuple[str, dict[TopicPartition, Committed]]]:
-        """The groups that read the life of the topic that was restored, with what to commit in the target.
-
-        A group that read only lives before it had no place in this one. What cannot be told is added to ``unset``.
-        """
-        lived = self._own.catalog.generations([target.source]).get(target.source, ())
-        life = next((one for one in lived if one.number == target.generation), None)
-        before = {one.topic_id for one in lived if life is not None and one.number < life.number}
-        for one in self._own.catalog.snapshots("group", self._move_groups or None):
-            if target.source not in one.content["topic_ids"]:
-                continue
-            commits = one.commits_in(target.source, life.topic_id) if life else {}
-            if life is None or not commits:
-                if one.content["topic_ids"][target.source] not in before:
-                    unset.append(
-                        f"Consumer group {one.name} was not set on {target.topic}: what is known of it is of another "
-                        f"life of {target.source}, or of one that the catalog does not know."
-                    )
-                continue
-            new = groups.moved(self._journal(target), life.number, commits, target.topic, empty)
-            if left := sorted({at.partition for at in commits} - {at.partition for at in new}):
-                unset.append(
-                    f"Consumer group {one.name} was not set on partitions {', '.join(map(str, left))} of "
-                    f"{target.topic}: nothing was restored there, and they held messages before."
-                )
-            if "metadata" not in one.content:
-                unset.append(
-                    f"The snapshot of consumer group {one.name} is of before metadata of commits were kept: none were set."
-                )
-            if new:
-                yield one.name, new
-
-    def _note(self, target: Target, state: Mapping[str, Any]) -> None:
-        self._own.catalog.note_restore(self._record.number, progress={target.topic: state})
-
-    def _ended(self, *, complete: bool) -> RestoreResult:
-        results = dict(self._results)
-        unset = [sentence for one in results.values() for sentence in one.get("groups_unset", ())]
-        if self._move_groups is not None and not self._own.catalog.snapshots("group"):
+    def _ended(self, results: Mapping[str, Mapping[str, Any]], *, complete: bool) -> RestoreResult:
+        unset = [sentence for result in results.values() for sentence in result.get("groups_unset", ())]
+        if self._move_groups is not None and not self._catalog.snapshots("group"):
             unset.append(
                 "No consumer group was set: no snapshot has any. Either none read an archived topic, or the archive's "
                 "credentials may not see groups (DESCRIBE), or none was taken: hop-archive snapshot take tells."
             )
-        differences = sum(one.get("difference_count") or 0 for one in results.values())
-        left_out = sum(one["left_out_count"] for one in results.values())
+        differences = sum(result.get("difference_count") or 0 for result in results.values())
+        left_out = sum(result["left_out_count"] for result in results.values())
+        outcome = "failed" if differences else "done"
         report = {
             "restore": self._record.number,
-            "fingerprint": self._own.fingerprint,
-            "outcome": "done" if complete and not differences else ("failed" if complete else "stopped"),
-            "target": self._own.target.name,
+            "fingerprint": self._restoration.fingerprint,
+            "outcome": outcome if complete else "stopped",
+            "target": self._source.name,
             "cluster_id": self._cluster,
-            "request": as_object(self._own.request),
+            "request": as_object(self._restoration.request),
             "checked": self._control.check,
             "groups": None if self._move_groups is None else [*self._move_groups],
-            "messages": sum(one["messages"] for one in results.values()),
+            "messages": sum(result["messages"] for result in results.values()),
             "left_out": left_out,
             "differences": differences,
-            "topics": results,
+            "topics": dict(results),
             "notes": [*self._found.notes, *unset],
             "unrestored": [*self._found.unrestored, *unset],
         }
         if complete:
-            report["report"] = self._kept_report(report)
-            outcome = "failed" if differences else "done"
-            self._own.catalog.note_restore(self._record.number, outcome=outcome, report=report)
+            body = json.dumps(report, indent=2, ensure_ascii=False).encode()
+            report["report"] = self._put("report", ".json", body)
+            self._catalog.note_restore(self._record.number, outcome=outcome, report=report)
         return RestoreResult(self._record.number, report, complete, differences, left_out)
-
-    def _kept_report(self, report: Mapping[str, Any]) -> str:
-        body = json.dumps(report, indent=2, ensure_ascii=False).encode()
-        return self._put("report", ".json", body)
-
-
-def _refuse_other_offsets(
-    group: str, wanted: Mapping[TopicPartition, Committed], found: Mapping[TopicPartition, Committed]
-) -> Iterator[str]:
-    """Compare what a group has with what it was set to: what it wrote beside its offsets may be kept nowhere.
-
-    Raises:
-        ConflictError: An offset is another one.
-    """
-    wrong = {
-        at: found.get(at) for at, one in wanted.items() if at not in found or found[at].offset != one.offset
-    }
-    if wrong:
-        raise ConflictError(
-            f"Consumer group {group} was set to {dict(wanted)}, and stands at {wrong}.",
-            remedy="Stop the group's members, and run the same command again.",
-            group=group,
-        )
-    if any(found[at].metadata != one.metadata for at, one in wanted.items()):
-        yield f"The target does not keep the metadata of the commits of consumer group {group}."
-
-
-def _compared(found: ReadBack | None) -> dict[str, Any]:
-    if found is None:
-        return {"compared": None, "differences": [], "difference_count": None, "append_times": None}
-    return {
-        "compared": found.messages,
-        "differences": [one._asdict() for one in found.differences],
-        "difference_count": found.difference_count,
-        "append_times": found.append_times,
-    }

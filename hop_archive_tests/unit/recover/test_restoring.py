@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,6 +37,7 @@ from hop_archive.recover.restore import write as writing
 from hop_archive.recover.restore.partitioner import partition_of
 from hop_archive.recover.restore.prepare import prepare
 from hop_archive.recover.restore.request import Request
+from hop_archive.recover.restore.run import TargetState
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import GROUP_ID, MockSource
 from hop_archive.store.mock import MockStore
@@ -972,3 +974,21 @@ def test_what_another_left_in_a_partition_where_all_is_restored_or_nothing_is_to
         ConflictError, match=rf"{AGAIN}\[{partition}\] .* holds 1 more messages than were to be"
     ):
         run(restoration(world, target, ONE), tmp_path / "b")
+
+
+@pytest.mark.parametrize("result", [None, {"messages": 3}])
+def test_what_the_catalog_keeps_of_a_target_stays_as_it_is(result: dict[str, int] | None) -> None:
+    """Restores that were begun by an earlier version go on with it."""
+    kept = {
+        "topic_id": "an-id",
+        "partitions": 2,
+        "base": {"0": 5, "1": 0},
+        "empty": [1],
+        "pin": {"source": "a.b", "lanes": [[1, 0, 9]], "adopted": False, "generation": None},
+        "planned": 9,
+        "settings_before": {"retention.ms": None, "max.message.bytes": "5"},
+    } | ({} if result is None else {"result": result})
+    state = TargetState.of(kept)
+    assert state.base == {0: 5, 1: 0}
+    assert json.loads(json.dumps(state.as_object())) == kept
+    assert TargetState.of({name: kept[name] for name in kept if name != "empty"}).empty == ()
