@@ -71,17 +71,17 @@ def catalog_snapshot(
     Only what changed since the snapshot that is there is written. Killed at any moment, the one before stays whole.
     The catalog is only read.
     """
-    from hop_archive.read.catalog_snapshot import Snapshot, snapshot
-    from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
+    from hop_archive.read.catalog_snapshot import CatalogSnapshot, snapshot
+    from hop_archive.read.snapshot_locations import FolderLocation, StoreLocation
 
     in_store = str(folder) == "store"
     setup = chosen.setup("database", *(("store",) if in_store else ()))
     began = time.monotonic()
     with setup.catalog() as catalog, contextlib.ExitStack() as ending:
-        shelf: Any = FolderShelf(folder)
+        location: Any = FolderLocation(folder)
         if in_store:
-            shelf = StoreShelf(ending.enter_context(contextlib.closing(setup.open_store())))
-        wanted = Snapshot(catalog, shelf, topics, full=full, whole_after_days=whole_after_days)
+            location = StoreLocation(ending.enter_context(contextlib.closing(setup.open_store())))
+        wanted = CatalogSnapshot(catalog, location, topics, full=full, whole_after_days=whole_after_days)
         manifest = snapshot(wanted)
     done = wanted.progress.counts
     if as_json:
@@ -89,7 +89,7 @@ def catalog_snapshot(
         click.echo(json.dumps({**told, "rows_written": done["rows"], "files_written": done["files"]}))
         return
     click.echo(
-        f"Snapshot {manifest['number']} in {shelf}: {counted(manifest['messages'], 'message')} of"
+        f"Snapshot {manifest['number']} in {location}: {counted(manifest['messages'], 'message')} of"
         f" {counted(len(manifest['topics']), 'topic')}; {counted(done['rows'], 'row')} of"
         f" {counted(done['written'], 'topic')} written in {duration(time.monotonic() - began)}."
     )

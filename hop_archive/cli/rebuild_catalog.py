@@ -199,13 +199,13 @@ def _source(setup: Setup) -> Any:
 
 
 def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Finding]:
-    from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
+    from hop_archive.read.snapshot_locations import FolderLocation, StoreLocation
     from hop_archive.recover.rebuild.from_snapshot import take_in
 
     if snapshot is not None:
-        shelf = StoreShelf(wanted.store) if str(snapshot) == IN_STORE else FolderShelf(snapshot)
+        location = StoreLocation(wanted.store) if str(snapshot) == IN_STORE else FolderLocation(snapshot)
         try:
-            yield from take_in(wanted, shelf)
+            yield from take_in(wanted, location)
         except Exception as error:
             if error is not wanted.failures.raised:
                 raise  # else rebuilding goes on with the other topics, and tells of these, too

@@ -9,8 +9,8 @@ from hop_archive.archive import Archive
 from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import LONG, scheduled_tags, upkeep_tags
-from hop_archive.read.catalog_snapshot import Snapshot, snapshot
-from hop_archive.read.snapshot_locations import FolderShelf, StoreShelf
+from hop_archive.read.catalog_snapshot import CatalogSnapshot, snapshot
+from hop_archive.read.snapshot_locations import FolderLocation, StoreLocation
 
 
 class SnapshotConfig(dg.Config):
@@ -36,10 +36,10 @@ def catalog_as_parquet(
     context: dg.AssetExecutionContext, config: SnapshotConfig, archive: dg.ResourceParam[Archive]
 ) -> dg.MaterializeResult[None]:
     """Write what changed since the last time. A run that was killed leaves the snapshot before it whole."""
-    shelf = FolderShelf(Path(config.folder)) if config.folder else StoreShelf(archive.store)
-    wanted = Snapshot(
+    location = FolderLocation(Path(config.folder)) if config.folder else StoreLocation(archive.store)
+    wanted = CatalogSnapshot(
         archive.catalog,
-        shelf,
+        location,
         full=config.full,
         whole_after_days=config.whole_after_days,
         now=archive.now,
@@ -52,7 +52,7 @@ def catalog_as_parquet(
     }
     return dg.MaterializeResult(
         metadata={
-            "where": str(shelf),
+            "where": str(location),
             "number": manifest["number"],
             "messages": manifest["messages"],
             **written,

@@ -33,7 +33,7 @@ from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import matches
 from hop_archive.read.export import SCHEMA, cells_of
-from hop_archive.read.snapshot_locations import Shelf
+from hop_archive.read.snapshot_locations import SnapshotLocation
 from hop_archive.read.snapshot_manifest import FORMAT, Manifest, read, sealed
 
 log = logging.getLogger(__name__)
@@ -77,12 +77,12 @@ _HELD_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class CatalogSnapshot:
     """What to write, and where to.
 
     Attributes:
         catalog: Of what.
-        shelf: Where to: a folder, or a store.
+        location: Where to: a folder, or a store.
         topics: Names or globs; empty: all. Others stay in the manifest as they were.
         full: Whether to write all topics anew.
         whole_after_days: After how long a topic is written anew in any case.
@@ -92,7 +92,7 @@ class Snapshot:
     """
 
     catalog: Catalog
-    shelf: Shelf
+    location: SnapshotLocation
     topics: tuple[str, ...] = ()
     full: bool = False
     whole_after_days: float = WHOLE_AFTER_DAYS
@@ -101,8 +101,8 @@ class Snapshot:
     notice: Callable[[Progress], None] = lambda _: None
 
 
-def snapshot(wanted: Snapshot) -> dict[str, Any]:
-    """Write what the shelf lacks, and the manifest last. Again, with nothing new, it writes nothing but that.
+def snapshot(wanted: CatalogSnapshot) -> dict[str, Any]:
+    """Write what the location lacks, and the manifest last. Again, with nothing new, it writes nothing but that.
 
     What is archived meanwhile is not in it: each topic is as its ledger was when its turn came.
 
@@ -114,15 +114,15 @@ def snapshot(wanted: Snapshot) -> dict[str, Any]:
         ConflictError: Another snapshot to the same place is under way.
         UnavailableError: The database, or the store, does not answer.
     """
-    with wanted.shelf.writing() as number, TemporaryDirectory(prefix="hop_archive-snapshot-") as scratch:
-        before = _before(wanted.shelf)
+    with wanted.location.writing() as number, TemporaryDirectory(prefix="hop_archive-snapshot-") as scratch:
+        before = _before(wanted.location)
         topics: dict[str, Any] = dict(before.topics)
         began = wanted.now()
         known = wanted.catalog.known_topics()
         chosen = {*Query(wanted.topics).chosen_topics(known), *(before.damaged.keys() & set(known))}
         for topic in sorted(chosen):
             wanted.progress.topic = topic
-            writer = _Writer(wanted, topic, number, Path(scratch))
+            writer = _TopicSnapshot(wanted, topic, number, Path(scratch))
             topics[topic] = sealed(topic, writer.run(topics.get(topic)))
             wanted.progress.counts["topics"] += 1
             wanted.notice(wanted.progress)
@@ -139,52 +139,52 @@ def snapshot(wanted: Snapshot) -> dict[str, Any]:
             "setups": sealed("setups", {"of": _setups(wanted.catalog)}),
         }
         manifest = sealed("", content)
-        wanted.shelf.put_manifest(number, json.dumps(manifest, ensure_ascii=False, indent=1).encode())
+        wanted.location.put_manifest(number, json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         kept = {file["path"] for one in topics.values() for file in one["files"]}
-        wanted.shelf.forget_others(kept)
+        wanted.location.forget_others(kept)
     return manifest
 
 
-def latest(shelf: Shelf) -> Manifest | None:
-    """What the newest manifest on a shelf says, of all that proved itself; None where there is none.
+def latest(location: SnapshotLocation) -> Manifest | None:
+    """What the newest manifest in a location says, of all that proved itself; None where there is none.
 
     One that carries no digest is warned of, and is damaged where the place itself tells that it is not what was put there.
     """
-    text = shelf.newest_manifest()
+    text = location.newest_manifest()
     if text is None:
         return None
     found = read(text)
     if found.has_digest or found.problem:
         return found
-    if shelf.newest_was_changed():
+    if location.newest_was_changed():
         return Manifest(
             problem="it carries no digest, and is not what was put there: its ETag is that of other bytes"
         )
     log.warning(
         "The newest manifest in %s carries no digest: whether it is as it was written is not known. The next snapshot has one.",
-        shelf,
+        location,
     )
     return found
 
 
-def _before(shelf: Shelf) -> Manifest:
+def _before(location: SnapshotLocation) -> Manifest:
     """The manifest that is gone on from: what of it is damaged is written anew, so damage does not stay.
 
     Raises:
         CorruptError: It is of another kind, or of a later version of this program.
     """
-    found = latest(shelf) or Manifest()
+    found = latest(location) or Manifest()
     if found.problem or found.damaged:
         log.warning(
             "The newest manifest in %s is damaged, so that what it does not prove is written anew: %s",
-            shelf,
+            location,
             "; ".join(
                 filter(None, (found.problem, *(f"{topic}: {why}" for topic, why in found.damaged.items())))
             ),
         )
     if found.is_foreign:
         raise CorruptError(
-            f"{shelf}: the newest manifest cannot be gone on from: {found.problem}.",
+            f"{location}: the newest manifest cannot be gone on from: {found.problem}.",
             remedy="Name another place for the snapshot; or update hop_archive, if a later version wrote it.",
         )
     return found
@@ -199,10 +199,10 @@ def _setups(catalog: Catalog) -> list[dict[str, Any]]:
     ]
 
 
-class _Writer:
-    """One topic on its way onto the shelf."""
+class _TopicSnapshot:
+    """One topic on its way into a snapshot."""
 
-    def __init__(self, wanted: Snapshot, topic: str, number: int, scratch: Path) -> None:
+    def __init__(self, wanted: CatalogSnapshot, topic: str, number: int, scratch: Path) -> None:
         self._wanted = wanted
         self._catalog = wanted.catalog
         self._topic = topic
@@ -369,7 +369,7 @@ class _Writer:
             "bytes": beside.stat().st_size,
             "sha256": sha256(beside),
         }
-        self._wanted.shelf.put(path, beside)
+        self._wanted.location.put(path, beside)
         beside.unlink()
         self._files.append(told)
         self._wanted.progress.counts["files"] += 1

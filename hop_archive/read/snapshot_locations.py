@@ -23,7 +23,7 @@ _MANIFESTS = "manifests"
 _NUMBERED = re.compile(r"(?:^|/)(?:part-)?(\d{8})(?:-\d{5}\.parquet|\.json)$")
 
 
-class Shelf(Protocol):
+class SnapshotLocation(Protocol):
     """Files by path, never changed once they are there; and numbered manifests."""
 
     def writing(self) -> contextlib.AbstractContextManager[int]:
@@ -47,14 +47,14 @@ class Shelf(Protocol):
         """Whether the place itself tells that the newest manifest is not what was put there; False where it tells nothing."""
 
     def fetch(self, path: str, folder: Path) -> Path:
-        """A file of the shelf as one on this machine: its own, or a copy in a folder."""
+        """A file of the location as one on this machine: its own, or a copy in a folder."""
 
     def forget_others(self, kept: Collection[str]) -> None:
         """Remove files that no manifest needs any more, where that is allowed."""
 
 
-class FolderShelf:
-    """A shelf in a folder.
+class FolderLocation:
+    """A location in a folder.
 
     Args:
         folder: Where; made when something is written.
@@ -68,7 +68,7 @@ class FolderShelf:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[int]:
-        """Be the one who writes; see ``Shelf``."""
+        """Be the one who writes; see ``SnapshotLocation``."""
         try:
             self._refuse_other_content()
             (self._folder / _MANIFESTS).mkdir(parents=True, exist_ok=True)
@@ -134,8 +134,8 @@ class FolderShelf:
             raise _another(str(self._folder)) from None
 
 
-class StoreShelf:
-    """A shelf in a store. Nothing is removed there: what no manifest names any more stays until somebody deletes it.
+class StoreLocation:
+    """A location in a store. Nothing is removed there: what no manifest names any more stays until somebody deletes it.
 
     Args:
         store: Which.

@@ -25,9 +25,9 @@ from hop_archive.model.conditions import TABLES
 from hop_archive.model.document import alternative_key, object_key
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.topics import Layout, TopicPolicy
-from hop_archive.read.catalog_snapshot import Snapshot, snapshot
+from hop_archive.read.catalog_snapshot import CatalogSnapshot, snapshot
 from hop_archive.read.check import extent_of
-from hop_archive.read.snapshot_locations import FolderShelf
+from hop_archive.read.snapshot_locations import FolderLocation
 from hop_archive.recover.rebuild.from_snapshot import take_in
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.source.mock.cluster import MockCluster
@@ -174,13 +174,13 @@ def test_a_snapshot_of_the_database_brings_it_back_whole(scene: Scene, tmp_path:
     )
     copies = 'SELECT topic, generation, partition, "offset", timestamp, uuid, reason FROM duplicates ORDER BY 1, 2, 3, 4'
     before = (scene.rows(), scene.sql(told), scene.sql(copies))
-    shelf = FolderShelf(tmp_path / "catalog")
-    manifest = snapshot(Snapshot(scene.segments.catalog, shelf))
+    location = FolderLocation(tmp_path / "catalog")
+    manifest = snapshot(CatalogSnapshot(scene.segments.catalog, location))
     assert manifest["messages"] == len(before[0])
     scene.drop_database()
-    assert list(take_in(Rebuild(scene.segments.catalog, scene.segments.store), shelf)) == []
+    assert list(take_in(Rebuild(scene.segments.catalog, scene.segments.store), location)) == []
     assert (scene.rows(), scene.sql(told), scene.sql(copies)) == before
-    wanted = Snapshot(scene.segments.catalog, shelf)
+    wanted = CatalogSnapshot(scene.segments.catalog, location)
     assert snapshot(wanted)["messages"] == len(before[0])
     assert wanted.progress.counts["rows"] == 0
     scene.catch_up()

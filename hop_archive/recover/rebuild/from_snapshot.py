@@ -40,7 +40,7 @@ from hop_archive.read.catalog_snapshot import (
     meant,
     sha256,
 )
-from hop_archive.read.snapshot_locations import Shelf
+from hop_archive.read.snapshot_locations import SnapshotLocation
 from hop_archive.read.snapshot_manifest import Manifest
 from hop_archive.recover.rebuild.commit import Committer
 from hop_archive.recover.rebuild.cut import cut
@@ -65,8 +65,8 @@ _ANOTHER = "Take an older snapshot, or rebuild from the store alone."
 _WITHIN = 'generation = ? AND partition = ? AND "offset" >= ? AND "offset" < ? ORDER BY "offset"'
 
 
-def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Finding]:
-    """Add to the catalog what the newest snapshot on a shelf says and it lacks.
+def take_in(wanted: Rebuild, location: SnapshotLocation) -> Iterator[Finding]:
+    """Add to the catalog what the newest snapshot in a location says and it lacks.
 
     When ledger rows were made, and when generations were first seen, is not kept: it is the time of this. Running it
     again, after it was killed for instance, does what is left.
@@ -79,16 +79,18 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Finding]:
         CorruptError: The manifest, or a file, is not as it was written; what came before it of its topic is in the catalog.
         UnavailableError: The database, or the store, does not answer.
     """
-    manifest = latest(shelf)
+    manifest = latest(location)
     if manifest is None:
-        raise ConfigurationError(f"There is no catalog snapshot in {shelf}.", remedy="Name another folder.")
+        raise ConfigurationError(
+            f"There is no catalog snapshot in {location}.", remedy="Name another folder."
+        )
     if manifest.problem and not manifest.topics:
-        raise _not_believed(shelf, manifest.problem)
+        raise _not_believed(location, manifest.problem)
     _keep_setups(wanted, manifest)
     for topic, why in sorted(manifest.damaged.items()):
         if meant(topic, wanted.topics):
             with wanted.failures.of(topic, wanted.all_answer):
-                raise _not_believed(shelf, why)
+                raise _not_believed(location, why)
     for topic, told in sorted(manifest.topics.items()):
         if meant(topic, wanted.topics):
             wanted.progress.topic = topic
@@ -96,18 +98,18 @@ def take_in(wanted: Rebuild, shelf: Shelf) -> Iterator[Finding]:
                 wanted.work_dir.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix="hop_archive-snapshot-", dir=wanted.work_dir)
             with wanted.failures.of(topic, wanted.all_answer), folder as scratch, usable(Path(scratch)):
-                yield from _TopicFromSnapshot(wanted, topic, told, shelf, Path(scratch)).run()
+                yield from _TopicFromSnapshot(wanted, topic, told, location, Path(scratch)).run()
             wanted.notice(wanted.progress)
     if manifest.problem:
         wanted.failures.besides = CorruptError(
-            f"The newest manifest in {shelf}: {manifest.problem}. What proved itself in it was taken in.",
+            f"The newest manifest in {location}: {manifest.problem}. What proved itself in it was taken in.",
             remedy="Make another snapshot (hop-archive catalog-snapshot), once what the store has is in the catalog.",
         )
     wanted.failures.raise_any()
 
 
 @contextmanager
-def _believing(what: str, shelf: Shelf) -> Iterator[None]:
+def _believing(what: str, location: SnapshotLocation) -> Iterator[None]:
     """Make something of what a snapshot says.
 
     A file that is as it was written may still say what cannot be: written by a machine whose memory was bad, say. What
@@ -120,14 +122,14 @@ def _believing(what: str, shelf: Shelf) -> Iterator[None]:
         yield
     except (ArithmeticError, LookupError, OSError, TypeError, ValueError, pa.ArrowException) as error:
         raise CorruptError(
-            f"{what} in {shelf} cannot be what was taken: {said(error) or type(error).__name__}.",
+            f"{what} in {location} cannot be what was taken: {said(error) or type(error).__name__}.",
             remedy=_ANOTHER,
         ) from error
 
 
-def _not_believed(shelf: Shelf, why: str) -> CorruptError:
+def _not_believed(location: SnapshotLocation, why: str) -> CorruptError:
     return CorruptError(
-        f"The newest manifest in {shelf} is not believed: {why}.",
+        f"The newest manifest in {location} is not believed: {why}.",
         remedy=_ANOTHER,
     )
 
@@ -150,12 +152,12 @@ class _TopicFromSnapshot:
     """One topic on its way back."""
 
     def __init__(
-        self, wanted: Rebuild, topic: str, told: Mapping[str, Any], shelf: Shelf, scratch: Path
+        self, wanted: Rebuild, topic: str, told: Mapping[str, Any], location: SnapshotLocation, scratch: Path
     ) -> None:
         self._wanted = wanted
         self._topic = topic
         self._told = told
-        self._shelf = shelf
+        self._location = location
         self._scratch = scratch
         self._to = Committer(wanted.catalog, topic, wanted.store.bucket, wanted.run_id, wanted.progress)
 
@@ -214,7 +216,7 @@ class _TopicFromSnapshot:
             found = self._between("copies", (s.generation, s.partition, start, stop))
             copies = [_copy(offset, cells) for offset, cells in found]
             taken = {offset for offset, _ in rows}
-            with _believing(f"What is told of {where}", self._shelf):
+            with _believing(f"What is told of {where}", self._location):
                 batch = Batch(
                     where,
                     rows=[self._row(_unplain(cells)) for _, cells in rows],
@@ -258,15 +260,15 @@ class _TopicFromSnapshot:
         """What is made of the rows of every file of a kind, some thousand at a time, once each file is known to be whole."""
         for told in self._told["files"]:
             if told["kind"] == kind:
-                path = self._shelf.fetch(told["path"], self._scratch)
+                path = self._location.fetch(told["path"], self._scratch)
                 if not path.is_file() or sha256(path) != told["sha256"]:
                     raise CorruptError(
-                        f"{told['path']} in {self._shelf} is not there, or not as it was written.",
+                        f"{told['path']} in {self._location} is not there, or not as it was written.",
                         remedy=_ANOTHER,
                         path=told["path"],
                     )
                 with (
-                    _believing(told["path"], self._shelf),
+                    _believing(told["path"], self._location),
                     path.open("rb") as opened,
                     pq.ParquetFile(opened) as file,
                 ):

@@ -24,8 +24,8 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
-from hop_archive.read.catalog_snapshot import Snapshot, latest, sha256, snapshot
-from hop_archive.read.snapshot_locations import PREFIX, FolderShelf, Shelf, StoreShelf
+from hop_archive.read.catalog_snapshot import CatalogSnapshot, latest, sha256, snapshot
+from hop_archive.read.snapshot_locations import PREFIX, FolderLocation, SnapshotLocation, StoreLocation
 from hop_archive.read.snapshot_manifest import FORMAT, WITHOUT_DIGEST, read, sealed
 from hop_archive.recover.rebuild.from_snapshot import take_in
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
@@ -47,16 +47,16 @@ def world() -> World:
 
 
 @pytest.fixture(params=["folder", "store"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
-    return FolderShelf(tmp_path / "catalog") if request.param == "folder" else StoreShelf(MockStore())
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> SnapshotLocation:
+    return FolderLocation(tmp_path / "catalog") if request.param == "folder" else StoreLocation(MockStore())
 
 
 KINDS: tuple[SnapshotKind, ...] = ("topic", "group")
 
 
-def taken(world: World, shelf: Shelf, **options: Any) -> tuple[dict[str, Any], int]:
+def taken(world: World, location: SnapshotLocation, **options: Any) -> tuple[dict[str, Any], int]:
     """The manifest, and how many rows were written for it."""
-    wanted = Snapshot(world.catalog, shelf, **options)
+    wanted = CatalogSnapshot(world.catalog, location, **options)
     return snapshot(wanted), wanted.progress.counts["rows"]
 
 
@@ -77,37 +77,39 @@ def everything(catalog: MockCatalog) -> tuple[object, ...]:
     )
 
 
-def back(world: World, shelf: Shelf, faults: Faults | None = None, most_rows: int = 100) -> MockCatalog:
+def back(
+    world: World, location: SnapshotLocation, faults: Faults | None = None, most_rows: int = 100
+) -> MockCatalog:
     catalog = MockCatalog()
     wrap = (faults or Faults()).wrap
     with contextlib.suppress(CrashError, HopArchiveError):
-        exhausted(take_in(Rebuild(wrap(catalog, "catalog"), world.store, most_rows=most_rows), shelf))
+        exhausted(take_in(Rebuild(wrap(catalog, "catalog"), world.store, most_rows=most_rows), location))
     return catalog
 
 
-def test_a_catalog_comes_back_from_a_snapshot_as_it_was(world: World, shelf: Shelf) -> None:
+def test_a_catalog_comes_back_from_a_snapshot_as_it_was(world: World, location: SnapshotLocation) -> None:
     with world.catalog._state.change() as tables:
         for own in list(tables.rows)[::5]:
             tables.rows[own] = tables.rows[own]._replace(retracted=True)
-    manifest, written = taken(world, shelf)
+    manifest, written = taken(world, location)
     assert manifest["messages"] == written == sum(len(rows) for rows in rows_of(world.catalog).values())
-    assert everything(back(world, shelf)) == everything(world.catalog)
+    assert everything(back(world, location)) == everything(world.catalog)
 
 
 def test_nothing_new_writes_nothing_and_what_is_new_is_all_that_is_written(
-    world: World, shelf: Shelf
+    world: World, location: SnapshotLocation
 ) -> None:
-    first, _ = taken(world, shelf)
-    again, rows = taken(world, shelf)
+    first, _ = taken(world, location)
+    again, rows = taken(world, location)
     assert (rows, again["number"], again["topics"]) == (0, first["number"] + 1, first["topics"])
     before = sum(len(some) for some in rows_of(world.catalog).values())
     fill(world.cluster, seed=4)
     exhausted(catch_up(world.archive(), overlap=0))
     after = sum(len(some) for some in rows_of(world.catalog).values())
-    third, rows = taken(world, shelf)
+    third, rows = taken(world, location)
     assert 0 < rows == after - before
     assert third["messages"] == after
-    assert everything(back(world, shelf)) == everything(world.catalog)
+    assert everything(back(world, location)) == everything(world.catalog)
 
 
 def without_a_row(catalog: MockCatalog) -> None:
@@ -130,36 +132,38 @@ def with_another_adopted_row(catalog: MockCatalog) -> None:
 
 @pytest.mark.parametrize("change", [without_a_row, with_a_retracted_row, with_another_adopted_row])
 def test_rows_that_changed_or_went_are_seen_and_their_topic_is_written_anew(
-    world: World, shelf: Shelf, change: Callable[[MockCatalog], None]
+    world: World, location: SnapshotLocation, change: Callable[[MockCatalog], None]
 ) -> None:
-    taken(world, shelf)
+    taken(world, location)
     change(world.catalog)
-    assert taken(world, shelf)[1] > 1
-    assert everything(back(world, shelf)) == everything(world.catalog)
+    assert taken(world, location)[1] > 1
+    assert everything(back(world, location)) == everything(world.catalog)
 
 
-def test_everything_is_written_anew_when_asked_for_and_after_some_days(world: World, shelf: Shelf) -> None:
-    _, every = taken(world, shelf)
-    assert taken(world, shelf, full=True)[1] == every
+def test_everything_is_written_anew_when_asked_for_and_after_some_days(
+    world: World, location: SnapshotLocation
+) -> None:
+    _, every = taken(world, location)
+    assert taken(world, location, full=True)[1] == every
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=31)
-    assert taken(world, shelf, now=lambda: later)[1] == every
+    assert taken(world, location, now=lambda: later)[1] == every
 
 
-def test_topics_that_are_not_meant_stay_in_the_manifest(world: World, shelf: Shelf) -> None:
-    first, _ = taken(world, shelf)
+def test_topics_that_are_not_meant_stay_in_the_manifest(world: World, location: SnapshotLocation) -> None:
+    first, _ = taken(world, location)
     fill(world.cluster, seed=4)
     exhausted(catch_up(world.archive(), overlap=0))
-    second, _ = taken(world, shelf, topics=(QUIET,))
+    second, _ = taken(world, location, topics=(QUIET,))
     assert second["topics"][BUSY] == first["topics"][BUSY]
     assert second["topics"][QUIET] != first["topics"][QUIET]
 
 
 def test_pyarrow_reads_the_folder_as_it_is(world: World, tmp_path: Path) -> None:
     for seed in (1, 2):
-        taken(world, FolderShelf(tmp_path / "catalog"))
+        taken(world, FolderLocation(tmp_path / "catalog"))
         fill(world.cluster, seed=seed)
         exhausted(catch_up(world.archive(), overlap=0))
-    taken(world, FolderShelf(tmp_path / "catalog"))
+    taken(world, FolderLocation(tmp_path / "catalog"))
     table = ds.dataset(tmp_path / "catalog" / "messages", partitioning="hive").to_table()
     found = {(r["topic"], r["uuid"], r["offset"], r["key"]) for r in table.to_pylist()}
     rows = [row for some in rows_of(world.catalog).values() for row in some]
@@ -170,67 +174,75 @@ def test_pyarrow_reads_the_folder_as_it_is(world: World, tmp_path: Path) -> None
     assert sum(counted.column("archived").to_pylist()) == len(rows) - 1
 
 
-def test_a_snapshot_that_was_killed_anywhere_leaves_the_one_before_whole(world: World, shelf: Shelf) -> None:
+def test_a_snapshot_that_was_killed_anywhere_leaves_the_one_before_whole(
+    world: World, location: SnapshotLocation
+) -> None:
     faults = Faults()
-    snapshot(Snapshot(faults.wrap(world.catalog, "catalog"), faults.wrap(shelf, "shelf")))
+    snapshot(CatalogSnapshot(faults.wrap(world.catalog, "catalog"), faults.wrap(location, "location")))
     fill(world.cluster, seed=4)
     before = everything(world.catalog)
     exhausted(catch_up(world.archive(), overlap=0))
     for number in range(1, 400, 7):
         deadly = Faults((Fault(number, When.BEFORE, crash),))
         try:
-            snapshot(Snapshot(deadly.wrap(world.catalog, "catalog"), deadly.wrap(shelf, "shelf"), full=True))
+            snapshot(
+                CatalogSnapshot(
+                    deadly.wrap(world.catalog, "catalog"), deadly.wrap(location, "location"), full=True
+                )
+            )
         except CrashError:
             if number < 60:
-                assert latest(shelf) is not None
-                assert everything(back(world, shelf)) == before
+                assert latest(location) is not None
+                assert everything(back(world, location)) == before
             continue
         break
-    assert everything(back(world, shelf)) == everything(world.catalog)
+    assert everything(back(world, location)) == everything(world.catalog)
 
 
-def test_taking_a_snapshot_in_that_was_killed_anywhere_goes_on(world: World, shelf: Shelf) -> None:
-    taken(world, shelf)
+def test_taking_a_snapshot_in_that_was_killed_anywhere_goes_on(
+    world: World, location: SnapshotLocation
+) -> None:
+    taken(world, location)
     faults = Faults()
-    back(world, shelf, faults, most_rows=5)
+    back(world, location, faults, most_rows=5)
     for number in range(1, len(faults.calls) + 1, 2):
         for when in When:
-            catalog = back(world, shelf, Faults((Fault(number, when, crash),)), most_rows=5)
-            exhausted(take_in(Rebuild(catalog, world.store, most_rows=5), shelf))
+            catalog = back(world, location, Faults((Fault(number, when, crash),)), most_rows=5)
+            exhausted(take_in(Rebuild(catalog, world.store, most_rows=5), location))
             assert rows_of(catalog) == rows_of(world.catalog)
             assert catalog.coverage() == world.catalog.coverage()
             assert list(catalog.duplicates(BUSY)) == list(world.catalog.duplicates(BUSY))
 
 
 def test_what_is_in_the_store_beyond_an_old_snapshot_is_added_by_a_rebuild(
-    world: World, shelf: Shelf
+    world: World, location: SnapshotLocation
 ) -> None:
-    taken(world, shelf)
+    taken(world, location)
     fill(world.cluster, seed=4)
     exhausted(catch_up(world.archive(), overlap=0))
-    catalog = back(world, shelf)
+    catalog = back(world, location)
     assert list(rebuild(Rebuild(catalog, world.store))) == []
     assert rows_of(catalog) == rows_of(world.catalog)
 
 
 def test_a_file_that_is_not_as_it_was_written_is_refused(world: World, tmp_path: Path) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     (one, *_) = sorted((tmp_path / "catalog" / "messages").rglob("*.parquet"))
     one.write_bytes(one.read_bytes()[:-1])
     with pytest.raises(CorruptError, match="not as it was written"):
-        exhausted(take_in(Rebuild(MockCatalog(), world.store), shelf))
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), location))
 
 
 def test_a_topic_whose_file_is_damaged_does_not_stop_the_others(world: World, tmp_path: Path) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     for path in (tmp_path / "catalog" / "messages" / f"topic={BUSY}").rglob("*.parquet"):
         path.write_bytes(path.read_bytes()[:-1])
     catalog = MockCatalog()
     wanted = Rebuild(catalog, world.store)
     with pytest.raises(CorruptError, match=BUSY):
-        exhausted(take_in(wanted, shelf))
+        exhausted(take_in(wanted, location))
     assert list(catalog.rows(QUIET)) == list(world.catalog.rows(QUIET))
     assert BUSY in wanted.failures
     with pytest.raises(
@@ -314,48 +326,48 @@ def twice(table: pa.Table) -> pa.Table:
 def test_a_file_that_says_what_cannot_be_costs_its_topic_and_is_one_message(
     world: World, tmp_path: Path, kind: str, change: Callable[[Any], Any]
 ) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     rewritten(tmp_path / "catalog", kind, change)
     catalog = MockCatalog()
     wanted = Rebuild(catalog, world.store)
     with pytest.raises(CorruptError, match=rf"{BUSY}: .* cannot be what was taken: .*an older snapshot"):
-        exhausted(take_in(wanted, shelf))
+        exhausted(take_in(wanted, location))
     assert list(catalog.rows(QUIET)) == list(world.catalog.rows(QUIET))
     assert BUSY in wanted.failures
 
 
-def test_a_topic_with_the_longest_name_comes_back_from_a_snapshot(shelf: Shelf) -> None:
+def test_a_topic_with_the_longest_name_comes_back_from_a_snapshot(location: SnapshotLocation) -> None:
     world = World("segment")
     longest = "x" * 249
     world.cluster.create_topic(longest)
     world.cluster.append(longest, b"value")
     exhausted(catch_up(world.archive(), overlap=0))
-    taken(world, shelf)
+    taken(world, location)
     catalog = MockCatalog()
-    exhausted(take_in(Rebuild(catalog, world.store), shelf))
+    exhausted(take_in(Rebuild(catalog, world.store), location))
     assert list(catalog.rows(longest)) == list(world.catalog.rows(longest))
 
 
 def test_a_folder_of_somebody_else_is_left_alone(world: World, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="no catalog snapshot"):
-        taken(world, FolderShelf(tmp_path))
+        taken(world, FolderLocation(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(ConfigurationError, match="no catalog snapshot"):
-        exhausted(take_in(Rebuild(MockCatalog(), world.store), FolderShelf(tmp_path / "none")))
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), FolderLocation(tmp_path / "none")))
 
 
 def test_two_snapshots_to_one_folder_at_once_are_refused(world: World, tmp_path: Path) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    with shelf.writing(), pytest.raises(ConflictError):
-        taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    with location.writing(), pytest.raises(ConflictError):
+        taken(world, location)
 
 
 def test_old_files_go_from_a_folder_with_the_manifests_that_named_them(world: World, tmp_path: Path) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
+    location = FolderLocation(tmp_path / "catalog")
     for _ in range(2):
-        manifest, _ = taken(world, shelf, full=True)
+        manifest, _ = taken(world, location, full=True)
     there = {path.relative_to(tmp_path / "catalog").as_posix() for path in tmp_path.rglob("*.parquet")}
     assert there == {file["path"] for one in manifest["topics"].values() for file in one["files"]}
     (text,) = (tmp_path / "catalog" / "manifests").iterdir()
@@ -384,7 +396,7 @@ def test_one_bit_that_flipped_anywhere_in_a_manifest_is_noticed_and_nothing_of_i
     world: World, tmp_path: Path
 ) -> None:
     take_snapshot(world.archive())
-    taken(world, FolderShelf(tmp_path / "catalog"))
+    taken(world, FolderLocation(tmp_path / "catalog"))
     text = manifest_of(tmp_path).read_bytes()
     whole = read(text)
     assert (whole.problem, whole.damaged, set(whole.topics)) == ("", {}, {BUSY, QUIET})
@@ -403,45 +415,45 @@ def test_one_bit_that_flipped_anywhere_in_a_manifest_is_noticed_and_nothing_of_i
 def test_a_topic_id_that_changed_in_the_manifest_costs_that_topic_alone_until_the_next_snapshot(
     world: World, tmp_path: Path
 ) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     path = manifest_of(tmp_path)
     own = world.catalog.generations([BUSY])[BUSY][0].topic_id or ""
     path.write_text(path.read_text().replace(own, chr(ord(own[0]) ^ 1) + own[1:]))
     catalog = MockCatalog()
     wanted = Rebuild(catalog, world.store)
     with pytest.raises(CorruptError, match=f"{BUSY}.*not as it was written"):
-        exhausted(take_in(wanted, shelf))
+        exhausted(take_in(wanted, location))
     assert catalog.generations(None).keys() == {QUIET}
     assert BUSY in wanted.failures
-    taken(world, shelf, topics=(QUIET,))
-    assert everything(back(world, shelf)) == everything(world.catalog)
+    taken(world, location, topics=(QUIET,))
+    assert everything(back(world, location)) == everything(world.catalog)
 
 
 def test_a_manifest_whose_head_changed_is_told_though_every_topic_of_it_came_back(
     world: World, tmp_path: Path
 ) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     path = manifest_of(tmp_path)
     path.write_text(path.read_text().replace('"number": 1', '"number": 9', 1))
     catalog = MockCatalog()
     with pytest.raises(CorruptError, match="its digest is another"):
-        exhausted(take_in(Rebuild(catalog, world.store), shelf))
+        exhausted(take_in(Rebuild(catalog, world.store), location))
     assert everything(catalog) == everything(world.catalog)
 
 
 def test_where_the_digest_of_a_manifest_alone_is_wrong_what_is_beyond_it_still_comes_from_the_store(
     world: World, tmp_path: Path
 ) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf, topics=(QUIET,))
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location, topics=(QUIET,))
     path = manifest_of(tmp_path)
     path.write_text(path.read_text().replace('"number": 1', '"number": 9', 1))
     catalog = MockCatalog()
     wanted = Rebuild(catalog, world.store)
     with pytest.raises(CorruptError, match="its digest is another"):
-        exhausted(take_in(wanted, shelf))
+        exhausted(take_in(wanted, location))
     assert wanted.failures
     assert catalog.generations(None).keys() == {QUIET}
     with pytest.raises(CorruptError, match="its digest is another"):
@@ -466,29 +478,29 @@ def test_a_manifest_that_is_nested_too_deep_is_damaged_and_no_crash(depth: int, 
 def test_what_is_no_manifest_is_refused_and_where_it_is_damaged_the_next_snapshot_is_whole(
     world: World, tmp_path: Path, text: bytes
 ) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     manifest_of(tmp_path).write_bytes(text)
     with pytest.raises(CorruptError, match="not believed"):
-        exhausted(take_in(Rebuild(MockCatalog(), world.store), shelf))
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), location))
     if b"manifest" in text:
         with pytest.raises(CorruptError, match="cannot be gone on from"):
-            taken(world, shelf)
+            taken(world, location)
         return
-    taken(world, shelf)
-    assert everything(back(world, shelf)) == everything(world.catalog)
+    taken(world, location)
+    assert everything(back(world, location)) == everything(world.catalog)
 
 
 def test_a_manifest_of_before_digests_is_read_with_a_warning_and_the_next_one_has_one(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     path = manifest_of(tmp_path)
     path.write_text(json.dumps(as_of_before_digests(path.read_bytes())))
-    assert everything(back(world, shelf)) == everything(world.catalog)
+    assert everything(back(world, location)) == everything(world.catalog)
     assert "carries no digest" in caplog.text
-    assert taken(world, shelf)[1] == 0
+    assert taken(world, location)[1] == 0
     assert read(manifest_of(tmp_path).read_bytes()).has_digest
 
 
@@ -534,8 +546,8 @@ def wrong(path: str, value: object) -> Callable[[dict[str, Any]], None]:
 def test_a_value_of_a_wrong_type_in_a_manifest_costs_its_topic_and_is_one_message(
     world: World, tmp_path: Path, path: str, value: object
 ) -> None:
-    shelf = FolderShelf(tmp_path / "catalog")
-    taken(world, shelf)
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
     found = as_of_before_digests(manifest_of(tmp_path).read_bytes())
     wrong(path, value)(found["topics"][BUSY])
     manifest_of(tmp_path).write_text(json.dumps(found))
@@ -543,7 +555,7 @@ def test_a_value_of_a_wrong_type_in_a_manifest_costs_its_topic_and_is_one_messag
     with pytest.raises(
         CorruptError, match=f"{BUSY}.*what the manifest says of it cannot be: {path.split('.')[0]}"
     ):
-        exhausted(take_in(Rebuild(catalog, world.store), shelf))
+        exhausted(take_in(Rebuild(catalog, world.store), location))
     assert catalog.topics() == [QUIET]
 
 
@@ -551,28 +563,28 @@ def test_an_object_that_is_not_what_was_put_is_noticed_by_its_etag_where_no_dige
     world: World,
 ) -> None:
     store = MockStore()
-    taken(world, StoreShelf(store))
+    taken(world, StoreLocation(store))
     key = f"{PREFIX}manifests/00000001.json"
     old = as_of_before_digests(next(iter(store.fetch([Extent(key)]))))
     key = key.replace("01.json", "02.json")
     store.create([NewObject(key, json.dumps(old).encode())])
-    assert everything(back(world, StoreShelf(store))) == everything(world.catalog)
+    assert everything(back(world, StoreLocation(store))) == everything(world.catalog)
     own = world.catalog.generations([BUSY])[BUSY][0].topic_id or ""
     store.damage(key, json.dumps(old).replace(own, "A" + own[1:]).encode())
     with pytest.raises(CorruptError, match="its ETag is that of other bytes"):
-        exhausted(take_in(Rebuild(MockCatalog(), world.store), StoreShelf(store)))
+        exhausted(take_in(Rebuild(MockCatalog(), world.store), StoreLocation(store)))
 
 
 def test_how_topics_and_groups_were_set_up_comes_back_with_the_catalog(
-    world: World, shelf: Shelf, tmp_path: Path
+    world: World, location: SnapshotLocation, tmp_path: Path
 ) -> None:
     world.cluster.create_topic("alerts.empty", 4)
     at = TopicPartition("alerts.empty", 3)
     MockSource(cluster=world.cluster).set_group_offsets("readers", {at: Committed(0, "beside")})
     exhausted(catch_up(world.archive()))
     take_snapshot(world.archive())
-    taken(world, shelf)
-    catalog = back(world, shelf)
+    taken(world, location)
+    catalog = back(world, location)
     for kind in KINDS:
         assert catalog.snapshots(kind) == world.catalog.snapshots(kind)
     every = [BUSY, QUIET, "alerts.empty"]
@@ -586,20 +598,22 @@ def test_how_topics_and_groups_were_set_up_comes_back_with_the_catalog(
     assert outcome.unrestored == []
 
 
-def test_set_ups_of_topics_that_are_not_meant_are_not_taken_in(world: World, shelf: Shelf) -> None:
+def test_set_ups_of_topics_that_are_not_meant_are_not_taken_in(
+    world: World, location: SnapshotLocation
+) -> None:
     take_snapshot(world.archive())
-    taken(world, shelf)
+    taken(world, location)
     catalog = MockCatalog()
-    exhausted(take_in(Rebuild(catalog, world.store, topics=(QUIET,)), shelf))
+    exhausted(take_in(Rebuild(catalog, world.store, topics=(QUIET,)), location))
     assert {one.name for one in catalog.snapshots("topic")} == {QUIET}
 
 
 def test_what_the_catalog_knows_since_is_not_replaced_by_what_a_snapshot_knew(
-    world: World, shelf: Shelf
+    world: World, location: SnapshotLocation
 ) -> None:
-    taken(world, shelf)
+    taken(world, location)
     fill(world.cluster, seed=4)
     exhausted(catch_up(world.archive(), overlap=0))
     after = world.catalog.observed([BUSY, QUIET])
-    exhausted(take_in(Rebuild(world.catalog, world.store), shelf))
+    exhausted(take_in(Rebuild(world.catalog, world.store), location))
     assert world.catalog.observed([BUSY, QUIET]) == after
