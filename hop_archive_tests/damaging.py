@@ -13,8 +13,8 @@ from hop_archive.model.findings import Finding
 from hop_archive.model.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.upkeep.repair.objects import Means
-from hop_archive.upkeep.repair.repair import Mending, Repair, repair
+from hop_archive.upkeep.repair.plan import Repair
+from hop_archive.upkeep.repair.repair import RepairResult, repair
 from hop_archive.upkeep.repair.upstream import Upstream
 from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.verification import Verification
@@ -118,11 +118,11 @@ class Ruin:
 
     def repair(
         self, faults: Faults | None = None, *, dry_run: bool = False, backup: bool = True, source: bool = True
-    ) -> list[Mending]:
+    ) -> list[RepairResult]:
         archive = self.archive(faults)
         copy = (faults or Faults()).wrap(self.backup, "backup") if backup else None
-        means = Means(archive.catalog, archive.store, copy, Upstream(archive if source else None))
-        return list(repair(Repair(means), dry_run=dry_run))
+        asked = Repair(archive.catalog, archive.store, copy, Upstream(archive if source else None))
+        return list(repair(asked, dry_run=dry_run))
 
 
 def verified(archive: Archive, backup: MockStore | None = None) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +18,8 @@ from hop_archive.cli.verify import as_object, line
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
-    from hop_archive.upkeep.repair.objects import Means
-    from hop_archive.upkeep.repair.repair import Mending, Repair
+    from hop_archive.upkeep.repair.plan import Repair
+    from hop_archive.upkeep.repair.repair import RepairResult
 
 _EPILOG = """\b
 Examples:
@@ -90,7 +91,6 @@ def repair(
     """
     from hop_archive.cli.stopping import Stop
     from hop_archive.model.query import Query
-    from hop_archive.upkeep.repair.repair import Repair
     from hop_archive.upkeep.repair.repair import repair as repaired
     from hop_archive.upkeep.verify.notebook import Notebook
     from hop_archive.upkeep.verify.verification import Verification
@@ -98,20 +98,20 @@ def repair(
 
     setup = chosen.setup("database", "store")
     stop = Stop()
-    with _means(setup) as means, stop.on_signals():
+    with _opened(setup) as asked, stop.on_signals():
         if first or deep:
             verification = Verification(
-                means.catalog,
-                means.store,
+                asked.catalog,
+                asked.store,
                 Query(topics),
-                backup=means.backup,
-                backup_grace_s=means.backup_grace_s,
+                backup=asked.backup,
+                backup_grace_s=asked.backup_grace_s,
             )
-            notebook = Notebook(means.catalog)
+            notebook = Notebook(asked.catalog)
             found = sum(is_open for _, is_open in verify(verification, notebook, deep=deep))
             click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
-        wanted = Repair(means, topics or None, chosen_kinds(kinds), stop=stop)
-        left = _shown_json(repaired(wanted, dry_run=not yes)) if as_json else _go(wanted, yes=yes)
+        asked = replace(asked, topics=topics or None, kinds=chosen_kinds(kinds), stop=stop)
+        left = _shown_json(repaired(asked, dry_run=not yes)) if as_json else _go(asked, yes=yes)
     if stop.requested:
         ctx.exit(130)
     if left:
@@ -119,9 +119,9 @@ def repair(
 
 
 @contextlib.contextmanager
-def _means(setup: Setup) -> Iterator[Means]:
+def _opened(setup: Setup) -> Iterator[Repair]:
     from hop_archive.config.open import backup_grace_s, open_backup
-    from hop_archive.upkeep.repair.objects import Means
+    from hop_archive.upkeep.repair.plan import Repair
     from hop_archive.upkeep.repair.upstream import Upstream
 
     chosen = setup.selection
@@ -135,54 +135,56 @@ def _means(setup: Setup) -> Iterator[Means]:
         archive = ending.enter_context(contextlib.closing(setup.open())) if chosen.asks_source else None
         catalog.check()
         store.check()
-        yield Means(catalog, store, backup, Upstream(archive), backup_grace_s=backup_grace_s(stanza))
+        yield Repair(catalog, store, backup, Upstream(archive), backup_grace_s=backup_grace_s(stanza))
 
 
-def _go(wanted: Repair, *, yes: bool) -> int:
-    """Show the plan, and do it where that is wanted; how many findings are left open."""
-    from hop_archive.upkeep.repair.repair import Fate, repair
+def _go(asked: Repair, *, yes: bool) -> int:
+    """Show the plan, and do it where that is asked; how many findings are left open."""
+    from hop_archive.upkeep.repair.repair import RepairOutcome, repair
 
     if not yes:
-        counts = _shown(repair(wanted))
-        to_do = counts[Fate.PLANNED] + counts[Fate.GONE]
+        counts = _shown(repair(asked))
+        to_do = counts[RepairOutcome.PLANNED] + counts[RepairOutcome.GONE]
         if not counts:
             click.echo("Nothing is open.")
             return 0
         if not to_do:
-            click.echo(f"Nothing of it can be mended; {counted(counts[Fate.LEFT], 'finding')} left open.")
-            return counts[Fate.LEFT]
+            click.echo(
+                f"Nothing of it can be mended; {counted(counts[RepairOutcome.LEFT], 'finding')} left open."
+            )
+            return counts[RepairOutcome.LEFT]
         if not (sys.stdin.isatty() and click.confirm(f"Mend {counted(to_do, 'finding')} now?")):
             click.echo(f"Nothing was changed. Add --yes to mend {counted(to_do, 'finding')}.")
-            return to_do + counts[Fate.LEFT]
-    done = _shown(repair(wanted, dry_run=False))
+            return to_do + counts[RepairOutcome.LEFT]
+    done = _shown(repair(asked, dry_run=False))
     if not done:
         click.echo("Nothing is open.")
         return 0
     click.echo(
-        f"{counted(done[Fate.MENDED], 'finding')} mended, {done[Fate.GONE]} not there any more, {done[Fate.LEFT]} left open."
+        f"{counted(done[RepairOutcome.MENDED], 'finding')} mended, {done[RepairOutcome.GONE]} not there any more, {done[RepairOutcome.LEFT]} left open."
     )
-    return done[Fate.LEFT]
+    return done[RepairOutcome.LEFT]
 
 
-def _shown(mendings: Iterator[Mending]) -> Counter[Any]:
+def _shown(results: Iterator[RepairResult]) -> Counter[Any]:
     counts: Counter[Any] = Counter()
-    for mending in mendings:
-        counts[mending.fate] += 1
-        click.echo(f"{mending.fate.value:8}{mending.record.number}  {line(mending.record.finding)}")
-        click.echo(f"        {harmless(mending.how)}")
+    for result in results:
+        counts[result.outcome] += 1
+        click.echo(f"{result.outcome.value:8}{result.record.number}  {line(result.record.finding)}")
+        click.echo(f"        {harmless(result.how)}")
     return counts
 
 
-def _shown_json(mendings: Iterator[Mending]) -> int:
-    from hop_archive.upkeep.repair.repair import Fate
+def _shown_json(results: Iterator[RepairResult]) -> int:
+    from hop_archive.upkeep.repair.repair import RepairOutcome
 
     counts: Counter[str] = Counter()
     listed = JsonList("findings")
     try:
-        for mending in mendings:
-            counts[mending.fate.value] += 1
-            about = {"number": mending.record.number, "fate": mending.fate.value, "how": mending.how}
-            listed.add({**about, **as_object(mending.record.finding)})
+        for result in results:
+            counts[result.outcome.value] += 1
+            about = {"number": result.record.number, "fate": result.outcome.value, "how": result.how}
+            listed.add({**about, **as_object(result.record.finding)})
     finally:
         listed.end(counts=counts)
-    return counts[Fate.LEFT.value] + counts[Fate.PLANNED.value]
+    return counts[RepairOutcome.LEFT.value] + counts[RepairOutcome.PLANNED.value]

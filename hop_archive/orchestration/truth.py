@@ -22,8 +22,8 @@ from hop_archive.orchestration.signs_of_life import in_process
 from hop_archive.orchestration.tags import ASKED, LONG, SHORT, scheduled_tags, upkeep_tags
 from hop_archive.read.report import gather, markdown
 from hop_archive.store.protocol import Store
-from hop_archive.upkeep.repair.objects import Means
-from hop_archive.upkeep.repair.repair import Fate, Repair, repair
+from hop_archive.upkeep.repair.plan import Repair
+from hop_archive.upkeep.repair.repair import RepairOutcome, repair
 from hop_archive.upkeep.repair.upstream import Upstream
 from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.scrub import DAYS, Scrub, scrub
@@ -144,28 +144,34 @@ def repairs(
     backup: dg.ResourceParam[Backup],
 ) -> dg.MaterializeResult[None]:
     """Plan, or do, what mends each open finding. Again: goes on with what is open."""
-    means = Means(
-        archive.catalog, archive.store, backup.store, Upstream(archive), backup_grace_s=backup.grace_s
-    )
-    fates: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     rows: list[dg.TableRecord] = []
     topics: set[str] = set()
     with told():
         if config.verify:
             _counted(verify(_verification(archive, (), backup), Notebook(archive.catalog)))
-        wanted = Repair(means, config.topics or None, _kinds(config.kinds), now=archive.now)
-        for one in repair(wanted, dry_run=config.dry_run):
-            fates[one.fate.value] += 1
+        asked = Repair(
+            archive.catalog,
+            archive.store,
+            backup.store,
+            Upstream(archive),
+            config.topics or None,
+            _kinds(config.kinds),
+            now=archive.now,
+            backup_grace_s=backup.grace_s,
+        )
+        for one in repair(asked, dry_run=config.dry_run):
+            outcomes[one.outcome.value] += 1
             finding = one.record.finding
             topics.add(finding.topic)
-            context.log.info(f"{one.fate.value}: {finding.kind.value} {_where(finding)}: {one.how}")
+            context.log.info(f"{one.outcome.value}: {finding.kind.value} {_where(finding)}: {one.how}")
             if len(rows) < _MOST_SHOWN:
-                rows.append(_record(finding, fate=one.fate.value, how=one.how))
+                rows.append(_record(finding, fate=one.outcome.value, how=one.how))
         _judge(context, archive, topics)
     return dg.MaterializeResult(
         metadata={
             "dry_run": dg.MetadataValue.bool(config.dry_run),
-            **{fate.value: fates[fate.value] for fate in Fate},
+            **{outcome.value: outcomes[outcome.value] for outcome in RepairOutcome},
             **({"what": dg.MetadataValue.table(rows)} if rows else {}),
         }
     )

@@ -13,7 +13,7 @@ import pytest
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
-from hop_archive.upkeep.repair.objects import QUARANTINE
+from hop_archive.upkeep.repair.plan import QUARANTINE
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
 from hop_archive_tests.worlds import BUSY, QUIET, exhausted, fill

@@ -21,8 +21,8 @@ from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.topics import LayoutPolicy
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.store.s3.store import S3Store
-from hop_archive.upkeep.repair.objects import QUARANTINE, Means
-from hop_archive.upkeep.repair.repair import Fate, Repair, repair
+from hop_archive.upkeep.repair.plan import QUARANTINE, Repair
+from hop_archive.upkeep.repair.repair import RepairOutcome, repair
 from hop_archive.upkeep.repair.upstream import Upstream
 from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.verification import Verification
@@ -148,13 +148,13 @@ def test_every_kind_of_damage_is_found_and_mended_and_nothing_else(scene: Scene)
     assert scene.seen() == Counter()
     damage(scene)
     assert scene.seen() == scene.expected
-    means = Means(scene.archive.catalog, scene.archive.store, scene.backup, Upstream(scene.archive))
-    planned = list(repair(Repair(means)))
+    asked = Repair(scene.archive.catalog, scene.archive.store, scene.backup, Upstream(scene.archive))
+    planned = list(repair(asked))
     assert len(planned) >= len(scene.expected)
     assert not list(scene.archive.store.listing(QUARANTINE)), "a plan changed something"
-    mended = list(repair(Repair(means), dry_run=False))
-    assert {one.fate for one in mended} <= {Fate.MENDED, Fate.GONE}, [
-        one for one in mended if one.fate is Fate.LEFT
+    mended = list(repair(asked, dry_run=False))
+    assert {one.outcome for one in mended} <= {RepairOutcome.MENDED, RepairOutcome.GONE}, [
+        one for one in mended if one.outcome is RepairOutcome.LEFT
     ]
     scene.replicate()
     assert scene.seen() == Counter()

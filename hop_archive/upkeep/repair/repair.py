@@ -6,13 +6,10 @@ with what was done; what cannot be mended stays open, and says why. A crash leav
 
 from __future__ import annotations
 
-import datetime
 import enum
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from hop_archive.archive import utc_now
-from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.findings import Finding, FindingRecord, Kind
 from hop_archive.upkeep.repair.ledger import (
@@ -22,12 +19,13 @@ from hop_archive.upkeep.repair.ledger import (
     plan_foreign,
     plan_hole,
     plan_lost,
-    plan_orphan,
     plan_unarchived,
 )
-from hop_archive.upkeep.repair.objects import GoneError, Means, NotMendedError, Planned, plan_object
+from hop_archive.upkeep.repair.objects import plan_object
+from hop_archive.upkeep.repair.orphans import plan_orphan
+from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan
 
-PLANS: Mapping[Kind, Callable[[Means, Finding], Planned]] = {
+PLANS: Mapping[Kind, Callable[[Repair, Finding], RepairPlan]] = {
     Kind.MISSING_OBJECT: plan_object,
     Kind.WRONG_SIZE: plan_object,
     Kind.CORRUPT_OBJECT: plan_object,
@@ -47,7 +45,7 @@ PLANS: Mapping[Kind, Callable[[Means, Finding], Planned]] = {
 """How each kind is mended, in this order: what objects prove settles much of what is missing, and counts come last."""
 
 
-class Fate(enum.Enum):
+class RepairOutcome(enum.Enum):
     """What becomes of a finding."""
 
     PLANNED = "planned"
@@ -57,90 +55,50 @@ class Fate(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mending:
+class RepairResult:
     """One finding, and what becomes of it.
 
     Attributes:
-        finding: The finding.
-        fate: What becomes of it.
+        record: The finding, as the catalog has it.
+        outcome: What becomes of it.
         how: What is to be done, was done, or why it is left; a sentence for people.
     """
 
     record: FindingRecord
-    fate: Fate
+    outcome: RepairOutcome
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What to mend.
-
-    Attributes:
-        means: What with.
-        topics: Findings of these topics only; None for all.
-        kinds: Findings of these kinds only; None for all.
-        now: The clock on the wall.
-        stop: Asked between findings; what is left is for the next time.
-    """
-
-    means: Means
-    topics: Collection[str] | None = None
-    kinds: Collection[Kind] | None = None
-    now: Callable[[], datetime.datetime] = field(default=utc_now)
-    stop: Callable[[], bool] = field(default=lambda: False)
-
-    @property
-    def catalog(self) -> Catalog:
-        """Whose findings."""
-        return self.means.catalog
-
-
-def repair(wanted: Repair, *, dry_run: bool = True) -> Iterator[Mending]:
+def repair(asked: Repair, *, dry_run: bool = True) -> Iterator[RepairResult]:
     """Plan, or do, what mends each open finding; holds one of them, and its object, at a time.
 
     Running it again goes on with what is open. Two at once do no harm: each changes a row only as it was seen.
 
     Args:
-        wanted: What to mend, and with what.
+        asked: What to mend, and with what.
         dry_run: Change nothing; tell what would be done.
 
     Raises:
         UnavailableError: A server does not answer. What was yielded is done.
+        ConflictError: Another process is in the way of planning.
     """
-    for kind in PLANS:
-        if wanted.kinds is not None and kind not in wanted.kinds:
+    told_of_finding = (NotMendedError, DataError) if dry_run else (NotMendedError, DataError, ConflictError)
+    for kind, plan_for in PLANS.items():
+        if asked.kinds is not None and kind not in asked.kinds:
             continue
-        for record in wanted.catalog.findings(wanted.topics, [kind]):
-            if wanted.stop():
+        for record in asked.catalog.findings(asked.topics, [kind]):
+            if asked.stop():
                 return
-            mending = _planned(wanted, record) if dry_run else _done(wanted, record)
-            if mending.fate in (Fate.MENDED, Fate.GONE) and not dry_run:
-                at = wanted.now()
-                told = f"{mending.fate.value} on {at:%Y-%m-%d %H:%M} UTC: {mending.how}"
-                wanted.catalog.resolve_findings([record.number], told, at)
-            yield mending
-
-
-_GONE = "it was not found any more"
-
-
-def _planned(wanted: Repair, record: FindingRecord) -> Mending:
-    try:
-        return Mending(record, Fate.PLANNED, _plan(wanted, record).how)
-    except GoneError:
-        return Mending(record, Fate.GONE, _GONE)
-    except (NotMendedError, DataError) as error:
-        return Mending(record, Fate.LEFT, str(error))
-
-
-def _done(wanted: Repair, record: FindingRecord) -> Mending:
-    try:
-        return Mending(record, Fate.MENDED, _plan(wanted, record).deed())
-    except GoneError:
-        return Mending(record, Fate.GONE, _GONE)
-    except (NotMendedError, DataError, ConflictError) as error:
-        return Mending(record, Fate.LEFT, str(error))
-
-
-def _plan(wanted: Repair, record: FindingRecord) -> Planned:
-    return PLANS[record.finding.kind](wanted.means, record.finding)
+            try:
+                plan = plan_for(asked, record.finding)
+                outcome = RepairOutcome.PLANNED if dry_run else RepairOutcome.MENDED
+                how = plan.how if dry_run else plan.do()
+            except GoneError:
+                outcome, how = RepairOutcome.GONE, "it was not found any more"
+            except told_of_finding as error:
+                outcome, how = RepairOutcome.LEFT, str(error)
+            if outcome in (RepairOutcome.MENDED, RepairOutcome.GONE) and not dry_run:
+                at = asked.now()
+                resolution = f"{outcome.value} on {at:%Y-%m-%d %H:%M} UTC: {how}"
+                asked.catalog.resolve_findings([record.number], resolution, at)
+            yield RepairResult(record, outcome, how)

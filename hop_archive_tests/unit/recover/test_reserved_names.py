@@ -24,7 +24,7 @@ from hop_archive.source.mock.source import MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.upkeep.remove.clean_tests import clean_topics
-from hop_archive.upkeep.repair.objects import QUARANTINE
+from hop_archive.upkeep.repair.plan import QUARANTINE
 from hop_archive.upkeep.verify.objects import backup_objects, objects
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.removals import archive_all, small_world

@@ -14,8 +14,8 @@ from hop_archive.model.findings import Kind
 from hop_archive.model.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
-from hop_archive.upkeep.repair.objects import QUARANTINE
-from hop_archive.upkeep.repair.repair import Fate
+from hop_archive.upkeep.repair.plan import QUARANTINE
+from hop_archive.upkeep.repair.repair import RepairOutcome
 from hop_archive_tests.damaging import Ruin, kinds, ruin
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
 from hop_archive_tests.worlds import BUSY, QUIET
@@ -78,11 +78,13 @@ def test_what_was_damaged_is_found_planned_and_mended(broken: Ruin, damage: str,
     assert set(kinds(found)) <= expected
     before = list(broken.world.store.listing())
     planned = broken.repair(dry_run=True, backup=means == "backup")
-    fates = {one.fate for one in planned if one.record.finding.bucket != broken.backup.bucket}
-    assert fates <= {Fate.PLANNED, Fate.GONE}
+    outcomes = {one.outcome for one in planned if one.record.finding.bucket != broken.backup.bucket}
+    assert outcomes <= {RepairOutcome.PLANNED, RepairOutcome.GONE}
     assert list(broken.world.store.listing()) == before
     mended = broken.repair(backup=means == "backup", source=means == "Kafka" or "ledger" in damage)
-    assert {one.fate for one in mended} <= {Fate.MENDED, Fate.GONE}, [(m.fate, m.how) for m in mended]
+    assert {one.outcome for one in mended} <= {RepairOutcome.MENDED, RepairOutcome.GONE}, [
+        (m.outcome, m.how) for m in mended
+    ]
     assert_whole(broken)
 
 
@@ -101,11 +103,13 @@ def test_where_nothing_may_be_deleted_damaged_bytes_stay_and_are_told(broken: Ru
     broken.flip(victim(broken))
     broken.verify()
     broken.world.store._deleting_allowed = False
-    assert all("does not allow deleting" in one.how for one in broken.repair() if one.fate is Fate.MENDED)
+    assert all(
+        "does not allow deleting" in one.how for one in broken.repair() if one.outcome is RepairOutcome.MENDED
+    )
     broken.replicate()
     assert kinds(broken.verify()) == ["orphan_object"]
     (left,) = broken.repair()
-    assert (left.fate, "does not allow deleting" in left.how) == (Fate.LEFT, True)
+    assert (left.outcome, "does not allow deleting" in left.how) == (RepairOutcome.LEFT, True)
 
 
 def test_what_is_good_nowhere_stays_open_and_says_why(broken: Ruin) -> None:
@@ -113,10 +117,10 @@ def test_what_is_good_nowhere_stays_open_and_says_why(broken: Ruin) -> None:
     broken.forget()
     broken.verify()
     mended = broken.repair(backup=False)
-    assert {one.fate for one in mended} == {Fate.LEFT}
+    assert {one.outcome for one in mended} == {RepairOutcome.LEFT}
     assert "good in none of: the store itself, Kafka" in mended[0].how
     assert kinds([one.finding for one in broken.world.catalog.findings()]) == ["missing_object"]
-    assert {one.fate for one in broken.repair()} == {Fate.MENDED}  # once there is a backup
+    assert {one.outcome for one in broken.repair()} == {RepairOutcome.MENDED}  # once there is a backup
     assert broken.verify() == []
 
 
@@ -146,7 +150,7 @@ def test_an_orphan_that_is_a_copy_or_garbage_is_moved_aside(broken: Ruin) -> Non
     garbage = f"{BUSY}/2026/1/2/3/{uuid.UUID(int=99)}.bson"
     broken.world.store.create([NewObject(copy, one), NewObject(garbage, b"?")])
     assert kinds(broken.verify()) == ["orphan_object"]
-    assert {one.fate for one in broken.repair(source=False)} == {Fate.MENDED}
+    assert {one.outcome for one in broken.repair(source=False)} == {RepairOutcome.MENDED}
     assert broken.body(f"{QUARANTINE}{garbage}") == b"?"
     assert_whole(broken)
 
@@ -161,7 +165,7 @@ def test_an_object_that_a_run_may_be_about_to_name_is_left(broken: Ruin) -> None
     assert kinds(broken.verify()) == ["orphan_object"]
     for source in (False, True):
         (left,) = broken.repair(source=source)
-        assert left.fate is Fate.LEFT
+        assert left.outcome is RepairOutcome.LEFT
     from hop_archive.ingest.follow import catch_up
 
     for _ in catch_up(broken.archive()):
@@ -179,7 +183,7 @@ def test_an_orphan_that_kafka_holds_no_more_is_catalogued(broken: Ruin) -> None:
     count = len(broken.rows(QUIET))
     broken.forget()
     broken.verify()
-    assert {one.fate for one in broken.repair()} == {Fate.MENDED}
+    assert {one.outcome for one in broken.repair()} == {RepairOutcome.MENDED}
     rows = broken.rows(QUIET)
     assert len(rows) == count + 1
     broken.replicate()
@@ -194,7 +198,7 @@ def test_an_object_whose_delete_is_pending_is_not_catalogued_again() -> None:
     assert broken.world.catalog.find(row.uuid) is None
     assert kinds(broken.verify()) == ["orphan_object"]
     (left,) = broken.repair()
-    assert left.fate is Fate.LEFT
+    assert left.outcome is RepairOutcome.LEFT
     assert "pending" in left.how
     assert broken.world.catalog.find(row.uuid) is None
 
@@ -210,7 +214,7 @@ def test_an_orphan_of_a_document_that_was_changed_is_not_believed(broken: Ruin) 
     key = object_key(BUSY, document.message.timestamp_ms, forged.uuid)
     broken.world.store.create([NewObject(key, encode(forged))])
     broken.verify()
-    assert {one.fate for one in broken.repair()} == {Fate.MENDED}
+    assert {one.outcome for one in broken.repair()} == {RepairOutcome.MENDED}
     assert broken.body(f"{QUARANTINE}{key}") == encode(forged)
     assert broken.world.catalog.find(forged.uuid) is None
 
@@ -220,7 +224,9 @@ def test_what_was_suppressed_does_not_come_back(broken: Ruin) -> None:
     broken.flip(row)
     broken.world.catalog.suppress({row.uuid: row.topic}, "by law")
     broken.verify()
-    assert {one.fate for one in broken.repair() if one.record.finding.uuid == row.uuid} == {Fate.LEFT}
+    assert {one.outcome for one in broken.repair() if one.record.finding.uuid == row.uuid} == {
+        RepairOutcome.LEFT
+    }
     (kept,) = [one for one in broken.world.catalog.findings() if one.finding.uuid == row.uuid]
     assert kept.finding.kind is Kind.CORRUPT_OBJECT
 
@@ -232,8 +238,8 @@ def test_a_copy_that_the_backup_lacks_is_made_and_one_that_differs_is_left(broke
     broken.backup.create([NewObject(keys[1], b"?")])
     broken.backup._deleting_allowed = False
     assert kinds(broken.verify()) == ["missing_object", "wrong_size"]
-    fates = {one.record.finding.object_key: one.fate for one in broken.repair()}
-    assert fates == {keys[0]: Fate.MENDED, keys[1]: Fate.LEFT}
+    outcomes = {one.record.finding.object_key: one.outcome for one in broken.repair()}
+    assert outcomes == {keys[0]: RepairOutcome.MENDED, keys[1]: RepairOutcome.LEFT}
     assert kinds(broken.verify()) == ["wrong_size"]
 
 
@@ -241,10 +247,10 @@ def test_holes_are_not_closed_by_guessing_whether_kafka_holds_them(broken: Ruin)
     broken.drop_ledger_row(victim(broken))
     broken.verify()
     (left,) = broken.repair(source=False)
-    assert (left.fate, "name the source" in left.how) == (Fate.LEFT, True)
+    assert (left.outcome, "name the source" in left.how) == (RepairOutcome.LEFT, True)
     broken.forget()
     (mended,) = broken.repair()
-    assert mended.fate is Fate.MENDED
+    assert mended.outcome is RepairOutcome.MENDED
     assert "may be lost" in mended.how
     assert broken.verify() == []
 
@@ -287,16 +293,16 @@ def test_what_is_counted_and_nowhere_to_be_had_stays_open(broken: Ruin) -> None:
     broken.repair()
     left = [one for one in broken.world.catalog.findings() if one.finding.kind is Kind.COUNT_MISMATCH]
     assert left
-    assert broken.repair(dry_run=False)[-1].fate is Fate.LEFT
+    assert broken.repair(dry_run=False)[-1].outcome is RepairOutcome.LEFT
 
 
 def test_what_is_not_the_archives_is_left_to_people(broken: Ruin) -> None:
     broken.world.store.create([NewObject("readme.txt", b"?")])
     broken.verify()
     (left,) = broken.repair()
-    assert (left.fate, left.record.finding.kind) == (Fate.LEFT, Kind.FOREIGN_OBJECT)
+    assert (left.outcome, left.record.finding.kind) == (RepairOutcome.LEFT, Kind.FOREIGN_OBJECT)
     broken.drop("readme.txt")
-    assert [one.fate for one in broken.repair()] == [Fate.GONE]
+    assert [one.outcome for one in broken.repair()] == [RepairOutcome.GONE]
 
 
 def test_deleting_none_tells_whether_deleting_is_allowed() -> None:

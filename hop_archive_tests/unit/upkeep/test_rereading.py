@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.model.findings import Finding
-from hop_archive.upkeep.repair.repair import Fate
+from hop_archive.upkeep.repair.repair import RepairOutcome
 from hop_archive.upkeep.verify.source import source_documents
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.damaging import Ruin, kinds, ruin
@@ -44,7 +44,9 @@ def test_a_row_of_other_content_is_told_and_left_to_people(sound: Ruin) -> None:
     found, _ = reread(sound)
     assert [(one.kind.value, one.slice and one.slice.start) for one in found] == [("row_differs", row.offset)]
     sound.world.catalog.note_findings(found, sound.archive().now())
-    assert [one.fate for one in sound.repair() if not one.record.finding.object_key] == [Fate.LEFT]
+    assert [one.outcome for one in sound.repair() if not one.record.finding.object_key] == [
+        RepairOutcome.LEFT
+    ]
 
 
 def test_a_message_for_which_nothing_is_recorded_is_told(sound: Ruin) -> None:
@@ -53,7 +55,7 @@ def test_a_message_for_which_nothing_is_recorded_is_told(sound: Ruin) -> None:
     found, _ = reread(sound)
     assert (kinds(found), [one.uuid for one in found]) == (["not_archived"], [row.uuid])
     sound.world.catalog.note_findings(found, sound.archive().now())
-    assert [one.fate for one in sound.repair()] == [Fate.LEFT]
+    assert [one.outcome for one in sound.repair()] == [RepairOutcome.LEFT]
     sound.verify()
     assert "not_archived" in kinds([one.finding for one in sound.world.catalog.findings()])
 
@@ -79,9 +81,9 @@ def test_a_copy_that_a_rebuilt_catalog_lacks_is_told_and_recorded(sound: Ruin) -
         f"copy of {one.uuid}" in finding.detail for finding, (_, one) in zip(found, copies, strict=True)
     )
     sound.world.catalog.note_findings(found, sound.archive().now())
-    assert [one.fate for one in sound.repair(dry_run=True)] == [Fate.PLANNED] * len(copies)
+    assert [one.outcome for one in sound.repair(dry_run=True)] == [RepairOutcome.PLANNED] * len(copies)
     assert reread(sound)[0] == found
-    assert [one.fate for one in sound.repair()] == [Fate.MENDED] * len(copies)
+    assert [one.outcome for one in sound.repair()] == [RepairOutcome.MENDED] * len(copies)
     assert list(sound.world.catalog.duplicates(BUSY)) == copies
     assert reread(sound)[0] == []
     assert sound.verify() == []
@@ -96,7 +98,7 @@ def test_a_message_that_is_no_copy_is_not_called_one(sound: Ruin) -> None:
         sound.drop_row(row)
     found, _ = reread(sound)
     sound.world.catalog.note_findings(found, sound.archive().now())
-    assert {one.fate for one in sound.repair()} == {Fate.LEFT}
+    assert {one.outcome for one in sound.repair()} == {RepairOutcome.LEFT}
     assert list(sound.world.catalog.duplicates(BUSY)) == []
 
 
