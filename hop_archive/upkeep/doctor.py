@@ -10,10 +10,11 @@ import datetime
 import enum
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import HopArchiveError
-from hop_archive.model.conditions import ENCODING, CatalogCondition, StoreCondition
+from hop_archive.model.conditions import ENCODING
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.source.protocol import Source, TopicInfo
@@ -81,94 +82,91 @@ def examine_source(
         writable: Whether its stanza says that it may be written to.
         production: Whether it is the service's own cluster, on which the archive writes and deletes nothing.
     """
+    check = partial(Check, "source")
     looking_at = "answers"
     try:
-        yield Check("source", looking_at, Verdict.OK, f"cluster {source.cluster_id()}")
+        yield check(looking_at, Verdict.OK, f"cluster {source.cluster_id()}")
         looking_at = "topics"
         infos = source.topics()
-        wanted = {name: info for name, info in infos.items() if topics.archived(name)}
-        yield _topics(infos, wanted, topics.unmet({*infos, *infos.untold}))
+        archived = {name: info for name, info in infos.items() if topics.archived(name)}
+        unmet = topics.unmet({*infos, *infos.untold})
+        found = f"{len(archived)} of {len(infos)} topics are archived"
+        if archived and not unmet:
+            yield check("topics", Verdict.OK, found)
+        else:
+            found += f"; none by {_some(unmet)}" if unmet and infos else ""
+            stanza = "topics and veto of the stanza, and at " if infos else ""
+            hidden = "what the credentials may see: Kafka hides other topics."
+            yield check("topics", Verdict.WARNING, found, f"Look at {stanza}{hidden}")
         for error in infos.untold.values():
             yield failed("source", "describes", error)
-        if wanted:
-            yield _ids(wanted)
+        if archived and all(info.topic_id for info in archived.values()):
+            yield check("topic ids", Verdict.OK, "given: a topic made anew is always noticed")
+        elif archived:
+            yield check(
+                "topic ids",
+                Verdict.WARNING,
+                "not given: a topic made anew is noticed only by offsets that went backwards",
+                "Use brokers of Kafka 2.8 or newer.",
+            )
         looking_at = "may read"
         tests = {name for name in infos if topics.test(name)}
-        access = source.access({*wanted, *tests})
-        if wanted:
-            yield _may_read({name: access[name] for name in wanted if name in access})
+        access = source.access({*archived, *tests})
+        if archived:
+            yield _may_read({name: access[name] for name in archived if name in access})
             looking_at = "reads"
-            yield _reads(source, wanted)
+            yield _reads(source, archived)
         if access:
             allowed = writable and not production
             yield _may("write", access, tests, allowed=allowed, wanted=writable)
             yield _may("delete", access, tests, allowed=allowed, wanted=False)
         looking_at = "group"
-        yield _group(source.group_access())
+        rights = source.group_access()
+        if rights is None:
+            yield check("group", Verdict.UNKNOWN, "the cluster does not tell rights to the group")
+        elif "read" in rights:
+            yield check("group", Verdict.OK, "progress can be committed for monitoring")
+        else:  # archiving goes on without: offsets of groups are never read back
+            yield check(
+                "group",
+                Verdict.WARNING,
+                "no right to READ the group: progress is archived, and not shown to monitoring",
+                "Grant READ on the group that the stanza's group_id names.",
+            )
     except HopArchiveError as error:
         yield failed("source", looking_at, error)  # what was well before it stays so
 
 
-def _topics(infos: Collection[str], wanted: Collection[str], unmet: Collection[str]) -> Check:
-    told = f"{len(wanted)} of {len(infos)} topics are archived"
-    if unmet and infos:
-        told = f"{told}; none by {_some(unmet)}"
-    elif wanted:
-        return Check("source", "topics", Verdict.OK, told)
-    hidden = "what the credentials may see: Kafka hides other topics."
-    remedy = f"Look at topics and veto of the stanza, and at {hidden}" if infos else f"Look at {hidden}"
-    return Check("source", "topics", Verdict.WARNING, told, remedy)
-
-
-def _ids(wanted: Mapping[str, TopicInfo]) -> Check:
-    if all(info.topic_id for info in wanted.values()):
-        return Check("source", "topic ids", Verdict.OK, "given: a topic made anew is always noticed")
-    return Check(
-        "source",
-        "topic ids",
-        Verdict.WARNING,
-        "not given: a topic made anew is noticed only by offsets that went backwards",
-        "Use brokers of Kafka 2.8 or newer.",
-    )
-
-
 def _may_read(access: Mapping[str, frozenset[str] | None]) -> Check:
+    check = partial(Check, "source", "may read")
     refused = [name for name, may in access.items() if may is not None and "read" not in may]
     if refused:
-        return Check(
-            "source",
-            "may read",
-            Verdict.FAILED,
-            f"no right to read {_some(refused)}",
-            "Grant READ and DESCRIBE on these topics, or veto them in the stanza.",
-        )
+        remedy = "Grant READ and DESCRIBE on these topics, or veto them in the stanza."
+        return check(Verdict.FAILED, f"no right to read {_some(refused)}", remedy)
     if any(may is None for may in access.values()):
-        return Check("source", "may read", Verdict.UNKNOWN, "the cluster does not tell rights")
-    return Check("source", "may read", Verdict.OK, f"all {len(access)} topics")
+        return check(Verdict.UNKNOWN, "the cluster does not tell rights")
+    return check(Verdict.OK, f"all {len(access)} topics")
 
 
-def _reads(source: Source, wanted: Mapping[str, TopicInfo]) -> Check:
+def _reads(source: Source, archived: Mapping[str, TopicInfo]) -> Check:
     """Read one message for real: rights alone do not make a network let large answers through."""
-    partitions = [TopicPartition(name, n) for name, info in wanted.items() for n in range(info.partitions)]
+    check = partial(Check, "source", "reads")
+    partitions = [TopicPartition(name, n) for name, info in archived.items() for n in range(info.partitions)]
     found = source.watermarks(partitions)
     if found.untold:
-        return Check(
-            "source",
-            "reads",
+        return check(
             Verdict.FAILED,
             f"nothing is told of {_some(sorted(map(str, found.untold)))}: {next(iter(found.untold.values()))}",
             "What the other partitions hold is archived meanwhile.",
         )
     held = {at: marks for at, marks in found.items() if marks.low < marks.stable}
     if not held:
-        return Check("source", "reads", Verdict.UNKNOWN, "no topic holds a message to try it with")
+        return check(Verdict.UNKNOWN, "no topic holds a message to try it with")
     at, marks = max(held.items(), key=lambda item: item[1].stable)
     with source.reader({at: marks.stable - 1}) as reader:
         if reader.poll(1, _READ_S) or reader.position(at) >= marks.stable:
-            return Check("source", "reads", Verdict.OK, f"{at} at offset {marks.stable - 1}")
-    return Check(
-        "source",
-        "reads",
+            return check(Verdict.OK, f"{at} at offset {marks.stable - 1}")
+    return check(
         Verdict.FAILED,
         f"nothing came of {at} at offset {marks.stable - 1} within {_READ_S:g} s",
         "See that the broker that leads this partition can be reached from here under its advertised name.",
@@ -184,30 +182,23 @@ def _may(
     wanted: bool,
 ) -> Check:
     """Whether the credentials may ``write`` or ``delete`` where, against what the stanza says of it."""
-    what = f"may {deed}"
-    told = {name: rights for name, rights in access.items() if rights is not None}
-    may = {name for name, rights in told.items() if deed in rights}
-    if not told:
-        return Check("source", what, Verdict.UNKNOWN, "the cluster does not tell rights")
+    check = partial(Check, "source", f"may {deed}")
+    known = {name: rights for name, rights in access.items() if rights is not None}
+    may = {name for name, rights in known.items() if deed in rights}
+    if not known:
+        return check(Verdict.UNKNOWN, "the cluster does not tell rights")
     if may and not allowed:
-        return Check(
-            "source",
-            what,
-            Verdict.WARNING,
-            f"the archive is not to, and the credentials could {deed}: {_split(may, tests)}",
-            "Give the archive credentials that can only read.",
-        )
+        found = f"the archive is not to, and the credentials could {deed}: {_split(may, tests)}"
+        return check(Verdict.WARNING, found, "Give the archive credentials that can only read.")
     if wanted and not may:
-        return Check(
-            "source",
-            what,
+        return check(
             Verdict.WARNING,
             "the stanza says writable, and the credentials may write to no topic that is archived, and no test topic",
             "Grant WRITE, or leave writable out of the stanza.",
         )
     if not may:
-        return Check("source", what, Verdict.OK, "no" if allowed else "no, as it should be")
-    return Check("source", what, Verdict.OK, f"yes: {_split(may, tests)}")
+        return check(Verdict.OK, "no" if allowed else "no, as it should be")
+    return check(Verdict.OK, f"yes: {_split(may, tests)}")
 
 
 def _split(names: Collection[str], tests: Collection[str]) -> str:
@@ -215,21 +206,6 @@ def _split(names: Collection[str], tests: Collection[str]) -> str:
     own, others = {*names} & {*tests}, {*names} - {*tests}
     parts = [f"archived topics {_some(others)}"] if others else []
     return ", and ".join([*parts, *([f"test topics {_some(own)}"] if own else [])])
-
-
-def _group(rights: frozenset[str] | None) -> Check:
-    """Committing takes it. Archiving goes on without: offsets of groups are never read back."""
-    if rights is None:
-        return Check("source", "group", Verdict.UNKNOWN, "the cluster does not tell rights to the group")
-    if "read" in rights:
-        return Check("source", "group", Verdict.OK, "progress can be committed for monitoring")
-    return Check(
-        "source",
-        "group",
-        Verdict.WARNING,
-        "no right to READ the group: progress is archived, and not shown to monitoring",
-        "Grant READ on the group that the stanza's group_id names.",
-    )
 
 
 def _some(names: Collection[str]) -> str:
@@ -247,92 +223,67 @@ def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Che
         catalog: An open one.
         deleting_allowed: Whether its stanza lets anything be deleted, or test messages cleaned away.
     """
+    check = partial(Check, "database")
     try:
         catalog.check()
         found = catalog.condition()
     except HopArchiveError as error:
         yield failed("database", "answers, migrated", error)
         return
-    yield Check("database", "answers, migrated", Verdict.OK, found.version and f"Postgres {found.version}")
+    yield check("answers, migrated", Verdict.OK, found.version and f"Postgres {found.version}")
     if found.is_old:
-        yield Check(
-            "database", "version", Verdict.FAILED, f"Postgres {found.version}", "Use Postgres 14 or newer."
+        yield check("version", Verdict.FAILED, f"Postgres {found.version}", "Use Postgres 14 or newer.")
+    if found.encoding in ("", ENCODING):
+        yield check("encoding", Verdict.OK, found.encoding)
+    else:
+        yield check(
+            "encoding",
+            Verdict.FAILED,
+            f"{found.encoding}: topics and headers hold characters that it lacks, or that it takes unchecked",
+            f"Make a database with ENCODING '{ENCODING}', and move the catalog there by dump and restore.",
         )
-    yield _encoding(found)
-    yield _sequences(found)
+    hidden = [sequence.name for sequence in found.sequences if sequence.last is None]
+    if behind := [sequence for sequence in found.sequences if sequence.is_behind]:
+        yield check(
+            "sequences",
+            Verdict.FAILED,
+            "; ".join(f"{one.name} is at {one.last}, and {one.table} has {one.greatest}" for one in behind),
+            f"Let the owner of the tables run hop-archive migrate, or: {' '.join(f'{one.remedy};' for one in behind)}",
+        )
+    elif hidden:
+        yield check("sequences", Verdict.UNKNOWN, f"role {found.role} may not read {_some(hidden)}")
+    else:
+        yield check("sequences", Verdict.OK, "none behind its table")
     if found.read_only:
-        yield Check(
-            "database",
+        yield check(
             "may write",
             Verdict.FAILED,
             "the server or the role is read-only",
             "Connect to the primary, with a role whose default_transaction_read_only is off.",
         )
         return
-    yield _may_insert(found.lacking_to_archive(), found.role)
+    if lacking := found.lacking_to_archive():
+        yield check("may write", Verdict.FAILED, f"role {found.role} lacks {_some(lacking)}", _GRANT)
+    else:
+        yield check("may write", Verdict.OK, f"as {found.role}" if found.role else "")
     lacking = found.lacking("DELETE", tables=("messages", "duplicates", "batches", "condemned"))
-    yield _may_delete(lacking, deleting_allowed=deleting_allowed)
+    if deleting_allowed and lacking:
+        yield check(
+            "may delete",
+            Verdict.WARNING,
+            f"the stanza allows it, and the role lacks {_some(lacking)}",
+            f"Connect as the cleaner's role to clean up; if this is it: {_GRANT}",
+        )
+    else:
+        yield check("may delete", Verdict.OK, "no" if lacking else "yes")
     yield _may_also("may restore and rebuild", found.lacking_to_restore(), found.role)
     yield _may_also("may verify and take snapshots", found.lacking_to_look_after(), found.role)
-
-
-def _encoding(found: CatalogCondition) -> Check:
-    if found.encoding in ("", ENCODING):
-        return Check("database", "encoding", Verdict.OK, found.encoding)
-    return Check(
-        "database",
-        "encoding",
-        Verdict.FAILED,
-        f"{found.encoding}: topics and headers hold characters that it lacks, or that it takes unchecked",
-        f"Make a database with ENCODING '{ENCODING}', and move the catalog there by dump and restore.",
-    )
-
-
-def _sequences(found: CatalogCondition) -> Check:
-    behind = [one for one in found.sequences if one.is_behind]
-    if behind:
-        return Check(
-            "database",
-            "sequences",
-            Verdict.FAILED,
-            "; ".join(f"{one.name} is at {one.last}, and {one.table} has {one.greatest}" for one in behind),
-            f"Let the owner of the tables run hop-archive migrate, or: {' '.join(f'{one.remedy};' for one in behind)}",
-        )
-    if hidden := [one.name for one in found.sequences if one.last is None]:
-        return Check(
-            "database", "sequences", Verdict.UNKNOWN, f"role {found.role} may not read {_some(hidden)}"
-        )
-    return Check("database", "sequences", Verdict.OK, "none behind its table")
 
 
 _GRANT = (
     "Let the owner of the tables run deploy/postgres/roles.sql, again after each upgrade that has migrations: it grants"
     " what is lacking on new tables (docs/deployment.md)."
 )
-
-
-def _may_insert(lacking: list[str], role: str) -> Check:
-    if not lacking:
-        return Check("database", "may write", Verdict.OK, f"as {role}" if role else "")
-    return Check(
-        "database",
-        "may write",
-        Verdict.FAILED,
-        f"role {role} lacks {_some(lacking)}",
-        _GRANT,
-    )
-
-
-def _may_delete(lacking: list[str], *, deleting_allowed: bool) -> Check:
-    if deleting_allowed and lacking:
-        return Check(
-            "database",
-            "may delete",
-            Verdict.WARNING,
-            f"the stanza allows it, and the role lacks {_some(lacking)}",
-            f"Connect as the cleaner's role to clean up; if this is it: {_GRANT}",
-        )
-    return Check("database", "may delete", Verdict.OK, "no" if lacking else "yes")
 
 
 def _may_also(what: str, lacking: list[str], role: str) -> Check:
@@ -368,71 +319,62 @@ def examine_store(
         found = store.condition()
         yield Check(part, "answers", Verdict.OK, f"bucket {store.bucket}")
         if probe:
-            yield _may_create(store, part)
-            yield _may_read_object(store, part)
-            yield _may_delete_object(store, part, allowed=deleting_allowed)
+            yield from _probed(store, part, deleting_allowed=deleting_allowed)
     except HopArchiveError as error:
         yield failed(part, "answers", error)
         return
-    yield _keeping(part, found, versions=keeps_versions, copies=is_copied)
-
-
-def _may_create(store: Store, part: str) -> Check:
-    try:
-        (first,) = store.create([NewObject(PROBE_KEY, _PROBE)])
-        (second,) = store.create([NewObject(PROBE_KEY, _OTHER_PROBE)])
-    except HopArchiveError as error:
-        return failed(part, "may create objects", error)
-    # One of the two stands there, be it from an earlier look, and the other is refused.
-    if Created.OTHER in (first, second) and second is not Created.NEW:
-        return Check(part, "may create objects", Verdict.OK, "and what stands is never replaced")
-    return Check(
-        part,
-        "may create objects",
-        Verdict.FAILED,
-        "the server replaced an object that was to be created only where there is none",
-        "Use an S3 server that honours If-None-Match on PUT: without it, two archivers can overwrite objects.",
-    )
-
-
-def _may_read_object(store: Store, part: str) -> Check:
-    try:
-        (found,) = store.fetch([Extent(PROBE_KEY)])
-    except HopArchiveError as error:
-        return failed(part, "may read objects", error)
-    return Check(part, "may read objects", Verdict.OK, f"{len(found)} bytes came back")
-
-
-def _may_delete_object(store: Store, part: str, *, allowed: bool) -> Check:
-    if not allowed:
-        return Check(part, "may delete objects", Verdict.OK, "not tried: the stanza does not allow it")
-    try:
-        store.delete([PROBE_KEY])
-    except HopArchiveError as error:
-        return failed(part, "may delete objects", error)
-    return Check(part, "may delete objects", Verdict.OK, "yes, as the stanza allows")
-
-
-def _keeping(part: str, found: StoreCondition, *, versions: bool, copies: bool) -> Check:
-    what = "versioning, replication"
-    told = f"versioning {_said(found.versioning)}, replication {_said(found.replication)}"
+    check = partial(Check, part, "versioning, replication")
+    states = {True: "on", False: "off", None: "not known"}
+    kept = f"versioning {states[found.versioning]}, replication {states[found.replication]}"
     remedies = []
-    if versions and found.versioning is False:
+    if keeps_versions and found.versioning is False:
         remedies.append("Turn versioning on: it keeps what is deleted by mistake.")
-    if copies and found.replication is False:
+    if is_copied and found.replication is False:
         remedies.append(
             "The stanza names a backup_bucket, and nothing copies objects there: have S3 replicate the bucket to it "
             "(deploy/s3/replication.json)."
         )
     if remedies:
-        return Check(part, what, Verdict.WARNING, told, " ".join(remedies))
-    if found.why_unknown:
-        return Check(part, what, Verdict.UNKNOWN, f"{told} ({found.why_unknown})")
-    return Check(part, what, Verdict.OK, told)
+        yield check(Verdict.WARNING, kept, " ".join(remedies))
+    elif found.why_unknown:
+        yield check(Verdict.UNKNOWN, f"{kept} ({found.why_unknown})")
+    else:
+        yield check(Verdict.OK, kept)
 
 
-def _said(state: bool | None) -> str:
-    return {True: "on", False: "off", None: "not known"}[state]
+def _probed(store: Store, part: str, *, deleting_allowed: bool) -> Iterator[Check]:
+    """Create, read and delete one small object; what is refused is told, and the rest tried all the same."""
+    what = "may create objects"
+    try:
+        (first,) = store.create([NewObject(PROBE_KEY, _PROBE)])
+        (second,) = store.create([NewObject(PROBE_KEY, _OTHER_PROBE)])
+        # One of the two stands there, be it from an earlier look, and the other is refused.
+        if Created.OTHER in (first, second) and second is not Created.NEW:
+            yield Check(part, what, Verdict.OK, "and what stands is never replaced")
+        else:
+            yield Check(
+                part,
+                what,
+                Verdict.FAILED,
+                "the server replaced an object that was to be created only where there is none",
+                "Use an S3 server that honours If-None-Match on PUT: without it, two archivers can overwrite objects.",
+            )
+    except HopArchiveError as error:
+        yield failed(part, what, error)
+    try:
+        (body,) = store.fetch([Extent(PROBE_KEY)])
+        yield Check(part, "may read objects", Verdict.OK, f"{len(body)} bytes came back")
+    except HopArchiveError as error:
+        yield failed(part, "may read objects", error)
+    what = "may delete objects"
+    if not deleting_allowed:
+        yield Check(part, what, Verdict.OK, "not tried: the stanza does not allow it")
+        return
+    try:
+        store.delete([PROBE_KEY])
+        yield Check(part, what, Verdict.OK, "yes, as the stanza allows")
+    except HopArchiveError as error:
+        yield failed(part, what, error)
 
 
 # --- clocks
@@ -452,20 +394,14 @@ def examine_clocks(
             before, theirs, after = now(), ask(), now()
         except HopArchiveError:
             continue  # said already, where the part was looked at
-        if theirs is not None:
-            yield _agreement(name, _distance(theirs, before, after))
-
-
-def _distance(
-    theirs: datetime.datetime, before: datetime.datetime, after: datetime.datetime
-) -> datetime.timedelta:
-    """How far a clock is off, at the least: the answer was made at some moment between the two."""
-    return max(before - theirs, theirs - after, datetime.timedelta(0))
-
-
-def _agreement(name: str, off: datetime.timedelta) -> Check:
-    if off < CLOCK_WARNING:
-        return Check("clock", name, Verdict.OK, "agrees with ours")
-    verdict = Verdict.WARNING if off < CLOCK_FAILURE else Verdict.FAILED
-    detail = f"{off.total_seconds():,.0f} s away from ours"
-    return Check("clock", name, verdict, detail, "Set this machine's clock by NTP, or see to the server's.")
+        if theirs is None:
+            continue
+        # At the least: the answer was made at some moment between the two.
+        off = max(before - theirs, theirs - after, datetime.timedelta(0))
+        if off < CLOCK_WARNING:
+            yield Check("clock", name, Verdict.OK, "agrees with ours")
+            continue
+        verdict = Verdict.WARNING if off < CLOCK_FAILURE else Verdict.FAILED
+        detail = f"{off.total_seconds():,.0f} s away from ours"
+        remedy = "Set this machine's clock by NTP, or see to the server's."
+        yield Check("clock", name, verdict, detail, remedy)
