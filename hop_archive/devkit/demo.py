@@ -26,7 +26,7 @@ from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, create_sample
 from hop_archive.errors import HopArchiveError, UnavailableError
 from hop_archive.ingest.survey import survey
 from hop_archive.model.query import Query
-from hop_archive.orchestration.sensors import LIVE
+from hop_archive.orchestration.runs import LIVE
 from hop_archive.read.status import status
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration

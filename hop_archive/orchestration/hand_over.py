@@ -19,7 +19,7 @@ from hop_archive.catalog.records import Batch
 from hop_archive.errors import ConfigurationError
 from hop_archive.ingest.tally import TopicTally
 from hop_archive.model.slices import Slice
-from hop_archive.orchestration.failures import told
+from hop_archive.orchestration.resources import as_failures
 from hop_archive.shared_state import Plain, own_folder
 
 _HANDED: Plain[Any] = Plain(list[Slice] | list[Batch] | dict[str, TopicTally] | str)
@@ -58,7 +58,7 @@ def keep(run_id: str) -> None:
         os.utime(root() / run_id)
 
 
-def discard(instance: dg.DagsterInstance, own: str, earlier: Iterable[str] = ()) -> None:
+def discard(instance: dg.DagsterInstance, run_id: str, earlier: Iterable[str] = ()) -> None:
     """Let go of what a run handed over, and of what killed runs left behind.
 
     Nothing goes of another run that is not over, in this instance of Dagster or, as long as it shows signs of life
@@ -66,14 +66,14 @@ def discard(instance: dg.DagsterInstance, own: str, earlier: Iterable[str] = ())
 
     Args:
         instance: Knows which runs are over.
-        own: The run that is at its end.
+        run_id: The run that is at its end.
         earlier: The runs that it goes on with.
     """
     folder = _own_root()
-    shutil.rmtree(folder / own, ignore_errors=True)
-    for run_id in {*earlier} - {own}:
-        if _is_over(instance, run_id):
-            shutil.rmtree(folder / run_id, ignore_errors=True)
+    shutil.rmtree(folder / run_id, ignore_errors=True)
+    for before in {*earlier} - {run_id}:
+        if _is_over(instance, before):
+            shutil.rmtree(folder / before, ignore_errors=True)
     for left in folder.glob("*"):
         with suppress(FileNotFoundError):  # another run sweeps, too
             if time.time() - left.stat().st_mtime > _KEPT_S and _is_over(instance, left.name):
@@ -92,7 +92,7 @@ def root() -> Path:
 
 def _own_root() -> Path:
     """The same, there, and nobody else's: what is in it is believed, and swept."""
-    with told():
+    with as_failures():
         try:
             return own_folder(root())
         except OSError as error:

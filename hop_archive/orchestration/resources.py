@@ -1,10 +1,10 @@
-"""Resources: the archive of the selected stanzas, and how eager the sensor is."""
+"""Resources, all over the same selected stanzas; and how errors of the core become failures of Dagster's."""
 
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -13,20 +13,41 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.config.load import Configuration, Selection, load, select
-from hop_archive.config.open import Permission, backup_grace_s, open_archive, open_backup, open_for_removal
+from hop_archive.config.open import (
+    Permission,
+    backup_grace_s,
+    open_archive,
+    open_backup,
+    open_for_removal,
+    open_source,
+)
 from hop_archive.devkit.sampling import fill
+from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.model.limits import Limits
-from hop_archive.orchestration.failures import told
 from hop_archive.orchestration.pacing import Pacing
-from hop_archive.orchestration.restoring import Targets
-from hop_archive.orchestration.truth import Backup
+from hop_archive.source.protocol import Source
+from hop_archive.store.protocol import Store
 from hop_archive.upkeep.remove.remove import Removing
+from hop_archive.upkeep.verify.verification import BACKUP_GRACE_S
 
 _MOCK_DIRECTORY = "HOP_ARCHIVE_MOCK_DIR"
 
 
+@contextmanager
+def as_failures() -> Iterator[None]:
+    """Turn a ``HopArchiveError`` into a ``Failure`` with its facts, to be retried only where that can help."""
+    try:
+        yield
+    except HopArchiveError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={name: str(value) for name, value in error.facts.items()},
+            allow_retries=error.retryable,
+        ) from error
+
+
 class SelectedStanzas(NamedTuple):
-    """What stanzas mean: the configuration, those that are selected, and the environment that they are resolved in."""
+    """The configuration, the stanzas of it that are selected, and the environment that they are resolved in."""
 
     configuration: Configuration
     selection: Selection
@@ -34,7 +55,7 @@ class SelectedStanzas(NamedTuple):
 
 
 class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
-    """Which stanzas are meant, by all resources: what is archived to a store is verified against that store's backup.
+    """Which stanzas all resources work on: what is archived to a store is verified against that store's backup.
 
     Each field that is left empty is taken from the environment (HOP_ARCHIVE_TOML, _SOURCE, _DATABASE, _STORE)
     when a resource is made, else from the defaults, which are mocks. Others are said at launch, or by
@@ -50,14 +71,24 @@ class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
     )
     store: str = Field(default="", description="Store stanza; empty: HOP_ARCHIVE_STORE, else a mock.")
 
-    def chosen(self) -> SelectedStanzas:
-        """What they mean now.
+    def configuration(self, environ: Mapping[str, str]) -> Configuration:
+        """All stanzas, as the file has them now.
+
+        Raises:
+            ConfigurationError: Something is wrong with the file.
+        """
+        return load(Path(self.toml_file) if self.toml_file else None, environ)
+
+    def selected(self) -> SelectedStanzas:
+        """The stanzas that are selected now.
 
         Raises:
             ConfigurationError: One is not there, or a mock is mixed with what lasts and was not named.
         """
-        environ = _with_mock_directory(os.environ)
-        configuration = load(Path(self.toml_file) if self.toml_file else None, environ)
+        # Sensors and runs are processes of their own: mocks that they are to share must be in a directory.
+        mocks = Path(tempfile.gettempdir()) / f"hop_archive-mock-{os.getuid()}"
+        environ = {_MOCK_DIRECTORY: str(mocks), **os.environ}
+        configuration = self.configuration(environ)
         selection = select(
             configuration, self.source or None, self.database or None, self.store or None, environ=environ
         )
@@ -66,7 +97,7 @@ class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
 
 
 class ArchiveResource(dg.ConfigurableResource[Archive]):
-    """The archive that the selected stanzas mean. Nothing is connected before it is used."""
+    """The archive of the selected stanzas. Nothing is connected before it is used."""
 
     stanzas: StanzasResource
     memory_mebibytes: int = Field(
@@ -80,24 +111,32 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Archive]:
         """The archive, closed when the run or tick is over."""
-        with told():
-            archive = self._opened(context.run.run_id if context.run else "")
-        try:
+        with as_failures():
+            configuration, selection, environ = self.stanzas.selected()
+            limits = replace(
+                Limits.within(self.memory_mebibytes * 1024 * 1024),
+                run_messages=self.run_messages,
+                batch_messages=self.batch_messages,
+            )
+            run_id = context.run.run_id if context.run else ""
+            archive = open_archive(configuration, selection, environ, limits, run_id)
+            # A mock's first use: so that whoever tries this with no configuration at all sees alerts archived.
+            fill(archive.source, configuration.source(selection.source).resolved(environ))
+        with closing(archive):
             yield archive
-        finally:
-            archive.close()
 
-    def _opened(self, run_id: str) -> Archive:
-        configuration, selection, environ = self.stanzas.chosen()
-        limits = replace(
-            Limits.within(self.memory_mebibytes * 1024 * 1024),
-            run_messages=self.run_messages,
-            batch_messages=self.batch_messages,
-        )
-        archive = open_archive(configuration, selection, environ, limits, run_id)
-        # A mock's first use: so that whoever tries this with no configuration at all sees alerts archived.
-        fill(archive.source, configuration.source(selection.source).resolved(environ))
-        return archive
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """The backup of the archive's store; ``store`` is None where there is none.
+
+    Attributes:
+        store: Where the copies are.
+        grace_s: How long one may take to get there before it counts as missing.
+    """
+
+    store: Store | None = None
+    grace_s: float = BACKUP_GRACE_S
 
 
 class BackupResource(dg.ConfigurableResource[Backup]):
@@ -108,8 +147,8 @@ class BackupResource(dg.ConfigurableResource[Backup]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Backup]:
         """The backup, closed when the run is over. Nothing is connected before it is used."""
-        with told():
-            configuration, selection, environ = self.stanzas.chosen()
+        with as_failures():
+            configuration, selection, environ = self.stanzas.selected()
             stanza = configuration.store(selection.store)
             store = open_backup(selection.store, stanza, environ)
         try:
@@ -134,20 +173,32 @@ class RemovingResource(dg.ConfigurableResource[OpenRemoving]):
 
     @contextmanager
     def _opened(self, permission: Permission, run_id: str) -> Iterator[Removing]:
-        configuration, selection, environ = self.stanzas.chosen()
+        configuration, selection, environ = self.stanzas.selected()
         parts = open_for_removal(configuration, selection, permission, environ)
         with closing(Removing(*parts, run_id=run_id)) as removing:
             yield removing
 
 
-class TargetsResource(dg.ConfigurableResource[Targets]):
-    """The sources that restores may write to: those of the configuration."""
+class Targets(dg.ConfigurableResource["Targets"]):
+    """The sources that restores may write to: those of the configuration. Nothing is read before one is opened."""
 
     stanzas: StanzasResource
 
-    def create_resource(self, context: dg.InitResourceContext) -> Targets:
-        """What opens them. Nothing is read yet."""
-        return Targets(self.stanzas.toml_file)
+    def open(self, name: str, production: str) -> Source:
+        """The source of that name.
+
+        Raises:
+            ForbiddenError: It is read-only; or it is production, and was not named twice.
+            ConfigurationError: There is no such stanza, or a variable that it names is not set.
+        """
+        stanza = self.stanzas.configuration(os.environ).source(name)
+        if not stanza.writable or (stanza.production and production != name):
+            raise ForbiddenError(
+                f"Source {name} is {'production' if stanza.writable else 'read-only'}: refused to restore to it.",
+                remedy="Choose another, or name a production source in the field production, too.",
+                source=name,
+            )
+        return open_source(name, stanza, os.environ)
 
 
 class PacingResource(dg.ConfigurableResource[Pacing]):
@@ -155,11 +206,5 @@ class PacingResource(dg.ConfigurableResource[Pacing]):
 
     def create_resource(self, context: dg.InitResourceContext) -> Pacing:
         """The rules, as the environment of the code server has them now."""
-        with told():
+        with as_failures():
             return Pacing.from_environment(os.environ)
-
-
-def _with_mock_directory(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Sensors and runs are processes of their own: mocks that they are to share must be in a directory."""
-    directory = Path(tempfile.gettempdir()) / f"hop_archive-mock-{os.getuid()}"
-    return {_MOCK_DIRECTORY: str(directory), **environ}

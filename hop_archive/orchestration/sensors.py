@@ -13,25 +13,17 @@ from hop_archive.ingest.undone import Undone
 from hop_archive.model.findings import OBSTACLES, Kind, OpenCount
 from hop_archive.model.topics import told_unmet
 from hop_archive.model.wording import counted
-from hop_archive.orchestration.assets import archived_messages
-from hop_archive.orchestration.failures import told
-from hop_archive.orchestration.jobs import archive_quiet_topics, archive_topic
+from hop_archive.orchestration.archiving import TOPICS, archive_quiet_topics, archive_topic, live_runs
 from hop_archive.orchestration.pacing import OBSTRUCTED_AGAIN_S, Dispatch, Pacing, dispatch, followed
-from hop_archive.orchestration.partitions import topics
-from hop_archive.orchestration.signs_of_life import Watch, end_the_dead, patience_s
-from hop_archive.orchestration.tags import FOLLOWING, live_tags, topics_of_run
-
-LIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-"""Statuses of runs that are not over."""
-
-_ARCHIVING_JOBS = (archive_topic.name, archive_quiet_topics.name, "__ASSET_JOB")
-"""The last is what Dagster calls the runs that people and backfills start from the asset's page."""
+from hop_archive.orchestration.resources import as_failures
+from hop_archive.orchestration.runs import (
+    FOLLOWING,
+    Watch,
+    end_the_dead,
+    live_tags,
+    patience_s,
+    topics_of_run,
+)
 
 _EVERY_S = 3
 """The daemon looks every 5 s which sensors are due; with 5 here too, every other look would come a moment early."""
@@ -51,14 +43,14 @@ def topic_partitions(
     context: dg.SensorEvaluationContext, archive: dg.ResourceParam[Archive]
 ) -> dg.SensorResult:
     """Give each topic that is archived a partition. Topics that are gone keep theirs: they were archived."""
-    with told():
+    with as_failures():
         there = archive.source.topics()
-        wanted = sorted(name for name in there if archive.topics.archived(name))
+        archived = sorted(name for name in there if archive.topics.archived(name))
         unmet = told_unmet(archive.topics.unmet({*there, *there.untold}), archive.source.name)
-    requests = _missing_partitions(context.instance, wanted)
+    requests = _missing_partitions(context.instance, archived)
     added = ", ".join(key for request in requests for key in request.partition_keys)
-    said = f"All {len(wanted)} topics of {archive.source.name} have a partition{f'; added: {added}' if added else ''}."
-    return dg.SensorResult(dynamic_partitions_requests=requests, skip_reason=f"{unmet} {said}".lstrip())
+    state = f"All {len(archived)} topics of {archive.source.name} have a partition{f'; added: {added}' if added else ''}."
+    return dg.SensorResult(dynamic_partitions_requests=requests, skip_reason=f"{unmet} {state}".lstrip())
 
 
 @dg.sensor(
@@ -75,19 +67,18 @@ def kafka_offsets(
     """Compare what Kafka holds with what is covered; ask for runs where enough waits, or has waited enough."""
     # Runs before the survey: one that ends in between has then been seen, and what it did is covered.
     live = live_runs(context.instance)
-    with told():
+    with as_failures():
         seen = look(archive)
         # What was left undone, and is work no more: its topic is gone, or somebody else did it. No run would look.
-        in_the_way = {one.topic for one in seen.obstacles} - seen.deleted
+        in_the_way = {obstacle.topic for obstacle in seen.obstacles} - seen.deleted
         Undone(archive).plan((), pending={*seen.pending(), *in_the_way})
+        opened = [count for count in archive.catalog.open_findings() if count.kind in OBSTACLES]
+        obstructed = _obstructed(archive, seen, {count.topic for count in opened if count.kind in _FAILING})
     # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
     asked = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
-    shut = seen.unreadable
-    pending = {topic: count for topic, count in asked.items() if topic not in shut}
-    in_flight = _in_flight(live, seen.infos)
-    with told():
-        opened = [one for one in archive.catalog.open_findings() if one.kind in OBSTACLES]
-        obstructed = _obstructed(archive, seen, {one.topic for one in opened if one.kind in _FAILING})
+    pending = {topic: count for topic, count in asked.items() if topic not in seen.unreadable}
+    in_flight = {topic for run in live for topic in topics_of_run(run.tags, run.run_config, seen.infos)}
+    begun = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
     decided = dispatch(
         pending,
         in_flight,
@@ -95,12 +86,15 @@ def kafka_offsets(
         archive.now().timestamp(),
         pacing,
         obstructed=obstructed,
-        shared_is_starting=_shared_is_starting(live),
+        shared_is_starting=any(
+            run.job_name == archive_quiet_topics.name and run.status not in begun for run in live
+        ),
     )
     follow = pacing.follow_s > 0 and not any(FOLLOWING in run.tags for run in live)
     followers = followed(decided, seen.infos, in_flight, obstructed) if follow else ()
     requests = _requests(decided, followers, pacing.follow_s, archive.source.name)
-    wrong = [*_unmet(archive, seen), *_in_the_way(seen, opened)]
+    wrong = [told_unmet(seen.unmet, archive.source.name)] if seen.unmet else []
+    wrong += _in_the_way(seen, opened)
     if requests and wrong:  # a tick that asks for runs gives no reason
         context.log.warning(" ".join(wrong))
     why = "" if requests else " ".join([_why_idle(pending, in_flight, obstructed, pacing), *wrong])
@@ -119,14 +113,20 @@ def kafka_offsets(
 )
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """End each run of this code location that has shown no sign of life for a minute of this sensor's looking."""
-    with told():
+
+    def is_ours(run: dg.DagsterRun) -> bool:
+        origin, here = run.remote_job_origin, context.code_location_origin
+        return (
+            origin is not None
+            and here is not None
+            and (origin.location_name, origin.repository_origin.repository_name)
+            == (here.location_name, context.repository_name)
+        )
+
+    with as_failures():
         patience = patience_s()
     watch, ended = end_the_dead(
-        context.instance,
-        Watch.from_json(context.cursor or ""),
-        time.time(),
-        patience,
-        lambda run: _is_of_this_location(context, run),
+        context.instance, Watch.from_json(context.cursor or ""), time.time(), patience, is_ours
     )
     counts = counted(len(watch.still), "run is", "runs are")
     return dg.SensorResult(
@@ -135,20 +135,6 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if ended
         else f"{counts} under way; none is dead.",
     )
-
-
-def _is_of_this_location(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:
-    origin, here = run.remote_job_origin, context.code_location_origin
-    return (
-        origin is not None
-        and here is not None
-        and (origin.location_name, origin.repository_origin.repository_name)
-        == (here.location_name, context.repository_name)
-    )
-
-
-def _unmet(archive: Archive, seen: Survey) -> list[str]:
-    return [told_unmet(seen.unmet, archive.source.name)] if seen.unmet else []
 
 
 def _obstructed(archive: Archive, seen: Survey, topics: Collection[str]) -> dict[str, int]:
@@ -175,28 +161,6 @@ def _in_the_way(seen: Survey, opened: Sequence[OpenCount]) -> list[str]:
     when = f", some since {since:%Y-%m-%d %H:%M} UTC" if since else ""
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     return [f"In the way{when}: {', '.join(named[:_MOST_NAMED])}{more}."]
-
-
-def live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """The runs that archive, or are about to, and those that people started from an asset's page."""
-    filters = (dg.RunsFilter(job_name=name, statuses=LIVE) for name in _ARCHIVING_JOBS)
-    return [run for wanted in filters for run in instance.get_runs(wanted) if _archives(run)]
-
-
-def _archives(run: dg.DagsterRun) -> bool:
-    """Whether a run of one of these jobs archives: runs from an asset's page are of all assets, or of a selection."""
-    if run.asset_selection is None:
-        return not run.asset_check_selection  # of checks alone
-    return archived_messages.key in run.asset_selection
-
-
-def _shared_is_starting(live: Iterable[dg.DagsterRun]) -> bool:
-    to_begin = set(LIVE) - {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
-    return any(run.job_name == archive_quiet_topics.name and run.status in to_begin for run in live)
-
-
-def _in_flight(live: Iterable[dg.DagsterRun], known: Collection[str]) -> set[str]:
-    return {topic for run in live for topic in topics_of_run(run.tags, run.run_config, known)}
 
 
 def _requests(
@@ -226,11 +190,11 @@ def _shared_run(names: Sequence[str], follow_s: float, tags: Mapping[str, str]) 
 
 
 def _missing_partitions(
-    instance: dg.DagsterInstance, wanted: Iterable[str]
+    instance: dg.DagsterInstance, names: Iterable[str]
 ) -> list[dg.AddDynamicPartitionsRequest]:
     known = set(instance.get_dynamic_partitions("topics"))
-    new = [topic for topic in wanted if topic not in known]
-    return [topics.build_add_request(new)] if new else []
+    new = [topic for topic in names if topic not in known]
+    return [TOPICS.build_add_request(new)] if new else []
 
 
 def _why_idle(

@@ -21,8 +21,7 @@ from hop_archive.archive import Archive
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.local.ports import choose_ports
 from hop_archive.ingest.survey import survey
-from hop_archive.orchestration.signs_of_life import SIGNS
-from hop_archive.orchestration.tags import FOLLOWING
+from hop_archive.orchestration.runs import FOLLOWING, SIGNS
 from hop_archive_tests.cli_helpers import command
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import plain, processes_of, publish, wait_until

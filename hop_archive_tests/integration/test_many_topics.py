@@ -15,8 +15,8 @@ from confluent_kafka.cimpl import NewTopic
 from hop_archive.archive import Archive
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.model.message import TopicPartition
+from hop_archive.orchestration.archiving import ARCHIVED_MESSAGES
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.materializing import ASSET_KEY
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.sensors import kafka_offsets
 from hop_archive_tests.conftest import Measured, OpenArchive
@@ -96,7 +96,7 @@ def execute(archive: Archive, instance: dg.DagsterInstance, request: dg.RunReque
 
 def materialized(instance: dg.DagsterInstance) -> list[str]:
     """The partitions of all materializations so far, one for each."""
-    records = instance.fetch_materializations(ASSET_KEY, limit=10_000).records
+    records = instance.fetch_materializations(ARCHIVED_MESSAGES, limit=10_000).records
     return sorted(str(record.partition_key) for record in records)
 
 

@@ -14,8 +14,7 @@ import pytest
 from psycopg import sql
 
 from hop_archive.devkit.local.address import StackAddress
-from hop_archive.orchestration.signs_of_life import SIGNS, Watch, end_the_dead, signs_of_life
-from hop_archive.orchestration.tags import PATIENCE
+from hop_archive.orchestration.runs import PATIENCE, SIGNS, Watch, end_the_dead, signs_of_life
 from hop_archive_tests.faults.real import wait_until
 from hop_archive_tests.orchestration.helpers import definitions, live_run
 from hop_archive_tests.worlds import World

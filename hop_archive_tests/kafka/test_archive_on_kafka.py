@@ -23,7 +23,7 @@ from hop_archive.model.findings import Kind
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import TimestampType, TopicPartition
 from hop_archive.model.topics import Layout
-from hop_archive.orchestration.checks import nothing_lost
+from hop_archive.orchestration.upkeep import nothing_lost
 from hop_archive.read.status import status
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.conftest import OpenArchive

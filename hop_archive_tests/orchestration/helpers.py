@@ -9,11 +9,11 @@ import dagster as dg
 
 from hop_archive.archive import Archive
 from hop_archive.devkit.faults import Fault, Faults, When
+from hop_archive.orchestration.archiving import archive_quiet_topics
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.jobs import archive_quiet_topics
 from hop_archive.orchestration.pacing import Pacing
+from hop_archive.orchestration.runs import topic_tags
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
-from hop_archive.orchestration.tags import topic_tags
 from hop_archive_tests.worlds import BUSY, QUIET, World
 
 AT_ONCE = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=50)

@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 
 import hop_archive
-from hop_archive.orchestration.assets import archived_messages
+from hop_archive.orchestration.archiving import archived_messages
 from hop_archive.orchestration.definitions import build_definitions, defs
 from hop_archive.orchestration.pacing import Pacing
-from hop_archive.orchestration.signs_of_life import in_process
+from hop_archive.orchestration.runs import in_process
 
 CHECKOUT = Path(hop_archive.__file__).parents[1]
 
@@ -28,7 +28,7 @@ def refuse(event, args):
         print("DEED", event, args[:2])
 sys.addaudithook(refuse)
 import dagster as dg
-from hop_archive.orchestration.assets import archived_messages
+from hop_archive.orchestration.archiving import archived_messages
 from hop_archive.orchestration.definitions import defs
 dg.Definitions.validate_loadable(defs)
 print("LOADED", sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")))

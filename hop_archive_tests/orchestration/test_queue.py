@@ -13,7 +13,7 @@ from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 import hop_archive
 from hop_archive.orchestration.definitions import defs
-from hop_archive.orchestration.tags import UPKEEP, live_tags
+from hop_archive.orchestration.runs import UPKEEP, live_tags
 
 CHECKOUT = Path(hop_archive.__file__).parents[1]
 SHIPPED = [path for path in CHECKOUT.glob("**/dagster.yaml") if ".venv" not in path.parts]

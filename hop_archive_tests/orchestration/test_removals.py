@@ -15,8 +15,8 @@ from hop_archive.archive import Archive
 from hop_archive.config.open import Permission
 from hop_archive.errors import ForbiddenError
 from hop_archive.model.topics import TopicPolicy
+from hop_archive.orchestration.archiving import archive_topic
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.jobs import archive_topic
 from hop_archive.upkeep.remove.remove import Removing
 from hop_archive_tests.removals import Backed, archive_all, assert_whole, doubled_world, small_world
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from hop_archive.orchestration.retention import purge_old_runs
+from hop_archive.orchestration.runs import purge_old_runs
 from hop_archive_tests.orchestration.helpers import (
     add_partitions,
     definitions,

@@ -15,10 +15,11 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.topics import TopicPolicy
+from hop_archive.orchestration.archiving import live_runs
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
-from hop_archive.orchestration.sensors import kafka_offsets, live_runs, topic_partitions
-from hop_archive.orchestration.tags import FOLLOWING, topic_tags
+from hop_archive.orchestration.runs import FOLLOWING, topic_tags
+from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.faults.test_sick_parts import SICK, Damaged, publish
 from hop_archive_tests.invariants import assert_archived

@@ -17,16 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.orchestration import hand_over, run_process, signs_of_life
-from hop_archive.orchestration.sensors import dead_runs
-from hop_archive.orchestration.signs_of_life import (
+from hop_archive.orchestration import hand_over, runs
+from hop_archive.orchestration.runs import (
+    PATIENCE,
+    PROCESS,
     SIGNS,
     Watch,
     end_the_dead,
     in_process,
     patience_s,
 )
-from hop_archive.orchestration.tags import PATIENCE, PROCESS
+from hop_archive.orchestration.sensors import dead_runs
 from hop_archive_tests.faults.real import wait_until
 from hop_archive_tests.orchestration.helpers import definitions, live_run, log_messages, tick
 from hop_archive_tests.worlds import World
@@ -195,7 +196,7 @@ def test_the_sensor_looks_with_its_own_clock_and_says_what_it_saw(
 
 
 def hang(marks: Any) -> None:
-    marks.put(run_process.own_mark())
+    marks.put(runs.process_mark())
     threading.Event().wait()
 
 
@@ -227,7 +228,7 @@ def test_a_process_that_hangs_is_killed_and_those_of_other_machines_and_later_on
     started, _, here = rest.partition(" ")
     others = [f"{pid} {started} elsewhere", f"{pid} {int(started) - 1} {here}", f"0 {rest}", f"{pid} {rest} "]
     for other in [*others, "", "-1", "not a pid"]:
-        assert not run_process.kill(other)
+        assert not runs.kill_process(other)
     run = run_of(world, instance, tags={**SAYS, PROCESS: mark})
     assert looked(instance, every_ten_seconds(7)) == [run.run_id]
     process.join(timeout=60)
@@ -236,7 +237,7 @@ def test_a_process_that_hangs_is_killed_and_those_of_other_machines_and_later_on
 
 
 def test_a_process_that_is_not_a_runs_alone_is_never_noted() -> None:
-    assert run_process.own_mark() is None
+    assert runs.process_mark() is None
 
 
 class Launched:
@@ -282,10 +283,10 @@ def test_a_launcher_ends_what_is_left_and_what_it_cannot_do_is_no_error(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(signs_of_life, "_LAUNCHER_S", 5.0 if act is cancel else 0.1)
-    runs = [run_of(world, instance) for _ in range(2)]
-    assert set(looked(Launched(instance, act), every_ten_seconds(7))) == {run.run_id for run in runs}
-    for run in runs:
+    monkeypatch.setattr(runs, "_LAUNCHER_S", 5.0 if act is cancel else 0.1)
+    dead = [run_of(world, instance) for _ in range(2)]
+    assert set(looked(Launched(instance, act), every_ten_seconds(7))) == {run.run_id for run in dead}
+    for run in dead:
         assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
         assert ("hung, and was ended" in told_failure(instance, run)) is (act is cancel)
     assert ("jobs.batch is forbidden" in caplog.text) is (act is cannot)
@@ -347,7 +348,7 @@ def test_signs_are_shown_while_a_run_works_and_gone_afterwards(instance: dg.Dags
         seen.update(instance.get_dynamic_partitions(SIGNS))
         return len(seen) > 2
 
-    with signs_of_life.signs_of_life(instance, "a-run", every_s=0.01):
+    with runs.signs_of_life(instance, "a-run", every_s=0.01):
         wait_until(has_changed, "the sign changes")
     assert not instance.get_dynamic_partitions(SIGNS)
 
@@ -372,7 +373,7 @@ class Deaf:
 def test_a_storage_that_does_not_answer_for_a_while_stops_nothing(
     instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with signs_of_life.signs_of_life(Deaf(instance, 2), "a-run", every_s=0.01):  # type: ignore[arg-type]
+    with runs.signs_of_life(Deaf(instance, 2), "a-run", every_s=0.01):  # type: ignore[arg-type]
         wait_until(lambda: instance.get_dynamic_partitions(SIGNS), "a sign is shown in the end")
     assert "A sign of life of run a-run could not be shown" in caplog.text
     assert not instance.get_dynamic_partitions(SIGNS)

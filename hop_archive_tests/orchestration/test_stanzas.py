@@ -11,9 +11,7 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.resources import OpenRemoving, StanzasResource
-from hop_archive.orchestration.restoring import Targets
-from hop_archive.orchestration.truth import Backup
+from hop_archive.orchestration.resources import Backup, OpenRemoving, StanzasResource, Targets
 
 STORE = """
 [store.{name}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from hop_archive.orchestration.tags import tag_key, topic_tags, topics_of_run
+from hop_archive.orchestration.runs import tag_key, topic_tags, topics_of_run
 from hop_archive_tests.orchestration.helpers import (
     add_partitions,
     definitions,

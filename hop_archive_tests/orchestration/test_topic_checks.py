@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.truth import Backup
+from hop_archive.orchestration.resources import Backup
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.orchestration.helpers import (
     add_partitions,

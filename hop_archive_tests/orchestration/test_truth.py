@@ -9,7 +9,7 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.truth import Backup
+from hop_archive.orchestration.resources import Backup
 from hop_archive.upkeep.verify.verification import BACKUP_GRACE_S
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.orchestration.helpers import archive_of

@@ -1,7 +1,7 @@
 """What takes something away, as assets that run alone: copies, tests, old messages. Each shows its plan unless told to act."""
 
 import datetime
-from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -10,20 +10,15 @@ from hop_archive.archive import Archive
 from hop_archive.errors import ConflictError
 from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
-from hop_archive.orchestration.assets import archived_messages
-from hop_archive.orchestration.failures import told
-from hop_archive.orchestration.resources import OpenRemoving
-from hop_archive.orchestration.sensors import live_runs
-from hop_archive.orchestration.signs_of_life import in_process
-from hop_archive.orchestration.tags import ASKED, LONG, scheduled_tags, upkeep_tags
+from hop_archive.orchestration.archiving import archived_messages, live_runs
+from hop_archive.orchestration.resources import OpenRemoving, as_failures
+from hop_archive.orchestration.runs import ASKED, LONG, MOST_SHOWN, schedule, table, upkeep_job
 from hop_archive.upkeep.remove.clean_tests import clean_marked, clean_topics, plan_cleaning, topics_to_clean
 from hop_archive.upkeep.remove.duplicates import deduplicate as move_copies
 from hop_archive.upkeep.remove.duplicates import find_copies
 from hop_archive.upkeep.remove.prune import Old, Policy, plan_pruning
 from hop_archive.upkeep.remove.prune import prune as take_away
 from hop_archive.upkeep.remove.remove import Removing
-
-_MOST_SHOWN = 100
 
 NO_DUPLICATES = "no_duplicates"
 
@@ -61,23 +56,25 @@ def deduplicated(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
     """Find copies, say how many, and move them if told to. Again: goes on."""
     query = Query(topics=tuple(config.topics))
-    with told(), open_removing("look" if config.dry_run else "delete", context.run.run_id) as removing:
+    shown: list[dict[str, str]] = []
+    copies = 0
+    with as_failures(), open_removing("look" if config.dry_run else "delete", context.run.run_id) as removing:
         if not config.dry_run:
             move_copies(removing, query)
-        shown: list[dg.TableRecord] = []
-        copies = 0
         for pair in find_copies(removing, query):
             copies += 1
-            if len(shown) < _MOST_SHOWN:
-                shown.append(dg.TableRecord({"copy": str(pair.copy.uuid), "kept": str(pair.kept.uuid)}))
-    severity = dg.AssetCheckSeverity.ERROR if copies > config.red_above else dg.AssetCheckSeverity.WARN
-    description = f"{counted(copies, 'message is', 'messages are')} in the archive twice." if copies else None
+            if len(shown) < MOST_SHOWN:
+                shown.append({"copy": str(pair.copy.uuid), "kept": str(pair.kept.uuid)})
     check = dg.AssetCheckResult(
-        passed=not copies, check_name=NO_DUPLICATES, severity=severity, description=description
+        passed=not copies,
+        check_name=NO_DUPLICATES,
+        severity=dg.AssetCheckSeverity.ERROR if copies > config.red_above else dg.AssetCheckSeverity.WARN,
+        description=f"{counted(copies, 'message is', 'messages are')} in the archive twice."
+        if copies
+        else None,
     )
-    table = {"first": dg.MetadataValue.table(shown)} if shown else {}
     return dg.MaterializeResult(
-        metadata={"copies": copies, **_done(removing), **table}, check_results=[check]
+        metadata={"copies": copies, **_done(removing), **table("first", shown)}, check_results=[check]
     )
 
 
@@ -108,7 +105,7 @@ def cleaned_tests(
     open_removing: dg.ResourceParam[OpenRemoving],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
     """Show what there is of tests, and remove it if told to. Again: goes on."""
-    with told(), open_removing("clean", context.run.run_id) as removing:
+    with as_failures(), open_removing("clean", context.run.run_id) as removing:
         names = topics_to_clean(archive, config.topics)
         plan = plan_cleaning(archive, removing, names)
         skipped = 0
@@ -116,17 +113,13 @@ def cleaned_tests(
             skipped = clean_topics(archive, removing, names, delete_records=config.delete_records).skipped
             if config.test_header:
                 clean_marked(removing, Query())
-    rows = [
-        dg.TableRecord({"topic": one.topic, "messages": one.messages, "unread": one.unread})
-        for one in plan[:_MOST_SHOWN]
-    ]
-    table = {"plan": dg.MetadataValue.table(rows)} if rows else {}
+    rows = ({"topic": test.topic, "messages": test.messages, "unread": test.unread} for test in plan)
     return dg.MaterializeResult(
         metadata={
-            "messages": sum(one.messages for one in plan),
+            "messages": sum(test.messages for test in plan),
             "skipped": skipped,
             **_done(removing),
-            **table,
+            **table("plan", rows),
         }
     )
 
@@ -156,94 +149,66 @@ def pruned(
     context: dg.AssetExecutionContext, config: PruneConfig, open_removing: dg.ResourceParam[OpenRemoving]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
     """Show what is old, and take it away if told to and nothing is being archived. Again: goes on."""
-    with told(), open_removing("look" if config.dry_run else "delete", context.run.run_id) as removing:
+    with as_failures(), open_removing("look" if config.dry_run else "delete", context.run.run_id) as removing:
         rules = [Policy(tuple(r.topics), datetime.timedelta(days=r.older_than_days)) for r in config.rules]
         if not config.dry_run:
-            _refuse_beside_runs(context)
-        old = [one for rule in rules for one in _apply(removing, rule, dry_run=config.dry_run)]
+            others = [run.run_id for run in live_runs(context.instance) if run.run_id != context.run.run_id]
+            if others:
+                raise ConflictError(
+                    f"{len(others)} runs are archiving, or about to ({others[0]}).",
+                    remedy="Switch the sensor kafka_offsets off, let them end, and prune then.",
+                    runs=others[:10],
+                )
+        old: list[Old] = []
+        for rule in rules:
+            old += plan_pruning(removing, rule) if config.dry_run else take_away(removing, rule)
+    rows = (
+        {
+            "topic": part.topic,
+            "where": str(part.partition_log or "adopted rows"),
+            "messages": part.extent.messages,
+        }
+        for part in old
+    )
     return dg.MaterializeResult(
         metadata={
-            "messages": sum(one.extent.messages for one in old),
-            "bytes": sum(one.extent.size_bytes for one in old),
+            "messages": sum(part.extent.messages for part in old),
+            "bytes": sum(part.extent.size_bytes for part in old),
             **_done(removing),
-            **_plan_of(old),
+            **table("plan", rows),
         }
     )
 
 
-def _apply(removing: Removing, rule: Policy, *, dry_run: bool) -> list[Old]:
-    return plan_pruning(removing, rule) if dry_run else take_away(removing, rule)
-
-
-def _plan_of(old: Sequence[Old]) -> dict[str, dg.MetadataValue]:
-    rows = [
-        dg.TableRecord(
-            {
-                "topic": one.topic,
-                "where": str(one.partition_log or "adopted rows"),
-                "messages": one.extent.messages,
-            }
-        )
-        for one in old[:_MOST_SHOWN]
-    ]
-    return {"plan": dg.MetadataValue.table(rows)} if rows else {}
-
-
-def _done(removing: Removing) -> dict[str, dg.MetadataValue]:
+def _done(removing: Removing) -> dict[str, Any]:
     tally = removing.tally
-    refusal = {"backup_refusal": dg.MetadataValue.text(tally.backup_refusal)} if tally.backup_refusal else {}
     return {
-        "removed_messages": dg.MetadataValue.int(tally.removed.messages),
-        "removed_bytes": dg.MetadataValue.int(tally.removed.size_bytes),
-        "removed_objects": dg.MetadataValue.int(tally.objects),
-        **refusal,
+        "removed_messages": tally.removed.messages,
+        "removed_bytes": tally.removed.size_bytes,
+        "removed_objects": tally.objects,
+        **({"backup_refusal": tally.backup_refusal} if tally.backup_refusal else {}),
     }
 
 
-def _refuse_beside_runs(context: dg.AssetExecutionContext) -> None:
-    """Refuse while another run archives, whatever topics it has.
-
-    Raises:
-        ConflictError: There is such a run.
-    """
-    others = [run.run_id for run in live_runs(context.instance) if run.run_id != context.run.run_id]
-    if others:
-        raise ConflictError(
-            f"{len(others)} runs are archiving, or about to ({others[0]}).",
-            remedy="Switch the sensor kafka_offsets off, let them end, and prune then.",
-            runs=others[:10],
-        )
-
-
-deduplicate = dg.define_asset_job(
+deduplicate = upkeep_job(
     "deduplicate",
-    tags=upkeep_tags(LONG),
-    selection=dg.AssetSelection.assets(deduplicated),
-    executor_def=in_process,
-    description="Looks for messages that are in the archive twice; moves them if told to.",
+    LONG,
+    deduplicated,
+    "Looks for messages that are in the archive twice; moves them if told to.",
 )
-
-clean_tests = dg.define_asset_job(
-    "clean_tests",
-    tags=upkeep_tags(ASKED),
-    selection=dg.AssetSelection.assets(cleaned_tests),
-    executor_def=in_process,
-    description="Shows what there is of test topics; removes it if told to.",
+deduplicate_weekly = schedule(
+    "deduplicate_weekly",
+    deduplicate,
+    LONG,
+    "7 12 * * 0",
+    "Looks for copies once a week, at a quiet hour (UTC). Reports and removes nothing.",
 )
-
-prune = dg.define_asset_job(
+clean_tests = upkeep_job(
+    "clean_tests", ASKED, cleaned_tests, "Shows what there is of test topics; removes it if told to."
+)
+prune = upkeep_job(
     "prune",
-    tags=upkeep_tags(ASKED),
-    selection=dg.AssetSelection.assets(pruned),
-    executor_def=in_process,
-    description="Shows which messages are older than the given rules say; takes them away if told to.",
-)
-
-deduplicate_weekly = dg.ScheduleDefinition(
-    name="deduplicate_weekly",
-    job=deduplicate,
-    tags=scheduled_tags(LONG),
-    cron_schedule="7 12 * * 0",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Looks for copies once a week, at a quiet hour (UTC). Reports and removes nothing.",
+    ASKED,
+    pruned,
+    "Shows which messages are older than the given rules say; takes them away if told to.",
 )
