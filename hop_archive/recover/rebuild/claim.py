@@ -17,8 +17,7 @@ from hop_archive.model.identity import digest
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
-from hop_archive.model.watermarks import Watermarks
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.protocol import Source
 
 _WINDOW = 1_000
@@ -43,10 +42,13 @@ def claim(source: Source, catalog: Catalog, rebuilt: Generation) -> bool:
     for partition_log, covered in catalog.coverage([topic]).items():
         if partition_log.generation != rebuilt.number:
             continue
-        marks = source.watermarks([_at(partition_log)]).get(_at(partition_log))
+        at = TopicPartition(topic, partition_log.partition)
+        marks = source.watermarks([at]).get(at)
         if marks is None or marks.high < covered.stop:
             return False
-        for row in _probes(catalog, partition_log, covered, marks):
+        stop = min(marks.stable, covered.stop)
+        rows = _first_and_last(catalog, Slice(*partition_log, marks.low, stop)) if marks.low < stop else ()
+        for row in rows:
             if not _is_there(source, partition_log, row):
                 return False
             proven += 1
@@ -56,28 +58,16 @@ def claim(source: Source, catalog: Catalog, rebuilt: Generation) -> bool:
     return catalog.claim_generation(topic, rebuilt.number, cluster_id, before.topic_id, reason)
 
 
-def _at(partition_log: PartitionLog) -> TopicPartition:
-    return TopicPartition(partition_log.topic, partition_log.partition)
-
-
-def _probes(
-    catalog: Catalog, partition_log: PartitionLog, covered: OffsetSet, marks: Watermarks
-) -> Iterator[Row]:
-    """The first and the last row of a partition that Kafka still holds."""
-    low, stop = marks.low, min(marks.stable, covered.stop)
-    if low >= stop:
-        return
-    first = next(iter(catalog.select(Query(places=(Slice(*partition_log, low, stop),), limit=1))), None)
-    if first is None:
-        return
-    yield first
+def _first_and_last(catalog: Catalog, place: Slice) -> Iterator[Row]:
+    first = [*catalog.select(Query(places=(place,), limit=1))]
+    yield from first
+    last: list[Row] = []
     width = _WINDOW
-    last: Row | None = None
-    while last is None:
-        window = Slice(*partition_log, max(low, stop - width), stop)
-        last = next(iter(deque(catalog.select(Query(places=(window,))), maxlen=1)), None)
+    while first and not last:
+        window = place.within(max(place.start, place.stop - width), place.stop)
+        last = [*deque(catalog.select(Query(places=(window,))), maxlen=1)]
         width *= 2
-    yield last
+    yield from last
 
 
 def _is_there(source: Source, partition_log: PartitionLog, row: Row) -> bool:

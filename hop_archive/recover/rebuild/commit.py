@@ -21,7 +21,7 @@ from hop_archive.model.slices import OffsetSet, Slice
 COPY = "same UUID and digest"
 """Why a message is a duplicate: what archiving says of such."""
 
-_MOST_LIVES = 1_000
+_MOST_GENERATIONS = 1_000
 _ATTEMPTS = 5
 
 
@@ -97,51 +97,45 @@ class Committer:
         strangers: list[Row] = []
         for row in batch.rows:
             copy = decided.copy_of(_identity(row))
-            holder = decided.holder(row.uuid)
-            if copy is not None and not self._stands(row, copy.uuid):
+            # Whether the message that holds the content is the one in the row's own place.
+            held = self._catalog.find(copy.uuid) if copy is not None else None
+            if copy is not None and held is not None and held[:4] != row[:4]:
                 copies.append(Duplicate(offset_of(row), row.timestamp_ms, copy.uuid, COPY))
-            elif copy is None and holder is not None:
+            elif copy is None and decided.holder(row.uuid) is not None:
                 strangers.append(row)
             else:
                 rows.append(row)
         duplicates = sorted([*batch.duplicates, *copies])
         kept = {row.uuid for row in rows}
-        met = [one for one in batch.collisions if one.archived_as in kept]
-        return replace(batch, rows=rows, duplicates=duplicates, collisions=met), strangers
-
-    def _stands(self, row: Row, own: uuid.UUID) -> bool:
-        """Whether the message that holds the content is the one in the row's own place."""
-        there = self._catalog.find(own)
-        return there is None or there[:4] == row[:4]
+        collisions = [collision for collision in batch.collisions if collision.archived_as in kept]
+        return replace(batch, rows=rows, duplicates=duplicates, collisions=collisions), strangers
 
     def _refused(self, rows: Sequence[Row]) -> Iterator[Finding]:
-        """Of what has no free place: what another life of the topic is to have; and what was removed on purpose."""
+        """Of what has no free place: what another generation of the topic is to have; and what was removed on purpose."""
         for row in rows:
-            place = self._place(row)
+            assert row.generation is not None
+            assert row.partition is not None
+            offset = offset_of(row)
+            place = Slice(self._topic, row.generation, row.partition, offset, offset + 1)
             if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
                 detail = "the ledger says that it was left out, or taken away on purpose"
                 yield self.finding(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
                 continue
-            for number in itertools.count(place.generation + 1):
-                assert number < _MOST_LIVES
+            for number in itertools.count(row.generation + 1):
+                assert number < _MOST_GENERATIONS
                 self.know_generation(number)
                 moved = replace(place, generation=number)
                 if not self.add(Batch(moved, rows=[row._replace(generation=number)], run_id=self._run_id)):
                     break
-
-    def _place(self, row: Row) -> Slice:
-        assert row.generation is not None
-        assert row.partition is not None
-        return Slice(self._topic, row.generation, row.partition, offset_of(row), offset_of(row) + 1)
 
     def in_use(self, row: Row) -> Finding:
         """That a document has a UUID which is another message's."""
         detail = "its UUID is in use by other content, and no document has it under one of its own"
         return self.finding(Kind.CORRUPT_OBJECT, row.object_key, detail, row.uuid)
 
-    def finding(self, kind: Kind, key: str, detail: str, own: uuid.UUID | None = None) -> Finding:
+    def finding(self, kind: Kind, key: str, detail: str, message_uuid: uuid.UUID | None = None) -> Finding:
         """Something wrong with an object of the topic."""
-        return Finding(kind, self._topic, detail, own, self._bucket, key, slice_of(key))
+        return Finding(kind, self._topic, detail, message_uuid, self._bucket, key, slice_of(key))
 
 
 def without(batch: Batch, offsets: Collection[int]) -> list[Batch]:
@@ -154,8 +148,8 @@ def without(batch: Batch, offsets: Collection[int]) -> list[Batch]:
             batch,
             slice=batch.slice.within(start, stop),
             rows=[row for row in batch.rows if start <= offset_of(row) < stop],
-            duplicates=[one for one in batch.duplicates if start <= one.offset < stop],
-            collisions=[one for one in batch.collisions if start <= one.offset < stop],
+            duplicates=[copy for copy in batch.duplicates if start <= copy.offset < stop],
+            collisions=[collision for collision in batch.collisions if start <= collision.offset < stop],
         )
         for start, stop in kept
     ]

@@ -1,7 +1,7 @@
-"""Which life of a topic documents are of that do not say it. Pure.
+"""Which generation of a topic documents are of that do not say it. Pure.
 
 Two messages in one place, of other content, are of two generations. Which is which is told by when their objects were
-stored: nothing of a new life is archived before the old one is over. Where a bucket was copied, all were stored at
+stored: nothing of a new generation is archived before the old one is over. Where a bucket was copied, all were stored at
 once, and the messages' own timestamps decide, which publishers choose: the order may then be wrong, but each message
 has a place of its own.
 """
@@ -18,7 +18,7 @@ from hop_archive.recover.rebuild.spill import Unplaced
 
 @dataclass(frozen=True, slots=True)
 class KnownGenerations:
-    """The lives of one topic, as far as they are known.
+    """The generations of one topic, as far as they are known.
 
     Attributes:
         begun_ms: When each generation was first seen, by number; rebuilt ones, of which that is not known, are left out.
@@ -34,14 +34,23 @@ class KnownGenerations:
     def of(
         cls, generations: Sequence[Generation], numbers: Iterable[int], found: Iterable[Unplaced]
     ) -> KnownGenerations:
-        """The lives that the catalog and the documents tell of."""
+        """The generations that the catalog and the documents tell of."""
         begun = [
             (g.number, int(g.detected_at.timestamp() * 1000))
             for g in generations
             if g.cluster_id != UNKNOWN_CLUSTER
         ]
         newest = max([*numbers, *(g.number for g in generations)], default=0)
-        return cls(tuple(begun), newest, _boundaries(found))
+        earliest: list[int] = []
+        for _, at_place in itertools.groupby(found, key=lambda document: document.place):
+            seen: dict[tuple[int, bytes], int] = {}
+            for document in at_place:
+                seen.setdefault(document.content, document.modified_ms)
+            for rank, modified_ms in enumerate(list(seen.values())[1:]):
+                if rank == len(earliest):
+                    earliest.append(modified_ms)
+                earliest[rank] = min(earliest[rank], modified_ms)
+        return cls(tuple(begun), newest, tuple(sorted(earliest)))
 
     def most_likely(self, modified_ms: int) -> int:
         """The generation of a document that was stored then, if its place is free there."""
@@ -58,36 +67,18 @@ class KnownGenerations:
         Args:
             found: By place, in each as they were stored.
         """
-        for _, at_place in itertools.groupby(found, key=lambda one: one.place):
-            some = list(at_place)
+        last = max(self.newest, 1 + len(self.boundaries))
+        for _, at_place in itertools.groupby(found, key=lambda document: document.place):
+            documents = list(at_place)
             given: dict[tuple[int, bytes], int] = {}
-            left = len({one.content for one in some})
-            for one in some:
-                if one.content not in given:
+            left = len({document.content for document in documents})
+            for document in documents:
+                if document.content not in given:
                     left -= 1
-                    wanted = min(self.most_likely(one.modified_ms), max(1, self._last - left))
-                    given[one.content] = _free(wanted, max(given.values(), default=0) + 1, one.taken)
-                yield one.id, given[one.content]
-
-    @property
-    def _last(self) -> int:
-        return max(self.newest, 1 + len(self.boundaries))
-
-
-def _boundaries(found: Iterable[Unplaced]) -> tuple[int, ...]:
-    earliest: list[int] = []
-    for _, at_place in itertools.groupby(found, key=lambda one: one.place):
-        seen: dict[tuple[int, bytes], int] = {}
-        for one in at_place:
-            seen.setdefault(one.content, one.modified_ms)
-        for rank, modified_ms in enumerate(list(seen.values())[1:]):
-            if rank == len(earliest):
-                earliest.append(modified_ms)
-            earliest[rank] = min(earliest[rank], modified_ms)
-    return tuple(sorted(earliest))
-
-
-def _free(wanted: int, least: int, taken: frozenset[int]) -> int:
-    """The wanted generation, or the nearest where no segment has another message in that place: lower ones first."""
-    lower = range(max(wanted, least), least - 1, -1)
-    return next(n for n in itertools.chain(lower, itertools.count(lower.start)) if n not in taken)
+                    likely = min(self.most_likely(document.modified_ms), max(1, last - left))
+                    least = max(given.values(), default=0) + 1
+                    # The likely one, or the nearest where no segment has another message in that place: lower ones first.
+                    lower = range(max(likely, least), least - 1, -1)
+                    nearest = itertools.chain(lower, itertools.count(lower.start))
+                    given[document.content] = next(n for n in nearest if n not in document.taken)
+                yield document.id, given[document.content]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hop_archive.errors import ConflictError, CorruptError, DataError, GenerationChangedError, HopArchiveError
+from hop_archive.errors import ConflictError, CorruptError, GenerationChangedError, HopArchiveError
 from hop_archive.model.document import Content
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Header, Message, Receipt, TopicPartition
@@ -25,7 +25,6 @@ from hop_archive.recover.restore.items import Item, ItemReader
 from hop_archive.recover.restore.offset_map import Entry, Journal
 from hop_archive.recover.restore.partitioner import partition_of
 from hop_archive.recover.restore.plan import Target
-from hop_archive.recover.restore.request import Request
 from hop_archive.source.protocol import Reader, Source
 from hop_archive.store.protocol import Store
 
@@ -37,6 +36,9 @@ TEST_HEADER = "_test"
 """Marks a message as a test by its presence (hop-client)."""
 
 _MOST_TOLD = 1_000
+_END_THAT_WRITER = (
+    "End that writer; then restore to a topic of another name, or delete this one and begin anew."
+)
 _PAUSE_S = 5.0
 """A process that was held up for longer may have been given up, and another may have taken its place."""
 
@@ -128,7 +130,7 @@ class Writer:
     Args:
         selection: Where items come from.
         store: Where their documents are.
-        place: Where they go.
+        target_topic: Where they go.
         journal: Told of every message that stands in the target.
         control: How fast, and until when.
         progress: Told how far it is.
@@ -138,14 +140,15 @@ class Writer:
         self,
         selection: ItemReader,
         store: Store,
-        place: TargetTopic,
+        target_topic: TargetTopic,
         journal: Journal,
         control: Control,
         progress: Progress,
     ) -> None:
         self._selection = selection
+        self._request = selection.request
         self._store = store
-        self._place = place
+        self._topic = target_topic
         self._journal = journal
         self._control = control
         self._progress = progress
@@ -157,11 +160,6 @@ class Writer:
         self._looked_at = control.monotonic()
         self._stopped = False
         self._needs_content = False
-
-    @property
-    def request(self) -> Request:
-        """What is restored."""
-        return self._selection.request
 
     def write(self, target: Target, already: Mapping[int, int]) -> Written:
         """Write what is not there yet.
@@ -177,165 +175,162 @@ class Writer:
             UnavailableError: Something does not answer; how far it got, the target tells.
         """
         self._left = Counter(already)
-        self._needs_content = _needs_content(self.request, target)
+        request = self._request
+        # Whether what a message is has to be known to tell where it belongs, and whether it belongs there at all.
+        chosen = request.by_key or request.duplicates or not request.tests
+        chosen = chosen or request.skip_damaged or request.keep_archive_id
+        self._needs_content = chosen or any(lane.partition_log is None for lane in target.lanes)
         for portion in _portions(self._selection.items(target), self._control.most_at_once(PORTION_MESSAGES)):
             if self._control.stop():
                 return self._written
             self._refuse_others()
-            self._write_portion(portion)
+            sent: list[_Sent] = []
+            if receipts := self._topic.source.publish(self._outgoing(portion, sent)):
+                for message, receipt in zip(sent, receipts, strict=True):
+                    self._acknowledge(message, receipt)
+                self._control.notice(self._progress)
             if self._error is not None:
                 raise self._error
             if self._stopped:
                 return self._written
-        if any(self._left.values()):
-            raise self._foreign(min(p for p, n in self._left.items() if n))
+        if more := {partition: count for partition, count in self._left.items() if count}:
+            at = TopicPartition(self._topic.topic, min(more))
+            raise ConflictError(
+                f"{at} of source {self._topic.source.name} holds {more[at.partition]} more messages than were to be "
+                "restored there: another writer wrote to it.",
+                remedy=_END_THAT_WRITER,
+                topic=at.topic,
+                partition=at.partition,
+            )
         self._refuse_others()
         self._written.complete = True
         return self._written
 
-    def _write_portion(self, portion: Sequence[Item]) -> None:
-        sent: list[_Sent] = []
-        receipts = self._place.source.publish(self._outgoing(portion, sent))
-        if not receipts:
-            return
-        for one, receipt in zip(sent, receipts, strict=True):
-            self._acknowledge(one, receipt)
-        self._control.notice(self._progress)
-
     def _outgoing(self, portion: Sequence[Item], sent: list[_Sent]) -> Iterator[_Outgoing]:
         """The messages to send; ends early, with an error to raise, at one that cannot be had."""
         for item, found in self._fetched(portion):
-            if self._is_left_out(item, found):
+            message = self._message(item, found)
+            if message is None:
                 if self._error is not None:
                     return
                 continue
-            assert found.document is not None
-            message = self._message(item, found.document)
             assert message.partition is not None
-            content = self._digest(item, message)
+            content = item.row.digest
+            if content is None or self._request.keep_archive_id:
+                content = digest(message.key, message.headers, message.value)
+            outgoing = _Sent(item, message.partition, content)
             if self._left[message.partition] > 0:
-                self._pass(_Sent(item, message.partition, content))
+                self._pass(outgoing)
                 continue
             self._refuse_what_is_not_ours(message.partition)
-            size_bytes = _size_bytes(message)
+            size_bytes = len(message.value or b"") + len(message.key or b"")
+            size_bytes += sum(len(name.encode()) + len(value or b"") for name, value in message.headers)
             self._throttle.wait(size_bytes)
             if self._control.stop():
                 self._stopped = True
                 return
-            self._refuse_others_after_a_pause(sent)
+            # Where this process was held up it may have been given up meanwhile: who else writes there?
+            if self._control.monotonic() - self._looked_at > _PAUSE_S:
+                self._refuse_others(Counter(one.partition for one in sent))
             self._progress.counts["size_bytes"] += size_bytes
-            sent.append(_Sent(item, message.partition, content))
+            sent.append(outgoing)
             yield message
 
     def _fetched(self, portion: Sequence[Item]) -> Iterator[tuple[Item, FetchedAs[Content]]]:
         """The items with their documents; those that stand in the target already, if their rows tell, are passed."""
-        wanted = list(portion) if self._needs_content else [i for i in portion if not self._is_there(i)]
-        return zip(wanted, fetch_checked(self._store, (i.row for i in wanted), check_content), strict=False)
+        items: list[Item] = []
+        for item in portion:
+            content = None if self._needs_content else item.row.digest
+            if content is None or item.timestamp_ms == 0 or self._left[item.partition] <= 0:
+                items.append(item)
+            else:
+                self._pass(_Sent(item, item.partition, content))
+        rows = (item.row for item in items)
+        return zip(items, fetch_checked(self._store, rows, check_content), strict=True)
 
-    def _is_there(self, item: Item) -> bool:
-        """Whether it stands in the target already; if so it is noted."""
-        if item.row.digest is None or self._unsendable(item):
-            return False
-        if self._left[item.partition] <= 0:
-            return False
-        self._pass(_Sent(item, item.partition, item.row.digest))
-        return True
-
-    def _is_left_out(self, item: Item, found: FetchedAs[Content]) -> bool:
-        """Whether a message is not to be written; where that is no choice of anybody's, ``_error`` says so."""
-        if found.problems or found.document is None:
-            self._cannot(item, "; ".join(found.problems), found.error, skip=self.request.skip_damaged)
-            return True
-        if not self.request.tests and any(name == TEST_HEADER for name, _ in found.document.headers):
-            self._written.tests += 1
-            return True
-        if self._unsendable(item):
+    def _message(self, item: Item, found: FetchedAs[Content]) -> _Outgoing | None:
+        """The message to write; None where none is, and where that is no choice of anybody's, ``_error`` says so."""
+        request, document, row = self._request, found.document, item.row
+        option, skip, why = "--skip-damaged", request.skip_damaged, "; ".join(found.problems)
+        if document is not None and not found.problems:
+            if not request.tests and any(name == TEST_HEADER for name, _ in document.headers):
+                self._written.tests += 1
+                return None
+            if item.timestamp_ms != 0:
+                headers = document.headers if request.keep_archive_id else document.received_headers
+                where = item.partition
+                if request.by_key or item.partition_log is None:
+                    where = partition_of(document.key, item.partition, self._topic.partitions)
+                content = (document.key, document.value, headers)
+                return _Outgoing(self._topic.topic, *content, item.timestamp_ms, where)
+            option, skip = "--skip-unsendable", request.skip_unsendable
             why = "its timestamp is 0, for which the Kafka client sends the present time"
-            self._cannot(item, why, None, skip=self.request.skip_unsendable)
-            return True
-        return False
-
-    def _unsendable(self, item: Item) -> bool:
-        return item.timestamp_ms == 0
-
-    def _cannot(self, item: Item, why: str, error: DataError | None, *, skip: bool) -> None:
         if skip:
             self._written.leave_out(item, why)
-            return
-        option = "--skip-unsendable" if item.timestamp_ms == 0 and error is None else "--skip-damaged"
-        row = item.row
+            return None
         self._error = CorruptError(
-            f"Message {row.uuid} of topic {row.topic} cannot be restored: {why or error}. Everything before it was written.",
+            f"Message {row.uuid} of topic {row.topic} cannot be restored: {why or found.error}. "
+            "Everything before it was written.",
             remedy=f"Mend it (hop-archive repair), or go on without it: {option}.",
             uuid=str(row.uuid),
             topic=row.topic,
             object_key=row.object_key,
         )
+        return None
 
-    def _message(self, item: Item, message: Content) -> _Outgoing:
-        headers = message.headers if self.request.keep_archive_id else message.received_headers
-        where = item.partition
-        if self.request.by_key or item.partition_log is None:
-            where = partition_of(message.key, item.partition, self._place.partitions)
-        return _Outgoing(self._place.topic, message.key, message.value, headers, item.timestamp_ms, where)
-
-    def _digest(self, item: Item, message: _Outgoing) -> bytes:
-        if item.row.digest is not None and not self.request.keep_archive_id:
-            return item.row.digest
-        return digest(message.key, message.headers, message.value)
-
-    def _pass(self, one: _Sent) -> None:
-        self._left[one.partition] -= 1
-        self._note(one)
-        self._last_passed[one.partition] = one
+    def _pass(self, sent: _Sent) -> None:
+        self._left[sent.partition] -= 1
+        self._note(sent)
+        self._last_passed[sent.partition] = sent
 
     def _refuse_what_is_not_ours(self, partition: int) -> None:
         """Compare the last message that stands there already with what it should be, once, before going on."""
         last = self._last_passed.pop(partition, None)
         if last is None:
             return
-        at = TopicPartition(self._place.topic, partition)
+        at = TopicPartition(self._topic.topic, partition)
         offset = self._next_offset(partition) - 1
-        with self._place.source.reader({at: offset}) as reader:
+        with self._topic.source.reader({at: offset}) as reader:
             found = next(messages(reader, at, 1, self._control), None)
         if found is None or digest(found.key, found.headers, found.value) != last.digest:
-            raise self._not_ours(at, offset)
+            raise ConflictError(
+                f"{at} of source {self._topic.source.name} holds something else at offset {offset} than this restore "
+                "wrote there: another writer wrote to it, or the archive was changed since.",
+                remedy="Restore to a topic of another name, or delete this one, and begin anew with --restart.",
+                topic=at.topic,
+                partition=at.partition,
+                offset=offset,
+            )
 
-    def _acknowledge(self, one: _Sent, receipt: Receipt) -> None:
-        wanted = self._next_offset(one.partition)
-        if (receipt.partition, receipt.offset) != (one.partition, wanted):
-            self._refuse_another_life()
-            raise self._overtaken(one.partition, wanted, receipt.offset)
+    def _acknowledge(self, sent: _Sent, receipt: Receipt) -> None:
+        next_offset = self._next_offset(sent.partition)
+        if (receipt.partition, receipt.offset) != (sent.partition, next_offset):
+            refuse_another(self._topic)
+            raise self._overtaken(sent.partition, next_offset, receipt.offset)
         self._progress.counts["sent"] += 1
-        self._note(one)
+        self._note(sent)
 
-    def _note(self, one: _Sent) -> None:
-        row = one.item.row
+    def _note(self, sent: _Sent) -> None:
+        row, partition_log = sent.item.row, sent.item.partition_log
         self._journal.add(
             Entry(
                 row.topic,
-                one.item.partition_log.generation if one.item.partition_log else None,
-                one.item.partition_log.partition if one.item.partition_log else None,
-                one.item.offset,
+                partition_log.generation if partition_log else None,
+                partition_log.partition if partition_log else None,
+                sent.item.offset,
                 row.uuid.bytes,
-                one.item.timestamp_ms,
-                one.digest,
-                self._place.topic,
-                one.partition,
-                self._next_offset(one.partition),
+                sent.item.timestamp_ms,
+                sent.digest,
+                self._topic.topic,
+                sent.partition,
+                self._next_offset(sent.partition),
             )
         )
-        self._written.counts[one.partition] += 1
+        self._written.counts[sent.partition] += 1
         self._progress.counts["there"] += 1
 
     def _next_offset(self, partition: int) -> int:
-        return self._place.base.get(partition, 0) + self._written.counts[partition]
-
-    def _refuse_others_after_a_pause(self, sent: Sequence[_Sent]) -> None:
-        """Look again who else writes there, where this process was held up: it may have been given up meanwhile."""
-        now = self._control.monotonic()
-        if now - self._looked_at > _PAUSE_S:
-            self._refuse_others(Counter(one.partition for one in sent))
+        return self._topic.base.get(partition, 0) + self._written.counts[partition]
 
     def _refuse_others(self, under_way: Mapping[int, int] | None = None) -> None:
         """Raise unless each partition ends where this restore left it, but for messages on their way.
@@ -343,56 +338,23 @@ class Writer:
         Raises:
             ConflictError: Another writer wrote to it; another process that goes on with this restore, for instance.
         """
-        for partition, found in sorted(already_there(self._place).items()):
+        for partition, found in sorted(already_there(self._topic).items()):
             least = self._written.counts[partition] + self._left[partition]
             if not least <= found <= least + (under_way or {}).get(partition, 0):
-                end = self._place.base.get(partition, 0)
-                raise self._overtaken(partition, end + least, end + found)
+                base = self._topic.base.get(partition, 0)
+                raise self._overtaken(partition, base + least, base + found)
         self._looked_at = self._control.monotonic()
 
-    def _refuse_another_life(self) -> None:
-        place = self._place
-        now = place.source.topics([place.topic]).get(place.topic)
-        if now is None or now.topic_id != place.topic_id:
-            raise deleted(place)
-
-    def _overtaken(self, partition: int, wanted: int, found: int) -> ConflictError:
-        at = TopicPartition(self._place.topic, partition)
+    def _overtaken(self, partition: int, expected: int, found: int) -> ConflictError:
+        at = TopicPartition(self._topic.topic, partition)
         return ConflictError(
-            f"Another writer wrote to {at} of source {self._place.source.name}: it was to end at offset {wanted}, "
+            f"Another writer wrote to {at} of source {self._topic.source.name}: it was to end at offset {expected}, "
             f"and ends at {found}.",
-            remedy="End that writer; then restore to a topic of another name, or delete this one and begin anew.",
+            remedy=_END_THAT_WRITER,
             topic=at.topic,
             partition=partition,
-            offset=wanted,
+            offset=expected,
         )
-
-    def _not_ours(self, at: TopicPartition, offset: int) -> ConflictError:
-        return ConflictError(
-            f"{at} of source {self._place.source.name} holds something else at offset {offset} than this restore "
-            "wrote there: another writer wrote to it, or the archive was changed since.",
-            remedy="Restore to a topic of another name, or delete this one, and begin anew with --restart.",
-            topic=at.topic,
-            partition=at.partition,
-            offset=offset,
-        )
-
-    def _foreign(self, partition: int) -> ConflictError:
-        at = TopicPartition(self._place.topic, partition)
-        return ConflictError(
-            f"{at} of source {self._place.source.name} holds {self._left[partition]} more messages than were to be "
-            "restored there: another writer wrote to it.",
-            remedy="End that writer; then restore to a topic of another name, or delete this one and begin anew.",
-            topic=at.topic,
-            partition=partition,
-        )
-
-
-def _needs_content(request: Request, target: Target) -> bool:
-    """Whether what a message is has to be known to tell where it belongs, and whether it belongs there at all."""
-    chosen = request.by_key or request.duplicates or not request.tests
-    chosen = chosen or request.skip_damaged or request.keep_archive_id
-    return chosen or any(lane.partition_log is None for lane in target.lanes)
 
 
 STALL_S = 30.0
@@ -410,20 +372,6 @@ def messages(reader: Reader, at: TopicPartition, count: int, control: Control) -
         yield from found
 
 
-def deleted(place: TargetTopic) -> GenerationChangedError:
-    """The error of a target that is not there any more, or is another one."""
-    return GenerationChangedError(
-        f"Topic {place.topic} of source {place.source.name} was deleted, or deleted and made anew, during the restore.",
-        remedy="The same command with --restart begins anew.",
-        topic=place.topic,
-    )
-
-
-def _size_bytes(message: _Outgoing) -> int:
-    headers = sum(len(name.encode()) + len(value or b"") for name, value in message.headers)
-    return len(message.value or b"") + len(message.key or b"") + headers
-
-
 def _portions(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
     """Items in portions, bounded by number and by bytes of their documents."""
     portion: list[Item] = []
@@ -438,7 +386,19 @@ def _portions(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
         yield portion
 
 
-def already_there(place: TargetTopic) -> dict[int, int]:
+def refuse_another(target: TargetTopic) -> None:
+    """Raise where the topic is not the one any more that the restore began with.
+
+    Raises:
+        GenerationChangedError: It was deleted, or made anew.
+        UnavailableError: The target does not answer.
+    """
+    now = target.source.topics([target.topic]).get(target.topic)
+    if now is None or now.topic_id != target.topic_id:
+        raise _deleted(target)
+
+
+def already_there(target: TargetTopic) -> dict[int, int]:
     """How many messages stand in each partition beyond where it ended when the restore began.
 
     Raises:
@@ -446,14 +406,20 @@ def already_there(place: TargetTopic) -> dict[int, int]:
         GenerationChangedError: The topic was deleted, or made anew.
         UnavailableError: The target does not answer.
     """
-    now = place.source.topics([place.topic]).get(place.topic)
-    if now is None or now.topic_id != place.topic_id:
-        raise deleted(place)
-    partitions = [TopicPartition(place.topic, number) for number in range(place.partitions)]
-    marks = place.source.watermarks(partitions)
+    refuse_another(target)
+    partitions = [TopicPartition(target.topic, number) for number in range(target.partitions)]
+    marks = target.source.watermarks(partitions)
     counts = {
-        at.partition: marks[at].high - place.base.get(at.partition, 0) for at in partitions if at in marks
+        at.partition: marks[at].high - target.base.get(at.partition, 0) for at in partitions if at in marks
     }
     if any(count < 0 for count in counts.values()):
-        raise deleted(place)
+        raise _deleted(target)
     return counts
+
+
+def _deleted(target: TargetTopic) -> GenerationChangedError:
+    return GenerationChangedError(
+        f"Topic {target.topic} of source {target.source.name} was deleted, or deleted and made anew, during the restore.",
+        remedy="The same command with --restart begins anew.",
+        topic=target.topic,
+    )
