@@ -108,6 +108,13 @@ class Row(NamedTuple):
             return None
         return Slice(self.topic, self.generation, self.partition, self.offset, self.offset + 1)
 
+    def stands_in(self, place: Slice) -> bool:
+        """Whether it is of an offset of this slice."""
+        at = (self.topic, self.generation, self.partition)
+        return (
+            at == place.partition_log and self.offset is not None and place.start <= self.offset < place.stop
+        )
+
     def cells(self) -> tuple[Any, ...]:
         """What stands in ``COLUMNS``, in their order."""
         clock = None if self.timestamp_type is None else int(self.timestamp_type)

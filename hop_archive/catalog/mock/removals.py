@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from hop_archive.catalog.mock.select import stands_in
-from hop_archive.catalog.mock.session import Dealt, MockSession, Pending, Tables
+from hop_archive.catalog.mock.session import Dealt, MockSession, Pending, Tables, log_of
 from hop_archive.catalog.records import (
     Candidate,
     Copied,
@@ -25,53 +24,56 @@ from hop_archive.catalog.records import (
     Row,
     Suppression,
 )
-from hop_archive.catalog.rules import Numbers, Parts, cut, to_count
-from hop_archive.errors import ConflictError, DataError
-from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
+from hop_archive.catalog.rules import Numbers, about_to_be_deleted, cut, refuse_too_little, to_count
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 
 
 class MockRemovals(MockSession):
-    """Takes rows away, moves or marks them; see ``Catalog`` for what each call promises."""
+    """The part of a mock catalog that takes rows away, moves or marks them."""
 
     def extent(self, places: Sequence[Slice]) -> RemovalExtent:
-        """How many messages stand at these places."""
         with self._state.read() as tables:
-            return _extent(row for row in tables.rows.values() if any(stands_in(row, p) for p in places))
+            return _extent(row for row in tables.rows.values() if any(row.stands_in(p) for p in places))
 
     def adopted_extent(self, topic: str, before_ms: int | None = None) -> RemovalExtent:
-        """How many adopted rows ``topic`` has."""
         with self._state.read() as tables:
             return _extent(_adopted(tables, topic, before_ms))
 
     def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
-        """Take messages and duplicates away at these places, and say so in the ledger; their objects become pending deletes."""
         with self._state.change() as tables:
             return self._remove(tables, places, outcome, deed)
 
     def remove_adopted(
         self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
     ) -> Removed:
-        """Take away adopted rows of ``topic``, the oldest first; their objects become pending deletes."""
         with self._state.change() as tables:
             rows = sorted(_adopted(tables, topic, before_ms), key=lambda row: row.timestamp_ms)[:most]
             return self._take(tables, rows, deed)
 
-    def remove_messages(self, own: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
-        """Take these messages away, adopted or not, with the duplicates that refer to them."""
+    def remove_messages(self, message_uuids: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
         with self._state.change() as tables:
-            rows = [tables.rows[one] for one in own if one in tables.rows]
-            found = {(_lineage(row), row.offset) for row in rows if row.offset is not None}
-            found |= {(at, d.offset) for at, some in tables.duplicates.items() for d in some if d.uuid in own}
-            removed = self._remove(tables, _slices(found), outcome, deed)
+            rows = [tables.rows[found] for found in message_uuids if found in tables.rows]
+            found = {(log_of(row), row.offset) for row in rows if row.offset is not None}
+            for at, copies in tables.duplicates.items():
+                found |= {(at, copy.offset) for copy in copies if copy.uuid in message_uuids}
+            slices = [
+                place
+                for at, some in groupby(sorted(found), key=lambda pair: pair[0])
+                for place in at.slices(OffsetSet.of((offset, offset + 1) for _, offset in some))
+            ]
+            removed = self._remove(tables, slices, outcome, deed)
             adopted = [row for row in rows if row.offset is None]
             return removed.plus(self._take(tables, adopted, deed))
 
     def likely_copies(self, topic: str) -> Iterator[Candidate]:
-        """Messages of ``topic`` that may be copies of one another: by group, in each the oldest first."""
+        by_digest: dict[str, list[Row]] = {}
+        by_content: dict[str, list[Row]] = {}
         with self._state.read() as tables:
-            rows = [row for row in tables.rows.values() if row.topic == topic]
-        by_digest = _groups(rows, lambda row: row.digest.hex() if row.digest is not None else "")
-        by_content = _groups(rows, lambda row: f"{row.timestamp_ms}/{row.message_crc32}")
+            for row in tables.rows.values():
+                if row.topic == topic:
+                    by_content.setdefault(f"{row.timestamp_ms}/{row.message_crc32}", []).append(row)
+                    if row.digest is not None:
+                        by_digest.setdefault(row.digest.hex(), []).append(row)
         alike = {name: some for name, some in by_digest.items() if name and len(some) > 1}
         alike |= {name: some for name, some in sorted(by_content.items()) if _may_be_copies(some)}
         for name, some in alike.items():
@@ -80,27 +82,33 @@ class MockRemovals(MockSession):
                 yield Candidate(name, row.uuid, row.timestamp_ms, times[row.timestamp_ms] > 1)
 
     def move_to_duplicates(self, copies: Sequence[Copied], deed: Deed) -> Removed:
-        """Make duplicates of messages that are copies."""
         moved = Removed()
         with self._state.change() as tables:
-            for one in copies:
-                row, kept = tables.rows.get(one.copy), tables.rows.get(one.kept)
-                if row is not None and kept is not None:
-                    moved = moved.plus(self._move(tables, row, one, deed))
+            for copied in copies:
+                row = tables.rows.get(copied.copy)
+                if row is None or copied.kept not in tables.rows:
+                    continue
+                if row.offset is not None:
+                    if not _recount(tables, row, copies=1, more_bytes=-row.size_bytes):
+                        continue
+                    duplicate = Duplicate(row.offset, row.timestamp_ms, copied.kept, copied.reason)
+                    tables.duplicates.setdefault(log_of(row), []).append(duplicate)
+                for some in tables.duplicates.values():
+                    some[:] = [d._replace(uuid=copied.kept) if d.uuid == copied.copy else d for d in some]
+                moved = moved.plus(self._take(tables, [row], deed))
         return moved
 
     def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[PartitionLog, int]:
-        """The first offset, of each log, at these places that is not old."""
         with self._state.read() as tables:
             rows = list(tables.rows.values())
-            copies = [(at, one) for at, some in tables.duplicates.items() for one in some]
-        young = {one.uuid for _, one in copies if not 0 <= one.timestamp_ms < since_ms}
+            copies = [(at, copy) for at, some in tables.duplicates.items() for copy in some]
+        young = {copy.uuid for _, copy in copies if not 0 <= copy.timestamp_ms < since_ms}
         kept = [
-            (_lineage(row), row.offset)
+            (log_of(row), row.offset)
             for row in rows
             if row.offset is not None and (not 0 <= row.timestamp_ms < since_ms or row.uuid in young)
         ]
-        kept += [(at, one.offset) for at, one in copies if not 0 <= one.timestamp_ms < since_ms]
+        kept += [(at, copy.offset) for at, copy in copies if not 0 <= copy.timestamp_ms < since_ms]
         found: dict[PartitionLog, int] = {}
         for at, offset in kept:
             if any(p.partition_log == at and p.start <= offset < p.stop for p in places):
@@ -108,60 +116,59 @@ class MockRemovals(MockSession):
         return found
 
     def spans(self, topic: str) -> Sequence[Slice]:
-        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
         with self._state.read() as tables:
             found = tables.offsets(topic)
         return [Slice(*at, min(offsets), max(offsets) + 1) for at, offsets in sorted(found.items())]
 
-    def retract(self, own: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
-        """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""
+    def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
         with self._state.change() as tables:
-            found = frozenset(one for one in own if one in tables.rows)
-            for one in found:
-                tables.rows[one] = tables.rows[one]._replace(retracted=retracted)
+            found = frozenset(message_uuids).intersection(tables.rows)
+            for message_uuid in found:
+                tables.rows[message_uuid] = tables.rows[message_uuid]._replace(retracted=retracted)
             return found
 
-    def suppress(self, own: Mapping[uuid.UUID, str], reason: str) -> None:
-        """Remember that the content of these messages is to go; what is remembered stays as it is."""
+    def suppress(self, topics: Mapping[uuid.UUID, str], reason: str) -> None:
         with self._state.change() as tables:
-            for one, topic in own.items():
-                tables.suppressions.setdefault(one, Suppression(one, topic, reason, self._clock()))
+            for message_uuid, topic in topics.items():
+                new = Suppression(message_uuid, topic, reason, self._clock())
+                tables.suppressions.setdefault(message_uuid, new)
 
-    def suppressed(self, own: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
-        """Which of these messages have no content any more, or are to have none."""
+    def suppressed(self, message_uuids: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
         with self._state.read() as tables:
-            return frozenset(one for one in own if one in tables.suppressions)
+            return frozenset(message_uuids).intersection(tables.suppressions)
 
-    def suppressions(self, own: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
-        """The suppressions of these UUIDs, or all, in the order in which they were decided."""
+    def suppressions(self, message_uuids: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
         with self._state.read() as tables:
-            found = [one for one in tables.suppressions.values() if own is None or one.uuid in own]
-        return sorted(found, key=lambda one: (one.at, one.uuid))
+            every = list(tables.suppressions.values())
+        found = [entry for entry in every if message_uuids is None or entry.uuid in message_uuids]
+        return sorted(found, key=lambda entry: (entry.at, entry.uuid))
 
     def replace_documents(
         self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
     ) -> frozenset[uuid.UUID]:
-        """Let rows name another object, which is durable; the old one becomes a pending delete."""
         changed: list[Row] = []
         with self._state.change() as tables:
-            told = [(tables.rows[one.uuid], one) for one in new if one.uuid in tables.rows]
-            told = [(row, one) for row, one in told if (row.bucket, row.object_key) == old]
-            places = (old[0], *deed.backups)
-            _strike_out(tables, {(where, one.object_key) for _, one in told for where in places})
-            for row, one in told:
+            pairs = [(tables.rows[n.uuid], n) for n in new if n.uuid in tables.rows]
+            pairs = [(row, n) for row, n in pairs if (row.bucket, row.object_key) == old]
+            places = {(where, n.object_key) for _, n in pairs for where in (old[0], *deed.backups)}
+            for bucket, key in places:
+                pending = tables.condemned.get((bucket, key))
+                if pending is None or pending.claimed:
+                    raise about_to_be_deleted(key, bucket)
+            for place in places:
+                del tables.condemned[place]
+            for row, n in pairs:
                 changed.append(row)
-                tables.rows[one.uuid] = _replaced(row, one)
-                _recount(tables, row, more_bytes=one.size_bytes - row.size_bytes)
+                tables.rows[n.uuid] = _replaced(row, n)
+                _recount(tables, row, more_bytes=n.size_bytes - row.size_bytes)
             self._note_pending(tables, [old] if changed else [], deed)
         return frozenset(row.uuid for row in changed)
 
     def note_pending_deletes(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        """Note objects (bucket and key) that no row names, and their copies in backups, as pending deletes."""
         with self._state.change() as tables:
             self._note_pending(tables, objects, deed)
 
     def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
-        """The pending deletes of ``bucket`` that ``command`` noted."""
         with self._state.change() as tables:
             named = {(row.bucket, row.object_key) for row in tables.rows.values()}
             found = [
@@ -169,63 +176,76 @@ class MockRemovals(MockSession):
                 for (where, key), pending in sorted(tables.condemned.items())
                 if pending.command == command and where == bucket
             ][:most]
-            for one in found:
-                pending = tables.condemned[one.bucket, one.key]
-                tables.condemned[one.bucket, one.key] = replace(pending, claimed=not one.is_named)
+            for delete in found:
+                pending = tables.condemned[bucket, delete.key]
+                tables.condemned[bucket, delete.key] = replace(pending, claimed=not delete.is_named)
         return found
 
     def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
-        """Which of these objects are pending deletes, of whichever command."""
         with self._state.read() as tables:
             return frozenset(key for key in keys if (bucket, key) in tables.condemned)
 
     def strike_out(self, objects: Sequence[PendingDelete]) -> None:
-        """Strike out what is deleted, or named; what was noted again meanwhile stays."""
         with self._state.change() as tables:
-            for one in objects:
-                pending = tables.condemned.get((one.bucket, one.key))
-                if pending is not None and pending.at == one.at:
-                    del tables.condemned[one.bucket, one.key]
+            for delete in objects:
+                pending = tables.condemned.get((delete.bucket, delete.key))
+                if pending is not None and pending.at == delete.at:
+                    del tables.condemned[delete.bucket, delete.key]
 
     def _remove(self, tables: Tables, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
         """Refuse first, then change: what was changed before an error would stay."""
-        partition_logs = {place.partition_log for place in places}
         held = [
             dealt
-            for at in sorted(partition_logs)
+            for at in sorted({place.partition_log for place in places})
             for dealt in tables.ledger.get(at, ())
             if dealt.entry.outcome is Outcome.ARCHIVED and cut(dealt.entry.slice, places).taken
         ]
-        parts = [_split(tables, dealt, cut(dealt.entry.slice, places)) for dealt in held]
+        kept = [self._kept(tables, dealt, places) for dealt in held]
         removed = Removed()
-        for dealt, kept in zip(held, parts, strict=True):
-            taken = cut(dealt.entry.slice, places).taken
-            removed = removed.plus(self._take_parts(tables, dealt.entry.slice, taken, deed))
-            gone = [self._gone(dealt.entry.slice.within(*part), outcome, deed) for part in taken]
-            ledger = tables.ledger[dealt.entry.slice.partition_log]
-            ledger[:] = [other for other in ledger if other is not dealt] + kept + gone
+        for dealt, parts in zip(held, kept, strict=True):
+            whole = dealt.entry.slice
+            gone: list[Dealt] = []
+            for part in cut(whole, places).taken:
+                where = whole.within(*part)
+                copies = tables.copies_in(where)
+                some = tables.duplicates.get(whole.partition_log, [])
+                some[:] = [copy for copy in some if copy not in copies]
+                took = self._take(tables, tables.rows_in(where), deed)
+                removed = removed.plus(took._replace(duplicates=len(copies), offsets=len(where)))
+                entry = LedgerEntry(
+                    where, Outcome(outcome), deed.reason, 0, 0, 0, 0, deed.run_id, self._clock()
+                )
+                gone.append(Dealt(entry, None, None))
+            ledger = tables.ledger[whole.partition_log]
+            ledger[:] = [other for other in ledger if other is not dealt] + parts + gone
         return removed
 
-    def _gone(self, where: Slice, outcome: Gone, deed: Deed) -> Dealt:
-        entry = LedgerEntry(where, Outcome(outcome), deed.reason, 0, 0, 0, 0, deed.run_id, self._clock())
-        return Dealt(entry, None, None)
+    def _kept(self, tables: Tables, dealt: Dealt, places: Sequence[Slice]) -> list[Dealt]:
+        """What stays of a ledger row, with its numbers; the last part's are what the others leave.
 
-    def _take_parts(self, tables: Tables, whole: Slice, taken: Iterable[OffsetRange], deed: Deed) -> Removed:
-        removed = Removed()
-        copies = tables.duplicates.get(whole.partition_log, [])
-        for part in taken:
-            rows = [row for row in tables.rows.values() if stands_in(row, whole.within(*part))]
-            gone = [one for one in copies if part.start <= one.offset < part.stop]
-            copies[:] = [one for one in copies if one not in gone]
-            took = self._take(tables, rows, deed)
-            removed = removed.plus(took._replace(duplicates=len(gone), offsets=part.stop - part.start))
-        return removed
+        Raises:
+            DataError: The ledger says less than there is.
+        """
+        entry = dealt.entry
+        parts = cut(entry.slice, places)
+        left = Numbers(entry.archived, entry.duplicates, entry.absent, entry.size_bytes)
+        for part in parts.taken:
+            left = left.less(tables.numbers(entry.slice.within(*part)))
+        kept: list[tuple[Slice, Numbers]] = []
+        for part in to_count(parts):
+            where = entry.slice.within(*part)
+            kept.append((where, tables.numbers(where)))
+            left = left.less(kept[-1][1])
+        kept += [(entry.slice.within(*part), left) for part in parts.kept[-1:]]
+        for _, numbers in kept:
+            refuse_too_little(self._named, entry.slice, numbers)
+        return [replace(dealt, entry=replace(entry, slice=w, **n._asdict())) for w, n in kept]
 
     def _take(self, tables: Tables, rows: Sequence[Row], deed: Deed) -> Removed:
         for row in rows:
             del tables.rows[row.uuid]
             for some in tables.adopted.values():
-                some[:] = [one for one in some if one != row.uuid]
+                some[:] = [message_uuid for message_uuid in some if message_uuid != row.uuid]
         for key in [key for key, some in tables.adopted.items() if not some]:
             del tables.adopted[key]
         self._note_pending(tables, {(row.bucket, row.object_key) for row in rows}, deed)
@@ -235,47 +255,14 @@ class MockRemovals(MockSession):
         for bucket, key in objects:
             for where in (bucket, *deed.backups):
                 was = tables.condemned.get((where, key))
-                pending = Pending(
-                    bucket, deed.command, self._clock(), claimed=was is not None and was.claimed
-                )
-                tables.condemned[where, key] = pending
-
-    def _move(self, tables: Tables, row: Row, one: Copied, deed: Deed) -> Removed:
-        if row.offset is not None:
-            if not _recount(tables, row, copies=1, more_bytes=-row.size_bytes):
-                return Removed()
-            duplicate = Duplicate(row.offset, row.timestamp_ms, one.kept, one.reason)
-            tables.duplicates.setdefault(_lineage(row), []).append(duplicate)
-        for some in tables.duplicates.values():
-            some[:] = [d._replace(uuid=one.kept) if d.uuid == one.copy else d for d in some]
-        return self._take(tables, [row], deed)
-
-
-def _strike_out(tables: Tables, places: Collection[tuple[str, str]]) -> None:
-    for bucket, key in places:
-        pending = tables.condemned.get((bucket, key))
-        if pending is None or pending.claimed:
-            raise ConflictError(
-                f"The object {key} in bucket {bucket} is about to be deleted by another process.",
-                remedy="Nothing was changed. Run this again.",
-                object_key=key,
-                bucket=bucket,
-            )
-    for place in places:
-        del tables.condemned[place]
-
-
-def _lineage(row: Row) -> PartitionLog:
-    assert row.generation is not None
-    assert row.partition is not None
-    return PartitionLog(row.topic, row.generation, row.partition)
+                claimed = was is not None and was.claimed
+                tables.condemned[where, key] = Pending(bucket, deed.command, self._clock(), claimed)
 
 
 def _extent(rows: Iterable[Row]) -> RemovalExtent:
     found = list(rows)
-    return RemovalExtent(
-        len(found), sum(row.size_bytes for row in found), frozenset(row.bucket for row in found)
-    )
+    buckets = frozenset(row.bucket for row in found)
+    return RemovalExtent(len(found), sum(row.size_bytes for row in found), buckets)
 
 
 def _adopted(tables: Tables, topic: str, before_ms: int | None) -> list[Row]:
@@ -288,72 +275,12 @@ def _adopted(tables: Tables, topic: str, before_ms: int | None) -> list[Row]:
     ]
 
 
-def _slices(places: Collection[tuple[PartitionLog, int]]) -> list[Slice]:
-    return [
-        place
-        for partition_log, some in groupby(sorted(places), key=lambda pair: pair[0])
-        for place in partition_log.slices(OffsetSet.of((offset, offset + 1) for _, offset in some))
-    ]
-
-
-def _groups(rows: Iterable[Row], name: Callable[[Row], str]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(name(row), []).append(row)
-    return found
-
-
 def _may_be_copies(rows: Sequence[Row]) -> bool:
     """Whether two of the rows, of which one has no digest, may be the same message."""
     return any(
-        one is not other and one.digest is None and not (one.is_client_uuid and other.is_client_uuid)
-        for one in rows
+        row is not other and row.digest is None and not (row.is_client_uuid and other.is_client_uuid)
+        for row in rows
         for other in rows
-    )
-
-
-def _split(tables: Tables, dealt: Dealt, parts: Parts) -> list[Dealt]:
-    """What stays of a ledger row, with its numbers; the last part's are what the others leave.
-
-    Raises:
-        DataError: The ledger says less than there is.
-    """
-    entry = dealt.entry
-    left = Numbers(entry.archived, entry.duplicates, entry.absent, entry.size_bytes)
-    for part in parts.taken:
-        left = left.less(_numbers(tables, entry.slice.within(*part)))
-    kept: list[tuple[OffsetRange, Numbers]] = []
-    for part in to_count(parts):
-        kept.append((part, _numbers(tables, entry.slice.within(*part))))
-        left = left.less(kept[-1][1])
-    kept += [(part, left) for part in parts.kept[-1:]]
-    for _, numbers in kept:
-        if min(numbers) < 0:
-            raise DataError(
-                f"The ledger says less of {entry.slice} than there is.",
-                remedy="Nothing was changed. Run hop-archive verify, and mend the ledger first.",
-                slice=str(entry.slice),
-            )
-    return [replace(dealt, entry=_with(entry, part, numbers)) for part, numbers in kept]
-
-
-def _numbers(tables: Tables, where: Slice) -> Numbers:
-    rows = [row for row in tables.rows.values() if stands_in(row, where)]
-    copies = [
-        d for d in tables.duplicates.get(where.partition_log, ()) if where.start <= d.offset < where.stop
-    ]
-    absent = len(where) - len(rows) - len(copies)
-    return Numbers(len(rows), len(copies), absent, sum(row.size_bytes for row in rows))
-
-
-def _with(entry: LedgerEntry, part: OffsetRange, numbers: Numbers) -> LedgerEntry:
-    return replace(
-        entry,
-        slice=entry.slice.within(*part),
-        archived=numbers.archived,
-        duplicates=numbers.duplicates,
-        absent=numbers.absent,
-        size_bytes=numbers.size_bytes,
     )
 
 
@@ -374,7 +301,7 @@ def _recount(tables: Tables, row: Row, copies: int = 0, more_bytes: int = 0) -> 
     """Change the numbers of the ledger row that counts this message; False where there is none."""
     if row.offset is None:
         return False
-    ledger = tables.ledger.get(_lineage(row), [])
+    ledger = tables.ledger.get(log_of(row), [])
     for number, dealt in enumerate(ledger):
         entry = dealt.entry
         if row.offset in entry.slice.offsets and entry.outcome is Outcome.ARCHIVED:

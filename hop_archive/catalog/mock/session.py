@@ -6,23 +6,26 @@ import datetime
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from hop_archive.catalog.records import (
+    UNTOLD,
     Collision,
     Duplicate,
     Generation,
     LedgerEntry,
+    Outcome,
     Restore,
     Row,
     Snapshot,
     Suppression,
     VerifiedRange,
 )
+from hop_archive.catalog.rules import Numbers
 from hop_archive.model.findings import FindingRecord
-from hop_archive.model.slices import PartitionLog
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.shared_state import Pairs, SharedState
 
@@ -70,23 +73,52 @@ class Tables:
     def topics(self) -> set[str]:
         """The topics of which there is anything."""
         with_rows = {row.topic for row in self.rows.values()}
-        return {*with_rows, *(partition_log.topic for partition_log in self.ledger), *self.generations}
+        return {*with_rows, *(at.topic for at in self.ledger), *self.generations}
 
     def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
-        for partition_log in sorted(self.ledger):
-            if topics is None or partition_log.topic in topics:
-                yield from sorted(self.ledger[partition_log], key=lambda dealt: dealt.entry.slice.start)
+        for at in sorted(self.ledger):
+            if topics is None or at.topic in topics:
+                yield from sorted(self.ledger[at], key=lambda dealt: dealt.entry.slice.start)
+
+    def entries_in(self, where: Slice) -> list[LedgerEntry]:
+        """The ledger rows that overlap a slice."""
+        entries = [dealt.entry for dealt in self.ledger.get(where.partition_log, ())]
+        return [e for e in entries if e.slice.start < where.stop and where.start < e.slice.stop]
+
+    def covered(self, at: PartitionLog, outcome: Outcome | None = None) -> OffsetSet:
+        """The offsets of a log that the ledger has, or has with this outcome."""
+        entries = (dealt.entry for dealt in self.ledger.get(at, ()))
+        return OffsetSet.of((e.slice.start, e.slice.stop) for e in entries if outcome in (None, e.outcome))
 
     def offsets(self, topic: str) -> dict[PartitionLog, list[int]]:
         """The offsets of a topic's rows, by log."""
         found: dict[PartitionLog, list[int]] = {}
         for row in self.rows.values():
-            if row.topic == topic and row.generation is not None:
-                assert row.partition is not None
-                assert row.offset is not None
-                found.setdefault(PartitionLog(topic, row.generation, row.partition), []).append(row.offset)
+            if row.topic == topic and row.offset is not None:
+                found.setdefault(log_of(row), []).append(row.offset)
         return found
+
+    def rows_in(self, where: Slice) -> list[Row]:
+        """The rows of the offsets of a slice."""
+        return [row for row in self.rows.values() if row.stands_in(where)]
+
+    def copies_in(self, where: Slice) -> list[Duplicate]:
+        """The recorded duplicates of the offsets of a slice."""
+        copies = self.duplicates.get(where.partition_log, ())
+        return [copy for copy in copies if where.start <= copy.offset < where.stop]
+
+    def numbers(self, where: Slice) -> Numbers:
+        """What stands at the offsets of a slice."""
+        rows, copies = self.rows_in(where), self.copies_in(where)
+        absent = len(where) - len(rows) - len(copies)
+        return Numbers(len(rows), len(copies), absent, sum(row.size_bytes for row in rows))
+
+    def counted(self, entry: LedgerEntry) -> Dealt:
+        """A ledger row with the numbers of the rows that it counts."""
+        times = [row.timestamp_ms for row in self.rows_in(entry.slice)]
+        ends = (min(times, default=None), max(times, default=None))
+        return Dealt(replace(entry, **self.numbers(entry.slice)._asdict()), *ends)
 
 
 class MockSession:
@@ -106,6 +138,7 @@ class MockSession:
         clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         self._name = name
+        self._named = f"database {name!r}"
         self._clock = clock
         self._directory = directory
         self._held: dict[str, threading.Lock] = {}
@@ -113,5 +146,16 @@ class MockSession:
 
     @property
     def name(self) -> str:
-        """The stanza's name, for messages."""
         return self._name
+
+
+def log_of(row: Row) -> PartitionLog:
+    """The log in which a row that has a place stands."""
+    assert row.generation is not None
+    assert row.partition is not None
+    return PartitionLog(row.topic, row.generation, row.partition)
+
+
+def is_untold(entry: LedgerEntry) -> bool:
+    """Whether it is of offsets of which a rebuild found no document."""
+    return (entry.outcome, entry.reason) == (Outcome.SKIPPED, UNTOLD)

@@ -9,24 +9,19 @@ from psycopg.errors import UndefinedTable, UniqueViolation
 
 from hop_archive.catalog.postgres.adding import add
 from hop_archive.catalog.postgres.errors import translating
-from hop_archive.catalog.postgres.findings import PostgresFindings
 from hop_archive.catalog.postgres.generations import PostgresGenerations
 from hop_archive.catalog.postgres.ledger import PostgresLedger
 from hop_archive.catalog.postgres.rebuilding import PostgresRebuilding
 from hop_archive.catalog.postgres.removals import PostgresRemovals
 from hop_archive.catalog.postgres.repairs import PostgresRepairs
-from hop_archive.catalog.postgres.reports import PostgresReports
 from hop_archive.catalog.postgres.restores import PostgresRestores
 from hop_archive.catalog.postgres.rows import PostgresRows
-from hop_archive.catalog.postgres.scrubs import PostgresScrubs
-from hop_archive.catalog.postgres.snapshots import PostgresSnapshots
 from hop_archive.catalog.postgres.sql import ADD_BATCH, HAS_ADOPTED, REFERRING, REVISION, VERSION_TABLE
+from hop_archive.catalog.postgres.verification import PostgresVerification
 from hop_archive.catalog.records import Batch
 from hop_archive.errors import DataError, ProofChangedError, SliceTakenError, StaleDecisionError
 from hop_archive.model.conditions import OLDEST, TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
-
-VERSION = f"SELECT version_num FROM {VERSION_TABLE}"
 
 CONDITION = """
     SELECT clock_timestamp(), current_setting('server_version'), current_setting('server_version_num')::int,
@@ -77,17 +72,14 @@ KNOWN_ADOPTED = """
 
 
 class PostgresCatalog(
-    PostgresFindings,
     PostgresGenerations,
     PostgresLedger,
     PostgresRebuilding,
     PostgresRemovals,
     PostgresRepairs,
-    PostgresReports,
     PostgresRestores,
     PostgresRows,
-    PostgresScrubs,
-    PostgresSnapshots,
+    PostgresVerification,
 ):
     """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
 
@@ -99,7 +91,12 @@ class PostgresCatalog(
         with translating(self._server):
             try:
                 with self._connections.lease() as connection:
-                    found = [version for (version,) in connection.execute(VERSION).fetchall()]
+                    found = [
+                        version
+                        for (version,) in connection.execute(
+                            f"SELECT version_num FROM {VERSION_TABLE}"
+                        ).fetchall()
+                    ]
             except UndefinedTable:
                 raise self._server.not_migrated("it has no tables of hop_archive") from None
         if found != [REVISION]:

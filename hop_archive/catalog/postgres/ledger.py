@@ -1,4 +1,4 @@
-"""The ledger in Postgres."""
+"""The ledger, and numbers by topic and day, in Postgres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 
 from hop_archive.catalog.postgres.session import Session, by_log, listed, only
 from hop_archive.catalog.postgres.sql import REFERRING
-from hop_archive.catalog.records import LedgerEntry, Miscount, Outcome, TopicSummary
+from hop_archive.catalog.records import LedgerDay, LedgerEntry, MessageDay, Miscount, Outcome, TopicSummary
 from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
 
 COVERAGE = """
@@ -161,6 +161,25 @@ MERGE = f"""
 they were before. The count over ``gone`` makes the deletes come first; the exclusion
 constraint then sees them as gone. A merge has no hole, so no slice that anybody may still commit overlaps it."""
 
+MESSAGE_DAYS = """
+    SELECT topic, to_timestamp((timestamp / 86400000) * 86400)::date AS day, count(*), sum(size)::bigint FROM messages
+    WHERE timestamp >= %(since_ms)s AND timestamp < %(until_ms)s
+          AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
+    GROUP BY topic, day ORDER BY topic COLLATE "C", day
+"""
+"""Index: messages_timestamp_id_idx, or messages_topic_timestamp_idx for some topics."""
+
+LEDGER_DAYS = """
+    SELECT topic, created_at::date AS day, sum(duplicates)::bigint,
+           coalesce(sum(upper(offsets) - lower(offsets)) FILTER (WHERE outcome = 'lost'), 0)::bigint,
+           max(greatest(0, extract(epoch FROM created_at)::float8 - last_timestamp / 1000.0::float8))
+               FILTER (WHERE last_timestamp > 0)
+    FROM batches
+    WHERE created_at >= %(since)s AND (%(topics)s::text[] IS NULL OR topic = ANY(%(topics)s))
+    GROUP BY topic, day ORDER BY topic COLLATE "C", day
+"""
+"""Index: batches_created_idx."""
+
 
 class PostgresLedger(Session):
     """The part of a catalog in Postgres that says what became of each offset."""
@@ -213,3 +232,16 @@ class PostgresLedger(Session):
 
         logs = [PartitionLog(*found) for found in self._fetch(MERGEABLE, [before])]
         return sum(self._transact(partial(merge, at)) for at in logs)
+
+    def message_days(
+        self, since: datetime.datetime, until: datetime.datetime, topics: Collection[str] | None = None
+    ) -> Sequence[MessageDay]:
+        bounds = {"since_ms": int(since.timestamp() * 1000), "until_ms": int(until.timestamp() * 1000)}
+        found = self._fetch(MESSAGE_DAYS, {**bounds, "topics": listed(topics)})
+        return [MessageDay(*row) for row in found]
+
+    def ledger_days(
+        self, since: datetime.datetime, topics: Collection[str] | None = None
+    ) -> Sequence[LedgerDay]:
+        found = self._fetch(LEDGER_DAYS, {"since": since, "topics": listed(topics)})
+        return [LedgerDay(*row) for row in found]

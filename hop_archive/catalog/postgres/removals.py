@@ -106,9 +106,6 @@ BATCH_IDS = f"""
 """
 """Index: batches_slice_excl."""
 
-DELETE_BATCH = "DELETE FROM batches WHERE id = %s"
-"""Index: batches_pkey."""
-
 ADD_PART = """
     INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent, bytes,
                          first_timestamp, last_timestamp, run_id, created_at)
@@ -194,9 +191,6 @@ ADD_DUPLICATE = """
 """
 """Index: duplicates_pkey."""
 
-REFER = "UPDATE duplicates SET uuid = %(kept)s WHERE topic = %(topic)s AND uuid = %(copy)s"
-"""Index: duplicates_uuid_idx."""
-
 REPLACE = """
     WITH told AS (
         SELECT * FROM unnest(%(uuids)s::uuid[], %(keys)s::text[], %(positions)s::bigint[], %(sizes)s::int[],
@@ -217,20 +211,11 @@ REPLACE = """
 """
 """Index: messages_uuid_idx."""
 
-CHANGE_TOPIC_BYTES = "UPDATE topics SET n_bytes = n_bytes + %s WHERE topic = %s"
-"""Index: unique_topic."""
-
-RETRACT = "UPDATE messages SET retracted = %s WHERE uuid = ANY(%s) RETURNING uuid"
-"""Index: messages_uuid_idx."""
-
 SUPPRESS = """
     INSERT INTO suppressions (uuid, topic, reason)
     SELECT uuid, topic, %s FROM unnest(%s::uuid[], %s::text[]) AS wanted (uuid, topic)
     ON CONFLICT (uuid) DO NOTHING
 """
-"""Index: suppressions_pkey."""
-
-SUPPRESSED = "SELECT uuid FROM suppressions WHERE uuid = ANY(%s)"
 """Index: suppressions_pkey."""
 
 SUPPRESSIONS = """
@@ -253,12 +238,6 @@ PENDING = """
     WHERE command = %s AND bucket = %s ORDER BY key LIMIT %s FOR UPDATE
 """
 """Index: condemned_pkey, of a table that is all but empty. Whoever would strike out one of them waits."""
-
-PENDING_KEYS = "SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s)"
-"""Index: condemned_pkey."""
-
-CLAIM = "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)"
-"""Index: condemned_pkey."""
 
 STRIKE_OUT = """
     DELETE FROM condemned WHERE recorded_bucket = %s AND key = %s AND bucket = ANY(%s) AND NOT claimed RETURNING bucket
@@ -374,16 +353,19 @@ class PostgresRemovals(Session):
         return found
 
     def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
+        # Index: messages_uuid_idx.
+        statement = "UPDATE messages SET retracted = %s WHERE uuid = ANY(%s) RETURNING uuid"
         values = [retracted, list(message_uuids)]
-        return self._transact(
-            lambda connection: frozenset(found for (found,) in connection.execute(RETRACT, values))
-        )
+        found = self._transact(lambda connection: connection.execute(statement, values).fetchall())
+        return frozenset(message_uuid for (message_uuid,) in found)
 
     def suppress(self, topics: Mapping[uuid.UUID, str], reason: str) -> None:
         self._execute(SUPPRESS, [reason, list(topics), list(topics.values())])
 
     def suppressed(self, message_uuids: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
-        return frozenset(found for (found,) in self._fetch(SUPPRESSED, [list(message_uuids)]))
+        # Index: suppressions_pkey.
+        found = self._fetch("SELECT uuid FROM suppressions WHERE uuid = ANY(%s)", [list(message_uuids)])
+        return frozenset(message_uuid for (message_uuid,) in found)
 
     def suppressions(self, message_uuids: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
         found = self._fetch(SUPPRESSIONS, {"uuids": listed(message_uuids)})
@@ -421,13 +403,18 @@ class PostgresRemovals(Session):
             found = connection.execute(PENDING, [command, bucket, most]).fetchall()
             named = _named(connection, found)
             unnamed = [row[1] for row in found if row[1] not in named]
-            connection.execute(CLAIM, [bucket, unnamed])
+            # Index: condemned_pkey.
+            connection.execute(
+                "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)", [bucket, unnamed]
+            )
             return [PendingDelete(row[0], row[1], row[1] in named, row[4]) for row in found]
 
         return self._transact(work)
 
     def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
-        return frozenset(key for (key,) in self._fetch(PENDING_KEYS, [bucket, list(keys)]))
+        # Index: condemned_pkey.
+        statement = "SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s)"
+        return frozenset(key for (key,) in self._fetch(statement, [bucket, list(keys)]))
 
     def strike_out(self, objects: Sequence[PendingDelete]) -> None:
         columns = [[o.bucket for o in objects], [o.key for o in objects], [o.at for o in objects]]
@@ -479,7 +466,8 @@ class PostgresRemovals(Session):
             absent = taken.offsets - taken.messages - taken.duplicates
             left = left.less(Numbers(taken.messages, taken.duplicates, absent, taken.size_bytes))
             removed = removed.plus(taken)
-        connection.execute(DELETE_BATCH, [held.id])
+        # Index: batches_pkey.
+        connection.execute("DELETE FROM batches WHERE id = %s", [held.id])
         kept: list[tuple[Slice, Numbers]] = []
         for part in to_count(parts):
             where = held.slice.within(*part)
@@ -506,7 +494,11 @@ class PostgresRemovals(Session):
                 return Removed()
             place, batch = (generation, partition, offset), held[0].id
             self._change_batch(connection, held[0], copies=1, more_bytes=-size_bytes)
-        connection.execute(REFER, {"topic": topic, "copy": message_uuid, "kept": copied.kept})
+        # Index: duplicates_uuid_idx.
+        connection.execute(
+            "UPDATE duplicates SET uuid = %(kept)s WHERE topic = %(topic)s AND uuid = %(copy)s",
+            {"topic": topic, "copy": message_uuid, "kept": copied.kept},
+        )
         duplicate = (topic, *place, timestamp_ms, copied.kept, copied.reason, batch)
         connection.execute(ADD_DUPLICATE, duplicate)
         values = {"uuids": [message_uuid], "placed": True, **_values(deed)}
@@ -521,7 +513,8 @@ class PostgresRemovals(Session):
             where = Slice(topic, generation, partition, offset, offset + 1)
             for held in self._locked(connection, where.partition_log, [where]):
                 self._change_batch(connection, held, copies=0, more_bytes=more_bytes)
-        connection.execute(CHANGE_TOPIC_BYTES, [more_bytes, topic])
+        # Index: unique_topic.
+        connection.execute("UPDATE topics SET n_bytes = n_bytes + %s WHERE topic = %s", [more_bytes, topic])
 
     def _change_batch(
         self, connection: psycopg.Connection, held: _Held, *, copies: int, more_bytes: int

@@ -16,9 +16,6 @@ from hop_archive.catalog.postgres.sql import HOLD, NO_IDLE_LIMIT
 from hop_archive.catalog.records import Restore
 from hop_archive.errors import ConflictError
 
-AT_ONCE = "SET LOCAL lock_timeout = '100ms'"
-"""For what is to be refused rather than waited for; a name that is just being let go of is."""
-
 _COLUMNS = "id, fingerprint, target, request, progress, outcome, report, started_at, updated_at"
 
 BEGIN = """
@@ -55,7 +52,8 @@ class PostgresRestores(Session):
         """Takes one connection, and a transaction, for as long. Vacuum takes away nothing that is younger than that."""
         with translating(self._server), self._connections.lease(commits=False) as connection:
             connection.execute(NO_IDLE_LIMIT)
-            connection.execute(AT_ONCE)
+            # For what is to be refused rather than waited for; a name that is just being let go of is.
+            connection.execute("SET LOCAL lock_timeout = '100ms'")
             try:
                 connection.execute(HOLD, [name])
             except LockNotAvailable as error:
