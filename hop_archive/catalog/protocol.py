@@ -92,7 +92,7 @@ class Catalog(Protocol):
         """Record generation ``number`` of ``topic``, or return the one that has this number already.
 
         Callers pass the number after the last one that they saw, so two of them at once make one generation;
-        the one that came second compares what it got with what it wanted.
+        the one that came second compares what it got with what it asked for.
         """
 
     def claim_generation(
@@ -117,7 +117,7 @@ class Catalog(Protocol):
         epochs: Mapping[PartitionLog, int | None],
         instead_of: Mapping[PartitionLog, int | None] | None = None,
     ) -> None:
-        """Remember under which leader epoch each log was proven to be the one that is covered; None: its broker tells none.
+        """Remember under which leader epoch each log was proven to be the one that is covered; None: its broker gives none.
 
         Whoever is committing a batch of such a log is waited for; whoever commits one afterwards is refused where it was
         read under another epoch. Only of logs that were observed.
@@ -137,7 +137,7 @@ class Catalog(Protocol):
         """
 
     def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[PartitionLog, OffsetSet]:
-        """What the lives of ``topics`` on a cluster were observed to hold below their last stable offset, and nothing covers.
+        """What the generations of ``topics`` on a cluster were observed to hold below their last stable offset, and nothing covers.
 
         Logs of which all is covered are left out.
         """
@@ -176,7 +176,7 @@ class Catalog(Protocol):
                 nothing was changed.
             ProofChangedError: The log is proven under another leader epoch than the batch's, or not; nothing was changed.
             UnavailableError: The database did not answer; it may or may not have been committed, and
-                committing again tells which (SliceTakenError: it was, or somebody else's batch).
+                committing again shows which (SliceTakenError: it was, or somebody else's batch).
         """
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
@@ -218,7 +218,7 @@ class Catalog(Protocol):
     def select(
         self, query: Query, order: Order = Order.PLACE, *, timeout_s: float = SELECT_TIMEOUT_S
     ) -> Iterator[Row]:
-        """The rows that ``query`` means, streamed in bounded memory, however many there are.
+        """The rows that ``query`` selects, streamed in bounded memory, however many there are.
 
         Reads only, whatever the query's condition says. Each topic is seen as of the moment when its turn comes
         (``PLACE``), or all as of the first row (``ID``). Closing the iterator early is harmless.
@@ -229,7 +229,7 @@ class Catalog(Protocol):
             timeout_s: Longest that the database may take over one page of some thousand rows.
 
         Raises:
-            ConfigurationError: A topic of the query means none that the catalog knows, with messages or without; or the
+            ConfigurationError: A topic of the query is none that the catalog knows, with messages or without; or the
                 database takes too long; or it cannot use the condition, which is shown with the place marked. Raised
                 when the first row is asked for, the latter two perhaps later.
             UnavailableError: The database did not answer.
@@ -304,7 +304,7 @@ class Catalog(Protocol):
         """The logs of which ``topic`` has rows, whatever the ledger says, in order."""
 
     def measure(self, query: Query, *, timeout_s: float) -> Measure:
-        """How much ``query`` means; its limit is not heeded.
+        """How much ``query`` selects; its limit is not heeded.
 
         Raises:
             ConfigurationError: As for ``Catalog.select``.
@@ -395,7 +395,7 @@ class Catalog(Protocol):
     def keepers(self, places: Sequence[Slice], since_ms: int) -> Mapping[PartitionLog, int]:
         """The first offset, of each log, at these places that is not old: what stands there stays.
 
-        Not old is a message or duplicate with a timestamp at or after ``since_ms``, or below 0 (which tells nothing); and
+        Not old is a message or duplicate with a timestamp at or after ``since_ms``, or below 0 (which says nothing); and
         a message that a duplicate which is not old refers to, wherever that stands. Logs without any are left out.
         """
 
@@ -466,7 +466,7 @@ class Catalog(Protocol):
         The ledger is not changed: what would be more than it counts is refused.
 
         Args:
-            batch: Rows and duplicates of offsets within its slice; its own counts of them mean nothing.
+            batch: Rows and duplicates of offsets within its slice; its own counts of them are not used.
 
         Raises:
             StaleDecisionError: The ledger counts no more than is there, does not cover an offset, or a UUID or

@@ -37,12 +37,11 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One life of a topic.
+    """One generation of a topic: from when it was created to when it is deleted.
 
     Attributes:
-        topic: Kafka topic name.
         number: Counts from 1 within the topic.
-        cluster_id: The cluster it lives on.
+        cluster_id: The cluster that it is on.
         topic_id: Kafka's topic id; None where the broker gives none.
         detected_at: When the archive first saw it (UTC).
         reason: Why it was taken to be new.
@@ -63,12 +62,8 @@ class Row(NamedTuple):
     to set (2.4 against 0.4 µs, Python 3.11, 2026-11-24).
 
     Attributes:
-        topic: Kafka topic name.
         generation: Number of the topic's generation; None in rows that another archiver wrote, as are
             ``partition``, ``offset``, ``timestamp_type`` and ``digest``.
-        partition: Kafka partition.
-        offset: Kafka offset.
-        timestamp_ms: The message's timestamp.
         timestamp_type: Whose clock that is.
         uuid: The UUID it is archived under; unique in the catalog.
         is_client_uuid: Whether the publisher gave it.
@@ -76,7 +71,6 @@ class Row(NamedTuple):
         object_key: Key of the object that holds the document.
         bucket: Bucket of that object.
         position: Where in the object the document starts, in bytes; None where it is the whole object.
-        size_bytes: Length of the document.
         crc32: CRC-32 of the document.
         message_crc32: CRC-32 of the message's value.
         annotations: What describes it.
@@ -160,9 +154,6 @@ class Recorded(NamedTuple):
     """An object that rows name, as the catalog knows it.
 
     Attributes:
-        key: Its key.
-        bucket: Its bucket.
-        topic: Topic of its messages.
         rows: How many rows name it.
         end_bytes: Where its last document ends: the object is at least so long.
         is_segment: Whether its documents stand end to end in it; otherwise it is one document.
@@ -182,11 +173,8 @@ class Miscount(NamedTuple):
     """A number that is not that of the rows it counts.
 
     Attributes:
-        topic: Of which topic.
         slice: The ledger row that says it; None: the topic's summary does.
-        what: What is counted.
         said: The number that stands there.
-        found: The number of the rows.
     """
 
     topic: str
@@ -242,8 +230,6 @@ class Standing(NamedTuple):
     """What the catalog knows of the message that stands at an offset, be it archived or a duplicate.
 
     Attributes:
-        offset: Kafka offset.
-        timestamp_ms: The message's timestamp.
         digest: Digest of its content; None where that is not known any more.
     """
 
@@ -264,7 +250,7 @@ class Batch:
         duplicates: The messages that were not stored again.
         collisions: Publishers' UUIDs that were in use by other content.
         run_id: Which run did it, for people; '' where there is none.
-        proven_epoch: Under which leader epoch the log had been proven when this was read; None where it tells none, and
+        proven_epoch: Under which leader epoch the log had been proven when this was read; None where its broker gives none, and
             where that does not matter. It is committed only while the log is proven under this one.
 
     Raises:
@@ -324,12 +310,9 @@ class TopicSummary:
     """What the ledger and the summary say of one topic, over all generations and partitions.
 
     Attributes:
-        topic: Kafka topic name.
         messages: Messages archived (in a window: by batches committed in it).
-        duplicates: Offsets that were duplicates.
         absent: Offsets for which Kafka delivered nothing.
         lost: Offsets that retention removed before they were archived.
-        skipped: Offsets left out on purpose.
         size_bytes: Bytes of the documents.
         first_timestamp_ms: Least timestamp of the archived messages; None where there are none.
         last_timestamp_ms: Greatest timestamp of them.
@@ -431,7 +414,6 @@ class Removed(NamedTuple):
     """How much was taken away.
 
     Attributes:
-        messages: Rows of messages.
         duplicates: Offsets that were recorded as duplicates.
         offsets: Offsets that have another outcome now.
         size_bytes: Bytes of the documents whose rows are gone.
@@ -452,7 +434,6 @@ class PendingDelete(NamedTuple):
 
     Attributes:
         bucket: Where it is to be deleted: the bucket that rows named, or a backup of it.
-        key: Its key.
         is_named: Whether a row names it, as of now: a segment that holds other messages stays.
         at: When that was noted; another time means that it was noted again.
     """
@@ -468,8 +449,6 @@ class Candidate(NamedTuple):
 
     Attributes:
         group: Messages of one group may be copies of one another.
-        uuid: Its UUID.
-        timestamp_ms: Its timestamp.
         is_tied: Whether another one of the group has the same timestamp.
     """
 
@@ -497,10 +476,7 @@ class Replaced(NamedTuple):
     """Where a message's document stands from now on.
 
     Attributes:
-        uuid: The message.
-        object_key: Key of the object.
         position: Where in it the document starts; None where it is the whole object.
-        size_bytes: Length of the document.
         crc32: CRC-32 of the document.
         is_tombstone: Whether it has no content any more: what describes the message goes too.
     """
@@ -517,8 +493,6 @@ class Suppression(NamedTuple):
     """A message whose content was removed for good.
 
     Attributes:
-        uuid: The message.
-        topic: Its topic.
         reason: Why; stands in its document, too.
         at: When it was decided (UTC).
     """
@@ -534,7 +508,6 @@ class RemovalExtent:
     """What a log, or the adopted rows of a topic, hold of what is to go.
 
     Attributes:
-        messages: Rows of messages.
         size_bytes: Bytes of their documents.
         buckets: The buckets that they name.
     """
@@ -564,9 +537,6 @@ class LedgerDay(NamedTuple):
     """What the ledger rows of a topic that were committed on one day (UTC) say.
 
     Attributes:
-        topic: Of which topic.
-        day: The day.
-        duplicates: Offsets that were duplicates.
         lost: Offsets that were found to be lost.
         lag_s: The longest time from a batch's newest message to its commit; None where no batch had a message.
     """
@@ -582,7 +552,6 @@ class Measure(NamedTuple):
     """How much a selection is.
 
     Attributes:
-        messages: How many messages.
         size_bytes: Bytes of their documents.
         largest_bytes: Bytes of the largest document; 0 where there is none.
         first_timestamp_ms: Least timestamp above 0; None where there is none.
@@ -603,16 +572,16 @@ class Measure(NamedTuple):
 def total(measures: Iterable[Measure]) -> Measure:
     """The measure of several selections together."""
     found = list(measures)
-    firsts = [one.first_timestamp_ms for one in found if one.first_timestamp_ms is not None]
-    lasts = [one.last_timestamp_ms for one in found if one.last_timestamp_ms is not None]
+    firsts = [measure.first_timestamp_ms for measure in found if measure.first_timestamp_ms is not None]
+    lasts = [measure.last_timestamp_ms for measure in found if measure.last_timestamp_ms is not None]
     return Measure(
-        sum(one.messages for one in found),
-        sum(one.size_bytes for one in found),
-        max((one.largest_bytes for one in found), default=0),
+        sum(measure.messages for measure in found),
+        sum(measure.size_bytes for measure in found),
+        max((measure.largest_bytes for measure in found), default=0),
         min(firsts, default=None),
         max(lasts, default=None),
-        sum(one.at_zero for one in found),
-        sum(one.by_append for one in found),
+        sum(measure.at_zero for measure in found),
+        sum(measure.by_append for measure in found),
     )
 
 
@@ -621,7 +590,6 @@ class Restore:
     """One restore, as the catalog has it.
 
     Attributes:
-        number: Its number.
         fingerprint: Of what was asked for: the same request finds it, and goes on.
         target: Where to: cluster id and topics, for people.
         request: What was asked for, JSON-able; moments resolved as they were when it began.
@@ -647,7 +615,6 @@ class VerifiedRange(NamedTuple):
     """Documents that were read and compared with their rows.
 
     Attributes:
-        topic: Of which topic.
         generation: Of which generation; 0 for rows of another archiver, which have no place.
         partition: Of which partition; 0 for those.
         start: First offset; for those, first timestamp in milliseconds.
@@ -667,7 +634,6 @@ class VerifiedShare(NamedTuple):
     """How much of a topic was read and compared.
 
     Attributes:
-        topic: Of which topic.
         offsets: Offsets that the ledger says are archived, absent ones included.
         never: How many of them were never looked at.
         oldest: When the check that is longest ago was (UTC); None where there was none.
@@ -688,16 +654,15 @@ class Snapshot:
     """What a cluster last said of one topic or one consumer group.
 
     Attributes:
-        cluster_id: The cluster.
         kind: ``topic`` or ``group``.
         name: The topic's or the group's.
         content: JSON-able. Of a topic: ``topic_id``; ``partitions``, how many; ``settings``, its own, by name;
             ``settings_known``, False where the credentials may not look (``settings`` is empty then); and, where
-            the topic was made anew, ``former``: the same of the life before, with ``taken_at``. Of a group:
-            ``offsets``, triples of topic, partition and offset; ``topic_ids``: of which life of each topic
+            the topic was made anew, ``former``: the same of the generation before, with ``taken_at``. Of a group:
+            ``offsets``, triples of topic, partition and offset; ``topic_ids``: of which generation of each topic
             they are; ``metadata``, triples of topic, partition and what the group wrote beside its offset, where it
             wrote anything (a snapshot of before these were kept has no such key); and, of topics that were made anew,
-            ``former``: the ``topic_id`` of the life before, and the ``offsets`` in it, pairs of partition and offset,
+            ``former``: the ``topic_id`` of the generation before, and the ``offsets`` in it, pairs of partition and offset,
             with their ``metadata`` as pairs.
         taken_at: When the cluster said so (UTC).
     """
@@ -720,9 +685,9 @@ class Snapshot:
         return {at: Committed(offset, beside.get(at, "")) for at, offset in self.offsets.items()}
 
     def commits_in(self, topic: str, topic_id: str | None) -> dict[TopicPartition, Committed]:
-        """What a group had committed in one life of a topic: the present one, or the one before it."""
+        """What a group had committed in one generation of a topic: the present one, or the one before it."""
         if self.content.get("topic_ids", {}).get(topic) == topic_id:
-            return {at: one for at, one in self.commits.items() if at.topic == topic}
+            return {at: commit for at, commit in self.commits.items() if at.topic == topic}
         former = self.content.get("former", {}).get(topic, {})
         if former.get("topic_id") != topic_id:
             return {}

@@ -44,8 +44,8 @@ class Parts(NamedTuple):
 
 def cut(whole: Slice, places: Sequence[Slice]) -> Parts:
     """Parts out of ``whole`` what of it is among ``places``."""
-    wanted = OffsetSet.of((p.start, p.stop) for p in places if p.partition_log == whole.partition_log)
-    taken = whole.offsets & wanted
+    chosen = OffsetSet.of((p.start, p.stop) for p in places if p.partition_log == whole.partition_log)
+    taken = whole.offsets & chosen
     return Parts(taken.ranges, (whole.offsets - taken).ranges)
 
 
@@ -64,18 +64,18 @@ def with_verified(known: Iterable[VerifiedRange], new: VerifiedRange) -> list[Ve
     Those that touch and are of one day (UTC) are one, as old as its oldest part.
     """
     parts: list[VerifiedRange] = [new]
-    for one in known:
-        if one.start < new.start:
-            parts.append(one._replace(stop=min(one.stop, new.start)))
-        if one.stop > new.stop:
-            parts.append(one._replace(start=max(one.start, new.stop)))
+    for done in known:
+        if done.start < new.start:
+            parts.append(done._replace(stop=min(done.stop, new.start)))
+        if done.stop > new.stop:
+            parts.append(done._replace(start=max(done.start, new.stop)))
     merged: list[VerifiedRange] = []
-    for one in sorted(parts):
+    for done in sorted(parts):
         last = merged[-1] if merged else None
-        if last and last.stop == one.start and last.verified_at.date() == one.verified_at.date():
-            merged[-1] = last._replace(stop=one.stop, verified_at=min(last.verified_at, one.verified_at))
+        if last and last.stop == done.start and last.verified_at.date() == done.verified_at.date():
+            merged[-1] = last._replace(stop=done.stop, verified_at=min(last.verified_at, done.verified_at))
         else:
-            merged.append(one)
+            merged.append(done)
     return merged
 
 
@@ -85,9 +85,9 @@ def refuse_odd(cluster_id: str, snapshots: Sequence[Snapshot]) -> None:
     Raises:
         ValueError: One is of another cluster, or two are of the same thing.
     """
-    if others := sorted({one.cluster_id for one in snapshots} - {cluster_id}):
+    if others := sorted({snapshot.cluster_id for snapshot in snapshots} - {cluster_id}):
         raise ValueError(f"snapshots of {others} among those of cluster {cluster_id}")
-    if len({(one.kind, one.name) for one in snapshots}) < len(snapshots):
+    if len({(snapshot.kind, snapshot.name) for snapshot in snapshots}) < len(snapshots):
         raise ValueError(f"two snapshots of one thing of cluster {cluster_id}")
 
 

@@ -97,10 +97,10 @@ class MockRows(MockSession):
         return Mentions(tuple(copies[:limit]), len(copies), tuple(met[:limit]), len(met))
 
     def _selected(self, query: Query, order: Order) -> list[Row]:
-        """The rows that ``query`` means, in ``order``.
+        """The rows that ``query`` selects, in ``order``.
 
         Raises:
-            ConfigurationError: A topic of the query means none here; or it has a condition, and a mock knows no SQL.
+            ConfigurationError: A topic of the query is none here; or it has a condition, and a mock knows no SQL.
         """
         if query.condition:
             raise ConfigurationError(
@@ -123,7 +123,7 @@ def _of_topic(
     table: Mapping[PartitionLog, Sequence[Placed]], topic: str | None
 ) -> list[tuple[PartitionLog, Placed]]:
     """What stands in the logs of ``topic``, or of all, by place."""
-    found = [(at, one) for at, some in table.items() for one in some if topic in (None, at.topic)]
+    found = [(at, entry) for at, some in table.items() for entry in some if topic in (None, at.topic)]
     return sorted(found, key=lambda pair: (pair[0], pair[1].offset))
 
 

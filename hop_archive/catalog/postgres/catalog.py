@@ -84,7 +84,7 @@ class PostgresCatalog(
     """A catalog in a Postgres database; connects when first used, and is safe to share between threads.
 
     After a restart of the server the next call works. A commit whose answer was lost raises
-    UnavailableError; committing again tells whether it took effect. Arguments and errors are those of ``Session``.
+    UnavailableError; committing again shows whether it took effect. Arguments and errors are those of ``Session``.
     """
 
     def check(self) -> None:
@@ -136,7 +136,7 @@ class PostgresCatalog(
         return list(found.values())
 
     def commit(self, batch: Batch) -> None:
-        """Besides what ``Catalog.commit`` tells.
+        """Besides what ``Catalog.commit`` says.
 
         Raises:
             DataError: An offset of the slice has a row that the ledger knows nothing of.

@@ -1,4 +1,4 @@
-"""Which of our errors a Postgres error is, told by SQLSTATE and never by text; and where it happened.
+"""Which of our errors a Postgres error is, by SQLSTATE and never by text; and where it happened.
 
 No message made here holds a password: of a connection string, only host, port, database and user are shown.
 """
@@ -58,7 +58,7 @@ class DatabaseServer:
         name: The stanza's name; '' where there is none.
         conninfo: Connection string; holds the password, so it is in no repr. Another one once ``connect`` was refused.
         timeout_s: Longest that connecting may take.
-        renew: Asks for ``dsn`` anew, for a password may have been changed; None where nobody can tell another one.
+        renew: Asks for ``dsn`` anew, for a password may have been changed; None where nobody knows another one.
     """
 
     name: str
@@ -109,6 +109,10 @@ class DatabaseServer:
         return str(conninfo_to_dict(self.conninfo).get("user") or "")
 
     @property
+    def _facts(self) -> dict[str, str]:
+        return {"database": self.name, "address": self.address}
+
+    @property
     def migrate_command(self) -> str:
         """What to run so that the catalog has its tables."""
         return f"hop-archive migrate -D {self.name}" if self.name else "hop-archive migrate"
@@ -119,7 +123,7 @@ class DatabaseServer:
         Where the credentials are refused they are asked for anew, and tried once more if they are others by now.
 
         Raises:
-            UnavailableError, ForbiddenError, MissingSettingError: As ``refusal`` tells.
+            UnavailableError, ForbiddenError, MissingSettingError: As ``refusal`` says.
         """
         refused = self.conninfo
         try:
@@ -157,8 +161,7 @@ class DatabaseServer:
         return UnavailableError(
             f"{self} {'cannot do this now' if _has_code(error) else 'did not answer'}: {_first_line(error)}.",
             remedy=_ONLY_READS if _has_code(error, _READ_ONLY) else _LOOK,
-            database=self.name,
-            address=self.address,
+            **self._facts,
         )
 
     def not_migrated(self, found: str) -> MissingSettingError:
@@ -166,16 +169,14 @@ class DatabaseServer:
         return MissingSettingError(
             f"{self} has no catalog that this version can use: {found}.",
             remedy=f"Run: {self.migrate_command}",
-            database=self.name,
-            address=self.address,
+            **self._facts,
         )
 
     def _forbidden(self, what: str) -> ForbiddenError:
         return ForbiddenError(
             f"{self} {what} (user {self.user or 'by default'}).",
             remedy="Check the user, the password and the rights that the stanza's credentials have.",
-            database=self.name,
-            address=self.address,
+            **self._facts,
         )
 
     def _by_code(self, code: str | None, error: psycopg.Error) -> HopArchiveError | None:
@@ -202,7 +203,7 @@ def translating(server: DatabaseServer) -> Iterator[None]:
     """Raise Postgres errors within the block as ours.
 
     Raises:
-        UnavailableError, ForbiddenError, MissingSettingError: As ``DatabaseServer.translated`` tells.
+        UnavailableError, ForbiddenError, MissingSettingError: As ``DatabaseServer.translated`` says.
     """
     try:
         yield
@@ -217,10 +218,10 @@ def _stanza(name: str) -> str:
     return f"database {name!r}" if name else "the database"
 
 
-def _has_code(error: object, wanted: str | None = None) -> bool:
-    """Whether the server itself said what is wrong; and, where one is ``wanted``, by this code."""
+def _has_code(error: object, expected: str | None = None) -> bool:
+    """Whether the server itself said what is wrong; and, where a code is ``expected``, by this."""
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return code is not None and wanted in (None, code)
+    return code is not None and expected in (None, code)
 
 
 def _first_line(error: object) -> str:
@@ -228,7 +229,7 @@ def _first_line(error: object) -> str:
 
 
 def _refusing_code(server: DatabaseServer) -> str | None:
-    """The SQLSTATE with which the server refuses a connection; None where there is none or it can't be told.
+    """The SQLSTATE with which the server refuses a connection; None where there is none or it can't be known.
 
     The trace holds what the client says to prove who it is: it is kept in memory, and only here.
     """

@@ -20,7 +20,7 @@ GENERATIONS = """
     SELECT topic, generation, cluster_id, topic_id, detected_at, reason
     FROM generations WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s) ORDER BY topic, generation
 """
-"""Index: generations_pkey; of all topics, the whole table, which has a row for each life of each."""
+"""Index: generations_pkey; of all topics, the whole table, which has a row for each generation of each."""
 
 BEGIN_GENERATION = """
     INSERT INTO generations (topic, generation, cluster_id, topic_id, reason)

@@ -59,11 +59,11 @@ def migrate(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
             encoding is none that can hold every message's names.
     """
     with _connected(DatabaseServer.of(name, dsn, _CONNECT_S), schema) as connection:
-        wanted = _pending(connection, schema)
-        if wanted:
+        missing = _pending(connection, schema)
+        if missing:
             _make_schema(connection, schema)
             _alone(connection, schema)
-            wanted = _pending(connection, schema)
+            missing = _pending(connection, schema)
             config = _config()
             config.attributes.update(connection=connection, schema=schema)
             command.upgrade(config, "head")
@@ -72,7 +72,7 @@ def migrate(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
         for found in sequences(driver):
             if found.is_behind:
                 driver.execute(found.remedy.encode())
-        return wanted
+        return missing
 
 
 def pending(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:

@@ -28,7 +28,7 @@ _IDLE_IN_TRANSACTION_S = 60.0
 
 BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}"
 """Each transaction begins with it. What waits for another's row has to see what that one made of it, whatever the role's
-``default_transaction_isolation`` is. ``default_transaction_read_only`` stands: who sets it means it."""
+``default_transaction_isolation`` is. ``default_transaction_read_only`` stands: who sets it wants it."""
 
 
 class _SilentError(psycopg.OperationalError):
@@ -65,12 +65,12 @@ def _impatient(steps: PQGen[Answer], patience_s: float) -> PQGen[Answer]:
     """
     deadline = time.monotonic() + patience_s
     try:
-        wanted = next(steps)
+        awaited = next(steps)
         while True:
-            ready = yield wanted
+            ready = yield awaited
             if not ready and time.monotonic() > deadline:
                 raise _SilentError(f"it has said nothing for {patience_s:.0f} s")
-            wanted = steps.send(ready)
+            awaited = steps.send(ready)
     except StopIteration as done:
         answer: Answer = done.value
         return answer
@@ -146,7 +146,7 @@ class Connections:
     def _opened(self) -> ConnectionPool[_Connection]:
         with self._lock:
             if self._pool is None:
-                self._server.connect().close()  # a wrong password is told now, not tried again for 10 s
+                self._server.connect().close()  # a wrong password is found now, not tried again for 10 s
                 # What the pool logs of failed attempts, our errors tell; it is for those who set up logging.
                 logging.getLogger("psycopg").addHandler(logging.NullHandler())
                 self._pool = ConnectionPool(

@@ -98,7 +98,7 @@ LOCK_BATCHES = f"""
     FROM batches WHERE {IN_LOG} AND offsets && %(offsets)s::int8multirange AND outcome = 'archived'
     ORDER BY offsets FOR UPDATE
 """
-"""Index: batches_slice_excl. What was merged or split while this waited is not among the rows: ``BATCH_IDS`` tells."""
+"""Index: batches_slice_excl. What was merged or split while this waited is not among the rows: ``BATCH_IDS`` shows that."""
 
 BATCH_IDS = f"""
     SELECT id FROM batches WHERE {IN_LOG} AND offsets && %(offsets)s::int8multirange AND outcome = 'archived'
@@ -192,21 +192,21 @@ ADD_DUPLICATE = """
 """Index: duplicates_pkey."""
 
 REPLACE = """
-    WITH told AS (
+    WITH replaced AS (
         SELECT * FROM unnest(%(uuids)s::uuid[], %(keys)s::text[], %(positions)s::bigint[], %(sizes)s::int[],
                              %(crc32s)s::bigint[], %(tombstones)s::boolean[])
-            AS told (uuid, key, position, size, crc32, is_tombstone)
+            AS replaced (uuid, key, position, size, crc32, is_tombstone)
     ), old AS (
         SELECT uuid, size FROM messages WHERE uuid = ANY(%(uuids)s) AND bucket = %(bucket)s AND key = %(key)s
         ORDER BY id FOR UPDATE
     )
     UPDATE messages AS m
-    SET key = told.key, position = told.position, size = told.size, crc32 = told.crc32,
+    SET key = replaced.key, position = replaced.position, size = replaced.size, crc32 = replaced.crc32,
         title = CASE WHEN is_tombstone THEN '' ELSE m.title END,
         sender = CASE WHEN is_tombstone THEN '' ELSE m.sender END,
         file_name = CASE WHEN is_tombstone THEN '' ELSE m.file_name END,
         originator = CASE WHEN is_tombstone THEN '' ELSE m.originator END
-    FROM told JOIN old USING (uuid) WHERE m.uuid = told.uuid
+    FROM replaced JOIN old USING (uuid) WHERE m.uuid = replaced.uuid
     RETURNING m.uuid, m.topic, m.generation, m.partition, m."offset", m.size - old.size
 """
 """Index: messages_uuid_idx."""
@@ -484,7 +484,7 @@ class PostgresRemovals(Session):
         return removed
 
     def _move(self, connection: psycopg.Connection, row: Tuple, copied: Copied, deed: Deed) -> Removed:
-        """Move one message; nothing where no ledger row counts it, which verification tells."""
+        """Move one message; nothing where no ledger row counts it, which verification finds."""
         message_uuid, topic, generation, partition, offset, timestamp_ms, size_bytes, number = row
         place, batch = (0, 0, number), 0
         if generation is not None:

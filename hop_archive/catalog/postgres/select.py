@@ -1,4 +1,4 @@
-"""Rows that a query means, out of Postgres: streamed, in a read-only transaction, within a time limit.
+"""Rows that a query selects, out of Postgres: streamed, in a read-only transaction, within a time limit.
 
 A user's condition is text within a statement of ours. It can do nothing but hold or not hold, because
 
@@ -153,7 +153,7 @@ class Selecting:
                     left = None if left is None else left - 1
 
     def measured(self) -> Measure:
-        """How much the query means."""
+        """How much the query selects."""
         topics, adopted = self._begin()
         asked: list[Asked] = []
         if self._query.places:

@@ -1,4 +1,4 @@
-"""What several modules of the catalog in Postgres say in SQL. What one of them alone says stands beside its caller.
+"""What several modules of the catalog in Postgres say in SQL. What one module alone says stands beside its caller.
 
 Only what Postgres 14 understands. Parameters are always bound. Tables are found through the search path that
 each transaction is given (``SETTINGS``), so a statement names no schema. Each statement names the index that it relies on;
