@@ -44,37 +44,32 @@ def cut(
     """
     coming = iter(claims)
     claim = next(coming, None)
-    open_cut: FilledSlice[Item] | None = None
+    current: FilledSlice[Item] | None = None
     for offset, item in items:
         while claim is not None and claim[1] <= offset:
-            open_cut, ended = _claimed(claim, open_cut)
-            yield from ended
-            claim = next(coming, None)
+            yield from _claimed(claim, current)
+            current, claim = None, next(coming, None)
         if claim is not None and claim[0] <= offset:
-            if open_cut is None or open_cut.start < claim[0]:
-                yield from [open_cut] if open_cut else []
-                open_cut = FilledSlice(claim[0], claim[1], [])
-        elif open_cut is None or open_cut.stop != offset:
-            yield from [open_cut] if open_cut else []
-            open_cut = FilledSlice(offset, offset, [])
-        if len(open_cut.items) >= most:
-            yield open_cut._replace(stop=offset)
-            open_cut = FilledSlice(offset, open_cut.stop, [])
-        open_cut.items.append((offset, item))
-        open_cut = open_cut._replace(stop=max(open_cut.stop, offset + 1))
+            if current is None or current.start < claim[0]:
+                yield from [current] if current else []
+                current = FilledSlice(claim[0], claim[1], [])
+        elif current is None or current.stop != offset:
+            yield from [current] if current else []
+            current = FilledSlice(offset, offset, [])
+        if len(current.items) >= most:
+            yield current._replace(stop=offset)
+            current = FilledSlice(offset, current.stop, [])
+        current.items.append((offset, item))
+        current = current._replace(stop=max(current.stop, offset + 1))
     while claim is not None:
-        open_cut, ended = _claimed(claim, open_cut)
-        yield from ended
-        claim = next(coming, None)
-    if open_cut is not None:
-        yield open_cut
+        yield from _claimed(claim, current)
+        current, claim = None, next(coming, None)
+    if current is not None:
+        yield current
 
 
-def _claimed(
-    claim: tuple[int, int], open_cut: FilledSlice[Item] | None
-) -> tuple[FilledSlice[Item] | None, list[FilledSlice[Item]]]:
+def _claimed(claim: tuple[int, int], current: FilledSlice[Item] | None) -> list[FilledSlice[Item]]:
     """What ends with a claimed range."""
-    if open_cut is not None and claim[0] <= open_cut.start < claim[1]:
-        return None, [open_cut]
-    before = [open_cut] if open_cut is not None else []
-    return None, [*before, FilledSlice(*claim, [])]
+    if current is not None and claim[0] <= current.start < claim[1]:
+        return [current]
+    return [*([current] if current else []), FilledSlice(*claim, [])]

@@ -71,8 +71,12 @@ def gather(store: Store, infos: Iterable[ObjectInfo]) -> Iterator[Evidence]:
     for info, pieces in itertools.groupby(_pieces(store, infos), key=lambda piece: piece.info):
         if is_segment_key(info.key):
             yield from _segment(info, pieces)
-        else:
-            yield _alone(info, next(iter(pieces)))
+            continue
+        piece = next(iter(pieces))
+        found = piece.problem or _proven(info.key, piece.body, None)
+        if isinstance(found, Found) and found.document.uuid != uuid_of(info.key):
+            found = f"it holds message {found.document.uuid}"
+        yield Evidence(info, (), [found]) if isinstance(found, str) else Evidence(info, [found])
 
 
 class _Piece(NamedTuple):
@@ -118,17 +122,6 @@ def _extents(info: ObjectInfo) -> Iterator[Extent]:
         yield Extent(info.key, start, min(_PIECE_BYTES, info.size_bytes - start))
 
 
-def _alone(info: ObjectInfo, piece: _Piece) -> Evidence:
-    if piece.problem:
-        return Evidence(info, (), [piece.problem])
-    found = _proven(info.key, piece.body, None)
-    if isinstance(found, str):
-        return Evidence(info, (), [found])
-    if found.document.uuid != uuid_of(info.key):
-        return Evidence(info, (), [f"it holds message {found.document.uuid}"])
-    return Evidence(info, [found])
-
-
 def _segment(info: ObjectInfo, pieces: Iterable[_Piece]) -> Iterator[Evidence]:
     """Documents end to end. One that is damaged within its length leaves the rest readable."""
     held, position = bytearray(), 0
@@ -139,25 +132,22 @@ def _segment(info: ObjectInfo, pieces: Iterable[_Piece]) -> Iterator[Evidence]:
         held += piece.body
         found: list[Found] = []
         problems: list[str] = []
-        while (length := _length(held)) is not None:
+        while len(held) >= 4:
+            length = int.from_bytes(held[:4], "little", signed=True)
             if not _LEAST_BYTES <= length <= info.size_bytes - position:
                 yield Evidence(info, found, [*problems, f"unreadable from byte {position} on"])
                 return
             if length > len(held):
                 break
-            one = _proven(info.key, bytes(held[:length]), position)
-            if isinstance(one, str):
-                problems.append(f"at byte {position}: {one}")
+            proven = _proven(info.key, bytes(held[:length]), position)
+            if isinstance(proven, str):
+                problems.append(f"at byte {position}: {proven}")
             else:
-                found.append(one)
+                found.append(proven)
             del held[:length]
             position += length
         yield Evidence(info, found, problems, is_whole=False)
     yield Evidence(info, (), [f"it ends within a document, at byte {position}"] if held else ())
-
-
-def _length(held: bytearray) -> int | None:
-    return int.from_bytes(held[:4], "little", signed=True) if len(held) >= 4 else None
 
 
 def _proven(key: str, body: bytes, position: int | None) -> Found | str:
@@ -166,24 +156,17 @@ def _proven(key: str, body: bytes, position: int | None) -> Found | str:
         document = decode(body)
     except CorruptError as error:
         return str(error).rstrip(".")
-    if document.message.topic != topic_of(key):
-        return f"it is of topic {document.message.topic}"
-    if document.digest and not (
-        document.message.partition >= 0 and 0 <= document.message.offset < _NO_OFFSET
-    ):
+    message = document.message
+    if message.topic != topic_of(key):
+        return f"it is of topic {message.topic}"
+    if document.digest and not (message.partition >= 0 and 0 <= message.offset < _NO_OFFSET):
         return "it does not say where in its topic it stood"
-    found = Found(_light(document), position, len(body), crc32(body))
+    # Without what weighs, and rows do not have: thousands are held at once.
+    headers = tuple((name, value) for name, value in message.headers if name == ID_HEADER)
+    if sum(len(value or b"") for _, value in headers) > _MOST_ID_BYTES:
+        headers = tuple(pair for pair in headers if pair[1] is not None and len(pair[1]) == 16)[:1]
+    light = replace(document, message=replace(message, key=None, value=None, headers=headers))
+    found = Found(light, position, len(body), crc32(body))
     if document.suppressed:  # such a document no longer proves itself by its content
         return found._replace(suppressed=document.suppressed)
     return doubt(document, body) or found
-
-
-def _light(document: Document) -> Document:
-    """The document without what weighs, and rows do not have: thousands are held at once."""
-    message = document.message
-    headers = tuple((name, value) for name, value in message.headers if name == ID_HEADER)
-    if sum(len(value or b"") for _, value in headers) > _MOST_ID_BYTES:
-        headers = tuple((name, value) for name, value in headers if value is not None and len(value) == 16)[
-            :1
-        ]
-    return replace(document, message=replace(message, key=None, value=None, headers=headers))

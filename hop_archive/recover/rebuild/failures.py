@@ -59,32 +59,24 @@ class Failures:
             HopArchiveError: Some failed: of the class that all of their errors have, else a ``DataError``.
             Exception: One failed by a fault of this program; its notes name the other topics, with theirs.
         """
-        self.raised = self._together()
+        errors = list(self._by_topic.values())
+        faults = [error for error in errors if not isinstance(error, HopArchiveError)]
+        self.raised = self.besides
+        if faults:  # of this program: with all that is known of it
+            self.raised = faults[0]
+            for topic, error in self._by_topic.items():
+                note = f"{topic} could not be rebuilt: {error}"
+                if note not in getattr(self.raised, "__notes__", ()):
+                    self.raised.add_note(note)
+        elif errors:
+            kinds = {type(error) for error in errors if isinstance(error, HopArchiveError)}
+            named = [f"{topic}: {error}" for topic, error in [*self._by_topic.items()][:_MOST_NAMED]]
+            left = len(errors) - len(named)
+            more = f" And {left} more." if left else ""
+            self.raised = (kinds.pop() if len(kinds) == 1 else DataError)(
+                f"{counted(len(errors), 'topic')} could not be rebuilt; the others are done. {' '.join(named)}{more}",
+                topics=list(self._by_topic),
+            )
+            self.raised.__cause__ = errors[0]
         if self.raised is not None:
             raise self.raised
-
-    def _together(self) -> Exception | None:
-        if not self._by_topic:
-            return self.besides
-        errors = list(self._by_topic.values())
-        kinds: set[type[HopArchiveError]] = set()
-        for error in errors:
-            if not isinstance(
-                error, HopArchiveError
-            ):  # a fault of this program: with all that is known of it
-                for name, why in self._by_topic.items():
-                    note = f"{name} could not be rebuilt: {why}"
-                    if note not in getattr(error, "__notes__", ()):
-                        error.add_note(note)
-                return error
-            kinds.add(type(error))
-        kind = kinds.pop() if len(kinds) == 1 else DataError
-        named = [f"{topic}: {error}" for topic, error in list(self._by_topic.items())[:_MOST_NAMED]]
-        left = len(errors) - len(named)
-        more = f" And {left} more." if left else ""
-        together = kind(
-            f"{counted(len(errors), 'topic')} could not be rebuilt; the others are done. {' '.join(named)}{more}",
-            topics=list(self._by_topic),
-        )
-        together.__cause__ = errors[0]
-        return together

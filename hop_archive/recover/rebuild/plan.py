@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Miscount, Recorded
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.keys import is_segment_key, slice_of, topic_of
-from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
+from hop_archive.model.slices import EMPTY
 from hop_archive.model.topics import matches
 from hop_archive.read.side_by_side import side_by_side
 from hop_archive.store.protocol import ObjectInfo, Store
@@ -54,8 +53,22 @@ def stored_topics(store: Store, patterns: Sequence[str] = ()) -> list[str]:
     Raises:
         ConfigurationError: A pattern means none.
     """
-    found = {name for name in _folders(store, "") if _has_messages(store, name)}
-    found |= {name for name in _folders(store, "segments/") if _has_segments(store, name)}
+    # Documents alone are looked for in years, for a topic may be called as a folder with much else is.
+    found = {
+        topic
+        for topic in _folders(store, "")
+        if any(
+            _is_of(info.key, topic, segments=False)
+            for name in _folders(store, f"{topic}/")
+            if _YEAR.fullmatch(name)
+            for info in store.listing(f"{topic}/{name}/")
+        )
+    }
+    found |= {
+        topic
+        for topic in _folders(store, "segments/")
+        if any(_is_of(info.key, topic, segments=True) for info in store.listing(f"segments/{topic}/"))
+    }
     for pattern in patterns:
         if not any(matches(topic, (pattern,)) for topic in found):
             raise ConfigurationError(
@@ -78,51 +91,29 @@ def lacking(catalog: Catalog, store: Store, topic: str, listed: ListingCounts) -
 
     An object whose rows are there, to its last byte and with the ledger's numbers, is not read again.
     """
-    state = _State.of(catalog, topic)
+    miscounted = [miscount.slice for miscount in catalog.miscounts(topic) if miscount.slice is not None]
+    coverage = catalog.coverage([topic])
     for segments in (False, True):
         prefix = f"segments/{topic}/" if segments else f"{topic}/"
         infos = (i for i in store.listing(prefix) if _is_of(i.key, topic, segments=segments))
         done = ""
         for record, info in side_by_side(catalog.recorded(topic, segments=segments), infos):
-            if info is None:
+            if info is None or info.key == done:
                 continue
-            if done != info.key:
-                listed.objects += 1
-            if done != info.key and (record is None or not state.has(record, info)):
+            done = info.key
+            listed.objects += 1
+            where = slice_of(done)
+            is_there = record is not None and record.end_bytes == info.size_bytes
+            is_counted = where is None or not (
+                where.offsets - coverage.get(where.partition_log, EMPTY)
+                or any(
+                    s.partition_log == where.partition_log and s.offsets & where.offsets for s in miscounted
+                )
+            )
+            if not (is_there and is_counted):
                 listed.to_read += 1
                 listed.bytes_to_read += info.size_bytes
                 yield info
-            done = info.key
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What the ledger says of a topic."""
-
-    coverage: dict[PartitionLog, OffsetSet]
-    miscounts: list[Slice] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, catalog: Catalog, topic: str) -> _State:
-        wrong = [one.slice for one in catalog.miscounts(topic) if _is_of_ledger(one)]
-        return cls(dict(catalog.coverage([topic])), [one for one in wrong if one is not None])
-
-    def has(self, record: Recorded, info: ObjectInfo) -> bool:
-        if record.end_bytes != info.size_bytes:
-            return False
-        where = slice_of(info.key)
-        return where is None or self._accounts_for(where)
-
-    def _accounts_for(self, where: Slice) -> bool:
-        if where.offsets - self.coverage.get(where.partition_log, EMPTY):
-            return False
-        return not any(
-            w.partition_log == where.partition_log and w.offsets & where.offsets for w in self.miscounts
-        )
-
-
-def _is_of_ledger(one: Miscount) -> bool:
-    return one.slice is not None
 
 
 def _is_of(key: str, topic: str, *, segments: bool) -> bool:
@@ -145,17 +136,3 @@ def _folders(store: Store, prefix: str) -> Iterator[str]:
             if info.key < f"{prefix}{name}/~":  # after all that keys of ours may have there
                 passed = f"{prefix}{name}/~"
                 break
-
-
-def _has_messages(store: Store, topic: str) -> bool:
-    """Whether there are documents alone; looked for in years, for a topic may be called as a folder with much else is."""
-    return any(
-        _is_of(info.key, topic, segments=False)
-        for name in _folders(store, f"{topic}/")
-        if _YEAR.fullmatch(name)
-        for info in store.listing(f"{topic}/{name}/")
-    )
-
-
-def _has_segments(store: Store, topic: str) -> bool:
-    return any(_is_of(info.key, topic, segments=True) for info in store.listing(f"segments/{topic}/"))
