@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
+from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError, ObjectMissingError
 from hop_archive.model.document import Document, crc32, decode
 from hop_archive.model.identity import ID_HEADER
@@ -44,6 +45,33 @@ class Found(NamedTuple):
     size_bytes: int
     crc32: int
     suppressed: str | None = None
+
+    def foreign_row(self, key: str, bucket: str) -> Row:
+        """The row of a document of another archiver, as that one leaves it.
+
+        Args:
+            key: Of its object.
+            bucket: In which that is.
+        """
+        document = self.document
+        return Row(
+            topic=document.message.topic,
+            generation=None,
+            partition=None,
+            offset=None,
+            timestamp_ms=document.message.timestamp_ms,
+            timestamp_type=None,
+            uuid=document.uuid,
+            is_client_uuid=document.is_client_uuid,
+            digest=None,
+            object_key=key,
+            bucket=bucket,
+            position=self.position,
+            size_bytes=self.size_bytes,
+            crc32=self.crc32,
+            message_crc32=document.message_crc32,
+            annotations=document.annotations,
+        )
 
 
 class Evidence(NamedTuple):

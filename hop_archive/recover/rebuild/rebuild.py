@@ -21,7 +21,6 @@ from hop_archive.catalog.records import (
     Batch,
     Collision,
     Duplicate,
-    Generation,
     Outcome,
     Row,
 )
@@ -41,7 +40,7 @@ from hop_archive.recover.rebuild.generations import KnownGenerations
 from hop_archive.recover.rebuild.plan import ListingCounts, lacking, stored_topics
 from hop_archive.recover.rebuild.spill import Placed, Spill, file_name, usable
 from hop_archive.source.protocol import Source
-from hop_archive.store.protocol import ObjectInfo, Store
+from hop_archive.store.protocol import Store
 
 _MOST_ROWS = 10_000
 """Rows in one transaction."""
@@ -142,217 +141,170 @@ class _TopicRebuild:
 
     def run(self) -> Iterator[Finding]:
         yield from self._gather()
-        self._tell_lives()
-        self._spill.choose()
-        yield from self._others()
+        yield from self._place()
         for partition_log in self._spill.partition_logs():
             self._to.know_generation(partition_log.generation)
-            yield from self._commit_lineage(partition_log)
-        self._cover_rows()
-        self._cover_duplicates()
-        self._claim()
-        self._settle_untold()
+            yield from self._commit_log(partition_log)
+        self._cover()
+        self._settle()
         self._catalog.recount(self._topic)
-
-    # --- reading
 
     def _gather(self) -> Iterator[Finding]:
         """Read what the catalog lacks into the file, some objects in each transaction."""
         listed = ListingCounts()
         found = lacking(self._catalog, self._wanted.store, self._topic, listed)
         unread = (info for info in found if not self._spill.has(info))
-        evidence = gather(self._wanted.store, unread)
         before = self._counts["objects"]
-        for some in _portions(evidence):
-            yield from self._take(some)
+        for some in _portions(gather(self._wanted.store, unread)):
+            foreign: list[Row] = []
+            findings: list[Finding] = []
+            with self._spill.adding():
+                for parts in some:
+                    findings += self._take_object(parts, foreign)
+            if foreign:
+                self._counts["added"] += self._catalog.adopt(foreign)
+            yield from findings
             self._counts["objects"] = before + listed.objects
             self._wanted.notice(self._wanted.progress)
         self._counts["objects"] = before + listed.objects
 
-    def _take(self, some: Sequence[list[Evidence]]) -> Iterator[Finding]:
-        foreign: list[Row] = []
-        findings: list[Finding] = []
-        with self._spill.adding():
-            for parts in some:
-                findings += self._take_object(parts, foreign)
-        if foreign:
-            self._counts["added"] += self._catalog.adopt(foreign)
-        yield from findings
-
     def _take_object(self, parts: list[Evidence], foreign: list[Row]) -> Iterator[Finding]:
+        """Add the documents of an object to the file, those of another archiver to ``foreign``."""
         info = parts[0].info
         where = slice_of(info.key)
         self._spill.forget(info.key)
         problems = 0
         for part in parts:
-            found, doubts = _fitting(part, where)
+            fitting: list[Found] = []
+            doubts: list[str] = []
+            for found in part.found:
+                message = found.document.message
+                if where is None or (
+                    message.partition == where.partition and where.start <= message.offset < where.stop
+                ):
+                    fitting.append(found)
+                else:
+                    doubts.append(
+                        f"at byte {found.position}: a message of partition {message.partition}, offset {message.offset}"
+                    )
             doubts += part.problems
-            foreign += (self._foreign(info, one) for one in found if not one.document.digest)
-            own = [one for one in found if one.document.digest]
-            self._spill.add(part._replace(found=own), where.partition_log if where else None)
+            foreign += (
+                found.foreign_row(info.key, self._wanted.store.bucket)
+                for found in fitting
+                if not found.document.digest
+            )
+            proven = [found for found in fitting if found.document.digest]
+            self._spill.add(part._replace(found=proven), where.partition_log if where else None)
             problems += len(doubts)
             for doubt in doubts:
                 yield self._to.finding(Kind.CORRUPT_OBJECT, info.key, doubt)
-        named = (where.partition_log, where.start, where.stop) if where else None
-        self._spill.end(info, attempt_of(info.key), named, problems)
+        self._spill.end(info, attempt_of(info.key), where, problems)
         self._counts["read"] += 1
         self._counts["read_bytes"] += info.size_bytes
 
-    def _foreign(self, info: ObjectInfo, found: Found) -> Row:
-        """The row of a document of another archiver, as that one leaves it."""
-        document = found.document
-        return Row(
-            topic=self._topic,
-            generation=None,
-            partition=None,
-            offset=None,
-            timestamp_ms=document.message.timestamp_ms,
-            timestamp_type=None,
-            uuid=document.uuid,
-            is_client_uuid=document.is_client_uuid,
-            digest=None,
-            object_key=info.key,
-            bucket=self._wanted.store.bucket,
-            position=found.position,
-            size_bytes=found.size_bytes,
-            crc32=found.crc32,
-            message_crc32=document.message_crc32,
-            annotations=document.annotations,
-        )
+    def _place(self) -> Iterator[Finding]:
+        """Say which generation documents are of, and choose one document of each place; the others are found."""
+        catalog, topic, spill = self._catalog, self._topic, self._spill
+        generations = catalog.generations([topic]).get(topic, ())
+        beyond = [rows.partition_log for rows in catalog.unledgered(topic)]
+        logs = [*beyond, *catalog.coverage([topic]), *spill.named()]
+        spill.know_generations()
+        known = KnownGenerations.of(generations, (log.generation for log in logs), spill.unplaced())
+        spill.place(known.placed(spill.unplaced()))
+        spill.choose()
+        for key, message_uuid, is_same, chosen in spill.others():
+            kind, detail = Kind.ORPHAN_OBJECT, f"{chosen} holds the same message"
+            if not is_same:
+                kind, detail = Kind.CORRUPT_OBJECT, f"{chosen} says that another message stood in its place"
+            yield self._to.finding(kind, key, detail, message_uuid)
 
-    # --- placing
-
-    def _tell_lives(self) -> None:
-        generations = self._catalog.generations([self._topic]).get(self._topic, ())
-        rows = (one.generation for one in self._catalog.unledgered(self._topic))
-        covered = (one.generation for one in self._catalog.coverage([self._topic]))
-        self._spill.know_generations()
-        keys = (one.generation for one in self._spill.named())
-        numbers = [*rows, *covered, *keys]
-        lives = KnownGenerations.of(generations, numbers, self._spill.homeless())
-        self._spill.place(lives.placed(self._spill.homeless()))
-
-    def _others(self) -> Iterator[Finding]:
-        """Documents of a place that another document took."""
-        for key, own, is_same, chosen in self._spill.others():
-            if is_same:
-                yield self._to.finding(Kind.ORPHAN_OBJECT, key, f"{chosen} holds the same message", own)
-            else:
-                detail = f"{chosen} says that another message stood in its place"
-                yield self._to.finding(Kind.CORRUPT_OBJECT, key, detail, own)
-
-    # --- committing
-
-    def _commit_lineage(self, partition_log: PartitionLog) -> Iterator[Finding]:
+    def _commit_log(self, partition_log: PartitionLog) -> Iterator[Finding]:
         claims = disjoint(self._spill.claims(partition_log))
-        rows = self._spill.rows(partition_log)
-        for start, stop, items in cut(claims, rows, self._wanted.most_rows):
-            where = Slice(*partition_log, start, stop)
-            placed = [one for _, one in items]
-            strangers = [one for one in placed if not (one.is_first or one.is_same)]
-            for one in strangers:
-                yield self._to.in_use(one.row)
-            wanted = [one for one in placed if one.is_first or one.is_same]
-            removed = self._removed(wanted)
-            self._note_suppressed(wanted)
-            for one in wanted:
-                if one.row.uuid in removed:
-                    yield self._to.finding(
-                        Kind.ORPHAN_OBJECT,
-                        one.row.object_key,
-                        "its content was removed for good",
-                        one.row.uuid,
-                    )
-            batch = self._batch(where, [one for one in wanted if one.row.uuid not in removed])
-            left_out = [
-                offset_of(one.row)
-                for one in (*strangers, *wanted)
-                if one in strangers or one.row.uuid in removed
-            ]
-            for part in without(batch, left_out):
+        for start, stop, items in cut(claims, self._spill.rows(partition_log), self._wanted.most_rows):
+            placed = [message for _, message in items]
+            in_use = [message.row for message in placed if not (message.is_first or message.is_same)]
+            for row in in_use:
+                yield self._to.in_use(row)
+            placed = [message for message in placed if message.is_first or message.is_same]
+            removed = self._removed(placed)
+            for row in removed:
+                detail = "its content was removed for good"
+                yield self._to.finding(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
+            gone = {row.uuid for row in removed}
+            placed = [message for message in placed if message.row.uuid not in gone]
+            copies = [message.row for message in placed if not message.is_first]
+            batch = Batch(
+                Slice(*partition_log, start, stop),
+                rows=[message.row for message in placed if message.is_first],
+                duplicates=[Duplicate(offset_of(row), row.timestamp_ms, row.uuid, COPY) for row in copies],
+                collisions=[
+                    Collision(offset_of(message.row), message.collided_with, message.row.uuid)
+                    for message in placed
+                    if message.is_first and message.collided_with is not None
+                ],
+                run_id=self._wanted.run_id,
+            )
+            for part in without(batch, [offset_of(row) for row in (*in_use, *removed)]):
                 yield from self._to.commit(part)
             self._wanted.notice(self._wanted.progress)
 
-    def _batch(self, where: Slice, placed: Sequence[Placed]) -> Batch:
-        rows = [one.row for one in placed if one.is_first]
-        copies = [one.row for one in placed if not one.is_first]
-        return Batch(
-            where,
-            rows=rows,
-            duplicates=[Duplicate(offset_of(row), row.timestamp_ms, row.uuid, COPY) for row in copies],
-            collisions=[
-                Collision(offset_of(one.row), one.collided_with, one.row.uuid)
-                for one in placed
-                if one.is_first and one.collided_with is not None
-            ],
-            run_id=self._wanted.run_id,
-        )
+    def _removed(self, placed: Sequence[Placed]) -> list[Row]:
+        """The rows of messages whose content was removed, and whose document here still has it.
 
-    def _cover_rows(self) -> None:
-        """Rows that were there all along and that no ledger row covers: each run of them is archived."""
+        Of those whose document has it no more, the catalog is told so.
+        """
+        whole = [message.row.uuid for message in placed if message.suppressed is None]
+        removed = self._catalog.suppressed(whole) & frozenset(whole) if whole else frozenset[uuid.UUID]()
+        by_reason: dict[str, dict[uuid.UUID, str]] = {}
+        for message in placed:
+            if message.suppressed is not None:
+                by_reason.setdefault(message.suppressed, {})[message.row.uuid] = self._topic
+        for reason, uuids in by_reason.items():
+            self._catalog.suppress(uuids, reason)
+        return [message.row for message in placed if message.row.uuid in removed]
+
+    def _cover(self) -> None:
+        """Rows, and recorded copies, that were there all along and that no ledger row covers: each run of them is archived."""
         for beyond in self._catalog.unledgered(self._topic):
             self._to.know_generation(beyond.generation)
             covered = self._catalog.coverage([self._topic]).get(beyond.partition_log, EMPTY)
             for start, stop in OffsetSet.between(beyond.start, beyond.stop) - covered:
                 rows = self._catalog.select(Query(places=(beyond.within(start, stop),)))
-                for one in cut((), ((offset_of(row), None) for row in rows), self._wanted.most_rows):
-                    self._to.add(Batch(beyond.within(one.start, one.stop), run_id=self._wanted.run_id))
-
-    def _cover_duplicates(self) -> None:
-        """Recorded copies that no ledger row covers: those were there, too."""
+                self._add_runs(beyond.partition_log, (offset_of(row) for row in rows))
         coverage = self._catalog.coverage([self._topic])
         copies = itertools.groupby(self._catalog.duplicates(self._topic), key=lambda pair: pair[0])
         for partition_log, some in copies:
             covered = coverage.get(partition_log, EMPTY)
-            open_ones = ((one.offset, None) for _, one in some if one.offset not in covered)
-            for start, stop, _ in cut((), open_ones, self._wanted.most_rows):
-                self._to.know_generation(partition_log.generation)
-                where = Slice(self._topic, partition_log.generation, partition_log.partition, start, stop)
-                self._to.add(Batch(where, run_id=self._wanted.run_id))
+            self._add_runs(partition_log, (copy.offset for _, copy in some if copy.offset not in covered))
 
-    # --- what stays open
+    def _add_runs(self, partition_log: PartitionLog, offsets: Iterable[int]) -> None:
+        for start, stop, _ in cut((), ((offset, None) for offset in offsets), self._wanted.most_rows):
+            self._to.know_generation(partition_log.generation)
+            self._to.add(Batch(Slice(*partition_log, start, stop), run_id=self._wanted.run_id))
 
-    def _claim(self) -> None:
-        """Find out whether the newest generation is what the source has now, where there is one to ask."""
-        if self._wanted.source is not None and (newest := self._rebuilt()) is not None:
-            self._counts["claimed"] += claim(self._wanted.source, self._catalog, newest)
+    def _settle(self) -> None:
+        """Claim the newest generation, where the source has it; of others whose origin nobody knows, explain holes.
 
-    def _rebuilt(self) -> Generation | None:
-        """The newest generation, if nobody knows where it came from."""
-        known = self._catalog.generations([self._topic]).get(self._topic, ())
-        return known[-1] if known and known[-1].cluster_id == UNKNOWN_CLUSTER else None
-
-    def _settle_untold(self) -> None:
-        """Of generations that nothing will be read of again, holes are explained; of others they are work."""
-        known = self._catalog.generations([self._topic]).get(self._topic, ())
-        over = {one.number for one in known if one.cluster_id == UNKNOWN_CLUSTER}
-        for partition_log, covered in self._catalog.coverage([self._topic]).items():
+        Of such nothing will be read again; holes of others are work.
+        """
+        catalog, topic, source = self._catalog, self._topic, self._wanted.source
+        known = catalog.generations([topic]).get(topic, ())
+        if source is not None and known and known[-1].cluster_id == UNKNOWN_CLUSTER:
+            self._counts["claimed"] += claim(source, catalog, known[-1])
+        known = catalog.generations([topic]).get(topic, ())
+        over = {generation.number for generation in known if generation.cluster_id == UNKNOWN_CLUSTER}
+        for partition_log, covered in catalog.coverage([topic]).items():
             for start, stop in inner_holes(covered) if partition_log.generation in over else ():
                 where = Slice(*partition_log, start, stop)
                 with contextlib.suppress(SliceTakenError):
-                    self._catalog.commit(Batch(where, Outcome.SKIPPED, UNTOLD, run_id=self._wanted.run_id))
-
-    # --- content that was removed
-
-    def _removed(self, placed: Sequence[Placed]) -> frozenset[uuid.UUID]:
-        """Messages whose content was removed, and whose document here still has it."""
-        whole = [one.row.uuid for one in placed if one.suppressed is None]
-        return self._catalog.suppressed(whole) & frozenset(whole) if whole else frozenset()
-
-    def _note_suppressed(self, placed: Sequence[Placed]) -> None:
-        by_reason: dict[str, dict[uuid.UUID, str]] = {}
-        for one in placed:
-            if one.suppressed is not None:
-                by_reason.setdefault(one.suppressed, {})[one.row.uuid] = self._topic
-        for reason, own in by_reason.items():
-            self._catalog.suppress(own, reason)
+                    catalog.commit(Batch(where, Outcome.SKIPPED, UNTOLD, run_id=self._wanted.run_id))
 
 
 def _portions(evidence: Iterable[Evidence]) -> Iterator[list[list[Evidence]]]:
     """Whole objects, some at a time: what is found of one is kept whole or not at all."""
     some: list[list[Evidence]] = []
     held = 0
-    for _, parts in itertools.groupby(evidence, key=lambda one: one.info.key):
+    for _, parts in itertools.groupby(evidence, key=lambda part: part.info.key):
         some.append(list(parts))
         held += sum(len(part.found) for part in some[-1])
         if held >= _MOST_FOUND:
@@ -360,20 +312,3 @@ def _portions(evidence: Iterable[Evidence]) -> Iterator[list[list[Evidence]]]:
             some, held = [], 0
     if some:
         yield some
-
-
-def _fitting(evidence: Evidence, where: Slice | None) -> tuple[list[Found], list[str]]:
-    """Documents that may stand where they do, and why others may not."""
-    if where is None:
-        return list(evidence.found), []
-    found: list[Found] = []
-    doubts: list[str] = []
-    for one in evidence.found:
-        message = one.document.message
-        if message.partition == where.partition and where.start <= message.offset < where.stop:
-            found.append(one)
-        else:
-            doubts.append(
-                f"at byte {one.position}: a message of partition {message.partition}, offset {message.offset}"
-            )
-    return found, doubts

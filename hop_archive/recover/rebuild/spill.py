@@ -19,7 +19,7 @@ from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.identity import client_uuid
 from hop_archive.model.message import TimestampType
-from hop_archive.model.slices import PartitionLog
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.recover.rebuild.evidence import Evidence, Found
 from hop_archive.store.protocol import ObjectInfo
 
@@ -54,13 +54,13 @@ _ADOPT_GENERATION = f"""
         WHERE {_SAME} AND one.digest = other.digest AND other.generation IS NOT NULL)
     WHERE one.generation IS NULL AND one.digest <> x''
 """  # noqa: S608 (put together from constants)
-"""A document alone of a message that a segment has too: the segment's name says which life of the topic it is of."""
+"""A document alone of a message that a segment has too: the segment's name says which generation of the topic it is of."""
 
 _FORGET_GENERATIONS = """
     UPDATE found SET generation = NULL WHERE key IN (SELECT key FROM objects WHERE generation IS NULL)
 """
 
-_HOMELESS = """
+_UNPLACED = """
     SELECT one.id, one.partition, one."offset", one.timestamp, one.digest, modified, (
         SELECT group_concat(DISTINCT other.generation) FROM found AS other
         WHERE other.partition = one.partition AND other."offset" = one."offset" AND other.generation IS NOT NULL)
@@ -104,7 +104,7 @@ _CLAIMS = """
     SELECT start, stop FROM objects WHERE generation = ? AND partition = ? AND problems = 0 ORDER BY start, stop
 """
 
-_LINEAGES = """
+_PARTITION_LOGS = """
     SELECT generation, partition FROM chosen UNION
     SELECT generation, partition FROM objects WHERE generation IS NOT NULL AND problems = 0 ORDER BY 1, 2
 """
@@ -165,7 +165,7 @@ class Placed(NamedTuple):
 
 
 class Unplaced(NamedTuple):
-    """A document that does not say which life of its topic it is of.
+    """A document that does not say which generation of its topic it is of.
 
     Attributes:
         id: Its number in the file.
@@ -251,9 +251,7 @@ class Spill:
             _ADD, (_cells(key, self._bucket, generation, one) for one in evidence.found)
         )
 
-    def end(
-        self, info: ObjectInfo, attempt: int, claim: tuple[PartitionLog, int, int] | None, problems: int
-    ) -> None:
+    def end(self, info: ObjectInfo, attempt: int, claim: Slice | None, problems: int) -> None:
         """Note that an object was read whole.
 
         Args:
@@ -262,7 +260,7 @@ class Spill:
             claim: What its name says was read; None where it says nothing.
             problems: How many of its documents are not believed.
         """
-        place = (claim[0].generation, claim[0].partition, claim[1], claim[2]) if claim else (None,) * 4
+        place = (claim.generation, claim.partition, claim.start, claim.stop) if claim else (None,) * 4
         values = (info.key, info.size_bytes, info.modified_ms, attempt, *place, problems)
         self._connection.execute(_ADD_OBJECT, values)
 
@@ -271,9 +269,9 @@ class Spill:
         named = "SELECT DISTINCT generation, partition FROM objects WHERE generation IS NOT NULL"
         return [PartitionLog(self._topic, *one) for one in self._connection.execute(named)]
 
-    def homeless(self) -> Iterator[Unplaced]:
-        """Documents whose life of the topic is not known, by place, in each as they were stored."""
-        for number, partition, offset, timestamp, content, modified, taken in self._cursor(_HOMELESS):
+    def unplaced(self) -> Iterator[Unplaced]:
+        """Documents whose generation of the topic is not known, by place, in each as they were stored."""
+        for number, partition, offset, timestamp, content, modified, taken in self._cursor(_UNPLACED):
             generations = frozenset(map(int, taken.split(","))) if taken else frozenset()
             yield Unplaced(number, (partition, offset), (timestamp, content), modified, generations)
 
@@ -284,7 +282,7 @@ class Spill:
         )
 
     def place(self, generations: Iterable[tuple[int, int]]) -> None:
-        """Say which life of the topic documents are of: number in the file, and generation, of each."""
+        """Say which generation of the topic documents are of: number in the file, and generation, of each."""
         self._connection.executescript(
             "DROP TABLE IF EXISTS placements; CREATE TABLE placements (id INTEGER PRIMARY KEY, generation INTEGER)"
         )
@@ -305,7 +303,7 @@ class Spill:
 
     def partition_logs(self) -> Sequence[PartitionLog]:
         """Those that anything is known of."""
-        return [PartitionLog(self._topic, *one) for one in self._connection.execute(_LINEAGES)]
+        return [PartitionLog(self._topic, *one) for one in self._connection.execute(_PARTITION_LOGS)]
 
     def claims(self, partition_log: PartitionLog) -> list[tuple[int, int]]:
         """What undamaged segments say was read of a log, by ascending start; they may overlap."""
