@@ -37,11 +37,13 @@ dev: setup ## Start the local stack, a trickle of alerts and Dagster's UI (http:
 down: setup ## Stop the local stack; Postgres and S3 keep their data
 	$(BIN)/hop-archive local down --dir $(STACK)
 
-check: setup ## Formatting, lint, types, layers: what CI runs first
+check: setup ## Formatting, lint, types, layers, Dagster's definitions: what CI runs first
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q hop_archive_tests/unit/test_layers.py
+	# It warns of its successor, dg check defs, which is a package of its own and checks no more than this here.
+	PYTHONWARNINGS=ignore $(BIN)/dagster definitions validate --workspace workspace.yaml --log-level warning
 
 format: setup ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
