@@ -199,7 +199,6 @@ deduplicate = upkeep_job(
 deduplicate_weekly = schedule(
     "deduplicate_weekly",
     deduplicate,
-    LONG,
     "7 12 * * 0",
     "Looks for copies once a week, at a quiet hour (UTC). Reports and removes nothing.",
 )

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -151,11 +151,8 @@ class BackupResource(dg.ConfigurableResource[Backup]):
             configuration, selection, environ = self.stanzas.selected()
             stanza = configuration.store(selection.store)
             store = open_backup(selection.store, stanza, environ)
-        try:
+        with closing(store) if store is not None else nullcontext():
             yield Backup(store, backup_grace_s(stanza, environ))
-        finally:
-            if store is not None:
-                store.close()
 
 
 OpenRemoving: TypeAlias = Callable[[Permission, str], AbstractContextManager[Removing]]

@@ -139,12 +139,12 @@ def upkeep_job(
     return dg.define_asset_job(name, selection=selection, tags=upkeep_tags(kind), description=description)
 
 
-def schedule(name: str, job: _Job, kind: str, cron: str, description: str) -> dg.ScheduleDefinition:
-    """A schedule that is on, in UTC. Its runs are ended after hours or days, by ``kind``; a person's take as long as they do."""
+def schedule(name: str, job: _Job, cron: str, description: str) -> dg.ScheduleDefinition:
+    """A schedule that is on, in UTC. Its runs are ended after hours or days, by the job's kind; a person's take as long as they do."""
     return dg.ScheduleDefinition(
         name=name,
         job=job,
-        tags={_MAX_RUNTIME: str(_LONGEST_S[kind])},
+        tags={_MAX_RUNTIME: str(_LONGEST_S[job.tags[UPKEEP]])},
         cron_schedule=cron,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=description,
@@ -544,7 +544,6 @@ def purge_old_runs() -> None:
 purge_daily = schedule(
     "purge_daily",
     purge_old_runs,
-    SHORT,
     "47 11 * * *",
     "Deletes old runs once a day, at a quiet hour for American observatories (UTC).",
 )

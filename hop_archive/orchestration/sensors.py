@@ -139,8 +139,8 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 def _obstructed(archive: Archive, seen: Survey, topics: Collection[str]) -> dict[str, int]:
     """Of topics in which something was tried and not archived: how many messages wait in their other partitions."""
-    found = [one.finding for one in archive.catalog.findings(topics, _FAILING)] if topics else []
-    stuck = {(one.topic, one.slice.partition if one.slice else one.partition) for one in found}
+    found = [record.finding for record in archive.catalog.findings(topics, _FAILING)] if topics else []
+    stuck = {(f.topic, f.slice.partition if f.slice else f.partition) for f in found}
     counts = dict.fromkeys(topics, 0)
     for at, known in seen.knowledge.items():
         if at.topic in counts and stuck.isdisjoint([(at.topic, None), (at.topic, at.partition)]):
@@ -150,14 +150,18 @@ def _obstructed(archive: Archive, seen: Survey, topics: Collection[str]) -> dict
 
 def _in_the_way(seen: Survey, opened: Sequence[OpenCount]) -> list[str]:
     """What could not be looked at, or read, or was left undone, and since when: nothing of it is archived meanwhile."""
-    looked_at = {(one.topic, one.kind) for one in seen.obstacles}
+    looked_at = {(obstacle.topic, obstacle.kind) for obstacle in seen.obstacles}
     named = [
-        f"{one.topic}{'' if one.partition is None else f'[{one.partition}]'} ({one.kind.value})"
-        for one in seen.obstacles
-    ] + [f"{one.topic} ({one.kind.value})" for one in opened if (one.topic, one.kind) not in looked_at]
+        f"{o.topic}{'' if o.partition is None else f'[{o.partition}]'} ({o.kind.value})"
+        for o in seen.obstacles
+    ] + [
+        f"{count.topic} ({count.kind.value})"
+        for count in opened
+        if (count.topic, count.kind) not in looked_at
+    ]
     if not named:
         return []
-    since = min((one.since for one in opened), default=None)
+    since = min((count.since for count in opened), default=None)
     when = f", some since {since:%Y-%m-%d %H:%M} UTC" if since else ""
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     return [f"In the way{when}: {', '.join(named[:_MOST_NAMED])}{more}."]
@@ -168,9 +172,7 @@ def _requests(
 ) -> list[dg.RunRequest]:
     requests = [
         dg.RunRequest(
-            job_name=archive_topic.name,
-            partition_key=topic,
-            tags=live_tags(source, [topic], shared=False),
+            job_name=archive_topic.name, partition_key=topic, tags=live_tags(source, [topic], shared=False)
         )
         for topic in decided.own
     ]
@@ -204,12 +206,17 @@ def _why_idle(
         return "Everything that Kafka holds is archived."
     held = {t: n for t, n in pending.items() if t in obstructed and t not in in_flight}
     others = {t: n for t, n in pending.items() if t not in held}
-    said = [
-        f"{sum(others.values())} messages of {len(others)} topics are in a run, or wait for others, "
-        f"{pacing.longest_wait_s:g} s at most: {_busiest(others, in_flight)}"
-    ]
-    again = f"Tried again every {OBSTRUCTED_AGAIN_S / 60:g} minutes, for what is in the way: {_busiest(held, ())}."
-    return " ".join([*(said if others else ()), *([again] if held else ())])
+    why = []
+    if others:
+        why.append(
+            f"{sum(others.values())} messages of {len(others)} topics are in a run, or wait for others, "
+            f"{pacing.longest_wait_s:g} s at most: {_busiest(others, in_flight)}"
+        )
+    if held:
+        why.append(
+            f"Tried again every {OBSTRUCTED_AGAIN_S / 60:g} minutes, for what is in the way: {_busiest(held, ())}."
+        )
+    return " ".join(why)
 
 
 def _busiest(pending: Mapping[str, int], in_flight: Collection[str]) -> str:

@@ -58,7 +58,6 @@ take_source_snapshot = upkeep_job(
 snapshot_hourly = schedule(
     "snapshot_hourly",
     take_source_snapshot,
-    SHORT,
     "23 * * * *",
     "Takes a snapshot of the source's topics and consumer groups every hour.",
 )
@@ -114,7 +113,6 @@ catalog_snapshot = upkeep_job(
 snapshot_daily = schedule(
     "snapshot_daily",
     catalog_snapshot,
-    LONG,
     "27 12 * * *",
     "Writes what changed in the catalog as Parquet once a day, at a quiet hour (UTC).",
 )

@@ -141,20 +141,20 @@ def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> 
         seen = survey(archive)
     pending, obstacles = seen.pending(), seen.obstacles
     behind = {topic: count for topic, count in pending.items() if count > config.most_messages}
-    said = []
+    why = []
     if behind:
-        said.append(
+        why.append(
             f"{counted(len(behind), 'topic has', 'topics have')} more than "
             f"{counted(config.most_messages, 'message')} waiting."
         )
     if obstacles:
-        said.append(
+        why.append(
             f"{counted(len(obstacles), 'topic or partition', 'topics or partitions')} could not be looked at, or may not be "
             "read: how much waits there is not known to be little."
         )
     return dg.AssetCheckResult(
-        passed=not said,
-        description=" ".join(said) or None,
+        passed=not why,
+        description=" ".join(why) or None,
         metadata={
             "waiting": sum(pending.values()),
             **table("behind", ({"topic": t, "waiting": n} for t, n in sorted(behind.items()))),
@@ -216,7 +216,7 @@ check_archive = upkeep_job(
     "Evaluates the checks of the archive, over all topics.",
 )
 check_often = schedule(
-    "check_often", check_archive, SHORT, "*/10 * * * *", "Evaluates the asset checks every ten minutes."
+    "check_often", check_archive, "*/10 * * * *", "Evaluates the asset checks every ten minutes."
 )
 
 
@@ -332,8 +332,7 @@ def repairs(
         known = {kind.value: kind for kind in Kind}
         if unknown := [name for name in config.kinds if name not in known]:
             raise ConfigurationError(
-                f"There is no kind of finding called {unknown[0]}.",
-                remedy=f"There are: {', '.join(known)}.",
+                f"There is no kind of finding called {unknown[0]}.", remedy=f"There are: {', '.join(known)}."
             )
         work = Repair(
             archive.catalog,
@@ -433,17 +432,12 @@ verify_job = upkeep_job(
     "verify", LONG, verification, "Verifies objects and ledger, and the backup where there is one."
 )
 verify_often = schedule(
-    "verify_often",
-    verify_job,
-    LONG,
-    "23 */6 * * *",
-    "Verifies every six hours, by listing: nothing is fetched.",
+    "verify_often", verify_job, "23 */6 * * *", "Verifies every six hours, by listing: nothing is fetched."
 )
 scrub_job = upkeep_job("scrub", LONG, scrubbing, "Reads a share of all documents again; run it once a day.")
 scrub_nightly = schedule(
     "scrub_nightly",
     scrub_job,
-    LONG,
     "37 12 * * *",
     "Reads a thirtieth of all documents once a day, at a quiet hour for American observatories (UTC).",
 )
@@ -454,7 +448,7 @@ report_job = upkeep_job(
     "report_archive", SHORT, archive_report, "Reports the archive by topic, in the last days."
 )
 report_daily = schedule(
-    "report_daily", report_job, SHORT, "7 13 * * *", "Reports once a day, after the scrub (UTC)."
+    "report_daily", report_job, "7 13 * * *", "Reports once a day, after the scrub (UTC)."
 )
 
 
@@ -485,7 +479,6 @@ def merge_ledger() -> None:
 merge_daily = schedule(
     "merge_daily",
     merge_ledger,
-    SHORT,
     "17 11 * * *",
     "Merges old ledger rows once a day, at a quiet hour for American observatories (UTC).",
 )
