@@ -14,35 +14,45 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from hop_archive.catalog.records import Row
+from hop_archive.catalog.records import COLUMNS, Row
 from hop_archive.errors import ConfigurationError, ConflictError
-from hop_archive.model.annotations import Annotations
 from hop_archive.model.identity import client_uuid
-from hop_archive.model.message import TimestampType
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.recover.rebuild.evidence import Evidence, Found
 from hop_archive.store.protocol import ObjectInfo
 
 _CACHE_KIB = 64 * 1024
 
-_SCHEMA = """
+_KINDS = {"text": "TEXT", "uuid": "BLOB", "bytea": "BLOB"}
+"""SQLite's names for what is no whole number."""
+_NULL = {"generation", "position"}
+_COLUMNS = [name for name in COLUMNS if name != "topic"]  # a file is of one topic
+_UUID = _COLUMNS.index("uuid")
+_FLAGS = [number for number, name in enumerate(_COLUMNS) if COLUMNS[name] == "bool"]
+_FOUND = ", ".join(f'found."{name}"' for name in _COLUMNS)
+
+_SCHEMA = f"""
     CREATE TABLE IF NOT EXISTS objects (
         key TEXT PRIMARY KEY, size INTEGER NOT NULL, modified INTEGER NOT NULL, attempt INTEGER NOT NULL,
         generation INTEGER, partition INTEGER, start INTEGER, stop INTEGER, problems INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS found (
-        id INTEGER PRIMARY KEY, key TEXT NOT NULL, position INTEGER, generation INTEGER, partition INTEGER NOT NULL,
-        "offset" INTEGER NOT NULL, timestamp INTEGER NOT NULL, timestamp_type INTEGER NOT NULL, uuid BLOB NOT NULL,
-        is_client_uuid INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, crc32 INTEGER NOT NULL,
-        message_crc32 INTEGER NOT NULL, public INTEGER NOT NULL, direct_upload INTEGER NOT NULL,
-        media_type TEXT NOT NULL, title TEXT NOT NULL, sender TEXT NOT NULL, file_name TEXT NOT NULL,
-        originator TEXT NOT NULL, collided BLOB, suppressed TEXT, bucket TEXT NOT NULL, retracted INTEGER NOT NULL
+        id INTEGER PRIMARY KEY, {
+    ", ".join(
+        f'"{name}" {_KINDS.get(COLUMNS[name], "INTEGER")} {"" if name in _NULL else "NOT NULL"}'
+        for name in _COLUMNS
+    )
+}, collided BLOB, suppressed TEXT
     );
     CREATE INDEX IF NOT EXISTS found_key ON found (key);
     CREATE INDEX IF NOT EXISTS found_place ON found (partition, "offset");
 """
 
-_ADD = f"INSERT INTO found VALUES (NULL{', ?' * 24})"  # noqa: S608 (a constant)
+_ADD = f"""
+    INSERT INTO found ({", ".join(f'"{name}"' for name in _COLUMNS)}, collided, suppressed)
+    VALUES (?{", ?" * (len(_COLUMNS) + 1)})
+"""  # noqa: S608 (put together from constants)
+"""By name, for a file of an earlier version has its columns in another order."""
 _ADD_OBJECT = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _SAME = (
@@ -92,13 +102,13 @@ _OTHERS = """
     WHERE other.rank > 1 AND first.rank = 1 ORDER BY generation, partition, "offset", other.rank
 """
 
-_ROWS = """
-    SELECT found.*, first.generation, first.partition, first."offset", first.digest FROM chosen JOIN found USING (id)
+_ROWS = f"""
+    SELECT {_FOUND}, collided, suppressed, first.generation, first.partition, first."offset", first.digest FROM chosen JOIN found USING (id)
     LEFT JOIN chosen AS first ON first.rowid = (
         SELECT rowid FROM chosen AS same WHERE same.uuid = found.uuid AND same.rank = 1
         ORDER BY generation, partition, "offset" LIMIT 1)
     WHERE chosen.rank = 1 AND chosen.generation = ? AND chosen.partition = ? ORDER BY chosen."offset"
-"""
+"""  # noqa: S608 (likewise)
 
 _CLAIMS = """
     SELECT start, stop FROM objects WHERE generation = ? AND partition = ? AND problems = 0 ORDER BY start, stop
@@ -248,7 +258,7 @@ class Spill:
         key = evidence.info.key
         generation = segment.generation if segment else None
         self._connection.executemany(
-            _ADD, (_cells(key, self._bucket, generation, one) for one in evidence.found)
+            _ADD, (_cells(self._topic, key, self._bucket, generation, found) for found in evidence.found)
         )
 
     def end(self, info: ObjectInfo, attempt: int, claim: Slice | None, problems: int) -> None:
@@ -311,11 +321,15 @@ class Spill:
 
     def rows(self, partition_log: PartitionLog) -> Iterator[tuple[int, Placed]]:
         """The chosen documents of a log, by ascending offset."""
-        for cells in self._cursor(_ROWS, partition_log[1:]):
-            row = self._row(cells)
-            collided = None if cells[21] is None else uuid.UUID(bytes=cells[21])
+        for found in self._cursor(_ROWS, partition_log[1:]):
+            cells, (collided, suppressed, *first, digest) = [*found[: len(_COLUMNS)]], found[len(_COLUMNS) :]
+            cells[_UUID] = uuid.UUID(bytes=cells[_UUID])
+            for flag in _FLAGS:
+                cells[flag] = bool(cells[flag])
+            row = Row.of_cells([self._topic, *cells])
+            collided_with = None if collided is None else uuid.UUID(bytes=collided)
             assert row.offset is not None
-            yield row.offset, Placed(row, collided, cells[22], cells[25:28], cells[28] == row.digest)
+            yield row.offset, Placed(row, collided_with, suppressed, tuple(first), digest == row.digest)
 
     def _cursor(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         cursor = self._connection.cursor()
@@ -323,71 +337,29 @@ class Spill:
         self._streams.add(cursor)
         return iter(cursor.execute(statement, values))
 
-    def _row(self, cells: Sequence[Any]) -> Row:
-        (
-            _,
-            key,
-            position,
-            generation,
-            partition,
-            offset,
-            timestamp,
-            clock,
-            own,
-            is_client,
-            content,
-            *rest,
-        ) = cells
-        size_bytes, crc, message_crc, public, direct, *texts = rest[:10]
-        bucket, retracted = rest[12:14]
-        return Row(
-            topic=self._topic,
-            generation=generation,
-            partition=partition,
-            offset=offset,
-            timestamp_ms=timestamp,
-            timestamp_type=TimestampType(clock),
-            uuid=uuid.UUID(bytes=own),
-            is_client_uuid=bool(is_client),
-            digest=content,
-            object_key=key,
-            bucket=bucket,
-            position=position,
-            size_bytes=size_bytes,
-            crc32=crc,
-            message_crc32=message_crc,
-            annotations=Annotations(bool(public), bool(direct), *texts),
-            retracted=bool(retracted),
-        )
 
-
-def _cells(key: str, bucket: str, generation: int | None, found: Found) -> tuple[Any, ...]:
+def _cells(topic: str, key: str, bucket: str, generation: int | None, found: Found) -> tuple[Any, ...]:
     """What is kept of a document."""
-    document, message, notes = found.document, found.document.message, found.document.annotations
-    collided = None if document.is_client_uuid else client_uuid(message.headers)
-    return (
-        key,
-        found.position,
-        generation,
-        message.partition,
-        message.offset,
-        message.timestamp_ms,
-        int(message.timestamp_type),
-        document.uuid.bytes,
-        document.is_client_uuid,
-        document.digest,
-        found.size_bytes,
-        found.crc32,
-        document.message_crc32,
-        notes.public,
-        notes.direct_upload,
-        notes.media_type,
-        notes.title,
-        notes.sender,
-        notes.file_name,
-        notes.originator,
-        None if collided is None else collided.bytes,
-        found.suppressed,
-        bucket,
-        False,
+    document, message = found.document, found.document.message
+    row = Row(
+        topic=topic,
+        generation=generation,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=message.timestamp_ms,
+        timestamp_type=message.timestamp_type,
+        uuid=document.uuid,
+        is_client_uuid=document.is_client_uuid,
+        digest=document.digest,
+        object_key=key,
+        bucket=bucket,
+        position=found.position,
+        size_bytes=found.size_bytes,
+        crc32=found.crc32,
+        message_crc32=document.message_crc32,
+        annotations=document.annotations,
     )
+    cells = [*row.cells()[1:]]
+    cells[_UUID] = document.uuid.bytes
+    collided = None if document.is_client_uuid else client_uuid(message.headers)
+    return (*cells, None if collided is None else collided.bytes, found.suppressed)
