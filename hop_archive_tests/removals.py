@@ -128,8 +128,8 @@ def _catalog() -> MockCatalog:
 
 def _copied(store: MockStore) -> MockStore:
     new = MockStore(store.name, bucket=store.bucket, deleting_allowed=True)
-    new._shelf._bodies = dict(store._shelf._bodies)  # type: ignore[attr-defined] # in memory it has these
-    new._shelf._made_ms = dict(store._shelf._made_ms)  # type: ignore[attr-defined]
+    new._shelf._bodies = dict(store._shelf._bodies)  # type: ignore[union-attr] # in memory it has these
+    new._shelf._made_ms = dict(store._shelf._made_ms)  # type: ignore[union-attr]
     return new
 
 

@@ -82,7 +82,7 @@ def content_of(wanted: Wanted) -> Content:
 
 
 def _known(wanted: Wanted) -> Content:
-    from hop_archive.devkit.local.known import END, known_cases, known_set
+    from hop_archive.devkit.known_set import END, known_cases, known_set
 
     now_ms = time.time_ns() // 1_000_000
     cases = known_cases(now_ms=now_ms, seed=wanted.seed)

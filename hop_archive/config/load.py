@@ -47,35 +47,19 @@ class Configuration(BaseModel):
     logs: dict[str, LogStanza] = Field(default_factory=dict)
 
     def source(self, name: str) -> SourceStanza:
-        """Return the source stanza of that name.
-
-        Raises:
-            MissingSettingError: There is none.
-        """
+        """Return the source stanza of that name; raise ``MissingSettingError`` where there is none."""
         return _named("source", self.sources, name)
 
     def database(self, name: str) -> DatabaseStanza:
-        """Return the database stanza of that name.
-
-        Raises:
-            MissingSettingError: There is none.
-        """
+        """Return the database stanza of that name; raise ``MissingSettingError`` where there is none."""
         return _named("database", self.databases, name)
 
     def store(self, name: str) -> StoreStanza:
-        """Return the store stanza of that name.
-
-        Raises:
-            MissingSettingError: There is none.
-        """
+        """Return the store stanza of that name; raise ``MissingSettingError`` where there is none."""
         return _named("store", self.stores, name)
 
     def log(self, name: str) -> LogStanza:
-        """Return the log stanza of that name.
-
-        Raises:
-            MissingSettingError: There is none.
-        """
+        """Return the log stanza of that name; raise ``MissingSettingError`` where there is none."""
         return _named("log", self.logs, name)
 
     def overlaid(self, other: Configuration) -> Configuration:

@@ -60,14 +60,14 @@ def open_archive(
     """
     source = configuration.source(selection.source).resolved(environ)
     store = configuration.store(selection.store).resolved(environ)
-    wanted = limits or Limits()
+    bounds = limits or Limits()
     return Archive(
         source=open_source(selection.source, source, environ),
         catalog=open_catalog(selection.database, configuration.database(selection.database), environ),
         store=open_store(selection.store, store, environ),
         topics=source.policy(),
         layouts=store.layout_policy(),
-        limits=replace(wanted, batch_bytes=min(wanted.batch_bytes, store.segment_mebibytes * 1024 * 1024)),
+        limits=replace(bounds, batch_bytes=min(bounds.batch_bytes, store.segment_mebibytes * 1024 * 1024)),
         run_id=run_id,
     )
 

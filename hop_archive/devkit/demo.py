@@ -22,7 +22,8 @@ from hop_archive.archive import Archive
 from hop_archive.devkit.prove import TopicProof, prove
 from hop_archive.devkit.publish import publish
 from hop_archive.devkit.samples import samples
-from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, create_sample_topics, set_up
+from hop_archive.devkit.sampling import create_sample_topics
+from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, set_up
 from hop_archive.errors import HopArchiveError, UnavailableError
 from hop_archive.ingest.survey import survey
 from hop_archive.model.query import Query
@@ -48,6 +49,16 @@ _HASTE = {"HOP_ARCHIVE_LONGEST_WAIT_S": "2"}
 """So that a few alerts that wait for more to come do not hold up who watches; the environment may say otherwise."""
 
 
+_WHERE_TO_LOOK = """
+Where to look (the servers are still up; `make down` stops them, data stay):
+  the UI          make dev          then http://127.0.0.1:3000
+  this shell      eval "$(.venv/bin/hop-archive local env --dir {directory})"
+  status          .venv/bin/hop-archive status -H hop-local -D local-db -S local-store
+  the catalog     psql "$HOP_ARCHIVE_LOCAL_DATABASE_URL" -c 'table topics'
+  the objects     s3://$HOP_ARCHIVE_LOCAL_BUCKET at $HOP_ARCHIVE_LOCAL_S3_ENDPOINT
+  Dagster's log   {directory}/dagster-daemon.log"""
+
+
 @click.command()
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path), default=Path(".local-stack"), show_default=True
@@ -57,27 +68,23 @@ def main(directory: Path, count: int) -> None:
     """Show the archive at work, from Kafka to S3 and back, in about a minute."""
     console = Console()
     try:
-        raise SystemExit(_demonstrate(console, directory, count))
+        console.print("[bold]1.[/bold] Starting Kafka, Postgres and S3 on this machine …")
+        bench = set_up(directory, Path(INSTANCE_FILE))
+        archive = bench.archive()
+        began_ms = int(time.time() * 1000) - count
+        try:
+            sent = _publish(console, archive, count, began_ms)
+            _archive(console, bench, archive)
+            proofs = _prove(console, archive, sent)
+            well = _verify(console, archive) and _restore(console, archive, began_ms)
+        finally:
+            archive.close()
     except HopArchiveError as error:
         console.print(f"[red]{error}[/red]")
         raise SystemExit(error.exit_code) from error
-
-
-def _demonstrate(console: Console, directory: Path, count: int) -> int:
-    console.print("[bold]1.[/bold] Starting Kafka, Postgres and S3 on this machine …")
-    bench = set_up(directory, Path(INSTANCE_FILE))
-    archive = bench.archive()
-    began_ms = int(time.time() * 1000) - count
-    try:
-        sent = _publish(console, archive, count, began_ms)
-        _archive(console, bench, archive)
-        proofs = _prove(console, archive, sent)
-        console.print(_table(archive, proofs))
-        well = _verify(console, archive) and _restore(console, archive, began_ms)
-    finally:
-        archive.close()
-    _tell_where(console, bench)
-    return 0 if well and all(proof.holds for proof in proofs) else 1
+    where = _WHERE_TO_LOOK.format(directory=bench.directory)
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(0 if well and all(proof.holds for proof in proofs) else 1)
 
 
 def _publish(console: Console, archive: Archive, count: int, began_ms: int) -> dict[Place, Sent]:
@@ -110,15 +117,11 @@ def _archive(console: Console, bench: Workbench, archive: Archive) -> None:
                     f"{sum(pending.values())} messages are not archived.", remedy=f"See {log}."
                 )
             time.sleep(_LOOK_EVERY_S)
-        _await_end_of_runs(bench, deadline)
+        # Until the runs have reported, too: rows are there a moment before the run is over.
+        with dg.DagsterInstance.from_config(str(bench.dagster_home)) as instance:
+            while instance.get_runs_count(dg.RunsFilter(statuses=LIVE)) and time.monotonic() < deadline:
+                time.sleep(_LOOK_EVERY_S)
         console.print(f"   caught up after {time.monotonic() - started:.0f} s")
-
-
-def _await_end_of_runs(bench: Workbench, deadline: float) -> None:
-    """Wait until the runs have reported: rows are there a moment before the run is over."""
-    with dg.DagsterInstance.from_config(str(bench.dagster_home)) as instance:
-        while instance.get_runs_count(dg.RunsFilter(statuses=LIVE)) and time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_S)
 
 
 def _prove(console: Console, archive: Archive, sent: dict[Place, Sent]) -> list[TopicProof]:
@@ -128,6 +131,20 @@ def _prove(console: Console, archive: Archive, sent: dict[Place, Sent]) -> list[
     proofs = prove(archive, sorted(t for t in archive.source.topics() if archive.topics.archived(t)), sent)
     for difference in [d for proof in proofs for d in proof.differences][:20]:
         console.print(f"   [red]{difference}[/red]")
+    table = Table(title="What is archived", title_justify="left")
+    for name in ("topic", "messages", "duplicates", "bytes", "compared in Kafka", "result"):
+        table.add_column(name, justify="left" if name in ("topic", "result") else "right")
+    by_topic = {proof.topic: proof for proof in proofs}
+    for row in status(archive).topics:
+        delivered = verdict = ""
+        if proof := by_topic.get(row.topic):
+            delivered = str(proof.delivered)
+            verdict = "[green]all the same[/green]" if proof.holds else "[red]differs[/red]"
+        total = row.total
+        table.add_row(
+            row.topic, str(total.messages), str(total.duplicates), f"{total.size_bytes:,}", delivered, verdict
+        )
+    console.print(table)
     return proofs
 
 
@@ -135,12 +152,14 @@ def _verify(console: Console, archive: Archive) -> bool:
     console.print(
         "[bold]5.[/bold] Verifying objects, ledger and every document, as hop-archive verify --deep does …"
     )
-    wanted = Verification(archive.catalog, archive.store)
-    findings = [finding for finding, _ in verify(wanted, Notebook(archive.catalog, keeps=False), deep=True)]
+    verification = Verification(archive.catalog, archive.store)
+    findings = [
+        finding for finding, _ in verify(verification, Notebook(archive.catalog, keeps=False), deep=True)
+    ]
     for finding in findings[:20]:
         console.print(f"   [red]{finding.kind.value} {finding.topic}: {finding.detail}[/red]")
     if not findings:
-        counts = wanted.checked.counts
+        counts = verification.checked.counts
         console.print(f"   nothing is wrong: {counts['objects']} objects, {counts['messages']} documents")
     return not findings
 
@@ -151,52 +170,14 @@ def _restore(console: Console, archive: Archive, since_ms: int) -> bool:
     )
     query = Query(topics=(RESTORED,), since_ms=since_ms)
     request = Request(query=query, template="{topic}.restored", append=True)
-    own = Restoration(archive.catalog, archive.store, archive.source, request, archive.topics)
+    restoration = Restoration(archive.catalog, archive.store, archive.source, request, archive.topics)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = restore(own, Control(), Path(folder))
+        outcome = restore(restoration, Control(), Path(folder))
     console.print(
         f"   {outcome.report['messages']} messages written, read back and compared: "
         f"{outcome.differences or 'no'} differences"
     )
     return not outcome.differences
-
-
-def _table(archive: Archive, proofs: list[TopicProof]) -> Table:
-    table = Table(title="What is archived", title_justify="left")
-    for name in ("topic", "messages", "duplicates", "bytes", "compared in Kafka", "result"):
-        table.add_column(name, justify="left" if name in ("topic", "result") else "right")
-    found = {proof.topic: proof for proof in proofs}
-    for row in status(archive).topics:
-        proof = found.get(row.topic)
-        verdict = (
-            "" if proof is None else "[green]all the same[/green]" if proof.holds else "[red]differs[/red]"
-        )
-        table.add_row(
-            row.topic,
-            str(row.total.messages),
-            str(row.total.duplicates),
-            f"{row.total.size_bytes:,}",
-            str(proof.delivered) if proof else "",
-            verdict,
-        )
-    return table
-
-
-def _tell_where(console: Console, bench: Workbench) -> None:
-    directory = bench.directory
-    console.print(
-        f"""
-Where to look (the servers are still up; `make down` stops them, data stay):
-  the UI          make dev          then http://127.0.0.1:3000
-  this shell      eval "$(.venv/bin/hop-archive local env --dir {directory})"
-  status          .venv/bin/hop-archive status -H hop-local -D local-db -S local-store
-  the catalog     psql "$HOP_ARCHIVE_LOCAL_DATABASE_URL" -c 'table topics'
-  the objects     s3://$HOP_ARCHIVE_LOCAL_BUCKET at $HOP_ARCHIVE_LOCAL_S3_ENDPOINT
-  Dagster's log   {directory}/dagster-daemon.log""",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 if __name__ == "__main__":

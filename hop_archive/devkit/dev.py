@@ -9,7 +9,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,9 @@ import click
 
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.devkit.publish import publish
-from hop_archive.devkit.samples import Sample, samples
-from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, create_sample_topics, set_up
+from hop_archive.devkit.samples import samples
+from hop_archive.devkit.sampling import create_sample_topics
+from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, set_up
 from hop_archive.errors import HopArchiveError
 
 _PORTION = 5_000
@@ -37,36 +37,21 @@ def main(directory: Path, rate: float, port: int) -> None:
         bench = set_up(directory, Path(INSTANCE_FILE))
         threading.Thread(target=_trickle, args=(bench, rate), daemon=True).start()
         click.echo(f"Dagster's UI: http://127.0.0.1:{port}   (Ctrl-C ends it)")
-        raise SystemExit(
-            _run(
-                bench.command("dagster", "dev", *bench.code, "--host", "127.0.0.1", "--port", str(port)),
-                bench,
-            )
-        )
+        command = bench.command("dagster", "dev", *bench.code, "--host", "127.0.0.1", "--port", str(port))
+        with subprocess.Popen(command, env=bench.environ, cwd=bench.dagster_home) as process:
+            # Signals to end are for Dagster, which has to end its own children.
+            signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            while True:
+                with suppress(KeyboardInterrupt):
+                    raise SystemExit(process.wait())
     except HopArchiveError as error:
         click.echo(str(error), err=True)
         raise SystemExit(error.exit_code) from error
     finally:
-        _tell_what_is_up(directory)
-
-
-def _tell_what_is_up(directory: Path) -> None:
-    """However it ended: what goes on running, and how to stop it."""
-    with suppress(HopArchiveError):
-        LocalStack(directory).address()
-        down = f"hop-archive local down --dir {shlex.quote(str(directory))}"
-        click.echo(f"Kafka, Postgres and S3 are still up. Stop them: make down (or: {down})")
-
-
-def _run(command: list[str], bench: Workbench) -> int:
-    """Run a program to its end; signals to end are for the program, which has to end its own children."""
-    with subprocess.Popen(command, env=bench.environ, cwd=bench.dagster_home) as process:
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+        with suppress(HopArchiveError):
+            LocalStack(directory).address()
+            down = f"hop-archive local down --dir {shlex.quote(str(directory))}"
+            click.echo(f"Kafka, Postgres and S3 are still up. Stop them: make down (or: {down})")
 
 
 def _trickle(bench: Workbench, rate: float) -> None:
@@ -74,14 +59,13 @@ def _trickle(bench: Workbench, rate: float) -> None:
     archive = bench.archive()
     create_sample_topics(archive.source)
     for seed in itertools.count(random.SystemRandom().randrange(1 << 30)):
-        for _ in publish(archive.source, _alerts(seed), rate=rate, sleep=time.sleep):
+        # With the time at which each is asked for, so that the lags shown are real.
+        alerts = (
+            alert if alert.timestamp_ms is None else replace(alert, timestamp_ms=_now_ms())
+            for alert in samples(_PORTION, seed=seed, now_ms=_now_ms())
+        )
+        for _ in publish(archive.source, alerts, rate=rate, sleep=time.sleep):
             pass
-
-
-def _alerts(seed: int) -> Iterator[Sample]:
-    """Sample alerts with the time at which each is asked for, so that the lags shown are real."""
-    for alert in samples(_PORTION, seed=seed, now_ms=_now_ms()):
-        yield alert if alert.timestamp_ms is None else replace(alert, timestamp_ms=_now_ms())
 
 
 def _now_ms() -> int:

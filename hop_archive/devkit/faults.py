@@ -107,7 +107,17 @@ class _Faulty:
         found = getattr(self._target, attribute)
         if attribute.startswith("_") or not callable(found):
             return found
-        return lambda *args, **kwargs: self._call(attribute, found, *args, **kwargs)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            number = self._faults.begin(f"{self._name}.{attribute}", args)
+            self._faults.strike(number, When.BEFORE)
+            result = found(*self._faults.reached(number, args), **kwargs)
+            self._faults.strike(number, When.AFTER)
+            if attribute == "reader":
+                return _Faulty(result, "reader", self._faults)
+            return self._iterate(attribute, result) if isinstance(result, Iterator) else result
+
+        return call
 
     def __enter__(self) -> Any:
         self._target.__enter__()
@@ -115,15 +125,6 @@ class _Faulty:
 
     def __exit__(self, *details: Any) -> Any:
         return self._target.__exit__(*details)
-
-    def _call(self, attribute: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        number = self._faults.begin(f"{self._name}.{attribute}", args)
-        self._faults.strike(number, When.BEFORE)
-        result = method(*self._faults.reached(number, args), **kwargs)
-        self._faults.strike(number, When.AFTER)
-        if attribute == "reader":
-            return _Faulty(result, "reader", self._faults)
-        return self._iterate(attribute, result) if isinstance(result, Iterator) else result
 
     def _iterate(self, attribute: str, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:

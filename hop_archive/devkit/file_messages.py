@@ -21,7 +21,7 @@ LARGEST_BYTES = 1_040_000
 
 _FORMATS = {media_type: name for name, media_type in MEDIA_TYPES.items()}
 _PARSED_BYTES = 4_000_000
-_TOLD = 5
+_NAMED = 5
 _SENDER = b"hop-archive publish"
 
 
@@ -33,7 +33,17 @@ def files(paths: Collection[Path]) -> list[Path]:
     Raises:
         MissingSettingError: A path leads nowhere, or there is no file at all.
     """
-    found = [file for path in paths for file in _files(path)]
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise MissingSettingError(f"There is no file or folder {path}.", path=str(path))
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = (file for file in path.rglob("*") if file.is_file())
+        found += sorted(
+            file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)
+        )
     if not found:
         raise MissingSettingError(f"There is no file in {', '.join(map(str, paths))}.")
     return found
@@ -57,7 +67,7 @@ def refuse_large(too_large: Collection[Path], largest_bytes: int) -> None:
     """
     if not too_large:
         return
-    some = sorted(too_large)[:_TOLD]
+    some = sorted(too_large)[:_NAMED]
     named = ", ".join(f"{path} ({_size_bytes(path):,} bytes)" for path in some)
     more = f" and {len(too_large) - len(some):,} more" if len(too_large) > len(some) else ""
     raise ConfigurationError(
@@ -89,11 +99,11 @@ def message(path: Path, topic: str, *, seed: int) -> Sample:
     except OSError as error:
         raise _unreadable(path, error) from error
     name = str(path).encode(errors="backslashreplace").decode()  # Linux allows names that are not UTF-8
-    own = uuid.uuid5(UUID_NAMESPACE, f"{seed}/{name}/{digest(None, (), value).hex()}")
+    message_id = uuid.uuid5(UUID_NAMESPACE, f"{seed}/{name}/{digest(None, (), value).hex()}")
     headers = (
         ("title", _text(path.stem)),
         ("file_name", _text(path.name)),
-        ("_id", own.bytes),
+        ("_id", message_id.bytes),
         ("_sender", _SENDER),
         ("_format", guessed_format(value)),
     )
@@ -106,21 +116,13 @@ def guessed_format(value: bytes) -> bytes:
     Told by content, for the names of alert files say little. ``json`` is what Python's parser takes, as
     hop-client's does.
     """
-    if _is_text_notice(value):
+    head = value[:2000]
+    # GCN's text notices are ``NAME: text`` lines, of which the first is the title (GCN, "notices" documentation).
+    if head.lstrip().startswith(b"TITLE:") and b"NOTICE_" in head:
         return b"gcntextnotice"
     guessed = _FORMATS.get(sniffed_media_type(value), b"blob")
-    return _json_format(value) if guessed == b"json" else guessed
-
-
-def _is_text_notice(value: bytes) -> bool:
-    """GCN's text notices are ``NAME: text`` lines, of which the first is the title (GCN, "notices" documentation)."""
-    head = value[:2000]
-    return head.lstrip().startswith(b"TITLE:") and b"NOTICE_" in head
-
-
-def _json_format(value: bytes) -> bytes:
-    if len(value) > _PARSED_BYTES:
-        return b"json"
+    if guessed != b"json" or len(value) > _PARSED_BYTES:
+        return guessed
     try:
         document = json.loads(value)
     except (ValueError, RecursionError):
@@ -129,17 +131,6 @@ def _json_format(value: bytes) -> bytes:
     if names == {"header", "body"}:
         return b"circular"
     return b"external" if names == {"url"} else b"json"
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise MissingSettingError(f"There is no file or folder {path}.", path=str(path))
-    if not path.is_dir():
-        return [path]
-    inside = (below for below in path.rglob("*") if below.is_file())
-    return sorted(
-        below for below in inside if not any(part.startswith(".") for part in below.relative_to(path).parts)
-    )
 
 
 def _size_bytes(path: Path) -> int:

@@ -64,7 +64,7 @@ def prove(
         topics: Existing topics.
         sent: What was sent, as far as it is known.
     """
-    return [_prove(archive, topic, sent or {}) for topic in topics]
+    return [_prove_topic(archive, topic, sent or {}) for topic in topics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +80,23 @@ class _Standing:
         return (d for d in found if not self.is_copy or d.field in _CONTENT)
 
 
-def _prove(archive: Archive, topic: str, sent: Mapping[Place, Sent]) -> TopicProof:
+def _prove_topic(archive: Archive, topic: str, sent: Mapping[Place, Sent]) -> TopicProof:
     places = _Places(archive, topic)
     delivered = archived = duplicates = 0
     missing: list[str] = []
     awaited = {place for place in sent if place[0].topic == topic}
     differences: list[FieldDifference] = []
-    for some in _some_at_once(_delivered(archive, topic)):
+    messages = _delivered(archive, topic)
+    while some := list(itertools.islice(messages, _AT_ONCE)):
         standings = [places.standing(generation, message) for generation, message in some]
         stored = received_stored([(s.message, s.row) for s in standings if s.row], archive.store)
         for standing in standings:
             message = standing.message
+            place = (message.topic_partition, message.offset)
             delivered += 1
-            awaited.discard((message.topic_partition, message.offset))
-            differences += _against_sent(sent, message)
+            awaited.discard(place)
+            if (was := sent.get(place)) is not None:
+                differences += sent_received(was, message)
             if standing.row is None:
                 missing.append(f"{message.topic_partition}@{message.offset}")
                 continue
@@ -119,13 +122,8 @@ class _Places:
         place = (generation, message.partition, message.offset)
         if (row := self._rows.get(place)) is not None:
             return _Standing(message, row)
-        own = self._copies.get(place)
-        return _Standing(message, self._catalog.find(own) if own else None, is_copy=True)
-
-
-def _some_at_once(delivered: Iterator[tuple[int, Message]]) -> Iterator[list[tuple[int, Message]]]:
-    while some := list(itertools.islice(delivered, _AT_ONCE)):
-        yield some
+        original = self._copies.get(place)
+        return _Standing(message, self._catalog.find(original) if original else None, is_copy=True)
 
 
 def _delivered(archive: Archive, topic: str) -> Iterator[tuple[int, Message]]:
@@ -140,8 +138,3 @@ def _delivered(archive: Archive, topic: str) -> Iterator[tuple[int, Message]]:
         for reading in read_slices(reader, slices, archive.limits, archive.monotonic):
             for message in reading.messages:
                 yield reading.slice.generation, message
-
-
-def _against_sent(sent: Mapping[Place, Sent], message: Message) -> Iterator[FieldDifference]:
-    if (was := sent.get((message.topic_partition, message.offset))) is not None:
-        yield from sent_received(was, message)

@@ -120,7 +120,7 @@ def publish(
     messages: Iterable[Outgoing],
     *,
     rate: float = 0.0,
-    sleep: Callable[[float], None],
+    sleep: Callable[[float], object],
     record: Path | None = None,
 ) -> Iterator[Sequence[Receipt]]:
     """Publish messages, some at a time, each portion acknowledged before the next.
@@ -155,7 +155,7 @@ def publish_singly(
     messages: Iterable[Sample],
     *,
     rate: float = 0.0,
-    sleep: Callable[[float], None],
+    sleep: Callable[[float], object],
     record: Path | None = None,
     refused: Callable[[Sample, ConfigurationError | DataError], None],
 ) -> Iterator[Sequence[Receipt]]:

@@ -279,28 +279,21 @@ def _stream(count: int, rng: random.Random, now_ms: int, topics: Sequence[Sample
         else:
             # Topic first, kind second: a topic with many kinds is no busier than one with few.
             topic, kind = rng.choice(rng.choice(ordinary))
-        sample = _make(topic, kind, rng, now_ms + position, latest)
+        timestamp_ms = now_ms + position
+        if kind in ORDINARY:
+            sample = _ordinary(topic, kind, rng, timestamp_ms)
+        elif kind in _ODDITIES:
+            plain = _ordinary(topic, rng.choice(_PLAIN_KINDS), rng, timestamp_ms)
+            sample = replace(_ODDITIES[kind](plain, rng), kind=kind)
+        else:
+            elsewhere = kind == "cross-posted"
+            originals = [
+                sample
+                for (name, original_kind), sample in latest.items()
+                if (name != topic.name) == elsewhere and original_kind in _echoed_kinds(kind)
+            ]
+            echo = _ECHOES[kind](rng.choice(originals), topic, rng, timestamp_ms)
+            sample = replace(echo, kind=kind)
         if kind in _REPEATED_KINDS or kind == "no-id":
             latest[topic.name, kind] = sample
         yield sample
-
-
-def _make(
-    topic: SampleTopic,
-    kind: str,
-    rng: random.Random,
-    timestamp_ms: int,
-    latest: dict[tuple[str, str], Sample],
-) -> Sample:
-    if kind in ORDINARY:
-        return _ordinary(topic, kind, rng, timestamp_ms)
-    if kind in _ODDITIES:
-        plain = _ordinary(topic, rng.choice(_PLAIN_KINDS), rng, timestamp_ms)
-        return replace(_ODDITIES[kind](plain, rng), kind=kind)
-    elsewhere = kind == "cross-posted"
-    originals = [
-        sample
-        for (name, original_kind), sample in latest.items()
-        if (name != topic.name) == elsewhere and original_kind in _echoed_kinds(kind)
-    ]
-    return replace(_ECHOES[kind](rng.choice(originals), topic, rng, timestamp_ms), kind=kind)

@@ -83,16 +83,11 @@ class Arrivals:
 
     def _publish(self) -> None:
         assert self._source is not None
-        arriving = publish(self._source, self._arriving(), rate=self._rate, sleep=self._pause)
+        # A stream of another seed than the one that the mock was filled from: else all would be duplicates.
+        alerts = itertools.takewhile(lambda _: not self._over.is_set(), sample_stream(0, seed=1))
+        arriving = publish(self._source, alerts, rate=self._rate, sleep=self._over.wait)
         for _ in itertools.takewhile(lambda _: not self._over.is_set(), arriving):
             pass
-
-    def _arriving(self) -> Iterator[Sample]:
-        # A stream of another seed than the one that the mock was filled from: else all would be duplicates.
-        return itertools.takewhile(lambda _: not self._over.is_set(), sample_stream(0, seed=1))
-
-    def _pause(self, seconds: float) -> None:
-        self._over.wait(seconds)
 
 
 def _writable(source: Source) -> MockSource | None:

@@ -17,9 +17,7 @@ from hop_archive.config.load import load, select
 from hop_archive.config.open import open_archive
 from hop_archive.devkit.local.address import External
 from hop_archive.devkit.local.stack import LocalStack
-from hop_archive.devkit.samples import SAMPLE_TOPICS
 from hop_archive.errors import MissingSettingError
-from hop_archive.source.protocol import Source
 
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
@@ -98,9 +96,3 @@ def set_up(directory: Path, instance_file: Path) -> Workbench:
     chosen = {**_WITHOUT_WARNINGS, **_SELECTED, "DAGSTER_HOME": str(home)}
     environ = {**os.environ, **address.environment(), **chosen}
     return Workbench(directory.resolve(), instance_file.resolve().with_name(WORKSPACE_FILE), environ)
-
-
-def create_sample_topics(source: Source) -> None:
-    """Create the topics of the sample alerts; those that exist are left as they are."""
-    for topic in SAMPLE_TOPICS:
-        source.create_topic(topic.name, topic.partitions)

@@ -13,7 +13,6 @@ import urllib.parse
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
 
 from hop_archive.errors import ForbiddenError, ObjectMissingError
 from hop_archive.model.conditions import StoreCondition
@@ -46,7 +45,7 @@ class MockStore:
         self._name = name
         self._bucket = bucket
         self._deleting_allowed = deleting_allowed
-        self._shelf: _Shelf = _Memory() if directory is None else _Directory(directory)
+        self._shelf: _Memory | _Directory = _Memory() if directory is None else _Directory(directory)
 
     @property
     def name(self) -> str:
@@ -127,24 +126,9 @@ def _md5(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
-class _Shelf(Protocol):
-    """Where bodies lie."""
-
-    def add(self, key: str, body: bytes) -> bool:
-        """Put the body there unless the key is taken; tell whether it was free."""
-
-    def get(self, key: str) -> bytes | None: ...
-
-    def etag(self, key: str) -> str | None:
-        """The MD5 of what was added under the key, in hexadecimal."""
-
-    def remove(self, key: str) -> None: ...
-
-    def items(self) -> Iterable[ObjectInfo]:
-        """All objects, in any order."""
-
-
 class _Memory:
+    """Bodies in memory. ``add`` tells whether the key was free; ``etag`` is of what was added, in hexadecimal."""
+
     def __init__(self) -> None:
         self._bodies: dict[str, bytes] = {}
         self._made_ms: dict[str, int] = {}

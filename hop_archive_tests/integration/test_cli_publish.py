@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.cli import cli
+from hop_archive.devkit.known_set import known_cases
 from hop_archive.devkit.local.address import StackAddress
-from hop_archive.devkit.local.known import known_cases
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.devkit.samples import SAMPLE_TOPICS
 from hop_archive.model.message import TopicPartition

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from hop_archive.cli import cli
-from hop_archive.devkit.local.known import known_cases
+from hop_archive.devkit.known_set import known_cases
 from hop_archive.model.message import TopicPartition
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.kafka.broker import ApacheKafka

@@ -1,4 +1,4 @@
-"""Why AWS refused, in the words of whoever can mend it; told by the code of its answer, never by its text."""
+"""Why AWS refused, in the words of whoever can mend it; recognized by the code of its answer, never by its text."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def translated(subject: Subject, error: Exception) -> HopArchiveError:
 def _refusal(subject: Subject, error: object) -> HopArchiveError:
     response, operation = error.response, error.operation_name  # type: ignore[attr-defined]  # botocore has no types
     code = str(response.get("Error", {}).get("Code", ""))
-    told = _said(code, str(response.get("Error", {}).get("Message", "")))
+    reply = _said(code, str(response.get("Error", {}).get("Message", "")))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _NOT_THERE:
         nor = ", or it has no value yet" if subject.action.endswith("GetSecretValue") else ""
@@ -144,16 +144,16 @@ def _refusal(subject: Subject, error: object) -> HopArchiveError:
     if code in _EXPIRED:
         return subject.forbidden(f"the credentials of {subject.asking} have expired ({code})", _RENEW, code)
     if code in _SKEWED:
-        return subject.forbidden(f"AWS finds the time of the request wrong ({told})", _CLOCK, code)
+        return subject.forbidden(f"AWS finds the time of the request wrong ({reply})", _CLOCK, code)
     if code in _UNKNOWN_KEYS:
-        return subject.forbidden(f"AWS does not accept the keys of {subject.asking} ({told})", _KEYS, code)
+        return subject.forbidden(f"AWS does not accept the keys of {subject.asking} ({reply})", _KEYS, code)
     if code in _DENIED:
-        return _denied(subject, told, operation, code)
+        return _denied(subject, reply, operation, code)
     if code in _LATER or status >= 500:
-        return subject.unavailable(f"AWS cannot now ({told})", "Try again in a minute.", code)
+        return subject.unavailable(f"AWS cannot now ({reply})", "Try again in a minute.", code)
     if status in (401, 403):
-        return _denied(subject, told, operation, code)
-    return subject.wrong(f"AWS refused {operation} ({told})", "Correct the stanza, or what it names.")
+        return _denied(subject, reply, operation, code)
+    return subject.wrong(f"AWS refused {operation} ({reply})", "Correct the stanza, or what it names.")
 
 
 _RENEW = 'Renew them ("aws sso login", or new keys in the environment or the profile), then run again.'
@@ -169,12 +169,12 @@ def _said(code: str, message: str) -> str:
     return said(" ".join(f"{code}: {message}".split()))
 
 
-def _denied(subject: Subject, told: str, operation: str, code: str) -> ForbiddenError:
+def _denied(subject: Subject, reply: str, operation: str, code: str) -> ForbiddenError:
     name = subject.action.partition(":")[2]
     action = subject.action if operation == name else f"sts:{operation}"
     key = " (and kms:Decrypt, where a key of your own encrypts it)" if name == "GetSecretValue" else ""
     return subject.forbidden(
-        f"AWS refused {subject.asking} ({told})",
+        f"AWS refused {subject.asking} ({reply})",
         f"Allow {action} on it{key}, or use other credentials.",
         code,
     )

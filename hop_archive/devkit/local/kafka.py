@@ -90,8 +90,8 @@ class Kafka:
             "--listener-url",
             listener,
         )
-        advertised = ("--advertised-listener-url", listener, "--storage-engine", "memory://tansu/")
-        return Launch((*command, *advertised), self.home)
+        storage = ("--advertised-listener-url", listener, "--storage-engine", "memory://tansu/")
+        return Launch((*command, *storage), self.home)
 
     def probe(self, ports: Sequence[int]) -> None:
         """Ask for metadata, and see that the broker is this one."""

@@ -77,7 +77,15 @@ class Postgres:
         if account is not None:
             os.chown(self.home, account.uid, account.gid)
         self.home.chmod(0o700)
-        self._copy_programs(account)
+        package = _package()
+        if account is not None and not others_can_enter(package):
+            # The programs, to where the server's user can get at them; with the libraries that the wheel's builder put
+            # beside the package, where programs look for them.
+            for part in (package, package.with_name(f"{package.name}.libs")):
+                if part.exists():
+                    shutil.copytree(part, self._copies / part.name, dirs_exist_ok=True)
+            for path in (self._copies, *self._copies.rglob("*")):
+                os.chown(path, account.uid, account.gid, follow_symlinks=False)
         if not self._data.exists():
             self._initialize(account)
 
@@ -94,40 +102,24 @@ class Postgres:
         try:
             if account is not None:
                 os.chown(password_file, account.uid, account.gid)
-            self._initdb(unfinished, password_file, account)
+            options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+            command = [str(self._program("initdb")), *options, f"--username={SUPERUSER}"]
+            done = subprocess.run(
+                [*command, f"--pwfile={password_file}", f"--pgdata={unfinished}"],
+                cwd=self.home,
+                env=bare_environment({}),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                close_fds=False,  # the stack's lock is handed down: held until this ends, even if we are killed
+                **as_account(account),
+            )
+            if done.returncode:
+                raise UnavailableError(f"initdb failed (status {done.returncode}): {done.stderr.strip()}")
         finally:
             password_file.unlink()
         unfinished.rename(self._data)
-
-    def _initdb(self, directory: Path, password_file: Path, account: Account | None) -> None:
-        options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"]
-        command = [str(self._program("initdb")), *options, f"--username={SUPERUSER}"]
-        command += [f"--pwfile={password_file}", f"--pgdata={directory}"]
-        done = subprocess.run(
-            command,
-            cwd=self.home,
-            env=bare_environment({}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            close_fds=False,  # the stack's lock is handed down: held until this ends, even if we are killed
-            **as_account(account),
-        )
-        if done.returncode:
-            raise UnavailableError(f"initdb failed (status {done.returncode}): {done.stderr.strip()}")
-
-    def _copy_programs(self, account: Account | None) -> None:
-        """Bring the programs to where the server's user can get at them, if it cannot where they are."""
-        package = _package()
-        if account is None or others_can_enter(package):
-            return
-        # With the libraries that the wheel's builder put beside the package, where programs look for them.
-        for part in (package, package.with_name(f"{package.name}.libs")):
-            if part.exists():
-                shutil.copytree(part, self._copies / part.name, dirs_exist_ok=True)
-        for path in (self._copies, *self._copies.rglob("*")):
-            os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
     @property
     def _copies(self) -> Path:
@@ -165,8 +157,14 @@ class Postgres:
         """Create the role, the database and the extension that the catalog needs, whatever is missing."""
         try:
             with self._superuser(ports, SUPERUSER) as connection:
-                _create_role(connection, self.password)
-                _create_database(connection)
+                role, database = sql.Identifier(ROLE), sql.Identifier(DATABASE)
+                known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
+                statement = sql.SQL("{} ROLE {} LOGIN CREATEDB PASSWORD {}")
+                verb = sql.SQL("ALTER" if known else "CREATE")
+                connection.execute(statement.format(verb, role, sql.Literal(self.password)))
+                there = "SELECT 1 FROM pg_database WHERE datname = %s"
+                if not connection.execute(there, [DATABASE]).fetchone():
+                    connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
             with self._superuser(ports, DATABASE) as connection:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
         except psycopg.Error as error:
@@ -189,20 +187,6 @@ def _url(role: str, password: str, ports: Sequence[int], database: str) -> str:
     return f"postgresql://{role}:{password}@{LOOPBACK}:{ports[0]}/{database}"
 
 
-def _create_role(connection: psycopg.Connection, password: str) -> None:
-    known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
-    verb = sql.SQL("ALTER" if known else "CREATE")
-    statement = sql.SQL("{} ROLE {} LOGIN CREATEDB PASSWORD {}")
-    connection.execute(statement.format(verb, sql.Identifier(ROLE), sql.Literal(password)))
-
-
-def _create_database(connection: psycopg.Connection) -> None:
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
-        return
-    statement = sql.SQL("CREATE DATABASE {} OWNER {}")
-    connection.execute(statement.format(sql.Identifier(DATABASE), sql.Identifier(ROLE)))
-
-
 def server_account() -> Account | None:
     """Return the system user that Postgres runs as: the caller (None), or for root one made for it.
 
@@ -214,8 +198,18 @@ def server_account() -> Account | None:
     if os.geteuid() != 0:
         return None
     for name in (SYSTEM_USER, "nobody"):
-        if name == SYSTEM_USER and _account(name) is None:
-            _make_system_user()
+        useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if name == SYSTEM_USER and useradd and _account(name) is None:
+            options = [
+                "--system",
+                "--no-create-home",
+                "--home-dir",
+                "/nonexistent",
+                "--shell",
+                "/usr/sbin/nologin",
+            ]
+            # Not checked: it fails too where another process was first, and then the user is there.
+            subprocess.run([useradd, *options, SYSTEM_USER], capture_output=True, check=False)
         if (account := _account(name)) is not None:
             return account
     raise MissingSettingError(
@@ -230,12 +224,3 @@ def _account(name: str) -> Account | None:
     except KeyError:
         return None
     return Account(name, entry.pw_uid, entry.pw_gid)
-
-
-def _make_system_user() -> None:
-    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if useradd is None:
-        return
-    options = ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
-    # Not checked: it fails too where another process was first, and then the user is there.
-    subprocess.run([useradd, *options, SYSTEM_USER], capture_output=True, check=False)

@@ -300,7 +300,12 @@ def await_answer(
         UnavailableError: It still ran, but did not answer well within `timeout_s` seconds; likewise.
     """
     deadline = time.monotonic() + timeout_s
-    while (reason := _unwell(ask)) is not None:
+    while True:
+        try:
+            ask()
+            break
+        except NotAnswering as error:
+            reason = str(error)
         if not is_running(mark):
             raise ServerDiedError(
                 _with_log(f"{name} ended instead of serving", log), server=name, log=str(log)
@@ -314,14 +319,6 @@ def await_answer(
         raise ServerDiedError(
             _with_log(f"{name} ended after it had answered", log), server=name, log=str(log)
         )
-
-
-def _unwell(ask: Callable[[], None]) -> str | None:
-    try:
-        ask()
-    except NotAnswering as reason:
-        return str(reason)
-    return None
 
 
 def _with_log(problem: str, log: Path) -> str:

@@ -136,7 +136,7 @@ class ObjectStore:
             f"-dir={self.home / 'data'}",
             f"-ip={LOOPBACK}",
             f"-ip.bind={LOOPBACK}",
-            *_port_options(ports),
+            *(f"-{name}={port}" for name, port in _named(ports).items()),
             "-master.peers=none",  # no election to wait for: 2.2 s to be ready, else up to 8 s
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=1024",
@@ -179,10 +179,6 @@ class ObjectStore:
 def _named(ports: Sequence[int]) -> dict[str, int]:
     names = [f"{service}.{kind}" for service in _SERVICES for kind in ("port", "port.grpc")]
     return dict(zip(names, ports, strict=True))
-
-
-def _port_options(ports: Sequence[int]) -> list[str]:
-    return [f"-{name}={port}" for name, port in _named(ports).items()]
 
 
 def ports_in(command: Sequence[str]) -> tuple[int, ...]:

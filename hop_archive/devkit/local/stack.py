@@ -67,7 +67,20 @@ class LocalStack:
             if not (state.postgres_home or self._external.gives("postgres")):
                 state = replace(state, postgres_home=str(choose_home(self.directory / "postgres")))
             write_state(self.directory, state)
-            self._bring_up([name for name in SERVER_NAMES if not self._external.gives(name)])
+            names = [name for name in SERVER_NAMES if not self._external.gives(name)]
+            with contextlib.ExitStack() as undo:
+                for name in names:
+                    if not self.runs(name):
+                        self._stop(name)  # what is left of it
+                        undo.callback(self._stop, name)
+                        ports = self._known().server(name).ports
+                        if not (ports and all(map(is_free, ports))):
+                            ports = choose_ports(self._server(name).port_count)
+                        self._launch(name, ports)
+                for name in names:
+                    self._await(name)
+                _check_given(self._external)
+                undo.pop_all()
         return self.address()
 
     def address(self) -> StackAddress:
@@ -77,12 +90,14 @@ class LocalStack:
             MissingSettingError: The stack is not up.
         """
         state = read_state(self.directory)
-        if state is None or not self._is_up(state):
-            raise MissingSettingError(
-                f"No local stack is up in {self.directory}.",
-                remedy=f"Start it: hop-archive local up --dir {self.directory}",
-            )
-        return _address(self.directory, state)
+        if state is not None and _has_ports(state):
+            started = [state.server(name).process for name in _own(state)]
+            if not started or any(map(processes.is_running, started)):
+                return _address(self.directory, state)
+        raise MissingSettingError(
+            f"No local stack is up in {self.directory}.",
+            remedy=f"Start it: hop-archive local up --dir {self.directory}",
+        )
 
     def last_address(self) -> StackAddress:
         """Return where the servers are, or were when they last ran.
@@ -90,8 +105,8 @@ class LocalStack:
         Raises:
             MissingSettingError: The stack was never up.
         """
-        state = self._known()
-        if not _has_ports(state):
+        state = read_state(self.directory)
+        if state is None or not _has_ports(state):
             raise self._never_up()
         return _address(self.directory, state)
 
@@ -147,7 +162,9 @@ class LocalStack:
     def _down_by_sight(self, *, purge: bool) -> tuple[ServerName, ...]:
         """Do as `down` where the state file is no help."""
         found = find_strays(self.directory)
-        if purge and not (found or self._has_left_data()):
+        # The servers' directories as a stack leaves them: each with its log beside it.
+        left = [name for name in SERVER_NAMES if (self.directory / name).exists()]
+        if purge and not (found or (left and all(self.log(name).exists() for name in left))):
             raise ForbiddenError(
                 f"Nothing is removed from {self.directory}: nothing there but {STATE_FILE} is a local stack's.",
                 remedy="Remove by hand what you know to be of no use.",
@@ -158,13 +175,10 @@ class LocalStack:
             found = find_strays(self.directory)
             self._stop_strays(found)
             if purge:
-                self._remove(*map(_home, found.get("postgres", ())))
+                # The directory of a Postgres, which may be outside of the stack's own.
+                commands = [mark.command for mark in found.get("postgres", ())]
+                self._remove(*(Path(command[command.index("-D") + 1]).parent for command in commands))
         return tuple(found)
-
-    def _has_left_data(self) -> bool:
-        """Whether the servers' directories are there as a stack leaves them: each with its log beside it."""
-        left = [name for name in SERVER_NAMES if (self.directory / name).exists()]
-        return bool(left) and all(self.log(name).exists() for name in left)
 
     def _stop_strays(self, found: Mapping[ServerName, Sequence[ProcessMark]]) -> None:
         with contextlib.ExitStack() as stopping:
@@ -185,7 +199,16 @@ class LocalStack:
         with locked(self.directory):
             if not self.runs(name):
                 self._stop(name)  # what is left of it
-                self._launch(name, self._former_ports(name))
+                ports = self._known().server(name).ports
+                taken = [port for port in ports if not is_free(port)]
+                if taken or not ports:
+                    problem = (
+                        f"port {taken[0]} is in use by another process" if taken else "it was never started"
+                    )
+                    raise UnavailableError(
+                        f"Cannot start {name} of {self.directory} where it was: {problem}."
+                    )
+                self._launch(name, ports)
             self._settle(name)
 
     def stop(self, name: ServerName) -> None:
@@ -240,41 +263,11 @@ class LocalStack:
             remedy=f"Start it: hop-archive local up --dir {self.directory}",
         )
 
-    def _is_up(self, state: StackState) -> bool:
-        own = _own(state)
-        if not _has_ports(state):
-            return False
-        return not own or any(processes.is_running(state.server(name).process) for name in own)
-
     def _server(self, name: ServerName) -> Server:
         return _server(self.directory, self._known(), name)
 
     def _record(self, name: ServerName, server: ServerState) -> None:
         write_state(self.directory, self._known().with_server(name, server))
-
-    def _bring_up(self, names: list[ServerName]) -> None:
-        with contextlib.ExitStack() as undo:
-            for name in names:
-                if not self.runs(name):
-                    self._stop(name)  # what is left of it
-                    undo.callback(self._stop, name)
-                    self._launch(name, self._ports(name))
-            for name in names:
-                self._await(name)
-            _check_given(self._external)
-            undo.pop_all()
-
-    def _ports(self, name: ServerName) -> tuple[int, ...]:
-        former = self._known().server(name).ports
-        return former if former and all(map(is_free, former)) else choose_ports(self._server(name).port_count)
-
-    def _former_ports(self, name: ServerName) -> tuple[int, ...]:
-        ports = self._known().server(name).ports
-        taken = [port for port in ports if not is_free(port)]
-        if taken or not ports:
-            problem = f"port {taken[0]} is in use by another process" if taken else "it was never started"
-            raise UnavailableError(f"Cannot start {name} of {self.directory} where it was: {problem}.")
-        return ports
 
     def _launch(self, name: ServerName, ports: tuple[int, ...]) -> None:
         server = self._server(name)
@@ -340,11 +333,6 @@ def _has_ports(state: StackState) -> bool:
     return all(state.server(name).ports for name in _own(state))
 
 
-def _home(postgres: ProcessMark) -> Path:
-    """The directory of a running Postgres, which may be outside of the stack's own."""
-    return Path(postgres.command[postgres.command.index("-D") + 1]).parent
-
-
 def _server(directory: Path, state: StackState, name: ServerName) -> Server:
     if name == "kafka":
         return Kafka(directory / name, state.cluster_id)
@@ -379,19 +367,19 @@ def _given_s3(given: External) -> S3Address | None:
 
 
 def _check_given(given: External) -> None:
+    s3 = _given_s3(given)
+    asks: dict[ServerName, Callable[[], object]] = {}
     if given.bootstrap_servers:
-        _check("kafka", partial(ask_kafka, given.bootstrap_servers))
+        asks["kafka"] = partial(ask_kafka, given.bootstrap_servers)
     if given.database_url:
-        _check("postgres", partial(ask_postgres, given.database_url))
-    if s3 := _given_s3(given):
-        _check("s3", partial(s3.write_and_read, given.bucket))
-
-
-def _check(name: ServerName, ask: Callable[[], object]) -> None:
-    try:
-        ask()
-    except NotAnswering as reason:
-        raise UnavailableError(
-            f"The {name} server given by {VARIABLE_OF[name]} does not do its work: {reason}.",
-            remedy=f"Correct {VARIABLE_OF[name]}, or unset it to have a server started.",
-        ) from reason
+        asks["postgres"] = partial(ask_postgres, given.database_url)
+    if s3:
+        asks["s3"] = partial(s3.write_and_read, given.bucket)
+    for name, ask in asks.items():
+        try:
+            ask()
+        except NotAnswering as reason:
+            raise UnavailableError(
+                f"The {name} server given by {VARIABLE_OF[name]} does not do its work: {reason}.",
+                remedy=f"Correct {VARIABLE_OF[name]}, or unset it to have a server started.",
+            ) from reason

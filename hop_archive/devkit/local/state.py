@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from hop_archive.devkit.local.address import External, ServerName
 from hop_archive.devkit.local.files import write_private
@@ -98,7 +97,11 @@ def read_state(directory: Path) -> StackState | None:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.pop("format") != _FORMAT:
             raise ValueError("another format")
-        servers = {name: _decoded_server(server) for name, server in document.pop("servers").items()}
+        servers: dict[str, ServerState] = {}
+        for name, server in document.pop("servers").items():
+            process = server["process"]
+            mark = ProcessMark(process["pid"], tuple(process["command"])) if process else None
+            servers[name] = ServerState(tuple(server["ports"]), mark, server["settled"])
         external = External(**document.pop("external"))
         return StackState(**document, servers=servers, external=external)
     except (FileNotFoundError, NotADirectoryError):
@@ -148,12 +151,6 @@ def write_state(directory: Path, state: StackState) -> None:
         write_private(directory / STATE_FILE, text)
     except OSError as error:
         raise _unusable(directory, f"{STATE_FILE} cannot be written there: {error.strerror}") from error
-
-
-def _decoded_server(document: dict[str, Any]) -> ServerState:
-    process = document["process"]
-    mark = ProcessMark(process["pid"], tuple(process["command"])) if process else None
-    return ServerState(tuple(document["ports"]), mark, document["settled"])
 
 
 @contextlib.contextmanager

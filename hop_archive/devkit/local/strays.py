@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -62,17 +63,13 @@ def _is_in_place(process: psutil.Process, command: Sequence[str], directory: Pat
     log, data = directory / f"{name}.log", directory / name / "data"
     if log.exists() and not {str(data), f"-dir={data}"}.isdisjoint(command):
         return True
-    return not {str(log), f"{log} (deleted)"}.isdisjoint(_outputs(process))
-
-
-def _outputs(process: psutil.Process) -> Iterator[str]:
-    """Where its standard output and error go; nothing of a process that the caller may not look into."""
+    # Where its standard output and error go; nowhere for a process that the caller may not look into.
+    outputs: list[str] = []
     if not (_DESCRIPTORS / "self" / "fd").exists():
-        yield from (file.path for file in process.open_files() if file.fd in _OUTPUTS)
-        return
-    # Not by psutil, which leaves out files that were removed.
-    for output in _OUTPUTS:
-        try:
-            yield str((_DESCRIPTORS / str(process.pid) / "fd" / str(output)).readlink())
-        except OSError:
-            return
+        outputs = [file.path for file in process.open_files() if file.fd in _OUTPUTS]
+    else:
+        # Not by psutil, which leaves out files that were removed.
+        with suppress(OSError):
+            for output in _OUTPUTS:
+                outputs.append(str((_DESCRIPTORS / str(process.pid) / "fd" / str(output)).readlink()))
+    return not {str(log), f"{log} (deleted)"}.isdisjoint(outputs)

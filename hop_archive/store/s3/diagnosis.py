@@ -217,7 +217,7 @@ _SET_CLOCK = (
 
 def _refusal(place: BucketAddress, answer: Any) -> HopArchiveError:
     code = said(answer.get("Error", {}).get("Code", ""))
-    told = said(f"{code}: {answer.get('Error', {}).get('Message', '')}")
+    reply = said(f"{code}: {answer.get('Error', {}).get('Message', '')}")
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _NO_BUCKET:
         return MissingSettingError(
@@ -235,5 +235,5 @@ def _refusal(place: BucketAddress, answer: Any) -> HopArchiveError:
             **place.facts,
         )
     if code in _CREDENTIALS or status in _FORBIDDEN_STATUSES:
-        return forbidden(place, told, code)
-    return unavailable(place, f"status {status}, {told}")
+        return forbidden(place, reply, code)
+    return unavailable(place, f"status {status}, {reply}")

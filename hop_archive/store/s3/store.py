@@ -190,12 +190,8 @@ class S3Store:
 
     def etag(self, key: str) -> str:
         """See ``Store.etag``."""
-        try:
+        with self._explained(missing=key):
             return obstore.head(self._client(), self._prefix + legal(key))["e_tag"] or ""
-        except BaseException as error:
-            if isinstance(error, _CLIENT_ERRORS) or is_panic(error):
-                raise self._reason(error, missing=key) from error
-            raise
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """See ``Store.listing``.
@@ -320,12 +316,12 @@ class S3Store:
     # Errors
 
     @contextmanager
-    def _explained(self, again: Callable[[Any], Any] | None = None) -> Iterator[None]:
+    def _explained(self, again: Callable[[Any], Any] | None = None, missing: str = "") -> Iterator[None]:
         try:
             yield
         except BaseException as error:
             if isinstance(error, _CLIENT_ERRORS) or is_panic(error):
-                raise self._reason(error, again) from error
+                raise self._reason(error, again, missing) from error
             raise
 
     def _reason(

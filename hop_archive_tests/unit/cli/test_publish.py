@@ -19,7 +19,7 @@ from hop_archive.cli import cli
 from hop_archive.cli.sending import Sending
 from hop_archive.cli.stopping import Stop
 from hop_archive.config import open as opening
-from hop_archive.devkit.local.known import known_set
+from hop_archive.devkit.known_set import known_set
 from hop_archive.devkit.publish import TEST_HEADER
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.message import Message, Receipt, TopicPartition

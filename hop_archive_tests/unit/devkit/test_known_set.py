@@ -11,7 +11,7 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.devkit.local.known import END, LARGE_BYTES, NAME_HEADER, known_cases, known_set
+from hop_archive.devkit.known_set import END, LARGE_BYTES, NAME_HEADER, known_cases, known_set
 from hop_archive.devkit.prove import prove
 from hop_archive.devkit.samples import Sample
 from hop_archive.ingest.follow import catch_up

@@ -72,7 +72,10 @@ def known_set(topic: str, *, now_ms: int, seed: int = 0, partitions: int = 1) ->
         timestamp_ms = now_ms + number if case.timestamp_ms is None else case.timestamp_ms
         yield _sample(topic, case, timestamp_ms, partition)
     for partition in range(partitions):
-        yield _sample(topic, _end(len(cases), seed, partition), now_ms + len(cases), partition)
+        # With the partition, or else those of the others would be duplicates of the first.
+        facts = {"known_test_data": END, "messages": len(cases), "seed": seed, "partition": partition}
+        end = Case(END, "the end of the set", json.dumps(facts).encode(), (("_format", b"json"),))
+        yield _sample(topic, end, now_ms + len(cases), partition)
 
 
 def known_cases(*, now_ms: int, seed: int = 0) -> list[Case]:
@@ -81,12 +84,9 @@ def known_cases(*, now_ms: int, seed: int = 0) -> list[Case]:
     groups = (
         _formats(dice, seed),
         _ids(dice),
-        _collisions(dice),
-        _copies(dice, now_ms),
-        _keys(dice),
-        _values(dice),
+        _repetitions(dice, now_ms),
+        _keys_and_values(dice),
         _headers(dice),
-        _annotations(dice),
         _times(dice, now_ms),
     )
     return [case for group in groups for case in group]
@@ -97,15 +97,7 @@ def _sample(topic: str, case: Case, timestamp_ms: int, partition: int | None) ->
     return Sample(topic, case.key, case.value, headers, timestamp_ms, partition, case.name)
 
 
-def _end(count: int, seed: int, partition: int) -> Case:
-    # With the partition, or else those of the others would be duplicates of the first.
-    told = json.dumps(
-        {"known_test_data": END, "messages": count, "seed": seed, "partition": partition}
-    ).encode()
-    return Case(END, "the end of the set", told, (("_format", b"json"),))
-
-
-def _own_id(dice: random.Random) -> bytes:
+def _message_id(dice: random.Random) -> bytes:
     return uuid.UUID(bytes=dice.randbytes(16), version=4).bytes
 
 
@@ -126,12 +118,12 @@ def _formats(dice: random.Random, seed: int) -> Iterator[Case]:
     }
     for name, kind in kinds.items():
         value = alert_value(kind, seed=f"known:{seed}", timestamp_ms=_WRITTEN_MS)
-        headers = (("_id", _own_id(dice)), ("_sender", b"known-test-data"), ("_format", name.encode()))
+        headers = (("_id", _message_id(dice)), ("_sender", b"known-test-data"), ("_format", name.encode()))
         yield Case(f"format-{name}", f"an ordinary alert with _format {name}", value, headers)
 
 
 def _ids(dice: random.Random) -> Iterator[Case]:
-    text = str(uuid.UUID(bytes=_own_id(dice))).encode()
+    text = str(uuid.UUID(bytes=_message_id(dice))).encode()
     ids: dict[str, tuple[str, tuple[bytes | None, ...]]] = {
         "no-id": ("no _id header", ()),
         "text-id": ("a UUID as text", (text,)),
@@ -141,26 +133,25 @@ def _ids(dice: random.Random) -> Iterator[Case]:
         "long-id": ("an _id of 17 bytes", (dice.randbytes(17),)),
         "id-of-no-version": ("16 bytes that claim no version of UUID", (b"\x00\xff" + dice.randbytes(14),)),
         "id-of-letters": ("16 letters", ("".join(dice.choices("abcdefgh", k=16)).encode(),)),
-        "several-ids": ("two UUIDs: the first counts", (_own_id(dice), _own_id(dice))),
-        "several-ids-first-bad": ("text, null, then a UUID: that counts", (text, None, _own_id(dice))),
+        "several-ids": ("two UUIDs: the first counts", (_message_id(dice), _message_id(dice))),
+        "several-ids-first-bad": ("text, null, then a UUID: that counts", (text, None, _message_id(dice))),
         "several-ids-all-bad": ("empty, null and text: none counts", (b"", None, text)),
     }
     for name, (about, values) in ids.items():
         yield Case(name, about, _text(dice), tuple(("_id", value) for value in values))
 
 
-def _collisions(dice: random.Random) -> Iterator[Case]:
-    own, value = ("_id", _own_id(dice)), _text(dice)
-    yield Case("colliding-id", "a UUID that the next three use too", value, (own,))
-    yield Case("colliding-id-other-value", "the same UUID, another value", _text(dice), (own,))
-    yield Case("colliding-id-other-key", "the same UUID and value, another key", value, (own,), key=b"k")
+def _repetitions(dice: random.Random, now_ms: int) -> Iterator[Case]:
+    shared_id, value = ("_id", _message_id(dice)), _text(dice)
+    yield Case("colliding-id", "a UUID that the next three use too", value, (shared_id,))
+    yield Case("colliding-id-other-value", "the same UUID, another value", _text(dice), (shared_id,))
     yield Case(
-        "colliding-id-other-headers", "the same UUID and value, a header more", value, (own, ("a", b""))
+        "colliding-id-other-key", "the same UUID and value, another key", value, (shared_id,), key=b"k"
     )
-
-
-def _copies(dice: random.Random, now_ms: int) -> Iterator[Case]:
-    with_id = Case("duplicate", "sent three times", _text(dice), (("_id", _own_id(dice)),))
+    yield Case(
+        "colliding-id-other-headers", "the same UUID and value, a header more", value, (shared_id, ("a", b""))
+    )
+    with_id = Case("duplicate", "sent three times", _text(dice), (("_id", _message_id(dice)),))
     yield from (with_id, with_id, with_id)
     without_id = Case(
         "duplicate-without-id", "sent twice, with the same timestamp", _text(dice), (), None, now_ms
@@ -170,15 +161,12 @@ def _copies(dice: random.Random, now_ms: int) -> Iterator[Case]:
     yield from (twin, twin)
 
 
-def _keys(dice: random.Random) -> Iterator[Case]:
-    own = (("_id", _own_id(dice)),)
+def _keys_and_values(dice: random.Random) -> Iterator[Case]:
+    with_id = (("_id", _message_id(dice)),)
     yield Case("null-key", "no key", _text(dice))
-    yield Case("empty-key", "an empty key", _text(dice), own, key=b"")
+    yield Case("empty-key", "an empty key", _text(dice), with_id, key=b"")
     yield Case("binary-key", "a key of all bytes", _text(dice), key=bytes(range(256)))
     yield Case("long-key", "a key of 10 kB", _text(dice), key=dice.randbytes(10_000))
-
-
-def _values(dice: random.Random) -> Iterator[Case]:
     blob = dice.randbytes(LARGE_BYTES)
     key = b"withdrawn-%d" % dice.getrandbits(30)
     values: dict[str, tuple[str, bytes | None]] = {
@@ -190,10 +178,10 @@ def _values(dice: random.Random) -> Iterator[Case]:
         "broken-text": ("what begins like text and is no UTF-8", b"Gr\xfc\xdfe \xc3"),
         "large-value": ("a blob of 750 kB", blob),
     }
-    yield Case("null-value", "a tombstone: a key, and no value", None, (("_id", _own_id(dice)),), key)
-    yield Case("null-value-null-key", "neither key nor value", None, (("_id", _own_id(dice)),))
+    yield Case("null-value", "a tombstone: a key, and no value", None, (("_id", _message_id(dice)),), key)
+    yield Case("null-value-null-key", "neither key nor value", None, (("_id", _message_id(dice)),))
     for name, (about, value) in values.items():
-        yield Case(name, about, value, (("_id", _own_id(dice)),))
+        yield Case(name, about, value, (("_id", _message_id(dice)),))
 
 
 def _headers(dice: random.Random) -> Iterator[Case]:
@@ -212,9 +200,6 @@ def _headers(dice: random.Random) -> Iterator[Case]:
     }  # fmt: skip
     for name, (about, pairs) in headers.items():
         yield Case(name, about, _text(dice), pairs)
-
-
-def _annotations(dice: random.Random) -> Iterator[Case]:
     titles = (("title", b"\xff"), ("title", b"zweiter, lesbarer Titel"), ("title", b"third"))
     described = (
         ("title", "Möglicher Gegenstück-Kandidat".encode()),
