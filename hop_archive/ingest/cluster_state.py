@@ -19,7 +19,6 @@ from hop_archive.catalog.records import Snapshot
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.wording import said
-from hop_archive.source.answers import Answers
 from hop_archive.source.protocol import Setting, TopicInfo
 
 GROUPS_AT_ONCE = 500
@@ -80,6 +79,52 @@ class _Cluster:
     no_groups: str
     untold: Mapping[str, str]
 
+    def topic(self, name: str, former: Snapshot | None) -> dict[str, Any]:
+        """What the snapshot of a topic says, given the last one."""
+        info, settings = self.infos[name], self.settings.get(name)
+        before: Mapping[str, Any] = former.content if former else {}
+        content: dict[str, Any] = {"topic_id": info.topic_id, "partitions": info.partitions}
+        content["settings_known"] = settings is not None
+        content["settings"] = {n: s.value for n, s in sorted((settings or {}).items()) if s.own}
+        if former is None or before["topic_id"] == info.topic_id:
+            if settings is None and before:
+                content |= {key: before[key] for key in ("settings", "settings_known")}
+            return content | {key: before[key] for key in ("former",) if key in before}
+        ended = {key: value for key, value in before.items() if key != "former"}
+        return content | {"former": {**ended, "taken_at": former.taken_at.isoformat()}}
+
+    def group(self, name: str, before: Snapshot | None) -> dict[str, Any]:
+        """What the snapshot of a group says, given the last one."""
+        commits = {at: commit for at, commit in self.groups[name].items() if at.topic in self.infos}
+        ids = {topic: self.infos[topic].topic_id for topic in {at.topic for at in commits}}
+        former: dict[str, Any] = {}
+        if before:
+            last = {at: commit for at, commit in before.commits.items() if at.topic not in ids}
+            commits |= last
+            ids |= {at.topic: before.content["topic_ids"].get(at.topic) for at in last}
+            former |= before.content.get("former", {})
+            for topic, was in before.content["topic_ids"].items():
+                if (
+                    topic in ids and ids[topic] != was
+                ):  # made anew: what a restore needs is where the group had got to before
+                    ended = sorted(
+                        (at.partition, commit) for at, commit in before.commits.items() if at.topic == topic
+                    )
+                    former[topic] = {
+                        "topic_id": was,
+                        "offsets": [[partition, commit.offset] for partition, commit in ended],
+                        "metadata": [
+                            [partition, commit.metadata] for partition, commit in ended if commit.metadata
+                        ],
+                        "taken_at": before.taken_at.isoformat(),
+                    }
+        content: dict[str, Any] = {
+            "offsets": [[*at, commit.offset] for at, commit in sorted(commits.items())],
+            "metadata": [[*at, commit.metadata] for at, commit in sorted(commits.items()) if commit.metadata],
+            "topic_ids": dict(sorted(ids.items())),
+        }
+        return content | ({"former": former} if former else {})
+
 
 def take_snapshot(
     archive: Archive, also: Collection[str] = (), *, go_on: Callable[[], None] = lambda: None
@@ -105,7 +150,7 @@ def take_snapshot(
     go_on()
     former = _by_name(catalog.snapshots("topic", list(seen.infos), cluster_id))
     topics = [
-        Snapshot(cluster_id, "topic", name, _topic(seen, name, former.get(name)), seen.at)
+        Snapshot(cluster_id, "topic", name, seen.topic(name, former.get(name)), seen.at)
         for name in sorted(seen.infos)
     ]
     catalog.keep_snapshots(cluster_id, topics)
@@ -120,8 +165,7 @@ def take_snapshot(
         go_on()
         former = _by_name(catalog.snapshots("group", names, cluster_id))
         groups = [
-            Snapshot(cluster_id, "group", name, _group(seen, name, former.get(name)), seen.at)
-            for name in names
+            Snapshot(cluster_id, "group", name, seen.group(name, former.get(name)), seen.at) for name in names
         ]
         catalog.keep_snapshots(cluster_id, groups)
     hidden = tuple(sorted(seen.infos.keys() - seen.settings.keys()))
@@ -216,8 +260,16 @@ def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) ->
     go_on()
     # The clock first: of two who look at once, the one whose answers may be older has the earlier time.
     source, at = archive.source, archive.now()
-    described = _described(archive, frozenset(also))
-    before = dict(described)
+
+    def is_taken(name: str) -> bool:
+        return archive.topics.archived(name) or name in also
+
+    listed = source.topics()
+    # One that may not even be listed is asked for by name, if the archive knows it, to learn why.
+    known = {*archive.catalog.generations(None), *also} - {*listed, *listed.untold}
+    asked = source.topics(sorted(filter(is_taken, known)))
+    before = {name: info for name, info in {**listed, **asked}.items() if is_taken(name)}
+    untold = {n: str(why) for n, why in {**listed.untold, **asked.untold}.items() if is_taken(n)}
     go_on()
     may = source.access(list(before))
     settings: Mapping[str, Mapping[str, Setting]] = {}
@@ -239,72 +291,9 @@ def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) ->
     infos = {name: info for name, info in again.items() if info.topic_id == before[name].topic_id}
     mine = {name: found for name, found in settings.items() if name in infos}
     anew = f"it was made anew while source {source.name} was asked; the next snapshot takes it"
-    untold = {
-        **{name: str(why) for name, why in {**described.untold, **again.untold}.items()},
-        **dict.fromkeys(again.keys() - infos.keys(), anew),
-    }
+    untold |= {name: str(why) for name, why in again.untold.items()}
+    untold |= dict.fromkeys(again.keys() - infos.keys(), anew)
     return _Cluster(source.cluster_id(), at, infos, mine, groups, no_groups, dict(sorted(untold.items())))
-
-
-def _described(archive: Archive, also: Collection[str]) -> Answers[str, TopicInfo]:
-    """The topics to take. One that may not even be listed is asked for by name, if the archive knows it, to learn why."""
-
-    def is_taken(name: str) -> bool:
-        return archive.topics.archived(name) or name in also
-
-    listed = archive.source.topics()
-    known = {*archive.catalog.generations(None), *also} - {*listed, *listed.untold}
-    asked = archive.source.topics(sorted(filter(is_taken, known)))
-    return Answers(
-        {name: info for name, info in {**listed, **asked}.items() if is_taken(name)},
-        {name: why for name, why in {**listed.untold, **asked.untold}.items() if is_taken(name)},
-    )
-
-
-def _topic(seen: _Cluster, name: str, former: Snapshot | None) -> dict[str, Any]:
-    info, settings = seen.infos[name], seen.settings.get(name)
-    before: Mapping[str, Any] = former.content if former else {}
-    content: dict[str, Any] = {"topic_id": info.topic_id, "partitions": info.partitions}
-    content["settings_known"] = settings is not None
-    content["settings"] = {n: s.value for n, s in sorted((settings or {}).items()) if s.own}
-    if former is None or before["topic_id"] == info.topic_id:
-        if settings is None and before:
-            content |= {key: before[key] for key in ("settings", "settings_known")}
-        return content | {key: before[key] for key in ("former",) if key in before}
-    ended = {key: value for key, value in before.items() if key != "former"}
-    return content | {"former": {**ended, "taken_at": former.taken_at.isoformat()}}
-
-
-def _group(seen: _Cluster, name: str, before: Snapshot | None) -> dict[str, Any]:
-    commits = {at: commit for at, commit in seen.groups[name].items() if at.topic in seen.infos}
-    ids = {topic: seen.infos[topic].topic_id for topic in {at.topic for at in commits}}
-    former: dict[str, Any] = {}
-    if before:
-        last = {at: commit for at, commit in before.commits.items() if at.topic not in ids}
-        commits |= last
-        ids |= {at.topic: before.content["topic_ids"].get(at.topic) for at in last}
-        former |= before.content.get("former", {})
-        for topic, was in before.content["topic_ids"].items():
-            if (
-                topic in ids and ids[topic] != was
-            ):  # made anew: what a restore needs is where the group had got to before
-                ended = sorted(
-                    (at.partition, commit) for at, commit in before.commits.items() if at.topic == topic
-                )
-                former[topic] = {
-                    "topic_id": was,
-                    "offsets": [[partition, commit.offset] for partition, commit in ended],
-                    "metadata": [
-                        [partition, commit.metadata] for partition, commit in ended if commit.metadata
-                    ],
-                    "taken_at": before.taken_at.isoformat(),
-                }
-    content: dict[str, Any] = {
-        "offsets": [[*at, commit.offset] for at, commit in sorted(commits.items())],
-        "metadata": [[*at, commit.metadata] for at, commit in sorted(commits.items()) if commit.metadata],
-        "topic_ids": dict(sorted(ids.items())),
-    }
-    return content | ({"former": former} if former else {})
 
 
 def _by_name(snapshots: Sequence[Snapshot]) -> dict[str, Snapshot]:

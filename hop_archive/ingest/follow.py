@@ -23,7 +23,7 @@ from hop_archive.ingest.collector import calm_collector
 from hop_archive.ingest.obstacles import GivenUp
 from hop_archive.ingest.plan import work
 from hop_archive.ingest.read import Reading, follow
-from hop_archive.ingest.survey import Survey, plan_work
+from hop_archive.ingest.survey import plan_work
 from hop_archive.ingest.undone import Undone
 from hop_archive.ingest.write import OVERLAP, Done, archive_slices, proven_epochs, store_groups
 from hop_archive.model.findings import Finding, Kind
@@ -88,7 +88,12 @@ def catch_up(
             for s in found.plan.slices
             if s.start < targets.get(s.partition_log, 0) and s.topic_partition not in given_up
         ]
-        undone.plan(slices, _pending_below(found.survey, targets))
+        pending = {
+            at.topic
+            for at, known in found.survey.knowledge.items()
+            if (ranges := work(known).ranges) and ranges[0].start < targets.get(at, 0)
+        }
+        undone.plan(slices, pending)
         if not slices:
             fruitless = 0
             break
@@ -313,9 +318,3 @@ def _note_seen(archive: Archive, readings: Collection[Reading], others: Collecti
         archive.catalog.observe(seen)
     except HopArchiveError as error:
         log.warning("What was read and not stored is not remembered: %s", error)
-
-
-def _pending_below(seen: Survey, targets: Mapping[PartitionLog, int]) -> set[str]:
-    """Topics with work below the targets."""
-    pending = {at: ranges[0].start for at, known in seen.knowledge.items() if (ranges := work(known).ranges)}
-    return {at.topic for at, start in pending.items() if start < targets.get(at, start)}

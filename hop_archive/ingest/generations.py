@@ -77,8 +77,17 @@ def recognise(
         return Recognition(
             topic, following, "it is there again, and what was left of it had been recorded as lost"
         )
+    if not generations:
+        return Recognition(topic, following, "first seen")
     if not same:
-        return Recognition(topic, following, _why_new(seen, generations))
+        last, topic_id = generations[-1], seen.info.topic_id
+        if last.cluster_id != seen.cluster_id:
+            reason = f"on cluster {seen.cluster_id}, was on {last.cluster_id}"
+        elif last.topic_id is None:
+            reason = f"the broker tells a topic id now, {topic_id}"
+        else:
+            reason = f"made anew: topic id {topic_id}, was {last.topic_id}"
+        return Recognition(topic, following, reason)
     number = same[-1].number
     shorter = []  # what was dealt with beyond a log's end: it cannot be the one that was archived
     for partition, marks in sorted(seen.watermarks.items()):
@@ -114,14 +123,3 @@ def truncated_logs(
             (*(before.truncated if before else ()), slice_),
         )
     return found
-
-
-def _why_new(seen: Sighting, generations: Sequence[Generation]) -> str:
-    if not generations:
-        return "first seen"
-    last = generations[-1]
-    if last.cluster_id != seen.cluster_id:
-        return f"on cluster {seen.cluster_id}, was on {last.cluster_id}"
-    if last.topic_id is None:
-        return f"the broker tells a topic id now, {seen.info.topic_id}"
-    return f"made anew: topic id {seen.info.topic_id}, was {last.topic_id}"

@@ -158,6 +158,48 @@ class _Fills:
         reached = max(self._reader.position(partition), fill.start)
         return reached if fill.stop is None else min(reached, fill.stop)
 
+    def finish(self, at: TopicPartition, queue: deque[Slice]) -> Iterator[Reading]:
+        """Where a slice was read to its end: its last reading, and the partition's next slice begun."""
+        fill = self.fills[at]
+        if fill.stop is None or self.position(at) < fill.stop:
+            return
+        if fill.start < fill.stop:
+            yield fill.cut(fill.stop)
+        if not queue:
+            self.close(at)
+            return
+        following = queue.popleft()
+        self._reader.add({at: following.start})
+        self.open(following.partition_log, following.start, following.stop)
+
+    def step_over(self, error: UnreadableMessageError) -> Iterator[Reading]:
+        """The reading before a message that cannot be represented, one of that message, and reading goes on after it."""
+        at = TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))
+        offset = int(str(error.facts["offset"]))
+        fill = self.fills.get(at)
+        if fill is None or offset < fill.start or (fill.stop is not None and offset >= fill.stop):
+            return  # about what was fetched beyond a slice that is read by now
+        if fill.start < offset:
+            yield fill.cut(offset)
+        yield replace(fill.cut(offset + 1), skipped=str(error.facts["why"]))
+        self._reader.add({at: offset + 1})
+
+    def give_up(self, error: HopArchiveError) -> Iterator[Reading]:
+        """Let go of the partition that an error is about; what was read of a topic that changed is void."""
+        topic, partition = str(error.facts["topic"]), error.facts.get("partition")
+        for at in [a for a in self.fills if a.topic == topic and partition in (None, a.partition)]:
+            fill = self.close(at)
+            if fill.messages:
+                reading = fill.cut(fill.messages[-1].offset + 1)
+                yield replace(reading, is_void=isinstance(error, GenerationChangedError))
+
+    def ripe(self, now: float, linger_s: float) -> Iterator[Reading]:
+        """The readings, up to the position reached, of which something has waited for ``linger_s``."""
+        for at, fill in self.fills.items():
+            reached = self.position(at)
+            if (fill.messages or reached > fill.start) and fill.wait(now) >= linger_s:
+                yield fill.cut(reached)
+
 
 def read_slices(
     reader: Reader,
@@ -204,18 +246,18 @@ def read_slices(
         try:
             yield from fills.poll(POLL_S)
         except UnreadableMessageError as error:
-            yield from _step_over(reader, fills, error)
+            yield from fills.step_over(error)
         except (OffsetsGoneError, GenerationChangedError) as error:
-            yield from (r for r in _give_up(fills, error) if not r.is_void)  # planned slices were seen before
+            yield from (r for r in fills.give_up(error) if not r.is_void)  # planned slices were seen before
         except HopArchiveError as error:
             if place_of(error) is None:
                 raise  # it is about no partition
             errors.append(error)
         for at in list(fills.fills):
-            yield from _finish(reader, fills, at, queues[at])
+            yield from fills.finish(at, queues[at])
         errors += stall.check({at: fills.position(at) for at in fills.fills}, fills.polled_s)
         for given_up in errors:
-            yield from _give_up(fills, given_up)
+            yield from fills.give_up(given_up)
             if refused is not None:
                 refused(given_up)
             else:
@@ -254,17 +296,17 @@ def follow(
         try:
             ready = list(fills.poll(min(POLL_S, linger_s)))
         except UnreadableMessageError as error:
-            ready = list(_step_over(reader, fills, error))
+            ready = list(fills.step_over(error))
         except (OffsetsGoneError, GenerationChangedError) as error:
-            yield list(_give_up(fills, error))
+            yield list(fills.give_up(error))
             break
         except HopArchiveError as error:
             if refused is None or place_of(error) is None:
                 raise
-            ready = list(_give_up(fills, error))
+            ready = list(fills.give_up(error))
             refused(error)
-        yield ready + list(_ripe(fills, monotonic(), linger_s))
-    yield list(_ripe(fills, monotonic(), 0.0))
+        yield ready + list(fills.ripe(monotonic(), linger_s))
+    yield list(fills.ripe(monotonic(), 0.0))
 
 
 def grouped(readings: Iterable[Reading], limits: Limits) -> Iterator[list[Reading]]:
@@ -309,49 +351,3 @@ class _Stall:
             )
             for at, position in positions.items()
         ]
-
-
-def _finish(reader: Reader, fills: _Fills, at: TopicPartition, queue: deque[Slice]) -> Iterator[Reading]:
-    """Where a slice was read to its end: its last reading, and the partition's next slice begun."""
-    fill = fills.fills[at]
-    if fill.stop is None or fills.position(at) < fill.stop:
-        return
-    if fill.start < fill.stop:
-        yield fill.cut(fill.stop)
-    if not queue:
-        fills.close(at)
-        return
-    following = queue.popleft()
-    reader.add({at: following.start})
-    fills.open(following.partition_log, following.start, following.stop)
-
-
-def _step_over(reader: Reader, fills: _Fills, error: UnreadableMessageError) -> Iterator[Reading]:
-    """The reading before a message that cannot be represented, one of that message, and reading goes on after it."""
-    at = TopicPartition(str(error.facts["topic"]), int(str(error.facts["partition"])))
-    offset = int(str(error.facts["offset"]))
-    fill = fills.fills.get(at)
-    if fill is None or offset < fill.start or (fill.stop is not None and offset >= fill.stop):
-        return  # about what was fetched beyond a slice that is read by now
-    if fill.start < offset:
-        yield fill.cut(offset)
-    yield replace(fill.cut(offset + 1), skipped=str(error.facts["why"]))
-    reader.add({at: offset + 1})
-
-
-def _give_up(fills: _Fills, error: HopArchiveError) -> Iterator[Reading]:
-    """Let go of the partition that an error is about; what was read of a topic that changed is void."""
-    topic, partition = str(error.facts["topic"]), error.facts.get("partition")
-    for at in [a for a in fills.fills if a.topic == topic and partition in (None, a.partition)]:
-        fill = fills.close(at)
-        if fill.messages:
-            reading = fill.cut(fill.messages[-1].offset + 1)
-            yield replace(reading, is_void=isinstance(error, GenerationChangedError))
-
-
-def _ripe(fills: _Fills, now: float, linger_s: float) -> Iterator[Reading]:
-    """The readings, up to the position reached, of which something has waited for ``linger_s``."""
-    for at, fill in fills.fills.items():
-        reached = fills.position(at)
-        if (fill.messages or reached > fill.start) and fill.wait(now) >= linger_s:
-            yield fill.cut(reached)

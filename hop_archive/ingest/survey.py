@@ -30,8 +30,7 @@ from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import is_topic_name
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.answers import Answers
-from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.protocol import Answers, TopicInfo
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +123,17 @@ class Survey:
         for finding in self.obstacles:
             if finding.topic not in self.unreadable | self.deleted:
                 raise UnavailableError(finding.detail, topic=finding.topic, partition=finding.partition)
+
+    def without(self, topics: Collection[str], obstacles: Collection[Finding]) -> Survey:
+        """The same, where these topics could not be looked at, and why."""
+        return replace(
+            self,
+            infos={name: info for name, info in self.infos.items() if name not in topics},
+            recognitions={name: found for name, found in self.recognitions.items() if name not in topics},
+            knowledge={at: known for at, known in self.knowledge.items() if at.topic not in topics},
+            generations={name: found for name, found in self.generations.items() if name not in topics},
+            obstacles=(*(found for found in self.obstacles if found.topic not in topics), *obstacles),
+        )
 
     def workable(self) -> dict[PartitionLog, Knowledge]:
         """The ``knowledge`` of what may be read."""
@@ -285,7 +295,12 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
         if not changing:
             break
     else:
-        seen = _without(seen, changing)
+        why = [
+            obstacle(name, error, partition)
+            for name, error in sorted(changing.items())
+            for partition in range(seen.infos[name].partitions)
+        ]
+        seen = seen.without(changing, why)
     _note_obstacles(archive, topics, seen)
     archive.catalog.observe(
         {partition_log: known.watermarks for partition_log, known in seen.knowledge.items()}
@@ -498,21 +513,6 @@ def _begun(
         elif recognition.number > 1:
             log.warning("Topic %s is generation %d now: %s", name, recognition.number, recognition.reason)
     return seen, changing
-
-
-def _without(seen: Survey, changing: Mapping[str, GenerationChangedError]) -> Survey:
-    """The same, where some topics could not be looked at."""
-    obstacles = [finding for finding in seen.obstacles if finding.topic not in changing]
-    for name, error in sorted(changing.items()):
-        obstacles += [obstacle(name, error, partition) for partition in range(seen.infos[name].partitions)]
-    return replace(
-        seen,
-        infos={name: info for name, info in seen.infos.items() if name not in changing},
-        recognitions={name: found for name, found in seen.recognitions.items() if name not in changing},
-        knowledge={at: known for at, known in seen.knowledge.items() if at.topic not in changing},
-        generations={name: found for name, found in seen.generations.items() if name not in changing},
-        obstacles=tuple(obstacles),
-    )
 
 
 def _unchanged(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:

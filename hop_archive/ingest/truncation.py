@@ -87,6 +87,19 @@ class _Tail:
     error: HopArchiveError | None = None
     archived: OffsetSet | None = None
 
+    @classmethod
+    def of(cls, partition_log: PartitionLog, known: Knowledge, standing: Sequence[Standing]) -> _Tail | None:
+        """What of a partition is to be compared; None where Kafka holds nothing any more of what is covered."""
+        marks, end = known.watermarks, known.coverage.stop
+        first = max(marks.low, end - _FARTHEST)
+        if first >= end:
+            return None
+        held = {message.offset: message for message in standing if first <= message.offset < marks.stable}
+        start, stop = min(held, default=first), min(end, marks.stable)
+        if start >= stop:  # all of it is behind an open transaction, which it was not when it was archived
+            return cls(Slice(*partition_log, start, end), is_all=False, standing={})
+        return cls(Slice(*partition_log, start, stop), stop == end, held)
+
     def take(self, archive: Archive, reading: Reading) -> None:
         """Compare what was read."""
         self.reached = reading.slice.stop
@@ -114,7 +127,12 @@ class _Tail:
                 self.archived = OffsetSet.of(
                     (s.start, s.stop) for s in slices if s.partition_log == self.slice.partition_log
                 )
-            self.unexpected = _unexpected(archive, {o: m for o, m in new.items() if o in self.archived})
+            there = {offset: new[offset] for offset in sorted(new) if offset in self.archived}
+            messages = [message for message in there.values() if message is not None]
+            decisions = decide(messages, archive.catalog, archive.store) if messages else []
+            # Copies are none: a catalog that was rebuilt counts those of segments as absent, which no document shows.
+            copies = {d.message.offset for d in decisions if d.duplicate_of is not None}
+            self.unexpected = min(there.keys() - copies, default=None)
 
     def pass_over(self, offset: int) -> None:
         """Go on after a message that is damaged: it, and what is behind it in its batch, can't be compared."""
@@ -142,6 +160,31 @@ class _Tail:
         """Where a message was archived and Kafka holds none, above all that is the same: a cut takes all that is above it."""
         proven = max(self.same, default=-1)
         return sorted(o for o in self.standing if proven < o < self.reached and o != self.differs)
+
+    def what_is_missing(self, archive: Archive) -> tuple[int, str] | None:
+        """The first offset of which Kafka holds nothing any more, where compaction is not why.
+
+        Nothing stands there now, so there is nothing to archive there: only below may something be that was not archived,
+        and not even there, where a message below is the same.
+
+        Raises:
+            UnavailableError: The source does not answer.
+        """
+        first, topic = self.missing[0], self.slice.topic
+        try:
+            settings = archive.source.settings([topic]).get(topic, {})
+        except UnavailableError:
+            raise
+        except HopArchiveError:
+            settings = {}
+        policy = settings.get("cleanup.policy")  # None: it may not be seen
+        if self.same if policy is None else "compact" in policy.value:
+            log.warning(
+                "Kafka holds nothing at offset %d of %s any more: compaction took it", first, self.slice
+            )
+            return None
+        hidden = ", and whether the topic is compacted may not be seen" if policy is None else ""
+        return first, f"Kafka holds nothing at offset {first}, of which a message was archived{hidden}"
 
 
 def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) -> ProvenTails:
@@ -204,7 +247,7 @@ def _prove(
     standing = archive.catalog.tails(list(doubtful), most)
     tails: dict[PartitionLog, _Tail] = {}
     for partition_log, known in doubtful.items():
-        tail = _tail(partition_log, known, standing.get(partition_log, ()))
+        tail = _Tail.of(partition_log, known, standing.get(partition_log, ()))
         if tail is None:
             proof.same.add(partition_log)
         else:
@@ -218,7 +261,7 @@ def _prove(
                 if most < _MORE_MESSAGES and not tail.same and tail.is_read:
                     vanished.append(partition_log)
                     continue
-                difference = _missing(archive, tail)
+                difference = tail.what_is_missing(archive)
         except UnavailableError as error:
             proof.left[partition_log] = error
             continue
@@ -269,19 +312,6 @@ def begins_as_archived(archive: Archive, partition_log: PartitionLog, low: int) 
     head = _Tail(place.within(min(standing), max(standing) + 1), is_all=True, standing=standing)
     _read(archive, {partition_log: head}, _Patience())
     return bool(head.same) and (head.differs is None or min(head.same) < head.differs)
-
-
-def _tail(partition_log: PartitionLog, known: Knowledge, standing: Sequence[Standing]) -> _Tail | None:
-    """What of a partition is to be compared; None where Kafka holds nothing any more of what is covered."""
-    marks, end = known.watermarks, known.coverage.stop
-    first = max(marks.low, end - _FARTHEST)
-    if first >= end:
-        return None
-    held = {archived.offset: archived for archived in standing if first <= archived.offset < marks.stable}
-    start, stop = min(held, default=first), min(end, marks.stable)
-    if start >= stop:  # all of it is behind an open transaction, which it was not when it was archived
-        return _Tail(Slice(*partition_log, start, end), is_all=False, standing={})
-    return _Tail(Slice(*partition_log, start, stop), stop == end, held)
 
 
 def _read(archive: Archive, tails: Mapping[PartitionLog, _Tail], patience: _Patience) -> None:
@@ -336,41 +366,3 @@ def _read(archive: Archive, tails: Mapping[PartitionLog, _Tail], patience: _Pati
                 at[place_of(why)].error = why
         if not any(isinstance(why, DataError) for why in refused):
             return
-
-
-def _missing(archive: Archive, tail: _Tail) -> tuple[int, str] | None:
-    """The first offset of which Kafka holds nothing any more, where compaction is not why.
-
-    Nothing stands there now, so there is nothing to archive there: only below may something be that was not archived,
-    and not even there, where a message below is the same.
-
-    Raises:
-        UnavailableError: The source does not answer.
-    """
-    first, topic = tail.missing[0], tail.slice.topic
-    try:
-        settings = archive.source.settings([topic]).get(topic, {})
-    except UnavailableError:
-        raise
-    except HopArchiveError:
-        settings = {}
-    policy = settings.get("cleanup.policy")  # None: it may not be seen
-    if tail.same if policy is None else "compact" in policy.value:
-        log.warning("Kafka holds nothing at offset %d of %s any more: compaction took it", first, tail.slice)
-        return None
-    hidden = ", and whether the topic is compacted may not be seen" if policy is None else ""
-    return first, f"Kafka holds nothing at offset {first}, of which a message was archived{hidden}"
-
-
-def _unexpected(archive: Archive, there: Mapping[int, Message | None]) -> int | None:
-    """The first of these that is no copy of a message that was archived.
-
-    Copies are none: a catalog that was rebuilt counts those of segments as absent, which no document shows.
-    """
-    messages = [message for _, message in sorted(there.items()) if message is not None]
-    copies = {
-        decision.message.offset
-        for decision in (decide(messages, archive.catalog, archive.store) if messages else ())
-        if decision.duplicate_of is not None
-    }
-    return min(there.keys() - copies, default=None)

@@ -82,7 +82,20 @@ class Undone:
             if partition_log not in before or start <= before[partition_log].start
         }
         moved = {partition_log.topic for partition_log in starts} - standing
-        self._note(left, undecided={*pending} - {partition_log.topic for partition_log in left} - moved)
+        known, findings = {finding.topic for finding in self.findings}, []
+        for at in sorted(left):
+            why = self._notes.get(at) or self._error or "nothing came of it, and no reason was told"
+            detail = f"from offset {self._tried[at].start} of partition {at.partition} on: {why}"
+            findings.append(Finding(Kind.LEFT_UNDONE, at.topic, detail, partition=at.partition))
+            level = logging.INFO if at.topic in known else logging.WARNING
+            log.log(level, "Left undone again: %s, %s", at.topic, detail)
+        self.findings = tuple(findings)
+        undecided = {*pending} - {at.topic for at in left} - moved
+        noted = self._archive.catalog.open_findings(self._topics)
+        was_open = {finding.topic for finding in noted if finding.kind is Kind.LEFT_UNDONE}
+        judged = (was_open | {finding.topic for finding in findings}) - undecided
+        if judged:
+            note_obstacles(self._archive, judged, [Kind.LEFT_UNDONE], findings)
         self._notes, self._error, self._refused = {}, None, set()
 
     def settle(self) -> None:
@@ -121,19 +134,3 @@ class Undone:
         """Why work was left, as far as that was told, for people; '' where nothing was."""
         reasons = {f"{left.topic}, {left.detail}" for left in self.findings} or {*self._notes.values()}
         return "; ".join(sorted(reasons)[:_MOST_TOLD]) or str(self._error or "")
-
-    def _note(self, left: Collection[PartitionLog], undecided: Collection[str]) -> None:
-        known = {finding.topic for finding in self.findings}
-        findings = []
-        for at in sorted(left):
-            why = self._notes.get(at) or self._error or "nothing came of it, and no reason was told"
-            detail = f"from offset {self._tried[at].start} of partition {at.partition} on: {why}"
-            findings.append(Finding(Kind.LEFT_UNDONE, at.topic, detail, partition=at.partition))
-            level = logging.INFO if at.topic in known else logging.WARNING
-            log.log(level, "Left undone again: %s, %s", at.topic, detail)
-        self.findings = tuple(findings)
-        noted = self._archive.catalog.open_findings(self._topics)
-        was_open = {finding.topic for finding in noted if finding.kind is Kind.LEFT_UNDONE}
-        judged = (was_open | {finding.topic for finding in findings}) - set(undecided)
-        if judged:
-            note_obstacles(self._archive, judged, [Kind.LEFT_UNDONE], findings)

@@ -32,7 +32,7 @@ from hop_archive.model.document import Document, crc32, encode, object_key, segm
 from hop_archive.model.identity import Identity
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
-from hop_archive.source.answers import Answers
+from hop_archive.source.protocol import Answers
 from hop_archive.store.free_keys import create_free
 from hop_archive.store.protocol import NewObject
 

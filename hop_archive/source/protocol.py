@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, TypeVar, cast
 
-from hop_archive.errors import HopArchiveError, UnreadableMessageError
+from hop_archive.errors import (
+    GenerationChangedError,
+    HopArchiveError,
+    OffsetsGoneError,
+    UnreadableMessageError,
+)
 from hop_archive.model.message import Committed, Message, Outgoing, Receipt, TopicPartition
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.answers import Answers
+
+Key = TypeVar("Key")
+Value = TypeVar("Value", covariant=True)
+
+
+class Answers(Mapping[Key, Value]):
+    """A mapping of what was told; what does not exist is not in it.
+
+    To look up what was not told raises the reason, so that it is never taken for what does not exist. Iterating passes over
+    it: who does, and draws a conclusion from what is missing, asks ``untold`` first.
+
+    Args:
+        told: What was told.
+        untold: What was asked for and not told, and why: `UnavailableError` where asking again later may help.
+        cluster_id: The cluster that told it; None where that was not told in passing.
+    """
+
+    def __init__(
+        self,
+        told: Mapping[Key, Value],
+        untold: Mapping[Key, HopArchiveError] | None = None,
+        cluster_id: str | None = None,
+    ) -> None:
+        self._told = told
+        self.untold: Mapping[Key, HopArchiveError] = untold or {}
+        self.cluster_id = cluster_id
+
+    def whole(self) -> Mapping[Key, Value]:
+        """The same, for who can do nothing with a part.
+
+        Raises:
+            HopArchiveError: Why something was not told; the first reason.
+        """
+        for why in self.untold.values():
+            raise why
+        return self._told
+
+    def __getitem__(self, key: Key) -> Value:
+        if key in self.untold:
+            raise self.untold[key]
+        return self._told[key]
+
+    def __contains__(self, key: object) -> bool:
+        if key in self.untold:
+            raise self.untold[cast("Key", key)]
+        return key in self._told
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._told)
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def __repr__(self) -> str:
+        return f"Answers({dict(self._told)!r}, untold={dict(self.untold)!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +78,7 @@ class TopicInfo:
 
     Attributes:
         name: Kafka topic name.
-        topic_id: The id of this life of the topic (KIP-516); None where the broker gives none.
+        topic_id: The id of this generation of the topic (KIP-516); None where the broker gives none.
         partitions: How many partitions it has.
         readable: Whether the credentials may read it; None where the cluster does not tell (KIP-430).
     """
@@ -56,10 +115,17 @@ class Reader(Protocol):
     ) -> None: ...
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Begin to read more partitions, each at its start offset; one already there starts anew from it."""
+        """Begin to read more partitions, each at its start offset; one already there starts anew from it.
+
+        Raises:
+            UnavailableError: The cluster does not answer; nothing was added.
+        """
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Stop reading these; what was fetched of them but not polled is dropped. Unknown ones are ignored."""
+        """Stop reading these; what was fetched of them but not polled is dropped. Unknown ones are ignored.
+
+        Their positions stay known.
+        """
 
     def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
         """The next messages of any assigned partitions, waiting up to ``timeout_s`` for the first.
@@ -83,6 +149,9 @@ class Reader(Protocol):
 
         Passes over transaction markers, aborted messages and compacted offsets once they are known to be
         absent, so it reaches the last stable offset even where no message stands before that.
+
+        Raises:
+            KeyError: The reader was never given this partition.
         """
 
 
@@ -244,6 +313,31 @@ def unreadable(source: str, place: TopicPartition, offset: int, why: str) -> Unr
         partition=place.partition,
         offset=offset,
         why=why,
+    )
+
+
+def changed(source: str, offsets: Mapping[TopicPartition, int]) -> GenerationChangedError:
+    """The error of a reader whose topic is gone, or another one; ``offsets`` are those that it would have read next."""
+    topic, numbers = next(iter(offsets)).topic, [at.partition for at in offsets]
+    return GenerationChangedError(
+        f"Source {source}: topic {topic} was deleted, or deleted and made anew, while partitions {numbers} were read.",
+        remedy="What was read is of the old topic; plan again for the new one.",
+        topic=topic,
+        partitions=numbers,
+        offsets=[*offsets.values()],
+    )
+
+
+def gone(source: str, place: TopicPartition, offset: int, low: int) -> OffsetsGoneError:
+    """The error of a reader that was to read what stands below the low watermark."""
+    return OffsetsGoneError(
+        f"Source {source}: {place} was to be read from offset {offset}, and Kafka holds it from {low} on: retention was "
+        "faster.",
+        remedy="Plan again; the offsets are recorded as lost.",
+        topic=place.topic,
+        partition=place.partition,
+        offset=offset,
+        low=low,
     )
 
 

@@ -36,7 +36,7 @@ from hop_archive.errors import (
 from hop_archive.model.credentials import Login
 from hop_archive.model.message import Header, Message, Receipt, TimestampType, TopicPartition
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.kafka.client import Connection, NewLoginError, Troubles
+from hop_archive.source.kafka.client import ClientErrors, Connection, NewLoginError
 from hop_archive.source.kafka.reader import KafkaReader
 from hop_archive.source.kafka.source import TIMEOUT_S, KafkaSource
 from hop_archive.source.mock.cluster import MockCluster
@@ -848,7 +848,7 @@ def login(
 def test_an_error_that_quotes_a_secret_does_not_show_it() -> None:
     connection = Connection("stanza", "server", {}, {"sasl.password": SecretStr("hunter2")}, 1.0)
     quoting = KafkaError(KafkaError._INVALID_ARG, "hunter2 is no password")
-    assert "*** is no password" in str(connection.failure("trying", quoting, Troubles()))
+    assert "*** is no password" in str(connection.failure("trying", quoting, ClientErrors()))
 
 
 def test_a_setting_that_librdkafka_does_not_know_is_a_matter_of_configuration() -> None:

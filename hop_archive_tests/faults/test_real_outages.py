@@ -25,7 +25,7 @@ from hop_archive.model.message import TopicPartition
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.kafka.admin import Admin
 from hop_archive.source.kafka.client import Deadline
-from hop_archive.source.kafka.ends import describes_itself
+from hop_archive.source.kafka.watermarks import describes_itself
 from hop_archive.store.s3.store import S3Store
 from hop_archive.upkeep.verify.sent import Place, Sent
 from hop_archive_tests.conftest import OpenArchive

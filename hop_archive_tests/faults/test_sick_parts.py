@@ -22,10 +22,9 @@ from hop_archive.model.slices import PartitionLog
 from hop_archive.read.status import status
 from hop_archive.read.topic_facts import TopicState
 from hop_archive.read.topics import report_topics
-from hop_archive.source.answers import Answers
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockReader, MockSource
-from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.protocol import Answers, TopicInfo
 from hop_archive.upkeep.repair.upstream import Upstream
 from hop_archive.upkeep.verify.source import source
 from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification

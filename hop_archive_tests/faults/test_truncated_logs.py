@@ -25,8 +25,8 @@ from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.answers import Answers
 from hop_archive.source.mock.source import MockSource
+from hop_archive.source.protocol import Answers
 from hop_archive.upkeep.verify.source import source
 from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound, fetched

@@ -20,9 +20,8 @@ from hop_archive.ingest.survey import plan_work
 from hop_archive.model.findings import Kind
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.source.answers import Answers
 from hop_archive.source.mock.source import MockSource
-from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.protocol import Answers, TopicInfo
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
 from hop_archive_tests.orchestration.helpers import (
     AT_ONCE,

@@ -40,7 +40,6 @@ TARGETS = {
 """What each room may import from, beside itself. Whoever adds a room draws its arrows here, and in docs/architecture.md."""
 PROTOCOLS = {
     "hop_archive.source.protocol",
-    "hop_archive.source.answers",
     "hop_archive.catalog.protocol",
     "hop_archive.catalog.records",
     "hop_archive.store.protocol",

@@ -16,8 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
     ClusterMetadata,
 )
 
-from hop_archive.errors import HopArchiveError
-from hop_archive.source.kafka.client import LOGGER, Connection, Deadline, Troubles, kafka_error
+from hop_archive.errors import HopArchiveError, UnavailableError
+from hop_archive.source.kafka.client import ClientErrors, Connection, Deadline, kafka_error
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -50,12 +50,12 @@ class Admin:
 
     Attributes:
         connection: The cluster.
-        troubles: What the client reported since it last reached the cluster.
+        errors: What the client reported since it last reached the cluster.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.troubles = Troubles()
+        self.client_errors = ClientErrors()
         self._lock = threading.Condition()
         self._client: AdminClient | None = None
         self._users = Counter[AdminClient]()
@@ -110,7 +110,20 @@ class Admin:
             futures = call(client, deadline.left_s)
             with self._lock:
                 self._calls.update(dict.fromkeys(futures.values(), client))
-            self._wait(client, futures.values(), doing, deadline, of_controller=of_controller)
+            other_controller = Deadline.after(_CONTROLLER_S)
+            while concurrent.futures.wait(futures.values(), timeout=_POLL_S).not_done:
+                client.poll(0)
+                # librdkafka is given a second to time out by itself, with a better reason; a refused login ends it at
+                # once, which librdkafka would try until the timeout.
+                if self.client_errors.refused or (
+                    deadline.passed and concurrent.futures.wait(futures.values(), timeout=1.0).not_done
+                ):
+                    raise self.failure(doing)
+                if of_controller and other_controller.passed and not deadline.passed:
+                    with suppress(KafkaException):
+                        client.list_topics(timeout=min(_CONTROLLER_S, deadline.left_s))
+                    other_controller = Deadline.after(_CONTROLLER_AGAIN_S)
+            client.poll(0)  # takes in what error_cb is to be told, and the log
         results: dict[Key, Value] = {}
         errors: dict[Key, KafkaException] = {}
         for key, future in futures.items():
@@ -120,12 +133,12 @@ class Admin:
                 if kafka_error(error).code() not in absent:
                     errors[key] = error
         if not errors:
-            self.troubles.forget()
+            self.client_errors.forget()
         return results, errors
 
     def failure(self, doing: str, error: KafkaException | None = None) -> HopArchiveError:
         """The error to raise when ``doing`` something failed; see `Connection.failure`."""
-        return self.connection.failure(doing, kafka_error(error) if error else None, self.troubles)
+        return self.connection.failure(doing, kafka_error(error) if error else None, self.client_errors)
 
     def metadata(self, deadline: Deadline, topic: str | None = None) -> ClusterMetadata:
         """Brokers, topics, partitions and their leaders, of one topic or of all: one request.
@@ -144,14 +157,22 @@ class Admin:
                     found = client.list_topics(**({"topic": topic} if topic else {}), timeout=timeout_s)
                 except KafkaException as error:
                     client.poll(0)
-                    if self.troubles.refused or deadline.passed:
+                    if self.client_errors.refused or deadline.passed:
                         raise self.failure("asking for metadata", error) from error
                 else:
                     if found.brokers:
-                        self.troubles.forget()
+                        self.client_errors.forget()
                         return found
                     if deadline.passed:
-                        raise self.connection.no_broker("asking for metadata")
+                        stanza, servers = self.connection.stanza, self.connection.bootstrap_servers
+                        raise UnavailableError(
+                            f"Source {stanza}, Kafka at {servers}: asking for metadata failed. The cluster says that none of "
+                            "its brokers is alive.",
+                            remedy="One that paused registers again by itself within seconds; else look at the brokers' "
+                            "logs.",
+                            source=stanza,
+                            bootstrap_servers=servers,
+                        )
                     threading.Event().wait(_POLL_S)
 
     def close(self) -> None:
@@ -160,7 +181,7 @@ class Admin:
         Waits for calls that another thread, or one that was interrupted, has left in flight: librdkafka 2.16 dies by
         SIGSEGV where the answer of `describe_topics` comes to a client that is being destroyed (docs/decisions/0006).
         """
-        wait_s = 0.0 if self.troubles.refused else self.connection.timeout_s + 1
+        wait_s = 0.0 if self.client_errors.refused else self.connection.timeout_s + 1
         with self._lock:
             client, self._client = self._client, None
             if client is None:
@@ -176,9 +197,10 @@ class Admin:
     def _calling(self) -> Iterator[AdminClient]:
         """The client, which is not destroyed while the block lasts, nor while a call made in it is in flight."""
         with self._lock:
-            if self._client is None or self.troubles.login != self.connection.renewals:
-                self.troubles.forget()
-                self._client = self._connect()
+            if self._client is None or self.client_errors.login != self.connection.renewals:
+                self.client_errors.forget()
+                settings = {"allow.auto.create.topics": False, "socket.timeout.ms": int(SILENCE_S * 1000)}
+                self._client = self.connection.client(AdminClient, "client", self.client_errors, settings)
             client = self._client
             self._users[client] += 1
         try:
@@ -189,37 +211,3 @@ class Admin:
                 self._users += Counter()  # forgets those that nobody uses
                 self._lock.notify_all()
                 self._calls = {future: client for future, client in self._calls.items() if not future.done()}
-
-    def _connect(self) -> AdminClient:
-        own = {"allow.auto.create.topics": False, "socket.timeout.ms": int(SILENCE_S * 1000)}
-        configuration = self.connection.configuration(self.troubles, own)
-        try:
-            return AdminClient(configuration, logger=LOGGER)
-        except KafkaException as error:
-            raise self.failure("configuring a client", error) from error
-
-    def _wait(
-        self,
-        client: AdminClient,
-        futures: Collection[Future[Any]],
-        doing: str,
-        deadline: Deadline,
-        *,
-        of_controller: bool,
-    ) -> None:
-        """Wait for all; a refused login ends that at once, for librdkafka would try it until the timeout."""
-        other_controller = Deadline.after(_CONTROLLER_S)
-        while concurrent.futures.wait(futures, timeout=_POLL_S).not_done:
-            client.poll(0)
-            if self.troubles.refused or (deadline.passed and _is_late(futures)):
-                raise self.failure(doing)
-            if of_controller and other_controller.passed and not deadline.passed:
-                with suppress(KafkaException):
-                    client.list_topics(timeout=min(_CONTROLLER_S, deadline.left_s))
-                other_controller = Deadline.after(_CONTROLLER_AGAIN_S)
-        client.poll(0)  # takes in what error_cb is to be told, and the log
-
-
-def _is_late(futures: Collection[Future[Any]]) -> bool:
-    """Whether librdkafka, given a second to time out by itself, with a better reason, did not."""
-    return bool(concurrent.futures.wait(futures, timeout=1.0).not_done)

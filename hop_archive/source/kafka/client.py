@@ -1,4 +1,4 @@
-"""What every client of one Kafka cluster shares: its configuration, its troubles, and errors in our words."""
+"""What every client of one Kafka cluster shares: its configuration, what it reports, and errors in our words."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ from hop_archive.errors import (
 from hop_archive.model.credentials import Login
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.wording import said
+
+Client = TypeVar("Client")
+Parameters = ParamSpec("Parameters")
+Owner = TypeVar("Owner")
+Result = TypeVar("Result")
 
 LOGGER = logging.getLogger("hop_archive.librdkafka")
 """Where librdkafka's own log goes, so that none of it reaches the terminal unasked."""
@@ -114,7 +119,7 @@ class Deadline:
 
 
 @dataclass(slots=True)
-class Troubles:
+class ClientErrors:
     """What a client's ``error_cb`` reported since it last reached the cluster.
 
     Attributes:
@@ -138,7 +143,7 @@ class Troubles:
             self.connecting = error
 
     def forget(self, *, refusals: bool = True) -> None:
-        """The cluster answered; with ``refusals`` false, another client than the one whose troubles these are."""
+        """The cluster answered; with ``refusals`` false, another client than the one whose errors these are."""
         for code in [code for code in self.counts if refusals or code not in AUTHENTICATION]:
             self.counts.pop(code, None)  # another thread may forget them at the same time
         self.latest = self.connecting = None
@@ -175,28 +180,46 @@ class Connection:
     renew: Callable[[], Login | None] | None = None
     renewals: int = 0
 
-    def configuration(self, troubles: Troubles, own: Mapping[str, str | int | bool]) -> dict[str, Any]:
-        """A librdkafka configuration: ``settings`` and ``secrets`` with ``own`` on top."""
-        troubles.login = self.renewals
-        return {
+    def client(
+        self,
+        make: Callable[..., Client],
+        what: str,
+        errors: ClientErrors,
+        settings: Mapping[str, str | int | bool],
+    ) -> Client:
+        """A client of librdkafka: the stanza's ``settings`` and ``secrets`` with those given on top.
+
+        Raises:
+            ConfigurationError: librdkafka does not take the settings.
+        """
+        errors.login = self.renewals
+        configuration: dict[str, Any] = {
             "socket.connection.setup.timeout.ms": max(1000, int(self.timeout_s * 1000)),
             "reconnect.backoff.max.ms": 1000,
             "client.id": "hop_archive",
             **self.settings,
             **{name: secret.get_secret_value() for name, secret in self.secrets.items()},
             "bootstrap.servers": self.bootstrap_servers,
-            "error_cb": troubles.note,
-            **own,
+            "error_cb": errors.note,
+            **settings,
         }
+        try:
+            return make(configuration, logger=LOGGER)
+        except KafkaException as error:
+            raise self.failure(f"configuring a {what}", kafka_error(error), errors) from error
 
-    def failure(self, doing: str, error: KafkaError | None, troubles: Troubles) -> HopArchiveError:
+    def failure(self, doing: str, error: KafkaError | None, errors: ClientErrors) -> HopArchiveError:
         """The error to raise when ``doing`` something failed with ``error``; sorted by code.
 
         What the client noted before decides too: a refused login shows as nothing but a timeout otherwise.
         """
-        cause = self._cause(error, troubles)
+        cause = error
+        if error is None or error.code() not in _KINDS:
+            reported = [code for code in errors.counts if code in _KINDS]
+            refusal = KafkaError(reported[0], "the broker refused the connection") if reported else None
+            cause = refusal or error or errors.latest
         code = cause.code() if cause else None
-        if code in AUTHENTICATION and (troubles.login != self.renewals or self._renewed()):
+        if code in AUTHENTICATION and (errors.login != self.renewals or self._renewed()):
             return NewLoginError(
                 f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed, for the login was refused; its "
                 "secret holds another one now.",
@@ -205,7 +228,7 @@ class Connection:
             )
         kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
         found = said(self._censored(f"{cause.name()}: {cause.str()}")) if cause else "no answer"
-        if kind is UnavailableError and (met := troubles.connecting) and met is not cause:
+        if kind is UnavailableError and (met := errors.connecting) and met is not cause:
             # A timeout says nothing; that a host has no address, or refuses, does.
             found += f"; {said(self._censored(met.str()))}"
         return kind(
@@ -228,16 +251,6 @@ class Connection:
         self.renewals += changed
         return changed
 
-    def no_broker(self, doing: str) -> UnavailableError:
-        """The error to raise when the cluster answers, and counts none of its brokers as alive."""
-        return UnavailableError(
-            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. The cluster says that none of its "
-            "brokers is alive.",
-            remedy="One that paused registers again by itself within seconds; else look at the brokers' logs.",
-            source=self.stanza,
-            bootstrap_servers=self.bootstrap_servers,
-        )
-
     def missing(self, what: str, **facts: object) -> MissingSettingError:
         """The error to raise when a topic or partition that is named is not there."""
         return MissingSettingError(
@@ -245,16 +258,6 @@ class Connection:
             remedy="Create the topic with as many partitions as needed, or correct its name.",
             source=self.stanza,
             **facts,
-        )
-
-    def _cause(self, error: KafkaError | None, troubles: Troubles) -> KafkaError | None:
-        if error is not None and error.code() in _KINDS:
-            return error
-        telling = [code for code in troubles.counts if code in _KINDS]
-        return (
-            KafkaError(telling[0], "the broker refused the connection")
-            if telling
-            else error or troubles.latest
         )
 
     def _censored(self, text: str) -> str:
@@ -285,18 +288,13 @@ _KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
 }
 
 
-Parameters = ParamSpec("Parameters")
-Self_ = TypeVar("Self_")
-Result = TypeVar("Result")
-
-
 def with_a_new_login(
-    method: Callable[Concatenate[Self_, Parameters], Result],
-) -> Callable[Concatenate[Self_, Parameters], Result]:
+    method: Callable[Concatenate[Owner, Parameters], Result],
+) -> Callable[Concatenate[Owner, Parameters], Result]:
     """A method that is called once more where the login was refused and is another one by now."""
 
     @wraps(method)
-    def called(self: Self_, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def called(self: Owner, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return method(self, *args, **kwargs)
         except NewLoginError:

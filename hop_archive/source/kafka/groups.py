@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -75,9 +74,19 @@ def committed(admin: Admin) -> dict[str, dict[TopicPartition, Committed]]:
     Raises:
         HopArchiveError: A broker did not tell its groups, or a group's offsets were not told.
     """
+    doing = "listing consumer groups"
+    listing = admin.ask(
+        lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
+        doing,
+        admin.deadline(),
+    )[""]
+    for error in listing.errors:  # of one broker, whose groups are missing then
+        cause = kafka_error(error) if isinstance(error, KafkaException) else error
+        raise admin.connection.failure(doing, cause, admin.client_errors)
+    names = sorted(group.group_id for group in listing.valid)
     found: dict[str, dict[TopicPartition, Committed]] = {}
-    for names in _batched(_names(admin)):
-        found |= _offsets(admin, names)
+    for first in range(0, len(names), _AT_ONCE):
+        found |= _offsets(admin, names[first : first + _AT_ONCE])
     return found
 
 
@@ -113,7 +122,7 @@ def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, Committed]
         ConflictError: The group has members.
         HopArchiveError: Not all were committed.
     """
-    places = [native(at, *one) for at, one in sorted(offsets.items())]
+    places = [native(at, *offset) for at, offset in sorted(offsets.items())]
     request = [ConsumerGroupTopicPartitions(group, places)]
     doing = f"committing offsets of group {group}"
     answers = admin.ask(
@@ -123,18 +132,6 @@ def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, Committed]
     )
     for answer in answers.values():
         _raise_first_error(admin, doing, answer)
-
-
-def _names(admin: Admin) -> list[str]:
-    listing = admin.ask(
-        lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
-        "listing consumer groups",
-        admin.deadline(),
-    )[""]
-    for error in listing.errors:  # of one broker, whose groups are missing then
-        cause = kafka_error(error) if isinstance(error, KafkaException) else error
-        raise admin.connection.failure("listing consumer groups", cause, admin.troubles)
-    return sorted(group.group_id for group in listing.valid)
 
 
 def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartition, Committed]]:
@@ -153,22 +150,17 @@ def _offsets(admin: Admin, groups: Sequence[str]) -> dict[str, dict[TopicPartiti
     )
     for answer in answers.values():
         _raise_first_error(admin, doing, answer)
-    return {group: dict(_committed(answer)) for group, answer in answers.items()}
-
-
-def _committed(answer: ConsumerGroupTopicPartitions) -> Iterator[tuple[TopicPartition, Committed]]:
-    for place in answer.topic_partitions or []:
-        if place.offset >= 0:  # below that, nothing is committed there
-            yield TopicPartition(place.topic, place.partition), Committed(place.offset, place.metadata or "")
+    return {
+        group: {
+            TopicPartition(place.topic, place.partition): Committed(place.offset, place.metadata or "")
+            for place in answer.topic_partitions or []
+            if place.offset >= 0  # below that, nothing is committed there
+        }
+        for group, answer in answers.items()
+    }
 
 
 def _raise_first_error(admin: Admin, doing: str, answer: ConsumerGroupTopicPartitions) -> None:
     for place in answer.topic_partitions or []:
         if place.error is not None:
-            raise admin.connection.failure(doing, place.error, admin.troubles)
-
-
-def _batched(names: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(names)
-    while batch := list(itertools.islice(rest, _AT_ONCE)):
-        yield batch
+            raise admin.connection.failure(doing, place.error, admin.client_errors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.message import Outgoing, Receipt
-from hop_archive.source.kafka.client import LOGGER, MESSAGE_BYTES_MAX, Connection, Troubles, kafka_error
+from hop_archive.source.kafka.client import MESSAGE_BYTES_MAX, ClientErrors, Connection, kafka_error
 from hop_archive.source.protocol import TopicInfo
-from hop_archive.source.sendable import NOW, refuse_unsendable
+from hop_archive.source.refusals import NOW, refuse_unsendable
 
 DELIVERY_TIMEOUT_MS = 60_000
 _ANY_PARTITION = -1
@@ -38,7 +39,7 @@ class Publisher:
         self._connection = connection
         self._topics = topics
         self._lock = threading.Lock()
-        self._troubles = Troubles()
+        self._client_errors = ClientErrors()
         self._producer: Producer | None = None
 
     def publish(self, messages: Iterable[Outgoing]) -> list[Receipt]:
@@ -55,7 +56,11 @@ class Publisher:
             UnavailableError: Not all were acknowledged; which ones is not known.
         """
         with self._lock:
-            delivery = _Delivery(self._connection, self._topics, self._ready(), self._troubles)
+            if self._client_errors.login != self._connection.renewals:
+                self._discard()
+            if self._producer is None:
+                self._producer = self._connection.client(Producer, "producer", self._client_errors, _SETTINGS)
+            delivery = _Delivery(self._connection, self._topics, self._producer, self._client_errors)
             try:
                 return delivery.run(messages)
             except BaseException:
@@ -68,30 +73,15 @@ class Publisher:
         with self._lock:
             self._discard()
 
-    def _ready(self) -> Producer:
-        if self._troubles.login != self._connection.renewals:
-            self._discard()
-        if self._producer is None:
-            self._producer = self._connect()
-        return self._producer
-
-    def _connect(self) -> Producer:
-        try:
-            return Producer(self._connection.configuration(self._troubles, _OWN), logger=LOGGER)
-        except KafkaException as error:
-            raise self._connection.failure(
-                "configuring a producer", kafka_error(error), self._troubles
-            ) from error
-
     def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
             producer.close()
-            self._troubles.forget()
+            self._client_errors.forget()
 
 
-_OWN: dict[str, str | int | bool] = {
+_SETTINGS: dict[str, str | int | bool] = {
     "enable.idempotence": True,  # keeps the order in each partition, and no message twice, over retries
     "acks": "all",
     "partitioner": "murmur2_random",  # the Java client's: a key goes where it went when that client sent it
@@ -104,64 +94,54 @@ _OWN: dict[str, str | int | bool] = {
 }
 
 
+@dataclass(slots=True)
 class _Delivery:
     """One call of publish."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        topics: Callable[[Collection[str]], Mapping[str, TopicInfo]],
-        producer: Producer,
-        troubles: Troubles,
-    ) -> None:
-        self._connection = connection
-        self._topics = topics
-        self._producer = producer
-        self._troubles = troubles
-        self._partitions: dict[str, int] = {}
-        self._receipts: list[Receipt] = []
-        self._failure: KafkaError | None = None
+    connection: Connection
+    topics: Callable[[Collection[str]], Mapping[str, TopicInfo]]
+    producer: Producer
+    client_errors: ClientErrors
+    partitions: dict[str, int] = field(default_factory=dict)
+    receipts: list[Receipt] = field(default_factory=list)
+    failure: KafkaError | None = None
 
     def run(self, messages: Iterable[Outgoing]) -> list[Receipt]:
         try:
-            return self._run(messages)
+            for index, message in enumerate(messages):
+                self._check(message)
+                self.receipts.append(_PENDING)
+                self._send(message, partial(self._delivered, index))
+                if index % _SERVE_EVERY == 0:
+                    self.producer.poll(0)
+                self._raise_failure()
+            # Ends: each message is acknowledged, or fails for good after the delivery timeout.
+            while self.producer.flush(_WAIT_S):
+                self._raise_failure()
         except KafkaException as error:
             # Poll and flush raise what makes an idempotent producer fatal: no right to write, or being fenced.
             raise self._failed(kafka_error(error)) from error
-
-    def _run(self, messages: Iterable[Outgoing]) -> list[Receipt]:
-        for index, message in enumerate(messages):
-            self._check(message)
-            self._receipts.append(_PENDING)
-            self._send(message, partial(self._delivered, index))
-            if index % _SERVE_EVERY == 0:
-                self._producer.poll(0)
-            self._raise_failure()
-        # Ends: each message is acknowledged, or fails for good after the delivery timeout.
-        while self._producer.flush(_WAIT_S):
-            self._raise_failure()
         self._raise_failure()
-        self._troubles.forget()
-        return self._receipts
+        self.client_errors.forget()
+        return self.receipts
 
     def _check(self, message: Outgoing) -> None:
-        if message.topic not in self._partitions:
-            self._partitions[message.topic] = self._look_up(message.topic)
-        if message.partition is not None and not 0 <= message.partition < self._partitions[message.topic]:
-            raise self._connection.missing(
-                f"topic {message.topic} has {self._partitions[message.topic]} partitions, and no {message.partition}"
+        topic, number = message.topic, message.partition
+        if topic not in self.partitions:
+            info = self.topics([topic]).get(topic)
+            if info is None:
+                raise self.connection.missing(f"there is no topic {topic}")
+            self.partitions[topic] = info.partitions
+        if number is not None and not 0 <= number < self.partitions[topic]:
+            raise self.connection.missing(
+                f"topic {topic} has {self.partitions[topic]} partitions, and no {number}"
             )
-        refuse_unsendable(self._connection.stanza, message)
-
-    def _look_up(self, topic: str) -> int:
-        if info := self._topics([topic]).get(topic):
-            return info.partitions
-        raise self._connection.missing(f"there is no topic {topic}")
+        refuse_unsendable(self.connection.stanza, message)
 
     def _send(self, message: Outgoing, receipt: Callable[[KafkaError | None, Any], None]) -> None:
-        while self._failure is None:
+        while self.failure is None:
             try:
-                self._producer.produce(
+                self.producer.produce(
                     message.topic,
                     message.value,
                     message.key,
@@ -171,7 +151,7 @@ class _Delivery:
                     timestamp=message.timestamp_ms or NOW,
                 )
             except BufferError:  # the local queue is full
-                self._producer.poll(_WAIT_S)
+                self.producer.poll(_WAIT_S)
             except KafkaException as error:
                 raise self._failed(kafka_error(error)) from error
             else:
@@ -179,20 +159,20 @@ class _Delivery:
 
     def _delivered(self, index: int, error: KafkaError | None, message: confluent_kafka.Message) -> None:
         if error is not None:
-            self._failure = self._failure or error
+            self.failure = self.failure or error
             return
         topic, number, offset = message.topic(), message.partition(), message.offset()
         assert topic is not None
         assert number is not None
         assert offset is not None
-        self._receipts[index] = Receipt(topic, number, offset)
+        self.receipts[index] = Receipt(topic, number, offset)
 
     def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failed(self._failure)
+        if self.failure is not None:
+            raise self._failed(self.failure)
 
     def _failed(self, error: KafkaError) -> HopArchiveError:
-        return self._connection.failure("publishing", error, self._troubles)
+        return self.connection.failure("publishing", error, self.client_errors)
 
 
 _PENDING = Receipt("", -1, -1)

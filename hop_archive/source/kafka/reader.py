@@ -10,14 +10,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError
 
 from hop_archive.errors import (
     CorruptError,
     DataError,
     GenerationChangedError,
     HopArchiveError,
-    OffsetsGoneError,
 )
 from hop_archive.model.message import Message, TimestampType, TopicPartition
 from hop_archive.source.kafka.client import (
@@ -25,12 +24,11 @@ from hop_archive.source.kafka.client import (
     LOGGER,
     MESSAGE_BYTES_MAX,
     UNKNOWN_TOPIC,
+    ClientErrors,
     Connection,
-    Troubles,
-    kafka_error,
     native,
 )
-from hop_archive.source.protocol import Source, TopicInfo, unreadable
+from hop_archive.source.protocol import Reader, Source, changed, gone, unreadable
 
 IDLE_CHECK_S = 3.0
 """How long a reader goes on hearing nothing before it asks whether the cluster and the topics are still there."""
@@ -50,7 +48,7 @@ _UNREADABLE = frozenset(
 )
 
 
-class KafkaReader:
+class KafkaReader(Reader):
     """Reads partitions of a Kafka cluster; see `hop_archive.source.protocol.Reader` for what it promises.
 
     Made by `KafkaSource.reader`. For one thread.
@@ -74,14 +72,16 @@ class KafkaReader:
     ) -> None:
         self._source = source
         self._connection = connection
-        self._troubles = Troubles()
+        self._client_errors = ClientErrors()
         self._next: dict[TopicPartition, int] = {}
         self._assigned: set[TopicPartition] = set()
-        self._lives: dict[str, str | None] = {}
+        self._topic_ids: dict[str, str | None] = {}
         self._held: list[confluent_kafka.Message] = []
         self._errors: deque[HopArchiveError] = deque()
         self._checked_at = time.monotonic()
-        self._consumer = self._connect(_own_settings(group_id, fetch_bytes))
+        self._consumer = connection.client(
+            Consumer, "consumer", self._client_errors, _settings(group_id, fetch_bytes)
+        )
         try:
             self.add(starts)
         except BaseException:
@@ -101,31 +101,26 @@ class KafkaReader:
         self._consumer.close()
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Begin to read more partitions, each at its start offset; one already there starts anew from it.
-
-        Raises:
-            UnavailableError: The cluster does not answer; nothing was added.
-        """
         found = self._source.topics({tp.topic for tp in starts})
         self.release(starts)
         read = {tp.topic for tp in self._assigned}
         untold = [tp for tp in starts if tp.topic in found.untold]
-        there = {tp: start for tp, start in starts.items() if tp not in untold and _has(found, tp)}
+        there = {
+            tp: start
+            for tp, start in starts.items()
+            if tp not in untold and tp.topic in found and tp.partition < found[tp.topic].partitions
+        }
         for tp in there:
             if tp.topic not in read:
-                self._lives[tp.topic] = found[tp.topic].topic_id
+                self._topic_ids[tp.topic] = found[tp.topic].topic_id
         self._next.update(starts)
         self._assign(there)
         for tp in sorted(starts.keys() - there.keys()):
             self._errors.append(
-                _of_place(found.untold[tp.topic], tp) if tp in untold else self._changed(tp.topic, [tp])
+                _of_place(found.untold[tp.topic], tp) if tp in untold else self._changed([tp])
             )
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Stop reading these; what was fetched of them but not polled is dropped. Unknown ones are ignored.
-
-        Their positions stay known.
-        """
         leaving = self._assigned.intersection(partitions)
         if leaving:
             self._consumer.incremental_unassign([native(tp) for tp in leaving])
@@ -133,27 +128,20 @@ class KafkaReader:
             self._held = [event for event in self._held if _place(event) not in leaving]
 
     def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
-        """The next messages of any assigned partitions, waiting up to ``timeout_s`` for the first.
-
-        Raises:
-            OffsetsGoneError: An offset asked for is below the low watermark; its partition is released.
-            GenerationChangedError: A topic was deleted, or made anew, or ends before the offset asked for; all
-                its partitions (``facts``: ``topic``, ``partitions``) are released.
-            DataError: A message can't be represented (a header name that is not UTF-8), or is damaged; its
-                partition (``facts``: ``topic``, ``partition``, ``offset``) is released.
-            ForbiddenError: The credentials do not allow reading a topic; its partition (``facts``: ``topic``,
-                ``partition``) is released. Without them: they allow nothing at all.
-            UnavailableError: The cluster does not answer. Nothing is lost: poll again.
-        """
         if not self._held and self._errors:
             raise self._errors.popleft()
-        events = self._held or self._fetch(max_messages, timeout_s)
+        events = self._held
+        if not events:
+            # consume(n) waits until it has n or the time is over; so first for one, then briefly for more.
+            events = self._consumer.consume(1, timeout_s)
+            if events and max_messages > 1:
+                events += self._consumer.consume(max_messages - 1, min(_LINGER_S, timeout_s))
         # Held until it is known whose they are, so that an outage in between loses none.
         self._held = events
-        if not events and self._troubles.refused:
+        if not events and self._client_errors.refused:
             # The source's own connection may be older than a changed password, and go on answering.
-            raise self._connection.failure("reading", None, self._troubles)
-        self._check_lives(events)
+            raise self._connection.failure("reading", None, self._client_errors)
+        self._check_topic_ids(events)
         events, self._held = self._held[:max_messages], self._held[max_messages:]
         messages = self._convert(events)
         if not messages and self._errors:
@@ -161,50 +149,28 @@ class KafkaReader:
         return messages
 
     def position(self, partition: TopicPartition) -> int:
-        """The offset that will be read next: each one below it was polled, or is absent.
-
-        Raises:
-            KeyError: The reader was never given this partition.
-        """
         return self._next[partition]
-
-    def _connect(self, own: Mapping[str, str | int | bool]) -> Consumer:
-        try:
-            return Consumer(self._connection.configuration(self._troubles, own), logger=LOGGER)
-        except KafkaException as error:
-            raise self._connection.failure(
-                "configuring a consumer", kafka_error(error), self._troubles
-            ) from error
 
     def _assign(self, starts: Mapping[TopicPartition, int]) -> None:
         if starts:
             self._consumer.incremental_assign([native(tp, start) for tp, start in starts.items()])
             self._assigned |= starts.keys()
 
-    def _fetch(self, max_messages: int, timeout_s: float) -> list[confluent_kafka.Message]:
-        # consume(n) waits until it has n or the time is over; so first for one, then briefly for more.
-        events = self._consumer.consume(1, timeout_s)
-        if events and max_messages > 1:
-            events += self._consumer.consume(max_messages - 1, min(_LINGER_S, timeout_s))
-        return events
-
-    def _check_lives(self, events: Iterable[confluent_kafka.Message]) -> None:
+    def _check_topic_ids(self, events: Iterable[confluent_kafka.Message]) -> None:
         """Release the topics that are no longer those that were added, if ``events`` or a long silence ask for it."""
-        names = {topic for event in events if (topic := event.topic()) in self._lives}
-        if not names and self._is_time_to_ask():
+        names = {topic for event in events if (topic := event.topic()) in self._topic_ids}
+        is_silent = time.monotonic() - self._checked_at > IDLE_CHECK_S
+        if not names and (self._client_errors.counts or is_silent):
             names = {tp.topic for tp in self._assigned}
         if names:
             found = self._source.topics(names)
             self._checked_at = time.monotonic()
-            self._troubles.forget(refusals=bool(events))
+            self._client_errors.forget(refusals=bool(events))
             for name in sorted(names):
                 if name in found.untold:
                     self._abandon(name, found.untold[name])
-                elif name not in found or found[name].topic_id != self._lives[name]:
+                elif name not in found or found[name].topic_id != self._topic_ids[name]:
                     self._abandon(name)
-
-    def _is_time_to_ask(self) -> bool:
-        return bool(self._troubles.counts) or time.monotonic() - self._checked_at > IDLE_CHECK_S
 
     def _abandon(self, topic: str, why: HopArchiveError | None = None) -> None:
         """Release a topic: it was deleted or made anew, unless ``why`` says that this cannot be told any more."""
@@ -212,17 +178,18 @@ class KafkaReader:
         if not read:
             return
         self.release(read)
-        self._errors += [self._changed(topic, read)] if why is None else [_of_place(why, at) for at in read]
+        self._errors += [self._changed(read)] if why is None else [_of_place(why, at) for at in read]
 
     def _convert(self, events: Sequence[confluent_kafka.Message]) -> list[Message]:
         """The messages among ``events``; positions advance."""
         messages: list[Message] = []
         index = 0
         while index < len(events):
-            place = _place(events[index])
-            if place not in self._assigned:
-                self._take_down(events[index])
-            elif (error := events[index].error()) is not None:
+            place, error = _place(events[index]), events[index].error()
+            if place not in self._assigned:  # an error of the client as a whole, or a latecomer
+                if error is not None and error.code() != _END:
+                    self._client_errors.note(error)
+            elif error is not None:
                 self._handle(place, events[index], error)
             else:
                 index = self._convert_run(place, events, index, messages)
@@ -260,7 +227,11 @@ class KafkaReader:
                 )
                 break
             if offset < following:
-                fault = self._backwards(place, following, offset)
+                fault = DataError(
+                    f"Source {self._source.name}: {place} was to be read from offset {following}, and {offset} came.",
+                    remedy="That is a fault of the client or the broker: report it.",
+                    **_facts(place, following),
+                )
                 break
             following = offset + 1
             kind, timestamp_ms = event.timestamp()
@@ -284,12 +255,6 @@ class KafkaReader:
             self._drop(place, fault)
         return index
 
-    def _take_down(self, event: confluent_kafka.Message) -> None:
-        """What is of no partition that is read: an error of the client as a whole, or a latecomer."""
-        error = event.error()
-        if error is not None and error.code() != _END:
-            self._troubles.note(error)
-
     def _handle(self, place: TopicPartition, event: confluent_kafka.Message, error: KafkaError) -> None:
         code, offset = error.code(), max(event.offset() or 0, self._next[place])
         if code == _END:
@@ -299,9 +264,20 @@ class KafkaReader:
         elif code in UNKNOWN_TOPIC:
             self._again(place, offset)  # the check before this found it there; librdkafka has given it up
         elif code in _UNREADABLE:
-            self._drop(place, self._damaged(place, offset, f"{error.name()}: {error.str()}"))
-        else:
-            self._doubt(place, error)
+            damaged = CorruptError(
+                f"Source {self._source.name}: the message at {place} offset {offset} can't be read as it is: "
+                f"{error.name()}: {error.str()}.",
+                remedy="Look at the broker's log; the next run tries again.",
+                **_facts(place, offset),
+            )
+            self._drop(place, damaged)
+        else:  # it may pass by itself, unless it is of those that never do
+            failure = self._connection.failure(f"reading {place}", error, self._client_errors)
+            if failure.retryable:
+                self._client_errors.note(error)
+            else:
+                of_all = AUTHENTICATION & {code, *self._client_errors.counts}
+                self._drop(place, failure if of_all else _of_place(failure, place))
 
     def _look_for(self, place: TopicPartition, offset: int) -> None:
         """Find out why an offset is out of range."""
@@ -316,22 +292,21 @@ class KafkaReader:
             self._again(place, offset)
             return
         if marks is None or offset > marks.high:
-            self._drop(place, self._changed(place.topic, [place]))
+            self._drop(place, self._changed([place]))
         elif offset < marks.low:
-            self._drop(place, self._gone(place, offset, marks.low))
+            self._drop(place, gone(self._source.name, place, offset, marks.low))
         else:
             # librdkafka says so where it has found that the log lost its end and grew again (KIP-320): what it holds
             # here now may be another message than the one that was asked for.
-            self._drop(place, self._cut(place, offset))
-
-    def _doubt(self, place: TopicPartition, error: KafkaError) -> None:
-        """An error that may pass by itself, unless it is of those that never do."""
-        failure = self._connection.failure(f"reading {place}", error, self._troubles)
-        if failure.retryable:
-            self._troubles.note(error)
-        else:
-            of_all = AUTHENTICATION & {error.code(), *self._troubles.counts}
-            self._drop(place, failure if of_all else _of_place(failure, place))
+            cut = GenerationChangedError(
+                f"Source {self._source.name}: {place} can't be read on from offset {offset}, which it holds: its log may "
+                "have lost its end, and grown again.",
+                remedy="Plan again: that compares what is archived with what Kafka holds now.",
+                topic=place.topic,
+                partitions=[place.partition],
+                offsets=[offset],
+            )
+            self._drop(place, cut)
 
     def _again(self, place: TopicPartition, offset: int) -> None:
         self.release([place])
@@ -341,52 +316,11 @@ class KafkaReader:
         self.release([place])
         self._errors.append(error)
 
-    def _changed(self, topic: str, partitions: Sequence[TopicPartition]) -> GenerationChangedError:
-        numbers = [tp.partition for tp in partitions]
-        return GenerationChangedError(
-            f"Source {self._source.name}: topic {topic} was deleted, or deleted and made anew, while partitions "
-            f"{numbers} were read.",
-            remedy="What was read is of the old topic; plan again for the new one.",
-            topic=topic,
-            partitions=numbers,
-            offsets=[self._next[tp] for tp in partitions],
-        )
-
-    def _cut(self, place: TopicPartition, offset: int) -> GenerationChangedError:
-        return GenerationChangedError(
-            f"Source {self._source.name}: {place} can't be read on from offset {offset}, which it holds: its log may have "
-            "lost its end, and grown again.",
-            remedy="Plan again: that compares what is archived with what Kafka holds now.",
-            topic=place.topic,
-            partitions=[place.partition],
-            offsets=[offset],
-        )
-
-    def _gone(self, place: TopicPartition, offset: int, low: int) -> OffsetsGoneError:
-        return OffsetsGoneError(
-            f"Source {self._source.name}: {place} was to be read from offset {offset}, and Kafka holds it from "
-            f"{low} on: retention was faster.",
-            remedy="Plan again; the offsets are recorded as lost.",
-            **_facts(place, offset),
-            low=low,
-        )
-
-    def _damaged(self, place: TopicPartition, offset: int, why: str) -> DataError:
-        return CorruptError(
-            f"Source {self._source.name}: the message at {place} offset {offset} can't be read as it is: {why}.",
-            remedy="Look at the broker's log; the next run tries again.",
-            **_facts(place, offset),
-        )
-
-    def _backwards(self, place: TopicPartition, wanted: int, offset: int) -> DataError:
-        return DataError(
-            f"Source {self._source.name}: {place} was to be read from offset {wanted}, and {offset} came.",
-            remedy="That is a fault of the client or the broker: report it.",
-            **_facts(place, wanted),
-        )
+    def _changed(self, places: Sequence[TopicPartition]) -> GenerationChangedError:
+        return changed(self._source.name, {place: self._next[place] for place in places})
 
 
-def _own_settings(group_id: str, fetch_bytes: int) -> dict[str, str | int | bool]:
+def _settings(group_id: str, fetch_bytes: int) -> dict[str, str | int | bool]:
     # What was fetched is there four times at worst, where tiny messages are followed by huge ones: in the
     # client's queue, in an answer on its way, and of what is polled once in the client and once in Python.
     fetch_bytes //= 4
@@ -418,10 +352,6 @@ def _of_place(error: HopArchiveError, place: TopicPartition) -> HopArchiveError:
     """The same error, which tells the partition that was released because of it."""
     facts = {**error.facts, "topic": place.topic, "partition": place.partition}
     return type(error)(error.args[0], remedy=error.remedy, **facts)
-
-
-def _has(found: Mapping[str, TopicInfo], tp: TopicPartition) -> bool:
-    return tp.topic in found and tp.partition < found[tp.topic].partitions
 
 
 def _place(event: confluent_kafka.Message) -> TopicPartition:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
@@ -14,14 +15,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
 )
 from pydantic import SecretStr
 
-from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
+from hop_archive.errors import HopArchiveError, UnavailableError
 from hop_archive.model.credentials import Login
 from hop_archive.model.message import Committed, Outgoing, Receipt, TopicPartition
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.answers import Answers
 from hop_archive.source.kafka import groups as kafka_groups
-from hop_archive.source.kafka import records as kafka_records
-from hop_archive.source.kafka import settings as kafka_settings
+from hop_archive.source.kafka import topics as kafka_topics
 from hop_archive.source.kafka import watermarks as kafka_watermarks
 from hop_archive.source.kafka.admin import SILENCE_S, Admin
 from hop_archive.source.kafka.client import (
@@ -33,11 +32,10 @@ from hop_archive.source.kafka.client import (
     kafka_error,
     with_a_new_login,
 )
-from hop_archive.source.kafka.ends import describes_itself, exact_ends
 from hop_archive.source.kafka.publisher import Publisher
 from hop_archive.source.kafka.reader import KafkaReader
-from hop_archive.source.offsets import refuse_unknown
-from hop_archive.source.protocol import Setting, TopicInfo
+from hop_archive.source.protocol import Answers, Setting, Source, TopicInfo
+from hop_archive.source.refusals import refuse_unknown, refuse_unless_writable
 
 FETCH_BYTES = 32 * 1024 * 1024
 TIMEOUT_S = 7.0
@@ -49,7 +47,7 @@ _PROGRESS_AGAIN_S = 60.0
 _NO_ID = str(Uuid(0, 0))  # what a broker without KIP-516 answers
 
 
-class KafkaSource:
+class KafkaSource(Source):
     """A Kafka cluster; see `hop_archive.source.protocol.Source` for what its methods promise.
 
     Topic names are literal everywhere: a dot is a dot. Internal topics (``__consumer_offsets``) are listed like
@@ -96,19 +94,26 @@ class KafkaSource:
 
     @property
     def name(self) -> str:
-        """The stanza's name, for messages."""
         return self._connection.stanza
 
     @with_a_new_login
     def cluster_id(self) -> str:
-        """The cluster's id."""
         return str(self._admin.metadata(self._admin.deadline()).cluster_id)
 
     @with_a_new_login
     def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all: one request, or two for all."""
         found = self._described(names)
-        return Answers({name: _info(topic) for name, topic in found.items()}, found.untold)
+        infos = {}
+        for name, topic in found.items():
+            topic_id, operations = str(topic.topic_id), _operations(topic)
+            infos[name] = TopicInfo(
+                name,
+                topic_id if topic_id != _NO_ID else None,
+                len(topic.partitions),
+                readable=None if operations is None else "read" in operations,
+            )
+        return Answers(infos, found.untold)
 
     @with_a_new_login
     def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
@@ -117,27 +122,33 @@ class KafkaSource:
         found = kafka_watermarks.watermarks(self._admin, partitions, deadline)
         if not found or self._describes_itself(deadline):
             return found
-        return Answers(self._corrected(found, deadline), found.untold, found.cluster_id)
+        # The ends that Fetch tells; an open transaction holds readers back where it did.
+        ends = kafka_watermarks.exact_ends(
+            self._connection, {at: marks.high for at, marks in found.items() if marks.high}, deadline
+        )
+        exact = {}
+        for at, marks in found.items():
+            high = max(marks.high, ends.get(at, 0))
+            exact[at] = Watermarks(
+                marks.low, high if marks.stable == marks.high else marks.stable, high, marks.leader_epoch
+            )
+        return Answers(exact, found.untold, found.cluster_id)
 
     @with_a_new_login
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
-        """What the credentials may do with each topic; one request."""
         found = self._described(topics)
         return Answers({name: _operations(topic) for name, topic in found.items()}, found.untold)
 
     @with_a_new_login
     def group_access(self) -> frozenset[str] | None:
-        """What the credentials may do with the stanza's group; one request."""
         return kafka_groups.once(self._of_groups, lambda admin: kafka_groups.access(admin, self._group_id))
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> KafkaReader:
-        """A reader of these partitions, each from its offset."""
         return KafkaReader(
             self, self._connection, starts, group_id=self._group_id, fetch_bytes=self._fetch_bytes
         )
 
     def publish(self, messages: Iterable[Outgoing]) -> Sequence[Receipt]:
-        """Publish messages and wait for all acknowledgements; see `Publisher.publish` for what is refused."""
         self._refuse_unless_writable("publish to it")
         return self._publisher.publish(messages)
 
@@ -160,7 +171,17 @@ class KafkaSource:
                 absent={KafkaError.TOPIC_ALREADY_EXISTS},
                 of_controller=True,
             )
-            self._wait_until_usable(name, deadline)
+            is_usable = False
+            while not is_usable:
+                with suppress(UnavailableError):
+                    info = self.topics([name]).get(name)
+                    numbers = range(info.partitions) if info else ()
+                    led = self.watermarks([TopicPartition(name, number) for number in numbers])
+                    is_usable = info is not None and len(led) == len(numbers)
+                if not is_usable:
+                    if deadline.passed:
+                        raise self._admin.failure(f"waiting for leaders of topic {name}")
+                    threading.Event().wait(_POLL_S)
 
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit group offsets for outside monitoring.
@@ -187,30 +208,28 @@ class KafkaSource:
         Such a one (Tansu) lists the topic's own settings and marks them as defaults.
         """
         deadline = self._admin.deadline()
-        found = kafka_settings.describe(self._admin, self.topics(topics), deadline)
-        return found if self._describes_itself(deadline) else kafka_settings.all_own(found)
+        found = kafka_topics.describe_settings(self._admin, self.topics(topics), deadline)
+        return found if self._describes_itself(deadline) else kafka_topics.all_own(found)
 
     def change_settings(self, topic: str, changes: Mapping[str, str | None]) -> None:
-        """Change a topic's own settings, and leave the others as they are (KIP-339)."""
         self._refuse_unless_writable(f"change settings of topic {topic}")
         if topic not in self.topics([topic]):  # Tansu takes settings for topics that do not exist
             raise self._admin.connection.missing(f"there is no topic {topic}", topic=topic)
-        kafka_settings.change(self._admin, topic, changes)
+        kafka_topics.change_settings(self._admin, topic, changes)
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """Delete what stands below these offsets (KIP-107), and look whether it is gone."""
         self._refuse_unless_writable("delete records on it")
-        return kafka_records.delete(self._admin, before, self.watermarks)
+        return kafka_topics.delete_records(self._admin, before, self.watermarks)
 
     @with_a_new_login
     def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
-        """Committed offsets of consumer groups: a request to each broker, and one or two a group."""
         return kafka_groups.patiently(self._connection, kafka_groups.committed)
 
     def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit offsets for a group without members."""
         self._refuse_unless_writable(f"set offsets of group {group}")
-        refuse_unknown(self.name, {at: one.offset for at, one in offsets.items()}, self.watermarks(offsets))
+        numbers = {at: committed.offset for at, committed in offsets.items()}
+        refuse_unknown(self.name, numbers, self.watermarks(offsets))
         if offsets:
             kafka_groups.patiently(
                 self._connection, lambda admin: kafka_groups.commit(admin, group, offsets, admin.deadline())
@@ -224,15 +243,15 @@ class KafkaSource:
 
     def _described(self, names: Collection[str] | None) -> Answers[str, TopicDescription]:
         deadline, doing = self._admin.deadline(), "describing topics"
-        wanted = sorted(set(names) - {""} if names is not None else self._admin.metadata(deadline).topics)
-        if not wanted:
+        asked = sorted(set(names) - {""} if names is not None else self._admin.metadata(deadline).topics)
+        if not asked:
             return Answers({})
         # Again, where none answered: the request may have gone to a broker that is silent, until metadata tell of another.
         tried_by = Deadline.after(min(SILENCE_S, deadline.left_s / 2))
         while True:
             found, errors = self._admin.ask_each(
                 lambda client, timeout_s: client.describe_topics(
-                    TopicCollection(wanted), include_authorized_operations=True, request_timeout=timeout_s
+                    TopicCollection(asked), include_authorized_operations=True, request_timeout=timeout_s
                 ),
                 doing,
                 tried_by,
@@ -251,54 +270,11 @@ class KafkaSource:
 
     def _describes_itself(self, deadline: Deadline) -> bool:
         if self._has_defaults is None:
-            self._has_defaults = describes_itself(self._admin, deadline)
+            self._has_defaults = kafka_watermarks.describes_itself(self._admin, deadline)
         return self._has_defaults
 
-    def _corrected(
-        self, told: Mapping[TopicPartition, Watermarks], deadline: Deadline
-    ) -> dict[TopicPartition, Watermarks]:
-        """Watermarks with the ends that Fetch tells; an open transaction holds readers back where it did."""
-        ends = exact_ends(self._connection, {tp: m.high for tp, m in told.items() if m.high}, deadline)
-        return {
-            tp: Watermarks(m.low, high if m.stable == m.high else m.stable, high, m.leader_epoch)
-            for tp, m in told.items()
-            for high in [max(m.high, ends.get(tp, 0))]
-        }
-
     def _refuse_unless_writable(self, what: str) -> None:
-        if not self._writable:
-            raise ForbiddenError(
-                f"Source {self.name} is not writable: refused to {what}.",
-                remedy="Choose a source whose stanza says writable = true.",
-                source=self.name,
-            )
-
-    def _wait_until_usable(self, name: str, deadline: Deadline) -> None:
-        while not self._is_usable(name):
-            if deadline.passed:
-                raise self._admin.failure(f"waiting for leaders of topic {name}")
-            threading.Event().wait(_POLL_S)
-
-    def _is_usable(self, name: str) -> bool:
-        try:
-            info = self.topics([name]).get(name)
-            if info is None:
-                return False
-            wanted = [TopicPartition(name, number) for number in range(info.partitions)]
-            return len(self.watermarks(wanted)) == len(wanted)
-        except UnavailableError:
-            return False
-
-
-def _info(description: TopicDescription) -> TopicInfo:
-    topic_id = str(description.topic_id)
-    operations = _operations(description)
-    return TopicInfo(
-        description.name,
-        topic_id if topic_id != _NO_ID else None,
-        len(description.partitions),
-        readable=None if operations is None else "read" in operations,
-    )
+        refuse_unless_writable(self.name, self._writable, what)
 
 
 def _is_of_all(error: KafkaException) -> bool:
@@ -307,5 +283,5 @@ def _is_of_all(error: KafkaException) -> bool:
 
 
 def _operations(description: TopicDescription) -> frozenset[str] | None:
-    told = description.authorized_operations
-    return None if told is None else frozenset(operation.name.lower() for operation in told)
+    operations = description.authorized_operations
+    return None if operations is None else frozenset(operation.name.lower() for operation in operations)

@@ -1,6 +1,10 @@
 """Watermarks of a Kafka cluster, asked broker by broker.
 
 A partition without a leader, or a broker that does not answer, leaves those of the others known.
+
+Tansu 0.6 answers "latest" with the offset after the *first* record of the last batch (seen by trial), so the
+rest of that batch would count as not there yet until the next batch comes. Its Fetch answers do tell. Apache
+Kafka's two answers agree, and it is asked only the cheaper one.
 """
 
 from __future__ import annotations
@@ -8,30 +12,32 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
     AdminClient,
+    ConfigResource,
     OffsetSpec,
-    TopicMetadata,
 )
 
 from hop_archive.errors import HopArchiveError, UnavailableError
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.answers import Answers
 from hop_archive.source.kafka.admin import Admin
 from hop_archive.source.kafka.client import (
+    NO_ANSWER,
     UNKNOWN_TOPIC,
+    ClientErrors,
     Connection,
     Deadline,
     NewLoginError,
     kafka_error,
     native,
 )
+from hop_archive.source.protocol import Answers
 
 _DOING = "asking for watermarks"
 _AGAIN_S = 0.1
@@ -46,6 +52,20 @@ _MARKS = {
     "stable": (_SPEC.latest(), IsolationLevel.READ_COMMITTED),
     "high": (_SPEC.latest(), IsolationLevel.READ_UNCOMMITTED),
 }
+
+
+_READ_END: Mapping[str, str | int | bool] = {
+    "group.id": "hop_archive.ends",  # librdkafka wants one; nothing joins it
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_uncommitted",
+    "fetch.wait.max.ms": 20,
+    "fetch.message.max.bytes": 64 * 1024,  # a record at the least, and no more than that is of use
+}
+_HEARD_AT_ONCE = 500
+_WAIT_S = 0.1
+_SLOW_S = 2.0  # after that the next broker is asked
 
 
 def watermarks(
@@ -73,11 +93,23 @@ def watermarks(
         shown = dict(found.topics)
         for name in topics - shown.keys():  # not there, or not to be seen: one that is named is told of
             shown |= admin.metadata(deadline, name).topics
-        hidden = {at: shown[at.topic].error for at in left if _is_hidden(shown.get(at.topic))}
-        untold |= {at: _failure(admin, at, error) for at, error in hidden.items() if error}
-        leaders = {at: leader for at in left if (leader := _leader(shown, at)) is not None}
-        there = {at: leader for at, leader in leaders.items() if leader in found.brokers}
-        untold |= {at: _no_leader(admin.connection, at) for at in leaders.keys() - there.keys()}
+        there: dict[TopicPartition, int] = {}  # and the brokers that lead them
+        for at in left:
+            topic = shown.get(at.topic)
+            if topic and topic.error is not None and topic.error.code() not in UNKNOWN_TOPIC:
+                untold[at] = _failure(admin, at, topic.error)
+            partition = topic.partitions.get(at.partition) if topic else None
+            if partition and partition.leader in found.brokers:
+                there[at] = partition.leader
+            elif partition:
+                untold[at] = UnavailableError(
+                    f"Source {admin.connection.stanza}, Kafka at {admin.connection.bootstrap_servers}: {at} has no leader.",
+                    remedy="Start the brokers that hold it; what Kafka holds of it is archived then.",
+                    source=admin.connection.stanza,
+                    topic=at.topic,
+                    partition=at.partition,
+                    kafka_error="LEADER_NOT_AVAILABLE",
+                )
         round_ = _ask_brokers(admin, there, deadline if patience.passed else patience)
         told |= round_
         lost = {at: error for at, error in round_.untold.items() if isinstance(error, UnavailableError)}
@@ -93,18 +125,6 @@ def watermarks(
             threading.Event().wait(min(pause_s, deadline.left_s))
             pause_s *= 2
     return Answers(told, untold, cluster_id)
-
-
-def _is_hidden(topic: TopicMetadata | None) -> bool:
-    """Whether a topic is one of which the cluster tells nothing but an error."""
-    return topic is not None and topic.error is not None and topic.error.code() not in UNKNOWN_TOPIC
-
-
-def _leader(shown: Mapping[str, TopicMetadata], at: TopicPartition) -> int | None:
-    """The number of the broker that leads a partition, below 0 where none does; None where there is no such partition."""
-    topic = shown.get(at.topic)
-    partition = topic.partitions.get(at.partition) if topic else None
-    return partition.leader if partition else None
 
 
 def _ask_brokers(
@@ -178,17 +198,75 @@ def _list_offsets(
 
 
 def _failure(admin: Admin, at: TopicPartition, error: KafkaError | None = None) -> HopArchiveError:
-    failure = admin.connection.failure(f"{_DOING} of {at}", error, admin.troubles)
+    failure = admin.connection.failure(f"{_DOING} of {at}", error, admin.client_errors)
     failure.facts |= {"topic": at.topic, "partition": at.partition}
     return failure
 
 
-def _no_leader(connection: Connection, at: TopicPartition) -> UnavailableError:
-    return UnavailableError(
-        f"Source {connection.stanza}, Kafka at {connection.bootstrap_servers}: {at} has no leader.",
-        remedy="Start the brokers that hold it; what Kafka holds of it is archived then.",
-        source=connection.stanza,
-        topic=at.topic,
-        partition=at.partition,
-        kafka_error="LEADER_NOT_AVAILABLE",
-    )
+def describes_itself(admin: Admin, deadline: Deadline) -> bool:
+    """Whether the brokers' ListOffsets can be believed, and a topic's settings are told with their defaults.
+
+    Those of Apache Kafka and its kin can be, and are. Told by whether a broker describes its configuration, of
+    which Apache Kafka's has hundreds of entries and Tansu's none. Who may not see it talks to a broker that has access rights, which Tansu has not.
+
+    Raises:
+        UnavailableError: The cluster does not answer, which says nothing of what it is.
+    """
+    doing = "describing a broker"
+    silence = None
+    for broker in sorted(admin.metadata(deadline).brokers):
+        told, errors = admin.ask_each(
+            partial(_describe_broker, broker), doing, Deadline.after(min(deadline.left_s, _SLOW_S))
+        )
+        silence = next((e for e in errors.values() if kafka_error(e).code() in NO_ANSWER), None)
+        if silence is None:
+            return bool(errors) or any(told.values())
+    raise admin.failure(doing, silence) from silence
+
+
+def exact_ends(
+    connection: Connection, told: Mapping[TopicPartition, int], deadline: Deadline
+) -> dict[TopicPartition, int]:
+    """The high watermark of each partition, from Fetch answers.
+
+    Args:
+        connection: The cluster.
+        told: What ListOffsets said: at or below the end, and not 0.
+        deadline: By when.
+
+    Raises:
+        UnavailableError: Not every partition answered in time.
+    """
+    if not told:
+        return {}
+    errors = ClientErrors()
+    consumer = connection.client(Consumer, "consumer", errors, _READ_END)
+    ends: dict[TopicPartition, int] = {}
+    silent = set(told)
+    try:
+        consumer.assign([native(at, offset) for at, offset in told.items()])
+        while silent:
+            if deadline.passed:
+                raise connection.failure(f"asking where {len(silent)} partitions end", None, errors)
+            # consume(500, 0.1) would wait out its tenth of a second each time, however much has come.
+            events = [*consumer.consume(1, _WAIT_S), *consumer.consume(_HEARD_AT_ONCE, 0)]
+            # A message or an end of a partition: a Fetch answer is known of it.
+            heard = silent & {
+                TopicPartition(str(e.topic()), int(e.partition() or 0))
+                for e in events
+                if e.topic() is not None
+            }
+            for at in heard:
+                ends[at] = int(consumer.get_watermark_offsets(native(at), cached=True)[1])
+            consumer.incremental_unassign([native(at) for at in heard])
+            silent -= heard
+        return ends
+    except KafkaException as error:
+        raise connection.failure("asking where partitions end", kafka_error(error), errors) from error
+    finally:
+        consumer.close()
+
+
+def _describe_broker(broker: int, client: AdminClient, timeout_s: float) -> Mapping[Any, Future[Any]]:
+    resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
+    return client.describe_configs([resource], request_timeout=timeout_s)

@@ -1,7 +1,7 @@
 """A Kafka cluster in memory, or in a directory for several processes, that does what tests tell it to do.
 
-It holds what a broker's log holds: transactions with their markers, holes, retention, and the lives of
-topics. `hop_archive.source.mock.source.MockSource` is how programs see it.
+It holds what a broker's log holds: transactions with their markers, holes, retention, and the
+generations of topics. `hop_archive.source.mock.source.MockSource` is how programs see it.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class Log:
         self.messages.append(message)
         self.high += 1
 
-    def end(self, transaction: int, own: Collection[int]) -> None:
-        """Write the marker that ends a transaction, which takes an offset; drop ``own``, its aborted offsets."""
-        self.drop(own)
+    def end(self, transaction: int, aborted: Collection[int]) -> None:
+        """Write the marker that ends a transaction, which takes an offset; drop its ``aborted`` offsets."""
+        self.drop(aborted)
         del self.open[transaction]
         self.high += 1
 
@@ -121,7 +121,7 @@ class Log:
 
 @dataclass(slots=True)
 class Topic:
-    """One life of a topic."""
+    """One generation of a topic."""
 
     topic_id: str
     logs: list[Log]
@@ -143,7 +143,7 @@ class Topic:
 
 
 @dataclass(slots=True)
-class State:
+class MockState:
     """All that a cluster holds.
 
     Attributes:
@@ -213,13 +213,13 @@ class MockCluster:
         self._clock = clock
         self._make_id = make_id
         self.sleep = sleep
-        self._state: SharedState[State] = SharedState(
-            State, directory, "cluster", lambda: State(make_id(), topic_ids)
+        self._state: SharedState[MockState] = SharedState(
+            MockState, directory, "cluster", lambda: MockState(make_id(), topic_ids)
         )
         with self._state.change():
             pass  # so that a directory keeps the cluster id from now on
 
-    def read(self) -> AbstractContextManager[State]:
+    def read(self) -> AbstractContextManager[MockState]:
         """Its state, not to be changed, for as long as the block lasts."""
         return self._state.read()
 
@@ -267,14 +267,8 @@ class MockCluster:
     ) -> Receipt:
         """Append a message, whatever it is: what no client would send too.
 
-        Args:
-            topic: Its topic, which must exist.
-            value: Its value.
-            key: Its key.
-            headers: Its headers.
-            timestamp_ms: None takes the clock's time; so does a topic with append times.
-            partition: The partition.
-            transaction: An open transaction that it belongs to.
+        With no ``timestamp_ms``, and in a topic with append times, it gets the clock's time. It may belong to an open
+        ``transaction``.
 
         Raises:
             MissingSettingError: There is no such topic or partition.
@@ -285,7 +279,7 @@ class MockCluster:
 
     def put(
         self,
-        state: State,
+        state: MockState,
         at: TopicPartition,
         content: tuple[bytes | None, bytes | None, tuple[Header, ...], int | None],
         transaction: int | None = None,
@@ -301,7 +295,7 @@ class MockCluster:
         log.keep(message, transaction)
         return Receipt(*at, message.offset)
 
-    def change(self) -> AbstractContextManager[State]:
+    def change(self) -> AbstractContextManager[MockState]:
         """Its state, to be changed in place."""
         return self._state.change()
 
@@ -321,8 +315,8 @@ class MockCluster:
     def abort(self, transaction: int) -> None:
         """Abort a transaction: its messages are never seen, and its markers take an offset in each partition."""
         with self._state.change() as state:
-            for at, own in state.transactions.pop(transaction).items():
-                self._log(state, at).end(transaction, own)
+            for at, offsets in state.transactions.pop(transaction).items():
+                self._log(state, at).end(transaction, offsets)
 
     def compact(self, topic: str, partition: int, offsets: Collection[int]) -> None:
         """Leave holes at ``offsets``, as compaction does."""
@@ -393,7 +387,7 @@ class MockCluster:
     def allow(self, topic: str) -> None:
         """Give all rights to a topic back."""
         with self._state.change() as state:
-            state.denied = {one for one in state.denied if one[0] != topic}
+            state.denied = {right for right in state.denied if right[0] != topic}
 
     def join_group(self, group: str) -> None:
         """Give a group a member, which a consumer that subscribes is."""
@@ -406,7 +400,7 @@ class MockCluster:
         with self._state.change() as state:
             state.live_groups.discard(group)
 
-    def refuse_time(self, state: State, message: Outgoing) -> None:
+    def refuse_time(self, state: MockState, message: Outgoing) -> None:
         """Check that a message is not older, or further in the future, than its topic takes.
 
         Raises:
@@ -444,14 +438,14 @@ class MockCluster:
         with self._state.change() as state:
             state.running = True
 
-    def choose_partition(self, state: State, topic: str, key: bytes | None) -> int:
+    def choose_partition(self, state: MockState, topic: str, key: bytes | None) -> int:
         """Where a message goes that names no partition: by its key, or where the least was written."""
         logs = self.topic(state, topic).logs
         if key is not None:
             return crc32(key) % len(logs)
         return min(range(len(logs)), key=lambda number: logs[number].high)
 
-    def topic(self, state: State, name: str) -> Topic:
+    def topic(self, state: MockState, name: str) -> Topic:
         """A topic within a block of `read` or `change`.
 
         Raises:
@@ -465,7 +459,7 @@ class MockCluster:
             )
         return state.topics[name]
 
-    def _log(self, state: State, at: TopicPartition) -> Log:
+    def _log(self, state: MockState, at: TopicPartition) -> Log:
         logs = self.topic(state, at.topic).logs
         if not 0 <= at.partition < len(logs):
             raise MissingSettingError(

@@ -83,14 +83,13 @@ def refuse_settings(topic: str, changes: Mapping[str, str | None]) -> None:
     for name, value in sorted(changes.items()):
         if name not in _NAMES:
             raise _refused(topic, name, f"there is no topic setting {name}")
-        if value is not None and not _is_fit(name, value):
+        is_fit = value is None or (
+            value in _CHOICES[name]
+            if name in _CHOICES
+            else name not in _NUMBERS or value.removeprefix("-").isdecimal()
+        )
+        if not is_fit:
             raise _refused(topic, name, f"{name} can't be {value!r}")
-
-
-def _is_fit(name: str, value: str) -> bool:
-    if name in _CHOICES:
-        return value in _CHOICES[name]
-    return name not in _NUMBERS or value.removeprefix("-").isdecimal()
 
 
 def _refused(topic: str, name: str, why: str) -> ConfigurationError:

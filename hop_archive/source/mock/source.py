@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,28 +13,30 @@ from hop_archive.errors import (
     ConfigurationError,
     ConflictError,
     ForbiddenError,
-    GenerationChangedError,
     HopArchiveError,
-    OffsetsGoneError,
     UnavailableError,
 )
 from hop_archive.model.message import Committed, Message, Outgoing, Receipt, TopicPartition
 from hop_archive.model.watermarks import Watermarks
-from hop_archive.source.answers import Answers
-from hop_archive.source.mock.cluster import Log, MockCluster, State
+from hop_archive.source.mock.cluster import Log, MockCluster, MockState
 from hop_archive.source.mock.settings import refuse_settings, settings_of
-from hop_archive.source.offsets import refuse_beyond_end, refuse_unknown
-from hop_archive.source.protocol import Setting, TopicInfo, unreadable
-from hop_archive.source.sendable import refuse_unsendable
+from hop_archive.source.protocol import Answers, Reader, Setting, Source, TopicInfo, changed, gone, unreadable
+from hop_archive.source.refusals import (
+    refuse_beyond_end,
+    refuse_unknown,
+    refuse_unless_writable,
+    refuse_unsendable,
+)
 
 GROUP_ID = "hop_archive"
 """The group under which `MockSource.note_progress` notes."""
 
 _WAIT_S = 0.005
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WRITING = frozenset({"write", "create", "alter", "alter_configs", "delete"})
 
 
-class MockSource:
+class MockSource(Source):
     """A mock of a Kafka cluster; see `hop_archive.source.protocol.Source` for what its methods promise.
 
     Args:
@@ -57,26 +60,22 @@ class MockSource:
 
     @property
     def name(self) -> str:
-        """The stanza's name, for messages."""
         return self._name
 
     def cluster_id(self) -> str:
-        """The cluster's id."""
         with self.cluster.read() as state:
             return _running(self.name, state).cluster_id
 
     def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
-        """The topics that exist now, of ``names`` or of all."""
         with self.cluster.read() as state:
             _running(self.name, state)
             shown = [name for name in state.topics if state.may("describe", name)]
-            wanted = sorted(shown if names is None else set(names))
-            untold = {n: _forbidden(self.name, "describe", n) for n in wanted if not state.may("describe", n)}
-            told = {name: info for name in wanted if name not in untold and (info := state.info(name))}
-            return Answers(told, untold)
+            asked = sorted(shown if names is None else set(names))
+            untold = {n: _forbidden(self.name, "describe", n) for n in asked if not state.may("describe", n)}
+            infos = {name: info for name in asked if name not in untold and (info := state.info(name))}
+            return Answers(infos, untold)
 
     def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
-        """Watermarks of ``partitions``; unknown ones are left out."""
         with self.cluster.read() as state:
             _running(self.name, state)
             there = {at: log for at in partitions if (log := state.log(at))}
@@ -86,8 +85,8 @@ class MockSource:
                     untold[at] = _forbidden(self.name, "describe", at.topic)
                 elif at in state.leaderless:
                     untold[at] = _no_leader(self.name, at)
-            told = {at: log.watermarks for at, log in there.items() if at not in untold}
-            return Answers(told, untold, state.cluster_id if partitions else None)
+            marks = {at: log.watermarks for at, log in there.items() if at not in untold}
+            return Answers(marks, untold, state.cluster_id if partitions else None)
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
         """Everything, less what was denied, and less writing where the stanza does not allow it."""
@@ -105,7 +104,6 @@ class MockSource:
         return frozenset({"read", "describe", "delete"})
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
-        """A reader of these partitions, each from its offset."""
         return MockReader(self.name, self.cluster, starts)
 
     def publish(self, messages: Iterable[Outgoing]) -> Sequence[Receipt]:
@@ -128,7 +126,6 @@ class MockSource:
         return receipts
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-        """Create a topic; one that exists is left as it is."""
         self._refuse_unless_writable("create topics on it")
         with self.cluster.read() as state:
             _running(self.name, state)
@@ -141,7 +138,6 @@ class MockSource:
             return {name: settings_of(state.topics[name].config) for name in topics if name in state.topics}
 
     def change_settings(self, topic: str, changes: Mapping[str, str | None]) -> None:
-        """Change a topic's own settings, and leave the others as they are."""
         self._refuse_unless_writable(f"change settings of topic {topic}")
         with self.cluster.change() as state:
             config = self.cluster.topic(_running(self.name, state), topic).config
@@ -151,7 +147,6 @@ class MockSource:
                 config.pop(name, None)
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """Delete what stands below these offsets."""
         self._refuse_unless_writable("delete records on it")
         with self.cluster.change() as state:
             logs = self._logs(state, before)
@@ -161,17 +156,21 @@ class MockSource:
             return {at: log.low for at, log in logs.items()}
 
     def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
-        """Committed offsets of all groups, that of `note_progress` among them."""
         with self.cluster.read() as state:
             return {group: dict(offsets) for group, offsets in _running(self.name, state).progress.items()}
 
     def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit offsets for a group without members."""
         self._refuse_unless_writable(f"set offsets of group {group}")
         with self.cluster.change() as state:
-            self._logs(state, {at: one.offset for at, one in offsets.items()})
+            self._logs(state, {at: committed.offset for at, committed in offsets.items()})
             if offsets:
-                self._refuse_live(state, group)
+                if group in state.live_groups:
+                    raise ConflictError(
+                        f"Source {self.name}: consumer group {group} has live members.",
+                        remedy="Stop the group's consumers, wait until it has no members, and try again.",
+                        source=self.name,
+                        group=group,
+                    )
                 state.progress.setdefault(group, {}).update(offsets)
 
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -184,19 +183,11 @@ class MockSource:
     def close(self) -> None:
         """Do nothing: there is no connection."""
 
-    def _publish(self, state: State, message: Outgoing) -> Receipt:
+    def _publish(self, state: MockState, message: Outgoing) -> Receipt:
         number = message.partition
         if number is None:
             number = self.cluster.choose_partition(state, message.topic, message.key)
         refuse_unsendable(self.name, message)
-        self._refuse_large(state, message)
-        self.cluster.refuse_time(state, message)
-        if TopicPartition(message.topic, number) in state.leaderless:
-            raise _no_leader(self.name, TopicPartition(message.topic, number))
-        content = (message.key, message.value, message.headers, message.timestamp_ms)
-        return self.cluster.put(state, TopicPartition(message.topic, number), content)
-
-    def _refuse_large(self, state: State, message: Outgoing) -> None:
         limit = self.cluster.topic(state, message.topic).limit("max.message.bytes")
         if len(message.value or b"") + len(message.key or b"") > limit:
             raise ConfigurationError(
@@ -204,32 +195,23 @@ class MockSource:
                 remedy="Raise max.message.bytes of the topic.",
                 topic=message.topic,
             )
+        self.cluster.refuse_time(state, message)
+        if TopicPartition(message.topic, number) in state.leaderless:
+            raise _no_leader(self.name, TopicPartition(message.topic, number))
+        content = (message.key, message.value, message.headers, message.timestamp_ms)
+        return self.cluster.put(state, TopicPartition(message.topic, number), content)
 
-    def _logs(self, state: State, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Log]:
+    def _logs(self, state: MockState, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Log]:
         """The partitions, once all of them are there, and all offsets are such."""
         found = {at: log for at in offsets if (log := _running(self.name, state).log(at))}
         refuse_unknown(self.name, offsets, {at: log.watermarks for at, log in found.items()})
         return found
 
-    def _refuse_live(self, state: State, group: str) -> None:
-        if group in state.live_groups:
-            raise ConflictError(
-                f"Source {self.name}: consumer group {group} has live members.",
-                remedy="Stop the group's consumers, wait until it has no members, and try again.",
-                source=self.name,
-                group=group,
-            )
-
     def _refuse_unless_writable(self, what: str) -> None:
-        if not self._writable:
-            raise ForbiddenError(
-                f"Source {self.name} is not writable: refused to {what}.",
-                remedy="Choose a source whose stanza says writable = true.",
-                source=self.name,
-            )
+        refuse_unless_writable(self.name, self._writable, what)
 
 
-class MockReader:
+class MockReader(Reader):
     """Reads a mock cluster; see `hop_archive.source.protocol.Reader` for what it promises.
 
     Nothing is fetched ahead: what happens to the cluster between two polls, the second sees.
@@ -239,7 +221,7 @@ class MockReader:
         self._source = source
         self._cluster = cluster
         self._next: dict[TopicPartition, int] = {}
-        self._lives: dict[str, str | None] = {}
+        self._topic_ids: dict[str, str | None] = {}
         self._queue: deque[TopicPartition] = deque()
         self._errors: deque[HopArchiveError] = deque()
         self.add(starts)
@@ -253,29 +235,32 @@ class MockReader:
         return None
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Begin to read more partitions, each at its start offset; one already there starts anew from it."""
         self.release(starts)
         with self._cluster.read() as state:
             _running(self._source, state)
             read = {at.topic for at in self._queue}
             for topic in {at.topic for at in starts} - read:
                 info = state.info(topic)
-                self._lives[topic] = info.topic_id if info else None
+                self._topic_ids[topic] = info.topic_id if info else None
         self._next.update(starts)
         self._queue.extend(sorted(starts))
 
     def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Stop reading these. Unknown ones are ignored; the positions of the others stay known."""
         leaving = frozenset(partitions)
         self._queue = deque(at for at in self._queue if at not in leaving)
 
     def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
-        """The next messages of any assigned partitions, waiting up to ``timeout_s`` for the first."""
         left_s = timeout_s
         while True:
             if self._errors:
                 raise self._errors.popleft()
-            messages = self._read(max_messages)
+            messages: list[Message] = []
+            with self._cluster.read() as state:
+                _running(self._source, state)
+                for at in list(self._queue):
+                    if len(messages) < max_messages:
+                        messages += self._read_one(state, at, max_messages - len(messages))
+            self._queue.rotate(-1)  # another partition is the first each time
             if messages or (left_s <= 0 and not self._errors):
                 return messages
             if not self._errors:
@@ -283,88 +268,39 @@ class MockReader:
                 left_s -= _WAIT_S
 
     def position(self, partition: TopicPartition) -> int:
-        """The offset that will be read next: each one below it was polled, or is absent.
-
-        Raises:
-            KeyError: The reader was never given this partition.
-        """
         return self._next[partition]
 
-    def _read(self, count: int) -> list[Message]:
-        """Messages of all partitions in turn, of which another one is the first each time."""
-        messages: list[Message] = []
-        with self._cluster.read() as state:
-            _running(self._source, state)
-            for at in list(self._queue):
-                if len(messages) < count:
-                    messages += self._read_one(state, at, count - len(messages))
-        self._queue.rotate(-1)
-        return messages
-
-    def _read_one(self, state: State, at: TopicPartition, count: int) -> list[Message]:
+    def _read_one(self, state: MockState, at: TopicPartition, count: int) -> list[Message]:
         if not state.may("read", at.topic):
             self._drop(at, _forbidden(self._source, "read", at.topic, partition=at.partition))
             return []
         if at in state.leaderless:
             return []
-        start, log = self._next[at], self._same_log(state, at)
-        if log is None or start > log.high:
-            self._drop_topic(at)
+        start, log, info = self._next[at], state.log(at), state.info(at.topic)
+        if not info or info.topic_id != self._topic_ids[at.topic] or log is None or start > log.high:
+            read = sorted(other for other in self._queue if other.topic == at.topic)
+            if read:  # else it was dropped with another of its partitions, just now
+                self.release(read)
+                self._errors.append(changed(self._source, {other: self._next[other] for other in read}))
             return []
         if start < log.low:
-            self._drop(at, self._gone(at, start, log.low))
+            self._drop(at, gone(self._source, at, start, log.low))
             return []
         messages, following = log.read(start, count)
-        fault = next((m for m in messages if not _is_representable(m)), None)
+        # A lone surrogate in a header's name stands for bytes that are not UTF-8.
+        fault = next((m for m in messages if any(_SURROGATE.search(name) for name, _ in m.headers)), None)
         if fault is not None:
             self._drop(at, unreadable(self._source, at, fault.offset, "a header name is not UTF-8"))
             messages, following = [m for m in messages if m.offset < fault.offset], fault.offset
         self._next[at] = following
         return messages
 
-    def _same_log(self, state: State, at: TopicPartition) -> Log | None:
-        """The partition, if it is of the topic that was added."""
-        info = state.info(at.topic)
-        return state.log(at) if info and info.topic_id == self._lives[at.topic] else None
-
     def _drop(self, at: TopicPartition, error: HopArchiveError) -> None:
         self.release([at])
         self._errors.append(error)
 
-    def _drop_topic(self, at: TopicPartition) -> None:
-        read = sorted(other for other in self._queue if other.topic == at.topic)
-        if not read:
-            return  # with another of its partitions, just now
-        self.release(read)
-        self._errors.append(
-            GenerationChangedError(
-                f"Source {self._source}: topic {at.topic} was deleted, or deleted and made anew, while partitions "
-                f"{[other.partition for other in read]} were read.",
-                remedy="What was read is of the old topic; plan again for the new one.",
-                topic=at.topic,
-                partitions=[other.partition for other in read],
-                offsets=[self._next[other] for other in read],
-            )
-        )
 
-    def _gone(self, at: TopicPartition, offset: int, low: int) -> OffsetsGoneError:
-        return OffsetsGoneError(
-            f"Source {self._source}: {at} was to be read from offset {offset}, and Kafka holds it from {low} on: "
-            "retention was faster.",
-            remedy="Plan again; the offsets are recorded as lost.",
-            topic=at.topic,
-            partition=at.partition,
-            offset=offset,
-            low=low,
-        )
-
-
-def _is_representable(message: Message) -> bool:
-    """Whether its header names are text: in the mock, a lone surrogate stands for bytes that are not UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for name, _ in message.headers for character in name)
-
-
-def _running(source: str, state: State) -> State:
+def _running(source: str, state: MockState) -> MockState:
     if not state.running:
         raise UnavailableError(
             f"Source {source}: mock cluster {state.cluster_id} does not answer.",

@@ -30,7 +30,7 @@ from hop_archive.errors import (
     MissingSettingError,
     UnavailableError,
 )
-from hop_archive.source.kafka.client import NewLoginError, Troubles
+from hop_archive.source.kafka.client import ClientErrors, NewLoginError
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.aws import (
     REGION,
@@ -325,9 +325,9 @@ def test_what_is_remembered_of_a_secret_is_forgotten_when_its_login_is_refused(m
     assert _password() == "old"
     refused = KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED, "no")
     with pytest.raises(NewLoginError):
-        raise source._connection.failure("trying", refused, Troubles())
+        raise source._connection.failure("trying", refused, ClientErrors())
     assert source._connection.secrets == {"sasl.password": SecretStr("new")}
-    assert isinstance(source._connection.failure("trying", refused, Troubles(login=1)), ForbiddenError)
+    assert isinstance(source._connection.failure("trying", refused, ClientErrors(login=1)), ForbiddenError)
 
 
 def _password() -> str:

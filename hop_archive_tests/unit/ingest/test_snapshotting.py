@@ -18,9 +18,8 @@ from hop_archive.ingest import cluster_state as snapshotting
 from hop_archive.ingest.cluster_state import HourlySnapshots, take_snapshot
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.topics import TopicPolicy
-from hop_archive.source.answers import Answers
 from hop_archive.source.mock.source import MockSource
-from hop_archive.source.protocol import Setting, TopicInfo
+from hop_archive.source.protocol import Answers, Setting, TopicInfo
 from hop_archive_tests.worlds import World
 
 ALERTS, QUIET = "alerts", "quiet"

@@ -11,7 +11,7 @@ from typing import Any, cast
 from hop_archive.errors import UnavailableError
 from hop_archive.model.message import TopicPartition
 from hop_archive.source.kafka.admin import Admin
-from hop_archive.source.kafka.client import Connection, Deadline, Troubles
+from hop_archive.source.kafka.client import ClientErrors, Connection, Deadline
 from hop_archive.source.kafka.watermarks import watermarks
 
 SILENT, TOLD = TopicPartition("alerts", 0), TopicPartition("alerts", 1)
@@ -27,7 +27,7 @@ class Cluster:
     """
 
     connection = Connection("s", "h:9092", {}, {}, 1.0)
-    troubles = Troubles()
+    client_errors = ClientErrors()
 
     def __init__(
         self, leaders: Mapping[TopicPartition, int], offset: Callable[[TopicPartition], int]

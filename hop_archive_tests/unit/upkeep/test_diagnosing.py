@@ -14,9 +14,8 @@ from hop_archive.devkit.samples import filler
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.model.conditions import CatalogCondition, StoreCondition
 from hop_archive.model.topics import TopicPolicy
-from hop_archive.source.answers import Answers
 from hop_archive.source.mock.source import MockSource
-from hop_archive.source.protocol import TopicInfo
+from hop_archive.source.protocol import Answers, TopicInfo
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Created, Extent, NewObject
 from hop_archive.upkeep import doctor as diagnosing
