@@ -279,7 +279,7 @@ def proven_epochs(
     doubtful = [
         at
         for at, place in untold.items()
-        if place in marks.untold or ((told := marks.get(place)) is not None and told.leader_epoch is not None)
+        if place in marks.untold or ((now := marks.get(place)) is not None and now.leader_epoch is not None)
     ]
     return {**noted, **dict.fromkeys(doubtful, UNPROVEN)}
 
@@ -389,26 +389,26 @@ def _without_overtaken(archive: Archive, batch: Batch) -> tuple[Batch, ...]:
     A reader that asks for an offset and is given a later one cannot tell absent from gone: the low watermark
     can. Offsets counted as lost that were absent are a false alarm; the reverse would be a silent loss.
     """
-    wanted = batch.slice
+    whole = batch.slice
     if batch.outcome is not Outcome.ARCHIVED:
         return (batch,)
-    first = min(batch.offsets, default=wanted.stop)
-    if first == wanted.start:
+    first = min(batch.offsets, default=whole.stop)
+    if first == whole.start:
         return (batch,)
-    marks = archive.source.watermarks([wanted.topic_partition]).get(wanted.topic_partition)
-    gone_to = min(first, marks.low) if marks else wanted.start
-    if gone_to <= wanted.start:
+    marks = archive.source.watermarks([whole.topic_partition]).get(whole.topic_partition)
+    gone_to = min(first, marks.low) if marks else whole.start
+    if gone_to <= whole.start:
         return (batch,)
     gone = Batch(
-        wanted.within(wanted.start, gone_to),
+        whole.within(whole.start, gone_to),
         Outcome.LOST,
         OVERTAKEN,
         run_id=batch.run_id,
         proven_epoch=batch.proven_epoch,
     )
-    if gone_to == wanted.stop:
+    if gone_to == whole.stop:
         return (gone,)
-    return (gone, replace(batch, slice=wanted.within(gone_to, wanted.stop)))
+    return (gone, replace(batch, slice=whole.within(gone_to, whole.stop)))
 
 
 class _Writer:

@@ -27,18 +27,18 @@ class Answers(Mapping[Key, Value]):
     it: who does, and draws a conclusion from what is missing, asks ``untold`` first.
 
     Args:
-        told: What was told.
+        found: What was told.
         untold: What was asked for and not told, and why: `UnavailableError` where asking again later may help.
         cluster_id: The cluster that told it; None where that was not told in passing.
     """
 
     def __init__(
         self,
-        told: Mapping[Key, Value],
+        found: Mapping[Key, Value],
         untold: Mapping[Key, HopArchiveError] | None = None,
         cluster_id: str | None = None,
     ) -> None:
-        self._told = told
+        self._found = found
         self.untold: Mapping[Key, HopArchiveError] = untold or {}
         self.cluster_id = cluster_id
 
@@ -50,26 +50,26 @@ class Answers(Mapping[Key, Value]):
         """
         for why in self.untold.values():
             raise why
-        return self._told
+        return self._found
 
     def __getitem__(self, key: Key) -> Value:
         if key in self.untold:
             raise self.untold[key]
-        return self._told[key]
+        return self._found[key]
 
     def __contains__(self, key: object) -> bool:
         if key in self.untold:
             raise self.untold[cast("Key", key)]
-        return key in self._told
+        return key in self._found
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._told)
+        return iter(self._found)
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._found)
 
     def __repr__(self) -> str:
-        return f"Answers({dict(self._told)!r}, untold={dict(self.untold)!r})"
+        return f"Answers({dict(self._found)!r}, untold={dict(self.untold)!r})"
 
 
 @dataclass(frozen=True, slots=True)

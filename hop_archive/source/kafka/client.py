@@ -61,37 +61,7 @@ NO_ANSWER = frozenset(
 )
 """No broker answered, which says nothing of what was asked."""
 
-_FORBIDDEN = AUTHENTICATION | {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM,
-}
-_CONFIGURATION = frozenset(
-    {
-        KafkaError._SSL,  # noqa: SLF001
-        KafkaError._INVALID_ARG,  # noqa: SLF001
-        KafkaError.INVALID_CONFIG,
-        KafkaError.INVALID_GROUP_ID,
-        KafkaError.INVALID_PARTITIONS,
-        KafkaError.INVALID_REPLICATION_FACTOR,
-        KafkaError.INVALID_TIMESTAMP,
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.POLICY_VIOLATION,
-    }
-)
-_UNSUPPORTED = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})  # noqa: SLF001
 _CONNECTING = frozenset({KafkaError._RESOLVE, KafkaError._TRANSPORT})  # noqa: SLF001
-# What a commit from outside meets in a group that has members.
-_LIVE_GROUP = frozenset(
-    {
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.NON_EMPTY_GROUP,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.ILLEGAL_GENERATION,
-    }
-)
 # A connection that breaks during the handshake can look like a refused login, so one refusal is not believed.
 _REFUSALS = 2
 
@@ -272,17 +242,42 @@ _UNAVAILABLE: tuple[type[HopArchiveError], str] = (
 )
 _KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
     **dict.fromkeys(UNKNOWN_TOPIC, (MissingSettingError, "Create the topic, or correct its name.")),
-    **dict.fromkeys(_CONFIGURATION, (ConfigurationError, "Change the settings that it names.")),
     **dict.fromkeys(
-        _UNSUPPORTED,
+        (
+            KafkaError._SSL,  # noqa: SLF001
+            KafkaError._INVALID_ARG,  # noqa: SLF001
+            KafkaError.INVALID_CONFIG,
+            KafkaError.INVALID_GROUP_ID,
+            KafkaError.INVALID_PARTITIONS,
+            KafkaError.INVALID_REPLICATION_FACTOR,
+            KafkaError.INVALID_TIMESTAMP,
+            KafkaError.MSG_SIZE_TOO_LARGE,
+            KafkaError.POLICY_VIOLATION,
+        ),
+        (ConfigurationError, "Change the settings that it names."),
+    ),
+    **dict.fromkeys(
+        (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION),  # noqa: SLF001
         (UnsupportedError, "Use a broker that can: Apache Kafka of a release that is maintained does."),
     ),
     **dict.fromkeys(
-        _LIVE_GROUP,
+        (  # what a commit from outside meets in a group that has members
+            KafkaError.UNKNOWN_MEMBER_ID,
+            KafkaError.NON_EMPTY_GROUP,
+            KafkaError.REBALANCE_IN_PROGRESS,
+            KafkaError.ILLEGAL_GENERATION,
+        ),
         (ConflictError, "Stop the group's consumers, wait until it has no members, and try again."),
     ),
     **dict.fromkeys(
-        _FORBIDDEN,
+        (
+            *AUTHENTICATION,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        ),
         (ForbiddenError, "Check the stanza's user name, password, mechanism, and the user's ACLs."),
     ),
 }

@@ -79,7 +79,7 @@ def watermarks(
     Raises:
         UnavailableError: No broker answers.
     """
-    told: dict[TopicPartition, Watermarks] = {}
+    marks: dict[TopicPartition, Watermarks] = {}
     untold: dict[TopicPartition, HopArchiveError] = {}
     left, topics = set(partitions), {at.topic for at in partitions}
     patience, pause_s, cluster_id = deadline, _AGAIN_S, None
@@ -111,10 +111,10 @@ def watermarks(
                     kafka_error="LEADER_NOT_AVAILABLE",
                 )
         round_ = _ask_brokers(admin, there, deadline if patience.passed else patience)
-        told |= round_
+        marks |= round_
         lost = {at: error for at, error in round_.untold.items() if isinstance(error, UnavailableError)}
         untold |= {at: error for at, error in round_.untold.items() if at not in lost}
-        is_alone = not told and {there[at] for at in lost} >= found.brokers.keys()
+        is_alone = not marks and {there[at] for at in lost} >= found.brokers.keys()
         if deadline.passed or (patience.passed and not is_alone):
             if lost and is_alone:
                 raise next(iter(lost.values()))
@@ -124,7 +124,7 @@ def watermarks(
         if left:
             threading.Event().wait(min(pause_s, deadline.left_s))
             pause_s *= 2
-    return Answers(told, untold, cluster_id)
+    return Answers(marks, untold, cluster_id)
 
 
 def _ask_brokers(
@@ -207,7 +207,8 @@ def describes_itself(admin: Admin, deadline: Deadline) -> bool:
     """Whether the brokers' ListOffsets can be believed, and a topic's settings are told with their defaults.
 
     Those of Apache Kafka and its kin can be, and are. Told by whether a broker describes its configuration, of
-    which Apache Kafka's has hundreds of entries and Tansu's none. Who may not see it talks to a broker that has access rights, which Tansu has not.
+    which Apache Kafka's has hundreds of entries and Tansu's none. Who may not see it talks to
+    a broker that has access rights, which Tansu has not.
 
     Raises:
         UnavailableError: The cluster does not answer, which says nothing of what it is.
@@ -215,36 +216,36 @@ def describes_itself(admin: Admin, deadline: Deadline) -> bool:
     doing = "describing a broker"
     silence = None
     for broker in sorted(admin.metadata(deadline).brokers):
-        told, errors = admin.ask_each(
+        configs, errors = admin.ask_each(
             partial(_describe_broker, broker), doing, Deadline.after(min(deadline.left_s, _SLOW_S))
         )
         silence = next((e for e in errors.values() if kafka_error(e).code() in NO_ANSWER), None)
         if silence is None:
-            return bool(errors) or any(told.values())
+            return bool(errors) or any(configs.values())
     raise admin.failure(doing, silence) from silence
 
 
 def exact_ends(
-    connection: Connection, told: Mapping[TopicPartition, int], deadline: Deadline
+    connection: Connection, latest: Mapping[TopicPartition, int], deadline: Deadline
 ) -> dict[TopicPartition, int]:
     """The high watermark of each partition, from Fetch answers.
 
     Args:
         connection: The cluster.
-        told: What ListOffsets said: at or below the end, and not 0.
+        latest: What ListOffsets said: at or below the end, and not 0.
         deadline: By when.
 
     Raises:
         UnavailableError: Not every partition answered in time.
     """
-    if not told:
+    if not latest:
         return {}
     errors = ClientErrors()
     consumer = connection.client(Consumer, "consumer", errors, _READ_END)
     ends: dict[TopicPartition, int] = {}
-    silent = set(told)
+    silent = set(latest)
     try:
-        consumer.assign([native(at, offset) for at, offset in told.items()])
+        consumer.assign([native(at, offset) for at, offset in latest.items()])
         while silent:
             if deadline.passed:
                 raise connection.failure(f"asking where {len(silent)} partitions end", None, errors)
