@@ -7,7 +7,7 @@ crashed anywhere, it goes on. Archiving may go on meanwhile: what it adds to a t
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -20,16 +20,10 @@ from hop_archive.model.keys import slice_of, topic_of
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
+from hop_archive.model.slices import EMPTY
 from hop_archive.model.topics import matches
 from hop_archive.read.fetch import fetch_documents
-from hop_archive.upkeep.remove.remove import (
-    Removing,
-    delete_pending,
-    portions,
-    remove_adopted,
-    remove_places,
-)
+from hop_archive.upkeep.remove.remove import Removing, portions
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +134,14 @@ def clean_topics(
         ConfigurationError: The store is not the one whose bucket the rows name.
         ConflictError: Somebody goes on archiving all the time.
     """
-    _refuse_others(archive, topics)
+    if others := [topic for topic in topics if not archive.topics.test(topic)]:
+        raise ForbiddenError(
+            f"{', '.join(others)} is no test topic of source {archive.source.name}: it is not cleaned.",
+            remedy="See test_topics in the source's stanza.",
+            topics=others,
+        )
     archive = _at(archive, removing)
-    delete_pending(removing, COMMAND)
+    removing.delete_pending(COMMAND)
     for topic in topics:
         _tests_of(removing, topic, None)
     cleaned = Cleaned()
@@ -162,7 +161,8 @@ def marked(removing: Removing, query: Query) -> Iterator[Row]:
     Raises:
         ConfigurationError: The store is not the one whose bucket the rows name.
     """
-    for found in fetch_documents(removing.store, _at_hand(removing, query)):
+    rows = removing.catalog.select(query)
+    for found in fetch_documents(removing.store, map(removing.at_hand, rows)):
         headers = found.document.message.headers if found.document is not None else ()
         if any(name == TEST_HEADER for name, _ in headers):
             yield found.row
@@ -171,10 +171,10 @@ def marked(removing: Removing, query: Query) -> Iterator[Row]:
 def clean_marked(removing: Removing, query: Query) -> None:
     """Take away the selected messages that are marked as tests, with the duplicates that refer to them. Again: goes on."""
     deed = removing.deed(COMMAND, MARKED)
-    delete_pending(removing, COMMAND)
+    removing.delete_pending(COMMAND)
     for rows in portions(marked(removing, query)):
         removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", deed))
-        delete_pending(removing, COMMAND)
+        removing.delete_pending(COMMAND)
 
 
 def _at(archive: Archive, removing: Removing) -> Archive:
@@ -182,25 +182,17 @@ def _at(archive: Archive, removing: Removing) -> Archive:
     return replace(archive, catalog=removing.catalog, store=removing.store)
 
 
-def _refuse_others(archive: Archive, topics: Sequence[str]) -> None:
-    if others := [topic for topic in topics if not archive.topics.test(topic)]:
-        raise ForbiddenError(
-            f"{', '.join(others)} is no test topic of source {archive.source.name}: it is not cleaned.",
-            remedy="See test_topics in the source's stanza.",
-            topics=others,
-        )
-
-
 def _tests_of(removing: Removing, topic: str, seen: Survey | None) -> TopicTests:
     catalog = removing.catalog
-    placed = [catalog.extent([span]) for span in catalog.spans(topic)]
-    extents = [*placed, catalog.adopted_extent(topic)]
-    removing.refuse_other_buckets({bucket for one in extents for bucket in one.buckets})
-    unread = sum(
-        work(known).size for at, known in (seen.knowledge.items() if seen else ()) if at.topic == topic
+    extents = [*(catalog.extent([span]) for span in catalog.spans(topic)), catalog.adopted_extent(topic)]
+    removing.refuse_other_buckets({bucket for extent in extents for bucket in extent.buckets})
+    known = seen.knowledge.items() if seen else ()
+    return TopicTests(
+        topic,
+        messages=sum(extent.messages for extent in extents),
+        size_bytes=sum(extent.size_bytes for extent in extents),
+        unread=sum(work(knowledge).size for log, knowledge in known if log.topic == topic),
     )
-    messages, size_bytes = sum(one.messages for one in extents), sum(one.size_bytes for one in extents)
-    return TopicTests(topic, messages, size_bytes, unread)
 
 
 def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Cleaned) -> Cleaned:
@@ -209,9 +201,10 @@ def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Clean
     for _ in range(_MOST_ROUNDS):
         skipped, ends = _read_dry(archive, topic)
         so_far = replace(so_far, skipped=so_far.skipped + skipped, ends={**so_far.ends, **ends})
-        places = _archived(removing, topic)
-        remove_places(removing, places, "skipped", deed)
-        remove_adopted(removing, topic, deed)
+        ledger = removing.catalog.ledger([topic])
+        places = [entry.slice for entry in ledger if entry.outcome is Outcome.ARCHIVED]
+        removing.remove_places(places, "skipped", deed)
+        removing.remove_adopted(topic, deed)
         if not places and not skipped:
             return so_far
     raise ConflictError(
@@ -219,31 +212,6 @@ def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Clean
         remedy="Stop who publishes tests, or run this again.",
         topic=topic,
     )
-
-
-def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
-    """Note what no row names as pending deletes, and delete it. A segment of offsets that are dealt with comes too late for ever."""
-    deed = removing.deed(COMMAND, CLEANED)
-    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
-    covered = removing.catalog.coverage([topic])
-    listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
-    unnamed = (
-        info.key
-        for info in listed
-        if topic_of(info.key) == topic
-        and (info.modified_ms <= young_ms or _is_too_late(slice_of(info.key), covered))
-    )
-    for keys in portions(unnamed):
-        removing.catalog.note_pending_deletes([(removing.store.bucket, key) for key in keys], topic, deed)
-        delete_pending(removing, COMMAND)
-
-
-def _is_too_late(place: Slice | None, covered: Mapping[PartitionLog, OffsetSet]) -> bool:
-    return place is not None and bool(place.offsets & covered.get(place.partition_log, EMPTY))
-
-
-def _archived(removing: Removing, topic: str) -> list[Slice]:
-    return [e.slice for e in removing.catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
 
 
 def _read_dry(archive: Archive, topic: str) -> tuple[int, dict[TopicPartition, int]]:
@@ -260,17 +228,35 @@ def _read_dry(archive: Archive, topic: str) -> tuple[int, dict[TopicPartition, i
         ends = found.survey.progress()
         if not found.plan.slices:
             break
-        for each in found.plan.slices:
-            skipped += _skip(archive, each)
+        for left in found.plan.slices:
+            try:
+                archive.catalog.commit(Batch(left, Outcome.SKIPPED, CLEANED, run_id=archive.run_id))
+                skipped += len(left)
+            except SliceTakenError:
+                pass  # somebody has dealt with a part of it: the next plan sees what is left
     return skipped, ends
 
 
-def _skip(archive: Archive, left: Slice) -> int:
-    try:
-        archive.catalog.commit(Batch(left, Outcome.SKIPPED, CLEANED, run_id=archive.run_id))
-    except SliceTakenError:
-        return 0  # somebody has dealt with a part of it: the next plan sees what is left
-    return len(left)
+def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
+    """Delete what no row names, noted as pending first."""
+    deed = removing.deed(COMMAND, CLEANED)
+    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
+    covered = removing.catalog.coverage([topic])
+    listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
+
+    unnamed = (
+        info.key
+        for info in listed
+        if topic_of(info.key) == topic
+        and (
+            info.modified_ms <= young_ms
+            # A segment of offsets that are dealt with comes too late for ever.
+            or ((at := slice_of(info.key)) is not None and at.offsets & covered.get(at.partition_log, EMPTY))
+        )
+    )
+    for keys in portions(unnamed):
+        removing.catalog.note_pending_deletes([(removing.store.bucket, key) for key in keys], topic, deed)
+        removing.delete_pending(COMMAND)
 
 
 def _delete_records(archive: Archive, topic: str, so_far: Cleaned) -> Cleaned:
@@ -284,9 +270,3 @@ def _delete_records(archive: Archive, topic: str, so_far: Cleaned) -> Cleaned:
         log.info("Records of %s stay in Kafka: %s", topic, refused)
         return replace(so_far, why_not_deleted={**so_far.why_not_deleted, topic: str(refused)})
     return replace(so_far, deleted_below={**so_far.deleted_below, **deleted})
-
-
-def _at_hand(removing: Removing, query: Query) -> Iterator[Row]:
-    for row in removing.catalog.select(query):
-        removing.refuse_other_buckets([row.bucket])
-        yield row

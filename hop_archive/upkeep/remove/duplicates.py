@@ -20,10 +20,9 @@ from typing import NamedTuple
 from hop_archive.catalog.records import Candidate, Copied, Row
 from hop_archive.model.document import Document
 from hop_archive.model.identity import client_uuid
-from hop_archive.model.message import Message
 from hop_archive.model.query import Query
 from hop_archive.read.fetch import fetch_documents
-from hop_archive.upkeep.remove.remove import Removing, delete_pending, portions
+from hop_archive.upkeep.remove.remove import Removing, portions
 
 COMMAND = "clean-duplicates"
 REASON = "a copy, found in the archive"
@@ -47,8 +46,8 @@ class Pair:
     reason: str
 
 
-class _Seen(NamedTuple):
-    """A message that later ones may be copies of."""
+class _Stored(NamedTuple):
+    """A message as it is archived."""
 
     row: Row
     document: Document
@@ -68,7 +67,7 @@ def find_copies(removing: Removing, query: Query | None = None) -> Iterator[Pair
     """
     for topic in (query or Query()).chosen_topics(removing.catalog.known_topics()):
         likely = removing.catalog.likely_copies(topic)
-        for _, group in groupby(likely, key=lambda one: one.group):
+        for _, group in groupby(likely, key=lambda candidate: candidate.group):
             yield from _of_group(removing, group)
 
 
@@ -80,7 +79,7 @@ def deduplicate(removing: Removing, query: Query | None = None) -> None:
         ConfigurationError: As for ``find_copies``.
     """
     deed = removing.deed(COMMAND, REASON)
-    delete_pending(removing, COMMAND)
+    removing.delete_pending(COMMAND)
     for pairs in portions(find_copies(removing, query)):
         # A publisher takes back a message, not one of its copies.
         back = [pair.kept.uuid for pair in pairs if pair.copy.retracted and not pair.kept.retracted]
@@ -88,56 +87,42 @@ def deduplicate(removing: Removing, query: Query | None = None) -> None:
             removing.catalog.retract(back, retracted=True)
         copies = [Copied(pair.copy.uuid, pair.kept.uuid, pair.reason) for pair in pairs]
         removing.count(removing.catalog.move_to_duplicates(copies, deed))
-        delete_pending(removing, COMMAND)
+        removing.delete_pending(COMMAND)
 
 
 def _of_group(removing: Removing, group: Iterable[Candidate]) -> Iterator[Pair]:
     """The copies among messages of one digest, or of one timestamp and CRC-32."""
-    coming = iter(group)
-    first = _read(removing, next(coming))
-    while first is None and (following := next(coming, None)) is not None:
-        first = _read(removing, following)
-    if first is None:
-        return
-    seen = [first]
-    # Without a UUID of their publisher's, only messages of the same moment can be the same.
-    by_time = client_uuid(first.document.message.headers) is None
-    for candidate in coming:
-        if by_time and not candidate.is_tied:
+    seen: list[_Stored] = []
+    for candidate in group:
+        # Without a UUID of their publisher's, only messages of the same moment can be the same.
+        if seen and not candidate.is_tied and client_uuid(seen[0].document.message.headers) is None:
             continue
-        one = _read(removing, candidate)
-        kept = None if one is None else next((old for old in seen if _same(old, one)), None)
-        if one is not None and kept is not None:
-            yield Pair(kept.row, one.row, _reason(kept.row, one.row))
-        elif one is not None and len(seen) < _MOST_COMPARED:
-            seen.append(one)
+        stored = _read(removing, candidate)
+        if stored is None:
+            continue
+        kept = next((old.row for old in seen if _is_same(old, stored)), None)
+        if kept is not None:
+            by_us = kept.digest == stored.row.digest
+            reason = "same content, stored twice" if by_us else "same content as another archiver's"
+            yield Pair(kept, stored.row, reason)
+        elif len(seen) < _MOST_COMPARED:
+            seen.append(stored)
 
 
-def _read(removing: Removing, candidate: Candidate) -> _Seen | None:
+def _read(removing: Removing, candidate: Candidate) -> _Stored | None:
     """The message with its document; None where there is none that can be compared."""
     row = removing.catalog.find(candidate.uuid)
     if row is None:
         return None  # moved, or removed, meanwhile
-    removing.refuse_other_buckets([row.bucket])
-    (found,) = fetch_documents(removing.store, [row])
+    (found,) = fetch_documents(removing.store, [removing.at_hand(row)])
     if found.document is None or found.problems or found.document.suppressed:
         return None
-    return _Seen(row, found.document)
+    return _Stored(row, found.document)
 
 
-def _same(old: _Seen, new: _Seen) -> bool:
-    one, other = old.document.message, new.document.message
-    if old.row.topic != new.row.topic or _content(one) != _content(other):
-        return False
-    return client_uuid(one.headers) is not None or one.timestamp_ms == other.timestamp_ms
-
-
-def _content(message: Message) -> tuple[object, ...]:
+def _is_same(old: _Stored, new: _Stored) -> bool:
     """Headers are those received: decoding leaves out the archive's own ``_id``."""
-    return message.key, message.headers, message.value
-
-
-def _reason(kept: Row, copy: Row) -> str:
-    return (
-        "same content, stored twice" if kept.digest == copy.digest else "same content as another archiver's"
-    )
+    a, b = old.document.message, new.document.message
+    if old.row.topic != new.row.topic or (a.key, a.headers, a.value) != (b.key, b.headers, b.value):
+        return False
+    return client_uuid(a.headers) is not None or a.timestamp_ms == b.timestamp_ms

@@ -9,7 +9,7 @@ not stored. Running it again goes on.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hop_archive.catalog.records import Outcome, RemovalExtent
@@ -17,7 +17,7 @@ from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.ingest.plan import units
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
-from hop_archive.upkeep.remove.remove import Removing, delete_pending, remove_adopted, remove_places
+from hop_archive.upkeep.remove.remove import Removing
 
 COMMAND = "prune"
 
@@ -90,8 +90,24 @@ def plan_pruning(removing: Removing, policy: Policy) -> list[Old]:
     Raises:
         ConfigurationError: A topic is none; or the store is not the one whose bucket the rows name.
     """
-    before_ms = policy.before_ms(removing.now())
-    found = [old for topic in _topics(removing, policy) for old in _old(removing, topic, before_ms)]
+    catalog, before_ms = removing.catalog, policy.before_ms(removing.now())
+    found: list[Old] = []
+    for topic in _topics(removing, policy):
+        archived = [e.slice for e in catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
+        for span in catalog.spans(topic):
+            kept_from = catalog.keepers([span.within(0, span.stop)], before_ms).get(span.partition_log)
+            stop = span.stop if kept_from is None else kept_from
+            places = tuple(
+                at.within(at.start, min(at.stop, stop))
+                for at in archived
+                if at.partition_log == span.partition_log and at.start < stop and span.start < stop
+            )
+            if places:
+                parts = [part for unit in units(places, _COUNTED_OFFSETS) for part in unit]
+                found.append(Old(topic, span.partition_log, places, catalog.extent(parts), kept_from))
+        adopted = catalog.adopted_extent(topic, before_ms)
+        if adopted.messages:
+            found.append(Old(topic, None, (), adopted))
     removing.refuse_other_buckets({bucket for old in found for bucket in old.extent.buckets})
     return found
 
@@ -106,14 +122,14 @@ def prune(removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S) -> li
     """
     refuse_while_live(removing, _topics(removing, policy), quiet_s)
     deed = removing.deed(COMMAND, policy.reason)
-    delete_pending(removing, COMMAND)
+    removing.delete_pending(COMMAND)
     planned = plan_pruning(removing, policy)
     before_ms = policy.before_ms(removing.now())
     for old in planned:
         if old.partition_log is None:
-            remove_adopted(removing, old.topic, deed, before_ms)
+            removing.remove_adopted(old.topic, deed, before_ms)
         else:
-            remove_places(removing, old.places, "pruned", deed)
+            removing.remove_places(old.places, "pruned", deed)
     return planned
 
 
@@ -137,25 +153,3 @@ def refuse_while_live(removing: Removing, topics: Sequence[str], quiet_s: float 
 
 def _topics(removing: Removing, policy: Policy) -> Sequence[str]:
     return Query(topics=policy.topics).chosen_topics(removing.catalog.known_topics())
-
-
-def _old(removing: Removing, topic: str, before_ms: int) -> Iterator[Old]:
-    catalog = removing.catalog
-    archived = [e.slice for e in catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
-    for span in catalog.spans(topic):
-        kept_from = catalog.keepers([span.within(0, span.stop)], before_ms).get(span.partition_log)
-        places = _before(archived, span, span.stop if kept_from is None else kept_from)
-        if places:
-            parts = [part for unit in units(places, _COUNTED_OFFSETS) for part in unit]
-            yield Old(topic, span.partition_log, places, catalog.extent(parts), kept_from)
-    adopted = catalog.adopted_extent(topic, before_ms)
-    if adopted.messages:
-        yield Old(topic, None, (), adopted)
-
-
-def _before(archived: Iterable[Slice], span: Slice, stop: int) -> tuple[Slice, ...]:
-    """What of the archived slices of a log stands before an offset; nothing where its first message stays."""
-    if stop <= span.start:
-        return ()
-    mine = (one for one in archived if one.partition_log == span.partition_log and one.start < stop)
-    return tuple(one.within(one.start, min(one.stop, stop)) for one in mine)

@@ -1,7 +1,7 @@
 """What every removal does: take rows away in portions, and delete the objects that no row names any more after them.
 
 Rows before objects: what a crash leaves is written down as pending deletes in the transaction that took the rows away, and
-whoever runs the same command again deletes it first (``delete_pending``).
+whoever runs the same command again deletes it first (``Removing.delete_pending``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Deed, Gone, Removed
+from hop_archive.catalog.records import Deed, Gone, Removed, Row
 from hop_archive.errors import ConfigurationError, ForbiddenError
 from hop_archive.ingest.plan import units
 from hop_archive.model.slices import Slice
@@ -84,6 +84,58 @@ class Removing:
         self.tally.removed = self.tally.removed.plus(removed)
         return removed
 
+    def remove_places(self, places: Iterable[Slice], outcome: Gone, deed: Deed) -> None:
+        """Take rows away portion by portion, each portion's objects after its rows. Again: goes on.
+
+        Args:
+            places: Disjoint, in order.
+            outcome: What the ledger says of them afterwards.
+            deed: Who, and why.
+        """
+        for portion in units(places, PORTION_OFFSETS):
+            self.count(self.catalog.remove(portion, outcome, deed))
+            self.delete_pending(deed.command)
+
+    def remove_adopted(self, topic: str, deed: Deed, before_ms: int | None = None) -> None:
+        """Take away the adopted rows of a topic, or those before a time, and their objects after them. Again: goes on."""
+        while self.count(self.catalog.remove_adopted(topic, deed, before_ms=before_ms)).messages:
+            self.delete_pending(deed.command)
+
+    def delete_pending(self, command: str) -> None:
+        """Delete what ``command`` left to be deleted, now or before it crashed, but for what a row names.
+
+        Raises:
+            ForbiddenError: The store does not allow deleting. (A backup that does not is told in the tally.)
+            UnavailableError: The store does not answer. Running it again goes on.
+        """
+        self.tally.objects += self._delete(command, self.store)
+        if self.backup is not None:
+            try:
+                self.tally.copies += self._delete(command, self.backup)
+            except ForbiddenError as error:
+                self.tally.backup_refusal = str(error)
+
+    def _delete(self, command: str, store: Store) -> int:
+        deleted = 0
+        while page := self.catalog.pending_deletes(command, store.bucket):
+            unnamed = [pending.key for pending in page if not pending.is_named]
+            if unnamed:
+                store.delete(unnamed)
+            self.catalog.strike_out(page)
+            deleted += len(unnamed)
+            self.tally.staying.difference_update(unnamed)
+            self.tally.staying.update(pending.key for pending in page if pending.is_named)
+        return deleted
+
+    def at_hand(self, row: Row) -> Row:
+        """The row, where its object is in the store.
+
+        Raises:
+            ConfigurationError: As for ``refuse_other_buckets``.
+        """
+        self.refuse_other_buckets([row.bucket])
+        return row
+
     def refuse_other_buckets(self, buckets: Collection[str]) -> None:
         """Refuse to take rows away whose objects are in a bucket that is not at hand: they would stay for ever.
 
@@ -98,55 +150,6 @@ class Removing:
                 database=self.catalog.name,
                 store=self.store.name,
             )
-
-
-def remove_places(removing: Removing, places: Iterable[Slice], outcome: Gone, deed: Deed) -> None:
-    """Take rows away portion by portion, each portion's objects after its rows. Again: goes on.
-
-    Args:
-        removing: Where.
-        places: Disjoint, in order.
-        outcome: What the ledger says of them afterwards.
-        deed: Who, and why.
-    """
-    for portion in units(places, PORTION_OFFSETS):
-        removing.count(removing.catalog.remove(portion, outcome, deed))
-        delete_pending(removing, deed.command)
-
-
-def remove_adopted(removing: Removing, topic: str, deed: Deed, before_ms: int | None = None) -> None:
-    """Take away the adopted rows of a topic, or those before a time, and their objects after them. Again: goes on."""
-    while removing.count(removing.catalog.remove_adopted(topic, deed, before_ms=before_ms)).messages:
-        delete_pending(removing, deed.command)
-
-
-def delete_pending(removing: Removing, command: str) -> None:
-    """Delete what ``command`` left to be deleted, now or before it crashed, but for what a row names.
-
-    Raises:
-        ForbiddenError: The store does not allow deleting. (A backup that does not is told in the tally.)
-        UnavailableError: The store does not answer. Running it again goes on.
-    """
-    removing.tally.objects += _delete(removing, command, removing.store)
-    if removing.backup is None:
-        return
-    try:
-        removing.tally.copies += _delete(removing, command, removing.backup)
-    except ForbiddenError as error:
-        removing.tally.backup_refusal = str(error)
-
-
-def _delete(removing: Removing, command: str, store: Store) -> int:
-    deleted = 0
-    while page := removing.catalog.pending_deletes(command, store.bucket):
-        unnamed = [one.key for one in page if not one.is_named]
-        if unnamed:
-            store.delete(unnamed)
-        removing.catalog.strike_out(page)
-        deleted += len(unnamed)
-        removing.tally.staying.difference_update(unnamed)
-        removing.tally.staying.update(one.key for one in page if one.is_named)
-    return deleted
 
 
 def portions(items: Iterable[Item], most: int = PORTION_MESSAGES) -> Iterator[list[Item]]:

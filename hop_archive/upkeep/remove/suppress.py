@@ -8,29 +8,29 @@ in the backup too. The row stays: its digest goes on telling that a message whic
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain
 
 from hop_archive.catalog.records import Deed, Replaced, Row
 from hop_archive.errors import ConflictError, CorruptError, ForbiddenError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, alternative_key, crc32, encode, object_key
 from hop_archive.model.identity import ID_HEADER
-from hop_archive.model.keys import slice_of, uuid_of
+from hop_archive.model.keys import first_key, slice_of, uuid_of
 from hop_archive.model.message import Message, TimestampType
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
 from hop_archive.read.check import extent_of
+from hop_archive.store.free_keys import MOST_ALTERNATIVES
 from hop_archive.store.protocol import Created, NewObject, ObjectInfo
-from hop_archive.upkeep.remove.remove import Removing, delete_pending
+from hop_archive.upkeep.remove.remove import Removing
 
 COMMAND = "suppress"
 
 GRACE_S = 3600.0
 """An object that no row names and that is younger than this may be another process's, in the making."""
 
-_MOST_ALTERNATIVES = 100
 _MOST_ATTEMPTS = 5
 _MOST_COPIES = 10_000
 
@@ -81,13 +81,13 @@ def tombstone(row: Row, reason: str) -> Document:
 
 
 def suppress(
-    removing: Removing, own: Collection[uuid.UUID], reason: str, *, grace_s: float = GRACE_S
+    removing: Removing, message_uuids: Collection[uuid.UUID], reason: str, *, grace_s: float = GRACE_S
 ) -> Suppressed:
     """Remove the content of these messages for good, wherever the archive knows it to be. Again: goes on.
 
     Args:
         removing: Where rows, objects and copies are.
-        own: Which messages.
+        message_uuids: Which messages.
         reason: Why; stands in the catalog and in the tombstones. Where one was given before, that one stays.
         grace_s: How old an object that no row names has to be before it is deleted.
 
@@ -98,17 +98,17 @@ def suppress(
         ObjectMissingError, CorruptError: A segment lacks documents that have to be kept: repair it first.
     """
     deed = removing.deed(COMMAND, reason)
-    delete_pending(removing, COMMAND)
-    rows = [row for one in own if (row := removing.catalog.find(one)) is not None]
+    removing.delete_pending(COMMAND)
+    rows = [row for asked in message_uuids if (row := removing.catalog.find(asked)) is not None]
     removing.refuse_other_buckets({row.bucket for row in rows})
     removing.catalog.suppress({row.uuid: row.topic for row in rows}, reason)
     for row in rows:
         _suppress_one(removing, row.uuid, deed)
-    delete_pending(removing, COMMAND)
+    removing.delete_pending(COMMAND)
     young = [key for row in rows for key in _note_strays(removing, row, deed, grace_s)]
-    delete_pending(removing, COMMAND)
+    removing.delete_pending(COMMAND)
     known = {row.uuid for row in rows}
-    unknown = tuple(one for one in own if one not in known)
+    unknown = tuple(asked for asked in message_uuids if asked not in known)
     versions = removing.store.condition().versioning if rows else None
     return Suppressed(tuple(row.uuid for row in rows), unknown, tuple(young), versions)
 
@@ -120,71 +120,63 @@ def likenesses(removing: Removing, rows: Sequence[Row]) -> list[Row]:
     the archive made because the publisher's was taken. Same is a digest, or the CRC-32 of a value that is not empty.
     """
     asked = {row.uuid for row in rows}
-    found = {one.uuid: one for row in rows for one in _same_time_or_uuid(removing, row) if _is_like(row, one)}
+    found: dict[uuid.UUID, Row] = {}
+    for row in rows:
+        same_time: Iterable[Row] = ()
+        if row.timestamp_ms >= 0:  # below, nobody set it: it would be that of any number of others
+            same_time = removing.catalog.select(
+                Query(since_ms=row.timestamp_ms, until_ms=row.timestamp_ms + 1)
+            )
+        collisions = removing.catalog.mentions(row.uuid, row.topic, _MOST_COPIES).collisions
+        named = (named for _, met in collisions for named in (met.client_uuid, met.archived_as))
+        for other in chain(same_time, map(removing.catalog.find, named)):
+            if other is None:
+                continue
+            same_digest = row.digest is not None and row.digest == other.digest
+            if same_digest or row.message_crc32 == other.message_crc32 != 0:
+                found[other.uuid] = other
     hidden = removing.catalog.suppressed(list(found))
-    return [one for own, one in found.items() if own not in hidden and own not in asked]
-
-
-def _same_time_or_uuid(removing: Removing, row: Row) -> Iterator[Row]:
-    if row.timestamp_ms >= 0:  # below, nobody set it: it would be that of any number of others
-        yield from removing.catalog.select(Query(since_ms=row.timestamp_ms, until_ms=row.timestamp_ms + 1))
-    for _, met in removing.catalog.mentions(row.uuid, row.topic, _MOST_COPIES).collisions:
-        for own in (met.client_uuid, met.archived_as):
-            if (other := removing.catalog.find(own)) is not None:
-                yield other
-
-
-def _is_like(row: Row, other: Row) -> bool:
-    if row.digest is not None and row.digest == other.digest:
-        return True
-    return row.message_crc32 != 0 and row.message_crc32 == other.message_crc32
+    return [other for other in found.values() if other.uuid not in hidden and other.uuid not in asked]
 
 
 def places(removing: Removing, row: Row) -> list[Slice]:
     """Where the message stood in Kafka, as far as that is recorded: its own offset, and those of its copies."""
     copies = removing.catalog.mentions(row.uuid, row.topic, _MOST_COPIES).duplicates
     found = [Slice(*at, copy.offset, copy.offset + 1) for at, copy in copies]
-    if row.generation is not None and row.partition is not None and row.offset is not None:
-        found.append(Slice(row.topic, row.generation, row.partition, row.offset, row.offset + 1))
-    return found
+    return [*found, row.slice] if row.slice is not None else found
 
 
-def _suppress_one(removing: Removing, own: uuid.UUID, deed: Deed) -> None:
+def _suppress_one(removing: Removing, message_uuid: uuid.UUID, deed: Deed) -> None:
     """As often as another process moves the message meanwhile."""
     for _ in range(_MOST_ATTEMPTS):
-        row = removing.catalog.find(own)
-        if row is None or _is_done(removing, row):
+        row = removing.catalog.find(message_uuid)
+        if row is None:
+            return
+        body = _tombstones(removing, [row])[message_uuid]
+        if (row.size_bytes, row.crc32) == (len(body), crc32(body)):
             return
         try:
             if row.position is None:
-                _replace_alone(removing, row, deed)
+                key = _make(
+                    removing, object_key(row.topic, row.timestamp_ms, row.uuid), body, row.topic, deed
+                )
+                new = Replaced(row.uuid, key, None, len(body), crc32(body), is_tombstone=True)
+                removing.catalog.replace_documents((row.bucket, row.object_key), [new], deed)
             else:
                 _rewrite(removing, row.bucket, row.object_key, deed)
         except ConflictError:
             continue
     raise ConflictError(
-        f"Another process is in the way of suppressing {own} all the time.",
+        f"Another process is in the way of suppressing {message_uuid} all the time.",
         remedy="Run this again when it is done; the suppression is remembered.",
-        uuid=str(own),
+        uuid=str(message_uuid),
     )
-
-
-def _is_done(removing: Removing, row: Row) -> bool:
-    body = _tombstones(removing, [row])[row.uuid]
-    return (row.size_bytes, row.crc32) == (len(body), crc32(body))
 
 
 def _tombstones(removing: Removing, rows: Sequence[Row]) -> dict[uuid.UUID, bytes]:
     """The tombstones of those rows that are suppressed, by whichever command."""
     reasons = {one.uuid: one.reason for one in removing.catalog.suppressions([row.uuid for row in rows])}
     return {row.uuid: encode(tombstone(row, reasons[row.uuid])) for row in rows if row.uuid in reasons}
-
-
-def _replace_alone(removing: Removing, row: Row, deed: Deed) -> None:
-    body = _tombstones(removing, [row])[row.uuid]
-    key = _make(removing, object_key(row.topic, row.timestamp_ms, row.uuid), body, row.topic, deed)
-    new = Replaced(row.uuid, key, None, len(body), crc32(body), is_tombstone=True)
-    removing.catalog.replace_documents((row.bucket, row.object_key), [new], deed)
 
 
 def _rewrite(removing: Removing, bucket: str, key: str, deed: Deed) -> None:
@@ -195,8 +187,7 @@ def _rewrite(removing: Removing, bucket: str, key: str, deed: Deed) -> None:
     stones = _tombstones(removing, rows)
     kept = removing.store.fetch(extent_of(row) for row in rows if row.uuid not in stones)
     bodies = [stones[row.uuid] if row.uuid in stones else next(kept) for row in rows]
-    name = key if slice_of(key) is None else _plain(key)
-    new_key = _make(removing, name, b"".join(bodies), rows[0].topic, deed)
+    new_key = _make(removing, first_key(key), b"".join(bodies), rows[0].topic, deed)
     new: list[Replaced] = []
     position = 0
     for row, body in zip(rows, bodies, strict=True):
@@ -205,12 +196,6 @@ def _rewrite(removing: Removing, bucket: str, key: str, deed: Deed) -> None:
         new.append(Replaced(row.uuid, new_key, position, len(body), crc, is_tombstone=is_stone))
         position += len(body)
     removing.catalog.replace_documents((bucket, key), new, deed)
-
-
-def _plain(key: str) -> str:
-    """A segment's key without the number of an alternative."""
-    folder, _, name = key.rpartition("/")
-    return f"{folder}/{name.partition('.')[0]}.bson"
 
 
 def _rows_in(removing: Removing, bucket: str, key: str) -> list[Row]:
@@ -230,41 +215,28 @@ def _rows_in(removing: Removing, bucket: str, key: str) -> list[Row]:
 
 def _make(removing: Removing, name: str, body: bytes, topic: str, deed: Deed) -> str:
     """Make an object under the first free key of this name, in the store and in its backup; a pending delete until rows name it."""
-    for attempt in count():
+    stores = [removing.store, *([removing.backup] if removing.backup else [])]
+    for attempt in range(MOST_ALTERNATIVES):
         key = alternative_key(name, attempt)
-        if attempt == _MOST_ALTERNATIVES:
-            break
-        if _stands_otherwise(removing, key, body):
-            continue
+        if any(info.key == key for store in stores for info in store.listing(key)):
+            continue  # no pending delete: it may be named
         removing.catalog.note_pending_deletes([(removing.store.bucket, key)], topic, deed)
         new = [NewObject(key, body)]
         if removing.store.create(new) == [Created.OTHER]:
             continue  # somebody was faster; a pending delete is named, or goes
-        if _copied(removing, new):
+        try:
+            # Replication would put it into the backup as well; where there is none, the backup would lack it.
+            if removing.backup is None or removing.backup.create(new) != [Created.OTHER]:
+                return key
+        except ForbiddenError as error:
+            removing.tally.backup_refusal = str(error)
             return key
     raise CorruptError(
-        f"{_MOST_ALTERNATIVES} objects with other bytes stand under the name {name!r}.",
+        f"{MOST_ALTERNATIVES} objects with other bytes stand under the name {name!r}.",
         remedy="Find out who writes there; nothing was overwritten.",
         object_key=name,
         bucket=removing.store.bucket,
     )
-
-
-def _stands_otherwise(removing: Removing, key: str, body: bytes) -> bool:
-    """Whether an object stands there that is not this one: no pending delete, since it may be named."""
-    stores = [removing.store, *([removing.backup] if removing.backup else [])]
-    return any(info.key == key for store in stores for info in store.listing(key))
-
-
-def _copied(removing: Removing, new: Sequence[NewObject]) -> bool:
-    """Put it into the backup as well; replication would, and where there is none, the backup would lack it."""
-    if removing.backup is None:
-        return True
-    try:
-        return removing.backup.create(new) != [Created.OTHER]
-    except ForbiddenError as error:
-        removing.tally.backup_refusal = str(error)
-        return True
 
 
 def _note_strays(removing: Removing, row: Row, deed: Deed, grace_s: float) -> Iterator[str]:

@@ -17,7 +17,7 @@ from hop_archive.model.slices import Slice
 from hop_archive.model.topics import Layout, TopicPolicy
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject, ObjectInfo
-from hop_archive.upkeep.remove.remove import Removing, remove_places
+from hop_archive.upkeep.remove.remove import Removing
 from hop_archive.upkeep.verify.ledger import ledger
 from hop_archive.upkeep.verify.objects import objects, recorded_objects
 from hop_archive.upkeep.verify.source import source
@@ -100,8 +100,7 @@ def test_what_was_removed_with_its_object_meanwhile_is_not_missing(layout: Layou
     wanted = replace(verification(world), query=Query((QUIET,)))
     for look in LOOKS:
         assert {one.kind for one in look(wanted)} == {Kind.MISSING_OBJECT}
-    remove_places(
-        removing,
+    removing.remove_places(
         [entry.slice for entry in world.catalog.ledger([QUIET])],
         "pruned",
         removing.deed("t", ""),
