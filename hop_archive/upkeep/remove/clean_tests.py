@@ -148,8 +148,17 @@ def clean_topics(
     for topic in topics:
         cleaned = _clean_topic(archive, removing, topic, cleaned)
         _sweep(removing, topic, grace_s)
-        if delete_records:
-            cleaned = _delete_records(archive, topic, cleaned)
+        ends = {at: end for at, end in cleaned.ends.items() if at.topic == topic}
+        if not delete_records or not ends:
+            continue
+        try:
+            deleted = {**cleaned.deleted_below, **archive.source.delete_records(ends)}
+            cleaned = replace(cleaned, deleted_below=deleted)
+        except ConfigurationError as refused:
+            # The ledger says that they are dealt with; that Kafka keeps them until its own time does no harm.
+            log.info("Records of %s stay in Kafka: %s", topic, refused)
+            why = {**cleaned.why_not_deleted, topic: str(refused)}
+            cleaned = replace(cleaned, why_not_deleted=why)
     return cleaned
 
 
@@ -257,16 +266,3 @@ def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
     for keys in portions(unnamed):
         removing.catalog.note_pending_deletes([(removing.store.bucket, key) for key in keys], topic, deed)
         removing.delete_pending(COMMAND)
-
-
-def _delete_records(archive: Archive, topic: str, so_far: Cleaned) -> Cleaned:
-    ends = {at: end for at, end in so_far.ends.items() if at.topic == topic}
-    if not ends:
-        return so_far
-    try:
-        deleted = archive.source.delete_records(ends)
-    except ConfigurationError as refused:
-        # The ledger says that they are dealt with; that Kafka keeps them until its own time does no harm.
-        log.info("Records of %s stay in Kafka: %s", topic, refused)
-        return replace(so_far, why_not_deleted={**so_far.why_not_deleted, topic: str(refused)})
-    return replace(so_far, deleted_below={**so_far.deleted_below, **deleted})

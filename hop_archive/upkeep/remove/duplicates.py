@@ -97,27 +97,20 @@ def _of_group(removing: Removing, group: Iterable[Candidate]) -> Iterator[Pair]:
         # Without a UUID of their publisher's, only messages of the same moment can be the same.
         if seen and not candidate.is_tied and client_uuid(seen[0].document.message.headers) is None:
             continue
-        stored = _read(removing, candidate)
-        if stored is None:
+        row = removing.catalog.find(candidate.uuid)
+        if row is None:
+            continue  # moved, or removed, meanwhile
+        (found,) = fetch_documents(removing.store, [removing.at_hand(row)])
+        if found.document is None or found.problems or found.document.suppressed:
             continue
+        stored = _Stored(row, found.document)
         kept = next((old.row for old in seen if _is_same(old, stored)), None)
         if kept is not None:
-            by_us = kept.digest == stored.row.digest
+            by_us = kept.digest == row.digest
             reason = "same content, stored twice" if by_us else "same content as another archiver's"
-            yield Pair(kept, stored.row, reason)
+            yield Pair(kept, row, reason)
         elif len(seen) < _MOST_COMPARED:
             seen.append(stored)
-
-
-def _read(removing: Removing, candidate: Candidate) -> _Stored | None:
-    """The message with its document; None where there is none that can be compared."""
-    row = removing.catalog.find(candidate.uuid)
-    if row is None:
-        return None  # moved, or removed, meanwhile
-    (found,) = fetch_documents(removing.store, [removing.at_hand(row)])
-    if found.document is None or found.problems or found.document.suppressed:
-        return None
-    return _Stored(row, found.document)
 
 
 def _is_same(old: _Stored, new: _Stored) -> bool:

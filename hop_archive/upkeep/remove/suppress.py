@@ -105,7 +105,18 @@ def suppress(
     for row in rows:
         _suppress_one(removing, row.uuid, deed)
     removing.delete_pending(COMMAND)
-    young = [key for row in rows for key in _note_strays(removing, row, deed, grace_s)]
+    young: list[str] = []
+    for row in rows:
+        young_ms = int((removing.now().timestamp() - grace_s) * 1000)
+        # What crashed attempts left of the message goes; what holds it beside documents that rows name is made anew.
+        for info in _may_hold(removing, row):
+            named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
+            if named and sum(other.size_bytes for other in named) < info.size_bytes:
+                _rewrite(removing, row.bucket, info.key, deed)
+            elif not named and info.modified_ms > young_ms:
+                young.append(info.key)
+            elif not named:
+                removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, deed)
     removing.delete_pending(COMMAND)
     known = {row.uuid for row in rows}
     unknown = tuple(asked for asked in message_uuids if asked not in known)
@@ -237,24 +248,6 @@ def _make(removing: Removing, name: str, body: bytes, topic: str, deed: Deed) ->
         object_key=name,
         bucket=removing.store.bucket,
     )
-
-
-def _note_strays(removing: Removing, row: Row, deed: Deed, grace_s: float) -> Iterator[str]:
-    """Note as pending deletes what crashed attempts left of the message, and rewrite segments that hold it beside what rows name.
-
-    Yields:
-        The keys of those that are too young to be judged.
-    """
-    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
-    for info in _may_hold(removing, row):
-        named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
-        if named:
-            if sum(one.size_bytes for one in named) < info.size_bytes:
-                _rewrite(removing, row.bucket, info.key, deed)
-        elif info.modified_ms > young_ms:
-            yield info.key
-        else:
-            removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, deed)
 
 
 def _may_hold(removing: Removing, row: Row) -> Iterator[ObjectInfo]:

@@ -93,7 +93,22 @@ def corrected(row: Row, body: bytes) -> Row | None:
     same_bytes = crc32(body) == row.crc32
     document = proven(body)
     if document is None:
-        return _adopted(row, body) if same_bytes and row.digest is None else None
+        if not same_bytes or row.digest is not None:
+            return None
+        # Another archiver's document holds no digest: its checksum vouches for it.
+        try:
+            document = decode(body)
+        except CorruptError:
+            return None
+        message = document.message
+        if document.uuid != row.uuid or document.message_crc32 != crc32(message.value):
+            return None
+        return row._replace(
+            topic=message.topic,
+            timestamp_ms=message.timestamp_ms,
+            message_crc32=document.message_crc32,
+            size_bytes=len(body),
+        )
     where = slice_of(row.object_key)
     generation = where.generation if where is not None else row.generation
     if generation is None or not fits(document, row.object_key):
@@ -102,20 +117,3 @@ def corrected(row: Row, body: bytes) -> Row | None:
     made = made._replace(retracted=row.retracted)
     alike = made == row._replace(crc32=made.crc32, size_bytes=made.size_bytes)
     return made if same_bytes or alike else None
-
-
-def _adopted(row: Row, body: bytes) -> Row | None:
-    """Of another archiver's document, which holds no digest: what its checksum vouches for."""
-    try:
-        document = decode(body)
-    except CorruptError:
-        return None
-    message = document.message
-    if document.uuid != row.uuid or document.message_crc32 != crc32(message.value):
-        return None
-    return row._replace(
-        topic=message.topic,
-        timestamp_ms=message.timestamp_ms,
-        message_crc32=document.message_crc32,
-        size_bytes=len(body),
-    )

@@ -45,26 +45,30 @@ def plan_hole(repair: Repair, finding: Finding) -> RepairPlan:
         )
     if not repair.upstream.is_asked:
         raise NotMendedError("whether Kafka still holds these offsets is not known: name the source")
+    holes = where.partition_log.slices(left)
+
+    def do() -> str:
+        done: list[str] = []
+        for hole in holes:
+            held = repair.upstream.held(hole)
+            read = covered = 0
+            for reading in repair.upstream.readings(hole.partition_log.slices(held)):
+                batch = _missing_of(repair, reading)
+                repair.catalog.account(replace(batch, run_id=repair.run_id))
+                read, covered = read + len(batch.offsets), covered + len(reading.slice)
+            again = f"{counted(covered, 'offset')} read again, {counted(read, 'missing message')} among them"
+            done.append(f"{hole}: {again}")
+            for part in hole.partition_log.slices(hole.offsets - held):
+                repair.catalog.account(Batch(part, run_id=repair.run_id))
+                entry = next(entry for entry in repair.catalog.ledger([part.topic]) if entry.slice == part)
+                gone = (
+                    f"of {len(part)} that Kafka holds no more {entry.absent} count as absent, and may be lost"
+                )
+                done.append(gone)
+        return "; ".join(done)
+
     how = f"ledger row made anew of {counted(left.size, 'offset')}, from the rows that stand there"
-    return RepairPlan(
-        how, lambda: "; ".join(_cover(repair, hole) for hole in where.partition_log.slices(left))
-    )
-
-
-def _cover(repair: Repair, where: Slice) -> str:
-    catalog = repair.catalog
-    held = repair.upstream.held(where)
-    read = covered = 0
-    for reading in repair.upstream.readings(where.partition_log.slices(held)):
-        batch = _missing_of(repair, reading)
-        catalog.account(replace(batch, run_id=repair.run_id))
-        read, covered = read + len(batch.offsets), covered + len(reading.slice)
-    done = f"{where}: {counted(covered, 'offset')} read again, {counted(read, 'missing message')} among them"
-    for part in where.partition_log.slices(where.offsets - held):
-        catalog.account(Batch(part, run_id=repair.run_id))
-        entry = next(entry for entry in catalog.ledger([where.topic]) if entry.slice == part)
-        done += f"; of {len(part)} that Kafka holds no more {entry.absent} count as absent, and may be lost"
-    return done
+    return RepairPlan(how, do)
 
 
 def _standing(repair: Repair, where: Slice, limit: int | None = None) -> set[int]:

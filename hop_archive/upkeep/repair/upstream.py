@@ -33,8 +33,14 @@ class Upstream:
         Raises:
             UnavailableError: The source does not answer.
         """
-        seen = self._survey(where.topic)
-        if seen is None or where.topic not in seen.infos or seen.recognitions[where.topic].is_new:
+        if self.archive is None:
+            return EMPTY
+        if self._seen is None or self._topic != where.topic:
+            seen = survey(self.archive, [where.topic])
+            seen.refuse_unseen()  # what is not known is not gone
+            self._topic, self._seen = where.topic, seen
+        seen = self._seen
+        if where.topic not in seen.infos or seen.recognitions[where.topic].is_new:
             return EMPTY
         known = seen.knowledge.get(where.partition_log)
         if known is None or known.watermarks.low >= known.watermarks.stable:
@@ -51,15 +57,6 @@ class Upstream:
             return
         with self.archive.source.reader({}) as reader:
             yield from read_slices(reader, slices, self.archive.limits, self.archive.monotonic)
-
-    def _survey(self, topic: str) -> Survey | None:
-        if self.archive is None:
-            return None
-        if self._seen is None or self._topic != topic:
-            seen = survey(self.archive, [topic])
-            seen.refuse_unseen()  # what is not known is not gone
-            self._topic, self._seen = topic, seen
-        return self._seen
 
 
 def runs(offsets: Iterable[int]) -> OffsetSet:

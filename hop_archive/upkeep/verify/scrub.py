@@ -80,7 +80,19 @@ def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
         began = asked.now()
         of_portion = replace(asked.verification, query=Query((portion.topic,), places=(portion,)))
         yield from notebook.noted(documents(of_portion))
-        _close_unseen(asked, portion, began)
+        # What was found in these documents before, and is there no more, is closed.
+        numbers = [
+            record.number
+            for record in asked.catalog.findings([portion.topic], (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS))
+            if record.finding.object_key
+            and (where := record.finding.slice) is not None
+            and where.partition_log == portion.partition_log
+            and portion.start <= where.start < portion.stop
+            and record.last_seen < began
+        ]
+        if numbers:
+            at = asked.now()
+            asked.catalog.resolve_findings(numbers, f"not found any more on {at:%Y-%m-%d %H:%M} UTC", at)
         asked.catalog.note_verified(VerifiedRange(*portion.partition_log, portion.start, portion.stop, began))
     for topic in topics:
         yield from _adopted(asked, topic, notebook)
@@ -241,22 +253,3 @@ def _by_moment(
             portion = []
         portion.append(row)
     yield portion, stop
-
-
-# --- what is not found any more
-
-
-def _close_unseen(asked: Scrub, portion: Slice, began: datetime.datetime) -> None:
-    """Close what was found in these documents before, and is there no more."""
-    numbers = [
-        record.number
-        for record in asked.catalog.findings([portion.topic], (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS))
-        if record.finding.object_key
-        and (where := record.finding.slice) is not None
-        and where.partition_log == portion.partition_log
-        and portion.start <= where.start < portion.stop
-        and record.last_seen < began
-    ]
-    if numbers:
-        at = asked.now()
-        asked.catalog.resolve_findings(numbers, f"not found any more on {at:%Y-%m-%d %H:%M} UTC", at)

@@ -71,6 +71,7 @@ def source_documents(verification: Verification, archive: Archive) -> Iterator[F
     Raises:
         UnavailableError: The source or the catalog does not answer.
     """
+    sample = verification.sample
     seen = survey(archive, _topics(verification, archive))
     slices: list[Slice] = []
     for log, known in sorted(seen.workable().items()):
@@ -84,7 +85,13 @@ def source_documents(verification: Verification, archive: Archive) -> Iterator[F
                 if entry.outcome is Outcome.ARCHIVED and entry.slice.partition_log == log
             )
             held = archived & OffsetSet.between(marks.low, marks.stable)
-            slices += log.slices(_sampled(held, verification.sample))
+            if sample is not None and held.size > sample:
+                # Stretches that are evenly spread: the same each time, as long as Kafka holds the same.
+                begins = [held.size * place // _PLACES for place in range(min(_PLACES, sample))]
+                length = -(-sample // _PLACES)
+                parts = (part for at in begins for part in held.first(at + length) - held.first(at))
+                held = OffsetSet.of(parts)
+            slices += log.slices(held)
     if not slices:
         return
     with archive.source.reader({}) as reader:
@@ -115,15 +122,6 @@ def _unseen(verification: Verification, obstacles: Iterable[Finding]) -> Iterato
     for finding in obstacles:
         verification.checked.counts[NOT_LOOKED_AT] += 1
         yield finding
-
-
-def _sampled(held: OffsetSet, sample: int | None) -> OffsetSet:
-    """All of it, or stretches that are evenly spread: the same each time, as long as Kafka holds the same."""
-    if sample is None or held.size <= sample:
-        return held
-    length = -(-sample // _PLACES)
-    begins = [held.size * place // _PLACES for place in range(min(_PLACES, sample))]
-    return OffsetSet.of(part for begin in begins for part in held.first(begin + length) - held.first(begin))
 
 
 def _compared(verification: Verification, reading: Reading) -> Iterator[Finding]:

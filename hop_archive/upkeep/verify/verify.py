@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
 
-from hop_archive.archive import Archive
 from hop_archive.catalog.records import Looked
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.findings import Finding, Kind
@@ -95,7 +94,7 @@ def _look(
 ) -> Iterator[Finding]:
     match direction:
         case "objects":
-            return objects(verification)
+            yield from objects(verification)
         case "backup":
             if verification.backup is None:
                 raise ConfigurationError(
@@ -103,22 +102,18 @@ def _look(
                     remedy="Name it in the store's stanza, or leave --direction backup out.",
                 )
             verification.backup.check()
-            return backup_objects(verification)
+            yield from backup_objects(verification)
         case "ledger":
-            return ledger(verification)
+            yield from ledger(verification)
         case "sent":
-            return sent_documents(verification)
+            yield from sent_documents(verification)
         case "documents":
-            return documents(verification, known)
-    return _in_source(verification, source_documents if direction == "source_documents" else source)
-
-
-def _in_source(
-    verification: Verification, look: Callable[[Verification, Archive], Iterator[Finding]]
-) -> Iterator[Finding]:
-    assert verification.open_archive is not None, "the source is a direction"
-    with verification.open_archive() as archive:
-        yield from look(verification, archive)
+            yield from documents(verification, known)
+        case _:
+            assert verification.open_archive is not None, "the source is a direction"
+            with verification.open_archive() as archive:
+                look = source_documents if direction == "source_documents" else source
+                yield from look(verification, archive)
 
 
 def _looked_at(
