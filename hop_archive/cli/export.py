@@ -124,12 +124,12 @@ def write_folder(
         CorruptError: Messages are damaged.
     """
     from hop_archive.archive import utc_now
-    from hop_archive.read.export import Wanted, refuse_other_content
+    from hop_archive.read.export import ExportRequest, refuse_other_content
     from hop_archive.read.export import export as write
 
     setup = chosen.setup("database", "store")
     refuse_other_content(folder, replace=force)
-    wanted = Wanted(query, form, skip_damaged, force, timeout_s, _origin(setup, query))
+    wanted = ExportRequest(query, form, skip_damaged, force, timeout_s, _origin(setup, query))
     with setup.catalog_and_store() as (catalog, store):
         began = time.monotonic()
         with _notices(began) as notice:

@@ -30,9 +30,9 @@ from hop_archive.errors import CorruptError
 from hop_archive.model.document import utc_month
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
 from hop_archive.model.topics import matches
-from hop_archive.read.export import SCHEMA, cells_of
+from hop_archive.read.parquet import DUPLICATES, LEDGER, MESSAGES, cells_of, ledger_cells, sha256, table_of
 from hop_archive.read.snapshot_locations import SnapshotLocation
 from hop_archive.read.snapshot_manifest import FORMAT, Manifest, read, sealed
 
@@ -40,35 +40,6 @@ log = logging.getLogger(__name__)
 
 WHOLE_AFTER_DAYS = 30.0
 """After so long a topic is written anew, changed or not."""
-
-MESSAGES = pa.schema([field for field in SCHEMA if field.name not in ("topic", "file", "file_position")])
-"""The columns of ``messages``; topic and month are in the folders' names."""
-LEDGER = pa.schema(
-    [
-        ("generation", pa.int32()),
-        ("partition", pa.int32()),
-        ("start", pa.int64()),
-        ("stop", pa.int64()),
-        ("outcome", pa.string()),
-        ("reason", pa.string()),
-        ("archived", pa.int64()),
-        ("duplicates", pa.int64()),
-        ("absent", pa.int64()),
-        ("bytes", pa.int64()),
-        ("run_id", pa.string()),
-        ("created_at", pa.timestamp("us", tz="UTC")),
-    ]
-)
-DUPLICATES = pa.schema(
-    [
-        ("generation", pa.int32()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("timestamp", pa.int64()),
-        ("uuid", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
 
 _FILE_ROWS = 50_000
 """Rows in one file: some MB."""
@@ -104,7 +75,8 @@ class CatalogSnapshot:
 def snapshot(wanted: CatalogSnapshot) -> dict[str, Any]:
     """Write what the location lacks, and the manifest last. Again, with nothing new, it writes nothing but that.
 
-    What is archived meanwhile is not in it: each topic is as its ledger was when its turn came.
+    What is archived meanwhile is not in it: each topic is as its ledger was when its turn came. What is damaged of the
+    manifest before is written anew, so damage does not stay.
 
     Returns:
         The manifest.
@@ -112,36 +84,54 @@ def snapshot(wanted: CatalogSnapshot) -> dict[str, Any]:
     Raises:
         ConfigurationError: The folder cannot be used, or a topic means nothing.
         ConflictError: Another snapshot to the same place is under way.
+        CorruptError: The newest manifest is of another kind, or of a later version of this program.
         UnavailableError: The database, or the store, does not answer.
     """
-    with wanted.location.writing() as number, TemporaryDirectory(prefix="hop_archive-snapshot-") as scratch:
-        before = _before(wanted.location)
+    catalog, location, progress = wanted.catalog, wanted.location, wanted.progress
+    with location.writing() as number, TemporaryDirectory(prefix="hop_archive-snapshot-") as scratch:
+        before = latest(location) or Manifest()
+        if faults := [*filter(None, [before.problem]), *(f"{t}: {why}" for t, why in before.damaged.items())]:
+            log.warning(
+                "The newest manifest in %s is damaged, so that what it does not prove is written anew: %s",
+                location,
+                "; ".join(faults),
+            )
+        if before.is_foreign:
+            raise CorruptError(
+                f"{location}: the newest manifest cannot be gone on from: {before.problem}.",
+                remedy="Name another place for the snapshot; or update hop_archive, if a later version wrote it.",
+            )
         topics: dict[str, Any] = dict(before.topics)
         began = wanted.now()
-        known = wanted.catalog.known_topics()
+        known = catalog.known_topics()
         chosen = {*Query(wanted.topics).chosen_topics(known), *(before.damaged.keys() & set(known))}
         for topic in sorted(chosen):
-            wanted.progress.topic = topic
-            writer = _TopicSnapshot(wanted, topic, number, Path(scratch))
-            topics[topic] = sealed(topic, writer.run(topics.get(topic)))
-            wanted.progress.counts["topics"] += 1
-            wanted.notice(wanted.progress)
+            progress.topic = topic
+            part = _TopicSnapshot(wanted, topic, number, Path(scratch)).run(topics.get(topic))
+            topics[topic] = sealed(topic, part)
+            progress.counts["topics"] += 1
+            wanted.notice(progress)
         if not wanted.topics:
             topics = {topic: topics[topic] for topic in known}
+        # How the source's topics and groups were set up, too: messages alone do not bring a stream back.
+        setups = [
+            {**asdict(setup), "taken_at": setup.taken_at.isoformat()}
+            for kind in ("topic", "group")
+            for setup in catalog.snapshots(kind)
+        ]
         content = {
             "manifest": FORMAT,
             "number": number,
             "began_at": began.isoformat(),
             "ended_at": wanted.now().isoformat(),
-            "database": wanted.catalog.name,
-            "messages": sum(one["messages"] for one in topics.values()),
+            "database": catalog.name,
+            "messages": sum(part["messages"] for part in topics.values()),
             "topics": {topic: sealed(topic, part) for topic, part in topics.items()},
-            "setups": sealed("setups", {"of": _setups(wanted.catalog)}),
+            "setups": sealed("setups", {"of": setups}),
         }
         manifest = sealed("", content)
-        wanted.location.put_manifest(number, json.dumps(manifest, ensure_ascii=False, indent=1).encode())
-        kept = {file["path"] for one in topics.values() for file in one["files"]}
-        wanted.location.forget_others(kept)
+        location.put_manifest(number, json.dumps(manifest, ensure_ascii=False, indent=1).encode())
+        location.forget_others({file["path"] for part in topics.values() for file in part["files"]})
     return manifest
 
 
@@ -167,38 +157,6 @@ def latest(location: SnapshotLocation) -> Manifest | None:
     return found
 
 
-def _before(location: SnapshotLocation) -> Manifest:
-    """The manifest that is gone on from: what of it is damaged is written anew, so damage does not stay.
-
-    Raises:
-        CorruptError: It is of another kind, or of a later version of this program.
-    """
-    found = latest(location) or Manifest()
-    if found.problem or found.damaged:
-        log.warning(
-            "The newest manifest in %s is damaged, so that what it does not prove is written anew: %s",
-            location,
-            "; ".join(
-                filter(None, (found.problem, *(f"{topic}: {why}" for topic, why in found.damaged.items())))
-            ),
-        )
-    if found.is_foreign:
-        raise CorruptError(
-            f"{location}: the newest manifest cannot be gone on from: {found.problem}.",
-            remedy="Name another place for the snapshot; or update hop_archive, if a later version wrote it.",
-        )
-    return found
-
-
-def _setups(catalog: Catalog) -> list[dict[str, Any]]:
-    """How the source's topics and groups were set up: messages alone do not bring a stream back."""
-    return [
-        {**asdict(one), "taken_at": one.taken_at.isoformat()}
-        for kind in ("topic", "group")
-        for one in catalog.snapshots(kind)
-    ]
-
-
 class _TopicSnapshot:
     """One topic on its way into a snapshot."""
 
@@ -211,92 +169,99 @@ class _TopicSnapshot:
         self._files: list[dict[str, Any]] = []
 
     def run(self, before: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Write what is new of the topic, or all; what the manifest is to say of it."""
         entries = self._catalog.ledger([self._topic])
-        state = self._state(entries)
-        is_old = before is None or self._wanted.full or self._is_overdue(before)
+        archived = _archived(entries)
+        generations = self._catalog.generations([self._topic]).get(self._topic, ())
+        state = self._state(entries, archived, generations)
         observed = sorted(
             [at.generation, at.partition, marks.low, marks.stable, marks.high]
             for at, marks in self._catalog.observed([self._topic]).items()
         )
-        if not is_old and before is not None and before["state"] == state:
+        if before is not None:
+            age = self._wanted.now() - datetime.datetime.fromisoformat(before["whole_at"])
+            if self._wanted.full or age > datetime.timedelta(days=self._wanted.whole_after_days):
+                before = None
+        if before is not None and before["state"] == state:
             return {**before, "observed": observed}
         self._wanted.progress.counts["written"] += 1
-        added = None if is_old or before is None else self._added(before, state, entries)
+        added = None if before is None else self._added(before, state, archived)
         if added is not None and before is not None:
             kept = [file for file in before["files"] if file["kind"] == "messages"]
             self._files[:0] = kept
             whole_at = before["whole_at"]
         else:
             self._files = []
-            added = self._rows(self._every_row(entries))
+            added = self._write_messages(self._every_row(entries))
             kept, whole_at = [], self._wanted.now().isoformat()
-        messages = added + sum(file["rows"] for file in kept)
-        self._ledger(entries)
-        self._duplicates(entries)
+        self._write("ledger", [ledger_cells(entry) for entry in entries], LEDGER)
+        duplicates = (
+            (at.generation, at.partition, copy.offset, copy.timestamp_ms, str(copy.uuid), copy.reason)
+            for at, copy in self._catalog.duplicates(self._topic)
+            if copy.offset in archived.get(at, EMPTY)
+        )
+        while some := list(itertools.islice(duplicates, _FILE_ROWS)):
+            self._write("duplicates", some, DUPLICATES)
         return {
-            "messages": messages,
+            "messages": added + sum(file["rows"] for file in kept),
             "whole_at": whole_at,
             "state": state,
-            "generations": [_generation(one) for one in self._generations()],
+            "generations": [{**asdict(g), "detected_at": g.detected_at.isoformat()} for g in generations],
             "collisions": [
-                [*at[1:], one.offset, str(one.client_uuid), str(one.archived_as)]
-                for at, one in self._catalog.collisions(self._topic)
+                [*at[1:], collision.offset, str(collision.client_uuid), str(collision.archived_as)]
+                for at, collision in self._catalog.collisions(self._topic)
             ],
             "files": self._files,
             "observed": observed,
         }
 
-    def _is_overdue(self, before: Mapping[str, Any]) -> bool:
-        age = self._wanted.now() - datetime.datetime.fromisoformat(before["whole_at"])
-        return age > datetime.timedelta(days=self._wanted.whole_after_days)
-
-    def _state(self, entries: Sequence[LedgerEntry]) -> dict[str, Any]:
+    def _state(
+        self,
+        entries: Sequence[LedgerEntry],
+        archived: Mapping[PartitionLog, OffsetSet],
+        generations: Sequence[Generation],
+    ) -> dict[str, Any]:
         """What tells whether anything changed: equal to the last time, nothing that can be seen did."""
         retracted = hashlib.sha256()
         for row in self._selected(retracted=True):
             retracted.update(row.uuid.bytes)
         counted = sum(e.archived for e in entries)
+        adopted = 0  # rows that no ledger row accounts for, because another archiver wrote them
+        if self._catalog.has_adopted(self._topic):
+            adopted = sum(total.messages for total in self._catalog.summaries([self._topic])) - counted
         return {
-            "archived": [
-                [*at[1:], [list(part) for part in found]] for at, found in _archived(entries).items()
-            ],
+            "archived": [[*at[1:], [list(part) for part in found]] for at, found in archived.items()],
             "counts": [counted, sum(e.duplicates for e in entries)],
             "others": [
                 [str(e.slice), e.outcome.value, e.reason]
                 for e in entries
                 if e.outcome is not Outcome.ARCHIVED
             ],
-            "generations": [[g.number, g.cluster_id, g.topic_id] for g in self._generations()],
+            "generations": [[g.number, g.cluster_id, g.topic_id] for g in generations],
             "retracted": retracted.hexdigest(),
-            "adopted": self._adopted(counted),
+            "adopted": adopted,
         }
 
     def _added(
-        self, before: Mapping[str, Any], state: Mapping[str, Any], entries: Sequence[LedgerEntry]
+        self, before: Mapping[str, Any], state: Mapping[str, Any], now: Mapping[PartitionLog, OffsetSet]
     ) -> int | None:
         """Write the rows that came since; None where old ones changed, and all is to be written."""
-        then, now = _sets(self._topic, before["state"]["archived"]), _archived(entries)
+        then = {
+            PartitionLog(self._topic, generation, partition): OffsetSet.of(tuple(part) for part in parts)
+            for generation, partition, parts in before["state"]["archived"]
+        }
         if any(found - now.get(at, EMPTY) for at, found in then.items()):
             return None
-        if any(before["state"][one] != state[one] for one in ("retracted", "adopted")):
+        if any(before["state"][name] != state[name] for name in ("retracted", "adopted")):
             return None
         new = [part for at, found in now.items() for part in at.slices(found - then.get(at, EMPTY))]
-        added = self._rows(self._selected(places=tuple(new))) if new else 0
+        added = self._write_messages(self._selected(places=tuple(new))) if new else 0
         kept = sum(file["rows"] for file in before["files"] if file["kind"] == "messages")
         return added if kept + added == state["counts"][0] + state["adopted"] else None
-
-    def _generations(self) -> Sequence[Generation]:
-        return self._catalog.generations([self._topic]).get(self._topic, ())
 
     def _selected(self, **bounds: Any) -> Iterator[Row]:
         if self._topic in set(self._catalog.topics()):
             yield from self._catalog.select(Query((self._topic,), **bounds))
-
-    def _adopted(self, archived: int) -> int:
-        """How many rows no ledger row accounts for, because another archiver wrote them."""
-        if not self._catalog.has_adopted(self._topic):
-            return 0
-        return sum(one.messages for one in self._catalog.summaries([self._topic])) - archived
 
     def _every_row(self, entries: Sequence[LedgerEntry]) -> Iterator[Row]:
         """All but those that came after the ledger was read."""
@@ -309,17 +274,16 @@ class _TopicSnapshot:
             if row.offset is None or row.offset < ends.get(at, 0):
                 yield row
 
-    def _rows(self, rows: Iterable[Row]) -> int:
+    def _write_messages(self, rows: Iterable[Row]) -> int:
         """Write rows into files, some thousand each, one month a file."""
         held: dict[str, list[tuple[object, ...]]] = {}
         written = total = 0
         for row in rows:
-            month = utc_month(row.timestamp_ms)
-            some = held.setdefault(month, [])
+            some = held.setdefault(utc_month(row.timestamp_ms), [])
             some.append(cells_of(row)[1:])
             total += 1
             if len(some) >= _FILE_ROWS or total >= _HELD_ROWS:
-                fullest = max(held, key=lambda one: len(held[one]))
+                fullest = max(held, key=lambda month: len(held[month]))
                 total -= len(held[fullest])
                 written += self._write_month(fullest, held.pop(fullest))
         for month, some in sorted(held.items()):
@@ -332,37 +296,17 @@ class _TopicSnapshot:
         self._wanted.notice(self._wanted.progress)
         return len(rows)
 
-    def _ledger(self, entries: Sequence[LedgerEntry]) -> None:
-        rows = [
-            (*s[1:], e.outcome.value, e.reason, e.archived, e.duplicates, e.absent, e.size_bytes, e.run_id, e.created_at)
-            for e in entries
-            for s in [(e.slice.topic, e.slice.generation, e.slice.partition, e.slice.start, e.slice.stop)]
-        ]  # fmt: skip
-        self._write("ledger", rows, LEDGER)
-
-    def _duplicates(self, entries: Sequence[LedgerEntry]) -> None:
-        covered = _archived(entries)
-        found = (
-            (at.generation, at.partition, one.offset, one.timestamp_ms, str(one.uuid), one.reason)
-            for at, one in self._catalog.duplicates(self._topic)
-            if one.offset in covered.get(at, EMPTY)
-        )
-        while some := list(itertools.islice(found, _FILE_ROWS)):
-            self._write("duplicates", some, DUPLICATES)
-
     def _write(
         self, kind: str, rows: Sequence[tuple[object, ...]], schema: pa.Schema, folder: str = ""
     ) -> None:
         if not rows:
             return
-        columns = zip(*rows, strict=True)
-        arrays = [pa.array(column, one.type) for column, one in zip(columns, schema, strict=True)]
         name = f"part-{self._number:08}-{len(self._files):05}.parquet"
         beside = self._scratch / name
         with beside.open("wb") as file:  # opened here: pyarrow takes no path that is not UTF-8
-            pq.write_table(pa.Table.from_arrays(arrays, schema=schema), file, compression="zstd")
+            pq.write_table(table_of(rows, schema), file, compression="zstd")
         path = "/".join(filter(None, (kind, f"topic={quote(self._topic, safe='')}", folder, name)))
-        told = {
+        described = {
             "path": path,
             "kind": kind,
             "rows": len(rows),
@@ -371,23 +315,13 @@ class _TopicSnapshot:
         }
         self._wanted.location.put(path, beside)
         beside.unlink()
-        self._files.append(told)
+        self._files.append(described)
         self._wanted.progress.counts["files"] += 1
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def meant(topic: str, patterns: Sequence[str]) -> bool:
     """Whether a topic is one of those, or all are meant."""
     return not patterns or matches(topic, patterns)
-
-
-def _generation(one: Generation) -> dict[str, Any]:
-    return {**asdict(one), "detected_at": one.detected_at.isoformat()}
 
 
 def _archived(entries: Sequence[LedgerEntry]) -> dict[PartitionLog, OffsetSet]:
@@ -396,25 +330,3 @@ def _archived(entries: Sequence[LedgerEntry]) -> dict[PartitionLog, OffsetSet]:
         if e.outcome is Outcome.ARCHIVED:
             found.setdefault(e.slice.partition_log, []).append((e.slice.start, e.slice.stop))
     return {at: OffsetSet.of(parts) for at, parts in sorted(found.items())}
-
-
-def _sets(topic: str, archived: Sequence[Any]) -> dict[PartitionLog, OffsetSet]:
-    return {
-        PartitionLog(topic, generation, partition): OffsetSet.of((start, stop) for start, stop in parts)
-        for generation, partition, parts in archived
-    }
-
-
-def ledger_entry(topic: str, row: Mapping[str, Any]) -> LedgerEntry:
-    """A ledger row as a snapshot has it."""
-    return LedgerEntry(
-        Slice(topic, row["generation"], row["partition"], row["start"], row["stop"]),
-        Outcome(row["outcome"]),
-        row["reason"],
-        row["archived"],
-        row["duplicates"],
-        row["absent"],
-        row["bytes"],
-        row["run_id"],
-        row["created_at"],
-    )

@@ -19,19 +19,19 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 from urllib.parse import quote
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
-from hop_archive.catalog.records import COLUMNS, Row
+from hop_archive.catalog.records import Row
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError
 from hop_archive.model.document import Document
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Order, Query
-from hop_archive.read.fetch import Fetched, fetch_documents
+from hop_archive.read.fetch import fetch_documents
+from hop_archive.read.parquet import SCHEMA, cells_of, sha256, table_of
 from hop_archive.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -49,25 +49,6 @@ MARK = ".hop_archive-export"
 
 _ROW_GROUP = 10_000
 """Rows that are held before they are written: a few MB."""
-
-_KINDS = {
-    "text": pa.string(),
-    "uuid": pa.string(),
-    "bytea": pa.binary(),
-    "bool": pa.bool_(),
-    "int2": pa.int8(),
-    "int4": pa.int32(),
-    "int8": pa.int64(),
-}
-SCHEMA = pa.schema(
-    [
-        *((name, _KINDS[kind]) for name, kind in COLUMNS.items()),
-        ("file", pa.string()),
-        ("file_position", pa.int64()),
-    ]
-)
-"""The columns of ``messages``, and where in the folder the document or payload is; ``file`` is null for a payload that
-is null. ``timestamp`` stays a number of milliseconds: Kafka takes any, calendars do not."""
 
 _EXTENSIONS = {
     "application/json": ".json",
@@ -92,7 +73,7 @@ _OLD_NAME = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExportRequest:
     """What to export, and how.
 
     Attributes:
@@ -116,7 +97,7 @@ def export(
     catalog: Catalog,
     store: Store,
     folder: Path,
-    wanted: Wanted,
+    wanted: ExportRequest,
     *,
     now: Callable[[], datetime.datetime],
     notice: Callable[[Progress], None] = lambda _: None,
@@ -129,7 +110,7 @@ def export(
         folder: Where to; not there, or empty.
         wanted: What, and how.
         now: Tells the time for the manifest.
-        notice: Called for each message, with the counts ``messages``, ``size_bytes``, and ``damaged``, which are left out.
+        notice: Called for each message; counted are ``messages``, their ``size_bytes``, and those ``damaged``.
 
     Returns:
         The manifest.
@@ -140,14 +121,71 @@ def export(
         CorruptError: A message is damaged or missing; nothing stays of the export.
         UnavailableError: Catalog or store do not answer; nothing stays of the export.
     """
-    began = now()
+    began, progress = now(), Progress()
     try:
         with _staged(folder, replace=wanted.replace) as partial:
-            return _Export(partial, wanted, notice).run(catalog, store, began, now)
+            files = _BsonFiles(partial) if wanted.form == "bson" else _PayloadFiles(partial)
+            with contextlib.closing(files):
+                _fill(partial, files, catalog, store, wanted, progress, notice)
+            table = partial / TABLE
+            manifest = {
+                "manifest": MANIFEST_FORMAT,
+                **wanted.origin,
+                "format": wanted.form,
+                "began_at": began.isoformat(),
+                "ended_at": now().isoformat(),
+                "messages": progress.counts["messages"],
+                "bytes": progress.counts["size_bytes"],
+                "damaged": progress.counts["damaged"],
+                "topics": files.by_topic,
+                "files": {TABLE: {"bytes": table.stat().st_size, "sha256": sha256(table)}},
+            }
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            (partial / MANIFEST).write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename or folder} cannot be written: {error.strerror}.", path=str(folder)
         ) from error
+    return manifest
+
+
+def _fill(
+    folder: Path,
+    files: _BsonFiles | _PayloadFiles,
+    catalog: Catalog,
+    store: Store,
+    wanted: ExportRequest,
+    progress: Progress,
+    notice: Callable[[Progress], None],
+) -> None:
+    """Write all but the manifest."""
+    rows = catalog.select(wanted.query, Order.PLACE, timeout_s=wanted.timeout_s)
+    with _Table(folder / TABLE) as table:
+        for fetched in fetch_documents(store, rows):
+            row = fetched.row
+            if not fetched.problems and fetched.document is not None:
+                file, position, size_bytes = files.add(row, fetched.body, fetched.document)
+                table.add((*cells_of(row), file, position))
+                progress.topic = row.topic
+                progress.counts["messages"] += 1
+                progress.counts["size_bytes"] += size_bytes
+                notice(progress)
+                continue
+            facts = {
+                "uuid": str(row.uuid),
+                "topic": row.topic,
+                "object_key": row.object_key,
+                "bucket": row.bucket,
+            }
+            if not wanted.skip_damaged:
+                raise CorruptError(
+                    f"Message {row.uuid} of {row.topic} is damaged: {'; '.join(fetched.problems)}.",
+                    remedy="--skip-damaged leaves such messages out, and records them.",
+                    **facts,
+                )
+            with (folder / DAMAGED).open("a", encoding="utf-8") as damaged:
+                damaged.write(json.dumps({**facts, "problems": fetched.problems}, ensure_ascii=False) + "\n")
+            progress.counts["damaged"] += 1
 
 
 # The folder
@@ -163,33 +201,42 @@ def _staged(folder: Path, *, replace: bool) -> Iterator[Path]:
     partial = folder.with_name(f"{folder.name}.partial")
     refuse_other_content(folder, replace=replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(partial, replace=replace):
+    if os.path.lexists(partial):
+        _clear_rest(partial, replace=replace)
+    partial.mkdir()
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        # By the lock, one under way is told from the rest of a dead one.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (partial / MARK).touch()
         try:
             yield partial
             _take_place(partial, folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-
-
-@contextlib.contextmanager
-def _locked(partial: Path, *, replace: bool) -> Iterator[None]:
-    """The new, empty folder ``partial``, locked: that is how one under way is told from the rest of a dead one."""
-    if os.path.lexists(partial):
-        _clear_rest(partial, replace=replace)
-    partial.mkdir()
-    handle = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (partial / MARK).touch()
-        yield
     finally:
         os.close(handle)
 
 
 def _clear_rest(partial: Path, *, replace: bool) -> None:
-    _refuse_busy(partial)
-    if not _is_rest(partial):
+    if partial.is_dir():
+        handle = os.open(partial, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"Another export to {partial} is under way.", remedy="Let it end, or take another folder."
+            ) from None
+        finally:
+            os.close(handle)
+    # Just made, half filled, or whole and not yet in its place.
+    is_rest = (
+        partial.is_dir()
+        and not partial.is_symlink()
+        and (not any(partial.iterdir()) or (partial / MARK).is_file() or is_export(partial))
+    )
+    if not is_rest:
         raise ConfigurationError(
             f"{partial} is there, and no rest of an export: it is left as it is.",
             remedy="Move it away, or name another folder.",
@@ -204,25 +251,27 @@ def _clear_rest(partial: Path, *, replace: bool) -> None:
     shutil.rmtree(partial)
 
 
-def _is_rest(partial: Path) -> bool:
-    """Tell whether an export left it: just made, half filled, or whole and not yet in its place."""
-    if partial.is_symlink() or not partial.is_dir():
-        return False
-    return not any(partial.iterdir()) or (partial / MARK).is_file() or is_export(partial)
-
-
-def _refuse_busy(partial: Path) -> None:
-    if not partial.is_dir():
+def _take_place(partial: Path, folder: Path) -> None:
+    """Rename; an earlier export stays, under a name beside its own that nobody had, until the new one stands there."""
+    (partial / MARK).unlink()
+    if not is_export(folder):
+        partial.replace(folder)
         return
-    handle = os.open(partial, os.O_RDONLY)
+    old = Path(tempfile.mkdtemp(prefix=f"{folder.name[:_OLD_NAME]}.old-", dir=folder.parent))
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConflictError(
-            f"Another export to {partial} is under way.", remedy="Let it end, or take another folder."
-        ) from None
-    finally:
-        os.close(handle)
+        folder.replace(old)  # which an empty folder lets happen
+    except OSError:
+        old.rmdir()
+        raise
+    try:
+        partial.replace(folder)
+    except BaseException:
+        old.replace(folder)
+        raise
+    try:
+        shutil.rmtree(old)
+    except OSError as error:  # which is no failure of the new export
+        log.warning("The export that was replaced could not be deleted whole: %s (%s)", old, error.strerror)
 
 
 def refuse_other_content(folder: Path, *, replace: bool) -> None:
@@ -257,41 +306,6 @@ def is_export(folder: Path) -> bool:
         return False
 
 
-def _take_place(partial: Path, folder: Path) -> None:
-    """Rename; an earlier export stays until the new one stands in its place."""
-    (partial / MARK).unlink()
-    if not is_export(folder):
-        partial.replace(folder)
-        return
-    with _moved_away(folder) as old:
-        partial.replace(folder)
-    _delete_old(old)
-
-
-@contextlib.contextmanager
-def _moved_away(folder: Path) -> Iterator[Path]:
-    """The folder under a name beside its own that nobody had; it comes back where what is done meanwhile fails."""
-    old = Path(tempfile.mkdtemp(prefix=f"{folder.name[:_OLD_NAME]}.old-", dir=folder.parent))
-    try:
-        folder.replace(old)  # which an empty folder lets happen
-    except OSError:
-        old.rmdir()
-        raise
-    try:
-        yield old
-    except BaseException:
-        old.replace(folder)
-        raise
-
-
-def _delete_old(old: Path) -> None:
-    """The new export is whole and in its place, so that this fails is no failure of it."""
-    try:
-        shutil.rmtree(old)
-    except OSError as error:
-        log.warning("The export that was replaced could not be deleted whole: %s (%s)", old, error.strerror)
-
-
 class FileNames:
     """Names for topics in a folder: legal and different on any file system, and the topic's own where possible.
 
@@ -306,102 +320,19 @@ class FileNames:
     def of(self, topic: str, extension: str = "") -> str:
         """The name; the same for the same topic each time."""
         if topic not in self._topics:
-            self._topics[topic] = self._new(_legal(topic), extension)
+            stem = quote(topic, safe="")[:_LONGEST_NAME]
+            if set(stem) <= {"."}:
+                stem = stem.replace(".", "%2E")
+            number, name = 1, f"{stem}{extension}"
+            while name.casefold() in self._taken:  # some file systems take upper and lower case for the same
+                number += 1
+                name = f"{stem}~{number}{extension}"
+            self._taken.add(name.casefold())
+            self._topics[topic] = name
         return self._topics[topic]
-
-    def _new(self, stem: str, extension: str) -> str:
-        number = 1
-        while (name := f"{stem}{f'~{number}' if number > 1 else ''}{extension}").casefold() in self._taken:
-            number += 1  # some file systems take upper and lower case for the same
-        self._taken.add(name.casefold())
-        return name
-
-
-def _legal(topic: str) -> str:
-    quoted = quote(topic, safe="")[:_LONGEST_NAME]
-    return quoted.replace(".", "%2E") if set(quoted) <= {"."} else quoted
 
 
 # What is in it
-
-
-class _Files(Protocol):
-    """Takes messages, and says where it put each."""
-
-    def add(self, row: Row, body: bytes, document: Document) -> tuple[str | None, int | None, int]:
-        """Write a message; the file's name within the folder, where in it, and how many bytes."""
-
-    def told(self) -> dict[str, Any]:
-        """What the manifest is to say, by topic; after ``close``."""
-
-    def close(self) -> None:
-        """Let go of what is open; closing twice is harmless."""
-
-
-class _Export:
-    """One export into a folder of its own."""
-
-    def __init__(self, folder: Path, wanted: Wanted, notice: Callable[[Progress], None]) -> None:
-        self._folder = folder
-        self._wanted = wanted
-        self._notice = notice
-        self._progress = Progress()
-        self._files: _Files = _BsonFiles(folder) if wanted.form == "bson" else _PayloadFiles(folder)
-
-    def run(
-        self,
-        catalog: Catalog,
-        store: Store,
-        began: datetime.datetime,
-        now: Callable[[], datetime.datetime],
-    ) -> dict[str, Any]:
-        """Write all; the manifest last."""
-        wanted = self._wanted
-        rows = catalog.select(wanted.query, Order.PLACE, timeout_s=wanted.timeout_s)
-        with contextlib.closing(self._files), _Table(self._folder / TABLE) as table:
-            for fetched in fetch_documents(store, rows):
-                self._take(fetched, table)
-        manifest = {
-            "manifest": MANIFEST_FORMAT,
-            **wanted.origin,
-            "format": wanted.form,
-            "began_at": began.isoformat(),
-            "ended_at": now().isoformat(),
-            "messages": self._progress.counts["messages"],
-            "bytes": self._progress.counts["size_bytes"],
-            "damaged": self._progress.counts["damaged"],
-            "topics": self._files.told(),
-            "files": {TABLE: {"bytes": (self._folder / TABLE).stat().st_size, "sha256": _sha256(self._folder / TABLE)}},
-        }  # fmt: skip
-        (self._folder / MANIFEST).write_text(
-            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        return manifest
-
-    def _take(self, fetched: Fetched, table: _Table) -> None:
-        row, progress = fetched.row, self._progress
-        if fetched.problems or fetched.document is None:
-            self._leave_out(fetched)
-            return
-        file, position, size_bytes = self._files.add(row, fetched.body, fetched.document)
-        table.add(row, file, position)
-        progress.topic = row.topic
-        progress.counts["messages"] += 1
-        progress.counts["size_bytes"] += size_bytes
-        self._notice(progress)
-
-    def _leave_out(self, fetched: Fetched) -> None:
-        row = fetched.row
-        told = {"uuid": str(row.uuid), "topic": row.topic, "object_key": row.object_key, "bucket": row.bucket}
-        if not self._wanted.skip_damaged:
-            raise CorruptError(
-                f"Message {row.uuid} of {row.topic} is damaged: {'; '.join(fetched.problems)}.",
-                remedy="--skip-damaged leaves such messages out, and records them.",
-                **told,
-            )
-        with (self._folder / DAMAGED).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**told, "problems": fetched.problems}, ensure_ascii=False) + "\n")
-        self._progress.counts["damaged"] += 1
 
 
 class _Table:
@@ -423,98 +354,77 @@ class _Table:
         self._writer.close()
         self._file.close()
 
-    def add(self, row: Row, file: str | None, position: int | None) -> None:
-        self._rows.append((*cells_of(row), file, position))
+    def add(self, cells: tuple[object, ...]) -> None:
+        self._rows.append(cells)
         if len(self._rows) >= _ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
-            columns = zip(*self._rows, strict=True)
-            arrays = [pa.array(column, one.type) for column, one in zip(columns, SCHEMA, strict=True)]
-            self._writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
+            self._writer.write_table(table_of(self._rows, SCHEMA))
             self._rows = []
 
 
-def cells_of(row: Row) -> tuple[object, ...]:
-    """A row as Parquet has it, by the columns of ``SCHEMA`` but the last two."""
-    cells = row.cells()
-    return (*cells[:6], str(row.uuid), *cells[7:])
-
-
 class _BsonFiles:
-    """A file a topic, documents end to end, as ``mongodump`` writes them. Topics come one after another."""
+    """A file a topic, documents end to end, as ``mongodump`` writes them. Topics come one after another.
+
+    ``by_topic`` is what the manifest is to say, once this is closed.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.by_topic: dict[str, dict[str, Any]] = {}
         self._folder = folder
         self._names = FileNames()
-        self._told: dict[str, dict[str, Any]] = {}
         self._file: BinaryIO | None = None
         self._sum = hashlib.sha256()
         self._topic: str | None = None
 
     def add(self, row: Row, body: bytes, document: Document) -> tuple[str, int, int]:
-        if row.topic != self._topic:
-            self._begin(row.topic)
-        assert self._file is not None
-        told = self._told[row.topic]
-        position = told["bytes"]
+        """Write a message; the file's name within the folder, where in it, and how many bytes."""
+        if row.topic != self._topic or self._file is None:
+            self.close()
+            name = self._names.of(row.topic, ".bson")
+            self._file = (self._folder / name).open("xb")
+            self._sum = hashlib.sha256()
+            self._topic = row.topic
+            self.by_topic[row.topic] = {"file": name, "messages": 0, "bytes": 0}
+        topic = self.by_topic[row.topic]
+        position = topic["bytes"]
         self._file.write(body)
         self._sum.update(body)
-        told["messages"] += 1
-        told["bytes"] += len(body)
-        return told["file"], position, len(body)
-
-    def told(self) -> dict[str, Any]:
-        return self._told
+        topic["messages"] += 1
+        topic["bytes"] += len(body)
+        return topic["file"], position, len(body)
 
     def close(self) -> None:
+        """Let go of what is open; closing twice is harmless."""
         if self._file is not None and self._topic is not None:
             self._file.close()
-            self._told[self._topic]["sha256"] = self._sum.hexdigest()
-
-    def _begin(self, topic: str) -> None:
-        self.close()
-        name = self._names.of(topic, ".bson")
-        self._file = (self._folder / name).open("xb")
-        self._sum = hashlib.sha256()
-        self._topic = topic
-        self._told[topic] = {"file": name, "messages": 0, "bytes": 0}
+            self.by_topic[self._topic]["sha256"] = self._sum.hexdigest()
 
 
 class _PayloadFiles:
-    """A folder a topic, and in it a file a payload; none for a payload that is null."""
+    """A folder a topic, and in it a file a payload; none for a payload that is null. Otherwise as ``_BsonFiles``."""
 
     def __init__(self, folder: Path) -> None:
+        self.by_topic: dict[str, dict[str, Any]] = {}
         self._folder = folder
         self._names = FileNames()
-        self._told: dict[str, dict[str, Any]] = {}
 
     def add(self, row: Row, body: bytes, document: Document) -> tuple[str | None, None, int]:
-        told = self._told.get(row.topic) or self._begin(row.topic)
+        if row.topic not in self.by_topic:
+            folder = self._names.of(row.topic)
+            (self._folder / folder).mkdir()
+            self.by_topic[row.topic] = {"folder": folder, "messages": 0, "bytes": 0}
+        topic = self.by_topic[row.topic]
         value = document.message.value
-        told["messages"] += 1
+        topic["messages"] += 1
         if value is None:
             return None, None, 0
-        name = f"{told['folder']}/{row.uuid}{_EXTENSIONS.get(row.annotations.media_type, '.bin')}"
+        name = f"{topic['folder']}/{row.uuid}{_EXTENSIONS.get(row.annotations.media_type, '.bin')}"
         (self._folder / name).write_bytes(value)
-        told["bytes"] += len(value)
+        topic["bytes"] += len(value)
         return name, None, len(value)
-
-    def told(self) -> dict[str, Any]:
-        return self._told
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def _begin(self, topic: str) -> dict[str, Any]:
-        name = self._names.of(topic)
-        (self._folder / name).mkdir()
-        told: dict[str, Any] = {"folder": name, "messages": 0, "bytes": 0}
-        self._told[topic] = told
-        return told
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -70,11 +70,23 @@ class FolderLocation:
     def writing(self) -> Iterator[int]:
         """Be the one who writes; see ``SnapshotLocation``."""
         try:
-            self._refuse_other_content()
+            if (
+                self._folder.is_dir()
+                and any(self._folder.iterdir())
+                and not (self._folder / _MANIFESTS).is_dir()
+            ):
+                raise ConfigurationError(
+                    f"{self._folder} is not empty, and no catalog snapshot.",
+                    remedy="Name another folder.",
+                    path=str(self._folder),
+                )
             (self._folder / _MANIFESTS).mkdir(parents=True, exist_ok=True)
             handle = os.open(self._folder / _MANIFESTS, os.O_RDONLY)
             try:
-                self._lock(handle)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise _another(str(self._folder)) from None
                 yield _next(path.name for path in self._folder.rglob("*"))
             finally:
                 os.close(handle)
@@ -118,20 +130,6 @@ class FolderLocation:
                 path.unlink()
         for path in sorted((self._folder / _MANIFESTS).glob("[0-9]*.json"))[:-1]:
             path.unlink()
-
-    def _refuse_other_content(self) -> None:
-        if self._folder.is_dir() and any(self._folder.iterdir()) and not (self._folder / _MANIFESTS).is_dir():
-            raise ConfigurationError(
-                f"{self._folder} is not empty, and no catalog snapshot.",
-                remedy="Name another folder.",
-                path=str(self._folder),
-            )
-
-    def _lock(self, handle: int) -> None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _another(str(self._folder)) from None
 
 
 class StoreLocation:

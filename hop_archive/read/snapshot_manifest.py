@@ -75,7 +75,7 @@ class _Generation(BaseModel):
     reason: _Text
 
 
-class _State(BaseModel):
+class _TopicState(BaseModel):
     model_config = _STRICT
     archived: list[
         tuple[_Int32, _Int32, Annotated[list[tuple[_Int64, _Int64]], AfterValidator(_are_offsets)]]
@@ -87,11 +87,11 @@ class _State(BaseModel):
     adopted: int
 
 
-class _Topic(BaseModel):
+class _TopicPart(BaseModel):
     model_config = _STRICT
     messages: _Int64
     whole_at: _Moment
-    state: _State
+    state: _TopicState
     generations: list[_Generation]
     collisions: list[tuple[_Int32, _Int32, _Int64, UUID, UUID]]
     files: list[_File]
@@ -109,6 +109,7 @@ class _Setup(BaseModel):
     taken_at: _Moment
 
 
+_TOPIC = TypeAdapter(_TopicPart)
 _SETUPS = TypeAdapter(list[_Setup], config=_STRICT)
 
 
@@ -141,12 +142,8 @@ def sealed(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
         part: What is to be sealed; a digest that it has is made anew.
     """
     bare = {key: value for key, value in part.items() if key != "digest"}
-    return {**bare, "digest": _digest(name, bare)}
-
-
-def _digest(name: str, bare: Mapping[str, Any]) -> str:
     text = json.dumps([name, bare], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return {**bare, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _is_sealed(name: str, part: object) -> bool:
@@ -164,52 +161,39 @@ def read(text: bytes) -> Manifest:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return Manifest(problem=f"it is no catalog snapshot's manifest, or damaged: {error}")
     if form not in (FORMAT, WITHOUT_DIGEST) or not isinstance(topics, dict):
-        told = repr(form) if isinstance(form, str) else "something else"
+        shown = repr(form) if isinstance(form, str) else "something else"
         return Manifest(
-            problem=f"it is no catalog snapshot's: wanted {FORMAT!r}, found {told}", is_foreign=True
+            problem=f"it is no catalog snapshot's: wanted {FORMAT!r}, found {shown}", is_foreign=True
         )
     has_digest = form == FORMAT
-    problem = (
-        ""
-        if not has_digest or _is_sealed("", found)
-        else "it is not as it was written: its digest is another"
-    )
+    problem = ""
+    if has_digest and not _is_sealed("", found):
+        problem = "it is not as it was written: its digest is another"
     whole, damaged = dict[str, Mapping[str, Any]](), dict[str, str]()
     for topic, part in topics.items():
-        if why := _what_is_wrong(topic, part, has_digest=has_digest):
-            damaged[topic] = why
+        if has_digest and not _is_sealed(topic, part):
+            damaged[topic] = "what the manifest says of it is not as it was written: its digest is another"
+        elif why := _why_not(_TOPIC, part):
+            damaged[topic] = f"what the manifest says of it cannot be: {why}"
         else:
             whole[topic] = part
-    setups, wrong = _setups(found.get("setups"), has_digest=has_digest)
-    return Manifest(whole, setups, damaged, problem or wrong, has_digest)
+    setups, of_setups = found.get("setups"), "what it says of how topics and groups were set up"
+    if setups is None:
+        return Manifest(whole, (), damaged, problem, has_digest)
+    if not isinstance(setups, dict) or (has_digest and not _is_sealed("setups", setups)):
+        return Manifest(whole, (), damaged, problem or f"{of_setups} is not as it was written", has_digest)
+    if why := _why_not(_SETUPS, setups.get("of")):
+        return Manifest(whole, (), damaged, problem or f"{of_setups} cannot be: {why}", has_digest)
+    return Manifest(whole, tuple(setups["of"]), damaged, problem, has_digest)
 
 
-def _what_is_wrong(topic: str, part: object, *, has_digest: bool) -> str:
-    if has_digest and not _is_sealed(topic, part):
-        return "what the manifest says of it is not as it was written: its digest is another"
+def _why_not(shape: TypeAdapter[Any], part: object) -> str:
+    """Why this cannot be what a snapshot wrote; '' where it can."""
     try:
-        _Topic.model_validate_json(json.dumps(part))
+        shape.validate_json(json.dumps(part))
     except ValidationError as error:
-        return f"what the manifest says of it cannot be: {_first(error)}"
+        (first, *_) = error.errors(include_url=False, include_context=False, include_input=False)
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except RecursionError:
-        return "what the manifest says of it cannot be: it is nested too deep"
+        return "it is nested too deep"
     return ""
-
-
-def _setups(part: object, *, has_digest: bool) -> tuple[tuple[Mapping[str, Any], ...], str]:
-    if part is None:
-        return (), ""
-    if not isinstance(part, dict) or (has_digest and not _is_sealed("setups", part)):
-        return (), "what it says of how topics and groups were set up is not as it was written"
-    try:
-        _SETUPS.validate_json(json.dumps(part.get("of")))
-    except ValidationError as error:
-        return (), f"what it says of how topics and groups were set up cannot be: {_first(error)}"
-    except RecursionError:
-        return (), "what it says of how topics and groups were set up cannot be: it is nested too deep"
-    return tuple(part["of"]), ""
-
-
-def _first(error: ValidationError) -> str:
-    (one, *_) = error.errors(include_url=False, include_context=False, include_input=False)
-    return f"{'.'.join(map(str, one['loc']))}: {one['msg']}"

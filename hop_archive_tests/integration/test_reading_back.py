@@ -14,7 +14,7 @@ from hop_archive.errors import CorruptError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
 from hop_archive.model.query import Query
-from hop_archive.read.export import Wanted, export
+from hop_archive.read.export import ExportRequest, export
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.read.inspect import inspect
 from hop_archive_tests.conftest import OpenArchive
@@ -56,8 +56,8 @@ def test_objects_that_are_gone_are_told_one_by_one_and_the_rest_is_exported(
     gone = [row for row in rows if row.position is None][5:20:3]
     archive.store.delete([row.object_key for row in gone])
     with pytest.raises(CorruptError, match=str(gone[0].uuid)):
-        export(archive.catalog, archive.store, tmp_path / "out", Wanted(Query()), now=utc_now)
-    wanted = Wanted(Query(), skip_damaged=True)
+        export(archive.catalog, archive.store, tmp_path / "out", ExportRequest(Query()), now=utc_now)
+    wanted = ExportRequest(Query(), skip_damaged=True)
     manifest = export(archive.catalog, archive.store, tmp_path / "out", wanted, now=utc_now)
     assert (manifest["messages"], manifest["damaged"]) == (len(rows) - len(gone), len(gone))
     told = [

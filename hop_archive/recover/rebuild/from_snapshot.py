@@ -31,15 +31,8 @@ from hop_archive.model.findings import Finding
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import said
-from hop_archive.read.catalog_snapshot import (
-    DUPLICATES,
-    LEDGER,
-    MESSAGES,
-    latest,
-    ledger_entry,
-    meant,
-    sha256,
-)
+from hop_archive.read.catalog_snapshot import latest, meant
+from hop_archive.read.parquet import DUPLICATES, LEDGER, MESSAGES, ledger_entry, sha256
 from hop_archive.read.snapshot_locations import SnapshotLocation
 from hop_archive.read.snapshot_manifest import Manifest
 from hop_archive.recover.rebuild.commit import Committer

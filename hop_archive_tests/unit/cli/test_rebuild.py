@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.read.catalog_snapshot import sha256
+from hop_archive.read.parquet import sha256
 from hop_archive.read.snapshot_manifest import sealed
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent

@@ -24,7 +24,8 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
-from hop_archive.read.catalog_snapshot import CatalogSnapshot, latest, sha256, snapshot
+from hop_archive.read.catalog_snapshot import CatalogSnapshot, latest, snapshot
+from hop_archive.read.parquet import sha256
 from hop_archive.read.snapshot_locations import PREFIX, FolderLocation, SnapshotLocation, StoreLocation
 from hop_archive.read.snapshot_manifest import FORMAT, WITHOUT_DIGEST, read, sealed
 from hop_archive.recover.rebuild.from_snapshot import take_in

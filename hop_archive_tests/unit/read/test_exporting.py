@@ -29,7 +29,7 @@ from hop_archive.model.document import decode
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.topics import Layout
-from hop_archive.read.export import MARK, FileNames, Wanted, export
+from hop_archive.read.export import MARK, ExportRequest, FileNames, export
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
@@ -49,7 +49,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def run(world: World, folder: Path, query: Query | None = None, **options: Any) -> dict[str, Any]:
-    wanted = Wanted(query or Query(), **options)
+    wanted = ExportRequest(query or Query(), **options)
     return export(world.catalog, world.store, folder, wanted, now=utc_now)
 
 
@@ -233,7 +233,7 @@ def interrupted(world: World, folder: Path) -> None:
 
     if not (child := os.fork()):
         try:
-            export(world.catalog, world.store, folder, Wanted(Query()), now=utc_now, notice=die)
+            export(world.catalog, world.store, folder, ExportRequest(Query()), now=utc_now, notice=die)
         finally:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
@@ -339,7 +339,7 @@ def test_an_export_that_is_under_way_is_not_disturbed(world: World, tmp_path: Pa
 def test_an_outage_leaves_nothing_behind(world: World, tmp_path: Path, call: int) -> None:
     store = Faults((Fault(call, When.BEFORE, fail),)).wrap(world.store, "store")
     with pytest.raises(UnavailableError):
-        export(world.catalog, store, tmp_path / "out", Wanted(Query()), now=utc_now)
+        export(world.catalog, store, tmp_path / "out", ExportRequest(Query()), now=utc_now)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -382,7 +382,7 @@ def test_memory_is_bounded_however_much_is_exported(tmp_path: Path) -> None:
     peaks = []
     for count in (12_000, 36_000):
         tracemalloc.start()
-        export(Many(), world.store, tmp_path / str(count), Wanted(Query()), now=utc_now)
+        export(Many(), world.store, tmp_path / str(count), ExportRequest(Query()), now=utc_now)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
