@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hop_archive.errors import ConflictError, CorruptError, GenerationChangedError, HopArchiveError
-from hop_archive.model.document import Content
+from hop_archive.model.document import Statement
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Header, Message, Receipt, TopicPartition
 from hop_archive.model.progress import Progress
@@ -236,7 +236,7 @@ class Writer:
             sent.append(outgoing)
             yield message
 
-    def _fetched(self, portion: Sequence[Item]) -> Iterator[tuple[Item, FetchedAs[Content]]]:
+    def _fetched(self, portion: Sequence[Item]) -> Iterator[tuple[Item, FetchedAs[Statement]]]:
         """The items with their documents; those that stand in the target already, if their rows tell, are passed."""
         items: list[Item] = []
         for item in portion:
@@ -248,7 +248,7 @@ class Writer:
         rows = (item.row for item in items)
         return zip(items, fetch_checked(self._store, rows, check_content), strict=True)
 
-    def _message(self, item: Item, found: FetchedAs[Content]) -> _Outgoing | None:
+    def _message(self, item: Item, found: FetchedAs[Statement]) -> _Outgoing | None:
         """The message to write; None where none is, and where that is no choice of anybody's, ``_error`` says so."""
         request, document, row = self._request, found.document, item.row
         option, skip, why = "--skip-damaged", request.skip_damaged, "; ".join(found.problems)

@@ -21,7 +21,6 @@ from hop_archive.model.document import (
     alternative_key,
     crc32,
     decode,
-    decode_content,
     decode_statement,
     encode,
     object_key,
@@ -315,11 +314,11 @@ def test_what_archive_core_leaves_out_or_wrote_as_text_is_read(
     metadata = {"timestamp": 5, "topic": "gcn", **written}
     notes = {"con_text_uuid": str(OWN), "con_is_client_uuid": False, "con_message_crc32": 0}
     body = bson.encode({"message": b"", "metadata": metadata, "annotations": notes})
-    message, content = decode(body).message, decode_content(body)
+    message, content = decode(body).message, decode_statement(body)
     assert (message.key, message.headers) == (content.key, content.received_headers) == (key, headers)
 
 
-@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+@pytest.mark.parametrize("decoder", [decode, decode_statement])
 @pytest.mark.parametrize("written", [{"key": "text"}, {"headers": None}])
 def test_in_documents_of_our_own_nothing_of_that_is_taken_for_content(
     decoder: Callable[[bytes], object], written: dict[str, object]
@@ -391,7 +390,7 @@ def test_a_field_of_the_wrong_kind_is_corrupt(part: str | None, name: str, value
         decode(bson.encode(found))
 
 
-@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+@pytest.mark.parametrize("decoder", [decode, decode_statement])
 @given(strangely_typed(archived(FULL)))
 def test_fields_of_any_types_are_a_document_or_corrupt_and_nothing_worse(
     decoder: Callable[[bytes], object], changed: bytes
@@ -404,7 +403,7 @@ def test_fields_of_any_types_are_a_document_or_corrupt_and_nothing_worse(
         assert decode(encode(document)) == document
 
 
-@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+@pytest.mark.parametrize("decoder", [decode, decode_statement])
 @pytest.mark.parametrize(
     "value", [Int64(GREATEST_INT64), Int64(2**50), 16, True, [1] * 16, "x" * 16, b"short"]
 )
@@ -417,7 +416,7 @@ def test_a_digest_that_is_no_16_bytes_is_corrupt_and_nothing_is_made_of_it(
         decoder(bson.encode(found))
 
 
-@pytest.mark.parametrize("decoder", [decode, decode_content, decode_statement])
+@pytest.mark.parametrize("decoder", [decode, decode_statement])
 def test_parts_within_parts_beyond_all_measure_are_corrupt(decoder: Callable[[bytes], object]) -> None:
     depth = 20_000
     sizes = (5 + 8 * n for n in range(depth, 0, -1))
