@@ -24,6 +24,7 @@ from hop_archive.errors import (
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.message import Header, Message
 from hop_archive.model.query import Order, Query
+from hop_archive.model.times import milliseconds
 from hop_archive.read.fetch import Fetched, fetch_documents
 from hop_archive.store.protocol import Store
 
@@ -166,7 +167,7 @@ class OpenArchive:
             until_ms=_milliseconds(until),
             senders=tuple(senders),
             media_types=tuple(media_types),
-            uuids=None if uuids is None else tuple(_uuid(own) for own in uuids),
+            uuids=None if uuids is None else tuple(map(_uuid, uuids)),
             retracted=None if retracted else False,
             condition=where,
             limit=limit,
@@ -179,16 +180,16 @@ class OpenArchive:
             elif not skip_damaged:
                 raise fault
 
-    def message(self, own: uuid.UUID | str) -> Archived:
+    def message(self, message_uuid: uuid.UUID | str) -> Archived:
         """The message of a UUID, retracted or not.
 
         Raises:
             MissingSettingError: The archive has none of this UUID.
             ObjectMissingError, CorruptError, UnavailableError: As for ``messages``.
         """
-        row = self._catalog.find(_uuid(own))
+        row = self._catalog.find(_uuid(message_uuid))
         if row is None:
-            raise MissingSettingError(f"The archive has no message {own}.", uuid=str(own))
+            raise MissingSettingError(f"The archive has no message {message_uuid}.", uuid=str(message_uuid))
         (fetched,) = fetch_documents(self._store, [row])
         if (fault := _fault(fetched)) is not None:
             raise fault
@@ -200,19 +201,19 @@ def _fault(fetched: Fetched) -> DataError | None:
     row = fetched.row
     if not fetched.problems:
         return None
-    told = (
+    message = (
         f"Message {row.uuid} of {row.topic} is not stored as the catalog says: {'; '.join(fetched.problems)}."
     )
     facts = {"uuid": str(row.uuid), "object_key": row.object_key, "bucket": row.bucket}
     is_missing = isinstance(fetched.error, ObjectMissingError)
-    return ObjectMissingError(told, **facts) if is_missing else CorruptError(told, **facts)
+    return ObjectMissingError(message, **facts) if is_missing else CorruptError(message, **facts)
 
 
-def _uuid(own: uuid.UUID | str) -> uuid.UUID:
+def _uuid(given: uuid.UUID | str) -> uuid.UUID:
     try:
-        return own if isinstance(own, uuid.UUID) else uuid.UUID(own)
+        return given if isinstance(given, uuid.UUID) else uuid.UUID(given)
     except ValueError:
-        raise ConfigurationError(f"{own!r} is not a UUID.", uuid=str(own)) from None
+        raise ConfigurationError(f"{given!r} is not a UUID.", uuid=str(given)) from None
 
 
 def _milliseconds(moment: Moment | None) -> int | None:
@@ -225,6 +226,4 @@ def _milliseconds(moment: Moment | None) -> int | None:
             raise ConfigurationError(
                 f"{moment!r} is no moment.", remedy="Write it as 2026-11-24 or 2026-11-24T20:00:00Z."
             ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - _EPOCH) // datetime.timedelta(milliseconds=1)
+    return milliseconds(moment.replace(tzinfo=moment.tzinfo or datetime.UTC))

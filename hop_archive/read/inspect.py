@@ -35,30 +35,29 @@ class Inspection:
         """What a person has to decide on; None where all is well."""
         if not self.problems:
             return None
-        told = f"Message {self.row.uuid} is not stored as the catalog says: {'; '.join(self.problems)}."
+        message = f"Message {self.row.uuid} is not stored as the catalog says: {'; '.join(self.problems)}."
         facts = {"uuid": str(self.row.uuid), "object_key": self.row.object_key, "bucket": self.row.bucket}
-        return ObjectMissingError(told, **facts) if self.body is None else CorruptError(told, **facts)
+        return ObjectMissingError(message, **facts) if self.body is None else CorruptError(message, **facts)
 
 
-def inspect(catalog: Catalog, store: Store, own: uuid.UUID) -> Inspection | None:
+def inspect(catalog: Catalog, store: Store, message_uuid: uuid.UUID) -> Inspection | None:
     """What there is of the message of this UUID; None where the catalog has none. Changes nothing.
 
     Raises:
         UnavailableError: Catalog or store do not answer.
     """
-    row = catalog.find(own)
+    row = catalog.find(message_uuid)
     if row is None:
         return None
-    mentions = catalog.mentions(own, row.topic)
+    mentions = catalog.mentions(message_uuid, row.topic)
     try:
         (body,) = store.fetch([extent_of(row)])
     except (ObjectMissingError, CorruptError) as error:
-        return Inspection(row, mentions, None, None, (str(error).rstrip("."), *_elsewhere(row, store)))
+        problems: tuple[str, ...] = (str(error).rstrip("."),)
+        if row.bucket != store.bucket:
+            problems += (
+                f"the catalog names the bucket {row.bucket}, and store {store.name} reads {store.bucket}",
+            )
+        return Inspection(row, mentions, None, None, problems)
     document, problems = check(row, body)
     return Inspection(row, mentions, body, document, problems)
-
-
-def _elsewhere(row: Row, store: Store) -> list[str]:
-    if row.bucket == store.bucket:
-        return []
-    return [f"the catalog names the bucket {row.bucket}, and store {store.name} reads {store.bucket}"]

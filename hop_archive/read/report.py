@@ -6,7 +6,7 @@ import datetime
 import html
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hop_archive.catalog.protocol import Catalog
@@ -70,27 +70,28 @@ def gather(
     since = until - days * _DAY
     messages = catalog.message_days(since, until, topics)
     ledger = catalog.ledger_days(since, topics)
-    totals = {one.topic: one.messages for one in catalog.summaries(topics)}
-    shares = {
-        one.topic: 1 - one.never / one.offsets for one in catalog.verified_shares(topics) if one.offsets
+    totals = {summary.topic: summary.messages for summary in catalog.summaries(topics)}
+    verified = {
+        share.topic: 1 - share.never / share.offsets
+        for share in catalog.verified_shares(topics)
+        if share.offsets
     }
     opened: Counter[str] = Counter()
-    for found in catalog.open_findings(topics):
-        opened[found.topic] += found.number
-    names = sorted(totals.keys() | opened.keys() - {""})
+    for count in catalog.open_findings(topics):
+        opened[count.topic] += count.number
     reports = [
         TopicReport(
             name,
-            {one.day: one.messages for one in messages if one.topic == name},
-            {one.day: one.size_bytes for one in messages if one.topic == name},
-            {one.day: one.lag_s for one in ledger if one.topic == name and one.lag_s is not None},
-            {one.day: one.lost for one in ledger if one.topic == name},
-            {one.day: one.duplicates for one in ledger if one.topic == name},
-            shares.get(name),
+            {day.day: day.messages for day in messages if day.topic == name},
+            {day.day: day.size_bytes for day in messages if day.topic == name},
+            {day.day: day.lag_s for day in ledger if day.topic == name and day.lag_s is not None},
+            {day.day: day.lost for day in ledger if day.topic == name},
+            {day.day: day.duplicates for day in ledger if day.topic == name},
+            verified.get(name),
             opened[name],
             totals.get(name, 0),
         )
-        for name in names
+        for name in sorted(totals.keys() | opened.keys() - {""})
     ]
     return Report([(since + n * _DAY).date() for n in range(days)], reports, now, catalog.name)
 
@@ -116,31 +117,25 @@ _NOT_IN_TOPIC_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 def markdown(report: Report) -> str:
     """The sums by topic, as a table. Names act in no way: each is code, and what Kafka allows in none is spelled out."""
-    head = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
-    return "\n".join(
-        [head, *(f"| {' | '.join([_as_code(one.topic), *_cells(one)[1:]])} |" for one in report.topics)]
-    )
+    lines = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
+    for topic in report.topics:
+        # As code, a name such as www.example.org is no link; and neither a bar nor a backtick can end cell or code.
+        name = _NOT_IN_TOPIC_NAMES.sub(lambda found: f"\\u{ord(found[0]):04x}", topic.topic)
+        lines.append(f"| {' | '.join([f'`{name}`', *_cells(topic)[1:]])} |")
+    return "\n".join(lines)
 
 
-def _as_code(name: str) -> str:
-    """As code, a name such as www.example.org is no link; and neither a bar nor a backtick can end cell or code."""
-    spelled = _NOT_IN_TOPIC_NAMES.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
-    return f"`{spelled}`"
-
-
-def _cells(one: TopicReport) -> list[str]:
-    lag = f"{max(one.lag_s.values()):,.1f}\N{NO-BREAK SPACE}s" if one.lag_s else "-"
-    verified = "-" if one.verified is None else f"{one.verified:.1%}"
-    sums = [sum(one.messages.values()), sum(one.size_bytes.values())]
-    after = [sum(one.lost.values()), sum(one.duplicates.values())]
+def _cells(topic: TopicReport) -> list[str]:
     return [
-        one.topic,
-        *(f"{n:,}" for n in sums),
-        lag,
-        *(f"{n:,}" for n in after),
-        verified,
-        f"{one.open_findings:,}",
-        f"{one.total:,}",
+        topic.topic,
+        f"{sum(topic.messages.values()):,}",
+        f"{sum(topic.size_bytes.values()):,}",
+        f"{max(topic.lag_s.values()):,.1f}\N{NO-BREAK SPACE}s" if topic.lag_s else "-",
+        f"{sum(topic.lost.values()):,}",
+        f"{sum(topic.duplicates.values()):,}",
+        "-" if topic.verified is None else f"{topic.verified:.1%}",
+        f"{topic.open_findings:,}",
+        f"{topic.total:,}",
     ]
 
 
@@ -157,18 +152,37 @@ _WIDTH, _HEIGHT = 900, 140
 
 def page(report: Report) -> str:
     """The report as HTML that loads nothing from anywhere; all that came from messages or topics is escaped."""
-    last = report.days[-1]
-    title = f"The archive {html.escape(report.name)}, {report.days[0]} to {last}"
-    plots = [
-        ("Messages a day", _summed(report, "messages"), "#3a6ea5"),
-        ("Bytes a day", _summed(report, "size_bytes"), "#4d9078"),
-        ("Duplicates a day", _summed(report, "duplicates"), "#b8860b"),
-        ("Lost offsets a day", _summed(report, "lost"), "#b00020"),
-        ("Longest lag a day, seconds", _longest_lag(report), "#7a5195"),
-    ]
-    figures = "".join(_figure(name, report.days, values, color) for name, values, color in plots)
+    days = report.days
+    title = f"The archive {html.escape(report.name)}, {days[0]} to {days[-1]}"
+    longest_lag = {
+        day: max((topic.lag_s[day] for topic in report.topics if day in topic.lag_s), default=0.0)
+        for day in days
+    }
+    figures = ""
+    for name, values, color in (
+        ("Messages a day", _summed(topic.messages for topic in report.topics), "#3a6ea5"),
+        ("Bytes a day", _summed(topic.size_bytes for topic in report.topics), "#4d9078"),
+        ("Duplicates a day", _summed(topic.duplicates for topic in report.topics), "#b8860b"),
+        ("Lost offsets a day", _summed(topic.lost for topic in report.topics), "#b00020"),
+        ("Longest lag a day, seconds", longest_lag, "#7a5195"),
+    ):
+        figures += (
+            f"<figure><figcaption>{name} (most: {max(values.values(), default=0.0):,.0f})</figcaption>"
+            f'<svg width="{_WIDTH}" height="{_HEIGHT + 18}" role="img" aria-label="{name}">'
+            f"{_bars(days, values, color, _WIDTH, _HEIGHT)}"
+            f'<text x="0" y="{_HEIGHT + 14}" font-size="11">{days[0]}</text>'
+            f'<text x="{_WIDTH}" y="{_HEIGHT + 14}" font-size="11" text-anchor="end">{days[-1]}</text></svg></figure>'
+        )
+    rows = ""
+    for topic in report.topics:
+        bad = {4: sum(topic.lost.values()), 7: topic.open_findings}
+        rows += "<tr>"
+        for number, cell in enumerate(_cells(topic)):
+            rows += '<td class="bad">' if bad.get(number) else "<td>"
+            rows += f"{html.escape(cell)}</td>"
+        spark = _bars(days, topic.messages, "#3a6ea5", 180, 24)
+        rows += f'<td><svg width="180" height="24">{spark}</svg></td></tr>'
     header = "".join(f"<th>{name}</th>" for name in (*_COLUMNS, "messages by day"))
-    rows = "".join(_row(report, one) for one in report.topics)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
@@ -178,61 +192,25 @@ def page(report: Report) -> str:
     )
 
 
-def _summed(report: Report, name: str) -> dict[datetime.date, float]:
+def _summed(by_topic: Iterable[Mapping[datetime.date, int]]) -> Counter[datetime.date]:
     values: Counter[datetime.date] = Counter()
-    for one in report.topics:
-        values.update(getattr(one, name))
-    return {day: float(number) for day, number in values.items()}
-
-
-def _longest_lag(report: Report) -> dict[datetime.date, float]:
-    return {
-        day: max((one.lag_s[day] for one in report.topics if day in one.lag_s), default=0.0)
-        for day in report.days
-    }
-
-
-def _row(report: Report, one: TopicReport) -> str:
-    cells = [html.escape(cell) for cell in _cells(one)]
-    bad = {4: sum(one.lost.values()), 7: one.open_findings}
-    told = [
-        f'<td class="bad">{cell}</td>' if bad.get(number) else f"<td>{cell}</td>"
-        for number, cell in enumerate(cells)
-    ]
-    values = {day: float(count) for day, count in one.messages.items()}
-    spark = _bars(report.days, values, "#3a6ea5", 180, 24)
-    return f'<tr>{"".join(told)}<td><svg width="180" height="24">{spark}</svg></td></tr>'
-
-
-def _figure(
-    name: str, days: Sequence[datetime.date], values: Mapping[datetime.date, float], color: str
-) -> str:
-    most = max(values.values(), default=0.0)
-    bars = _bars(days, values, color, _WIDTH, _HEIGHT)
-    return (
-        f"<figure><figcaption>{name} (most: {most:,.0f})</figcaption>"
-        f'<svg width="{_WIDTH}" height="{_HEIGHT + 18}" role="img" aria-label="{name}">{bars}'
-        f'<text x="0" y="{_HEIGHT + 14}" font-size="11">{days[0]}</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT + 14}" font-size="11" text-anchor="end">{days[-1]}</text></svg></figure>'
-    )
+    for by_day in by_topic:
+        values.update(by_day)
+    return values
 
 
 def _bars(
     days: Sequence[datetime.date], values: Mapping[datetime.date, float], color: str, width: int, height: int
 ) -> str:
-    return "".join(_bar(days, values, color, width, height))
-
-
-def _bar(
-    days: Sequence[datetime.date], values: Mapping[datetime.date, float], color: str, width: int, height: int
-) -> Iterator[str]:
-    most = max(values.values(), default=0.0)
+    most = max(values.values(), default=0)
     step = width / len(days)
+    bars = ""
     for number, day in enumerate(days):
-        value = values.get(day, 0.0)
+        value = values.get(day, 0)
         if most and value:
             tall = max(1.0, value / most * height)
-            yield (
+            bars += (
                 f'<rect x="{number * step:.1f}" y="{height - tall:.1f}" width="{max(1.0, step - 1):.1f}" '
                 f'height="{tall:.1f}" fill="{color}"><title>{day}: {value:,.0f}</title></rect>'
             )
+    return bars
