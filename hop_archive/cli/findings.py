@@ -15,7 +15,7 @@ from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.protocol import Catalog
-    from hop_archive.model.findings import FindingRecord, Kind
+    from hop_archive.model.findings import FindingRecord
 
 _EPILOG = """\b
 Examples:
@@ -73,12 +73,14 @@ def findings(
     as_json: bool,
 ) -> None:
     """Show what verification found and nobody has settled: each finding once, however often it was seen."""
+    from hop_archive.model.findings import kinds_of
+
     setup = chosen.setup("database")
     with setup.catalog() as catalog:
         if accepted:
             _accept(catalog, accepted, because)
             return
-        found = catalog.findings(topics or None, chosen_kinds(kinds), open_only=not every, limit=limit)
+        found = catalog.findings(topics or None, kinds_of(kinds), open_only=not every, limit=limit)
         if _shown(found, as_json=as_json):
             ctx.exit(1)
 
@@ -98,22 +100,6 @@ def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
         )
     done = catalog.resolve_findings(numbers, f"{ACCEPTED}{because}", utc_now())
     click.echo(f"Accepted {counted(done, 'finding')}.")
-
-
-def chosen_kinds(names: tuple[str, ...]) -> list[Kind] | None:
-    """The kinds of these names; None where none is named.
-
-    Raises:
-        ConfigurationError: There is no such kind.
-    """
-    from hop_archive.model.findings import Kind
-
-    known = {kind.value: kind for kind in Kind}
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigurationError(
-            f"There is no kind of finding called {unknown[0]}.", remedy=f"There are: {', '.join(known)}."
-        )
-    return [known[name] for name in names] or None
 
 
 def _shown(found: Iterator[FindingRecord], *, as_json: bool) -> int:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.findings import chosen_kinds
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import JsonList
 from hop_archive.cli.verify import as_object, line
@@ -90,6 +89,7 @@ def repair(
     Nothing is overwritten, and nothing is deleted but what stands elsewhere byte for byte.
     """
     from hop_archive.cli.stopping import Stop
+    from hop_archive.model.findings import kinds_of
     from hop_archive.model.query import Query
     from hop_archive.upkeep.repair.repair import repair as repaired
     from hop_archive.upkeep.verify.notebook import Notebook
@@ -110,7 +110,7 @@ def repair(
             notebook = Notebook(asked.catalog)
             found = sum(is_open for _, is_open in verify(verification, notebook, deep=deep))
             click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
-        asked = replace(asked, topics=topics or None, kinds=chosen_kinds(kinds), stop=stop)
+        asked = replace(asked, topics=topics or None, kinds=kinds_of(kinds), stop=stop)
         left = _shown_json(repaired(asked, dry_run=not yes)) if as_json else _go(asked, yes=yes)
     if stop.requested:
         ctx.exit(130)

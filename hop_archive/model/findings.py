@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from hop_archive.errors import ConfigurationError
 from hop_archive.model.slices import Slice
 
 
@@ -29,6 +30,20 @@ class Kind(enum.Enum):
     NOT_SHOWN = "not_shown"
     LEFT_UNDONE = "left_undone"
     LOG_TRUNCATED = "log_truncated"
+
+
+def kinds_of(names: Sequence[str]) -> list[Kind] | None:
+    """The kinds of these names; None where none is named.
+
+    Raises:
+        ConfigurationError: There is no such kind.
+    """
+    known = {kind.value: kind for kind in Kind}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigurationError(
+            f"There is no kind of finding called {unknown[0]}.", remedy=f"There are: {', '.join(known)}."
+        )
+    return [known[name] for name in names] or None
 
 
 OBSTACLES = frozenset({Kind.NO_LEADER, Kind.NOT_READABLE, Kind.NOT_SHOWN, Kind.LEFT_UNDONE})

@@ -13,10 +13,9 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.records import Outcome
-from hop_archive.errors import ConfigurationError
 from hop_archive.ingest.survey import BEFORE_FIRST_SIGHT, survey
 from hop_archive.ingest.write import UNREADABLE
-from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.findings import Finding, Kind, kinds_of
 from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
 from hop_archive.orchestration.archiving import (
@@ -329,18 +328,13 @@ def repairs(
     with as_failures():
         if config.verify:
             _counted(verify(_verification(archive, (), backup), Notebook(archive.catalog)))
-        known = {kind.value: kind for kind in Kind}
-        if unknown := [name for name in config.kinds if name not in known]:
-            raise ConfigurationError(
-                f"There is no kind of finding called {unknown[0]}.", remedy=f"There are: {', '.join(known)}."
-            )
         work = Repair(
             archive.catalog,
             archive.store,
             backup.store,
             Upstream(archive),
             config.topics or None,
-            [known[name] for name in config.kinds] or None,
+            kinds_of(config.kinds),
             now=archive.now,
             backup_grace_s=backup.grace_s,
         )
