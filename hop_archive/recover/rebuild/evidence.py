@@ -46,24 +46,26 @@ class Found(NamedTuple):
     crc32: int
     suppressed: str | None = None
 
-    def foreign_row(self, key: str, bucket: str) -> Row:
-        """The row of a document of another archiver, as that one leaves it.
+    def row(self, key: str, bucket: str, generation: int | None) -> Row:
+        """Its row; of a document of another archiver, which has no digest, as that one leaves it: without place.
 
         Args:
             key: Of its object.
             bucket: In which that is.
+            generation: Of its topic, where that is known.
         """
-        document = self.document
+        document, message = self.document, self.document.message
+        is_ours = bool(document.digest)
         return Row(
-            topic=document.message.topic,
-            generation=None,
-            partition=None,
-            offset=None,
-            timestamp_ms=document.message.timestamp_ms,
-            timestamp_type=None,
+            topic=message.topic,
+            generation=generation if is_ours else None,
+            partition=message.partition if is_ours else None,
+            offset=message.offset if is_ours else None,
+            timestamp_ms=message.timestamp_ms,
+            timestamp_type=message.timestamp_type if is_ours else None,
             uuid=document.uuid,
             is_client_uuid=document.is_client_uuid,
-            digest=None,
+            digest=document.digest if is_ours else None,
             object_key=key,
             bucket=bucket,
             position=self.position,

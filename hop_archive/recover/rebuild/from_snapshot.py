@@ -7,8 +7,8 @@ import itertools
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from hop_archive.catalog.records import (
 )
 from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
 from hop_archive.model.findings import Finding
-from hop_archive.model.slices import PartitionLog
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import said
 from hop_archive.read.catalog_snapshot import latest, meant
@@ -121,20 +121,17 @@ def _believing(what: str, location: SnapshotLocation) -> Iterator[None]:
 
 
 def _not_believed(location: SnapshotLocation, why: str) -> CorruptError:
-    return CorruptError(
-        f"The newest manifest in {location} is not believed: {why}.",
-        remedy=_ANOTHER,
-    )
+    return CorruptError(f"The newest manifest in {location} is not believed: {why}.", remedy=_ANOTHER)
 
 
 def _keep_setups(wanted: Rebuild, manifest: Manifest) -> None:
     """Keep how the source's topics, of those wanted, and groups were set up; what the catalog has that is newer stays."""
     by_cluster: dict[str, list[Snapshot]] = {}
-    for one in manifest.setups:
-        if one["kind"] == "topic" and not meant(one["name"], wanted.topics):
+    for setup in manifest.setups:
+        if setup["kind"] == "topic" and not meant(setup["name"], wanted.topics):
             continue
-        taken_at = datetime.datetime.fromisoformat(one["taken_at"])
-        kept = Snapshot(one["cluster_id"], one["kind"], one["name"], one["content"], taken_at)
+        taken_at = datetime.datetime.fromisoformat(setup["taken_at"])
+        kept = Snapshot(setup["cluster_id"], setup["kind"], setup["name"], setup["content"], taken_at)
         by_cluster.setdefault(kept.cluster_id, []).append(kept)
     for cluster_id, snapshots in by_cluster.items():
         for first in range(0, len(snapshots), _PORTION):
@@ -155,39 +152,38 @@ class _TopicFromSnapshot:
         self._to = Committer(wanted.catalog, topic, wanted.store.bucket, wanted.run_id, wanted.progress)
 
     def run(self) -> Iterator[Finding]:
-        self._connection = sqlite3.connect(self._scratch / "rows", isolation_level=None)
-        try:
+        catalog, topic = self._wanted.catalog, self._topic
+        with closing(sqlite3.connect(self._scratch / "rows", isolation_level=None)) as self._connection:
             self._connection.execute("PRAGMA synchronous = OFF")
             self._connection.executescript(_TABLES)
-            self._generations()
+            for known in self._told["generations"]:
+                origin = (known["cluster_id"], known["topic_id"], known["reason"])
+                catalog.begin_generation(topic, known["number"], *origin)
+            observed = catalog.observed([topic])
+            then = {
+                PartitionLog(topic, generation, partition): Watermarks(*marks)
+                for generation, partition, *marks in self._told.get("observed", ())
+            }
+            catalog.observe({at: marks for at, marks in then.items() if at not in observed})
             self._connection.execute("BEGIN")
             self._gather()
             self._connection.execute("COMMIT")
-            for entry in self._entries():
-                yield from self._commit(entry)
-        finally:
-            self._connection.close()
-        self._wanted.catalog.recount(self._topic)
-
-    def _generations(self) -> None:
-        for one in self._told["generations"]:
-            self._wanted.catalog.begin_generation(
-                self._topic, one["number"], one["cluster_id"], one["topic_id"], one["reason"]
-            )
-        known = self._wanted.catalog.observed([self._topic])
-        then = {
-            PartitionLog(self._topic, generation, partition): Watermarks(*marks)
-            for generation, partition, *marks in self._told.get("observed", ())
-        }
-        self._wanted.catalog.observe({at: marks for at, marks in then.items() if at not in known})
+            for entry in self._read("ledger", lambda cells: ledger_entry(topic, cells)):
+                if entry.outcome is Outcome.ARCHIVED:
+                    yield from self._commit(entry)
+                    continue
+                # What was lost, skipped or pruned, unless the catalog knows more of it by now.
+                with suppress(SliceTakenError):
+                    catalog.commit(Batch(entry.slice, entry.outcome, entry.reason, run_id=entry.run_id))
+        catalog.recount(topic)
 
     def _gather(self) -> None:
         """Sort rows and copies by place, in a file; rows of other archivers, which have none, go at once."""
         for row, cells in self._read("messages", lambda cells: (self._row(cells), cells)):
-            if row.offset is None:
-                continue
-            values = (row.generation, row.partition, row.offset, json.dumps(_plain(cells)))
-            self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", values)
+            if row.offset is not None:
+                place = (row.generation, row.partition, row.offset)
+                text = json.dumps(cells, default=bytes.hex)
+                self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", (*place, text))
         adopted = (row for row in self._read("messages", self._row) if row.offset is None)
         while some := list(itertools.islice(adopted, _PORTION)):
             self._wanted.progress.counts["added"] += self._wanted.catalog.adopt(some)
@@ -195,110 +191,74 @@ class _TopicFromSnapshot:
             place = (cells["generation"], cells["partition"], copy.offset)
             self._connection.execute("INSERT INTO copies VALUES (?, ?, ?, ?)", (*place, json.dumps(cells)))
 
-    def _entries(self) -> Iterator[LedgerEntry]:
-        return self._read("ledger", lambda cells: ledger_entry(self._topic, cells))
-
     def _commit(self, entry: LedgerEntry) -> Iterator[Finding]:
-        if entry.outcome is not Outcome.ARCHIVED:
-            yield from self._commit_other(entry)
-            return
-        s = entry.slice
-        items = self._within("rows", entry)
-        for start, stop, rows in cut([(s.start, s.stop)], items, self._wanted.most_rows):
-            where = s.within(start, stop)
-            found = self._between("copies", (s.generation, s.partition, start, stop))
-            copies = [_copy(offset, cells) for offset, cells in found]
+        whole = entry.slice
+        claims, items = [(whole.start, whole.stop)], self._sorted("rows", whole)
+        for start, stop, rows in cut(claims, items, self._wanted.most_rows):
+            where = whole.within(start, stop)
+            copies = [_copy(offset, cells) for offset, cells in self._sorted("copies", where)]
             taken = {offset for offset, _ in rows}
             with _believing(f"What is told of {where}", self._location):
                 batch = Batch(
                     where,
-                    rows=[self._row(_unplain(cells)) for _, cells in rows],
-                    duplicates=[one for one in copies if one.offset not in taken],
-                    collisions=self._collisions(entry, start, stop),
+                    rows=[
+                        self._row({**cells, "digest": None if digest is None else bytes.fromhex(digest)})
+                        for _, cells in rows
+                        for digest in [cells["digest"]]
+                    ],
+                    duplicates=[copy for copy in copies if copy.offset not in taken],
+                    collisions=[
+                        Collision(offset, uuid.UUID(client), uuid.UUID(archived_as))
+                        for generation, partition, offset, client, archived_as in self._told["collisions"]
+                        if (generation, partition) == (where.generation, where.partition)
+                        and start <= offset < stop
+                    ],
                     run_id=entry.run_id,
                 )
             yield from self._to.commit(batch)
 
-    def _commit_other(self, entry: LedgerEntry) -> Iterator[Finding]:
-        """What was lost, skipped or pruned, unless the catalog knows more of it by now."""
-        try:
-            self._wanted.catalog.commit(Batch(entry.slice, entry.outcome, entry.reason, run_id=entry.run_id))
-        except SliceTakenError:
-            return
-        yield from ()
-
-    def _collisions(self, entry: LedgerEntry, start: int, stop: int) -> list[Collision]:
-        at = (entry.slice.generation, entry.slice.partition)
-        return [
-            Collision(offset, uuid.UUID(client), uuid.UUID(own))
-            for generation, partition, offset, client, own in self._told["collisions"]
-            if (generation, partition) == at and start <= offset < stop
-        ]
-
-    def _within(self, table: str, entry: LedgerEntry) -> Iterator[tuple[int, Any]]:
-        s = entry.slice
-        return self._between(table, (s.generation, s.partition, s.start, s.stop))
-
-    def _between(self, table: str, bounds: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    def _sorted(self, table: str, place: Slice) -> Iterator[tuple[int, Any]]:
+        """Offset and cells of what stands in a slice, by offset."""
         found = self._connection.cursor().execute(
             f'SELECT "offset", cells FROM {table} WHERE {_WITHIN}',  # noqa: S608 (a name of ours)
-            bounds,
+            (place.generation, place.partition, place.start, place.stop),
         )
         return ((offset, json.loads(cells)) for offset, cells in found)
 
     def _row(self, cells: Mapping[str, Any]) -> Row:
-        return _row(self._topic, cells)
+        if len({cells[name] is None for name in ("generation", "partition", "offset")}) > 1:
+            raise ValueError(f"the row of {cells['uuid']} has half a place")
+        named = {**cells, "topic": self._topic, "uuid": uuid.UUID(cells["uuid"])}
+        return Row.of_cells([named[name] for name in COLUMNS])
 
     def _read(self, kind: str, made: Callable[[dict[str, Any]], Made]) -> Iterator[Made]:
         """What is made of the rows of every file of a kind, some thousand at a time, once each file is known to be whole."""
+        schema, may_lack = _SCHEMAS[kind], _MAY_LACK if kind == "messages" else frozenset()
         for told in self._told["files"]:
-            if told["kind"] == kind:
-                path = self._location.fetch(told["path"], self._scratch)
-                if not path.is_file() or sha256(path) != told["sha256"]:
-                    raise CorruptError(
-                        f"{told['path']} in {self._location} is not there, or not as it was written.",
-                        remedy=_ANOTHER,
-                        path=told["path"],
-                    )
-                with (
-                    _believing(told["path"], self._location),
-                    path.open("rb") as opened,
-                    pq.ParquetFile(opened) as file,
-                ):
-                    _refuse_other_columns(file.schema_arrow, _SCHEMAS[kind])
-                    for batch in file.iter_batches(_PORTION):
-                        _refuse_gaps(batch, kind)
-                        yield from map(made, batch.to_pylist())
-
-
-def _refuse_other_columns(found: pa.Schema, wanted: pa.Schema) -> None:
-    for column in wanted:
-        if column.name not in found.names or found.field(column.name).type != column.type:
-            raise ValueError(f"it has no column {column.name} of type {column.type}")
-
-
-def _refuse_gaps(batch: pa.RecordBatch, kind: str) -> None:
-    may_lack = _MAY_LACK if kind == "messages" else frozenset()
-    for name in _SCHEMAS[kind].names:
-        if name not in may_lack and batch.column(name).null_count:
-            raise ValueError(f"a row has no {name}")
+            if told["kind"] != kind:
+                continue
+            path = self._location.fetch(told["path"], self._scratch)
+            if not path.is_file() or sha256(path) != told["sha256"]:
+                raise CorruptError(
+                    f"{told['path']} in {self._location} is not there, or not as it was written.",
+                    remedy=_ANOTHER,
+                    path=told["path"],
+                )
+            with (
+                _believing(told["path"], self._location),
+                path.open("rb") as opened,
+                pq.ParquetFile(opened) as file,
+            ):
+                found = file.schema_arrow
+                for column in schema:
+                    if column.name not in found.names or found.field(column.name).type != column.type:
+                        raise ValueError(f"it has no column {column.name} of type {column.type}")
+                for batch in file.iter_batches(_PORTION):
+                    for name in schema.names:
+                        if name not in may_lack and batch.column(name).null_count:
+                            raise ValueError(f"a row has no {name}")
+                    yield from map(made, batch.to_pylist())
 
 
 def _copy(offset: int, cells: Mapping[str, Any]) -> Duplicate:
     return Duplicate(offset, cells["timestamp"], uuid.UUID(cells["uuid"]), cells["reason"])
-
-
-def _plain(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Cells as JSON can hold them."""
-    return {**cells, "digest": None if cells["digest"] is None else cells["digest"].hex()}
-
-
-def _unplain(cells: Mapping[str, Any]) -> dict[str, Any]:
-    return {**cells, "digest": None if cells["digest"] is None else bytes.fromhex(cells["digest"])}
-
-
-def _row(topic: str, cells: Mapping[str, Any]) -> Row:
-    if len({cells[name] is None for name in ("generation", "partition", "offset")}) > 1:
-        raise ValueError(f"the row of {cells['uuid']} has half a place")
-    named = {**cells, "topic": topic, "uuid": uuid.UUID(cells["uuid"])}
-    return Row.of_cells([named[name] for name in COLUMNS])

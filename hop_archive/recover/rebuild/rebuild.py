@@ -188,11 +188,8 @@ class _TopicRebuild:
                         f"at byte {found.position}: a message of partition {message.partition}, offset {message.offset}"
                     )
             doubts += part.problems
-            foreign += (
-                found.foreign_row(info.key, self._wanted.store.bucket)
-                for found in fitting
-                if not found.document.digest
-            )
+            bucket = self._wanted.store.bucket
+            foreign += (found.row(info.key, bucket, None) for found in fitting if not found.document.digest)
             proven = [found for found in fitting if found.document.digest]
             self._spill.add(part._replace(found=proven), where.partition_log if where else None)
             problems += len(doubts)

@@ -18,7 +18,7 @@ from hop_archive.catalog.records import COLUMNS, Row
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.identity import client_uuid
 from hop_archive.model.slices import PartitionLog, Slice
-from hop_archive.recover.rebuild.evidence import Evidence, Found
+from hop_archive.recover.rebuild.evidence import Evidence
 from hop_archive.store.protocol import ObjectInfo
 
 _CACHE_KIB = 64 * 1024
@@ -255,11 +255,16 @@ class Spill:
 
     def add(self, evidence: Evidence, segment: PartitionLog | None) -> None:
         """Take in documents of an object; those of another archiver, which have no place, are not for here."""
-        key = evidence.info.key
         generation = segment.generation if segment else None
-        self._connection.executemany(
-            _ADD, (_cells(self._topic, key, self._bucket, generation, found) for found in evidence.found)
-        )
+        values = []
+        for found in evidence.found:
+            document = found.document
+            row = found.row(evidence.info.key, self._bucket, generation)
+            cells = [*row.cells()[1:]]
+            cells[_UUID] = row.uuid.bytes
+            collided = None if document.is_client_uuid else client_uuid(document.message.headers)
+            values.append((*cells, None if collided is None else collided.bytes, found.suppressed))
+        self._connection.executemany(_ADD, values)
 
     def end(self, info: ObjectInfo, attempt: int, claim: Slice | None, problems: int) -> None:
         """Note that an object was read whole.
@@ -336,30 +341,3 @@ class Spill:
         cursor.arraysize = 1_000
         self._streams.add(cursor)
         return iter(cursor.execute(statement, values))
-
-
-def _cells(topic: str, key: str, bucket: str, generation: int | None, found: Found) -> tuple[Any, ...]:
-    """What is kept of a document."""
-    document, message = found.document, found.document.message
-    row = Row(
-        topic=topic,
-        generation=generation,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp_ms=message.timestamp_ms,
-        timestamp_type=message.timestamp_type,
-        uuid=document.uuid,
-        is_client_uuid=document.is_client_uuid,
-        digest=document.digest,
-        object_key=key,
-        bucket=bucket,
-        position=found.position,
-        size_bytes=found.size_bytes,
-        crc32=found.crc32,
-        message_crc32=document.message_crc32,
-        annotations=document.annotations,
-    )
-    cells = [*row.cells()[1:]]
-    cells[_UUID] = document.uuid.bytes
-    collided = None if document.is_client_uuid else client_uuid(message.headers)
-    return (*cells, None if collided is None else collided.bytes, found.suppressed)
