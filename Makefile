@@ -60,7 +60,7 @@ test-unit: setup ## The tests that need no process and no server
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal hop_archive_tests/unit
 
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
-	$(BIN)/pytest -m kafka
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=30 -m kafka
 
 bench: setup ## Measure rates side by side in one run; also writes bench.json
 	$(BIN)/python -m hop_archive_tests.bench --json bench.json

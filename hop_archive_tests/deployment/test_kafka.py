@@ -36,7 +36,7 @@ from hop_archive.upkeep.doctor import Verdict, examine_source
 from hop_archive_tests.deployment.image import CHECKOUT, compose
 from hop_archive_tests.faults.real import create_sample_topics, publish, sample_alerts, wait_until
 from hop_archive_tests.kafka.broker import ApacheKafka, find_kafka, pinned_version
-from hop_archive_tests.kafka.test_broker import kafka_or_skip
+from hop_archive_tests.kafka.conftest import kafka_or_skip
 from hop_archive_tests.worlds import World, exhausted
 
 ACLS = CHECKOUT / "deploy" / "kafka" / "acls.sh"

@@ -42,7 +42,7 @@ from hop_archive_tests.faults.real import (
 from hop_archive_tests.integration.test_round_trip import assert_proved, corpus_alerts, published
 from hop_archive_tests.invariants import assert_ledger_is_sound
 from hop_archive_tests.kafka.broker import ApacheKafka
-from hop_archive_tests.kafka.test_broker import Cluster, Offsets, kafka_or_skip
+from hop_archive_tests.kafka.test_broker import Cluster, Offsets
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.local]
@@ -50,20 +50,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.local]
 SMALL = Limits(batch_messages=50, poll_messages=50)
 LITTLE_AT_A_TIME = 64 * 1024
 """Bytes that a reader fetches ahead, so that the broker still has a say in mid-run."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    kafka_or_skip()
-    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
-
-
-@pytest.fixture
-def own_broker(broker: ApacheKafka) -> ApacheKafka:
-    if not broker.owned:
-        pytest.skip("HOP_ARCHIVE_TEST_KAFKA names a cluster that tests may not restart")
-    return broker
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from confluent_kafka.cimpl import NewTopic
 from hop_archive.errors import ForbiddenError, MissingSettingError, UnavailableError
 
 from .broker import ApacheKafka, KafkaInstallation, find_java, find_kafka, pinned_version
+from .conftest import kafka_or_skip
 
 DEADLINE_S = 20.0
 FAR_FUTURE_MS = 2**53
@@ -201,32 +202,6 @@ def until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
         time.sleep(0.05)
-
-
-def kafka_or_skip() -> None:
-    """Skip where Java, Kafka or Maven is missing, but not in CI."""
-    try:
-        if not os.environ.get("HOP_ARCHIVE_TEST_KAFKA"):
-            find_java()
-            find_kafka()
-    except MissingSettingError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    kafka_or_skip()
-    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
-
-
-@pytest.fixture
-def own_broker(broker: ApacheKafka) -> ApacheKafka:
-    if not broker.owned:
-        pytest.skip("HOP_ARCHIVE_TEST_KAFKA names a cluster that tests may not restart")
-    return broker
 
 
 @pytest.fixture(scope="module")

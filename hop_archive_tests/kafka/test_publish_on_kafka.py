@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from hop_archive.devkit.known_set import known_cases
 from hop_archive.model.message import TopicPartition
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.kafka.broker import ApacheKafka
-from hop_archive_tests.kafka.test_broker import kafka_or_skip
 
 pytestmark = [pytest.mark.kafka]
 
@@ -40,13 +38,6 @@ directory = "mock/objects"
 cleaning_allowed = true
 """
 HERE = ("-H", "apache", "-D", "m", "-S", "m")
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    kafka_or_skip()
-    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -28,20 +28,13 @@ from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.source_fixtures import read_partition
 from hop_archive_tests.faults.real import documents, plain, publish
 from hop_archive_tests.kafka.broker import ApacheKafka
-from hop_archive_tests.kafka.test_broker import Cluster, kafka_or_skip
+from hop_archive_tests.kafka.test_broker import Cluster
 from hop_archive_tests.restores import Content, content
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.local]
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    kafka_or_skip()
-    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
 
 
 @pytest.fixture

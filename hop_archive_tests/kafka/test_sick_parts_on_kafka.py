@@ -29,7 +29,7 @@ from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.mock import MockStore
 from hop_archive_tests.contract.source_fixtures import RIGHTS, acl, until
 from hop_archive_tests.kafka.broker import ApacheKafka
-from hop_archive_tests.kafka.test_broker import kafka_or_skip
+from hop_archive_tests.kafka.conftest import kafka_or_skip
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.local]

@@ -15,17 +15,9 @@ from hop_archive.model.topics import TopicPolicy
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.contract.source_fixtures import Sent, until
 from hop_archive_tests.kafka.broker import ApacheKafka
-from hop_archive_tests.kafka.test_broker import kafka_or_skip
 from hop_archive_tests.worlds import World
 
 pytestmark = [pytest.mark.kafka]
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    kafka_or_skip()
-    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
 
 
 @pytest.fixture
