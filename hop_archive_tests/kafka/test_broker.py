@@ -149,12 +149,19 @@ class Cluster:
         self.open_transaction(topic, count).abort_transaction(DEADLINE_S)
 
     def offsets(self, topic: str) -> Offsets:
-        self.admin.list_topics(timeout=DEADLINE_S)  # renews the leader epochs that list_offsets sends
-        return Offsets(
-            self.list_offset(topic, EARLIEST, IsolationLevel.READ_COMMITTED),
-            self.list_offset(topic, LATEST, IsolationLevel.READ_COMMITTED),
-            self.list_offset(topic, LATEST, IsolationLevel.READ_UNCOMMITTED),
-        )
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            self.admin.list_topics(timeout=DEADLINE_S)  # renews the leader epochs that list_offsets sends
+            try:
+                return Offsets(
+                    self.list_offset(topic, EARLIEST, IsolationLevel.READ_COMMITTED),
+                    self.list_offset(topic, LATEST, IsolationLevel.READ_COMMITTED),
+                    self.list_offset(topic, LATEST, IsolationLevel.READ_UNCOMMITTED),
+                )
+            except KafkaException as error:
+                # What metadata tell may be ahead of the log for a moment, once the broker has restarted.
+                if error.args[0].code() != KafkaError.UNKNOWN_LEADER_EPOCH or time.monotonic() > deadline:
+                    raise
 
     def list_offset(self, topic: str, spec: OffsetSpec, isolation: IsolationLevel) -> int:
         place = TopicPartition(topic, 0)
@@ -172,6 +179,10 @@ class Cluster:
         consumer = self.consumer(topic)
         try:
             message = consumer.poll(DEADLINE_S)
+            while message is not None and (error := message.error()) is not None and error.retriable():
+                message = consumer.poll(
+                    DEADLINE_S
+                )  # metadata of a new topic lag a little behind its creation
         finally:
             consumer.close()
         assert message is not None  # a message with no value is false
