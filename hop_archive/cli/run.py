@@ -197,13 +197,13 @@ class _Run:
 
     def _warn_of_unmet(self) -> None:
         """Say of which names and globs of the stanza nothing comes: a misspelt one would archive nothing, and end well."""
-        from hop_archive.model.topics import told_unmet
+        from hop_archive.model.topics import unmet_message
 
         if self.topics is None:
             there = self.archive.source.topics()
             self.unmet = self.archive.topics.unmet({*there, *there.untold})
             if self.unmet:
-                log.warning("%s", told_unmet(self.unmet, self.archive.source.name))
+                log.warning("%s", unmet_message(self.unmet, self.archive.source.name))
 
     def _comparison(self) -> Comparison | None:
         from hop_archive.cli.comparison import Comparison, compared_topics

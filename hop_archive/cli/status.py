@@ -16,7 +16,7 @@ from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_op
 from hop_archive.cli.output import count, duration, moment, size, table, timestamp
 from hop_archive.cli.scrub import age, sentence
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
-from hop_archive.model.topics import told_unmet
+from hop_archive.model.topics import unmet_message
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     if found.source_error:
         yield f"The lag is not known: {found.source_error}"
     if found.unmet:
-        yield told_unmet(found.unmet, chosen.source)
+        yield unmet_message(found.unmet, chosen.source)
     if not found.topics:
         yield "No topic has been archived, and the source has none that would be."
         return

@@ -82,35 +82,27 @@ def sniffed_media_type(value: bytes | None) -> str:
     for magic, media_type in _MAGIC:
         if head.startswith(magic):
             return media_type
-    return _text_media_type(head)
-
-
-def _text_media_type(head: bytes) -> str:
-    text = head.lstrip()
-    if text.startswith(b"<"):
+    start = head.lstrip()[:1]
+    if start == b"<":
         return "application/x.voevent" if b"VOEvent" in head else "application/xml"
-    if text[:1] in (b"{", b"["):
+    if start in (b"{", b"["):
         return "application/json"
-    return "text/plain" if _is_text(head) else "application/octet-stream"
-
-
-def _is_text(head: bytes) -> bool:
-    if b"\x00" in head:
-        return False
     try:
         # The cut may fall inside a character: up to three bytes of one are left out.
         text = head.decode() if len(head) < _SNIFFED_BYTES else head.decode(errors="ignore")
     except UnicodeDecodeError:
-        return False
-    return len(text.encode()) > len(head) - 4 and all(c.isprintable() or c in "\r\n\t\f" for c in text)
+        return "application/octet-stream"
+    is_text = (
+        b"\x00" not in head
+        and len(text.encode()) > len(head) - 4
+        and all(c.isprintable() or c in "\r\n\t\f" for c in text)
+    )
+    return "text/plain" if is_text else "application/octet-stream"
 
 
 def _text(content: bytes | None) -> str | None:
-    """Header content as text that Postgres can hold; None where it is none."""
-    if content is None:
-        return None
+    """Header content as text that Postgres can hold, which U+0000 is none of; None where it is none."""
     try:
-        # Postgres text cannot hold U+0000; the header itself keeps it.
-        return content.decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        return None if content is None else content.decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
     except UnicodeDecodeError:
         return None

@@ -121,9 +121,11 @@ def remembered(finding: Finding) -> Finding:
 def distinct(findings: Iterable[Finding]) -> list[Finding]:
     """The findings as they are remembered, each once; where one was told in several ways, with all that was told."""
     found: dict[Finding, dict[str, None]] = {}
-    for one in map(remembered, findings):
-        found.setdefault(one._replace(detail=""), {})[one.detail] = None
+    for finding in map(remembered, findings):
+        found.setdefault(finding._replace(detail=""), {})[finding.detail] = None
     return [
-        one._replace(detail="; ".join(details if one.slice or not one.object_key else list(details)[:1]))
-        for one, details in found.items()
+        finding._replace(
+            detail="; ".join(details if finding.slice or not finding.object_key else list(details)[:1])
+        )
+        for finding, details in found.items()
     ]

@@ -99,8 +99,10 @@ def identify(message: Message, message_crc32: int) -> Identity:
     """The identity of ``message``; depends on nothing but its content, topic and timestamp."""
     content = digest(message.key, message.headers, message.value)
     given = client_uuid(message.headers)
-    own = given or derived_uuid(message.topic, message.timestamp_ms, content)
-    return Identity(own, given is not None, message.topic, message.timestamp_ms, content, message_crc32)
+    message_uuid = given or derived_uuid(message.topic, message.timestamp_ms, content)
+    return Identity(
+        message_uuid, given is not None, message.topic, message.timestamp_ms, content, message_crc32
+    )
 
 
 def candidates(identity: Identity) -> Iterator[Identity]:
@@ -111,8 +113,8 @@ def candidates(identity: Identity) -> Iterator[Identity]:
     """
     yield identity
     for attempt in itertools.count(0 if identity.is_client_uuid else 1):
-        own = derived_uuid(identity.topic, identity.timestamp_ms, identity.digest, attempt)
-        yield replace(identity, uuid=own, is_client_uuid=False)
+        derived = derived_uuid(identity.topic, identity.timestamp_ms, identity.digest, attempt)
+        yield replace(identity, uuid=derived, is_client_uuid=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,6 @@ class Limits:
     def within(cls, memory_bytes: int, overlap: int = 1) -> Limits:
         """Limits under which the messages and documents that one process holds stay below ``memory_bytes``.
 
-        Held at most at once: the buffer while batches fill (two shares, a share being one batch); of each of
-        the ``overlap + 1`` groups in the making its messages and its documents (two shares each); the documents
-        of one batch once more, joined to a segment (one share); what Python objects weigh beyond their content
-        (three shares, as no batch has more messages than one for each 4 KiB of its share); and what the
-        allocator keeps of what was freed (two shares).
-
         On top come the interpreter itself, what the source's client has fetched (its stanza says how much), and
         whatever one message alone is larger than a share.
 
@@ -44,6 +38,8 @@ class Limits:
             memory_bytes: The bound.
             overlap: Groups that are being stored while the next is read and encoded.
         """
+        # In shares of one batch: 2 buffered while batches fill; messages and documents of each group in the making; 1 of
+        # documents joined to a segment; 3 of what objects weigh beyond their content; 2 of what the allocator keeps.
         share = max(1, memory_bytes // (2 + 2 * (overlap + 1) + 1 + 3 + 2))
         messages = max(1, min(cls().batch_messages, share // _OBJECTS_BYTES))
         polled = max(1, min(cls().poll_messages, messages // 4))

@@ -64,7 +64,8 @@ class Query:
             if not is_pattern(pattern):
                 raise ConfigurationError(f"Wanted {PATTERN_RULE}, found {pattern!r}.", pattern=pattern)
         for text in (*self.senders, *self.media_types, self.condition):
-            if not _is_storable(text):
+            # Arguments that are no UTF-8 reach a program as lone surrogates.
+            if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
                 raise ConfigurationError(f"Wanted text in UTF-8 without NUL, found {text!r}.")
         if self.limit is not None and self.limit < 0:
             raise ConfigurationError(f"Wanted a limit of 0 or more, found {self.limit}.", limit=self.limit)
@@ -90,19 +91,12 @@ class Query:
         """
         names = sorted(known)
         for pattern in self.meaningless(names):
-            raise _no_such_topic(pattern, names)
+            near = get_close_matches(pattern, names, n=1)
+            raise ConfigurationError(
+                f"The catalog has no messages of a topic {pattern}.",
+                remedy=f"Did you mean {near[0]}?"
+                if near
+                else "See hop-archive status for the topics that it has.",
+                topic=pattern,
+            )
         return [name for name in names if self.means(name)]
-
-
-def _is_storable(text: str) -> bool:
-    """Whether a database could hold it; arguments that are no UTF-8 reach a program as lone surrogates."""
-    return "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
-
-
-def _no_such_topic(pattern: str, names: Sequence[str]) -> ConfigurationError:
-    near = get_close_matches(pattern, names, n=1)
-    return ConfigurationError(
-        f"The catalog has no messages of a topic {pattern}.",
-        remedy=f"Did you mean {near[0]}?" if near else "See hop-archive status for the topics that it has.",
-        topic=pattern,
-    )

@@ -54,7 +54,7 @@ def without_meaning(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
     ]
 
 
-def told_unmet(patterns: Collection[str], source: str) -> str:
+def unmet_message(patterns: Collection[str], source: str) -> str:
     """What to say of names and globs of a source's stanza from which nothing comes; '' where there are none."""
     if not patterns:
         return ""

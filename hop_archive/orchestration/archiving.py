@@ -29,7 +29,7 @@ from hop_archive.ingest.undone import Undone
 from hop_archive.ingest.write import Done, commit_batches, store_slices
 from hop_archive.model.findings import Kind, OpenCount
 from hop_archive.model.slices import EMPTY, OffsetSet, Slice
-from hop_archive.model.topics import told_unmet
+from hop_archive.model.topics import unmet_message
 from hop_archive.orchestration import hand_over
 from hop_archive.orchestration.resources import as_failures
 from hop_archive.orchestration.runs import LIVE, newest_materializations, table, topic_tags
@@ -184,7 +184,7 @@ def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Arch
     found = archive.source.topics()
     # The plan says of what could not be described that it is in the way.
     there = sorted({*found, *found.untold})
-    if unmet := told_unmet(archive.topics.unmet(there), archive.source.name):
+    if unmet := unmet_message(archive.topics.unmet(there), archive.source.name):
         context.log.warning(unmet)
     return [name for name in there if archive.topics.archived(name)]
 

@@ -11,7 +11,7 @@ from hop_archive.ingest.plan import work
 from hop_archive.ingest.survey import Survey, look
 from hop_archive.ingest.undone import Undone
 from hop_archive.model.findings import OBSTACLES, Kind, OpenCount
-from hop_archive.model.topics import told_unmet
+from hop_archive.model.topics import unmet_message
 from hop_archive.model.wording import counted
 from hop_archive.orchestration.archiving import TOPICS, archive_quiet_topics, archive_topic, live_runs
 from hop_archive.orchestration.pacing import OBSTRUCTED_AGAIN_S, Dispatch, Pacing, dispatch, followed
@@ -46,7 +46,7 @@ def topic_partitions(
     with as_failures():
         there = archive.source.topics()
         archived = sorted(name for name in there if archive.topics.archived(name))
-        unmet = told_unmet(archive.topics.unmet({*there, *there.untold}), archive.source.name)
+        unmet = unmet_message(archive.topics.unmet({*there, *there.untold}), archive.source.name)
     requests = _missing_partitions(context.instance, archived)
     added = ", ".join(key for request in requests for key in request.partition_keys)
     state = f"All {len(archived)} topics of {archive.source.name} have a partition{f'; added: {added}' if added else ''}."
@@ -93,7 +93,7 @@ def kafka_offsets(
     follow = pacing.follow_s > 0 and not any(FOLLOWING in run.tags for run in live)
     followers = followed(decided, seen.infos, in_flight, obstructed) if follow else ()
     requests = _requests(decided, followers, pacing.follow_s, archive.source.name)
-    wrong = [told_unmet(seen.unmet, archive.source.name)] if seen.unmet else []
+    wrong = [unmet_message(seen.unmet, archive.source.name)] if seen.unmet else []
     wrong += _in_the_way(seen, opened)
     if requests and wrong:  # a tick that asks for runs gives no reason
         context.log.warning(" ".join(wrong))
