@@ -21,7 +21,6 @@ from hop_archive.catalog.records import (
     Deed,
     Duplicate,
     Generation,
-    Gone,
     LedgerDay,
     LedgerEntry,
     Looked,
@@ -33,6 +32,7 @@ from hop_archive.catalog.records import (
     Recorded,
     Reinstated,
     RemovalExtent,
+    RemovalOutcome,
     Removed,
     Replaced,
     Restore,
@@ -199,6 +199,12 @@ class Catalog(Protocol):
         One without messages is among them as soon as a plan has seen it.
         """
 
+    def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
+        """The logs of which ``topic`` has rows, whatever the ledger says, in order."""
+
+    def spans(self, topic: str) -> Sequence[Slice]:
+        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
+
     def summaries(
         self, topics: Collection[str] | None = None, since: datetime.datetime | None = None
     ) -> Sequence[TopicSummary]:
@@ -300,9 +306,6 @@ class Catalog(Protocol):
             ConflictError: Somebody else holds it.
         """
 
-    def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
-        """The logs of which ``topic`` has rows, whatever the ledger says, in order."""
-
     def measure(self, query: Query, *, timeout_s: float) -> Measure:
         """How much ``query`` selects; its limit is not heeded.
 
@@ -342,7 +345,7 @@ class Catalog(Protocol):
     def adopted_extent(self, topic: str, before_ms: int | None = None) -> RemovalExtent:
         """How many adopted rows ``topic`` has: all, or those with a timestamp from 0 up to, not including, ``before_ms``."""
 
-    def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
+    def remove(self, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed) -> Removed:
         """Take messages and duplicates away at these places, and say so in the ledger; their objects become pending deletes.
 
         Only what the ledger calls archived is touched: its row is split, and the rest of it keeps outcome and
@@ -371,7 +374,9 @@ class Catalog(Protocol):
             most: So many at once.
         """
 
-    def remove_messages(self, message_uuids: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
+    def remove_messages(
+        self, message_uuids: Collection[uuid.UUID], outcome: RemovalOutcome, deed: Deed
+    ) -> Removed:
         """Take these messages away, adopted or not, with the duplicates that refer to them; as ``remove`` does.
 
         Some hundreds at once.
@@ -398,9 +403,6 @@ class Catalog(Protocol):
         Not old is a message or duplicate with a timestamp at or after ``since_ms``, or below 0 (which says nothing); and
         a message that a duplicate which is not old refers to, wherever that stands. Logs without any are left out.
         """
-
-    def spans(self, topic: str) -> Sequence[Slice]:
-        """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
 
     def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
         """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""

@@ -389,7 +389,7 @@ class Looked:
     young_since: datetime.datetime | None = None
 
 
-Gone = Literal["skipped", "pruned"]
+RemovalOutcome = Literal["skipped", "pruned"]
 """The outcome that offsets have after their messages were taken away."""
 
 

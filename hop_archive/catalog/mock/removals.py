@@ -14,11 +14,11 @@ from hop_archive.catalog.records import (
     Copied,
     Deed,
     Duplicate,
-    Gone,
     LedgerEntry,
     Outcome,
     PendingDelete,
     RemovalExtent,
+    RemovalOutcome,
     Removed,
     Replaced,
     Row,
@@ -39,7 +39,7 @@ class MockRemovals(MockSession):
         with self._state.read() as tables:
             return _extent(_adopted(tables, topic, before_ms))
 
-    def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
+    def remove(self, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed) -> Removed:
         with self._state.change() as tables:
             return self._remove(tables, places, outcome, deed)
 
@@ -50,7 +50,9 @@ class MockRemovals(MockSession):
             rows = sorted(_adopted(tables, topic, before_ms), key=lambda row: row.timestamp_ms)[:most]
             return self._take(tables, rows, deed)
 
-    def remove_messages(self, message_uuids: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
+    def remove_messages(
+        self, message_uuids: Collection[uuid.UUID], outcome: RemovalOutcome, deed: Deed
+    ) -> Removed:
         with self._state.change() as tables:
             rows = [tables.rows[found] for found in message_uuids if found in tables.rows]
             found = {(log_of(row), row.offset) for row in rows if row.offset is not None}
@@ -114,11 +116,6 @@ class MockRemovals(MockSession):
             if any(p.partition_log == at and p.start <= offset < p.stop for p in places):
                 found[at] = min(offset, found.get(at, offset))
         return found
-
-    def spans(self, topic: str) -> Sequence[Slice]:
-        with self._state.read() as tables:
-            found = tables.offsets(topic)
-        return [Slice(*at, min(offsets), max(offsets) + 1) for at, offsets in sorted(found.items())]
 
     def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
         with self._state.change() as tables:
@@ -192,7 +189,9 @@ class MockRemovals(MockSession):
                 if pending is not None and pending.at == delete.at:
                     del tables.condemned[delete.bucket, delete.key]
 
-    def _remove(self, tables: Tables, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
+    def _remove(
+        self, tables: Tables, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed
+    ) -> Removed:
         """Refuse first, then change: what was changed before an error would stay."""
         held = [
             dealt

@@ -14,7 +14,7 @@ from hop_archive.catalog.records import Collision, Duplicate, Measure, Mentions,
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.message import TimestampType
 from hop_archive.model.query import Order, Query
-from hop_archive.model.slices import PartitionLog
+from hop_archive.model.slices import PartitionLog, Slice
 
 Placed = TypeVar("Placed", Duplicate, Collision)
 
@@ -33,6 +33,11 @@ class MockRows(MockSession):
     def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
         with self._state.read() as tables:
             return sorted(tables.offsets(topic))
+
+    def spans(self, topic: str) -> Sequence[Slice]:
+        with self._state.read() as tables:
+            found = tables.offsets(topic)
+        return [Slice(*at, min(offsets), max(offsets) + 1) for at, offsets in sorted(found.items())]
 
     def rows(self, topic: str) -> Iterator[Row]:
         with self._state.read() as tables:

@@ -89,7 +89,7 @@ MISCOUNTED_SUMMARY = """
 """
 """Index: messages_topic_timestamp_idx."""
 
-ROWS_BY_LINEAGE = """
+ROWS_BY_LOG = """
     SELECT generation, partition, count(*) FROM messages
     WHERE topic = %s AND generation IS NOT NULL GROUP BY generation, partition ORDER BY generation, partition
 """
@@ -212,7 +212,7 @@ class PostgresLedger(Session):
 
     def unledgered(self, topic: str) -> Sequence[Slice]:
         found: list[Slice] = []
-        for generation, partition, rows in self._fetch(ROWS_BY_LINEAGE, [topic]):
+        for generation, partition, rows in self._fetch(ROWS_BY_LOG, [topic]):
             at = (topic, generation, partition)
             if self._fetch(ROWS_IN_LEDGER, at) != [(rows,)]:
                 ((start, stop),) = self._fetch(UNLEDGERED, at)

@@ -15,7 +15,6 @@ from hop_archive.catalog.postgres.sql import (
     HAS_ADOPTED,
     IN_LOG,
     IN_SLICE,
-    LINEAGES,
     REFERRING,
     STANDING,
     TAKING_AWAY,
@@ -24,9 +23,9 @@ from hop_archive.catalog.records import (
     Candidate,
     Copied,
     Deed,
-    Gone,
     PendingDelete,
     RemovalExtent,
+    RemovalOutcome,
     Removed,
     Replaced,
     Suppression,
@@ -69,11 +68,6 @@ ADOPTED_EXTENT = f"""
     FROM messages WHERE {_ADOPTED}
 """
 """Index: messages_adopted_idx."""
-
-SPAN = f"""
-    SELECT min("offset"), max("offset") + 1 FROM messages WHERE {IN_LOG} AND "offset" IS NOT NULL
-"""
-"""Index: messages_offset_idx, both ends of it."""
 
 KEEPER = f"""
     SELECT min("offset") FROM (
@@ -288,7 +282,7 @@ class PostgresRemovals(Session):
         )
         return RemovalExtent(messages, size_bytes, frozenset(buckets))
 
-    def remove(self, places: Sequence[Slice], outcome: Gone, deed: Deed) -> Removed:
+    def remove(self, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed) -> Removed:
         def work(connection: psycopg.Connection) -> Removed:
             connection.execute(REFERRING)
             return self._remove(connection, places, outcome, deed)
@@ -301,7 +295,9 @@ class PostgresRemovals(Session):
         values = {"topic": topic, "before_ms": before_ms, "most": most, **_values(deed)}
         return self._transact(lambda connection: _take(connection, TAKE_ADOPTED, values))
 
-    def remove_messages(self, message_uuids: Collection[uuid.UUID], outcome: Gone, deed: Deed) -> Removed:
+    def remove_messages(
+        self, message_uuids: Collection[uuid.UUID], outcome: RemovalOutcome, deed: Deed
+    ) -> Removed:
         def work(connection: psycopg.Connection) -> Removed:
             connection.execute(TAKING_AWAY)
             values = {"uuids": list(message_uuids), "placed": False, **_values(deed)}
@@ -343,14 +339,6 @@ class PostgresRemovals(Session):
                 ((first,),) = self._fetch(KEEPER, {**asdict(place), "since_ms": since_ms})
                 kept |= {} if first is None else {place.partition_log: first}
         return kept
-
-    def spans(self, topic: str) -> Sequence[Slice]:
-        found: list[Slice] = []
-        for generation, partition in self._fetch(LINEAGES, {"topic": topic}):
-            at = PartitionLog(topic, generation, partition)
-            ((start, stop),) = self._fetch(SPAN, at._asdict())
-            found += [] if start is None else [Slice(*at, start, stop)]
-        return found
 
     def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
         # Index: messages_uuid_idx.
@@ -421,7 +409,7 @@ class PostgresRemovals(Session):
         self._execute(STRIKE_OUT_DELETED, columns)
 
     def _remove(
-        self, connection: psycopg.Connection, places: Sequence[Slice], outcome: Gone, deed: Deed
+        self, connection: psycopg.Connection, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed
     ) -> Removed:
         """All ledger rows are locked before the first message goes: see ``sql.REFERRING``."""
         locked: list[tuple[_Held, list[Slice]]] = []
@@ -454,7 +442,11 @@ class PostgresRemovals(Session):
         )
 
     def _split(
-        self, connection: psycopg.Connection, held: _Held, places: Sequence[Slice], how: tuple[Gone, Deed]
+        self,
+        connection: psycopg.Connection,
+        held: _Held,
+        places: Sequence[Slice],
+        how: tuple[RemovalOutcome, Deed],
     ) -> Removed:
         """The kept parts' numbers are counted; the last one's are what the others leave."""
         outcome, deed = how

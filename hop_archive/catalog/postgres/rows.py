@@ -8,11 +8,29 @@ from itertools import chain
 
 from hop_archive.catalog.postgres.select import Selecting
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.postgres.sql import COLLISION, KNOWN_TOPICS, LINEAGES, ROW_COLUMNS, TOPICS
+from hop_archive.catalog.postgres.sql import COLLISION, IN_LOG, KNOWN_TOPICS, ROW_COLUMNS, TOPICS
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S
 from hop_archive.catalog.records import Collision, Duplicate, Measure, Mentions, Recorded, Row
 from hop_archive.model.query import Order, Query
-from hop_archive.model.slices import PartitionLog
+from hop_archive.model.slices import PartitionLog, Slice
+
+PARTITION_LOGS = """
+    WITH RECURSIVE found AS (
+        (SELECT generation, partition FROM messages WHERE topic = %(topic)s AND generation IS NOT NULL
+         ORDER BY generation, partition LIMIT 1)
+        UNION ALL
+        SELECT following.generation, following.partition FROM found, LATERAL (
+            SELECT m.generation, m.partition FROM messages AS m
+            WHERE m.topic = %(topic)s AND (m.generation, m.partition) > (found.generation, found.partition)
+            ORDER BY m.generation, m.partition LIMIT 1) AS following
+    ) SELECT generation, partition FROM found
+"""
+"""Those that have rows, whatever the ledger says. Index: messages_offset_idx, one step in it a log."""
+
+SPAN = f"""
+    SELECT min("offset"), max("offset") + 1 FROM messages WHERE {IN_LOG} AND "offset" IS NOT NULL
+"""
+"""Index: messages_offset_idx, both ends of it."""
 
 FIND = f"SELECT {ROW_COLUMNS} FROM messages WHERE uuid = %s"
 """Index: messages_uuid_idx."""
@@ -73,7 +91,14 @@ class PostgresRows(Session):
         return sorted(topic for (topic,) in self._fetch(KNOWN_TOPICS))
 
     def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
-        return [PartitionLog(topic, *found) for found in self._fetch(LINEAGES, {"topic": topic})]
+        return [PartitionLog(topic, *found) for found in self._fetch(PARTITION_LOGS, {"topic": topic})]
+
+    def spans(self, topic: str) -> Sequence[Slice]:
+        found: list[Slice] = []
+        for at in self.partition_logs(topic):
+            ((start, stop),) = self._fetch(SPAN, at._asdict())
+            found += [] if start is None else [Slice(*at, start, stop)]
+        return found
 
     def rows(self, topic: str) -> Iterator[Row]:
         return map(Row.of_cells, self._stream(ROWS, topic))

@@ -94,19 +94,6 @@ HAS_ADOPTED = """
 """
 """Index: messages_adopted_idx: one probe a topic."""
 
-LINEAGES = """
-    WITH RECURSIVE found AS (
-        (SELECT generation, partition FROM messages WHERE topic = %(topic)s AND generation IS NOT NULL
-         ORDER BY generation, partition LIMIT 1)
-        UNION ALL
-        SELECT following.generation, following.partition FROM found, LATERAL (
-            SELECT m.generation, m.partition FROM messages AS m
-            WHERE m.topic = %(topic)s AND (m.generation, m.partition) > (found.generation, found.partition)
-            ORDER BY m.generation, m.partition LIMIT 1) AS following
-    ) SELECT generation, partition FROM found
-"""
-"""Those that have rows, whatever the ledger says. Index: messages_offset_idx, one step in it a log."""
-
 ADD_BATCH = """
     INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent,
                          bytes, first_timestamp, last_timestamp, run_id)

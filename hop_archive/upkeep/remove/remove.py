@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Deed, Gone, Removed, Row
+from hop_archive.catalog.records import Deed, RemovalOutcome, Removed, Row
 from hop_archive.errors import ConfigurationError, ForbiddenError
 from hop_archive.ingest.plan import units
 from hop_archive.model.slices import Slice
@@ -84,7 +84,7 @@ class Removing:
         self.tally.removed = self.tally.removed.plus(removed)
         return removed
 
-    def remove_places(self, places: Iterable[Slice], outcome: Gone, deed: Deed) -> None:
+    def remove_places(self, places: Iterable[Slice], outcome: RemovalOutcome, deed: Deed) -> None:
         """Take rows away portion by portion, each portion's objects after its rows. Again: goes on.
 
         Args:
