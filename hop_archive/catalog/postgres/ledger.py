@@ -9,7 +9,7 @@ from functools import partial
 import psycopg
 
 from hop_archive.catalog.postgres.session import Session, by_log, listed, only
-from hop_archive.catalog.postgres.sql import REFERRING
+from hop_archive.catalog.postgres.sql import COPIES_OF, REFERRING, ROWS_OF
 from hop_archive.catalog.records import LedgerDay, LedgerEntry, MessageDay, Miscount, Outcome, TopicSummary
 from hop_archive.model.slices import OffsetRange, OffsetSet, PartitionLog, Slice
 
@@ -67,16 +67,9 @@ SUMMARIES_SINCE = """
 """
 """Index: batches_created_idx."""
 
-MISCOUNTED_BATCHES = """
+MISCOUNTED_BATCHES = f"""
     SELECT generation, partition, lower(offsets), upper(offsets), archived, found.rows, duplicates, found.copies
-    FROM batches AS b, LATERAL (
-        SELECT (SELECT count(*) FROM messages AS m
-                WHERE m.topic = b.topic AND m.generation = b.generation AND m.partition = b.partition
-                  AND m."offset" >= lower(b.offsets) AND m."offset" < upper(b.offsets)) AS rows,
-               (SELECT count(*) FROM duplicates AS d
-                WHERE d.topic = b.topic AND d.generation = b.generation AND d.partition = b.partition
-                  AND d."offset" >= lower(b.offsets) AND d."offset" < upper(b.offsets)) AS copies
-    ) AS found
+    FROM batches AS b, LATERAL (SELECT {ROWS_OF} AS rows, {COPIES_OF} AS copies) AS found
     WHERE topic = %s AND (archived, duplicates) IS DISTINCT FROM (found.rows, found.copies)
     ORDER BY generation, partition, lower(offsets)
 """
@@ -95,11 +88,8 @@ ROWS_BY_LOG = """
 """
 """Index: messages_offset_idx."""
 
-ROWS_IN_LEDGER = """
-    SELECT coalesce(sum((
-        SELECT count(*) FROM messages AS m
-        WHERE m.topic = b.topic AND m.generation = b.generation AND m.partition = b.partition
-          AND m."offset" >= lower(b.offsets) AND m."offset" < upper(b.offsets))), 0)::bigint
+ROWS_IN_LEDGER = f"""
+    SELECT coalesce(sum({ROWS_OF}), 0)::bigint
     FROM batches AS b WHERE topic = %s AND generation = %s AND partition = %s
 """
 """Index: batches_lineage_idx, messages_offset_idx."""

@@ -10,7 +10,15 @@ import psycopg
 
 from hop_archive.catalog.postgres.adding import ADD_TO_TOPIC, stage
 from hop_archive.catalog.postgres.session import Session
-from hop_archive.catalog.postgres.sql import COLLISION, HOLD, IN_LOG, REFERRING, ROW_COLUMNS
+from hop_archive.catalog.postgres.sql import (
+    COLLISION,
+    COPIES_OF,
+    HOLD,
+    IN_LOG,
+    REFERRING,
+    ROW_COLUMNS,
+    ROWS_OF,
+)
 from hop_archive.catalog.records import UNTOLD, Batch, Reinstated, Row
 from hop_archive.errors import StaleDecisionError
 
@@ -111,15 +119,9 @@ COUNT_COVERED = """
 ADOPT_STAGED = f"INSERT INTO messages ({ROW_COLUMNS}) SELECT {ROW_COLUMNS} FROM staged ON CONFLICT DO NOTHING"
 """Index: messages_uuid_idx. The trigger on rows without a digest counts them in the summary."""
 
-MISCOUNTED = """
+MISCOUNTED = f"""
     SELECT id FROM batches AS b
-    WHERE topic = %s AND outcome = 'archived' AND (archived, duplicates) IS DISTINCT FROM (
-        (SELECT count(*) FROM messages AS m
-         WHERE m.topic = b.topic AND m.generation = b.generation AND m.partition = b.partition
-            AND m."offset" >= lower(b.offsets) AND m."offset" < upper(b.offsets)),
-        (SELECT count(*) FROM duplicates AS d
-         WHERE d.topic = b.topic AND d.generation = b.generation AND d.partition = b.partition
-            AND d."offset" >= lower(b.offsets) AND d."offset" < upper(b.offsets)))
+    WHERE topic = %s AND outcome = 'archived' AND (archived, duplicates) IS DISTINCT FROM ({ROWS_OF}, {COPIES_OF})
     ORDER BY generation, partition, offsets FOR UPDATE
 """
 """Index: batches_lineage_idx, messages_offset_idx, duplicates_pkey."""

@@ -53,6 +53,12 @@ ROW_COLUMNS = ", ".join(f'"{name}"' if name == "offset" else name for name in CO
 IN_LOG = "topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s"
 IN_SLICE = f'{IN_LOG} AND "offset" >= %(start)s AND "offset" < %(stop)s'
 
+_IN_ENTRY = """{0}.topic = b.topic AND {0}.generation = b.generation AND {0}.partition = b.partition
+        AND {0}."offset" >= lower(b.offsets) AND {0}."offset" < upper(b.offsets)"""
+ROWS_OF = f"(SELECT count(*) FROM messages AS m WHERE {_IN_ENTRY.format('m')})"
+COPIES_OF = f"(SELECT count(*) FROM duplicates AS d WHERE {_IN_ENTRY.format('d')})"
+"""How many rows, and duplicates, stand at the offsets of the ledger row ``b``. Index: messages_offset_idx, duplicates_pkey."""
+
 REFERRING = "LOCK TABLE duplicates IN ROW EXCLUSIVE MODE"
 """What inserting a duplicate takes anyway, before it is looked whether what it repeats is there: who takes messages away
 waits for it, and it for him (``TAKING_AWAY``). It needs the right to insert: a reader, who could hold an
