@@ -59,11 +59,6 @@ def configure(stanza: LogStanza, *, stream: TextIO | None = None) -> logging.Han
     return handler
 
 
-def librdkafka_logger() -> logging.Logger:
-    """Return the logger to hand to a Kafka client as ``logger=``, so that librdkafka's lines are ours too."""
-    return logging.getLogger(LIBRDKAFKA)
-
-
 def remove_former() -> None:
     """Take back what the latest ``configure`` did; nothing where there was none."""
     root = logging.getLogger()

@@ -165,11 +165,11 @@ def publish_singly(
     odd, or that somebody is asked about. Arguments and results are otherwise the same.
 
     Args:
-        source: A writable one; its topics exist.
-        messages: What to publish, in order.
+        source: As for ``publish``.
+        messages: Likewise.
         rate: Messages a second, at most; 0 for as fast as it goes.
-        sleep: How to wait.
-        record: File to append to what was sent and where it stands, for ``comparing``; None for no record.
+        sleep: As for ``publish``.
+        record: Likewise.
         refused: Told of each message that the topic does not take (too large, too old, too far ahead), or that
             cannot be sent, and why; what it raises ends the publishing.
 

@@ -149,7 +149,7 @@ def test_librdkafkas_own_lines_are_ours() -> None:
     stream = io.StringIO()
     logs.configure(ConsoleLogStanza(), stream=stream)
     settings = {"bootstrap.servers": "127.0.0.1:1", "group.id": "nobody", "error_cb": lambda _error: None}
-    consumer = Consumer(settings, logger=logs.librdkafka_logger())
+    consumer = Consumer(settings, logger=logging.getLogger(logs.LIBRDKAFKA))
     try:
         deadline = time.monotonic() + 20
         while "hop_archive.librdkafka: " not in stream.getvalue() and time.monotonic() < deadline:
