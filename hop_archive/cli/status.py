@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from hop_archive.catalog.records import TopicSummary
     from hop_archive.cli.stopping import Stop
     from hop_archive.model.findings import Finding, OpenCount
-    from hop_archive.read.status import Status
-    from hop_archive.read.topic_facts import TopicFacts
+    from hop_archive.read.topic_facts import Facts, TopicFacts
 
 _EPILOG = """\b
 Examples:
@@ -99,7 +98,7 @@ def status(chosen: StanzaOptions, topics: tuple[str, ...], watch: float | None, 
         click.echo(line)
 
 
-def _look(setup: Setup, archive: Archive, topics: Sequence[str] | None) -> Status:
+def _look(setup: Setup, archive: Archive, topics: Sequence[str] | None) -> Facts:
     from hop_archive.read import status as reporting
 
     archive.catalog.check()
@@ -114,7 +113,7 @@ def _why_unasked(setup: Setup) -> str:
     return "" if asks else "no source is named; name it with -H or HOP_ARCHIVE_SOURCE."
 
 
-def _refuse_unknown(found: Status, topics: Sequence[str]) -> None:
+def _refuse_unknown(found: Facts, topics: Sequence[str]) -> None:
     unknown = sorted(set(topics) - {one.topic for one in found.topics})
     if not unknown:
         return
@@ -215,7 +214,7 @@ def _fitting(lines: list[str], room: int) -> list[str]:
     return [*kept, f"… {len(lines) - len(kept)} more lines: a taller terminal shows them, and -T shows less."]
 
 
-def as_object(found: Status, setup: Setup) -> dict[str, Any]:
+def as_object(found: Facts, setup: Setup) -> dict[str, Any]:
     """Return a status as JSON has it: sizes in bytes, moments as ISO 8601 in UTC, null for what is not known."""
     return {
         "headline": headline(found),
@@ -237,7 +236,7 @@ def _open_object(one: OpenCount) -> dict[str, Any]:
     return {"topic": one.topic, "kind": one.kind.value, "open": one.number, "since": moment(one.since)}
 
 
-def _obstacle_object(one: Finding, found: Status) -> dict[str, Any]:
+def _obstacle_object(one: Finding, found: Facts) -> dict[str, Any]:
     since = next((f.since for f in found.findings if (f.topic, f.kind) == (one.topic, one.kind)), None)
     named = {"topic": one.topic, "partition": one.partition, "kind": one.kind.value}
     return {**named, "since": moment(since), "why": one.detail}
@@ -271,7 +270,7 @@ def _summary_object(summary: TopicSummary) -> dict[str, Any]:
     }
 
 
-def _lines(found: Status, setup: Setup) -> Iterator[str]:
+def _lines(found: Facts, setup: Setup) -> Iterator[str]:
     chosen, stanzas = setup.selection, setup.configuration
     yield headline(found)
     source = f"{chosen.source} ({stanzas.source(chosen.source).resolved().describe()})"
@@ -296,7 +295,7 @@ def _lines(found: Status, setup: Setup) -> Iterator[str]:
     yield from _remarks(found.topics)
 
 
-def _in_the_way(found: Status) -> Iterator[str]:
+def _in_the_way(found: Facts) -> Iterator[str]:
     since = {(one.topic, one.kind): one.since for one in found.findings}
     rows = [
         [
@@ -322,7 +321,7 @@ def _open(findings: Sequence[OpenCount]) -> Iterator[str]:
         yield from table(["TOPIC", "FINDING", "OPEN", "SINCE"], rows, right=[2])
 
 
-def headline(found: Status) -> str:
+def headline(found: Facts) -> str:
     """What matters most, in one line."""
     parts = [*_progress(found), *_losses(found.topics)]
     if named := [one for one in found.unmet if one != "*"]:  # that there is no topic at all was said
@@ -332,7 +331,7 @@ def headline(found: Status) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _progress(found: Status) -> Iterator[str]:
+def _progress(found: Facts) -> Iterator[str]:
     lags = [one.lag for one in found.topics if one.lag]
     if found.source_error:
         yield "How far behind the archive is, is not known"
@@ -348,7 +347,7 @@ def _progress(found: Status) -> Iterator[str]:
     yield from _arrivals(found, behind=bool(lags))
 
 
-def _arrivals(found: Status, *, behind: bool) -> Iterator[str]:
+def _arrivals(found: Facts, *, behind: bool) -> Iterator[str]:
     """How long ago the last batch was, where that is long ago."""
     last = max((at for one in found.topics if (at := one.total.last_batch_at)), default=None)
     if last is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError
 from hop_archive.model.annotations import Annotations
@@ -23,15 +21,33 @@ def check(row: Row, body: bytes) -> tuple[Document | None, tuple[str, ...]]:
     What an adopted row does not say (partition, offset, digest) is not compared. The document is None where
     ``body`` is none.
     """
-    of_the_bytes = (
-        _difference("size", row.size_bytes, len(body)),
-        _difference("CRC-32", row.crc32, crc32(body)),
-    )
+    problems = [_difference("size", row.size_bytes, len(body)), _difference("CRC-32", row.crc32, crc32(body))]
     try:
         document = decode(body)
     except CorruptError as error:
-        return None, (*filter(None, of_the_bytes), str(error))
-    return document, tuple(filter(None, (*of_the_bytes, *_differences(row, document))))
+        return None, (*filter(None, problems), str(error))
+    message = document.message
+    # Of a content that was removed for good, only what is written down of it is there to be compared.
+    found_crc32, found_digest = document.message_crc32, document.digest
+    if not document.suppressed:
+        found_crc32 = crc32(message.value)
+    problems += (
+        _difference("UUID", row.uuid, document.uuid),
+        _difference("topic", row.topic, message.topic),
+        _difference("timestamp", row.timestamp_ms, message.timestamp_ms),
+        _difference("CRC-32 of the value", row.message_crc32, found_crc32),
+    )
+    if row.partition is not None:
+        problems.append(_difference("partition", row.partition, message.partition))
+        problems.append(_difference("offset", row.offset, message.offset))
+    if row.digest is not None:
+        if not document.suppressed:
+            found_digest = digest(message.key, message.headers, message.value)
+        problems.append(_difference("digest", row.digest, document.digest))
+        problems.append(_difference("digest of its content", row.digest, found_digest))
+        if row.annotations != document.annotations:
+            problems += map(_difference, _NOTES, row.annotations, document.annotations)
+    return document, tuple(filter(None, problems))
 
 
 def prove(row: Row, body: bytes) -> tuple[Document | None, tuple[str, ...]]:
@@ -73,26 +89,6 @@ def check_content(row: Row, body: bytes) -> tuple[Statement | None, tuple[str, .
         return (None if problems else found), problems
     _, problems = check(row, body)
     return None, problems
-
-
-def _differences(row: Row, document: Document) -> Iterator[str]:
-    message = document.message
-    yield _difference("UUID", row.uuid, document.uuid)
-    yield _difference("topic", row.topic, message.topic)
-    yield _difference("timestamp", row.timestamp_ms, message.timestamp_ms)
-    # Of a content that was removed for good, only what is written down of it is there to be compared.
-    there = not document.suppressed
-    found_crc32 = crc32(message.value) if there else document.message_crc32
-    yield _difference("CRC-32 of the value", row.message_crc32, found_crc32)
-    if row.partition is not None:
-        yield _difference("partition", row.partition, message.partition)
-        yield _difference("offset", row.offset, message.offset)
-    if row.digest is not None:
-        yield _difference("digest", row.digest, document.digest)
-        found = digest(message.key, message.headers, message.value) if there else document.digest
-        yield _difference("digest of its content", row.digest, found)
-        if row.annotations != document.annotations:
-            yield from map(_difference, _NOTES, row.annotations, document.annotations)
 
 
 _NOTES = [name.replace("_", " ") for name in Annotations._fields]

@@ -68,7 +68,6 @@ class FolderLocation:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[int]:
-        """Be the one who writes; see ``SnapshotLocation``."""
         try:
             if (
                 self._folder.is_dir()
@@ -104,14 +103,12 @@ class FolderLocation:
         _settle(beside, target)
 
     def put_manifest(self, number: int, text: bytes) -> None:
-        """Put a manifest there."""
         target = self._folder / _MANIFESTS / f"{number:08}.json"
         beside = target.with_name(f".{target.name}.partial")
         beside.write_bytes(text)
         _settle(beside, target)
 
     def newest_manifest(self) -> bytes | None:
-        """The newest manifest; None where there is none."""
         found = sorted((self._folder / _MANIFESTS).glob("[0-9]*.json"))
         return found[-1].read_bytes() if found else None
 
@@ -120,7 +117,6 @@ class FolderLocation:
         return False
 
     def fetch(self, path: str, folder: Path) -> Path:
-        """The file itself."""
         return self._folder / path
 
     def forget_others(self, kept: Collection[str]) -> None:
@@ -151,15 +147,12 @@ class StoreLocation:
         yield _next(info.key for info in self._store.listing(PREFIX))
 
     def put(self, path: str, file: Path) -> None:
-        """Create the object."""
         self._create(path, file.read_bytes())
 
     def put_manifest(self, number: int, text: bytes) -> None:
-        """Create the manifest."""
         self._create(f"{_MANIFESTS}/{number:08}.json", text)
 
     def newest_manifest(self) -> bytes | None:
-        """The newest manifest; None where there is none."""
         keys = [info.key for info in self._store.listing(f"{PREFIX}{_MANIFESTS}/")]
         return next(iter(self._store.fetch([Extent(keys[-1])]))) if keys else None
 

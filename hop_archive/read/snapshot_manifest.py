@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -33,14 +33,14 @@ def _is_moment(text: str) -> str:
     return text
 
 
-def _are_offsets(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    OffsetSet.of(parts)
-    return parts
+def _taken_by(make: Callable[[Any], object]) -> AfterValidator:
+    """Lets pass what ``make`` makes something of: of the right types, it may still be none of these."""
 
+    def validate(value: Any) -> Any:
+        make(value)
+        return value
 
-def _are_watermarks(seen: tuple[int, int, int, int, int]) -> tuple[int, int, int, int, int]:
-    Watermarks(*seen[2:])
-    return seen
+    return AfterValidator(validate)
 
 
 _Int32 = Annotated[int, Field(ge=0, lt=2**31)]
@@ -77,9 +77,7 @@ class _Generation(BaseModel):
 
 class _TopicState(BaseModel):
     model_config = _STRICT
-    archived: list[
-        tuple[_Int32, _Int32, Annotated[list[tuple[_Int64, _Int64]], AfterValidator(_are_offsets)]]
-    ]
+    archived: list[tuple[_Int32, _Int32, Annotated[list[tuple[_Int64, _Int64]], _taken_by(OffsetSet.of)]]]
     counts: tuple[_Int64, _Int64]
     others: list[tuple[str, str, str]]
     generations: list[tuple[_Int32, _Text, _Text | None]]
@@ -96,7 +94,10 @@ class _TopicPart(BaseModel):
     collisions: list[tuple[_Int32, _Int32, _Int64, UUID, UUID]]
     files: list[_File]
     observed: list[
-        Annotated[tuple[_Int32, _Int32, _Int64, _Int64, _Int64], AfterValidator(_are_watermarks)]
+        Annotated[
+            tuple[_Int32, _Int32, _Int64, _Int64, _Int64],
+            _taken_by(lambda observed: Watermarks(*observed[2:])),
+        ]
     ] = []
 
 

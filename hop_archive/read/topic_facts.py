@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Generation, Outcome, TopicSummary
+from hop_archive.catalog.records import Outcome, TopicSummary, VerifiedShare
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.plan import lost, work
 from hop_archive.ingest.survey import Survey, survey
-from hop_archive.model.findings import Finding
+from hop_archive.model.findings import Finding, OpenCount
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
-from hop_archive.model.topics import TopicPolicy
+from hop_archive.source.protocol import Answers, TopicInfo
 
 Value = TypeVar("Value")
 
@@ -125,6 +123,8 @@ class Facts:
         source_error: Why the source's part is missing; '' where it is not.
         obstacles: What could not be looked at, or may not be read, just now.
         unmet: Names and globs of the source's stanza of which nothing comes.
+        findings: What is wrong or in the way and nobody has settled, by topic and kind; where that was asked for.
+        shares: How much of each topic was read and compared by scrubbing; likewise.
     """
 
     topics: tuple[TopicFacts, ...]
@@ -132,6 +132,8 @@ class Facts:
     source_error: str = ""
     obstacles: tuple[Finding, ...] = ()
     unmet: tuple[str, ...] = ()
+    findings: tuple[OpenCount, ...] = ()
+    shares: tuple[VerifiedShare, ...] = ()
 
 
 def gather(
@@ -156,84 +158,91 @@ def gather(
     Raises:
         UnavailableError: The catalog does not answer.
     """
-    at, catalog = archive.now(), archive.catalog
-    totals = {summary.topic: summary for summary in catalog.summaries(topics)}
-    recent = {
-        window: {summary.topic: summary for summary in catalog.summaries(topics, since=at - age)}
-        for window, age in (windows or {}).items()
-    }
-    seen, gone, source_error = _asked(archive, topics, totals, unasked)
-    names = sorted({*totals, *((*seen.infos, *seen.undescribed) if seen else ())})
-    coverage = dict(seen.coverage) if seen and with_coverage else {}
+    at = archive.now()
+    found = _Gathering(archive, topics, unasked, {w: at - age for w, age in (windows or {}).items()})
     if with_coverage:
-        coverage |= catalog.coverage([name for name in names if seen is None or name not in seen.infos])
-    recorded = _recorded_gaps(catalog, totals.values()) if with_gaps else None
-    parts = _Parts(archive.topics, seen, gone, totals, recent, catalog.generations(names), coverage, recorded)
-    facts = tuple(map(parts.facts, names))
-    return Facts(facts, at, source_error, seen.obstacles if seen else (), seen.unmet if seen else ())
+        found.read_coverage()
+    if with_gaps:
+        found.read_gaps()
+    facts = tuple(map(found.facts, found.names))
+    seen = found.seen
+    return Facts(facts, at, found.source_error, seen.obstacles if seen else (), seen.unmet if seen else ())
 
 
-def _asked(
-    archive: Archive, topics: Collection[str] | None, known: Collection[str], unasked: str
-) -> tuple[Survey | None, Collection[str], str]:
-    """What the source shows, which of the ``known`` topics it has no more, and why that is not known."""
-    if unasked:
-        return None, (), unasked
-    try:
-        seen = survey(archive, topics)
-        elsewhere = {*known} - {*seen.infos} - seen.undescribed
-        if elsewhere:
-            there = archive.source.topics(elsewhere)
-            elsewhere -= {*there, *there.untold}
-    except UnavailableError as error:
-        archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
-        return None, (), str(error)
-    return seen, elsewhere, ""
-
-
-class _Parts:
-    """What was found, put together topic by topic."""
+class _Gathering:
+    """What was asked of source and catalog, put together topic by topic."""
 
     def __init__(
         self,
-        policy: TopicPolicy,
-        seen: Survey | None,
-        gone: Collection[str],
-        totals: Mapping[str, TopicSummary],
-        recent: Mapping[str, Mapping[str, TopicSummary]],
-        generations: Mapping[str, Sequence[Generation]],
-        coverage: Mapping[PartitionLog, OffsetSet],
-        recorded_gaps: Mapping[str, Sequence[Gap]] | None,
+        archive: Archive,
+        topics: Collection[str] | None,
+        unasked: str,
+        since: Mapping[str, datetime.datetime],
     ) -> None:
-        self._policy = policy
-        self._seen = seen
-        self._gone = gone
-        self._totals = totals
-        self._recent = recent
-        self._generations = generations
-        self._coverage = _by_topic(coverage)
-        self._knowledge = _by_topic(seen.knowledge if seen else {})
-        self._recorded_gaps = recorded_gaps
+        self._catalog = archive.catalog
+        self._policy = archive.topics
+        self._totals = {summary.topic: summary for summary in self._catalog.summaries(topics)}
+        self._recent = {
+            window: {summary.topic: summary for summary in self._catalog.summaries(topics, since=moment)}
+            for window, moment in since.items()
+        }
+        self.seen: Survey | None = None
+        self.source_error = unasked
+        self._gone: set[str] = set()
+        if not unasked:
+            try:
+                seen = survey(archive, topics)
+                elsewhere = {*self._totals} - {*seen.infos} - seen.undescribed
+                there = archive.source.topics(elsewhere) if elsewhere else Answers[str, TopicInfo]({})
+                self.seen, self._gone = seen, elsewhere - {*there, *there.untold}
+            except UnavailableError as error:
+                archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
+                self.source_error = str(error)
+        self._infos = self.seen.infos if self.seen else {}
+        self.names = sorted({*self._totals, *self._infos, *(self.seen.undescribed if self.seen else ())})
+        self._generations = self._catalog.generations(self.names)
+        self._knowledge = _by_topic(self.seen.knowledge if self.seen else {})
+        self._coverage: dict[str, dict[PartitionLog, OffsetSet]] = {}
+        self._recorded_gaps: dict[str, list[Gap]] | None = None
+
+    def read_coverage(self) -> None:
+        """Take in what is covered, also of topics that the source does not have."""
+        elsewhere = self._catalog.coverage([name for name in self.names if name not in self._infos])
+        self._coverage = _by_topic({**elsewhere, **(self.seen.coverage if self.seen else {})})
+
+    def read_gaps(self) -> None:
+        """Take in what the ledger says was not archived."""
+        losers = [s.topic for s in self._totals.values() if s.lost or s.skipped or s.pruned]
+        kinds = {Outcome.LOST: GapKind.LOST, Outcome.SKIPPED: GapKind.SKIPPED, Outcome.PRUNED: GapKind.PRUNED}
+        self._recorded_gaps = {}
+        for entry in self._catalog.ledger(losers) if losers else ():
+            if entry.outcome in kinds:
+                gap = Gap(entry.slice, kinds[entry.outcome], entry.reason)
+                self._recorded_gaps.setdefault(entry.slice.topic, []).append(gap)
 
     def facts(self, name: str) -> TopicFacts:
         """One topic's facts."""
-        seen, nothing = self._seen, TopicSummary(name)
+        seen, nothing, policy = self.seen, TopicSummary(name), self._policy
         covered, known = self._coverage.get(name, {}), self._knowledge.get(name, {})
         gone = {log: lost(partition) for log, partition in known.items()}
         holes = {log: inner_holes(offsets) - gone.get(log, EMPTY) for log, offsets in covered.items()}
         is_whole = seen is not None and name in seen.infos and name not in seen.not_whole
         marks = [partition.watermarks for partition in known.values()]
-        info = seen.infos.get(name) if seen else None
+        info = self._infos.get(name)
         recognition = seen.recognitions.get(name) if seen else None
         numbers = [generation.number for generation in self._generations.get(name, ())]
-        state = self._state(name)
+        state = TopicState.ARCHIVED if policy.archived(name) else TopicState.LEFT_OUT
+        if name in self._gone:
+            state = TopicState.GONE
+        elif policy.vetoed(name):
+            state = TopicState.VETOED
         return TopicFacts(
             topic=name,
             total=self._totals.get(name, nothing),
             windows={window: found.get(name, nothing) for window, found in self._recent.items()},
             state=state,
-            private=self._policy.private(name),
-            test=self._policy.test(name),
+            private=policy.private(name),
+            test=policy.test(name),
             generations=len(numbers),
             generation=recognition.number
             if recognition and not recognition.is_new
@@ -249,13 +258,6 @@ class _Parts:
             gaps=self._gaps(name, state, holes, gone),
         )
 
-    def _state(self, name: str) -> TopicState:
-        if name in self._gone:
-            return TopicState.GONE
-        if self._policy.vetoed(name):
-            return TopicState.VETOED
-        return TopicState.ARCHIVED if self._policy.archived(name) else TopicState.LEFT_OUT
-
     def _gaps(
         self,
         name: str,
@@ -267,7 +269,7 @@ class _Parts:
             return ()
         gaps = list(self._recorded_gaps.get(name, ()))
         for log, offsets in holes.items():
-            if self._seen is None or name in self._seen.not_whole:
+            if self.seen is None or name in self.seen.not_whole:
                 reason = UNKNOWN
             elif log not in gone:
                 reason = EARLIER
@@ -296,14 +298,3 @@ def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[Parti
     """Offsets that lie between dealt-with ones and are not dealt with, by log; those without are left out."""
     found = archive.catalog.coverage(topics)
     return {log: size for log, covered in found.items() if (size := inner_holes(covered).size)}
-
-
-def _recorded_gaps(catalog: Catalog, totals: Iterable[TopicSummary]) -> dict[str, list[Gap]]:
-    """What the ledger says was not archived, by topic."""
-    losers = [total.topic for total in totals if total.lost or total.skipped or total.pruned]
-    kinds = {Outcome.LOST: GapKind.LOST, Outcome.SKIPPED: GapKind.SKIPPED, Outcome.PRUNED: GapKind.PRUNED}
-    found = defaultdict[str, list[Gap]](list)
-    for entry in catalog.ledger(losers) if losers else ():
-        if entry.outcome in kinds:
-            found[entry.slice.topic].append(Gap(entry.slice, kinds[entry.outcome], entry.reason))
-    return found

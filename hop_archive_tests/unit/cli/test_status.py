@@ -20,8 +20,8 @@ from hop_archive.cli.status import headline
 from hop_archive.cli.stopping import Stop
 from hop_archive.config import open as opening
 from hop_archive.errors import ForbiddenError, HopArchiveError, MissingSettingError, UnavailableError
-from hop_archive.read.status import WINDOWS, Status
-from hop_archive.read.topic_facts import TopicFacts
+from hop_archive.read.status import WINDOWS
+from hop_archive.read.topic_facts import Facts, TopicFacts
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.cli_helpers import (
     DEADLINE_S,
@@ -153,11 +153,11 @@ AT = datetime(2026, 11, 24, tzinfo=UTC)
 
 def standing(
     lag: int | None = 0, *, ago: timedelta | None = timedelta(), lost: int = 0, error: str = "", gone: int = 0
-) -> Status:
+) -> Facts:
     """A status of one topic: how far behind, how long since the last batch, what is lost."""
     total = TopicSummary("t", messages=9, last_batch_at=None if ago is None else AT - ago, lost=1000)
     windows = {window: TopicSummary("t", lost=lost) for window in WINDOWS}
-    return Status(
+    return Facts(
         (TopicFacts("t", total, windows, lag=lag, unrecorded=gone, generations=1, held_back=0),), AT, error
     )
 
@@ -166,7 +166,7 @@ def test_the_first_line_says_what_matters() -> None:
     told = {
         headline(standing()): "All is archived.",
         headline(standing(7)): "7 offsets behind, in 1 topic.",
-        headline(Status((), AT)): "There is nothing to archive so far.",
+        headline(Facts((), AT)): "There is nothing to archive so far.",
         headline(standing(3, ago=None)): "3 offsets behind, in 1 topic; no batch so far.",
         headline(standing(lost=2)): "All is archived; 2 offsets recorded as lost in the last 24 hours.",
         headline(standing(gone=1)): "All is archived; 1 offset gone from Kafka, not recorded as lost yet.",
