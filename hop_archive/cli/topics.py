@@ -27,8 +27,8 @@ Examples:
 Of each topic:
   state     archived; vetoed or left out by the source's stanza; or gone: archived once, no more on the source;
             with private and test where the stanza says so
-  gen       how many lives of the topic there were: deleted and made anew, it starts its offsets again
-  id        how Kafka's id of this life begins
+  gen       how many generations of the topic there were: deleted and made anew, it starts its offsets again
+  id        how Kafka's id of this generation begins
   held      offsets that Kafka has for readers
   messages  archived
   covered   offsets dealt with: archived, duplicate, absent, lost, skipped or pruned

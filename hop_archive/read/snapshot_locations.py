@@ -188,7 +188,7 @@ class StoreLocation:
 def _next(names: Iterator[str]) -> int:
     """The number after all that files have, those of a snapshot that was killed included."""
     found = (_NUMBERED.search(name) for name in names)
-    return 1 + max((int(one[1]) for one in found if one), default=0)
+    return 1 + max((int(match[1]) for match in found if match), default=0)
 
 
 def _settle(beside: Path, target: Path) -> None:

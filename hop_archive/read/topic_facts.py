@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 PENDING = "Kafka holds these: the next run archives them"
 UNRECORDED = "gone from Kafka: the next run records them as lost"
 NOT_ARCHIVED = "Kafka holds these: the stanza leaves the topic out now"
-EARLIER = "of an earlier life of the topic"
+EARLIER = "of an earlier generation of the topic"
 UNKNOWN = "the source does not answer, so whether it holds these is not known"
 
 
@@ -199,6 +199,7 @@ class _Gathering:
                 archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
                 self.source_error = str(error)
         self._infos = self.seen.infos if self.seen else {}
+        self._not_whole = self.seen.not_whole if self.seen else frozenset[str]()
         self.names = sorted({*self._totals, *self._infos, *(self.seen.undescribed if self.seen else ())})
         self._generations = self._catalog.generations(self.names)
         self._knowledge = _by_topic(self.seen.knowledge if self.seen else {})
@@ -226,7 +227,7 @@ class _Gathering:
         covered, known = self._coverage.get(name, {}), self._knowledge.get(name, {})
         gone = {log: lost(partition) for log, partition in known.items()}
         holes = {log: inner_holes(offsets) - gone.get(log, EMPTY) for log, offsets in covered.items()}
-        is_whole = seen is not None and name in seen.infos and name not in seen.not_whole
+        is_whole = name in self._infos and name not in self._not_whole
         marks = [partition.watermarks for partition in known.values()]
         info = self._infos.get(name)
         recognition = seen.recognitions.get(name) if seen else None
@@ -269,7 +270,7 @@ class _Gathering:
             return ()
         gaps = list(self._recorded_gaps.get(name, ()))
         for log, offsets in holes.items():
-            if self.seen is None or name in self.seen.not_whole:
+            if name in self._not_whole or self.seen is None:
                 reason = UNKNOWN
             elif log not in gone:
                 reason = EARLIER

@@ -216,7 +216,7 @@ def test_a_hole_of_an_earlier_life_is_not_awaited(world: World) -> None:
     for start, stop in ((0, 1), (3, 4)):
         world.commit("a.one", start, stop, Outcome.SKIPPED, "for this test", generation=1)
     world.catalog.begin_generation("a.one", 1, "elsewhere", "x", "")
-    assert ("hole", 1, 3, "of an earlier life of the topic") in world.gaps("a.one")
+    assert ("hole", 1, 3, "of an earlier generation of the topic") in world.gaps("a.one")
 
 
 def test_without_holes_that_is_said(world: World) -> None:
