@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 from xml.parsers import expat
@@ -94,40 +94,18 @@ def _dump(value: bytes, limit: int | None, note: str = "") -> Shown:
     )
 
 
-class _Enough(Exception):  # noqa: N818 - no error
-    """As much is there as is wanted."""
-
-
-class _Page:
-    """Lines, up to a limit."""
-
-    def __init__(self, limit: int | None) -> None:
-        self._left = limit
-        self._lines: list[str] = []
-
-    def add(self, line: str) -> None:
-        """Take a line; raises _Enough once the limit is reached."""
-        line = harmless(line, "\n\t")
-        if self._left is not None and len(line) >= self._left:
-            self._lines.append(line[: self._left])
-            raise _Enough
-        self._lines.append(line)
-        if self._left is not None:
-            self._left -= len(line) + 1
-
-    def filled(self, kind: PayloadKind, fill: Callable[[], object], note: str = "") -> Shown:
-        """What is shown once ``fill`` has added its lines, or enough of them."""
-        complete = True
-        try:
-            fill()
-        except _Enough:
-            complete = False
-        return Shown(kind, "\n".join(self._lines), complete, note)
-
-    def add_all(self, lines: Iterable[str]) -> None:
-        """Take lines, as ``add`` does."""
-        for line in lines:
-            self.add(line)
+def _page(kind: PayloadKind, lines: Iterable[str], limit: int | None, note: str = "") -> Shown:
+    """What is shown of lines, of which no more are taken than are shown."""
+    shown: list[str] = []
+    left = limit
+    for line in lines:
+        safe = harmless(line, "\n\t")
+        if left is not None:
+            if len(safe) >= left:
+                return Shown(kind, "\n".join([*shown, safe[:left]]), complete=False, note=note)
+            left -= len(safe) + 1
+        shown.append(safe)
+    return Shown(kind, "\n".join(shown), note=note)
 
 
 # JSON: laid out piece by piece, so that numbers, escapes and repeated names stay as they were written.
@@ -145,8 +123,7 @@ def _json(value: bytes, limit: int | None) -> Shown | None:
         json.loads(text, parse_int=len, parse_float=len)  # numbers as they are: only the form counts
     except (ValueError, RecursionError):
         return None
-    page = _Page(limit)
-    return page.filled(PayloadKind.JSON, lambda: page.add_all(_json_lines(text)))
+    return _page(PayloadKind.JSON, _json_lines(text), limit)
 
 
 def _json_lines(text: str) -> Iterator[str]:
@@ -175,6 +152,8 @@ def _json_lines(text: str) -> Iterator[str]:
 
 _DEEPEST = 60
 """Levels that are told apart by indentation: a million elements in one another would make a million long lines."""
+_XML_CHUNK_BYTES = 2**16
+"""What is parsed at once, and so parsed in vain, beyond what is shown."""
 
 
 class _DoctypeError(Exception):
@@ -184,9 +163,8 @@ class _DoctypeError(Exception):
 def _xml(value: bytes, limit: int | None) -> Shown | None:
     if not value.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         return None
-    page = _Page(limit)
     try:
-        return page.filled(PayloadKind.XML, lambda: _XmlLines(page).parser.Parse(value, True))
+        return _page(PayloadKind.XML, _xml_lines(value), limit)
     except _DoctypeError:
         found = _text(value, limit)
         return found and Shown(
@@ -196,11 +174,25 @@ def _xml(value: bytes, limit: int | None) -> Shown | None:
         return None  # the latter two: an encoding that Python does not have
 
 
-class _XmlLines:
-    """Adds a line for each start, end, comment and instruction; an element that holds text alone takes one."""
+def _xml_lines(value: bytes) -> Iterator[str]:
+    layout = _XmlLayout()
+    for at in range(0, len(value) + _XML_CHUNK_BYTES, _XML_CHUNK_BYTES):
+        error: Exception | None = None
+        try:
+            layout.parser.Parse(value[at : at + _XML_CHUNK_BYTES], at >= len(value))
+        except (expat.ExpatError, ValueError, LookupError, _DoctypeError) as met:
+            error = met  # after the lines before it, which may be all that are shown
+        yield from layout.lines
+        layout.lines.clear()
+        if error is not None:
+            raise error
 
-    def __init__(self, page: _Page) -> None:
-        self._page = page
+
+class _XmlLayout:
+    """Has a line for each start, end, comment and instruction; an element that holds text alone takes one."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
         self._depth = 0
         self._open = ""
         self._text: list[str] = []
@@ -221,7 +213,7 @@ class _XmlLines:
         raise _DoctypeError
 
     def _line(self, text: str) -> None:
-        self._page.add(_INDENT * min(self._depth, _DEEPEST) + text)
+        self.lines.append(_INDENT * min(self._depth, _DEEPEST) + text)
 
     def _start(self, name: str, attributes: list[str]) -> None:
         self._settle()
@@ -284,12 +276,11 @@ def _avro(value: bytes, limit: int | None) -> Shown | None:
         return None
     import fastavro
 
-    page = _Page(limit)
     try:
         readable, note = _readable_blocks(value)
         records = fastavro.reader(io.BytesIO(readable))
         lines = (json.dumps(r, indent=2, ensure_ascii=False, default=_avro_text) for r in records)
-        return page.filled(PayloadKind.AVRO, lambda: page.add_all(lines), note)
+        return _page(PayloadKind.AVRO, lines, limit, note)
     except _OversizedError as error:
         return _dump(value, limit, f"an Avro file {error}, so not decoded")
     except Exception:  # noqa: BLE001 - a schema of anybody's can make fastavro fail in any way
