@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hop_archive.devkit.local.ports import LOOPBACK, choose_ports
+from hop_archive.devkit.local.machine import LOOPBACK, choose_ports
 from hop_archive_tests.conftest import unavailable
 
 DEADLINE_S = 20.0

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-import fastavro
-
 Maker: TypeAlias = Callable[[random.Random, int], bytes]
 
 UUID_BYTES = 16
@@ -270,6 +268,8 @@ def _record(name: str, **fields: Any) -> dict[str, Any]:
 @functools.cache
 def _alert_schema() -> Any:
     """A schema like ZTF's: unions of null and one other type, records within records, bytes."""
+    import fastavro
+
     point = {"jd": "double", "fid": "int"}
     place = {"ra": ["null", "double"], "dec": ["null", "double"], "magpsf": ["null", "float"]}
     previous = _record("prv_candidate", **point, **place)
@@ -293,6 +293,8 @@ def _alert_schema() -> Any:
 
 @_value("avro", b"avro", keyed=True)
 def _ztf_alert(rng: random.Random, timestamp_ms: int) -> bytes:
+    import fastavro  # here, because Dagster's processes import this module, and seldom need it
+
     candid = rng.getrandbits(62)
     julian_date = timestamp_ms / _MILLISECONDS_A_DAY + 2_440_587.5
     cutouts: dict[str, Any] = {}

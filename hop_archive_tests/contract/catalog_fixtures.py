@@ -20,7 +20,7 @@ from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.local.machine import choose_ports
 from hop_archive.devkit.local.postgres import Postgres, choose_home
 from hop_archive.errors import HopArchiveError
 from hop_archive_tests.contract.catalog_helpers import (

@@ -24,7 +24,7 @@ from obstore.store import S3Store as Client
 
 from hop_archive.devkit.local import processes
 from hop_archive.devkit.local.address import External
-from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.local.machine import choose_ports
 from hop_archive.devkit.local.processes import ProcessMark
 from hop_archive.devkit.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address
 from hop_archive.errors import MissingSettingError

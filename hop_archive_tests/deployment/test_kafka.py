@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.records import SnapshotKind
-from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.local.machine import choose_ports
 from hop_archive.devkit.samples import SAMPLE_TOPICS
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.ingest.cluster_state import take_snapshot

@@ -24,7 +24,7 @@ from hop_archive.archive import Archive
 from hop_archive.config.load import load, select
 from hop_archive.config.open import open_archive
 from hop_archive.devkit.local.address import StackAddress
-from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.local.machine import choose_ports
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.ingest.survey import survey
 from hop_archive.upkeep.verify.sent import Place, Sent

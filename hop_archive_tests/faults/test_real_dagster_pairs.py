@@ -19,7 +19,7 @@ import pytest
 import hop_archive
 from hop_archive.archive import Archive
 from hop_archive.devkit.local.address import StackAddress
-from hop_archive.devkit.local.ports import choose_ports
+from hop_archive.devkit.local.machine import choose_ports
 from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.runs import FOLLOWING, SIGNS
 from hop_archive_tests.cli_helpers import command

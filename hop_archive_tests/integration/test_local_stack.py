@@ -34,8 +34,7 @@ from obstore.store import S3Store
 
 from hop_archive.cli.local import _quoted, local
 from hop_archive.devkit.local.address import External, ServerName, StackAddress
-from hop_archive.devkit.local.files import others_can_enter, package_directory
-from hop_archive.devkit.local.ports import choose_ports, is_free
+from hop_archive.devkit.local.machine import choose_ports, is_free, others_can_enter, package_directory
 from hop_archive.devkit.local.processes import ProcessMark, uninterrupted
 from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack
 from hop_archive.devkit.local.state import STATE_FILE, read_state, write_state

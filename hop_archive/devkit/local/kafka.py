@@ -16,8 +16,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from hop_archive.devkit.local.files import package_directory
-from hop_archive.devkit.local.ports import LOOPBACK
+from hop_archive.devkit.local.machine import LOOPBACK, package_directory
 from hop_archive.devkit.local.processes import Launch, NotAnswering
 
 _ASK_TIMEOUT_S = 2.0

@@ -21,8 +21,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from hop_archive.devkit.local.files import others_can_enter, package_directory, write_private
-from hop_archive.devkit.local.ports import LOOPBACK
+from hop_archive.devkit.local.machine import LOOPBACK, others_can_enter, package_directory, write_private
 from hop_archive.devkit.local.processes import Account, Launch, NotAnswering, as_account, bare_environment
 from hop_archive.errors import MissingSettingError, UnavailableError
 

@@ -19,8 +19,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from hop_archive.devkit.local.files import INSTALL, write_private
-from hop_archive.devkit.local.ports import LOOPBACK
+from hop_archive.devkit.local.machine import INSTALL, LOOPBACK, write_private
 from hop_archive.devkit.local.processes import Launch, NotAnswering
 from hop_archive.errors import MissingSettingError
 

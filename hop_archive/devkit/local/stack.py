@@ -17,7 +17,7 @@ from pathlib import Path
 from hop_archive.devkit.local import processes
 from hop_archive.devkit.local.address import VARIABLE_OF, External, ServerName, StackAddress
 from hop_archive.devkit.local.kafka import Kafka, ask_kafka
-from hop_archive.devkit.local.ports import LOOPBACK, choose_ports, is_free
+from hop_archive.devkit.local.machine import LOOPBACK, choose_ports, is_free
 from hop_archive.devkit.local.postgres import OUTSIDE_PREFIX, Postgres, ask_postgres, choose_home
 from hop_archive.devkit.local.processes import NotAnswering, ProcessMark, Server, ServerDiedError
 from hop_archive.devkit.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address, ports_in

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from hop_archive.devkit.local.address import External, ServerName
-from hop_archive.devkit.local.files import write_private
+from hop_archive.devkit.local.machine import write_private
 from hop_archive.devkit.local.processes import ProcessMark
 from hop_archive.errors import ConfigurationError, ForbiddenError, UnavailableError
 

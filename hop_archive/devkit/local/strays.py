@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from hop_archive.devkit.local.address import ServerName
-from hop_archive.devkit.local.ports import LOOPBACK
+from hop_archive.devkit.local.machine import LOOPBACK
 from hop_archive.devkit.local.processes import ProcessMark
 from hop_archive.devkit.local.s3 import ports_in
 from hop_archive.devkit.local.state import CLUSTER_ID_PREFIX, LOCK_FILE, STATE_FILE

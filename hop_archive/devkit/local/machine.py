@@ -1,12 +1,17 @@
-"""Which TCP ports the servers listen on."""
+"""What servers need of this machine: where their programs are installed, files that others must not read, and free TCP ports."""
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+import stat
+from importlib.util import find_spec
+from pathlib import Path
 
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import MissingSettingError, UnavailableError
 
+INSTALL = "Install hop_archive with its extra: pip install 'hop_archive[local]'."
 LOOPBACK = "127.0.0.1"
 
 # Below 32768, where Linux begins to hand out ports to outgoing connections: a port from there may be in
@@ -16,6 +21,37 @@ _ATTEMPTS = 1_000
 
 # Not the module's generator: a test that seeds that one would send every stack to the same ports.
 _random = random.SystemRandom()
+
+
+def package_directory(module: str, package: str) -> Path:
+    """Return where a package's files are, without importing it.
+
+    Raises:
+        MissingSettingError: It is not installed.
+    """
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise MissingSettingError(f"The package {package} is not installed.", remedy=INSTALL)
+    return Path(spec.origin).parent
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file as a whole by one that only its owner can read."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    unfinished.replace(path)
+
+
+def others_can_enter(directory: Path) -> bool:
+    """Tell whether any user can get to what is in `directory`: it and all above it are open to everyone.
+
+    The answer errs towards no: a way in by group or access list is not seen.
+    """
+    resolved = directory.resolve()
+    return all(place.stat().st_mode & stat.S_IXOTH for place in (resolved, *resolved.parents))
 
 
 def is_free(port: int) -> bool:
