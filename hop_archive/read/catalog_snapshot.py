@@ -192,7 +192,15 @@ class _TopicSnapshot:
             whole_at = before["whole_at"]
         else:
             self._files = []
-            added = self._write_messages(self._every_row(entries))
+            ends: dict[tuple[int | None, int | None], int] = {}
+            for e in entries:
+                at = (e.slice.generation, e.slice.partition)
+                ends[at] = max(ends.get(at, 0), e.slice.stop)
+            added = self._write_messages(
+                row  # but for those that came after the ledger was read
+                for row in self._selected()
+                if row.offset is None or row.offset < ends.get((row.generation, row.partition), 0)
+            )
             kept, whole_at = [], self._wanted.now().isoformat()
         self._write("ledger", [ledger_cells(entry) for entry in entries], LEDGER)
         duplicates = (
@@ -262,17 +270,6 @@ class _TopicSnapshot:
     def _selected(self, **bounds: Any) -> Iterator[Row]:
         if self._topic in set(self._catalog.topics()):
             yield from self._catalog.select(Query((self._topic,), **bounds))
-
-    def _every_row(self, entries: Sequence[LedgerEntry]) -> Iterator[Row]:
-        """All but those that came after the ledger was read."""
-        ends: dict[tuple[int, int], int] = {}
-        for e in entries:
-            at = (e.slice.generation, e.slice.partition)
-            ends[at] = max(ends.get(at, 0), e.slice.stop)
-        for row in self._selected():
-            at = (row.generation or 0, row.partition or 0)
-            if row.offset is None or row.offset < ends.get(at, 0):
-                yield row
 
     def _write_messages(self, rows: Iterable[Row]) -> int:
         """Write rows into files, some thousand each, one month a file."""

@@ -9,7 +9,7 @@ from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Mentions, Row
 from hop_archive.errors import CorruptError, DataError, ObjectMissingError
 from hop_archive.model.document import Document
-from hop_archive.read.check import check, extent_of
+from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.protocol import Store
 
 
@@ -50,14 +50,11 @@ def inspect(catalog: Catalog, store: Store, message_uuid: uuid.UUID) -> Inspecti
     if row is None:
         return None
     mentions = catalog.mentions(message_uuid, row.topic)
-    try:
-        (body,) = store.fetch([extent_of(row)])
-    except (ObjectMissingError, CorruptError) as error:
-        problems: tuple[str, ...] = (str(error).rstrip("."),)
-        if row.bucket != store.bucket:
-            problems += (
-                f"the catalog names the bucket {row.bucket}, and store {store.name} reads {store.bucket}",
-            )
-        return Inspection(row, mentions, None, None, problems)
-    document, problems = check(row, body)
-    return Inspection(row, mentions, body, document, problems)
+    (fetched,) = fetch_documents(store, [row])
+    problems = fetched.problems
+    if fetched.error is not None and row.bucket != store.bucket:
+        problems += (
+            f"the catalog names the bucket {row.bucket}, and store {store.name} reads {store.bucket}",
+        )
+    body = None if fetched.error is not None else fetched.body
+    return Inspection(row, mentions, body, fetched.document, problems)

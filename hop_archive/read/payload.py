@@ -164,7 +164,7 @@ def _xml(value: bytes, limit: int | None) -> Shown | None:
     if not value.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         return None
     try:
-        return _page(PayloadKind.XML, _xml_lines(value), limit)
+        return _page(PayloadKind.XML, _XmlLayout().lines_of(value), limit)
     except _DoctypeError:
         found = _text(value, limit)
         return found and Shown(
@@ -174,46 +174,45 @@ def _xml(value: bytes, limit: int | None) -> Shown | None:
         return None  # the latter two: an encoding that Python does not have
 
 
-def _xml_lines(value: bytes) -> Iterator[str]:
-    layout = _XmlLayout()
-    for at in range(0, len(value) + _XML_CHUNK_BYTES, _XML_CHUNK_BYTES):
-        error: Exception | None = None
-        try:
-            layout.parser.Parse(value[at : at + _XML_CHUNK_BYTES], at >= len(value))
-        except (expat.ExpatError, ValueError, LookupError, _DoctypeError) as met:
-            error = met  # after the lines before it, which may be all that are shown
-        yield from layout.lines
-        layout.lines.clear()
-        if error is not None:
-            raise error
-
-
 class _XmlLayout:
-    """Has a line for each start, end, comment and instruction; an element that holds text alone takes one."""
+    """A line for each start, end, comment and instruction; an element that holds text alone takes one."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self._lines: list[str] = []
         self._depth = 0
         self._open = ""
         self._text: list[str] = []
-        self.parser = expat.ParserCreate()
-        self.parser.ordered_attributes = True
-        self.parser.buffer_text = True
-        self.parser.StartDoctypeDeclHandler = self._refuse
-        self.parser.XmlDeclHandler = lambda version, encoding, _: self._line(
+        self._parser = expat.ParserCreate()
+        self._parser.ordered_attributes = True
+        self._parser.buffer_text = True
+        self._parser.StartDoctypeDeclHandler = self._refuse
+        self._parser.XmlDeclHandler = lambda version, encoding, _: self._line(
             f'<?xml version="{version}"' + (f' encoding="{encoding}"' if encoding else "") + "?>"
         )
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._text.append
-        self.parser.CommentHandler = lambda text: self._aside(f"<!--{text}-->")
-        self.parser.ProcessingInstructionHandler = lambda target, data: self._aside(f"<?{target} {data}?>")
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._text.append
+        self._parser.CommentHandler = lambda text: self._aside(f"<!--{text}-->")
+        self._parser.ProcessingInstructionHandler = lambda target, data: self._aside(f"<?{target} {data}?>")
+
+    def lines_of(self, value: bytes) -> Iterator[str]:
+        """The lines, as far as they are taken; what is wrong is raised after those before it."""
+        for at in range(0, len(value) + _XML_CHUNK_BYTES, _XML_CHUNK_BYTES):
+            error: Exception | None = None
+            try:
+                self._parser.Parse(value[at : at + _XML_CHUNK_BYTES], at >= len(value))
+            except (expat.ExpatError, ValueError, LookupError, _DoctypeError) as met:
+                error = met
+            yield from self._lines
+            self._lines.clear()
+            if error is not None:
+                raise error
 
     def _refuse(self, *_: object) -> NoReturn:
         raise _DoctypeError
 
     def _line(self, text: str) -> None:
-        self.lines.append(_INDENT * min(self._depth, _DEEPEST) + text)
+        self._lines.append(_INDENT * min(self._depth, _DEEPEST) + text)
 
     def _start(self, name: str, attributes: list[str]) -> None:
         self._settle()
