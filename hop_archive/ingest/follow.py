@@ -311,9 +311,9 @@ def _note_seen(archive: Archive, readings: Collection[Reading], others: Collecti
     try:
         known = archive.catalog.observed({partition_log.topic for partition_log in ends})
         seen = {
-            partition_log: Watermarks(marks.low, end, max(marks.high, end))
-            for partition_log, end in ends.items()
-            if (marks := known.get(partition_log)) is not None and marks.stable < end
+            at: Watermarks(marks.low, end, max(marks.high, end))
+            for at, end in ends.items()
+            if (marks := known.get(at)) is not None and marks.stable < end
         }
         archive.catalog.observe(seen)
     except HopArchiveError as error:

@@ -78,9 +78,9 @@ def plan(
         unreadable: Topics that may not be read: nothing of them is work, and what of them is gone is lost all the same.
     """
     pending = {
-        partition_log: offsets
-        for partition_log, partition in known.items()
-        if partition_log.topic not in unreadable and (offsets := work(partition))
+        at: offsets
+        for at, partition in known.items()
+        if at.topic not in unreadable and (offsets := work(partition))
     }
     # Equal shares, so that no busy partition starves the others; what a small one does not need goes to the larger ones.
     budget, chosen = limits.run_messages, {}

@@ -88,17 +88,15 @@ class Survey:
     def unproven(self) -> dict[PartitionLog, Knowledge]:
         """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
         return {
-            partition_log: known
-            for partition_log, known in self.knowledge.items()
-            if known.coverage and self._is_moved(partition_log, known)
+            at: known for at, known in self.knowledge.items() if known.coverage and self._is_moved(at, known)
         }
 
     def to_note(self) -> dict[PartitionLog, Knowledge]:
         """Such partitions without coverage, of which there is nothing to prove."""
         return {
-            partition_log: known
-            for partition_log, known in self.knowledge.items()
-            if not known.coverage and self._is_moved(partition_log, known)
+            at: known
+            for at, known in self.knowledge.items()
+            if not known.coverage and self._is_moved(at, known)
         }
 
     def _is_moved(self, partition_log: PartitionLog, known: Knowledge) -> bool:
@@ -138,11 +136,7 @@ class Survey:
     def workable(self) -> dict[PartitionLog, Knowledge]:
         """The ``knowledge`` of what may be read."""
         shut = self.unreadable
-        return {
-            partition_log: known
-            for partition_log, known in self.knowledge.items()
-            if partition_log.topic not in shut
-        }
+        return {at: known for at, known in self.knowledge.items() if at.topic not in shut}
 
     def progress(self) -> dict[TopicPartition, int]:
         """The offset up to which each partition is dealt with, without a gap: what a consumer would commit."""
@@ -230,9 +224,9 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
         archive.topics.unmet({*infos, *undescribed}) if topics is None else (),
         deleted,
         tuple(
-            Slice(*partition_log, known.watermarks.high, observed[partition_log].stable)
-            for partition_log, known in knowledge.items()
-            if partition_log in observed and known.watermarks.high < observed[partition_log].stable
+            Slice(*at, known.watermarks.high, observed[at].stable)
+            for at, known in knowledge.items()
+            if at in observed and known.watermarks.high < observed[at].stable
         ),
     )
 
@@ -251,9 +245,9 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     # Where a log may have lost its end, what it holds may be of another generation than is known yet.
     unproven = seen.unproven()
     known = {
-        partition_log: partition.watermarks
-        for partition_log, partition in seen.knowledge.items()
-        if not seen.recognitions[partition_log.topic].is_new and partition_log not in unproven
+        at: partition.watermarks
+        for at, partition in seen.knowledge.items()
+        if not seen.recognitions[at.topic].is_new and at not in unproven
     }
     _note_shrunk(archive, seen)
     archive.catalog.observe(known)

@@ -76,11 +76,7 @@ class Undone:
             is_left = tried.times >= _TWICE and (not is_outage or now - tried.since >= _OUTAGE_S)
             if is_left and TopicPartition(partition_log.topic, partition_log.partition) not in self._refused:
                 left.append(partition_log)
-        standing = {
-            partition_log.topic
-            for partition_log, start in starts.items()
-            if partition_log not in before or start <= before[partition_log].start
-        }
+        standing = {at.topic for at, start in starts.items() if at not in before or start <= before[at].start}
         moved = {partition_log.topic for partition_log in starts} - standing
         known, findings = {finding.topic for finding in self.findings}, []
         for at in sorted(left):

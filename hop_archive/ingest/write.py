@@ -319,9 +319,7 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
 
 
 def _noted_epochs(archive: Archive, topics: Collection[str]) -> dict[PartitionLog, int | None]:
-    return {
-        partition_log: marks.leader_epoch for partition_log, marks in archive.catalog.observed(topics).items()
-    }
+    return {at: marks.leader_epoch for at, marks in archive.catalog.observed(topics).items()}
 
 
 def _may_be_stored(reading: Reading) -> bool:
