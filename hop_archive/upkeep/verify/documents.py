@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Row
 from hop_archive.errors import ObjectMissingError
 from hop_archive.ingest.collector import calm_collector
@@ -75,10 +74,22 @@ def sent_documents(verification: Verification) -> Iterator[Finding]:
     Places are those of the newest generation of each topic. Holds what was recorded, and the rows of one topic of it.
     Finds ``not_archived`` and ``corrupt_object``, besides what fetching a document may find.
     """
-    recorded = verification.sent or {}
+    recorded, catalog = verification.sent or {}, verification.catalog
     for topic in sorted({at.topic for at, _ in recorded}):
         places = sorted(place for place in recorded if place[0].topic == topic)
-        standing = _standing(verification.catalog, topic, places)
+        # The row of each place that has one, or else the row of the message that it repeats.
+        newest = max((known.number for known in catalog.generations([topic]).get(topic, ())), default=0)
+        found_at: dict[Place, Row | None] = {}
+        for log, copy in catalog.duplicates(topic):
+            place = (TopicPartition(topic, log.partition), copy.offset)
+            if log.generation == newest and place in recorded:
+                found_at[place] = catalog.find(copy.uuid)
+        for row in catalog.rows(topic):
+            if row.generation == newest and row.partition is not None and row.offset is not None:
+                place = (TopicPartition(topic, row.partition), row.offset)
+                if place in recorded:
+                    found_at[place] = row
+        standing = {place: kept for place in places if (kept := found_at.get(place)) is not None}
         for at, offset in places:
             if (at, offset) not in standing:
                 detail = f"what was sent to {at} at offset {offset} has no row"
@@ -96,20 +107,3 @@ def sent_documents(verification: Verification) -> Iterator[Finding]:
                 if unlike:
                     detail = f"not as it was sent: {'; '.join(unlike)}"
                     yield of_document(found.row, Kind.CORRUPT_OBJECT, detail)
-
-
-def _standing(catalog: Catalog, topic: str, places: Collection[Place]) -> dict[Place, Row]:
-    """The row of each place that has one, or else the row of the message that it repeats."""
-    newest = max((known.number for known in catalog.generations([topic]).get(topic, ())), default=0)
-    asked = set(places)
-    found: dict[Place, Row | None] = {}
-    for log, copy in catalog.duplicates(topic):
-        place = (TopicPartition(topic, log.partition), copy.offset)
-        if log.generation == newest and place in asked:
-            found[place] = catalog.find(copy.uuid)
-    for row in catalog.rows(topic):
-        if row.generation == newest and row.partition is not None and row.offset is not None:
-            place = (TopicPartition(topic, row.partition), row.offset)
-            if place in asked:
-                found[place] = row
-    return {place: standing for place in places if (standing := found.get(place)) is not None}

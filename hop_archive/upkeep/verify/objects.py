@@ -7,7 +7,7 @@ may be about to mend is looked at once more before it is told.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from hop_archive.catalog.records import Recorded
 from hop_archive.ingest.collector import calm_collector
@@ -39,8 +39,15 @@ def objects(verification: Verification) -> Iterator[Finding]:
                 finding = _compared(record, info)
                 if finding is not None:
                     finding = _confirmed(verification, record, finding)
-            elif info is not None and _is_for(info.key, topic, topics, segments=segments):
-                finding = _unnamed(verification, info, young_ms)
+            elif info is not None:
+                # Where a topic is called ``segments``, its messages of 2026 stand in the folder of the segments of a topic
+                # ``2026``; what stands beside them, in folders of other topics' segments, is for the looks at those.
+                of = topic_of(info.key)
+                is_of_this_look = of == topic or of not in topics
+                if of is None:
+                    is_of_this_look = segments or f"{topic}/" != _SEGMENTS
+                if is_of_this_look:
+                    finding = _unnamed(verification, info, young_ms)
             if finding is not None:
                 yield finding
     if not verification.query.topics:
@@ -137,18 +144,6 @@ def _listing(store: Store, topic: str, *, segments: bool, start_after: str = "")
     if segments or f"{topic}/" not in (_SEGMENTS, OWN_FOLDER):
         return found
     return (info for info in found if not (is_own(info.key) or is_segment_key(info.key)))
-
-
-def _is_for(key: str, topic: str, topics: Collection[str], *, segments: bool) -> bool:
-    """Whether this look at a topic is the one to tell of an object that no row of it names.
-
-    Where a topic is called ``segments``, its messages of 2026 stand in the folder of the segments of a topic ``2026``;
-    and what stands beside them, in folders of other topics' segments, is for the looks at those.
-    """
-    of = topic_of(key)
-    if of is None:
-        return segments or f"{topic}/" != _SEGMENTS
-    return of == topic or of not in topics
 
 
 def _compared(record: Recorded, info: ObjectInfo | None) -> Finding | None:
