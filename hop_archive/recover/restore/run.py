@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hop_archive.catalog.records import Restore
 from hop_archive.errors import ConflictError, ForbiddenError, UnavailableError
 from hop_archive.ingest.collector import calm_collector
 from hop_archive.model.keys import OWN_FOLDER
@@ -218,17 +217,16 @@ class _RestoreRun:
         self._move_groups = move_groups
         self._progress = progress
         self._cluster = self._source.cluster_id()
-        self._record = found.begun or self._begin()
-
-    def _begin(self) -> Restore:
-        names = [target.topic for target in self._found.plan.targets]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        target = f"{self._source.name} ({self._cluster}): {', '.join(names[:3])}{more}"
-        asked = as_object(self._restoration.request)
-        begun = self._catalog.begin_restore(self._restoration.fingerprint, target, asked)
-        if self._found.not_told:  # once topics are there, nobody sees any more that they were made by guess
-            self._catalog.note_restore(begun.number, report={"not_told": [*self._found.not_told]})
-        return begun
+        begun = found.begun
+        if begun is None:
+            names = [target.topic for target in found.plan.targets]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            where = f"{self._source.name} ({self._cluster}): {', '.join(names[:3])}{more}"
+            asked = as_object(self._restoration.request)
+            begun = self._catalog.begin_restore(self._restoration.fingerprint, where, asked)
+            if found.not_told:  # once topics are there, nobody sees any more that they were made by guess
+                self._catalog.note_restore(begun.number, report={"not_told": [*found.not_told]})
+        self._record = begun
 
     def all(self) -> RestoreResult:
         """Write every target that is not done yet."""
