@@ -81,12 +81,12 @@ def catalog_snapshot(
         location: Any = FolderLocation(folder)
         if in_store:
             location = StoreLocation(ending.enter_context(contextlib.closing(setup.open_store())))
-        wanted = CatalogSnapshot(catalog, location, topics, full=full, whole_after_days=whole_after_days)
-        manifest = snapshot(wanted)
-    done = wanted.progress.counts
+        taking = CatalogSnapshot(catalog, location, topics, full=full, whole_after_days=whole_after_days)
+        manifest = snapshot(taking)
+    done = taking.progress.counts
     if as_json:
-        told = {name: manifest[name] for name in ("number", "began_at", "ended_at", "database", "messages")}
-        click.echo(json.dumps({**told, "rows_written": done["rows"], "files_written": done["files"]}))
+        about = {name: manifest[name] for name in ("number", "began_at", "ended_at", "database", "messages")}
+        click.echo(json.dumps({**about, "rows_written": done["rows"], "files_written": done["files"]}))
         return
     click.echo(
         f"Snapshot {manifest['number']} in {location}: {counted(manifest['messages'], 'message')} of"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +10,6 @@ from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, 
 from hop_archive.cli.output import count, print_lines, size, table
 from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, yes_option
 from hop_archive.model.wording import counted
-
-if TYPE_CHECKING:
-    from hop_archive.upkeep.remove.clean_tests import TopicTests
 
 _EPILOG = """\b
 Examples:
@@ -79,7 +74,13 @@ def clean_tests(
         if test_header and not yes:
             marked = sum(1 for _ in cleaning.marked(removing, Query()))
         if not as_json:
-            print_lines(_plan_lines(plan, marked))
+            if plan:
+                rows = [[t.topic, count(t.messages), size(t.size_bytes), count(t.unread)] for t in plan]
+                print_lines(table(["test topic", "messages", "bytes", "unread"], rows, right={1, 2, 3}))
+            else:
+                click.echo("There is no test topic.")
+            if marked is not None:
+                click.echo(f"{counted(marked, 'message')} of any topic with a header _test.")
         plan_object = {
             "topics": [
                 {"topic": t.topic, "messages": t.messages, "bytes": t.size_bytes, "unread": t.unread}
@@ -110,13 +111,3 @@ def clean_tests(
             click.echo(f"Kafka's records are deleted in {counted(len(cleaned.deleted_below), 'partition')}.")
         for topic, why in cleaned.why_not_deleted.items():
             click.echo(f"Kafka's records of {topic} stay: {why}")
-
-
-def _plan_lines(plan: Sequence[TopicTests], marked: int | None) -> Iterator[str]:
-    if plan:
-        rows = [[t.topic, count(t.messages), size(t.size_bytes), count(t.unread)] for t in plan]
-        yield from table(["test topic", "messages", "bytes", "unread"], rows, right={1, 2, 3})
-    else:
-        yield "There is no test topic."
-    if marked is not None:
-        yield f"{counted(marked, 'message')} of any topic with a header _test."

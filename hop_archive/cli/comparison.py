@@ -33,11 +33,13 @@ class Comparison:
         given_up: Messages that were archived and could not be fetched to be compared.
     """
 
-    def __init__(self, store: Store, wanted: Callable[[str], bool], sent: Mapping[Place, Sent]) -> None:
+    def __init__(self, store: Store, compares: Callable[[str], bool], sent: Mapping[Place, Sent]) -> None:
         self._store = store
-        self._wanted = wanted
+        self._compares = compares
         self._sent = sent
-        self._offsets = _offsets_by_partition(sent)
+        self._offsets: defaultdict[TopicPartition, list[int]] = defaultdict(list)
+        for partition, offset in sorted(sent):
+            self._offsets[partition].append(offset)
         self.messages = self.with_sent = self.differences = self.given_up = 0
 
     @property
@@ -51,9 +53,18 @@ class Comparison:
         Raises:
             UnavailableError: The store does not answer; nothing of this reading was counted.
         """
-        if done.reading is None or not done.batches or not self._wanted(done.slice.topic):
+        if done.reading is None or not done.batches or not self._compares(done.slice.topic):
             return
-        found = [*compare(done, self._store, self._sent), *self._missing(done)]
+        found = list(compare(done, self._store, self._sent))
+        topic, partition = done.slice.topic_partition
+        received = {message.offset for message in done.reading.messages}
+        offsets = self._offsets.get(done.slice.topic_partition, [])
+        here = offsets[bisect_left(offsets, done.slice.start) : bisect_left(offsets, done.slice.stop)]
+        for offset in here:
+            if offset not in received:  # sent, and did not come
+                what = ("sent/received", "message", "a message", "nothing")
+                found.append(FieldDifference(topic, partition, offset, *what))
+        self.with_sent += len(here)
         self.messages += len(done.reading.messages)
         self.differences += len(found)
         yield from found
@@ -83,29 +94,3 @@ class Comparison:
             "not_compared": self.given_up,
             "holds": self.holds,
         }
-
-    def _missing(self, done: Done) -> Iterator[FieldDifference]:
-        """What was sent to offsets of this reading, and did not come."""
-        assert done.reading is not None
-        received = {message.offset for message in done.reading.messages}
-        offsets = self._offsets.get(done.slice.topic_partition, [])
-        here = offsets[bisect_left(offsets, done.slice.start) : bisect_left(offsets, done.slice.stop)]
-        self.with_sent += len(here)
-        for offset in here:
-            if offset not in received:
-                yield FieldDifference(
-                    done.slice.topic,
-                    done.slice.partition,
-                    offset,
-                    "sent/received",
-                    "message",
-                    "a message",
-                    "nothing",
-                )
-
-
-def _offsets_by_partition(sent: Mapping[Place, Sent]) -> dict[TopicPartition, list[int]]:
-    offsets: defaultdict[TopicPartition, list[int]] = defaultdict(list)
-    for partition, offset in sorted(sent):
-        offsets[partition].append(offset)
-    return offsets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -22,7 +23,6 @@ from hop_archive.model.times import MOMENT_HELP
 
 if TYPE_CHECKING:
     from hop_archive.config.server_logs import FilesHere, LogFile, ServerLogs
-    from hop_archive.config.stanzas import PostgresStanza
 
 LOCAL_DIRECTORY = "HOP_ARCHIVE_LOCAL_DIR"
 
@@ -89,6 +89,7 @@ def _lines(
 def _logs(setup: Setup, directory: Path | None) -> ServerLogs:
     from hop_archive.config.aws.database_logs import InstanceLogs
     from hop_archive.config.stanzas import PostgresStanza
+    from hop_archive.devkit.local.stack import LocalStack
 
     name = setup.selection.database
     stanza = setup.configuration.database(name)
@@ -98,8 +99,14 @@ def _logs(setup: Setup, directory: Path | None) -> ServerLogs:
     if directory is not None:
         return _of_the_stack(directory)
     named = os.environ.get(LOCAL_DIRECTORY)
-    if named and isinstance(stanza, PostgresStanza) and _is_of_the_stack(Path(named), stanza):
-        return _of_the_stack(Path(named))
+    if named and isinstance(stanza, PostgresStanza):
+        of_stack = urlsplit(LocalStack(Path(named)).last_address().database_url)  # be it up or down
+        with contextlib.suppress(
+            ValueError
+        ):  # libpq takes several hosts, as in h:1,i:2; the stack's url has one
+            of_stanza = urlsplit(stanza.dsn().get_secret_value())
+            if (of_stack.hostname, of_stack.port) == (of_stanza.hostname, of_stanza.port):
+                return _of_the_stack(Path(named))
     raise MissingSettingError(
         f"Database {name} is {stanza.resolved().describe()}: only RDS instances and the local stack have logs to fetch.",
         remedy="Name a stanza with an instance_id (-D aws-prod-db), or the local stack's directory (--dir DIR); any "
@@ -122,15 +129,3 @@ def _of_the_stack(directory: Path) -> FilesHere:
         remedy = f"hop-archive local up --dir {shlex.quote(str(stack.directory))}"
         click.echo(f"This server does not run now. Start it: {remedy}", err=True)
     return FilesHere((present.with_name(f"{present.name}.1"), present))
-
-
-def _is_of_the_stack(directory: Path, stanza: PostgresStanza) -> bool:
-    """Tell whether the stanza's database is the stack's own, be it up or down."""
-    from hop_archive.devkit.local.stack import LocalStack
-
-    of_stack = urlsplit(LocalStack(directory).last_address().database_url)
-    try:
-        of_stanza = urlsplit(stanza.dsn().get_secret_value())
-        return (of_stack.hostname, of_stack.port) == (of_stanza.hostname, of_stanza.port)
-    except ValueError:  # libpq takes several hosts, as in h:1,i:2; the stack's url has one
-        return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
-from hop_archive.cli.output import print_json, print_lines
+from hop_archive.cli.output import print_json
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.wording import counted
 
@@ -56,7 +56,25 @@ def doctor(ctx: click.Context, chosen: StanzaOptions, *, probe: bool, as_json: b
     if as_json:
         print_json(as_object(checks, setup))
     else:
-        print_lines(_lines(checks, setup))
+        names = setup.selection
+        click.echo(f"Source {names.source}, database {names.database}, store {names.store}.")
+        click.echo()
+        cells = [(_SIGNS[check.verdict.value], check.part, check.what) for check in checks]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for check, row in zip(checks, cells, strict=True):
+            sign, part, what = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            colour = _COLOURS.get(check.verdict.value)
+            sign = click.style(sign, fg=colour) if colour else sign
+            click.echo(f"{sign}  {part}  {what}  {check.detail}".rstrip())
+            if check.remedy:
+                click.echo(f"{'':{widths[0]}}  {'':{widths[1]}}  → {check.remedy}")
+        click.echo()
+        verdicts = [check.verdict.value for check in checks]
+        failures, warnings = verdicts.count("failed"), verdicts.count("warning")
+        if failures:
+            click.echo(f"{failures} of {len(verdicts)} checks failed.")
+        else:
+            click.echo(f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well.")
     if any(check.verdict.value == "failed" for check in checks):
         ctx.exit(1)
 
@@ -168,25 +186,3 @@ def as_object(checks: Sequence[Check], setup: Setup) -> dict[str, Any]:
         "ok": all(check.verdict.value != "failed" for check in checks),
         "checks": [{**asdict(check), "verdict": check.verdict.value} for check in checks],
     }
-
-
-def _lines(checks: Sequence[Check], setup: Setup) -> Iterator[str]:
-    chosen = setup.selection
-    yield f"Source {chosen.source}, database {chosen.database}, store {chosen.store}."
-    yield ""
-    cells = [(_SIGNS[check.verdict.value], check.part, check.what) for check in checks]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for check, row in zip(checks, cells, strict=True):
-        sign, part, what = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        colour = _COLOURS.get(check.verdict.value)
-        sign = click.style(sign, fg=colour) if colour else sign
-        yield f"{sign}  {part}  {what}  {check.detail}".rstrip()
-        if check.remedy:
-            yield f"{'':{widths[0]}}  {'':{widths[1]}}  → {check.remedy}"
-    yield ""
-    verdicts = [check.verdict.value for check in checks]
-    failures, warnings = verdicts.count("failed"), verdicts.count("warning")
-    if failures:
-        yield f"{failures} of {len(verdicts)} checks failed."
-    else:
-        yield f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well."

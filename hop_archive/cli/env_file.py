@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from hop_archive.errors import ConfigurationError, MissingSettingError
@@ -36,6 +36,7 @@ def read_env_file(environ: MutableMapping[str, str]) -> None:
 
 def _values(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     byte = None
     try:
@@ -48,7 +49,13 @@ def _values(path: Path) -> dict[str, str]:
     if byte is not None:
         message = f"{path}: wanted UTF-8, found another encoding at byte {byte}."
         raise ConfigurationError(message, path=str(path))
-    if wrong := list(_wrong_lines(text)):
+    wrong = []  # lines that are no assignment: python-dotenv itself would pass over them
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            statement = binding.original.string  # with the blank lines before it
+            before = statement[: len(statement) - len(statement.lstrip())]
+            wrong.append(binding.original.line + before.count("\n"))
+    if wrong:
         lines = f"line {wrong[0]}" if len(wrong) == 1 else f"lines {', '.join(map(str, wrong))}"
         raise ConfigurationError(
             f"{path}: {lines}: wanted NAME=value, a comment, or nothing; found something else (not shown).",
@@ -58,14 +65,3 @@ def _values(path: Path) -> dict[str, str]:
         )
     found = dotenv_values(stream=io.StringIO(text))
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _wrong_lines(text: str) -> Iterator[int]:
-    """Yield the numbers of lines that are no assignment: python-dotenv itself would pass over them."""
-    from dotenv.parser import parse_stream
-
-    for binding in parse_stream(io.StringIO(text)):
-        if binding.error or (binding.key is not None and binding.value is None):
-            statement = binding.original.string  # with the blank lines before it
-            before = statement[: len(statement) - len(statement.lstrip())]
-            yield binding.original.line + before.count("\n")

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from hop_archive.cli.options import (
     COLUMNS_HELP,
     Explained,
-    Setup,
     StanzaOptions,
     described,
     selection_options,
     stanza_options,
 )
-from hop_archive.cli.output import duration, rate, size
+from hop_archive.cli.output import duration, print_json, rate, size
+from hop_archive.errors import CorruptError
+from hop_archive.model.progress import Progress
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.model.progress import Progress
+    from rich.console import Console, RenderableType
+
     from hop_archive.model.query import Query
     from hop_archive.read.export import Form
 
@@ -49,8 +47,6 @@ The folder gets:
 It appears whole or not at all: while it is filled it is FOLDER.partial.
 
 {COLUMNS_HELP}"""
-
-_SHOW_EVERY_S = 0.5
 
 
 @click.command(epilog=_EPILOG)
@@ -123,92 +119,56 @@ def write_folder(
         ConfigurationError: The folder is there, and is no earlier export.
         CorruptError: Messages are damaged.
     """
+    from importlib.metadata import PackageNotFoundError, version
+
     from hop_archive.archive import utc_now
-    from hop_archive.read.export import ExportRequest, refuse_other_content
+    from hop_archive.cli.display import Display, one_line
+    from hop_archive.read.export import DAMAGED, ExportRequest, refuse_other_content
     from hop_archive.read.export import export as write
 
     setup = chosen.setup("database", "store")
     refuse_other_content(folder, replace=force)
-    wanted = ExportRequest(query, form, skip_damaged, force, timeout_s, _origin(setup, query))
-    with setup.catalog_and_store() as (catalog, store):
-        began = time.monotonic()
-        with _notices(began) as notice:
-            manifest = write(catalog, store, folder, wanted, now=utc_now, notice=notice)
-    if as_json:
-        click.echo(json.dumps(manifest, indent=2, ensure_ascii=False))
-    else:
-        click.echo(_summary(manifest, folder, time.monotonic() - began))
-    _tell_damage(manifest, folder)
-
-
-def _origin(setup: Setup, query: Query) -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        own = version("hop_archive")
+        program = version("hop_archive")
     except PackageNotFoundError:
-        own = ""
-    database, store = setup.selection.database, setup.selection.store
-    return {
-        "hop_archive": own,
-        "database": f"{database} ({setup.configuration.database(database).resolved().describe()})",
-        "store": f"{store} ({setup.configuration.store(store).resolved().describe()})",
+        program = ""
+    database, store_name, stanzas = setup.selection.database, setup.selection.store, setup.configuration
+    origin = {
+        "hop_archive": program,
+        "database": f"{database} ({stanzas.database(database).resolved().describe()})",
+        "store": f"{store_name} ({stanzas.store(store_name).resolved().describe()})",
         "selection": described(query),
     }
+    with setup.catalog_and_store() as (catalog, store):
+        began, progress = time.monotonic(), Progress()
 
+        def notice(now: Progress) -> None:
+            nonlocal progress
+            progress = now
 
-@contextlib.contextmanager
-def _notices(began: float) -> Any:
-    """A line that says how far it is, drawn over itself, where somebody looks."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    line = _Line(began)
-    try:
-        yield line.show
-    finally:
-        line.clear()
+        def draw(_: Console) -> RenderableType:
+            return one_line(how_far(progress, time.monotonic() - began))
 
-
-class _Line:
-    """One line at the bottom of a terminal."""
-
-    def __init__(self, began: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._began = began
-        self._clock = clock
-        self._next = began
-
-    def show(self, progress: Progress) -> None:
-        """Draw it, if it is time."""
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + _SHOW_EVERY_S
-        speed = rate(progress.counts["messages"] / max(now - self._began, 1e-3))
-        text = f"{counted(progress.counts['messages'], 'message')}, {size(progress.counts['size_bytes'])}, {speed}   {progress.topic}"
-        sys.stderr.write(f"\r\x1b[K{text[:78]}")
-        sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Leave nothing of it."""
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-
-def _summary(manifest: dict[str, Any], folder: Path, elapsed_s: float) -> str:
-    what = "message" if manifest["format"] == "bson" else "payload"
-    return (
-        f"Exported {counted(manifest['messages'], what)} ({size(manifest['bytes'])}) of"
-        f" {counted(len(manifest['topics']), 'topic')} to {folder} in {duration(elapsed_s)}."
-    )
-
-
-def _tell_damage(manifest: dict[str, Any], folder: Path) -> None:
-    from hop_archive.errors import CorruptError
-    from hop_archive.read.export import DAMAGED
-
+        with Display(draw, start_log=setup.start_log).shown():
+            request = ExportRequest(query, form, skip_damaged, force, timeout_s, origin)
+            manifest = write(catalog, store, folder, request, now=utc_now, notice=notice)
+    if as_json:
+        print_json(manifest, ensure_ascii=False)
+    else:
+        what = "message" if manifest["format"] == "bson" else "payload"
+        click.echo(
+            f"Exported {counted(manifest['messages'], what)} ({size(manifest['bytes'])}) of"
+            f" {counted(len(manifest['topics']), 'topic')} to {folder} in {duration(time.monotonic() - began)}."
+        )
     if manifest["damaged"]:
         raise CorruptError(
             f"{counted(manifest['damaged'], 'message')} damaged and left out: see {folder / DAMAGED}.",
             damaged=manifest["damaged"],
         )
+
+
+def how_far(progress: Progress, elapsed_s: float) -> str:
+    """How far an export is, in one line."""
+    messages = progress.counts["messages"]
+    done = f"{counted(messages, 'message')}, {size(progress.counts['size_bytes'])}"
+    return f"{done}, {rate(messages / max(elapsed_s, 1e-3))}   {progress.topic}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,8 +80,23 @@ def findings(
             _accept(catalog, accepted, because)
             return
         found = catalog.findings(topics or None, kinds_of(kinds), open_only=not every, limit=limit)
-        if _shown(found, as_json=as_json):
-            ctx.exit(1)
+        opened, any_found = 0, False
+        listed = JsonList("findings") if as_json else None
+        for record in found:
+            any_found = True
+            opened += record.resolved_at is None
+            if listed:
+                listed.add(record_object(record))
+            else:
+                how = f"  [{moment(record.resolved_at)}: {record.resolution}]" if record.resolved_at else ""
+                since = moment(record.first_seen)
+                click.echo(f"{record.number}  since {since}  {line(record.finding)}{how}")
+    if listed:
+        listed.end(open=opened)
+    else:
+        click.echo(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
+    if opened:
+        ctx.exit(1)
 
 
 def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
@@ -100,26 +114,6 @@ def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
         )
     done = catalog.resolve_findings(numbers, f"{ACCEPTED}{because}", utc_now())
     click.echo(f"Accepted {counted(done, 'finding')}.")
-
-
-def _shown(found: Iterator[FindingRecord], *, as_json: bool) -> int:
-    """Show findings as they come; how many of them are open."""
-    opened, any_found = 0, False
-    listed = JsonList("findings") if as_json else None
-    for record in found:
-        any_found = True
-        opened += record.resolved_at is None
-        if listed:
-            listed.add(record_object(record))
-        else:
-            how = f"  [{moment(record.resolved_at)}: {record.resolution}]" if record.resolved_at else ""
-            since = moment(record.first_seen)
-            click.echo(f"{record.number}  since {since}  {line(record.finding)}{how}")
-    if listed:
-        listed.end(open=opened)
-    else:
-        click.echo(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
-    return opened
 
 
 def record_object(record: FindingRecord) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,10 @@ import click
 from hop_archive.cli.options import Explained, StanzaOptions, stanza_options
 from hop_archive.cli.output import count, timestamp
 from hop_archive.errors import ConfigurationError, CorruptError, DataError, MissingSettingError
-from hop_archive.model.wording import counted
+from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.catalog.records import Mentions, Row
-    from hop_archive.model.message import Header
     from hop_archive.read.inspect import Inspection
 
 _EPILOG = """\b
@@ -62,7 +61,7 @@ class _Uuid(click.types.UUIDParameterType):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class InspectOptions:
     """What the options of ``inspect`` said."""
 
     limit: int | None
@@ -119,85 +118,65 @@ def inspect(
     schema, text, else a hex dump. Control characters are written out, so that no message can play with the
     terminal. Several UUIDs are shown one after the other.
     """
-    wanted = Wanted(shown or None, payload, bson, force, as_json)
-    _refuse_contradictions(wanted, uuids)
+    options = InspectOptions(shown or None, payload, bson, force, as_json)
+    if (payload or bson) and len(uuids) > 1:
+        raise click.UsageError("--payload and --bson take one UUID at a time.")
+    if payload == bson == "-":
+        raise click.UsageError("Only one of --payload and --bson can go to the output.")
+    if payload and payload == bson:
+        raise click.UsageError("--payload and --bson need a file each.")
+    if options.is_quiet and as_json:
+        raise click.UsageError("The output takes either bytes or JSON.")
     for target in filter(None, (payload, bson)):
-        _prove_writable(target, force=force)
+        if target != "-":
+            # Before anything is fetched or shown, rather than after it.
+            with _refusing(target):
+                path = Path(target)
+                _refuse_present(path, force=force)
+                if not path.exists() or path.is_file():
+                    beside = _beside(path)
+                    beside.touch()
+                    beside.unlink()
     setup = chosen.setup("database", "store")
     with setup.catalog_and_store() as (catalog, store):
         from hop_archive.read.inspect import inspect as look
 
         fault: DataError | None = None
-        for own in uuids:
-            found = look(catalog, store, own)
+        for message_uuid in uuids:
+            found = look(catalog, store, message_uuid)
             if found is None:
-                raise _unknown(own, setup.selection.database)
-            _tell(found, wanted)
+                raise MissingSettingError(
+                    f"Database {setup.selection.database} has no message {message_uuid}.",
+                    remedy="hop-archive uuids finds messages by topic, time and more.",
+                    uuid=str(message_uuid),
+                    database=setup.selection.database,
+                )
+            _show(found, options)
             fault = fault or found.fault()
     if fault is not None:
         raise fault
 
 
-def _refuse_contradictions(wanted: Wanted, uuids: Sequence[uuid.UUID]) -> None:
-    if (wanted.payload or wanted.bson) and len(uuids) > 1:
-        raise click.UsageError("--payload and --bson take one UUID at a time.")
-    if wanted.payload == wanted.bson == "-":
-        raise click.UsageError("Only one of --payload and --bson can go to the output.")
-    if wanted.payload and wanted.payload == wanted.bson:
-        raise click.UsageError("--payload and --bson need a file each.")
-    if wanted.is_quiet and wanted.as_json:
-        raise click.UsageError("The output takes either bytes or JSON.")
-
-
-def _unknown(own: uuid.UUID, database: str) -> MissingSettingError:
-    return MissingSettingError(
-        f"Database {database} has no message {own}.",
-        remedy="hop-archive uuids finds messages by topic, time and more.",
-        uuid=str(own),
-        database=database,
-    )
-
-
-def _tell(found: Inspection, wanted: Wanted) -> None:
-    if wanted.as_json:
+def _show(found: Inspection, options: InspectOptions) -> None:
+    message_uuid = found.row.uuid
+    if options.as_json:
         click.echo(json.dumps(as_object(found)))
-    elif not wanted.is_quiet:
-        click.echo("\n".join(_lines(found, wanted.limit)) + "\n")
-    if wanted.bson:
-        _write(wanted.bson, _body(found), force=wanted.force)
-    if wanted.payload:
-        _write(wanted.payload, _value(found), force=wanted.force)
-
-
-def _body(found: Inspection) -> bytes:
-    if found.body is None:
-        raise found.fault() or CorruptError(f"Message {found.row.uuid} has no stored bytes.")
-    return found.body
-
-
-def _value(found: Inspection) -> bytes:
-    if found.document is None:
-        raise found.fault() or CorruptError(f"Message {found.row.uuid} has no document.")
-    value = found.document.message.value
-    if value is None:
-        raise ConfigurationError(
-            f"The payload of {found.row.uuid} is null, which is not an empty file: nothing was written.",
-            uuid=str(found.row.uuid),
-        )
-    return value
-
-
-def _prove_writable(target: str, *, force: bool) -> None:
-    """Fail before anything is fetched or shown, rather than after it."""
-    if target == "-":
-        return
-    with _refusing(target):
-        path = Path(target)
-        _refuse_present(path, force=force)
-        if not path.exists() or path.is_file():
-            beside = _beside(path)
-            beside.touch()
-            beside.unlink()
+    elif not options.is_quiet:
+        click.echo("\n".join(_lines(found, options.limit)) + "\n")
+    if options.bson:
+        if found.body is None:
+            raise found.fault() or CorruptError(f"Message {message_uuid} has no stored bytes.")
+        _write(options.bson, found.body, force=options.force)
+    if options.payload:
+        if found.document is None:
+            raise found.fault() or CorruptError(f"Message {message_uuid} has no document.")
+        value = found.document.message.value
+        if value is None:
+            raise ConfigurationError(
+                f"The payload of {message_uuid} is null, which is not an empty file: nothing was written.",
+                uuid=str(message_uuid),
+            )
+        _write(options.payload, value, force=options.force)
 
 
 def _refuse_present(path: Path, *, force: bool) -> None:
@@ -229,22 +208,19 @@ def _write(target: str, content: bytes, *, force: bool) -> None:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         return
+    path = Path(target)
     with _refusing(target):
-        _write_file(Path(target), content, force=force)
-
-
-def _write_file(path: Path, content: bytes, *, force: bool) -> None:
-    """Whole or not at all: what is interrupted must not look like the payload."""
-    _refuse_present(path, force=force)
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)  # such as /dev/null or a pipe, beside which nothing can be put
-        return
-    beside = _beside(path)
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        _refuse_present(path, force=force)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # such as /dev/null or a pipe, beside which nothing can be put
+            return
+        # Whole or not at all: what is interrupted must not look like the payload.
+        beside = _beside(path)
+        try:
+            beside.write_bytes(content)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
@@ -268,15 +244,18 @@ def as_object(found: Inspection) -> dict[str, Any]:
         "leader_epoch": message.leader_epoch if message else None,
         "retracted": row.retracted,
         "suppressed": (document.suppressed or None) if document else None,
-        "object": _object_object(row),
+        "object": {
+            "key": row.object_key, "bucket": row.bucket, "position": row.position, "size": row.size_bytes,
+            "crc32": row.crc32,
+        },
         "digest": row.digest.hex() if row.digest else None,
         "message_crc32": row.message_crc32,
         "annotations": row.annotations._asdict(),
         "duplicates": found.mentions.duplicate_count,
         "collisions": [
-            {"topic": at.topic, "generation": at.generation, "partition": at.partition, "offset": one.offset,
-             "client_uuid": str(one.client_uuid), "archived_as": str(one.archived_as)}
-            for at, one in found.mentions.collisions
+            {"topic": at.topic, "generation": at.generation, "partition": at.partition, "offset": other.offset,
+             "client_uuid": str(other.client_uuid), "archived_as": str(other.archived_as)}
+            for at, other in found.mentions.collisions
         ],
         "key": _bytes_object(message.key) if message else None,
         "headers": [[name, _bytes_object(value)] for name, value in message.headers] if message else None,
@@ -284,16 +263,6 @@ def as_object(found: Inspection) -> dict[str, Any]:
         "payload": _payload_object(message.value) if message else None,
         "problems": list(found.problems),
     }  # fmt: skip
-
-
-def _object_object(row: Row) -> dict[str, Any]:
-    return {
-        "key": row.object_key,
-        "bucket": row.bucket,
-        "position": row.position,
-        "size": row.size_bytes,
-        "crc32": row.crc32,
-    }
 
 
 def _bytes_object(value: bytes | None) -> dict[str, str] | None:
@@ -309,14 +278,29 @@ def _bytes_object(value: bytes | None) -> dict[str, str] | None:
 
 
 def _payload_object(value: bytes | None) -> dict[str, Any] | None:
+    """JSON as such where nothing of it is lost by that: no repeated name, no number that is none elsewhere."""
     if value is None:
         return None
+
+    def refuse_constant(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    def finite(text: str) -> float:
+        if abs(number := float(text)) == float("inf"):
+            raise ValueError(f"{text} is no number of JSON's here")
+        return number
+
+    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            raise ValueError("a name is repeated, and one of its values would be lost")
+        return found
+
     try:
         content = json.loads(
             value.decode(),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            object_pairs_hook=_without_repeats,
+            parse_constant=refuse_constant,
+            parse_float=finite,
+            object_pairs_hook=without_repeats,
         )
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate could not be printed
     except (ValueError, RecursionError):
@@ -324,63 +308,65 @@ def _payload_object(value: bytes | None) -> dict[str, Any] | None:
     return {"encoding": "json", "content": content}
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a name is repeated, and one of its values would be lost")
-    return found
-
-
-def _finite(text: str) -> float:
-    if abs(number := float(text)) == float("inf"):
-        raise ValueError(f"{text} is no number of JSON's here")
-    return number
-
-
 def _lines(found: Inspection, limit: int | None) -> Iterator[str]:
+    from hop_archive.read.payload import PayloadKind, show
+
     yield from _row_lines(found.row)
     yield from _mention_lines(found.mentions)
     for problem in found.problems:
-        yield _line("PROBLEM", _clean(problem))
+        yield _line("PROBLEM", harmless(problem))
     if found.document is None:
         return
     if found.document.suppressed:
-        yield _line("SUPPRESSED", f"its content was removed for good: {_clean(found.document.suppressed)}")
+        yield _line("SUPPRESSED", f"its content was removed for good: {harmless(found.document.suppressed)}")
     message = found.document.message
     if message.leader_epoch is not None:
         yield _line("Leader epoch", count(message.leader_epoch))
     first, *more = _bytes_lines(message.key)
     yield _line("Key", first)
     yield from (_line("", line) for line in more)
-    yield from _header_lines(message.headers)
-    yield from _payload_lines(message.value, limit)
+    yield _line("Headers", "" if message.headers else "none").rstrip()
+    names = [harmless(name) for name, _ in message.headers]
+    width = min(max(map(len, names), default=0), _LABEL * 2)
+    for name, (_, value) in zip(names, message.headers, strict=True):
+        first, *more = _bytes_lines(value)
+        yield f"  {name:{width}}  {first}"
+        yield from (f"  {'':{width}}  {line}" for line in more)
+    shown = show(message.value, limit)
+    if shown.kind in (PayloadKind.NULL, PayloadKind.EMPTY):
+        yield _line("Payload", shown.kind.value)
+        return
+    size = counted(len(message.value or b""), "byte")
+    yield _line("Payload", f"{shown.kind.value}, {size}{f'; {shown.note}' if shown.note else ''}")
+    yield ""
+    yield shown.text
+    if not shown.complete:
+        yield ""
+        yield f"[Cut short: --bytes 0 shows all {size}, --payload FILE writes them.]"
 
 
 def _line(label: str, text: str) -> str:
     return f"{label:{_LABEL}} {text}"
 
 
-def _clean(text: str) -> str:
-    from hop_archive.model.wording import harmless
-
-    return harmless(text)
-
-
 def _row_lines(row: Row) -> Iterator[str]:
     whose = "the publisher's" if row.is_client_uuid else "the archive's own"
     clock = f" ({row.timestamp_type.name.lower()} time)" if row.timestamp_type is not None else ""
-    notes = row.annotations
+    place = "not known (the row of another archiver)"
+    if row.offset is not None:
+        place = f"generation {row.generation}, partition {row.partition}, offset {count(row.offset)}"
+    extent = counted(row.size_bytes, "byte")
+    if row.position is not None:
+        extent += f" from {count(row.position)} on"
     yield _line("UUID", f"{row.uuid} ({whose})")
-    yield _line("Topic", _clean(row.topic))
-    yield _line("Place", _place(row))
+    yield _line("Topic", harmless(row.topic))
+    yield _line("Place", place)
     yield _line("Timestamp", f"{timestamp(row.timestamp_ms)}{clock}")
-    yield _line("Object", _clean(row.object_key))
-    yield _line("", f"{_extent(row)}, bucket {_clean(row.bucket)}")
+    yield _line("Object", harmless(row.object_key))
+    yield _line("", f"{extent}, bucket {harmless(row.bucket)}")
     yield _line("", f"CRC-32 {row.crc32:08x}; of the payload alone {row.message_crc32:08x}")
     yield _line("Digest", row.digest.hex() if row.digest else "none (the row of another archiver)")
+    notes = row.annotations
     for label, text in (
         ("Media type", notes.media_type),
         ("Title", notes.title),
@@ -389,52 +375,27 @@ def _row_lines(row: Row) -> Iterator[str]:
         ("Originator", notes.originator),
     ):
         if text:
-            yield _line(label, _clean(text))
-    yield _line("Is", ", ".join(_states(row)))
-
-
-def _place(row: Row) -> str:
-    if row.offset is None:
-        return "not known (the row of another archiver)"
-    return f"generation {row.generation}, partition {row.partition}, offset {count(row.offset)}"
-
-
-def _extent(row: Row) -> str:
-    size = counted(row.size_bytes, "byte")
-    return size if row.position is None else f"{size} from {count(row.position)} on"
-
-
-def _states(row: Row) -> Iterator[str]:
-    yield "public" if row.annotations.public else "private"
-    if row.annotations.direct_upload:
-        yield "directly uploaded"
+            yield _line(label, harmless(text))
+    states = ["public" if notes.public else "private"]
+    if notes.direct_upload:
+        states.append("directly uploaded")
     if row.retracted:
-        yield "retracted"
+        states.append("retracted")
+    yield _line("Is", ", ".join(states))
 
 
 def _mention_lines(mentions: Mentions) -> Iterator[str]:
     if mentions.duplicate_count:
-        at = [f"{partition_log.partition}@{count(one.offset)}" for partition_log, one in mentions.duplicates]
+        at = [f"{log.partition}@{count(duplicate.offset)}" for log, duplicate in mentions.duplicates]
         more = ", …" if len(at) < mentions.duplicate_count else ""
-        yield _line(
-            "Duplicates", f"{count(mentions.duplicate_count)}, not stored again: {', '.join(at)}{more}"
-        )
-    for partition_log, one in mentions.collisions:
-        where = f"{_clean(partition_log.topic)}[{partition_log.partition}]@{count(one.offset)}"
-        yield _line("Collision", f"{where} came with UUID {one.client_uuid}")
-        yield _line("", f"in use by other content; archived as {one.archived_as}")
+        number = count(mentions.duplicate_count)
+        yield _line("Duplicates", f"{number}, not stored again: {', '.join(at)}{more}")
+    for log, collision in mentions.collisions:
+        where = f"{harmless(log.topic)}[{log.partition}]@{count(collision.offset)}"
+        yield _line("Collision", f"{where} came with UUID {collision.client_uuid}")
+        yield _line("", f"in use by other content; archived as {collision.archived_as}")
     if (more_collisions := mentions.collision_count - len(mentions.collisions)) > 0:
         yield _line("", f"and {counted(more_collisions, 'more collision')}")
-
-
-def _header_lines(headers: Sequence[Header]) -> Iterator[str]:
-    yield _line("Headers", "" if headers else "none").rstrip()
-    names = [_clean(name) for name, _ in headers]
-    width = min(max(map(len, names), default=0), _LABEL * 2)
-    for name, (_, value) in zip(names, headers, strict=True):
-        first, *more = _bytes_lines(value)
-        yield f"  {name:{width}}  {first}"
-        yield from (f"  {'':{width}}  {line}" for line in more)
 
 
 def _bytes_lines(value: bytes | None) -> list[str]:
@@ -445,7 +406,7 @@ def _bytes_lines(value: bytes | None) -> list[str]:
         return ["null"]
     text = text_of(value)
     if text is not None:
-        return [f'"{_shortened(_clean(text))}"']
+        return [f'"{_shortened(harmless(text))}"']
     digits = f"0x{_shortened(value.hex())}"
     if len(value) == 16:
         return [digits, f"UUID {uuid.UUID(bytes=value)}"]
@@ -454,19 +415,3 @@ def _bytes_lines(value: bytes | None) -> list[str]:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_HEADER else f"{text[:_SHOWN_HEADER]}…"
-
-
-def _payload_lines(value: bytes | None, limit: int | None) -> Iterator[str]:
-    from hop_archive.read.payload import PayloadKind, show
-
-    shown = show(value, limit)
-    if shown.kind in (PayloadKind.NULL, PayloadKind.EMPTY):
-        yield _line("Payload", shown.kind.value)
-        return
-    size = counted(len(value or b""), "byte")
-    yield _line("Payload", f"{shown.kind.value}, {size}{f'; {shown.note}' if shown.note else ''}")
-    yield ""
-    yield shown.text
-    if not shown.complete:
-        yield ""
-        yield f"[Cut short: --bytes 0 shows all {size}, --payload FILE writes them.]"

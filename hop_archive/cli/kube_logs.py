@@ -1,22 +1,35 @@
-"""``hop-archive kube-logs``: what the pods of a deployment logged."""
+"""``hop-archive kube-logs``: what the pods of a deployment logged, through the Kubernetes API's official client.
+
+The client's errors become ours here, by status. Not by ``kubectl logs``: that ends at the first container that has no
+log, follows five at most unless told, marks lines with a prefix to be parsed, and would be one more program to install.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Setup, StanzaOptions, stanza_options
-from hop_archive.errors import HopArchiveError
+from hop_archive.cli.options import StanzaOptions, stanza_options
+from hop_archive.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    HopArchiveError,
+    MissingSettingError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
-    from hop_archive.cli.kube_pods import Cluster, Container, Wanted
+    from kubernetes.client import CoreV1Api
 
 _EPILOG = """\b
 Examples:
@@ -34,6 +47,13 @@ Which cluster: KUBECONFIG or ~/.kube/config; in a pod without one, the cluster i
 to get and list pods and to get pods/log (deploy/kubernetes/hop-archive.yaml has such a role). The client comes
 with: pip install 'hop_archive[kubernetes]'.
 """
+
+_CONNECT_S, _ANSWER_S = 5.0, 60.0
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_PAGE = 500
+
+NO_LOG = 400
+"""How the API answers for a container that has not started, or has no previous life."""
 
 SELECTOR = "app=hop-archive"
 """The label that deploy/kubernetes gives to all pods of a deployment."""
@@ -113,99 +133,290 @@ def kube_logs(
 
     With --json, each object has pod, container and line.
     """
+    from hop_archive.config.stanzas import PostgresStanza
+
     if follow and previous:
         raise click.UsageError("--previous is over: there is nothing to --follow.")
-    from hop_archive.cli.kube_pods import Wanted, open_cluster
-
-    place = _Place(context, namespace, selector).completed(chosen.setup())
-    cluster = open_cluster(place.context, place.namespace)
-    click.echo(f"Logs of {place.selector} in {cluster}.", err=True)
-    found = cluster.containers(place.selector, container)
-    wanted = Wanted(lines or None, since_s, follow, previous, timestamps)
-    show = _follow if follow else _in_turn
-    show(cluster, found, wanted, _as_object if as_json else _as_text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Which deployment; '' for what is not said."""
-
-    context: str
-    namespace: str
-    selector: str
-
-    def completed(self, setup: Setup) -> _Place:
-        """The same, with what the chosen database's stanza says where nobody said more."""
-        from hop_archive.config.stanzas import PostgresStanza
-
-        stanza = setup.configuration.database(setup.selection.database)
-        if isinstance(stanza, PostgresStanza) and (
-            stanza.kube_context or stanza.kube_namespace or stanza.kube_selector
-        ):
-            stanza = stanza.resolved()
-            said = _Place(stanza.kube_context, stanza.kube_namespace, stanza.kube_selector)
+    setup = chosen.setup()
+    stanza = setup.configuration.database(setup.selection.database)
+    if isinstance(stanza, PostgresStanza) and (
+        stanza.kube_context or stanza.kube_namespace or stanza.kube_selector
+    ):
+        # What it says where nobody said more.
+        stanza = stanza.resolved()
+        context, namespace = context or stanza.kube_context, namespace or stanza.kube_namespace
+        selector = selector or stanza.kube_selector
+    selector = selector or SELECTOR
+    cluster = open_cluster(context, namespace)
+    click.echo(f"Logs of {selector} in {cluster}.", err=True)
+    containers = cluster.containers(selector, container)
+    part = LogPart(lines or None, since_s, follow, previous, timestamps)
+    for source, line in (
+        _following(cluster, containers, part) if follow else _in_turn(cluster, containers, part)
+    ):
+        if isinstance(line, NoLogError):
+            click.echo(f"{source} has no log: {line}", err=True)
+        elif as_json:
+            click.echo(json.dumps({"pod": source.pod, "container": source.name, "line": line}))
         else:
-            said = _Place("", "", "")
-        return _Place(
-            self.context or said.context,
-            self.namespace or said.namespace,
-            self.selector or said.selector or SELECTOR,
-        )
-
-
-def _as_text(one: Container, line: str) -> str:
-    return f"{one}: {line}"
-
-
-def _as_object(one: Container, line: str) -> str:
-    return json.dumps({"pod": one.pod, "container": one.name, "line": line})
+            click.echo(f"{source}: {line}")
 
 
 def _in_turn(
-    cluster: Cluster, found: Sequence[Container], wanted: Wanted, form: Callable[[Container, str], str]
-) -> None:
-    from hop_archive.cli.kube_pods import NoLogError
-
-    for one in found:
+    cluster: Cluster, containers: Sequence[Container], part: LogPart
+) -> Iterator[tuple[Container, str | NoLogError]]:
+    for container in containers:
         try:
-            for line in cluster.lines(one, wanted):
-                click.echo(form(one, line))
+            for line in cluster.lines(container, part):
+                yield container, line
         except NoLogError as why:
-            click.echo(f"{one} has no log: {why}", err=True)
+            yield container, why
 
 
-def _follow(
-    cluster: Cluster, found: Sequence[Container], wanted: Wanted, form: Callable[[Container, str], str]
-) -> None:
-    """A thread for each container, so that a silent one holds up no other; only this thread writes."""
-    from hop_archive.cli.kube_pods import NoLogError
+def _following(
+    cluster: Cluster, containers: Sequence[Container], part: LogPart
+) -> Iterator[tuple[Container, str | NoLogError]]:
+    """A thread for each container, so that a silent one holds up no other."""
+    queue: SimpleQueue[tuple[Container, str | HopArchiveError | None]] = SimpleQueue()
 
-    told: SimpleQueue[tuple[Container, str | HopArchiveError | None]] = SimpleQueue()
-    for one in found:
+    def read(container: Container) -> None:
+        try:
+            for line in cluster.lines(container, part):
+                queue.put((container, line))
+            queue.put((container, None))
+        except HopArchiveError as error:
+            queue.put((container, error))
+
+    for container in containers:
         # Daemons: what waits for a silent container's next line is not to outlive the command.
-        threading.Thread(target=_read, args=(cluster, one, wanted, told), daemon=True).start()
-    left = len(found)
+        threading.Thread(target=read, args=(container,), daemon=True).start()
+    left = len(containers)
     while left:
-        one, line = told.get()
-        if isinstance(line, str):
-            click.echo(form(one, line))
-            continue
-        left -= 1
-        if isinstance(line, NoLogError):
-            click.echo(f"{one} has no log: {line}", err=True)
+        container, line = queue.get()
+        if not isinstance(line, str):
+            left -= 1
+        if isinstance(line, str | NoLogError):
+            yield container, line
         elif line is not None:
             raise line
 
 
-def _read(
-    cluster: Cluster,
-    one: Container,
-    wanted: Wanted,
-    told: SimpleQueue[tuple[Container, str | HopArchiveError | None]],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of one pod."""
+
+    pod: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.pod}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Which part of a container's log.
+
+    Attributes:
+        last: So many lines from the end; None for all.
+        since_s: Only what is younger, in seconds; None for all.
+        follow: Whether to stay and deliver what comes.
+        previous: Of the container's life before the last restart.
+        timestamps: Whether each line begins with the time at which it was written.
+    """
+
+    last: int | None = None
+    since_s: int | None = None
+    follow: bool = False
+    previous: bool = False
+    timestamps: bool = False
+
+    def parameters(self) -> dict[str, Any]:
+        """As the API takes them, without those that say nothing."""
+        given = {
+            "tail_lines": self.last,
+            "since_seconds": self.since_s,
+            "follow": self.follow,
+            "previous": self.previous,
+            "timestamps": self.timestamps,
+        }
+        return {name: value for name, value in given.items() if value not in (None, False)}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A namespace of a cluster, as the one who calls may see it.
+
+    Attributes:
+        api: The client.
+        server: Where it is, for messages.
+        context: By which context of the kubeconfig file; '' in a pod, of whose cluster it is then.
+        namespace: Where the pods are.
+    """
+
+    api: CoreV1Api = field(repr=False)
+    server: str
+    context: str
+    namespace: str
+
+    def __str__(self) -> str:
+        via = f"context {self.context}" if self.context else "the cluster of this pod"
+        return f"{via} ({self.server}), namespace {self.namespace}"
+
+    def containers(self, selector: str, name: str = "") -> list[Container]:
+        """Containers of the pods that a label selector means, those of set-up included; by pod's name.
+
+        Args:
+            selector: As in ``kubectl -l``: ``app=hop-archive,tier!=test``.
+            name: Only containers of this name; empty for all.
+
+        Raises:
+            MissingSettingError: There is none; the message says of which selector and namespace.
+            ForbiddenError: The credentials are wrong, or may not list pods.
+            UnavailableError: The cluster does not answer.
+        """
+        found: list[Container] = []
+        following: str | None = None
+        while following != "":
+            with self._translated("list pods"):
+                page = self.api.list_namespaced_pod(
+                    self.namespace,
+                    label_selector=selector,
+                    limit=_PAGE,
+                    _request_timeout=(_CONNECT_S, _ANSWER_S),
+                    **({"_continue": following} if following else {}),
+                )
+            found.extend(
+                Container(pod.metadata.name, container.name)
+                for pod in page.items
+                for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
+                if name in ("", container.name)
+            )
+            following = page.metadata._continue or ""  # noqa: SLF001 (the client's name for it)
+        if not found:
+            named = f" with a container {name}" if name else ""
+            raise MissingSettingError(
+                f"No pod of namespace {self.namespace} at {self.server} matches {selector}{named}.",
+                remedy="Name another --namespace, --selector or --context; kubectl get pods --show-labels"
+                " -A shows what there is.",
+                namespace=self.namespace,
+                selector=selector,
+            )
+        return sorted(found, key=lambda container: container.pod)
+
+    def lines(self, container: Container, part: LogPart) -> Iterator[str]:
+        """The lines of a container's log, oldest first, each as it arrives; none where there is no log.
+
+        Raises:
+            ForbiddenError: The credentials may not read logs.
+            UnavailableError: The cluster does not answer, or hung up.
+        """
+        with self._translated(f"read the log of {container}"):
+            answer = self.api.read_namespaced_pod_log(
+                container.pod,
+                self.namespace,
+                container=container.name,
+                _preload_content=False,
+                _request_timeout=(_CONNECT_S, None if part.follow else _ANSWER_S),
+                **part.parameters(),
+            )
+            rest = b""
+            for chunk in answer.stream(amt=None, decode_content=True):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode(errors="replace") for line in whole)
+            if rest:
+                yield rest.decode(errors="replace")
+
+    @contextmanager
+    def _translated(self, deed: str) -> Iterator[None]:
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except ApiException as error:
+            raise self._refusal(deed, error) from error
+        except HTTPError as error:
+            raise UnavailableError(
+                f"The Kubernetes cluster at {self.server} does not answer ({type(error).__name__}).",
+                remedy="See that it is up and can be reached from here, and that the kubeconfig file is for it.",
+                server=self.server,
+            ) from error
+
+    def _refusal(self, deed: str, error: Any) -> Exception:
+        try:
+            said = str(json.loads(error.body)["message"])  # a Status object, where all is well
+        except (TypeError, ValueError, KeyError):
+            said = f"status {error.status} {error.reason or ''}".strip()
+        if error.status in (401, 403):
+            return ForbiddenError(
+                f"The Kubernetes cluster at {self.server} does not let you {deed}: {said}",
+                remedy="Log in anew, or have a role bound that may get and list pods and get pods/log"
+                f" in namespace {self.namespace}.",
+                status=error.status,
+            )
+        if error.status == NO_LOG:
+            return NoLogError(said)
+        if error.status == 404:  # the pod has ended and gone since it was listed
+            return NoLogError("it is gone")
+        if error.status and 400 <= error.status < 500:
+            return ConfigurationError(f"Kubernetes cannot {deed}: {said}", status=error.status)
+        return UnavailableError(
+            f"The Kubernetes cluster at {self.server} cannot {deed} now: {said}", status=error.status
+        )
+
+
+class NoLogError(ConfigurationError):
+    """A container has no such log: it has not started, or never ended."""
+
+
+def open_cluster(context: str = "", namespace: str = "") -> Cluster:
+    """The cluster that the kubeconfig file means, or, in a pod, the one that it runs in. Nothing is connected.
+
+    Args:
+        context: Of the kubeconfig file; empty for its current one.
+        namespace: Empty for the context's own, or the pod's.
+
+    Raises:
+        MissingSettingError: The client is not installed; or there is neither a kubeconfig file nor a pod.
+        ConfigurationError: The kubeconfig file is wrong.
+    """
     try:
-        for line in cluster.lines(one, wanted):
-            told.put((one, line))
-        told.put((one, None))
-    except HopArchiveError as error:
-        told.put((one, error))
+        import yaml
+        from kubernetes import client, config
+    except ModuleNotFoundError as error:
+        raise MissingSettingError(
+            f"The package {error.name} is not installed.",
+            remedy="Install hop_archive with its extra: pip install 'hop_archive[kubernetes]'.",
+        ) from error
+    settings = client.Configuration()
+    settings.retries = False  # one who waits at a terminal is told at once
+    # Read here: the client reads the variable when it is imported.
+    file = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    there = any(Path(name).is_file() for name in file.split(os.pathsep))
+    # The client looks into what it reads without asking first what it is.
+    wrong = (config.ConfigException, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError)
+    try:
+        if not there and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            config.load_incluster_config(client_configuration=settings)
+            chosen, own_namespace = "", _OWN_NAMESPACE.read_text().strip()
+        else:
+            config.load_kube_config(file, context or None, settings, persist_config=False)
+            contexts, current = config.list_kube_config_contexts(file)
+            entry = next((entry for entry in contexts if entry["name"] == context), current)
+            chosen, own_namespace = str(entry["name"]), str(entry["context"].get("namespace") or "default")
+    except wrong as error:
+        if not there:
+            raise MissingSettingError(
+                f"There is no access to a Kubernetes cluster from here: no kubeconfig file {file}.",
+                remedy="Have one written (aws eks update-kubeconfig --name CLUSTER, or your provider's way),"
+                " or name one in KUBECONFIG.",
+                file=file,
+            ) from error
+        asked = f" with context {context}" if context else ""
+        raise ConfigurationError(
+            f"The kubeconfig file {file}{asked} cannot be used: {' '.join(str(error).split()).rstrip('.')}.",
+            remedy="kubectl config get-contexts lists its contexts.",
+            file=file,
+        ) from error
+    api = client.CoreV1Api(client.ApiClient(settings))
+    return Cluster(api, settings.host, chosen, namespace or own_namespace)

@@ -15,6 +15,7 @@ import click
 
 from hop_archive.cli.options import Command
 from hop_archive.cli.output import print_json, print_lines
+from hop_archive.cli.publish import Sending, rate_option, record_option
 from hop_archive.errors import MissingSettingError
 
 if TYPE_CHECKING:
@@ -131,19 +132,9 @@ def down(directory: Path, *, purge: bool) -> None:
     show_default=True,
     help="How many; 0 goes on until it is stopped.",
 )
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="Messages a second, about; 0 is as fast as it goes.",
-)
+@rate_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Which sample alerts.")
-@click.option(
-    "--record",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="File to append to what was sent, and where it came to stand, for hop-archive run --compare --sent.",
-)
+@record_option
 def publish(directory: Path, number: int, rate: float, seed: int, record: Path | None) -> None:
     """Publish sample alerts, ordinary and odd ones, to the topics of the local stack's Kafka.
 
@@ -151,7 +142,6 @@ def publish(directory: Path, number: int, rate: float, seed: int, record: Path |
     the stanzas that hop_archive ships.
     """
     from hop_archive.cli.options import hush
-    from hop_archive.cli.sending import Sending
     from hop_archive.cli.stopping import Stop
     from hop_archive.devkit.local.stack import LocalStack
     from hop_archive.devkit.publish import publish as publish_messages

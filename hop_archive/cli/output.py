@@ -103,6 +103,6 @@ class JsonList:
         click.echo(f"], {json.dumps(members)[1:]}")
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, ensure_ascii: bool = True) -> None:
     """One JSON object, laid out."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=ensure_ascii))

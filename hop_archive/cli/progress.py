@@ -10,10 +10,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hop_archive.cli.output import count, duration, rate, size
 from hop_archive.errors import HopArchiveError
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from hop_archive.ingest.write import Done
 
 log = logging.getLogger(__name__)
-
-LINE_EVERY_S = 5.0
-"""At most one line of progress in this time, where there is no terminal."""
 
 _WINDOW_S = 10.0
 _SNAPSHOT_S = 0.5
@@ -77,6 +73,7 @@ class Activity:
     _dealt: dict[str, int] = field(default_factory=dict)
     _pending: Mapping[str, int] | None = None
     _dealt_then: Mapping[str, int] = field(default_factory=dict)
+    _said: int = 0
     _snapshots: deque[tuple[float, Mapping[str, int]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -119,40 +116,44 @@ class Activity:
     def total(self) -> TopicProgress:
         """All topics together."""
         rows = self.topics()
-        whole = sum((one.tally for one in rows), TopicTally("total"))
-        lags = [one.lag for one in rows if one.lag is not None]
+        whole = sum((row.tally for row in rows), TopicTally("total"))
+        lag = sum(row.lag for row in rows if row.lag is not None)
         return TopicProgress(
-            "total", whole, sum(r.rate for r in rows), sum(lags) if self._pending is not None else None
+            "total", whole, sum(row.rate for row in rows), lag if self._pending is not None else None
         )
 
     def topics(self) -> list[TopicProgress]:
         """Each topic that had something to do, the busiest first."""
         with self._lock:
             now = self.monotonic()
-            rates = self._rates(now)
-            names = {*self._tallies, *(self._pending or ())}
-            rows = [
-                TopicProgress(
-                    name, self._tallies.get(name, TopicTally(name)), rates.get(name, 0.0), self._lag(name)
-                )
-                for name in names
-            ]
+            messages = {name: done.messages for name, done in self._tallies.items()}
+            if now - self._snapshots[-1][0] >= _SNAPSHOT_S:
+                self._snapshots.append((now, messages))
+            while len(self._snapshots) > 2 and now - self._snapshots[1][0] > _WINDOW_S:
+                self._snapshots.popleft()
+            then, before = self._snapshots[0]
+            passed = max(now - then, _SNAPSHOT_S)
+            rows = []
+            for name in {*self._tallies, *(self._pending or ())}:
+                lag = None
+                if self._pending is not None:
+                    since = self._dealt.get(name, 0) - self._dealt_then.get(name, 0)
+                    lag = max(0, self._pending.get(name, 0) - since)
+                done = self._tallies.get(name, TopicTally(name))
+                rate_now = (done.messages - before.get(name, 0)) / passed
+                rows.append(TopicProgress(name, done, rate_now, lag))
         return sorted(rows, key=lambda row: (-row.tally.messages, -(row.lag or 0), row.topic))
 
-    def _lag(self, topic: str) -> int | None:
-        if self._pending is None:
-            return None
-        since = self._dealt.get(topic, 0) - self._dealt_then.get(topic, 0)
-        return max(0, self._pending.get(topic, 0) - since)
-
-    def _rates(self, now: float) -> dict[str, float]:
-        if now - self._snapshots[-1][0] >= _SNAPSHOT_S:
-            self._snapshots.append((now, {name: one.messages for name, one in self._tallies.items()}))
-        while len(self._snapshots) > 2 and now - self._snapshots[1][0] > _WINDOW_S:
-            self._snapshots.popleft()
-        then, before = self._snapshots[0]
-        passed = max(now - then, _SNAPSHOT_S)
-        return {name: (one.messages - before.get(name, 0)) / passed for name, one in self._tallies.items()}
+    def news(self) -> str:
+        """How far the run is, in one line; '' where nothing was archived since it was last asked."""
+        whole = self.total()
+        done = whole.tally
+        if done.messages == self._said:
+            return ""
+        self._said = done.messages
+        left = "" if whole.lag is None else f"; {counted(whole.lag, 'offset')} left"
+        archived = f"Archived {counted(done.messages, 'message')} ({size(done.size_bytes)})"
+        return f"{archived}, {rate(whole.rate)} lately{left}."
 
 
 class LagWatch:
@@ -179,109 +180,38 @@ class LagWatch:
     def _watch(self) -> None:
         pause_s = 0.0
         while not self._over.wait(pause_s):
-            pause_s = self._look()
-
-    def _look(self) -> float:
-        """Survey once; how long to wait until the next time."""
-        began, dealt_then = time.monotonic(), self._activity.dealt()
-        try:
-            self._activity.learn_pending(self._ask(), dealt_then)
-        except BaseException as error:  # in this thread nobody else would hear of it, and the run goes on
-            log.debug("The lag is not known: %s", error, exc_info=not isinstance(error, HopArchiveError))
-            self._activity.learn_pending(None, dealt_then)
-            return _LEAST_PAUSE_S
-        return min(max(_LEAST_PAUSE_S, 20 * (time.monotonic() - began)), _LONGEST_PAUSE_S)
+            began, dealt_then = time.monotonic(), self._activity.dealt()
+            try:
+                self._activity.learn_pending(self._ask(), dealt_then)
+                pause_s = min(max(_LEAST_PAUSE_S, 20 * (time.monotonic() - began)), _LONGEST_PAUSE_S)
+            except BaseException as error:  # in this thread nobody else would hear of it, and the run goes on
+                log.debug("The lag is not known: %s", error, exc_info=not isinstance(error, HopArchiveError))
+                self._activity.learn_pending(None, dealt_then)
+                pause_s = _LEAST_PAUSE_S
 
 
-class Display(Protocol):
-    """Shows an activity while a run goes on."""
-
-    def tick(self) -> None:
-        """Something may have happened; called often, so cheap."""
-
-
-class LineDisplay:
-    """A log line at most every few seconds, and only when something was archived since the last one."""
-
-    def __init__(self, activity: Activity, every_s: float = LINE_EVERY_S) -> None:
-        self._activity = activity
-        self._every_s = every_s
-        self._said_at = activity.started
-        self._said = 0
-
-    def tick(self) -> None:
-        """Say how far the run is, if it is time."""
-        now = self._activity.monotonic()
-        if now - self._said_at < self._every_s:
-            return
-        self._said_at = now
-        whole = self._activity.total()
-        if whole.tally.messages != self._said:
-            self._said = whole.tally.messages
-            log.info("%s", line(whole))
-
-
-class NoDisplay:
-    """Shows nothing."""
-
-    def tick(self) -> None:
-        """Do nothing."""
-
-
-class TerminalDisplay:
-    """A table that is drawn anew twice a second, by a thread of its own."""
-
-    def __init__(self, activity: Activity, console: Console, title: str, hint: Callable[[], str]) -> None:
-        self._activity = activity
-        self._console = console
-        self._title = title
-        self._hint = hint
-
-    def tick(self) -> None:
-        """Do nothing: the thread looks by itself."""
-
-    @contextmanager
-    def live(self, *, redirect_stdout: bool) -> Iterator[None]:
-        """Draw while the block runs; what is printed meanwhile scrolls by above. The last table stays."""
-        from rich.live import Live
-
-        with Live(
-            get_renderable=self.render,
-            console=self._console,
-            refresh_per_second=2,
-            redirect_stdout=redirect_stdout,
-            redirect_stderr=True,
-        ):
-            yield
-
-    def render(self) -> RenderableType:
-        """Return the table as of now."""
-        from rich.console import Group
-        from rich.text import Text
-
-        rows, whole = self._activity.topics(), self._activity.total()
-        room = max(3, min(_MOST_ROWS, self._console.size.height - _TABLE_CHROME))
-        head = Text.assemble((self._title, "bold"), f"   {duration(self._activity.elapsed_s)}")
-        remarks = (_oddities(whole.tally), self._activity.note, self._hint())
-        foot = Text(" · ".join(filter(None, remarks)), style="bold red" if self._activity.alarming else "dim")
-        return Group(head, _table(rows, room, whole), foot)
-
-
-def _table(rows: list[TopicProgress], room: int, whole: TopicProgress) -> RenderableType:
+def drawn(activity: Activity, title: str, hint: str, console: Console) -> RenderableType:
+    """The table of a run as of now, as high as the terminal has room for."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
-    left_out = len(rows) - room
+    rows, whole = activity.topics(), activity.total()
+    room = max(3, min(_MOST_ROWS, console.size.height - _TABLE_CHROME))
+    head = Text.assemble((title, "bold"), f"   {duration(activity.elapsed_s)}")
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     label = f"total of {counted(len(rows), 'topic')}"
-    shown.add_column("topic", label, footer_style="bold", min_width=28, overflow="ellipsis", no_wrap=True)
+    table.add_column("topic", label, footer_style="bold", min_width=28, overflow="ellipsis", no_wrap=True)
     for name, text in zip(("messages", "size", "rate", "lag"), _cells(whole), strict=True):
-        shown.add_column(name, text, footer_style="bold", justify="right", min_width=9, no_wrap=True)
+        table.add_column(name, text, footer_style="bold", justify="right", min_width=9, no_wrap=True)
     for row in rows[:room]:
-        shown.add_row(row.topic, *_cells(row))
-    if left_out > 0:
-        shown.add_row(f"… and {left_out:,} more", style="dim")
-    return shown
+        table.add_row(row.topic, *_cells(row))
+    if (left_out := len(rows) - room) > 0:
+        table.add_row(f"… and {left_out:,} more", style="dim")
+    remarks = (_oddities(whole.tally), activity.note, hint)
+    foot = Text(" · ".join(filter(None, remarks)), style="bold red" if activity.alarming else "dim")
+    return Group(head, table, foot)
 
 
 def _cells(row: TopicProgress) -> tuple[str, str, str, str]:
@@ -294,31 +224,24 @@ def _cells(row: TopicProgress) -> tuple[str, str, str, str]:
     )
 
 
-def line(whole: TopicProgress) -> str:
-    """Return how far a run is, in one line."""
-    left = "" if whole.lag is None else f"; {counted(whole.lag, 'offset')} left"
-    done = whole.tally
-    return f"Archived {counted(done.messages, 'message')} ({size(done.size_bytes)}), {rate(whole.rate)} lately{left}."
-
-
 def summary(activity: Activity) -> str:
     """Return what a run did, in one line, for its end."""
     whole, elapsed_s = activity.total().tally, activity.elapsed_s
-    busy = sum(1 for one in activity.topics() if one.tally.messages)
-    told = _oddities(whole)
+    busy = sum(1 for row in activity.topics() if row.tally.messages)
+    oddities = _oddities(whole)
     return (
         f"Archived {counted(whole.messages, 'message')} ({size(whole.size_bytes)}) of {counted(busy, 'topic')} "
         f"in {duration(elapsed_s)}, {rate(whole.messages / max(elapsed_s, 1e-3))}"
-        f"{f'; {told}' if told else ''}."
+        f"{f'; {oddities}' if oddities else ''}."
     )
 
 
 def _oddities(whole: TopicTally) -> str:
     """What became of offsets that were not plainly archived; '' where all were."""
-    told = (
+    found = (
         counted(whole.duplicates, "duplicate") if whole.duplicates else "",
         f"{whole.absent:,} absent" if whole.absent else "",
         f"{whole.lost:,} lost" if whole.lost else "",
         f"{counted(whole.collisions, 'UUID')} in use by other content" if whole.collisions else "",
     )
-    return ", ".join(filter(None, told))
+    return ", ".join(filter(None, found))

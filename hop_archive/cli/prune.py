@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,7 +82,18 @@ def prune(
     with opened(setup, "look") as removing:
         plan = plan_pruning(removing, policy)
         if not as_json:
-            print_lines(_plan_lines(plan))
+            rows = [
+                [
+                    old.topic,
+                    f"{at.generation}/{at.partition}" if (at := old.partition_log) is not None else "adopted",
+                    count(old.extent.messages),
+                    size(old.extent.size_bytes),
+                    count(old.kept_from, ""),
+                ]
+                for old in plan
+            ]
+            names = ["topic", "generation/partition", "messages", "bytes", "kept from offset"]
+            print_lines(table(names, rows, right={2, 3, 4}) if rows else ["Nothing is so old."])
             if not plan and not yes:
                 return
     if not agreed("Take these away?", yes=yes, as_json=as_json):
@@ -96,23 +106,6 @@ def prune(
             print_plan([_as_object(old) for old in done], done=True, tally=removing.tally)
         else:
             print_tally(removing.tally)
-
-
-def _plan_lines(plan: Sequence[Old]) -> list[str]:
-    if not plan:
-        return ["Nothing is so old."]
-    rows = [
-        [
-            old.topic,
-            f"{at.generation}/{at.partition}" if (at := old.partition_log) is not None else "adopted",
-            count(old.extent.messages),
-            size(old.extent.size_bytes),
-            "" if old.kept_from is None else count(old.kept_from),
-        ]
-        for old in plan
-    ]
-    head = ["topic", "generation/partition", "messages", "bytes", "kept from offset"]
-    return table(head, rows, right={2, 3, 4})
 
 
 def _as_object(old: Old) -> dict[str, Any]:

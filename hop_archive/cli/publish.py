@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
+import secrets
 import shlex
 import signal
-from collections.abc import Iterator
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.display import Display, bar, say
 from hop_archive.cli.options import Explained, Setup, StanzaOptions, json_option, stanza_options
-from hop_archive.cli.output import size
-from hop_archive.cli.publish_content import Content, Wanted, content_of, format_of, show
+from hop_archive.cli.output import count, duration, print_json, print_lines, rate, size, table, timestamp
 from hop_archive.errors import ConfigurationError, DataError
+from hop_archive.model.message import Receipt, TopicPartition
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.cli.sending import Sending
+    from rich.console import Console, RenderableType
+
+    from hop_archive.cli.stopping import Stop
     from hop_archive.config.stanzas import SourceStanza
-    from hop_archive.devkit.publish import Consent
     from hop_archive.devkit.samples import Sample
     from hop_archive.source.protocol import Source
 
@@ -55,6 +61,24 @@ shows the whole command. -D and -S are of use for that line only.
 Ctrl-C (or SIGTERM) ends it cleanly after the message or portion in hand, exit 0. What is sent stays sent.
 """
 
+_SHOWN = 100
+_SHOWN_OF_ENDLESS = 20
+_ANSWERS = {"s": "send", "k": "skip", "a": "all", "q": "quit"}
+
+
+rate_option = click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Messages a second, about; 0 is as fast as it goes.",
+)
+record_option = click.option(
+    "--record",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="File to append to what was sent, and where it came to stand, for hop-archive run --compare --sent.",
+)
+
 
 @click.command(epilog=_EPILOG)
 @click.argument(
@@ -70,24 +94,18 @@ Ctrl-C (or SIGTERM) ends it cleanly after the message or portion in hand, exit 0
     "-T",
     "--topic",
     metavar="NAME",
+    default="",
     help="Where it goes.  [default: the first name in the stanza's test_topics]",
 )
 @click.option(
     "--known", is_flag=True, help="Send the known set. Does so, too, where nothing else is asked for."
 )
-@click.option(
-    "--count", "wanted", type=click.IntRange(min=0), help="Send so many generated alerts; 0: without end."
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="Messages a second, about; 0 is as fast as it goes.",
-)
+@click.option("--count", type=click.IntRange(min=0), help="Send so many generated alerts; 0: without end.")
+@rate_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
+    default=lambda: secrets.randbelow(2**31),
     help="Which messages. The same seed gives the known set and files the same _id headers again, so that the "
     "archive counts duplicates.  [default: one that was not used before]",
 )
@@ -119,182 +137,269 @@ Ctrl-C (or SIGTERM) ends it cleanly after the message or portion in hand, exit 0
     type=click.IntRange(min=1),
     help="The largest file that the topic takes.  [default: 1040000, for Kafka's default of 1 MiB]",
 )
-@click.option(
-    "--record",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="File to append to what was sent, and where it came to stand, for hop-archive run --compare --sent.",
-)
+@record_option
 @click.option("--ask", is_flag=True, help="Ask before each message: send, skip, all that follow, or quit.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and connect to nothing.")
 @json_option
-def publish(
-    paths: tuple[Path, ...],
-    chosen: StanzaOptions,
-    topic: str | None,
-    known: bool,
-    wanted: int | None,
-    rate: float,
-    seed: int | None,
-    size_bytes: int | None,
-    create: bool,
-    partitions: int | None,
-    not_a_test_topic: str,
-    production: bool,
-    skip_too_large: bool,
-    largest_bytes: int | None,
-    record: Path | None,
-    ask: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def publish(chosen: StanzaOptions, **given: Any) -> None:
     """Publish test data to a writable source: a known set, files, or generated alerts.
 
     The known set has a message for every odd header, key, value and time that publishers are known to send,
     each with its name in the header _known_test_data. Files and folders are sent as they are, a message a file.
     --count generates alerts of the kinds that Hopskotch carries, some of them odd.
     """
-    from hop_archive.devkit.file_messages import LARGEST_BYTES
-    from hop_archive.devkit.publish import Consent
-
-    _refuse_contradictions(known, paths, wanted, size_bytes, partitions, create)
-    setup = chosen.setup()
-    consent = Consent(not_a_test_topic, production)
-    where = allowed_topic(setup, topic, consent)
-    options = Wanted(
-        topic=where,
-        known=known,
-        paths=paths,
-        count=wanted,
-        rate=rate,
-        seed=_unused_seed() if seed is None else seed,
-        size_bytes=size_bytes,
-        create=create,
-        partitions=partitions or 1,
-        record=record,
-        ask=ask,
-        skip_too_large=skip_too_large,
-        largest_bytes=largest_bytes or LARGEST_BYTES,
-        as_json=as_json,
-    )
-    content = content_of(options)
-    if dry_run:
-        show(options, content, setup.selection.source)
-        return
-    _Publishing(setup, options, content).go()
-
-
-def _refuse_contradictions(
-    known: bool,
-    paths: tuple[Path, ...],
-    wanted: int | None,
-    size_bytes: int | None,
-    partitions: int | None,
-    create: bool,
-) -> None:
-    if known + bool(paths) + (wanted is not None) > 1:
+    options = PublishOptions(**given)
+    if options.known + bool(options.paths) + (options.count is not None) > 1:
         raise click.UsageError("Wanted one of --known, files, and --count.")
-    if size_bytes is not None and wanted is None:
+    if options.size_bytes is not None and options.count is None:
         raise click.UsageError("--size is for --count.")
-    if partitions is not None and not create:
+    if options.partitions is not None and not options.create:
         raise click.UsageError("--partitions is for --create.")
+    setup = chosen.setup()
+    options = replace(options, topic=allowed_topic(setup, options))
+    content = content_of(options)
+    if options.dry_run:
+        show(options, content, setup.selection.source)
+    else:
+        _Publishing(setup, options, content).go()
 
 
-def allowed_topic(setup: Setup, topic: str | None, consent: Consent) -> str:
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """What the options of ``publish`` said."""
+
+    topic: str
+    paths: tuple[Path, ...]
+    known: bool
+    count: int | None
+    rate: float
+    seed: int
+    size_bytes: int | None
+    create: bool
+    partitions: int | None
+    not_a_test_topic: str
+    production: bool
+    skip_too_large: bool
+    largest_bytes: int | None
+    record: Path | None
+    ask: bool
+    dry_run: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublishContent:
+    """What is to be sent.
+
+    Attributes:
+        what: In a few words.
+        total: How many messages; None where there is no end.
+        make: Makes them, for so many partitions.
+        singly: Whether the topic may refuse some, so that each is sent by itself.
+        about: What is odd about messages, by ``Sample.kind``, where that is known.
+        left_out: What is not sent, and why.
+        ends: Messages of ``total`` that go to every partition, so that more partitions make more messages.
+    """
+
+    what: str
+    total: int | None
+    make: Callable[[int], Iterator[Sample]]
+    singly: bool = True
+    about: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[tuple[str, str], ...] = ()
+    ends: int = 0
+
+    def total_for(self, partitions: int) -> int | None:
+        """How many messages there will be in a topic of so many partitions; None where there is no end."""
+        return None if self.total is None else self.total + self.ends * (partitions - 1)
+
+
+def allowed_topic(setup: Setup, options: PublishOptions) -> str:
     """Return the topic to publish to, having checked from the stanza alone that test data may be sent there.
 
     Raises:
         ForbiddenError: They may not.
         click.UsageError: No topic is named, and the stanza has none by default; or two different ones are.
     """
-    from hop_archive.devkit.publish import default_topic, refuse_unless_allowed
+    from hop_archive.devkit.publish import Consent, default_topic, refuse_unless_allowed
     from hop_archive.model.topics import TopicPolicy
 
     name = setup.selection.source
     stanza = setup.configuration.source(name)
     # A read-only source is refused as such, whichever of its variables are not set.
     policy = stanza.resolved().policy() if stanza.writable else TopicPolicy()
-    where = topic or default_topic(policy)
+    where = options.topic or default_topic(policy)
     if not where and stanza.writable:
         raise click.UsageError(f"Which topic? Say -T NAME: source {name} names no test topic in its stanza.")
-    if consent.not_a_test_topic not in ("", where):
-        raise click.UsageError(
-            f"--not-a-test-topic {consent.not_a_test_topic} is not the topic, which is {where}."
-        )
+    again = options.not_a_test_topic
+    if again not in ("", where):
+        raise click.UsageError(f"--not-a-test-topic {again} is not the topic, which is {where}.")
+    consent = Consent(again, options.production)
     refuse_unless_allowed(
         name, where, policy, writable=stanza.writable, production=stanza.production, consent=consent
     )
     return where
 
 
-def _unused_seed() -> int:
-    import secrets
+def content_of(options: PublishOptions) -> PublishContent:
+    """What the options mean; files are found and measured, and nothing is read yet.
 
-    return secrets.randbelow(2**31)
+    Raises:
+        ConfigurationError: A path leads nowhere, or a file is too large.
+    """
+    from hop_archive.devkit import file_messages
+    from hop_archive.devkit.known_set import END, known_cases, known_set
+    from hop_archive.devkit.samples import filler
+    from hop_archive.devkit.sampling import everything_in, sample_stream
+
+    topic, seed, size_bytes = options.topic, options.seed, options.size_bytes
+    if options.paths:
+        largest = options.largest_bytes or file_messages.LARGEST_BYTES
+        found, too_large = file_messages.without_large(file_messages.files(options.paths), largest)
+        if not options.skip_too_large:
+            file_messages.refuse_large(too_large, largest)
+        why = f"larger than {largest:,} bytes"
+        return PublishContent(
+            what=counted(len(found), "file"),
+            total=len(found),
+            make=lambda _: file_messages.messages(found, topic, seed=seed),
+            left_out=tuple((str(path), why) for path in too_large),
+        )
+    if options.count is None:
+        now_ms = time.time_ns() // 1_000_000
+        cases = known_cases(now_ms=now_ms, seed=seed)
+        end = {END: "the end of the set, once in each partition"}
+        return PublishContent(
+            what="the known set",
+            total=len(cases) + 1,
+            ends=1,
+            make=lambda partitions: known_set(topic, now_ms=now_ms, seed=seed, partitions=partitions),
+            about={case.name: case.about for case in cases} | end,
+        )
+    number = options.count
+
+    def make(partitions: int) -> Iterator[Sample]:
+        if size_bytes is not None:
+            return filler(number or sys.maxsize, size_bytes, topic=topic, seed=seed)
+        return sample_stream(number, seed=seed, topics=[everything_in(topic, partitions)])
+
+    what = counted(number, "generated alert") if number else "generated alerts without end"
+    return PublishContent(what, number or None, make, singly=False)
+
+
+def show(options: PublishOptions, content: PublishContent, source: str) -> None:
+    """Print what would be sent, all or the first of it."""
+    from hop_archive.devkit.publish import marked
+
+    total = content.total_for(options.partitions or 1)
+    most = _SHOWN if total is not None else _SHOWN_OF_ENDLESS
+    some = [marked(sample) for sample in itertools.islice(content.make(options.partitions or 1), most)]
+    if options.as_json:
+        messages = [
+            {
+                "name": sample.kind,
+                "about": content.about.get(sample.kind, ""),
+                "key_bytes": None if sample.key is None else len(sample.key),
+                "value_bytes": None if sample.value is None else len(sample.value),
+                "headers": [name for name, _ in sample.headers],
+                "timestamp": timestamp(sample.timestamp_ms),
+            }
+            for sample in some
+        ]
+        where = {"source": source, "topic": options.topic, "seed": options.seed}
+        print_json({"dry_run": True, **where, "total": total, "messages": messages})
+        return
+    click.echo(f"Would send {content.what} to topic {options.topic} of {source} (seed {options.seed}):\n")
+    rows = [
+        [
+            sample.kind,
+            "null" if sample.key is None else size(len(sample.key)),
+            "null" if sample.value is None else size(len(sample.value)),
+            count(len(sample.headers)),
+            timestamp(sample.timestamp_ms) or "when sent",
+            content.about.get(sample.kind) or _format_of(sample),
+        ]
+        for sample in some
+    ]
+    names = ["MESSAGE", "KEY", "VALUE", "HEADERS", "TIMESTAMP", "WHAT IT IS"]
+    print_lines(table(names, rows, right=(1, 2, 3)))
+    if total is None:
+        click.echo("… and so on, until it is stopped.")
+    elif total > len(some):
+        click.echo(f"… and {total - len(some):,} more.")
+    for name, why in content.left_out:
+        click.echo(f"Left out: {name}: {why}.")
+
+
+def _format_of(sample: Sample) -> str:
+    """What its ``_format`` header says, for people; '' where there is none."""
+    formats = [value for name, value in sample.headers if name == "_format" and value]
+    return f"_format {formats[-1].decode(errors='replace')}" if formats else ""
 
 
 class _Publishing:
     """One call of ``publish``: what it sends, and what became of it."""
 
-    def __init__(self, setup: Setup, wanted: Wanted, content: Content) -> None:
-        from hop_archive.cli.sending import Sending
+    def __init__(self, setup: Setup, options: PublishOptions, content: PublishContent) -> None:
         from hop_archive.cli.stopping import Stop
 
         self.setup = setup
-        self.wanted = wanted
+        self.options = options
         self.content = content
         self.stop = Stop()
-        self.sending: Sending = Sending(content.total, silent=wanted.ask)
+        self.sending: Sending = Sending(content.total, silent=options.ask)
         self.skipped: list[tuple[str, str]] = list(content.left_out)
         self.quit = False
-        self.ask = wanted.ask
+        self.ask = options.ask
         self.error = ""
 
     def go(self) -> None:
         """Send, and say what was sent, also where that was not all."""
         from hop_archive.config.open import open_source
+        from hop_archive.devkit.publish import ready_topic
 
-        name = self.setup.selection.source
+        options, name = self.options, self.setup.selection.source
         stanza = self.setup.configuration.source(name).resolved()
-        self._warn(stanza)
-        _prove_writable(self.wanted.record)
-        with contextlib.closing(open_source(name, stanza)) as source, self.stop.on_signals():
-            partitions = self._partitions(source, stanza)
-            self.sending.total = self.content.total_for(partitions)
+        if _is_in_memory(stanza):
+            say(
+                f"Note: {name} is a mock in memory: what is published there is gone when this command ends. Give its "
+                "stanza a directory (of mock-hop: HOP_ARCHIVE_MOCK_DIR) to keep it."
+            )
+        if not stanza.policy().archived(options.topic):
+            say(
+                f"Note: The stanza of {name} leaves {options.topic} out of the archive;"
+                f" hop-archive run -T {options.topic} takes it."
+            )
+        if options.record is not None:
+            # Before anything is sent, rather than after it.
             try:
-                self.sending.run(self._portions(source, partitions), self.stop)
+                options.record.open("ab").close()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{options.record} cannot be written: {error.strerror}.", path=str(options.record)
+                ) from error
+        with contextlib.closing(open_source(name, stanza)) as source, self.stop.on_signals():
+            create = options.create or _is_in_memory(stanza)
+            ready = ready_topic(source, options.topic, create=create, partitions=options.partitions or 1)
+            self.sending.total = self.content.total_for(ready.partitions)
+            try:
+                self.sending.run(self._portions(source, ready.partitions), self.stop)
             except BaseException as error:
                 self.error = str(error)
                 raise
             finally:
-                self._summarize(stanza)
+                if options.as_json:
+                    print_json(self._object(stanza))
+                else:
+                    print_lines(self._lines(stanza))
 
-    def _warn(self, stanza: SourceStanza) -> None:
-        name, topic = self.setup.selection.source, self.wanted.topic
-        if _is_in_memory(stanza):
-            _note(
-                f"{name} is a mock in memory: what is published there is gone when this command ends. Give its "
-                "stanza a directory (of mock-hop: HOP_ARCHIVE_MOCK_DIR) to keep it."
-            )
-        if not stanza.policy().archived(topic):
-            _note(
-                f"The stanza of {name} leaves {topic} out of the archive; hop-archive run -T {topic} takes it."
-            )
-
-    def _partitions(self, source: Source, stanza: SourceStanza) -> int:
-        from hop_archive.devkit.publish import ready_topic
-
-        create = self.wanted.create or _is_in_memory(stanza)
-        return ready_topic(
-            source, self.wanted.topic, create=create, partitions=self.wanted.partitions
-        ).partitions
-
-    def _portions(self, source: Source, partitions: int) -> Iterator[Any]:
+    def _portions(self, source: Source, partitions: int) -> Iterator[Sequence[Receipt]]:
         from hop_archive.devkit.publish import marked, publish, publish_singly
 
         made = itertools.takewhile(lambda _: not self.stop.requested, self.content.make(partitions))
         messages = self._asked(map(marked, made))
-        rate, sleep, record = self.wanted.rate, self.stop.sleep, self.wanted.record
-        if not (self.content.singly or self.wanted.ask):
+        rate, sleep, record = self.options.rate, self.stop.sleep, self.options.record
+        if not (self.content.singly or self.options.ask):
             return publish(source, messages, rate=rate, sleep=sleep, record=record)
         return publish_singly(source, messages, rate=rate, sleep=sleep, record=record, refused=self._refused)
 
@@ -313,30 +418,23 @@ class _Publishing:
 
     def _refused(self, message: Sample, error: ConfigurationError | DataError) -> None:
         """The topic does not take a message. That is for the record where it was to be expected."""
-        if self.wanted.paths and not self.wanted.skip_too_large:
+        if self.options.paths and not self.options.skip_too_large:
             raise ConfigurationError(
                 f"{message.kind} was refused: {error}", remedy="--skip-too-large leaves out what is refused."
             ) from error
         self.skipped.append((message.kind, str(error)))
 
-    def _summarize(self, stanza: SourceStanza) -> None:
-        if self.wanted.as_json:
-            click.echo(json.dumps(self._object(stanza), indent=2))
-            return
-        for line in self._lines(stanza):
-            click.echo(line)
-
     def _lines(self, stanza: SourceStanza) -> Iterator[str]:
         for name, why in self.skipped:
             yield f"Left out: {name}: {why}{'' if why.endswith('.') else '.'}"
         yield (
-            f"Published {counted(self.sending.messages, 'message')} to topic {self.wanted.topic} of "
-            f"{self.setup.selection.source}, marked as tests (seed {self.wanted.seed})."
+            f"Published {counted(self.sending.messages, 'message')} to topic {self.options.topic} of "
+            f"{self.setup.selection.source}, marked as tests (seed {self.options.seed})."
         )
         if self._ended:
             yield f"Ended by {self._ended}; the rest was not sent."
-        if self.wanted.record and self.sending.messages:
-            yield f"What was sent is recorded in {self.wanted.record}."
+        if self.options.record and self.sending.messages:
+            yield f"What was sent is recorded in {self.options.record}."
         if self.sending.messages and not _is_in_memory(stanza):
             yield "To archive it, and compare what was sent, received and stored:"
             yield f"  {self._next_command(stanza)}"
@@ -344,17 +442,17 @@ class _Publishing:
     def _object(self, stanza: SourceStanza) -> dict[str, Any]:
         return {
             "source": self.setup.selection.source,
-            "topic": self.wanted.topic,
-            "seed": self.wanted.seed,
+            "topic": self.options.topic,
+            "seed": self.options.seed,
             "published": self.sending.messages,
             "partitions": [
-                {"partition": at.partition, "messages": one.messages, "first": one.first, "last": one.last}
-                for at, one in sorted(self.sending.partitions.items())
+                {"partition": at.partition, "messages": sent.messages, "first": sent.first, "last": sent.last}
+                for at, sent in sorted(self.sending.partitions.items())
             ],
             "left_out": [{"name": name, "why": why} for name, why in self.skipped],
             "ended_by": self._ended or None,
             "error": self.error or None,
-            "record": str(self.wanted.record) if self.wanted.record else None,
+            "record": str(self.options.record) if self.options.record else None,
             "next": None if _is_in_memory(stanza) else self._next_command(stanza),
         }
 
@@ -377,12 +475,8 @@ class _Publishing:
         database = "DATABASE" if open_to_choice and chosen.database_from == "default" else chosen.database
         store = "STORE" if open_to_choice and chosen.store_from == "default" else chosen.store
         words = ["hop-archive", "run", "-H", chosen.source, "-D", database, "-S", store]
-        words += ["-T", self.wanted.topic, "--until-caught-up", "--compare"]
-        return shlex.join([*words, *(["--sent", str(self.wanted.record)] if self.wanted.record else [])])
-
-
-def _note(text: str) -> None:
-    click.echo(f"Note: {text}", err=True)
+        words += ["-T", self.options.topic, "--until-caught-up", "--compare"]
+        return shlex.join([*words, *(["--sent", str(self.options.record)] if self.options.record else [])])
 
 
 def _is_in_memory(stanza: SourceStanza) -> bool:
@@ -391,29 +485,11 @@ def _is_in_memory(stanza: SourceStanza) -> bool:
     return isinstance(stanza, MockSourceStanza) and not stanza.directory
 
 
-def _prove_writable(record: Path | None) -> None:
-    """Fail before anything is sent, rather than after it, where the record cannot be written."""
-    if record is None:
-        return
-    try:
-        with record.open("ab"):
-            pass
-    except OSError as error:
-        raise ConfigurationError(
-            f"{record} cannot be written: {error.strerror}.", path=str(record)
-        ) from error
-
-
-_ANSWERS = {"s": "send", "k": "skip", "a": "all", "q": "quit"}
-
-
-def _answer(message: Sample, content: Content) -> str:
+def _answer(message: Sample, content: PublishContent) -> str:
     """Ask what to do with a message. Ctrl-C, and the end of the input, mean quit."""
     value = "null" if message.value is None else size(len(message.value))
-    about = content.about.get(message.kind) or format_of(message)
-    click.echo(
-        f"{message.kind}: {about} (value {value}, {counted(len(message.headers), 'header')})", err=True
-    )
+    about = content.about.get(message.kind) or _format_of(message)
+    say(f"{message.kind}: {about} (value {value}, {counted(len(message.headers), 'header')})")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         answer: str = click.prompt(
@@ -429,3 +505,80 @@ def _answer(message: Sample, content: Content) -> str:
     finally:
         signal.signal(signal.SIGINT, before)
     return _ANSWERS[answer]
+
+
+@dataclass(slots=True)
+class SentOffsets:
+    """What came to stand in one partition: how many messages, and the first and the last offset of them."""
+
+    messages: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class Sending:
+    """Publishes, and keeps account of what was acknowledged.
+
+    Attributes:
+        total: Messages that there will be; None where there is no end.
+        silent: Whether to show nothing while it goes on.
+        monotonic: A clock in seconds.
+        partitions: What came to stand where.
+    """
+
+    total: int | None
+    silent: bool = False
+    monotonic: Callable[[], float] = time.monotonic
+    partitions: dict[TopicPartition, SentOffsets] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> int:
+        """How many messages were acknowledged."""
+        return sum(sent.messages for sent in self.partitions.values())
+
+    def by_topic(self) -> dict[str, int]:
+        """How many in each topic, sorted by name."""
+        counts = Counter[str]()
+        for at, sent in self.partitions.items():
+            counts[at.topic] += sent.messages
+        return dict(sorted(counts.items()))
+
+    def run(self, portions: Iterator[Sequence[Receipt]], stop: Stop) -> None:
+        """Publish portion by portion; asked to stop, end after the one in hand."""
+        began = said_at = self.monotonic()
+        said = 0
+
+        def draw(_: Console) -> RenderableType:
+            passed = duration(self.monotonic() - began)
+            return bar("publishing", self.messages, self.total, passed, "Ctrl-C ends it cleanly")
+
+        def line() -> str:
+            nonlocal said, said_at
+            now, messages = self.monotonic(), self.messages
+            lately = rate((messages - said) / (now - said_at))
+            said, said_at = messages, now
+            return f"Published {counted(messages, 'message')}, {lately} lately."
+
+        display = Display(draw, line, monotonic=self.monotonic)
+        with contextlib.nullcontext() if self.silent else display.shown():
+            for receipts in portions:
+                self.add(receipts)
+                if not self.silent:
+                    display.tick()
+                if stop.requested:
+                    break
+
+    def add(self, receipts: Sequence[Receipt]) -> None:
+        """Take in what was acknowledged."""
+        for topic, partition, offset in receipts:
+            at = TopicPartition(topic, partition)
+            sent = self.partitions.setdefault(at, SentOffsets(0, offset, offset))
+            sent.messages += 1
+            sent.last = offset
+
+    def lines(self) -> Iterator[str]:
+        """What was published, for people."""
+        for topic, number in self.by_topic().items():
+            yield f"{topic}: {count(number)}"
+        yield f"Published {counted(self.messages, 'message')}."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,14 @@ from hop_archive.cli.options import (
     stanza_options,
     topic_option,
 )
-from hop_archive.cli.output import count, duration, size, table
+from hop_archive.cli.output import count, duration, print_json, print_lines, size, table
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from hop_archive.catalog.protocol import Catalog
     from hop_archive.model.findings import Finding
-    from hop_archive.model.progress import Progress
-    from hop_archive.recover.rebuild.plan import TopicPlan
     from hop_archive.recover.rebuild.rebuild import Rebuild
     from hop_archive.store.protocol import Store
 
@@ -63,7 +63,7 @@ does not stop the others: it is named at the end, with its reason and the exit c
 IN_STORE = "store"
 """Said in the place of a folder: the snapshot in the store itself."""
 
-_SHOW_EVERY_S = 0.5
+_COUNTS = ("topics", "objects", "read", "read_bytes", "added", "covered")
 
 
 @click.command(epilog=_EPILOG)
@@ -126,27 +126,23 @@ def _agreed(
 
     plans = list(plan(catalog, store, stored_topics(store, topics)))
     if as_json:
-        click.echo(json.dumps({"plan": [one._asdict() for one in plans], "done": False}, indent=2))
+        print_json({"plan": [topic._asdict() for topic in plans], "done": False})
         return False
-    for line in _plan_lines(plans):
-        click.echo(line)
+    rows = [
+        (harmless(topic.topic), count(topic.objects), count(topic.to_read), size(topic.bytes_to_read))
+        for topic in plans
+        if topic.to_read
+    ]
+    if rows:
+        print_lines(table(("topic", "objects", "to read", "bytes"), rows, right=(1, 2, 3)))
+    to_read = sum(topic.to_read for topic in plans)
+    click.echo(f"{counted(to_read, 'object')} of {counted(len(plans), 'topic')} to read.")
     if snapshot is not None:
         click.echo(f"First the snapshot in {snapshot} would be taken in.")
     if sys.stdin.isatty() and sys.stdout.isatty():
         return click.confirm("Do it?")
     click.echo("Nothing was changed. --yes does it.")
     return False
-
-
-def _plan_lines(plans: list[TopicPlan]) -> list[str]:
-    rows = [
-        (harmless(one.topic), count(one.objects), count(one.to_read), size(one.bytes_to_read))
-        for one in plans
-        if one.to_read
-    ]
-    to_read = sum(one.to_read for one in plans)
-    lines = table(("topic", "objects", "to read", "bytes"), rows, right=(1, 2, 3)) if rows else []
-    return [*lines, f"{counted(to_read, 'object')} of {counted(len(plans), 'topic')} to read."]
 
 
 def _rebuild(
@@ -159,27 +155,49 @@ def _rebuild(
     *,
     as_json: bool,
 ) -> int:
+    """Rebuild, and say what came of it; how much was found that cannot be believed."""
+    from hop_archive.cli.display import Display, one_line
     from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 
-    with _source(setup) as source, _notices() as notice:
-        wanted = Rebuild(catalog, store, source, topics, work_dir, _run_id(), notice=notice)
-        began = time.monotonic()
-        findings = itertools.chain(_from_snapshot(wanted, snapshot), rebuild(wanted))
-        found: list[dict[str, Any]] = []
-        failed: Exception | None = None
-        try:
-            for one in findings:
-                found.append(_told(one, as_json=as_json))  # noqa: PERF401 (what came before an error stays)
-        except Exception as error:
-            if not wanted.failures:
-                raise
-            failed = error
-    progress = wanted.progress
+    run_id = f"rebuild-{uuid.uuid4().hex[:12]}"
+    found: list[dict[str, Any]] = []
+    failed: Exception | None = None
+    began = time.monotonic()
+    with _source(setup) as source:
+        rebuilding = Rebuild(catalog, store, source, topics, work_dir, run_id)
+        progress, counts = rebuilding.progress, rebuilding.progress.counts
+
+        def draw(_: Console) -> RenderableType:
+            done = f"{count(counts['objects'])} objects, {count(counts['added'])} messages"
+            return one_line(f"{done}   {harmless(progress.topic)}")
+
+        with Display(draw, start_log=setup.start_log).shown():
+            try:
+                for finding in itertools.chain(_from_snapshot(rebuilding, snapshot), rebuild(rebuilding)):
+                    found.append(_finding_object(finding))
+                    if not as_json:
+                        where, why = harmless(finding.object_key), harmless(finding.detail)
+                        click.echo(f"{finding.kind.value}  {where}: {why}")
+            except Exception as error:
+                if not rebuilding.failures:
+                    raise
+                failed = error
     if as_json:
-        said = {"done": failed is None, "error": None if failed is None else str(failed)}
-        click.echo(json.dumps({**said, **_numbers(progress), "findings": found}, indent=2))
+        print_json(
+            {
+                "done": failed is None,
+                "error": None if failed is None else str(failed),
+                **{name: counts[name] for name in _COUNTS},
+                "recognised": counts["claimed"],
+                "findings": found,
+            }
+        )
     else:
-        click.echo(_summary(progress, time.monotonic() - began))
+        click.echo(
+            f"{counted(counts['added'], 'message')} added, of {counted(counts['topics'], 'topic')};"
+            f" {counted(counts['read'], 'object')} of {count(counts['objects'])} read ({size(counts['read_bytes'])})"
+            f" in {duration(time.monotonic() - began)}."
+        )
     if failed is not None:
         raise failed
     return len(found)
@@ -198,28 +216,21 @@ def _source(setup: Setup) -> Any:
         yield source
 
 
-def _from_snapshot(wanted: Rebuild, snapshot: Path | None) -> Iterator[Finding]:
+def _from_snapshot(rebuilding: Rebuild, snapshot: Path | None) -> Iterator[Finding]:
     from hop_archive.read.snapshot_locations import FolderLocation, StoreLocation
     from hop_archive.recover.rebuild.from_snapshot import take_in
 
     if snapshot is not None:
-        location = StoreLocation(wanted.store) if str(snapshot) == IN_STORE else FolderLocation(snapshot)
+        location = StoreLocation(rebuilding.store) if str(snapshot) == IN_STORE else FolderLocation(snapshot)
         try:
-            yield from take_in(wanted, location)
+            yield from take_in(rebuilding, location)
         except Exception as error:
-            if error is not wanted.failures.raised:
+            if error is not rebuilding.failures.raised:
                 raise  # else rebuilding goes on with the other topics, and tells of these, too
 
 
-def _run_id() -> str:
-    import uuid
-
-    return f"rebuild-{uuid.uuid4().hex[:12]}"
-
-
-def _told(finding: Finding, *, as_json: bool) -> dict[str, Any]:
-    """A finding as JSON has it; without --json it is told at once."""
-    told = {
+def _finding_object(finding: Finding) -> dict[str, Any]:
+    return {
         "kind": finding.kind.value,
         "topic": finding.topic,
         "uuid": None if finding.uuid is None else str(finding.uuid),
@@ -227,57 +238,3 @@ def _told(finding: Finding, *, as_json: bool) -> dict[str, Any]:
         "object_key": finding.object_key,
         "detail": finding.detail,
     }
-    if not as_json:
-        click.echo(f"{finding.kind.value}  {harmless(finding.object_key)}: {harmless(finding.detail)}")
-    return told
-
-
-def _numbers(progress: Progress) -> dict[str, int]:
-    return {
-        "topics": progress.counts["topics"],
-        "objects": progress.counts["objects"],
-        "read": progress.counts["read"],
-        "read_bytes": progress.counts["read_bytes"],
-        "added": progress.counts["added"],
-        "covered": progress.counts["covered"],
-        "recognised": progress.counts["claimed"],
-    }
-
-
-def _summary(progress: Progress, elapsed_s: float) -> str:
-    return (
-        f"{counted(progress.counts['added'], 'message')} added, of {counted(progress.counts['topics'], 'topic')};"
-        f" {counted(progress.counts['read'], 'object')} of {count(progress.counts['objects'])} read ({size(progress.counts['read_bytes'])})"
-        f" in {duration(elapsed_s)}."
-    )
-
-
-@contextlib.contextmanager
-def _notices() -> Any:
-    """A line that says how far it is, drawn over itself, where somebody looks."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    shown = _Line()
-    try:
-        yield shown.show
-    finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-
-class _Line:
-    """One line at the bottom of a terminal."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def show(self, progress: Progress) -> None:
-        """Draw it, if it is time."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + _SHOW_EVERY_S
-        text = f"{count(progress.counts['objects'])} objects, {count(progress.counts['added'])} messages   {harmless(progress.topic)}"
-        sys.stderr.write(f"\r\x1b[K{text[:78]}")
-        sys.stderr.flush()

@@ -91,6 +91,7 @@ def repair(
     from hop_archive.cli.stopping import Stop
     from hop_archive.model.findings import kinds_of
     from hop_archive.model.query import Query
+    from hop_archive.upkeep.repair.repair import RepairOutcome
     from hop_archive.upkeep.repair.repair import repair as repaired
     from hop_archive.upkeep.verify.notebook import Notebook
     from hop_archive.upkeep.verify.verification import Verification
@@ -111,7 +112,19 @@ def repair(
             found = sum(is_open for _, is_open in verify(verification, notebook, deep=deep))
             click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
         asked = replace(asked, topics=topics or None, kinds=kinds_of(kinds), stop=stop)
-        left = _shown_json(repaired(asked, dry_run=not yes)) if as_json else _go(asked, yes=yes)
+        if as_json:
+            counts: Counter[str] = Counter()
+            listed = JsonList("findings")
+            try:
+                for result in repaired(asked, dry_run=not yes):
+                    counts[result.outcome.value] += 1
+                    about = {"number": result.record.number, "fate": result.outcome.value, "how": result.how}
+                    listed.add({**about, **as_object(result.record.finding)})
+            finally:
+                listed.end(counts=counts)
+            left = counts[RepairOutcome.LEFT.value] + counts[RepairOutcome.PLANNED.value]
+        else:
+            left = _go(asked, yes=yes)
     if stop.requested:
         ctx.exit(130)
     if left:
@@ -173,18 +186,3 @@ def _shown(results: Iterator[RepairResult]) -> Counter[Any]:
         click.echo(f"{result.outcome.value:8}{result.record.number}  {line(result.record.finding)}")
         click.echo(f"        {harmless(result.how)}")
     return counts
-
-
-def _shown_json(results: Iterator[RepairResult]) -> int:
-    from hop_archive.upkeep.repair.repair import RepairOutcome
-
-    counts: Counter[str] = Counter()
-    listed = JsonList("findings")
-    try:
-        for result in results:
-            counts[result.outcome.value] += 1
-            about = {"number": result.record.number, "fate": result.outcome.value, "how": result.how}
-            listed.add({**about, **as_object(result.record.finding)})
-    finally:
-        listed.end(counts=counts)
-    return counts[RepairOutcome.LEFT.value] + counts[RepairOutcome.PLANNED.value]

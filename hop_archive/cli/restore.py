@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,17 +23,19 @@ from hop_archive.cli.options import (
     selection_options,
     stanza_options,
 )
-from hop_archive.cli.restore_plan import show_plan
-from hop_archive.cli.restore_shown import refuse_what_is_wrong, shown, tell
-from hop_archive.errors import ConfigurationError, ForbiddenError
+from hop_archive.cli.output import count, duration, print_json, print_lines, rate, size, table
+from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError
 from hop_archive.model.times import MOMENT_HELP, is_ago, milliseconds
+from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.model.message import TopicPartition
+    from rich.console import Console, RenderableType
+
+    from hop_archive.model.progress import Progress
     from hop_archive.model.query import Query
-    from hop_archive.model.slices import OffsetRange
-    from hop_archive.recover.restore.prepare import Restoration
+    from hop_archive.recover.restore.prepare import Preparation, Restoration
     from hop_archive.recover.restore.request import Request
+    from hop_archive.recover.restore.run import RestoreResult
 
 _EPILOG = """\b
 Examples:
@@ -69,6 +72,9 @@ with 1 where something else is not as it was, which the notes tell: settings
 that no snapshot knows, a group that could not be set.
 """
 
+_SAMPLE = 2_000
+"""Messages that are read to see how long a restore may take."""
+_MOST_SHOWN = 20
 _OFFSETS = re.compile(r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d+):(?P<start>\d+)-(?P<stop>\d*)")
 
 
@@ -76,18 +82,14 @@ class _Command(click.Command):
     """Remembers which moments were said as "how long ago": the same command, later, is the same request."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[__name__] = _said_ago(args)
+        said: dict[str, str] = {}
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            name, equals, value = word.partition("=")
+            value = value if equals else following
+            if name in ("--since", "--until", "--as-of") and is_ago(value):
+                said[name.lstrip("-").replace("-", "_")] = value
+        ctx.meta[__name__] = said
         return super().parse_args(ctx, args)
-
-
-def _said_ago(args: Sequence[str]) -> dict[str, str]:
-    said: dict[str, str] = {}
-    for number, word in enumerate(args):
-        name, equals, value = word.partition("=")
-        value = value if equals else (args[number + 1] if number + 1 < len(args) else "")
-        if name in ("--since", "--until", "--as-of") and is_ago(value):
-            said[name.lstrip("-").replace("-", "_")] = value
-    return said
 
 
 def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -231,55 +233,59 @@ def restore(
     First everything that stands in the way is looked for, and told at once. Then messages are written, read back and
     compared. A report, and a map from old to new offsets (Parquet), go into the store.
     """
+    from hop_archive.config.open import open_source
+    from hop_archive.recover.restore.prepare import Restoration
+
     del timeout_s  # each page of a restore is small; what is counted beforehand has its own bound
-    query = _query(query, options)
+    query = replace(
+        query,
+        uuids=tuple(dict.fromkeys(options["uuids"])) or None,
+        retracted=None if options["with_retracted"] else False,
+    )
     if not (query.topics or options["offsets"] or query.uuids or query.condition or options["all_topics"]):
         raise click.UsageError("Which messages? Say -T NAME, --offsets, --uuid, --where, or --all-topics.")
     if options["all_topics"] and query.topics:
         raise click.UsageError("Which messages? --all-topics means all; with -T NAME, leave it out.")
     if options["to_files"]:
-        _to_files(ctx, chosen, query, options)
+        _to_files(chosen, query, options)
         return
     setup = chosen.setup("database", "store", *(() if options["to_source"] else ("source",)))
     name = options["to_source"] or setup.selection.source
     _refuse_unless_writable(setup, name, options["production"])
-    with _opened(ctx, setup, name, _request(query, options)) as restoration:
+    request = _request(query, options)
+    archived = setup.configuration.source(setup.selection.source).resolved()
+    target = open_source(name, setup.configuration.source(name))
+    with contextlib.closing(target), setup.catalog_and_store() as (catalog, store):
+        said = ctx.meta.get(__name__, {})
+        restoration = Restoration(catalog, store, target, request, archived.policy(), said)
         if options["dry_run"]:
-            ctx.exit(show_plan(restoration, as_json=options["as_json"], anew=options["restart"]))
-        else:
-            _restore(ctx, restoration, options)
-
-
-def _query(query: Query, options: dict[str, Any]) -> Query:
-    return replace(
-        query,
-        uuids=tuple(dict.fromkeys(options["uuids"])) or None,
-        retracted=None if options["with_retracted"] else False,
-    )
-
-
-def _offsets(text: str) -> tuple[TopicPartition, OffsetRange]:
-    from hop_archive.model.message import TopicPartition
-    from hop_archive.model.slices import OffsetRange
-
-    found = _OFFSETS.fullmatch(text)
-    if found is None:
-        raise click.BadParameter(f"wanted TOPIC:PARTITION:START-STOP, found {text!r}", param_hint="--offsets")
-    start, stop = int(found["start"]), int(found["stop"]) if found["stop"] else 2**62
-    if start >= stop:
-        raise click.BadParameter(f"{text!r} holds no offset", param_hint="--offsets")
-    return TopicPartition(found["topic"], int(found["partition"])), OffsetRange(start, stop)
+            ctx.exit(_show_plan(restoration, as_json=options["as_json"], anew=options["restart"]))
+        ctx.exit(_to_kafka(restoration, options, setup.start_log))
 
 
 def _request(query: Query, options: dict[str, Any]) -> Request:
+    from hop_archive.model.message import TopicPartition
+    from hop_archive.model.slices import OffsetRange
     from hop_archive.recover.restore.request import SAME_NAME, Request, generations_of
 
     if options["to_topic"] and options["to_topic_template"]:
         raise click.UsageError("--to-topic and --to-topic-template both say where to: choose one.")
+    offsets = []
+    for text in options["offsets"]:
+        found = _OFFSETS.fullmatch(text)
+        if found is None:
+            raise click.BadParameter(
+                f"wanted TOPIC:PARTITION:START-STOP, found {text!r}", param_hint="--offsets"
+            )
+        start, stop = int(found["start"]), int(found["stop"]) if found["stop"] else 2**62
+        if start >= stop:
+            raise click.BadParameter(f"{text!r} holds no offset", param_hint="--offsets")
+        at = TopicPartition(found["topic"], int(found["partition"]))
+        offsets.append((at, OffsetRange(start, stop)))
     as_of: datetime | None = options["as_of"]
     return Request(
         query=query,
-        offsets=tuple(_offsets(text) for text in options["offsets"]),
+        offsets=tuple(offsets),
         generations=generations_of(options["generation"]),
         as_of_ms=None if as_of is None else milliseconds(as_of),
         template=options["to_topic"] or options["to_topic_template"] or SAME_NAME,
@@ -312,32 +318,118 @@ def _refuse_unless_writable(setup: Setup, name: str, said_again: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def _opened(ctx: click.Context, setup: Setup, name: str, request: Request) -> Iterator[Restoration]:
-    from hop_archive.config.open import open_source
-    from hop_archive.recover.restore.prepare import Restoration
+def _show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) -> int:
+    """Show the plan; nothing is written. The exit code: 1 where something would not be as it was.
 
-    archived = setup.configuration.source(setup.selection.source).resolved()
-    target = open_source(name, setup.configuration.source(name))
-    with contextlib.closing(target), setup.catalog_and_store() as (catalog, store):
-        yield Restoration(catalog, store, target, request, archived.policy(), ctx.meta.get(__name__, {}))
+    Raises:
+        ConfigurationError, CorruptError: Something stands in the way; the plan was shown all the same.
+    """
+    from hop_archive.read.fetch import fetch_documents
+    from hop_archive.recover.restore.prepare import prepare
+
+    found = prepare(restoration, anew=anew)
+    # How long reading and checking all of it would take, by the pace of the first messages; None for none.
+    items = (item for target in found.plan.targets for item in found.selection.items(target))
+    began = time.monotonic()
+    sample = fetch_documents(found.restoration.store, (item.row for item in itertools.islice(items, _SAMPLE)))
+    sampled_bytes = sum(len(document.body) for document in sample)
+    elapsed_s = time.monotonic() - began
+    estimate_s = elapsed_s * found.plan.measure.size_bytes / sampled_bytes if sampled_bytes else None
+    if as_json:
+        print_json(_plan_object(found, estimate_s), ensure_ascii=False)
+    else:
+        print_lines(_plan_lines(found, estimate_s))
+    found.refuse()
+    return 1 if found.unrestored else 0
 
 
-# --- to Kafka
+def _plan_object(found: Preparation, estimate_s: float | None) -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        "goes_on_with": None if found.begun is None else found.begun.number,
+        "messages": found.plan.messages,
+        "bytes": found.plan.measure.size_bytes,
+        "estimate_s": None if estimate_s is None else round(estimate_s, 1),
+        "topics": [
+            {
+                "topic": target.source,
+                "target": target.topic,
+                "exists": found.conditions[target.topic].partitions is not None,
+                "partitions": target.partitions,
+                "messages": target.messages,
+                "bytes": target.measure.size_bytes,
+                "largest_bytes": target.measure.largest_bytes,
+            }
+            for target in found.plan.targets
+        ],
+        "problems": [
+            {
+                "where": problem.where,
+                "what": problem.what,
+                "remedy": problem.remedy,
+                "setting": problem.setting,
+            }
+            for problem in found.problems
+        ],
+        "notes": list(found.notes),
+        "unrestored": list(found.unrestored),
+    }
 
 
-def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, Any]) -> None:
+def _plan_lines(found: Preparation, estimate_s: float | None) -> Iterator[str]:
+    rows = [
+        [
+            target.source,
+            target.topic,
+            count(target.partitions),
+            count(target.messages),
+            size(target.measure.size_bytes),
+        ]
+        for target in found.plan.targets
+    ]
+    yield from table(["TOPIC", "TO", "PARTITIONS", "MESSAGES", "SIZE"], rows, right=(2, 3, 4))
+    for note in found.notes[:_MOST_SHOWN]:
+        yield f"Note: {note}"
+    for problem in found.problems[:_MOST_SHOWN] if found.restoration.request.set_topic_config else ():
+        if problem.setting is not None:
+            yield f"Will be set for the time of the restore: {problem.where} {'='.join(problem.setting)} ({problem.what})"
+    if found.begun is not None:
+        yield f"Goes on with restore {found.begun.number}, begun {found.begun.started_at:%Y-%m-%d %H:%M} UTC."
+    about = "" if estimate_s is None else f"; to read them takes about {duration(estimate_s)}, by a sample"
+    yield (
+        f"{counted(found.plan.messages, 'message')} ({size(found.plan.measure.size_bytes)}) would be written to "
+        f"source {found.restoration.target.name}{about}. Nothing was written."
+    )
+
+
+def _to_kafka(restoration: Restoration, options: dict[str, Any], start_log: Callable[[], None]) -> int:
+    """Restore, and say what came of it; the exit code."""
+    from hop_archive.cli.display import Display, bar
     from hop_archive.cli.stopping import Stop
     from hop_archive.model.progress import Progress
     from hop_archive.recover.restore.control import Control
     from hop_archive.recover.restore.run import restore as run
 
     stop, progress, began = Stop(), Progress(), time.monotonic()
-    groups = options["named_groups"] or (() if options["all_groups"] else None)
+    counts = progress.counts
+
+    def draw(_: Console) -> RenderableType:
+        what, done = ("comparing", counts["checked"]) if counts["checked"] else ("writing", counts["there"])
+        return bar(f"{what} {progress.topic[:40]}", done, progress.total, duration(time.monotonic() - began))
+
+    def line() -> str:
+        passed = time.monotonic() - began
+        left_s = passed * (progress.total - counts["there"]) / max(counts["there"], 1)
+        return (
+            f"{progress.topic}: {count(counts['there'])} of {count(progress.total)} there, "
+            f"{count(counts['checked'])} compared, {rate(counts['sent'] / max(passed, 1e-3))}, "
+            f"about {duration(max(left_s, 0))} left."
+        )
+
     with (
         tempfile.TemporaryDirectory(prefix="hop-archive-restore-") as folder,
         stop.on_signals(),
-        shown(began) as show,
+        Display(draw, line, start_log=start_log).shown() as display,
     ):
         control = Control(
             messages_per_s=options["rate"],
@@ -345,27 +437,75 @@ def _restore(ctx: click.Context, restoration: Restoration, options: dict[str, An
             patience_s=options["patience_s"],
             check=not options["no_check"],
             stop=stop,
-            notice=show,
+            notice=lambda _: display.tick(),
             sleep=stop.sleep,
         )
         outcome = run(
             restoration,
             control,
             Path(folder),
-            move_groups=groups,
+            move_groups=options["named_groups"] or (() if options["all_groups"] else None),
             restart=options["restart"],
             progress=progress,
         )
-    tell(outcome, progress, time.monotonic() - began, as_json=options["as_json"])
+    if options["as_json"]:
+        print_json(outcome.report, ensure_ascii=False)
+    else:
+        print_lines(_outcome_lines(outcome, progress, time.monotonic() - began))
     if not outcome.complete:
-        ctx.exit(130)
-    ctx.exit(refuse_what_is_wrong(outcome))
+        return 130
+    _refuse_what_is_wrong(outcome)
+    return 1 if outcome.unrestored else 0
 
 
-# --- to files
+def _outcome_lines(outcome: RestoreResult, progress: Progress, elapsed_s: float) -> Iterator[str]:
+    report = outcome.report
+    for note in report["notes"]:
+        yield f"Note: {note}"
+    for name, topic in sorted(report["topics"].items()):
+        compared = "not compared" if topic["compared"] is None else f"{count(topic['compared'])} compared"
+        left = f", {count(topic['left_out_count'])} left out" if topic["left_out_count"] else ""
+        yield (
+            f"{topic['source_topic']} -> {name}: {counted(topic['messages'], 'message')} in "
+            f"{counted(len(topic['partitions']), 'partition')}, {compared}{left}"
+        )
+        for group in topic["groups"]:
+            where = counted(len(group["offsets"]), "partition")
+            yield f"  consumer group {group['group']} set in {where}"
+    sent, size_bytes = progress.counts["sent"], progress.counts["size_bytes"]
+    ended = "" if outcome.complete else " Stopped as asked: the same command goes on."
+    yield (
+        f"Restore {outcome.number} to source {report['target']}: {counted(report['messages'], 'message')} there, "
+        f"{count(sent)} written now ({size(size_bytes)}, {rate(sent / max(elapsed_s, 1e-3))})"
+        f" in {duration(elapsed_s)}.{ended}"
+    )
+    if outcome.complete:
+        yield f"The report is in the store: {report['report']}"
 
 
-def _to_files(ctx: click.Context, chosen: StanzaOptions, query: Query, options: dict[str, Any]) -> None:
+def _refuse_what_is_wrong(outcome: RestoreResult) -> None:
+    """Raise what is not as it should be at the end.
+
+    Raises:
+        CorruptError: The target differs from what was written, or messages were left out because of damage.
+    """
+    if outcome.differences:
+        first = next(d for topic in outcome.report["topics"].values() for d in topic["differences"])
+        raise CorruptError(
+            f"{counted(outcome.differences, 'message')} of the target not as they should be; the first: "
+            f"{first['topic']}[{first['partition']}] offset {first['offset']}: {first['what']}.",
+            remedy="See the report for the others. Most often another writer, or retention, was at work there.",
+        )
+    if outcome.left_out:
+        first = next(d for topic in outcome.report["topics"].values() for d in topic["left_out"])
+        raise CorruptError(
+            f"{counted(outcome.left_out, 'message')} left out; the first: {first['uuid']} of {first['topic']}: "
+            f"{first['why']}.",
+            remedy="Everything else is there. See the report for the others.",
+        )
+
+
+def _to_files(chosen: StanzaOptions, query: Query, options: dict[str, Any]) -> None:
     """What ``hop-archive export`` does, for those who look for it here."""
     kafka = (
         "to_topic",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 import logging
+import os
+import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Setup, StanzaOptions, stanza_options, topic_option
-from hop_archive.cli.output import count, duration, timestamp
+from hop_archive.cli.output import count, duration, print_json, timestamp
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
 from hop_archive.model.wording import cut, harmless
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
     from hop_archive.cli.comparison import Comparison
-    from hop_archive.cli.progress import Activity, Display, TopicProgress
+    from hop_archive.cli.progress import Activity
     from hop_archive.ingest.follow import Obstacle
+    from hop_archive.ingest.tally import TopicTally
     from hop_archive.ingest.write import Done
     from hop_archive.model.limits import Limits
 
@@ -68,13 +72,14 @@ _MOST_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RunOptions:
     """What the options of ``run`` said."""
 
     until_caught_up: bool
     topics: tuple[str, ...]
     memory_mebibytes: int | None
     batch_messages: int | None
+    run_id: str | None
     compare: bool
     sent: Path | None
     quiet: bool
@@ -129,18 +134,7 @@ class Wanted:
     is_flag=True,
     help="At the end, print one JSON object instead of text; differences go to the error output.",
 )
-def run(
-    chosen: StanzaOptions,
-    until_caught_up: bool,
-    topics: tuple[str, ...],
-    memory_mebibytes: int | None,
-    batch_messages: int | None,
-    run_id: str | None,
-    compare: bool,
-    sent: Path | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def run(chosen: StanzaOptions, **given: Any) -> None:
     """Archive messages: from the source to the store and the database.
 
     Goes on archiving what arrives until it is stopped, and, once started, through outages of any server; with --until-caught-up
@@ -152,28 +146,36 @@ def run(
 
     With no stanza named it archives sample alerts from and to mocks in memory.
     """
-    if sent is not None and not compare:
+    options = RunOptions(**given)
+    if options.sent is not None and not options.compare:
         raise click.UsageError("--sent is for --compare.")
-    wanted = Wanted(until_caught_up, topics, memory_mebibytes, batch_messages, compare, sent, quiet, as_json)
     setup = chosen.setup("source", "database", "store")
-    with contextlib.closing(setup.open(wanted.limits(), run_id or _own_run_id())) as archive:
-        click.get_current_context().exit(_Run(setup, archive, wanted).go())
+    # An id that no other run has: by it a commit whose answer was lost is known again as one's own.
+    run_id = options.run_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    with contextlib.closing(setup.open(options.limits(), run_id)) as archive:
+        click.get_current_context().exit(_Run(setup, archive, options).go())
 
 
 class _Run:
     """One run: what it works with, and what it shows."""
 
-    def __init__(self, setup: Setup, archive: Archive, wanted: Wanted) -> None:
+    def __init__(self, setup: Setup, archive: Archive, options: RunOptions) -> None:
+        from hop_archive.cli.comparison import Comparison, compared_topics
         from hop_archive.cli.progress import Activity
         from hop_archive.cli.stopping import Stop
+        from hop_archive.upkeep.verify.sent import read_sent
 
         self.setup = setup
         self.archive = archive
-        self.wanted = wanted
-        self.topics = sorted(set(wanted.topics)) or None
+        self.options = options
+        self.topics = sorted(set(options.topics)) or None
         self.stop = Stop()
         self.activity = Activity()
-        self.comparison = self._comparison()
+        self.comparison: Comparison | None = None
+        if options.compare:
+            stanza = setup.configuration.source(setup.selection.source).resolved()
+            sent = read_sent(options.sent) if options.sent else {}
+            self.comparison = Comparison(archive.store, compared_topics(stanza), sent)
         self.over = False
         self.unmet: tuple[str, ...] = ()
         self.outage = Outage(archive, self.activity)
@@ -181,56 +183,56 @@ class _Run:
     def go(self) -> int:
         """Archive; the exit code."""
         from hop_archive.devkit.sampling import Arrivals, fill
+        from hop_archive.model.topics import unmet_message
 
-        stanza = self.setup.configuration.source(self.setup.selection.source)
-        if not self.wanted.quiet and (notice := _unnamed(self.setup)):
-            click.echo(notice, err=True)
+        chosen, source = self.setup.selection, self.archive.source
+        stanza = self.setup.configuration.source(chosen.source)
+        if not self.options.quiet and chosen.database_from == chosen.store_from == "default":
+            to = f"from {chosen.source} to {chosen.database} and {chosen.store}…"
+            if chosen.is_default:
+                click.echo(f"No stanza named: archiving sample alerts {to}", err=True)
+            else:
+                mocks = "These are mocks: nothing lasts."
+                click.echo(f"No database and no store named: archiving {to} {mocks}", err=True)
         with self.stop.on_signals():
-            fill(self.archive.source, stanza)
+            fill(source, stanza)
             check(self.archive, self.topics)
-            self._warn_of_unmet()
-            with Arrivals(self.archive.source, stanza):
+            if self.topics is None:
+                # A name or glob that is misspelt would archive nothing, and end well.
+                there = source.topics()
+                self.unmet = self.archive.topics.unmet({*there, *there.untold})
+                if self.unmet:
+                    log.warning("%s", unmet_message(self.unmet, source.name))
+            with Arrivals(source, stanza):
                 self._archive()
         if self.outage.refusal is not None:
             return self.outage.refusal.exit_code
         return 1 if self.comparison and not self.comparison.holds else 0
 
-    def _warn_of_unmet(self) -> None:
-        """Say of which names and globs of the stanza nothing comes: a misspelt one would archive nothing, and end well."""
-        from hop_archive.model.topics import unmet_message
-
-        if self.topics is None:
-            there = self.archive.source.topics()
-            self.unmet = self.archive.topics.unmet({*there, *there.untold})
-            if self.unmet:
-                log.warning("%s", unmet_message(self.unmet, self.archive.source.name))
-
-    def _comparison(self) -> Comparison | None:
-        from hop_archive.cli.comparison import Comparison, compared_topics
-        from hop_archive.upkeep.verify.sent import read_sent
-
-        if not self.wanted.compare:
-            return None
-        stanza = self.setup.configuration.source(self.setup.selection.source).resolved()
-        sent = read_sent(self.wanted.sent) if self.wanted.sent else {}
-        return Comparison(self.archive.store, compared_topics(stanza), sent)
-
     def _archive(self) -> None:
         from hop_archive.ingest.cluster_state import HourlySnapshots
 
         try:
-            with self._display() as display, HourlySnapshots(self.archive, self.topics or ()) as snapshots:
+            with self._display() as tick, HourlySnapshots(self.archive, self.topics or ()) as snapshots:
                 for dones in self._dones():
                     snapshots.take_if_due()
-                    self._take(dones)
-                    display.tick()
+                    self.activity.add(dones)
+                    for done in dones:
+                        if (
+                            done.note
+                        ):  # why it was left: to another archiver, or because its topic is another one now
+                            self.activity.conflicts += done.taken
+                            log.info("%s", done.note)
+                        if self.comparison:
+                            self._compare(self.comparison, done)
+                    tick()
         finally:
             self._summarize()
 
     def _dones(self) -> Iterator[Sequence[Done]]:
         from hop_archive.ingest.follow import archive_continuously, catch_up
 
-        if self.wanted.until_caught_up:
+        if self.options.until_caught_up:
             yield from ([done] for done in catch_up(self.archive, self.topics, self.stop))
             return
         for dones in archive_continuously(
@@ -239,76 +241,58 @@ class _Run:
             self.outage.look(dones)
             yield dones
 
-    def _take(self, dones: Sequence[Done]) -> None:
-        self.activity.add(dones)
-        for done in dones:
-            if done.note:
-                self._note_conflict(done)
-            if self.comparison:
-                self._compare(self.comparison, done)
-
     def _compare(self, comparison: Comparison, done: Done) -> None:
         """Print what differs. A run that goes on and on survives a store that does not answer, and says so."""
         try:
             for difference in comparison.check(done):
-                click.echo(str(difference), err=self.wanted.as_json)
+                click.echo(str(difference), err=self.options.as_json)
         except (UnavailableError, ConfigurationError) as error:
-            if self.wanted.until_caught_up:
+            if self.options.until_caught_up:
                 raise
             comparison.give_up(done)
             log.warning("%s could not be compared: %s", done.slice, error)
 
-    def _note_conflict(self, done: Done) -> None:
-        """Say why a slice was left: to another archiver, or because its topic is another one now."""
-        self.activity.conflicts += done.taken
-        log.info("%s", done.note)
-
     @contextlib.contextmanager
-    def _display(self) -> Iterator[Display]:
+    def _display(self) -> Iterator[Callable[[], None]]:
         from hop_archive.cli import progress
+        from hop_archive.cli.display import Display
         from hop_archive.ingest.survey import look
 
-        if self.wanted.quiet:
+        if self.options.quiet:
             logging.getLogger("hop_archive").setLevel(logging.WARNING)
-            yield progress.NoDisplay()
+            yield lambda: None
             return
+        chosen = self.setup.selection
+        title = f"{chosen.source} → {chosen.database}, {chosen.store}"
+        display = Display(
+            lambda console: progress.drawn(self.activity, title, self._hint(), console),
+            self.activity.news,
+            say=functools.partial(progress.log.info, "%s"),
+            stays=True,
+            start_log=self.setup.start_log,
+            monotonic=self.activity.monotonic,
+        )
         pending: Callable[[], dict[str, int]] = lambda: look(self.archive, self.topics).pending()  # noqa: E731
-        with progress.LagWatch(self.activity, pending):
-            if not _is_terminal():
-                yield progress.LineDisplay(self.activity)
-                return
-            with self._live() as display:
-                yield display
-
-    @contextlib.contextmanager
-    def _live(self) -> Iterator[Display]:
-        from rich.console import Console
-
-        from hop_archive.cli.progress import TerminalDisplay
-
-        display = TerminalDisplay(self.activity, Console(stderr=True), _title(self.setup), self._hint)
-        with display.live(redirect_stdout=sys.stdout.isatty()):
-            self.setup.start_log()  # again, so that its lines go above the table, not into it
+        with progress.LagWatch(self.activity, pending), display.shown():
             try:
-                yield display
+                yield display.tick
             finally:
                 self.over = True
-        self.setup.start_log()
 
     def _hint(self) -> str:
         if self.over:
             return ""
         if self.stop.requested:
             return "ending: the batch in hand is being finished"
-        return "until caught up" if self.wanted.until_caught_up else "Ctrl-C ends it cleanly"
+        return "until caught up" if self.options.until_caught_up else "Ctrl-C ends it cleanly"
 
     def _summarize(self) -> None:
         from hop_archive.cli.progress import summary
 
-        if self.wanted.as_json:
-            click.echo(json.dumps(self._as_object(), indent=2))
+        if self.options.as_json:
+            print_json(self._as_object())
             return
-        if self.wanted.quiet:
+        if self.options.quiet:
             return
         click.echo(summary(self.activity))
         if self.activity.conflicts:
@@ -321,32 +305,30 @@ class _Run:
             click.echo(f"Ended by {self.stop.signal.name}; the next run goes on from here.")
             if self.outage.refusal:
                 click.echo(f"Refused until then: {self.outage.refusal}")
-        elif self.wanted.until_caught_up and sys.exc_info()[0] is None:
+        elif self.options.until_caught_up and sys.exc_info()[0] is None:
             click.echo("Caught up.")
 
     def _as_object(self) -> dict[str, Any]:
         """What the run did, for ``--json``; null for what is not known, or was not asked for."""
         chosen, error = self.setup.selection, sys.exc_info()[1] or self.outage.refusal
-        whole = self.activity.total()
         return {
             "source": chosen.source,
             "database": chosen.database,
             "store": chosen.store,
             "run_id": self.archive.run_id,
             "elapsed_s": round(self.activity.elapsed_s, 3),
-            "caught_up": self.wanted.until_caught_up and error is None and not self.stop.requested,
+            "caught_up": self.options.until_caught_up and error is None and not self.stop.requested,
             "ended_by": self.stop.signal.name if self.stop.signal else None,
             "error": None if error is None else str(error),
             "no_topic_for": list(self.unmet),
             "left_to_others": self.activity.conflicts,
-            "total": _tally_object(whole),
-            "topics": [{"topic": one.topic, **_tally_object(one)} for one in self.activity.topics()],
+            "total": _tally_object(self.activity.total().tally),
+            "topics": [{"topic": row.topic, **_tally_object(row.tally)} for row in self.activity.topics()],
             "comparison": self.comparison.as_object() if self.comparison else None,
         }
 
 
-def _tally_object(one: TopicProgress) -> dict[str, Any]:
-    done = one.tally
+def _tally_object(done: TopicTally) -> dict[str, Any]:
     return {
         "messages": done.messages,
         "bytes": done.size_bytes,
@@ -393,23 +375,21 @@ class Outage:
 
     def look(self, dones: Sequence[Done]) -> None:
         """Find out whether it is over: something was committed, or every server answers when asked."""
-        if self._since is None or not (dones or self._all_answer()):
+        if self._since is None:
             return
+        now = self._activity.monotonic()
+        if not dones:
+            if now - self._checked_at < (_REFUSED_FOR_S if self.refusal else _CHECK_EVERY_S):
+                return
+            self._checked_at = now
+            try:
+                check(self._archive, None)
+            except HopArchiveError:
+                return
         log.warning("All servers answer again, after %s.", duration(self._activity.monotonic() - self._since))
         self._since, self._activity.note, self.refusal = None, "", None
         self._activity.alarming = False
         self._said.clear()
-
-    def _all_answer(self) -> bool:
-        now = self._activity.monotonic()
-        if now - self._checked_at < (_REFUSED_FOR_S if self.refusal else _CHECK_EVERY_S):
-            return False
-        self._checked_at = now
-        try:
-            check(self._archive, None)
-        except HopArchiveError:
-            return False
-        return True
 
 
 def check(archive: Archive, topics: Sequence[str] | None) -> None:
@@ -433,34 +413,3 @@ def check(archive: Archive, topics: Sequence[str] | None) -> None:
             remedy="-T takes exact names, upper and lower case as they are; no patterns.",
             topics=missing,
         )
-
-
-def _own_run_id() -> str:
-    """An id that no other run has: by it a commit whose answer was lost is known again as one's own."""
-    import os
-    import secrets
-    import socket
-
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _unnamed(setup: Setup) -> str:
-    """What to know where mocks are used that nobody named; '' where all is as it was asked for."""
-    chosen = setup.selection
-    to = f"from {chosen.source} to {chosen.database} and {chosen.store}…"
-    if chosen.is_default:
-        return f"No stanza named: archiving sample alerts {to}"
-    if chosen.database_from == chosen.store_from == "default":
-        return f"No database and no store named: archiving {to} These are mocks: nothing lasts."
-    return ""
-
-
-def _title(setup: Setup) -> str:
-    chosen = setup.selection
-    return f"{chosen.source} → {chosen.database}, {chosen.store}"
-
-
-def _is_terminal() -> bool:
-    import os
-
-    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")

@@ -10,7 +10,7 @@ import click
 
 from hop_archive.cli.options import TOPICS_HELP, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import count, moment
-from hop_archive.cli.verify import as_object, line, opened, progress
+from hop_archive.cli.verify import as_object, display, line, opened
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
@@ -62,20 +62,23 @@ def scrub(
     stop = Stop()
     found: list[dict[str, Any]] = []
     number = 0
-    with opened(setup, Query(tuple(dict.fromkeys(topics))), 0) as wanted, stop.on_signals(), progress(wanted):
-        for finding, is_open in scrubbed(Scrub(wanted, days, stop=stop), Notebook(wanted.catalog)):
+    query = Query(tuple(dict.fromkeys(topics)))
+    with opened(setup, query, 0) as verification, stop.on_signals(), display(verification).shown():
+        for finding, is_open in scrubbed(
+            Scrub(verification, days, stop=stop), Notebook(verification.catalog)
+        ):
             number += is_open
             if is_open and as_json:
                 found.append(as_object(finding))
             elif is_open:
                 click.echo(line(finding))
-        told = age(wanted.catalog.verified_shares())
-    checked = wanted.checked.counts
+        read = age(verification.catalog.verified_shares())
+    checked = verification.checked.counts
     if as_json:
-        click.echo(json.dumps({"findings": found, "checked": dict(checked), "scrub": told}))
+        click.echo(json.dumps({"findings": found, "checked": dict(checked), "scrub": read}))
     else:
         click.echo(
-            f"{counted(checked['messages'], 'document')} read, {counted(number, 'finding')} found. {sentence(told)}"
+            f"{counted(checked['messages'], 'document')} read, {counted(number, 'finding')} found. {sentence(read)}"
         )
     if stop.requested:
         ctx.exit(130)
@@ -85,20 +88,20 @@ def scrub(
 
 def age(shares: Collection[VerifiedShare]) -> dict[str, Any]:
     """How much of the archive was read again, and how long ago the oldest check is."""
-    oldest = min((one.oldest for one in shares if one.oldest), default=None)
+    oldest = min((share.oldest for share in shares if share.oldest), default=None)
     return {
-        "offsets": sum(one.offsets for one in shares),
-        "never": sum(one.never for one in shares),
+        "offsets": sum(share.offsets for share in shares),
+        "never": sum(share.never for share in shares),
         "oldest": moment(oldest),
     }
 
 
-def sentence(told: dict[str, Any]) -> str:
+def sentence(read: dict[str, Any]) -> str:
     """The same, for people."""
-    if not told["offsets"]:
+    if not read["offsets"]:
         return "Nothing is archived so far."
-    if told["never"] == told["offsets"]:
+    if read["never"] == read["offsets"]:
         return "Nothing was scrubbed so far."
-    part = (told["offsets"] - told["never"]) / told["offsets"]
-    left = f", {count(told['never'])} offsets never" if told["never"] else ""
-    return f"{part:.1%} of the archive was read again, the oldest check at {told['oldest']}{left}."
+    part = (read["offsets"] - read["never"]) / read["offsets"]
+    left = f", {count(read['never'])} offsets never" if read["never"] else ""
+    return f"{part:.1%} of the archive was read again, the oldest check at {read['oldest']}{left}."

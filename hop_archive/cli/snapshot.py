@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,6 @@ from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
     from hop_archive.catalog.records import Snapshot
-    from hop_archive.ingest.cluster_state import Taken
 
 _MOST_NAMED = 10
 
@@ -69,7 +68,20 @@ def take(chosen: StanzaOptions, *, as_json: bool) -> None:
         archive.catalog.check()
         taken = take_snapshot(archive)
     if not as_json:
-        print_lines(_taken_lines(taken))
+        what = f"{counted(taken.topics, 'topic')} and {counted(taken.groups, 'consumer group')}"
+        click.echo(f"Kept how {what} of cluster {taken.cluster_id} are set up.")
+        if taken.changed:
+            click.echo(f"Set up otherwise than before: {_named(taken.changed)}.")
+        if taken.hidden:
+            click.echo(
+                f"Settings may not be looked at (DESCRIBE_CONFIGS on the topic is wanted): {_named(taken.hidden)}."
+            )
+        if taken.no_groups:
+            click.echo(f"No consumer group was taken: {taken.no_groups}")
+        if taken.untold:
+            click.echo(f"Not looked at, and kept as they were last: {_named(list(taken.untold))}.")
+        for why in sorted(set(taken.untold.values()))[:_MOST_NAMED]:
+            click.echo(f"  {harmless(why)}")
         return
     print_json(
         {
@@ -112,7 +124,24 @@ def show(chosen: StanzaOptions, topics: tuple[str, ...], groups: tuple[str, ...]
                 {"cluster_id": s.cluster_id, "topic": s.name, **s.content, "taken_at": moment(s.taken_at)}
                 for s in of_topics
             ],
-            "groups": [_group_object(group) for group in of_groups],
+            "groups": [
+                {
+                    "cluster_id": group.cluster_id,
+                    "group": group.name,
+                    "offsets": [
+                        {
+                            "topic": at.topic,
+                            "partition": at.partition,
+                            "offset": c.offset,
+                            "metadata": c.metadata,
+                        }
+                        for at, c in group.commits.items()
+                    ],
+                    "topic_ids": group.content["topic_ids"],
+                    "taken_at": moment(group.taken_at),
+                }
+                for group in of_groups
+            ],
             "database": setup.selection.database,
         }
     )
@@ -129,47 +158,18 @@ def _chosen(found: Sequence[Snapshot], patterns: Sequence[str], others: Sequence
     if not patterns:
         return [] if others else list(found)
     for pattern in patterns:
-        if not any(matches(one.name, (pattern,)) for one in found):
+        if not any(matches(snapshot.name, (pattern,)) for snapshot in found):
             raise MissingSettingError(
                 f"There is no snapshot of {pattern!r}.",
                 remedy="Leave --topic and --group out to see all; hop-archive snapshot take asks the source.",
                 pattern=pattern,
             )
-    return [one for one in found if matches(one.name, patterns)]
-
-
-def _taken_lines(taken: Taken) -> Iterator[str]:
-    what = f"{counted(taken.topics, 'topic')} and {counted(taken.groups, 'consumer group')}"
-    yield f"Kept how {what} of cluster {taken.cluster_id} are set up."
-    if taken.changed:
-        yield f"Set up otherwise than before: {_named(taken.changed)}."
-    if taken.hidden:
-        yield f"Settings may not be looked at (DESCRIBE_CONFIGS on the topic is wanted): {_named(taken.hidden)}."
-    if taken.no_groups:
-        yield f"No consumer group was taken: {taken.no_groups}"
-    if taken.untold:
-        yield f"Not looked at, and kept as they were last: {_named(list(taken.untold))}."
-    for why in sorted(set(taken.untold.values()))[:_MOST_NAMED]:
-        yield f"  {harmless(why)}"
+    return [snapshot for snapshot in found if matches(snapshot.name, patterns)]
 
 
 def _named(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _group_object(group: Snapshot) -> dict[str, Any]:
-    offsets = [
-        {"topic": at.topic, "partition": at.partition, "offset": found.offset, "metadata": found.metadata}
-        for at, found in group.commits.items()
-    ]
-    return {
-        "cluster_id": group.cluster_id,
-        "group": group.name,
-        "offsets": offsets,
-        "topic_ids": group.content["topic_ids"],
-        "taken_at": moment(group.taken_at),
-    }
 
 
 def _lines(topics: Sequence[Snapshot], groups: Sequence[Snapshot], database: str) -> Iterator[str]:

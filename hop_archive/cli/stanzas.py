@@ -65,8 +65,23 @@ def list_stanzas(chosen: StanzaOptions, *, as_json: bool) -> None:
     listed = list(listing(chosen.setup(), os.environ))
     if as_json:
         print_json({"stanzas": [asdict(stanza) for stanza in listed]})
-    else:
-        print_lines(_lines(listed))
+        return
+    rows = []
+    for stanza in listed:
+        lacking = f"needs {', '.join(stanza.missing)}" if stanza.missing else stanza.problem
+        leads_to = "; ".join(part for part in (stanza.address, lacking) if part)
+        mark = "*" if stanza.selected else " "
+        rows.append([mark, f"{stanza.kind} {stanza.name}", stanza.type, stanza.file, leads_to])
+    header, *body = table(["", "STANZA", "TYPE", "FROM", "LEADS TO"], rows)
+    click.echo(header)
+    kind = listed[0].kind
+    for stanza, line in zip(listed, body, strict=True):
+        if stanza.kind != kind:
+            click.echo()
+        kind = stanza.kind
+        click.echo(line)
+    click.echo()
+    print_lines(f"* {s.kind} {s.name}: {_WHY[s.selected]}" for s in listed if s.selected)
 
 
 def listing(setup: Setup, environ: Mapping[str, str]) -> Iterator[ListedStanza]:
@@ -95,22 +110,3 @@ def listing(setup: Setup, environ: Mapping[str, str]) -> Iterator[ListedStanza]:
                 selected=origin if name == chosen else None,
                 file=stanza.label.rpartition(": [")[0],
             )
-
-
-def _lines(listed: list[ListedStanza]) -> Iterator[str]:
-    rows = []
-    for stanza in listed:
-        lacking = f"needs {', '.join(stanza.missing)}" if stanza.missing else stanza.problem
-        leads_to = "; ".join(part for part in (stanza.address, lacking) if part)
-        mark = "*" if stanza.selected else " "
-        rows.append([mark, f"{stanza.kind} {stanza.name}", stanza.type, stanza.file, leads_to])
-    header, *body = table(["", "STANZA", "TYPE", "FROM", "LEADS TO"], rows)
-    yield header
-    kind = listed[0].kind
-    for stanza, line in zip(listed, body, strict=True):
-        if stanza.kind != kind:
-            yield ""
-        kind = stanza.kind
-        yield line
-    yield ""
-    yield from (f"* {s.kind} {s.name}: {_WHY[s.selected]}" for s in listed if s.selected)

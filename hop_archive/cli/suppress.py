@@ -85,8 +85,12 @@ def suppress(
                     "object_key": row and row.object_key,
                 }
             )
-            if not as_json:
-                click.echo(f"{message_uuid}  {'is not in the catalog' if row is None else _place(row)}")
+            if not as_json and row is None:
+                click.echo(f"{message_uuid}  is not in the catalog")
+            elif not as_json and row is not None:
+                where = "a document of its own" if row.position is None else "a segment, to be written anew"
+                extent = f"{size(row.size_bytes)} in {where}"
+                click.echo(f"{message_uuid}  {row.topic}, {extent}: {row.object_key}")
         if not agreed("Remove this content for good?", yes=yes, as_json=as_json):
             if as_json:
                 print_plan(plan, done=False)
@@ -116,11 +120,6 @@ def suppress(
             print_lines(left)
     if left or found.unknown:
         ctx.exit(1)
-
-
-def _place(row: Row) -> str:
-    where = "a document of its own" if row.position is None else "a segment, to be written anew"
-    return f"{row.topic}, {size(row.size_bytes)} in {where}: {row.object_key}"
 
 
 def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str]:

@@ -15,7 +15,7 @@ from hop_archive.errors import MissingSettingError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.read.topic_facts import Facts, Gap
+    from hop_archive.read.topic_facts import Facts
 
 _EPILOG = """\b
 Examples:
@@ -88,7 +88,7 @@ def topics(
 
 def as_object(found: Facts, setup: Setup, *, with_gaps: bool) -> dict[str, Any]:
     """Return the report as JSON has it; null for what is not known."""
-    topics = [
+    topics: list[dict[str, Any]] = [
         {
             "topic": topic.topic,
             "state": topic.state.value,
@@ -107,26 +107,26 @@ def as_object(found: Facts, setup: Setup, *, with_gaps: bool) -> dict[str, Any]:
             "lost": topic.total.lost,
             "skipped": topic.total.skipped,
             "pruned": topic.total.pruned,
-            **({"gaps": [_gap_object(gap) for gap in topic.gaps]} if with_gaps else {}),
         }
         for topic in found.topics
     ]
+    for topic, shown in zip(found.topics, topics, strict=True) if with_gaps else ():
+        shown["gaps"] = [
+            {
+                "kind": gap.kind.value,
+                "generation": gap.slice.generation,
+                "partition": gap.slice.partition,
+                "start": gap.slice.start,
+                "stop": gap.slice.stop,
+                "reason": gap.reason,
+            }
+            for gap in topic.gaps
+        ]
     return {
         "topics": topics,
         "source": {"name": setup.selection.source, "error": found.source_error or None},
         "database": setup.selection.database,
         "at": moment(found.at),
-    }
-
-
-def _gap_object(gap: Gap) -> dict[str, Any]:
-    return {
-        "kind": gap.kind.value,
-        "generation": gap.slice.generation,
-        "partition": gap.slice.partition,
-        "start": gap.slice.start,
-        "stop": gap.slice.stop,
-        "reason": gap.reason,
     }
 
 

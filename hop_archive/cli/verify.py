@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.display import Display, one_line
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, selection_options, stanza_options
-from hop_archive.cli.output import count, size
+from hop_archive.cli.output import JsonList, count, print_lines, size
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from hop_archive.model.findings import Finding
     from hop_archive.model.query import Query
     from hop_archive.upkeep.verify.notebook import Notebook
@@ -137,11 +138,17 @@ def verify(
     order, not by a request for each; memory stays the same however many there are. Options other than --topic select
     what --deep fetches.
     """
+    from hop_archive.model.query import Query
     from hop_archive.upkeep.verify.notebook import Notebook
     from hop_archive.upkeep.verify.sent import read_sent
     from hop_archive.upkeep.verify.verify import verify as verifying
 
-    _refuse_what_only_deep_knows(query, deep=deep)
+    if not deep and replace(query, topics=()) != Query():
+        # Else a narrow selection would seem to have been looked at, and was not.
+        raise ConfigurationError(
+            "Without --deep, messages are selected by --topic only.",
+            remedy="Add --deep, or leave the other options out.",
+        )
     asks_source = "source" in directions
     setup = chosen.setup("database", "store", *(("source",) if asks_source else ()))
     with opened(setup, query, grace_s) as verification:
@@ -156,17 +163,6 @@ def verify(
         report.show(verifying(verification, notebook, directions or _DEFAULT, deep=deep))
     if report.found:
         ctx.exit(1)
-
-
-def _refuse_what_only_deep_knows(query: Query, *, deep: bool) -> None:
-    """Otherwise a narrow selection would seem to have been looked at, and was not."""
-    from hop_archive.model.query import Query
-
-    if not deep and replace(query, topics=()) != Query():
-        raise ConfigurationError(
-            "Without --deep, messages are selected by --topic only.",
-            remedy="Add --deep, or leave the other options out.",
-        )
 
 
 @contextlib.contextmanager
@@ -192,18 +188,28 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
 class _Report:
     """Prints findings as they are found, and what was looked at."""
 
-    wanted: Verification
+    verification: Verification
     notebook: Notebook
     as_json: bool
     found: int = 0
 
     def show(self, findings: Iterator[tuple[Finding, bool]]) -> None:
-        with progress(self.wanted):
+        found = self._counted(findings)
+        with display(self.verification).shown():
             if self.as_json:
-                self._show_json(findings)
+                first = list(itertools.islice(found, 1))  # what cannot even begin prints nothing
+                listed = JsonList("findings")
+                error = {}
+                try:
+                    for finding in itertools.chain(first, found):
+                        listed.add(as_object(finding))
+                except HopArchiveError as failed:
+                    error = {"error": str(failed)}
+                    raise
+                finally:
+                    listed.end(checked=self.verification.checked.counts, **error)
             else:
-                for finding in self._counted(findings):
-                    click.echo(line(finding))
+                print_lines(map(line, found))
         if not self.as_json:
             click.echo(self._summary())
 
@@ -213,59 +219,37 @@ class _Report:
                 self.found += 1
                 yield finding
 
-    def _show_json(self, findings: Iterator[tuple[Finding, bool]]) -> None:
-        """One object, written as it is found: there may be more findings than memory should hold."""
-        counted_ones = self._counted(findings)
-        first = list(itertools.islice(counted_ones, 1))  # what cannot even begin prints nothing
-        click.echo('{"findings": [', nl=False)
-        error = ""
-        try:
-            for number, finding in enumerate(itertools.chain(first, counted_ones)):
-                click.echo(f"{',' if number else ''}\n{json.dumps(as_object(finding))}", nl=False)
-        except HopArchiveError as failed:
-            error = f', "error": {json.dumps(str(failed))}'
-            raise
-        finally:
-            click.echo(f'], "checked": {json.dumps(dict(self.wanted.checked.counts))}{error}}}')
-
     def _summary(self) -> str:
-        counts = self.wanted.checked.counts
+        counts, catalog = self.verification.checked.counts, self.verification.catalog
         numbers = {what: number for what, number in counts.items() if number and what != "bytes"}
         looked = ", ".join(f"{count(number)} {what}" for what, number in numbers.items())
         fetched = f", {size(counts['bytes'])} fetched" if counts["bytes"] else ""
-        where = f"database {self.wanted.catalog.name} and store {self.wanted.store.name}"
+        where = f"database {catalog.name} and store {self.verification.store.name}"
         if not looked:
             return f"There is nothing to verify in {where}."
-        more = self._open_from_before()
+        # Open findings that this look was not for, or did not see again without having looked at all.
+        known = 0
+        if self.notebook.keeps:
+            with contextlib.suppress(HopArchiveError):
+                known = sum(kind.number for kind in catalog.open_findings())
+        more = max(0, known - self.found)
         fine = "Nothing new is wrong" if more else "Nothing is wrong"
         verdict = counted(self.found, "finding") + " found" if self.found else fine
-        accepted = self.notebook.accepted
-        told = [
-            f"{verdict} in {where}: looked at {looked}{fetched}.",
-            f"{counted(accepted, 'finding')} accepted before." if accepted else "",
-            f"{counted(more, 'finding is', 'findings are')} open from before: hop-archive findings."
-            if more
-            else "",
-        ]
-        return " ".join(filter(None, told))
-
-    def _open_from_before(self) -> int:
-        """How many open findings this look was not for, or did not see again without having looked at all."""
-        if not self.notebook.keeps:
-            return 0
-        try:
-            known = sum(one.number for one in self.wanted.catalog.open_findings())
-        except HopArchiveError:
-            return 0
-        return max(0, known - self.found)
+        parts = [f"{verdict} in {where}: looked at {looked}{fetched}."]
+        if self.notebook.accepted:
+            parts.append(f"{counted(self.notebook.accepted, 'finding')} accepted before.")
+        if more:
+            is_open = counted(more, "finding is", "findings are")
+            parts.append(f"{is_open} open from before: hop-archive findings.")
+        return " ".join(parts)
 
 
 def line(finding: Finding) -> str:
     """A finding, for people."""
-    own = str(finding.uuid or "")
+    message_uuid = str(finding.uuid or "")
     alone = "" if finding.partition is None else f"{finding.topic}[{finding.partition}]"
     place = alone if finding.slice is None else str(finding.slice)
-    parts = [finding.object_key or place, "" if own in finding.object_key else own]
+    parts = [finding.object_key or place, "" if message_uuid in finding.object_key else message_uuid]
     where = " ".join(part for part in parts if part) or finding.topic
     # Keys and details may hold whatever anyone put into the bucket.
     return harmless(f"{finding.kind.value}  {where}: {finding.detail}")
@@ -288,32 +272,12 @@ def as_object(finding: Finding) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def progress(wanted: Verification) -> Iterator[None]:
-    """On a terminal, a line that counts; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    import threading
-
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    over = threading.Event()
+def display(verification: Verification) -> Display:
+    """On a terminal, a line that counts what was looked at; nothing elsewhere."""
     began = time.monotonic()
-    # What is printed meanwhile goes above the line, unless it goes to a file or a pipe.
-    with Live(
-        Text("looking…"), console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
-    ) as shown:
 
-        def keep_showing() -> None:
-            while not over.wait(0.5):
-                counts = ", ".join(f"{count(n)} {what}" for what, n in list(wanted.checked.counts.items()))
-                shown.update(Text(f"{time.monotonic() - began:.0f} s: {counts}"))
+    def draw(_: Console) -> RenderableType:
+        looked = ", ".join(f"{count(n)} {what}" for what, n in list(verification.checked.counts.items()))
+        return one_line(f"{time.monotonic() - began:.0f} s: {looked or 'looking…'}")
 
-        threading.Thread(target=keep_showing, daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
+    return Display(draw)

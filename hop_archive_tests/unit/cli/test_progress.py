@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import logging
 import signal
 import threading
 import uuid
@@ -15,7 +14,8 @@ from rich.console import Console
 
 from hop_archive.catalog.records import Batch, Duplicate, Row
 from hop_archive.cli import output
-from hop_archive.cli.progress import Activity, LagWatch, LineDisplay, TerminalDisplay, summary
+from hop_archive.cli.display import Display
+from hop_archive.cli.progress import Activity, LagWatch, drawn, summary
 from hop_archive.cli.stopping import Stop
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.write import Done
@@ -63,7 +63,7 @@ def row(topic: str, offset: int) -> Row:
 
 def shown(activity: Activity, width: int = 100, height: int = 40) -> str:
     console = Console(file=io.StringIO(), width=width, height=height)
-    console.print(TerminalDisplay(activity, console, "a → b, c", lambda: "hint").render())
+    console.print(drawn(activity, "a → b, c", "hint", console))
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -144,21 +144,21 @@ def test_the_table_fits_a_small_terminal() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_a_line_comes_when_it_is_time_and_there_is_news(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_a_line_comes_when_it_is_time_and_there_is_news() -> None:
+    said: list[str] = []
     clock = Clock()
     activity = Activity(clock)
-    display = LineDisplay(activity, every_s=5)
+    display = Display(lambda _: "", activity.news, say=said.append, every_s=5, monotonic=clock)
     activity.add([done("a", 0, 3)])
     display.tick()
-    assert caplog.messages == []
+    assert said == []
     clock.now += 5
     display.tick()
     display.tick()
     clock.now += 5
     display.tick()
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("Archived 3 messages (3.0 kB)")
+    assert len(said) == 1
+    assert said[0].startswith("Archived 3 messages (3.0 kB)")
 
 
 def test_the_summary_leaves_out_what_did_not_occur() -> None:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hop_archive.cli import cli
-from hop_archive.cli.sending import Sending
+from hop_archive.cli.publish import Sending
 from hop_archive.cli.stopping import Stop
 from hop_archive.config import open as opening
 from hop_archive.devkit.known_set import known_set
@@ -254,7 +254,7 @@ def test_publishing_without_end_ends_when_it_is_asked_to_and_says_what_was_sent(
 
 
 def test_without_a_terminal_it_says_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    times = iter([0.0, 0.0, 3.0, 6.0, 6.0, 7.0])
+    times = iter([0.0, 0.0, 0.0, 3.0, 6.0, 6.0, 7.0])
     sending = Sending(None, monotonic=lambda: next(times))
     sending.run(iter([[Receipt("t", 0, n)] for n in range(4)]), Stop())
     assert capsys.readouterr().err == "Published 3 messages, 0.5/s lately.\n"

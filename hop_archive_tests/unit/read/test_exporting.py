@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import itertools
 import json
 import locale
@@ -17,11 +18,13 @@ from typing import Any
 import bson
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Row
-from hop_archive.cli.export import _Line
+from hop_archive.cli.display import one_line
+from hop_archive.cli.export import how_far
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, UnavailableError
 from hop_archive.ingest.follow import catch_up
@@ -423,12 +426,11 @@ def test_the_command_ends_with_code_5_where_something_is_damaged(place: Path) ->
     assert result.stdout.startswith("Exported ")
 
 
-def test_what_is_shown_meanwhile_is_one_line_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    ticks = iter([0.0, 0.1, 0.6, 0.7])
-    line = _Line(0.0, clock=lambda: next(ticks))
-    for messages in range(1, 5):
-        line.show(Progress("x" * 249, counts=Counter(messages=messages, size_bytes=10)))
-    first, second = capsys.readouterr().err.split("\r\x1b[K")[1:]
-    assert first.startswith("1 message, 10 B")
-    assert second.startswith("3 messages, 10 B, 5.0/s   xxx")
-    assert len(first) == len(second) == 78
+def test_what_is_shown_meanwhile_is_one_line_that_fits() -> None:
+    console = Console(file=io.StringIO(), width=78)
+    progress = Progress("x" * 249, counts=Counter(messages=3, size_bytes=10))
+    with console.capture() as shown:
+        console.print(one_line(how_far(progress, 0.6)))
+    text = shown.get().removesuffix("\n")
+    assert text.startswith("3 messages, 10 B, 5.0/s   xxx")
+    assert len(text) == 78
