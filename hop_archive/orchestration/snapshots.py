@@ -83,7 +83,7 @@ class SnapshotConfig(dg.Config):
     "rebuild_catalog. Each run writes what changed; nothing is deleted in the store.",
 )
 def catalog_as_parquet(
-    context: dg.AssetExecutionContext, config: SnapshotConfig, archive: dg.ResourceParam[Archive]
+    config: SnapshotConfig, archive: dg.ResourceParam[Archive]
 ) -> dg.MaterializeResult[None]:
     """Write what changed since the last time. A run that was killed leaves the snapshot before it whole."""
     location = FolderLocation(Path(config.folder)) if config.folder else StoreLocation(archive.store)

@@ -110,7 +110,7 @@ def _standing(
     try:
         with target.source.reader({at: start}) as reader:
             read = start
-            for message in messages(reader, at, count, control):
+            for message in messages(reader, count, control):
                 read += 1
                 yield message
             marks = target.source.watermarks([at])

@@ -291,7 +291,7 @@ class Writer:
         at = TopicPartition(self._topic.topic, partition)
         offset = self._next_offset(partition) - 1
         with self._topic.source.reader({at: offset}) as reader:
-            found = next(messages(reader, at, 1, self._control), None)
+            found = next(messages(reader, 1, self._control), None)
         if found is None or digest(found.key, found.headers, found.value) != last.digest:
             raise ConflictError(
                 f"{at} of source {self._topic.source.name} holds something else at offset {offset} than this restore "
@@ -361,8 +361,8 @@ STALL_S = 30.0
 """After how long without a message a target is given up that should hold more, in seconds."""
 
 
-def messages(reader: Reader, at: TopicPartition, count: int, control: Control) -> Iterator[Message]:
-    """The next ``count`` messages of a partition; fewer where nothing comes any more for ``STALL_S``."""
+def messages(reader: Reader, count: int, control: Control) -> Iterator[Message]:
+    """The next ``count`` messages of a reader of one partition; fewer where nothing comes any more for ``STALL_S``."""
     heard = control.monotonic()
     while count > 0 and control.monotonic() - heard < STALL_S:
         found = reader.poll(min(count, 10_000), 0.25)

@@ -211,7 +211,7 @@ class KafkaReader(Reader):
         topic, partition = place
         following = self._next[place]
         fault: DataError | None = None
-        for index in range(index, len(events)):  # noqa: B020 (on from where the last run ended)
+        for index in range(index, len(events)):  # noqa: B020, PLR1704 (on from where the last run ended)
             event: Any = events[index]
             if event.partition() != partition or event.topic() != topic or event.error() is not None:
                 break

@@ -265,7 +265,7 @@ def plan_foreign(repair: Repair, finding: Finding) -> RepairPlan:
     raise NotMendedError("it is not the archive's: whoever put it there may take it away, or accept it")
 
 
-def leave_truncation(repair: Repair, finding: Finding) -> RepairPlan:
+def leave_truncation(_repair: Repair, _finding: Finding) -> RepairPlan:
     """Nothing to mend: what the log held before and after is archived, each in its own generation.
 
     Raises:
@@ -276,7 +276,7 @@ def leave_truncation(repair: Repair, finding: Finding) -> RepairPlan:
     )
 
 
-def leave_obstacle(repair: Repair, finding: Finding) -> RepairPlan:
+def leave_obstacle(_repair: Repair, _finding: Finding) -> RepairPlan:
     """Nothing to mend in the archive: the run that gets past it closes it.
 
     Raises:

@@ -174,7 +174,7 @@ def test_text_notices_are_labelled_lines() -> None:
 
 def avro_records(value: bytes) -> list[dict[str, Any]]:
     reader = fastavro.reader(io.BytesIO(value))
-    records = cast(list[dict[str, Any]], list(reader))
+    records = cast("list[dict[str, Any]]", list(reader))
     # Encoding them anew gives the same bytes: none was skipped, none left over.
     encoded = io.BytesIO()
     for record in records:

@@ -56,7 +56,7 @@ class Cluster:
 def test_what_a_broker_that_pauses_does_not_tell_names_its_partition() -> None:
     # librdkafka 2.16 says -1001 in its place.
     cluster = Cluster({SILENT: 1, TOLD: 2}, {SILENT: -1001, TOLD: 7}.__getitem__)
-    found = watermarks(cast(Admin, cluster), [SILENT, TOLD], Deadline.after(0.4))
+    found = watermarks(cast("Admin", cluster), [SILENT, TOLD], Deadline.after(0.4))
     assert found[TOLD].high == 7
     error = found.untold[SILENT]
     assert isinstance(error, UnavailableError)
@@ -77,14 +77,14 @@ def test_all_that_one_broker_tells_is_told_while_another_one_is_silent() -> None
         return 7
 
     cluster = Cluster({SILENT: 1, TOLD: 2}, offset)
-    found = watermarks(cast(Admin, cluster), [SILENT, TOLD], Deadline.after(0.2))
+    found = watermarks(cast("Admin", cluster), [SILENT, TOLD], Deadline.after(0.2))
     assert (list(found), list(found.untold)) == ([TOLD], [SILENT])
 
 
 def test_that_a_partition_has_no_leader_is_told_by_one_request() -> None:
     for leader in (-1, 3):  # the last is a broker that is there no more
         cluster = Cluster({SILENT: leader, TOLD: 2}, lambda _: 7)
-        found = watermarks(cast(Admin, cluster), [SILENT, TOLD], Deadline.after(30))
+        found = watermarks(cast("Admin", cluster), [SILENT, TOLD], Deadline.after(30))
         assert "no leader" in str(found.untold[SILENT])
         assert list(found) == [TOLD]
         assert cluster.asked == 1
