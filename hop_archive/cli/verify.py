@@ -122,7 +122,7 @@ def verify(
     ctx: click.Context,
     chosen: StanzaOptions,
     query: Query,
-    timeout_s: float,
+    timeout_s: float,  # noqa: ARG001 (comes with the options that select)
     directions: tuple[str, ...],
     *,
     deep: bool,
