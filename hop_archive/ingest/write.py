@@ -28,8 +28,9 @@ from hop_archive.ingest.obstacles import GivenUp
 from hop_archive.ingest.read import Reading, Refused, grouped, read_slices
 from hop_archive.ingest.survey import OVERTAKEN
 from hop_archive.model.annotations import annotate
-from hop_archive.model.document import Document, crc32, encode, object_key, segment_key
+from hop_archive.model.document import Document, crc32, encode
 from hop_archive.model.identity import Identity
+from hop_archive.model.keys import object_key, segment_key
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.protocol import Answers

@@ -6,7 +6,6 @@ a clock or from chance: the same message always encodes to the same bytes.
 
 from __future__ import annotations
 
-import datetime
 import uuid
 import zlib
 from dataclasses import dataclass, field
@@ -225,28 +224,6 @@ def decode(data: bytes) -> Document:
         raise CorruptError(f"not an archived document: {error}", size_bytes=len(data)) from error
 
 
-def object_key(topic: str, timestamp_ms: int, message_uuid: uuid.UUID) -> str:
-    """Key of a document's own object: ``{topic}/{Y}/{M}/{D}/{H}/{uuid}.bson``, UTC, numbers unpadded."""
-    year, month, day, hour = _utc_hour(timestamp_ms)
-    return f"{topic}/{year}/{month}/{day}/{hour}/{message_uuid}.bson"
-
-
-def utc_month(timestamp_ms: int) -> str:
-    """Year and month of any int64 timestamp, UTC: ``2026-11``."""
-    year, month, _, _ = _utc_hour(timestamp_ms)
-    return f"{year:04}-{month:02}"
-
-
-def segment_key(topic: str, generation: int, partition: int, start: int, stop: int) -> str:
-    """Key of a segment that holds the documents of offsets in ``[start, stop)``; sorts by offset."""
-    return f"segments/{topic}/{generation}/{partition}/{start:020}-{stop:020}.bson"
-
-
-def alternative_key(key: str, attempt: int, ending: str = ".bson") -> str:
-    """The key to take where other bytes already stand under ``key``: ``….{attempt}.bson``; attempt 0 is ``key``."""
-    return f"{key.removesuffix(ending)}.{attempt}{ending}" if attempt else key
-
-
 def _key_and_headers(
     metadata: dict[str, Any], notes: dict[str, Any]
 ) -> tuple[bytes | None, tuple[Header, ...]]:
@@ -326,15 +303,3 @@ def _received(headers: tuple[Header, ...], message_uuid: bytes, is_client_uuid: 
     """Stored headers without the ``_id`` that the archive made, if it made one."""
     is_made = not is_client_uuid and headers[-1:] == ((ID_HEADER, message_uuid),)
     return headers[:-1] if is_made else headers
-
-
-_CYCLE_YEARS = 400
-_CYCLE_MS = 146_097 * 86_400_000
-"""The Gregorian calendar repeats every 400 years, of 146,097 days each time."""
-
-
-def _utc_hour(timestamp_ms: int) -> tuple[int, int, int, int]:
-    """Year, month, day, hour of any int64 timestamp: datetime alone ends at the year 9999."""
-    cycles, rest_ms = divmod(timestamp_ms, _CYCLE_MS)
-    moment = datetime.datetime.fromtimestamp(rest_ms // 1000, tz=datetime.UTC)
-    return moment.year + cycles * _CYCLE_YEARS, moment.month, moment.day, moment.hour

@@ -1,4 +1,4 @@
-"""What stands side by side: the objects that the catalog records, and those that a store lists. Pure."""
+"""Keys of objects: under which a document or segment stands, and what a key that stands there is of. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import uuid
 
 from hop_archive.model.slices import Slice
+from hop_archive.model.times import utc_hour
 
 OWN_FOLDER = "hop_archive/"
 """Where the archive keeps what is no message. A topic may have this name, too: see ``is_own``."""
@@ -27,6 +28,22 @@ _SEGMENT = re.compile(
 _MOST_INT32, _MOST_INT64 = 2**31 - 1, 2**63 - 1
 _ATTEMPT = re.compile(r"\.(\d+)\.bson\Z")
 _ALTERNATIVE = re.compile(r"(?:\.\d+)?\.bson$")
+
+
+def object_key(topic: str, timestamp_ms: int, message_uuid: uuid.UUID) -> str:
+    """Key of a document's own object: ``{topic}/{Y}/{M}/{D}/{H}/{uuid}.bson``, UTC, numbers unpadded."""
+    year, month, day, hour = utc_hour(timestamp_ms)
+    return f"{topic}/{year}/{month}/{day}/{hour}/{message_uuid}.bson"
+
+
+def segment_key(topic: str, generation: int, partition: int, start: int, stop: int) -> str:
+    """Key of a segment that holds the documents of offsets in ``[start, stop)``; sorts by offset."""
+    return f"segments/{topic}/{generation}/{partition}/{start:020}-{stop:020}.bson"
+
+
+def alternative_key(key: str, attempt: int, ending: str = ".bson") -> str:
+    """The key to take where other bytes already stand under ``key``: ``….{attempt}.bson``; attempt 0 is ``key``."""
+    return f"{key.removesuffix(ending)}.{attempt}{ending}" if attempt else key
 
 
 def is_own(key: str) -> bool:

@@ -27,10 +27,10 @@ import pyarrow.parquet as pq
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Generation, LedgerEntry, Outcome, Row
 from hop_archive.errors import CorruptError
-from hop_archive.model.document import utc_month
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
+from hop_archive.model.times import utc_month
 from hop_archive.model.topics import matches
 from hop_archive.read.parquet import DUPLICATES, LEDGER, MESSAGES, cells_of, ledger_cells, sha256, table_of
 from hop_archive.read.snapshot_locations import SnapshotLocation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hop_archive.errors import CorruptError
-from hop_archive.model.document import alternative_key
+from hop_archive.model.keys import alternative_key
 from hop_archive.store.protocol import Created, NewObject, Store
 
 MOST_ALTERNATIVES = 100

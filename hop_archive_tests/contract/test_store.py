@@ -31,7 +31,7 @@ from hop_archive.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from hop_archive.model.document import object_key, segment_key
+from hop_archive.model.keys import object_key, segment_key
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 from hop_archive.store.s3.ahead import FIRST_ROOM_BYTES, Fetched, ReadAhead

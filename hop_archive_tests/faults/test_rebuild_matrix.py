@@ -20,8 +20,8 @@ from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fa
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.survey import REBUILT
-from hop_archive.model.document import alternative_key
 from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.keys import alternative_key
 from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive.model.topics import Layout
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild

@@ -26,8 +26,8 @@ from hop_archive.ingest.write import (
     store_slices,
     write_group,
 )
-from hop_archive.model.document import object_key, segment_key
 from hop_archive.model.identity import Identity
+from hop_archive.model.keys import object_key, segment_key
 from hop_archive.model.slices import Slice
 from hop_archive.model.topics import Layout
 from hop_archive.store.protocol import NewObject

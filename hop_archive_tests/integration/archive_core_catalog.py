@@ -11,8 +11,9 @@ from bson.int64 import Int64
 
 from hop_archive.catalog.records import Row
 from hop_archive.model.annotations import Annotations
-from hop_archive.model.document import crc32, object_key
+from hop_archive.model.document import crc32
 from hop_archive.model.identity import client_uuid
+from hop_archive.model.keys import object_key
 from hop_archive.model.message import Message
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.contract.catalog_helpers import connect

@@ -22,8 +22,8 @@ from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.samples import filler
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.conditions import TABLES
-from hop_archive.model.document import alternative_key, object_key
 from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.keys import alternative_key, object_key
 from hop_archive.model.topics import Layout, TopicPolicy
 from hop_archive.read.catalog_snapshot import CatalogSnapshot, snapshot
 from hop_archive.read.check import extent_of

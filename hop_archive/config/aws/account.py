@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hop_archive.config.aws.refusals import Subject, translated
-from hop_archive.store.s3.keys import session
+from hop_archive.store.s3.credentials import session
 
 Answer = TypeVar("Answer")
 

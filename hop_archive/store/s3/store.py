@@ -38,6 +38,7 @@ from hop_archive.model.wording import said
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo, is_legal, legal
 from hop_archive.store.s3.ahead import Fetched, ReadAhead, pages_ahead
 from hop_archive.store.s3.condition import ask_condition
+from hop_archive.store.s3.credentials import KeyProvider, renewed_keys, session, stated_keys
 from hop_archive.store.s3.diagnosis import (
     PROBE_TIMEOUT_S,
     Answer,
@@ -48,7 +49,6 @@ from hop_archive.store.s3.diagnosis import (
     unavailable,
     without_credentials,
 )
-from hop_archive.store.s3.keys import KeyProvider, renewed_keys, session, stated_keys
 from hop_archive.store.spans import Span, cut, spans
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from itertools import chain
 from hop_archive.catalog.records import Deed, Replaced, Row
 from hop_archive.errors import ConflictError, CorruptError, ForbiddenError
 from hop_archive.model.annotations import Annotations
-from hop_archive.model.document import Document, alternative_key, crc32, encode, object_key
+from hop_archive.model.document import Document, crc32, encode
 from hop_archive.model.identity import ID_HEADER
-from hop_archive.model.keys import first_key, slice_of, uuid_of
+from hop_archive.model.keys import alternative_key, first_key, object_key, slice_of, uuid_of
 from hop_archive.model.message import Message, TimestampType
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError
 from hop_archive.ingest.write import row_of
-from hop_archive.model.document import Document, crc32, decode, encode, object_key
+from hop_archive.model.document import Document, crc32, decode, encode
 from hop_archive.model.identity import client_uuid, derived_uuid, digest
-from hop_archive.model.keys import first_key, slice_of
+from hop_archive.model.keys import first_key, object_key, slice_of
 
 _LENGTH = struct.Struct("<i")
 _DERIVED_ATTEMPTS = 10

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from hop_archive.catalog.records import Correction, Row
 from hop_archive.errors import CorruptError, ObjectMissingError
-from hop_archive.model.document import Document, encode, object_key
+from hop_archive.model.document import Document, encode
 from hop_archive.model.findings import Finding
-from hop_archive.model.keys import first_key, slice_of, topic_of, uuid_of
+from hop_archive.model.keys import first_key, object_key, slice_of, topic_of, uuid_of
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.wording import counted

@@ -16,17 +16,9 @@ from hypothesis import strategies as st
 
 from hop_archive.errors import CorruptError
 from hop_archive.model.annotations import Annotations
-from hop_archive.model.document import (
-    Document,
-    alternative_key,
-    crc32,
-    decode,
-    decode_statement,
-    encode,
-    object_key,
-    segment_key,
-)
+from hop_archive.model.document import Document, crc32, decode, decode_statement, encode
 from hop_archive.model.identity import client_uuid
+from hop_archive.model.keys import alternative_key, object_key, segment_key
 from hop_archive.model.message import Header, Message, TimestampType
 from hop_archive_tests.strategies import (
     GREATEST_INT64,
@@ -95,7 +87,8 @@ BARE_BYTES = bytes.fromhex(
 
 PRINT_DOCUMENTS = """
 import sys
-from hop_archive.model.document import decode, encode, object_key
+from hop_archive.model.document import decode, encode
+from hop_archive.model.keys import object_key
 from hop_archive.model.message import Message
 from hop_archive_tests.strategies import archived
 for line in sys.stdin:
@@ -488,7 +481,7 @@ def test_object_keys_do_not_depend_on_where_the_machine_is(zone: str) -> None:
         [
             sys.executable,
             "-c",
-            "import uuid; from hop_archive.model.document import object_key; print(object_key('t', 3600_000, uuid.UUID(int=1)))",
+            "import uuid; from hop_archive.model.keys import object_key; print(object_key('t', 3600_000, uuid.UUID(int=1)))",
         ],
         env={"TZ": zone, "PYTHONPATH": ":".join(filter(None, sys.path))},
         capture_output=True,

@@ -20,10 +20,10 @@ from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import UNKNOWN_CLUSTER, Batch, Generation
 from hop_archive.errors import ConfigurationError, ConflictError, DataError, ForbiddenError, UnavailableError
 from hop_archive.model.annotations import Annotations
-from hop_archive.model.document import Document, alternative_key, crc32, encode, object_key, segment_key
+from hop_archive.model.document import Document, crc32, encode
 from hop_archive.model.findings import Kind
 from hop_archive.model.identity import digest, identify
-from hop_archive.model.keys import attempt_of, slice_of
+from hop_archive.model.keys import alternative_key, attempt_of, object_key, segment_key, slice_of
 from hop_archive.model.message import Message, TimestampType
 from hop_archive.model.slices import OffsetSet, Slice
 from hop_archive.recover.rebuild.cut import cut, disjoint

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.ingest.follow import catch_up
-from hop_archive.model.document import alternative_key, object_key, segment_key
 from hop_archive.model.findings import Kind
-from hop_archive.model.keys import is_own, is_segment_key, slice_of, topic_of, uuid_of
+from hop_archive.model.keys import (
+    alternative_key,
+    is_own,
+    is_segment_key,
+    object_key,
+    segment_key,
+    slice_of,
+    topic_of,
+    uuid_of,
+)
 from hop_archive.model.query import Query
 from hop_archive.model.topics import Layout, TopicPolicy
 from hop_archive.read.snapshot_locations import PREFIX

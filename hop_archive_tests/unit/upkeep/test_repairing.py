@@ -9,8 +9,9 @@ import pytest
 
 from hop_archive.catalog.records import Deed, Row
 from hop_archive.errors import ForbiddenError
-from hop_archive.model.document import decode, encode, object_key
+from hop_archive.model.document import decode, encode
 from hop_archive.model.findings import Kind
+from hop_archive.model.keys import object_key
 from hop_archive.model.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.catalog.records import Recorded
-from hop_archive.model.document import alternative_key, object_key, segment_key
-from hop_archive.model.keys import is_segment_key, topic_of
+from hop_archive.model.keys import alternative_key, is_segment_key, object_key, segment_key, topic_of
 from hop_archive.read.side_by_side import side_by_side
 from hop_archive.store.protocol import ObjectInfo
 
