@@ -429,8 +429,8 @@ def test_the_command_ends_with_code_5_where_something_is_damaged(place: Path) ->
 def test_what_is_shown_meanwhile_is_one_line_that_fits() -> None:
     console = Console(file=io.StringIO(), width=78)
     progress = Progress("x" * 249, counts=Counter(messages=3, size_bytes=10))
-    with console.capture() as shown:
-        console.print(one_line(how_far(progress, 0.6)))
-    text = shown.get().removesuffix("\n")
+    # As a live display renders it; what is printed at once is put together anew, and wraps.
+    (line,) = console.render_lines(one_line(how_far(progress, 0.6)), pad=False)
+    text = "".join(segment.text for segment in line)
     assert text.startswith("3 messages, 10 B, 5.0/s   xxx")
     assert len(text) == 78
