@@ -271,7 +271,7 @@ def test_a_broker_that_does_not_say_what_it_is_is_asked_again(
             return describes_itself(admin, deadline)
 
     with monkeypatch.context() as patched:
-        patched.setattr("hop_archive.source.kafka.source.describes_itself", stopped_meanwhile)
+        patched.setattr("hop_archive.source.kafka.watermarks.describes_itself", stopped_meanwhile)
         with pytest.raises(UnavailableError, match=STANZA["kafka"]):
             reader.watermarks([place])
     assert reader.watermarks([place]) == {place: Watermarks(0, 5, 5)}
