@@ -50,7 +50,7 @@ class Admin:
 
     Attributes:
         connection: The cluster.
-        errors: What the client reported since it last reached the cluster.
+        client_errors: What the client reported since it last reached the cluster.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -162,15 +162,15 @@ class S3Store:
             client, pool = self._client(), self._pool("put")
             # Threads rather than asyncio: 150 us of CPU a put against 230 us, 2026-11-23, obstore 0.12.1, and no
             # slower when another thread of the process is busy. Each takes the next until none is left.
-            workers = [
-                pool.submit(self._create_in_turn, client, todo, results)
-                for _ in range(min(self._concurrency, len(objects)))
-            ]
             try:
+                workers = [
+                    pool.submit(self._create_in_turn, client, todo, results)
+                    for _ in range(min(self._concurrency, len(objects)))
+                ]
                 for worker in as_completed(workers):
                     worker.result()
             finally:
-                todo.clear()  # so that the other threads stop when one has failed
+                todo.clear()  # so that the other threads stop when one has failed, or could not be had
         return [results[index] for index in range(len(objects))]
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
