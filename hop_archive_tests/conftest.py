@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import settings
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
@@ -23,6 +24,10 @@ from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.s3.store import S3Store
 from hop_archive_tests.ending import pytest_configure as pytest_configure
 from hop_archive_tests.ending import pytest_unconfigure as pytest_unconfigure
+
+# How long an example takes on a busy machine says nothing of what is tested.
+settings.register_profile("hop_archive", deadline=None)
+settings.load_profile("hop_archive")
 
 OpenArchive = Callable[..., Archive]
 
