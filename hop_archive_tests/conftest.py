@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import settings
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
@@ -22,12 +21,9 @@ from hop_archive.model.limits import Limits
 from hop_archive.model.topics import LayoutPolicy, TopicPolicy
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.s3.store import S3Store
+from hop_archive_tests import strategies  # noqa: F401 (it loads the profile of Hypothesis that all tests run with)
 from hop_archive_tests.ending import pytest_configure as pytest_configure
 from hop_archive_tests.ending import pytest_unconfigure as pytest_unconfigure
-
-# How long an example takes on a busy machine says nothing of what is tested.
-settings.register_profile("hop_archive", deadline=None)
-settings.load_profile("hop_archive")
 
 OpenArchive = Callable[..., Archive]
 
