@@ -83,7 +83,7 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         said: dict[str, str] = {}
-        for word, following in zip(args, [*args[1:], ""], strict=True):
+        for word, following in itertools.zip_longest(args, args[1:], fillvalue=""):
             name, equals, value = word.partition("=")
             value = value if equals else following
             if name in ("--since", "--until", "--as-of") and is_ago(value):

@@ -146,6 +146,7 @@ class _Watch:
             say=click.echo,
             every_s=0,
             on_output=True,
+            stays=True,
             start_log=self.setup.start_log,
         )
         with self.stop.on_signals(), contextlib.nullcontext() if self.as_json else display.shown():

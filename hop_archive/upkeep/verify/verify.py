@@ -66,7 +66,8 @@ def verify(
         *(["source_documents"] if deep and "source" in directions else []),
         *(["documents"] if deep and set(directions) != {"source"} else []),
     ]
-    backup_bucket = verification.backup.bucket if verification.backup is not None else ""
+    # None where there is no backup: rows of other archivers may name no bucket.
+    backup_bucket = verification.backup.bucket if verification.backup is not None else None
     known: set[tuple[str, str]] = set()
     for direction in dict.fromkeys(chosen):
         topics = verification.topics() if verification.query.topics and direction != "source" else None

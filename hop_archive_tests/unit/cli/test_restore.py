@@ -160,3 +160,9 @@ def test_restoring_to_files_writes_a_folder(archived: Path, place: Path) -> None
     assert result.exit_code == 0, result.output
     table = pq.read_table(place / "out" / "catalog.parquet")
     assert table.num_rows == sum(1 for _ in MockCatalog(directory=archived).rows(TOPIC))
+
+
+def test_without_any_argument_it_asks_which_messages(place: Path) -> None:
+    result = invoke("restore")
+    assert result.exit_code == 2
+    assert "Which messages?" in result.output
