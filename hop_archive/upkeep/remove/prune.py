@@ -17,6 +17,7 @@ from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.ingest.plan import units
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
+from hop_archive.model.times import milliseconds
 from hop_archive.upkeep.remove.remove import Removing
 
 COMMAND = "prune"
@@ -61,8 +62,8 @@ class Policy:
         return f"older than {days:g} days, by policy"
 
     def before_ms(self, now: datetime.datetime) -> int:
-        """Timestamps below this are old."""
-        return int((now - self.older_than).timestamp() * 1000)
+        """Timestamps below this are old; they go on before the first year that a datetime knows."""
+        return milliseconds(now) - self.older_than // datetime.timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

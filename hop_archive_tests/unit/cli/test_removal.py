@@ -239,6 +239,13 @@ def test_an_age_that_is_none_is_one_clear_message(place: Path) -> None:
     assert "is no age" in refused.stderr
 
 
+def test_of_an_age_before_the_first_year_nothing_is_old(place: Path) -> None:
+    allowed(place)
+    result = invoke("prune", *DATABASE, "-T", "*", "--older-than", "9000y")
+    assert result.exit_code == 0, result.output
+    assert "Nothing is so old." in result.output
+
+
 def test_the_backup_is_opened_to_delete_from_only_for_who_may(place: Path) -> None:
     toml(
         place,
