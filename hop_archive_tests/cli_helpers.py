@@ -17,6 +17,7 @@ import hop_archive
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.cli import cli
 from hop_archive.config import logs
+from hop_archive.store.mock import MockStore
 
 DEADLINE_S = 120.0
 """How long a condition is waited for: only a failure waits so long, and a busy machine takes its time to start programs."""
@@ -70,6 +71,20 @@ def mocks(place: Path, *, samples: int = 100, rate: float = 0.0, source: str = "
 
 
 M = ("-H", "m", "-D", "m", "-S", "m")
+
+
+@pytest.fixture
+def directory(place: Path) -> Path:
+    """Mocks with an archive of sample alerts."""
+    found = mocks(place, source="writable = true")
+    ran = invoke("run", *M, "--until-caught-up", "-q")
+    assert ran.exit_code == 0, ran.output
+    return found
+
+
+def store(directory: Path) -> MockStore:
+    """The store of such mocks, to damage it."""
+    return MockStore("m", directory / "objects", deleting_allowed=True)
 
 
 def archived(directory: Path) -> int:

@@ -15,13 +15,13 @@ from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetRange
 
 Generations: TypeAlias = Literal["latest", "all"] | int
-"""Which lives of a topic: the latest, all one after another, or the one of this number."""
+"""Which generations of a topic: the latest, all one after another, or the one of this number."""
 
 SAME_NAME = "{topic}"
 
 
 def generations_of(text: str) -> Generations:
-    """Which lives ``latest``, ``all`` or a number means.
+    """Which generations ``latest``, ``all`` or a number means.
 
     Raises:
         ConfigurationError: It is none of these.
@@ -45,7 +45,7 @@ class Request:
     Attributes:
         query: Which messages. Those that were taken back are left out where its ``retracted`` is False.
         offsets: Only these offsets, any of which, of the generations that are meant; empty: all.
-        generations: Which lives of each topic.
+        generations: Which of each topic.
         as_of_ms: The archive as of this moment: messages before it, of the generation that was alive then; None: now.
         template: Name of the target topic; ``{topic}`` in it stands for the archived name.
         append: Whether a target may hold messages already.

@@ -5,26 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive_tests.cli_helpers import M, invoke, mocks, place
+from hop_archive_tests.cli_helpers import M, directory, invoke, place, store
 
-__all__ = ["place"]
-
-
-@pytest.fixture
-def directory(place: Path) -> Path:
-    """Mocks with an archive of sample alerts."""
-    found = mocks(place, source="writable = true")
-    ran = invoke("run", *M, "--until-caught-up", "-q")
-    assert ran.exit_code == 0, ran.output
-    return found
-
-
-def store(directory: Path) -> MockStore:
-    return MockStore("m", directory / "objects", deleting_allowed=True)
+__all__ = ["directory", "place"]
 
 
 def drop(directory: Path) -> tuple[str, bytes]:

@@ -12,25 +12,11 @@ from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.devkit.samples import Sample
 from hop_archive.errors import ForbiddenError
 from hop_archive.model.message import Receipt
-from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.upkeep.verify.sent import read_sent, record_sent
-from hop_archive_tests.cli_helpers import M, invoke, mocks, place, toml
+from hop_archive_tests.cli_helpers import M, directory, invoke, place, store, toml
 
-__all__ = ["place"]
-
-
-@pytest.fixture
-def directory(place: Path) -> Path:
-    """Mocks with an archive of sample alerts."""
-    found = mocks(place, source="writable = true")
-    ran = invoke("run", *M, "--until-caught-up", "-q")
-    assert ran.exit_code == 0, ran.output
-    return found
-
-
-def store(directory: Path) -> MockStore:
-    return MockStore("m", directory / "objects", deleting_allowed=True)
+__all__ = ["directory", "place"]
 
 
 def a_key(directory: Path) -> str:
