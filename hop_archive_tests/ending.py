@@ -50,6 +50,7 @@ def end_all_of(run: str) -> None:
         if not left:
             return
         homes = [home for process in left if (home := _outside_home(process))]
+        commands = [command for process in left if (command := _command(process))]
         for process in left:
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGINT if _is_postgres(process) else signal.SIGTERM)
@@ -58,6 +59,8 @@ def end_all_of(run: str) -> None:
                 process.kill()
         for home in homes:
             shutil.rmtree(home, ignore_errors=True)
+        for command in commands:
+            _remove_sockets(command)
 
 
 def _bears(process: psutil.Process, run: str) -> bool:
@@ -73,12 +76,26 @@ def _is_postgres(process: psutil.Process) -> bool:
     return False
 
 
+def _command(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return list(process.cmdline())
+    return []
+
+
+def _remove_sockets(command: list[str]) -> None:
+    """Those of an S3 server, which are in /tmp under the names of its ports; a later server may be given these."""
+    from hop_archive.devkit.local.s3 import ObjectStore, ports_in
+
+    if ports := ports_in(command):
+        ObjectStore(Path(), "", "").tidy(ports)
+
+
 def _outside_home(process: psutil.Process) -> Path | None:
     """The directory that a Postgres of root's has below /var/tmp, which pytest does not clear away."""
     from hop_archive.devkit.local.postgres import OUTSIDE_PREFIX
 
     with suppress(psutil.Error, ValueError, IndexError):
-        command = process.cmdline()
+        command = _command(process)
         home = Path(command[command.index("-D") + 1]).parent
         return home if home.name.startswith(OUTSIDE_PREFIX) else None
     return None

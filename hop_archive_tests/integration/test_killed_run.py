@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from hop_archive.devkit.local.processes import READY_TIMEOUT_S, RUN_VARIABLE
+from hop_archive.devkit.local.s3 import ports_in
 from hop_archive_tests.cli_helpers import wait_for
 
 pytestmark = pytest.mark.local
@@ -60,8 +61,12 @@ def test_servers_of_a_run_that_was_killed_end_with_it(tmp_path: Path) -> None:
         )
         servers = [psutil.Process(pid) for pid in json.loads((tmp_path / "pids").read_text())]
         marks = {server.environ()[RUN_VARIABLE] for server in servers}
+        ports = [port for server in servers for port in ports_in(server.cmdline())]
+        sockets = [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
     finally:
         run.kill()
         run.wait()
     assert len(marks) == 1
+    assert sockets
     wait_for(lambda: not any(map(psutil.Process.is_running, servers)), "the servers end")
+    wait_for(lambda: not any(map(Path.exists, sockets)), "their sockets are removed")
