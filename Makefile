@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STACK ?= .local-stack
-# Processes that run tests, each with servers of its own; more than the machine has cores make some wait too long.
-WORKERS ?= 2
+# Processes that run tests, each with servers of its own. Half of the time a test waits for those: four left a sixth of two cores idle.
+WORKERS ?= 5
+# The same where they are seldom waited for: unit tests only compute, and each of Kafka's tests has a JVM at work.
+BUSY_WORKERS ?= 2
 # The image: its name, where make push takes it (ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com), and for what machines.
 IMAGE ?= hop-archive
 REGISTRY ?= ghcr.io/scimma
@@ -13,7 +15,7 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo dev down check format docs test test-unit test-kafka bench container push constraints check-image clean
+.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka simulate mutants bench bench-quick bench-scale container push constraints check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,21 +51,54 @@ format: setup ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup ## Make docs/commands.md from the commands' own help
+docs: setup ## Make docs/commands.md from the commands' own help, and docs/hop_archive.schema.json from the stanzas
 	$(BIN)/python -m hop_archive.cli.reference > docs/commands.md
+	$(BIN)/hop-archive schema > docs/hop_archive.schema.json
+
+docs-site: setup ## Build the documentation as a site, in build/site; anything wrong in it is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+man: setup ## Make manual pages of all commands, in build/man
+	$(BIN)/python docs/man.py build/man
+
+# Where an environment forbids bytecode, as images of Python do, each of hundreds of programs and each process of pytest would
+# compile all of it anew: to collect the tests took 20 s of processor time each, for 12 (2026-11-29).
+check test test-unit test-field test-kafka: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup ## The tests, on real local servers where there are such
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=30 -m 'not kafka' hop_archive_tests --ignore hop_archive_tests/unit
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov=hop_archive --cov-report=term:skip-covered hop_archive_tests/unit
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal hop_archive_tests/unit
 
 test-unit: setup ## The tests that need no process and no server
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal hop_archive_tests/unit
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal hop_archive_tests/unit
+
+# Not a part of test: before Python 3.14, which measures cheaply, it doubles the processor time of these (2026-11-29, 3.11: 103 s for 50).
+coverage: setup ## Run the unit tests, and show what of the code they do not reach
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal --cov=hop_archive --cov-report=term:skip-covered hop_archive_tests/unit
+
+test-field: setup ## The tests on archive-core's own shapes: its documents in every form, rows and tables
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m field hop_archive_tests
 
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=30 -m kafka
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m kafka
 
-bench: setup ## Measure rates side by side in one run; also writes bench.json
-	$(BIN)/python -m hop_archive_tests.bench --json bench.json
+# How long to simulate, and from which seed on: another one finds other histories.
+SECONDS ?= 60
+SEED ?= 1
+simulate: setup ## Play histories of many processes with faults, over mocks, and judge them; one that fails is shrunk
+	$(BIN)/python -m hop_archive_tests.simulation --seconds $(SECONDS) --seed $(SEED)
+
+mutants: setup ## Put faults into a copy of the code, one after another, and show that each is found
+	$(BIN)/python -m hop_archive_tests.simulation.mutants
+
+bench: setup ## Measure all side by side in one run, about a quarter of an hour; also writes bench.json and bench.html
+	$(BIN)/python -m hop_archive_tests.bench --json bench.json --page bench.html
+
+bench-quick: setup ## The same with little of each: whether the bench works, not how fast anything is
+	$(BIN)/python -m hop_archive_tests.bench --quick
+
+bench-scale: setup ## What a commit costs at a million rows, and at ten: half an hour, 6 GB; also writes bench-scale.json
+	$(BIN)/python -m hop_archive_tests.bench.growth --json bench-scale.json
 
 # The shell sees these as they are, whatever they hold: a name of a tag is not ours to choose.
 container push: export AS_IMAGE := $(value IMAGE)
@@ -82,8 +117,8 @@ push: ## Build and push a release: make push GITHUB_REF=hop-archive-1.2.3 (REGIS
 constraints: setup ## Pin the image to the versions that are installed here and tested
 	$(BIN)/python docker/pin.py > docker/constraints.txt
 
-check-image: setup ## Run all that the image would run, from a wheel in a fresh environment with its pinned versions
-	HOP_ARCHIVE_TEST_WHOLE_IMAGE=1 $(BIN)/pytest hop_archive_tests/deployment/test_production.py
+check-image: setup ## Run all that the image would run, and a light install, from a wheel in fresh environments with pinned versions
+	HOP_ARCHIVE_TEST_WHOLE_IMAGE=1 $(BIN)/pytest hop_archive_tests/deployment/test_production.py hop_archive_tests/deployment/test_light.py
 
 lock: setup ## Write dev.lock anew: the newest versions that pyproject.toml allows, with their hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes --no-header --output-file dev.lock pyproject.toml

@@ -14,15 +14,21 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-_EXTRAS = ("kubernetes",)
 _LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
 
 
-def wanted() -> list[Requirement]:
-    """What pyproject.toml says that the image's installation needs."""
+def wanted(*extras: str) -> list[Requirement]:
+    """What pyproject.toml says that an installation with these extras needs, those included that they name."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    extras = [text for extra in _EXTRAS for text in project["optional-dependencies"][extra]]
-    return [Requirement(text) for text in (*project["dependencies"], *extras)]
+    found = [Requirement(text) for text in project["dependencies"]]
+    left = [*extras]
+    while left:
+        for one in map(Requirement, project["optional-dependencies"][left.pop()]):
+            if one.name == project["name"]:
+                left += one.extras
+            else:
+                found.append(one)
+    return found
 
 
 def needed(requirement: Requirement) -> Iterator[Requirement]:
@@ -50,9 +56,9 @@ def closure(first: Iterable[Requirement]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Print one requirement a line."""
+    """Print one requirement a line: what the image is made of has the extra ``all``."""
     sys.stdout.write("# What the image is made of; make constraints writes it.\n")
-    for name, version in sorted(closure(wanted()).items()):
+    for name, version in sorted(closure(wanted("all")).items()):
         sys.stdout.write(f"{name}=={version}\n")
 
 

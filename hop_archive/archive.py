@@ -29,6 +29,7 @@ class Archive:
         store: Where objects go.
         topics: Which topics are archived, private, tests.
         layouts: Which layout a topic's objects have.
+        text_topics: Names and globs of the topics whose messages are to be found by text.
         limits: How much is held at once.
         run_id: Noted in the ledger, for people; '' where there is no run.
         now: The clock on the wall.
@@ -40,6 +41,7 @@ class Archive:
     store: Store
     topics: TopicPolicy = field(default_factory=TopicPolicy)
     layouts: LayoutPolicy = field(default_factory=LayoutPolicy)
+    text_topics: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     run_id: str = ""
     now: Callable[[], datetime.datetime] = utc_now

@@ -5,6 +5,7 @@
     HopArchiveError
      ├── ConfigurationError          the operator changes something, then runs again        exit 2
      │    ├── MissingSettingError    a stanza, variable, secret, table or bucket is not there
+     │    │    └── MessageNotFoundError  the archive has no message of this UUID
      │    ├── ForbiddenError         the stanza or the credentials do not allow it
      │    ├── SequenceBehindError    the catalog's numbers for new rows are taken
      │    └── UnsupportedError       the server cannot do it, however often it is asked
@@ -25,6 +26,8 @@ A message says where, what was wanted, what was found and what to do. The facts 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -57,6 +60,14 @@ class ConfigurationError(HopArchiveError):
 
 class MissingSettingError(ConfigurationError):
     """A stanza, variable, secret, topic, table or bucket that is named but is not there."""
+
+
+class MessageNotFoundError(MissingSettingError):
+    """The archive has no message of the UUID that was asked for.
+
+    Attributes:
+        facts: ``uuid``.
+    """
 
 
 class ForbiddenError(ConfigurationError):
@@ -137,6 +148,31 @@ class ObjectMissingError(DataError):
 
 class CorruptError(DataError):
     """Stored bytes cannot be decoded, or are not those that the catalog describes."""
+
+
+@contextmanager
+def needing_extra(extra: str) -> Iterator[None]:
+    """Stand around imports of what only this extra installs.
+
+    Raises:
+        MissingSettingError: A package is not installed; it says what to do.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hop_archive"):
+            raise
+        raise without_package(error.name or "", extra) from error
+
+
+def without_package(package: str, extra: str) -> MissingSettingError:
+    """What to say where a package is missing that this extra installs."""
+    return MissingSettingError(
+        f"The package {package} is not installed.",
+        remedy=f"Install hop_archive with its extra: pip install 'hop_archive[{extra}]'.",
+        package=package,
+        extra=extra,
+    )
 
 
 def is_panic(error: BaseException) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -18,12 +18,13 @@ from hop_archive.devkit.local.address import External, StackAddress
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.limits import Limits
-from hop_archive.model.topics import LayoutPolicy, TopicPolicy
+from hop_archive.model.topics import TopicPolicy
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.s3.store import S3Store
 from hop_archive_tests import strategies  # noqa: F401 (it loads the profile of Hypothesis that all tests run with)
 from hop_archive_tests.ending import pytest_configure as pytest_configure
 from hop_archive_tests.ending import pytest_unconfigure as pytest_unconfigure
+from hop_archive_tests.worlds import WorldLayout, layout_policy
 
 OpenArchive = Callable[..., Archive]
 
@@ -33,6 +34,47 @@ def unavailable(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"in CI this must be there: {reason}")
     pytest.skip(reason)
+
+
+_SLOW_S = 20
+_LONG_S = {
+    "test_real_dagster_pairs": 140,
+    "test_real_rivals": 110,
+    "test_real_dagster_outages": 80,
+    "test_demo": 80,
+    "test_production": 70,
+    "test_many_topics": 55,
+    "test_real_outages": 45,
+    "test_real_kills": 40,
+    "test_imports": 30,
+}
+"""What files take in all, in seconds, of those that are slow; others ``_SLOW_S``. Only their order is made by it."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each process (``-n``) begin with its part of the files that are slow, the longest first: what is left is quick.
+
+    Each is given a part of the list from its beginning on, all of one length, and takes over from the others what they
+    have not begun when it has done its own (``--dist worksteal``). A file stays in its order.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    dealt: list[list[Path]] = [[] for _ in range(processes)]
+    for path in sorted(slow, key=lambda path: (-_seconds(path), path)):
+        min(dealt, key=lambda paths: sum(map(_seconds, paths))).append(path)
+    quick = deque(item for item in items if item.path not in slow)
+    ordered: list[pytest.Item] = []
+    for number, paths in enumerate(dealt):
+        part = [item for path in paths for item in items if item.path == path]
+        length = (len(items) - len(ordered)) // (processes - number)
+        ordered += part
+        ordered += [quick.popleft() for _ in range(min(length - len(part), len(quick)))]
+    items[:] = [*ordered, *quick]
+
+
+def _seconds(path: Path) -> int:
+    return _LONG_S.get(path.stem, _SLOW_S)
 
 
 Measured = Callable[[str], None]
@@ -107,7 +149,7 @@ def open_archive(address: StackAddress, namespace: str) -> Iterator[OpenArchive]
     opened: list[Archive] = []
 
     def make(
-        layout: Literal["message", "segment"] = "message",
+        layout: WorldLayout = "message",
         limits: Limits | None = None,
         run_id: str = "",
         topics: TopicPolicy | None = None,
@@ -126,7 +168,7 @@ def open_archive(address: StackAddress, namespace: str) -> Iterator[OpenArchive]
                 deleting_allowed=True,
             ),
             topics=topics or TopicPolicy((f"{namespace}*",)),
-            layouts=LayoutPolicy(layout),
+            layouts=layout_policy(layout),
             limits=limits or Limits(),
             run_id=run_id,
         )

@@ -13,13 +13,12 @@ from hop_archive.model.findings import Finding
 from hop_archive.model.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.upkeep.repair.plan import Repair
+from hop_archive.upkeep.repair.plan import Repair, Upstream
 from hop_archive.upkeep.repair.repair import RepairResult, repair
-from hop_archive.upkeep.repair.upstream import Upstream
-from hop_archive.upkeep.verify.notebook import Notebook
+from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
-from hop_archive_tests.worlds import World, awkward_world, exhausted
+from hop_archive_tests.worlds import World, WorldLayout, awkward_world, exhausted
 
 
 @dataclass
@@ -47,13 +46,14 @@ class Ruin:
         self.world.store.create([NewObject(key, body)])
 
     def flip(self, row: Row, at: int = 40) -> None:
+        """Flip a bit of a document, or of the checksum of the frame that it is in."""
         body = bytearray(self.body(row.object_key))
-        body[(row.position or 0) + at] ^= 1
+        body[(row.position or 0) + at if row.frame is None else _end(row) - 1] ^= 1
         self.put(row.object_key, bytes(body))
 
     def truncate(self, row: Row) -> None:
         body = self.body(row.object_key)
-        self.put(row.object_key, body[: (row.position or 0) + row.size_bytes - 1])
+        self.put(row.object_key, body[: _end(row) - 1])
 
     def drop_row(self, row: Row) -> None:
         with self.world.catalog._state.change() as tables:
@@ -66,13 +66,13 @@ class Ruin:
     def drop_ledger_row(self, row: Row) -> Slice:
         """The ledger row that covers a message goes; the slice that it was of."""
         with self.world.catalog._state.change() as tables:
-            for dealt in tables.ledger.values():
-                for one in dealt:
-                    where = one.entry.slice
+            for ledger in tables.ledger.values():
+                for entry in ledger:
+                    where = entry.slice
                     if where.partition_log == (row.topic, row.generation, row.partition) and (
                         where.start <= (row.offset or 0) < where.stop
                     ):
-                        dealt.remove(one)
+                        ledger.remove(entry)
                         return where
         raise AssertionError(f"no ledger row covers {row}")
 
@@ -83,15 +83,14 @@ class Ruin:
             copies = tables.duplicates.get(where.partition_log, [])
             archived = sum(where.start <= offset < where.stop for offset in rows)
             duplicates = sum(where.start <= one.offset < where.stop for one in copies)
-            dealt = next(iter(tables.ledger[where.partition_log]))
             entry = replace(
-                dealt.entry,
+                tables.ledger[where.partition_log][0],
                 slice=where,
                 archived=archived - 1,
                 duplicates=duplicates,
                 absent=len(where) - archived - duplicates + 1,
             )
-            tables.ledger[where.partition_log].append(replace(dealt, entry=entry))
+            tables.ledger[where.partition_log].append(entry)
 
     def forget(self) -> None:
         """Kafka's retention takes all that there is."""
@@ -131,13 +130,20 @@ def verified(archive: Archive, backup: MockStore | None = None) -> Iterator[Find
         archive.catalog, archive.store, grace_s=0, sleep=lambda _: None, backup=backup, backup_grace_s=0
     )
     directions = ("objects", "documents", "ledger", *(("backup",) if backup is not None else ()))
-    found = verify(wanted, Notebook(archive.catalog), directions)
+    found = verify(wanted, FindingsRecorder(archive.catalog), directions)
     return (finding for finding, is_open in found if is_open)
 
 
-def ruin(layout: str, *, backup: bool = True) -> Ruin:
+def _end(row: Row) -> int:
+    """Where the document, or its frame, ends in its object."""
+    if row.frame is not None and row.frame_size is not None:
+        return row.frame + row.frame_size
+    return (row.position or 0) + row.size_bytes
+
+
+def ruin(layout: WorldLayout, *, backup: bool = True) -> Ruin:
     """A sound archive of an awkward world, with a backup of all its objects."""
-    world = awkward_world("segment" if layout == "segment" else "message")
+    world = awkward_world(layout)
     world.store = MockStore(deleting_allowed=True)
     exhausted(catch_up(world.archive()))
     copy = MockStore("backup", bucket="backup")

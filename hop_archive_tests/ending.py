@@ -25,7 +25,12 @@ _watchers: list[subprocess.Popen[bytes]] = []
 
 
 def pytest_configure() -> None:
-    """Start the watcher; not in a worker of pytest-xdist, whose run has one."""
+    """Start the watcher; not in a worker of pytest-xdist, whose run has one.
+
+    A shell has what it runs in the background ignore SIGINT, and all that is started by it: no program would be interrupted.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if RUN_VARIABLE in os.environ:
         return
     run = uuid.uuid4().hex

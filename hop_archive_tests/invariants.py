@@ -14,15 +14,14 @@ from hop_archive.catalog.records import LedgerEntry, Outcome, Row
 from hop_archive.model.document import Document, crc32, decode, encode
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
+from hop_archive.read.check import extent_of
 from hop_archive.source.mock.cluster import MockCluster
-from hop_archive.store.protocol import Extent, Store
+from hop_archive.store.protocol import Store
 
 
 def fetched(store: Store, row: Row) -> bytes:
     """The stored bytes of a row."""
-    (body,) = store.fetch(
-        [Extent(row.object_key, row.position, None if row.position is None else row.size_bytes)]
-    )
+    (body,) = store.fetch([extent_of(row)])
     return body
 
 
@@ -74,9 +73,7 @@ def assert_archived(archive: Archive, cluster: MockCluster, topic: str) -> None:
 
 def assert_no_object_twice(archive: Archive) -> None:
     """No message is stored in two objects that rows name; no row names bytes that another names."""
-    extents = Counter(
-        (row.object_key, row.position) for topic in _topics(archive) for row in archive.catalog.rows(topic)
-    )
+    extents = Counter(row.document_place for topic in _topics(archive) for row in archive.catalog.rows(topic))
     assert not [extent for extent, count in extents.items() if count > 1]
 
 

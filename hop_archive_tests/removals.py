@@ -15,15 +15,16 @@ from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fa
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode
+from hop_archive.model.frames import decompress, frames_in
 from hop_archive.model.identity import digest
+from hop_archive.model.keys import is_compressed_key
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
-from hop_archive.model.topics import Layout
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive.upkeep.remove.remove import Removing
 from hop_archive_tests.invariants import assert_ledger_is_sound, fetched
-from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, exhausted
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, WorldLayout, exhausted
 
 
 class Backed(World):
@@ -47,7 +48,7 @@ class Backed(World):
         return [row for topic in self.catalog.topics() for row in self.catalog.rows(topic)]
 
 
-def small_world(layout: Layout = "message") -> Backed:
+def small_world(layout: WorldLayout = "message") -> Backed:
     """A busy topic of two partitions and a quiet one, some messages each, nothing archived: small enough for matrices."""
     world = Backed(layout, catalog=_catalog(), store=MockStore(deleting_allowed=True))
     world.backup = MockStore("backup", bucket="backup", deleting_allowed=True)
@@ -94,12 +95,12 @@ def double(world: Backed, row: Row, offset: int) -> Row:
     for store in (world.store, world.backup):
         store.create([NewObject(key, body)])
     return row._replace(
-        generation=1, partition=1, offset=offset, uuid=own, is_client_uuid=False, object_key=key, position=None,
+        generation=1, partition=1, offset=offset, uuid=own, is_client_uuid=False, object_key=key, position=None, frame=None, frame_size=None,
         size_bytes=len(body), crc32=crc32(body), digest=document.digest,
     )  # fmt: skip
 
 
-def doubled_world(layout: Layout = "message") -> Backed:
+def doubled_world(layout: WorldLayout = "message") -> Backed:
     """The small world, archived, with three messages in it twice."""
     world = archive_all(small_world(layout))
     rows = list(world.catalog.rows(BUSY))
@@ -128,8 +129,7 @@ def _catalog() -> MockCatalog:
 
 def _copied(store: MockStore) -> MockStore:
     new = MockStore(store.name, bucket=store.bucket, deleting_allowed=True)
-    new._shelf._bodies = dict(store._shelf._bodies)  # type: ignore[union-attr] # in memory it has these
-    new._shelf._made_ms = dict(store._shelf._made_ms)  # type: ignore[union-attr]
+    new._shelf._objects = dict(store._shelf._objects)  # type: ignore[union-attr] # in memory it has these
     return new
 
 
@@ -196,3 +196,15 @@ def crash_in_pairs(base: Backed, deed: Deed, judge: Judgement, calls: int, pairs
             attempt(world, deed, Faults((second,)))
         deed(world, Faults())
         judge(world)
+
+
+def assert_nowhere(world: Backed, secret: bytes) -> None:
+    """No object of the store or its backup has these bytes, or has them in a frame."""
+    for store in (world.store, world.backup):
+        for info in store.listing():
+            body = store._shelf.get(info.key) or b""
+            parts = [body]
+            if is_compressed_key(info.key):
+                parts += [decompress(body[at : at + size]) for at, size in frames_in(body)]
+                assert parts[1:]
+            assert not [part for part in parts if secret in part], (store.name, info.key)

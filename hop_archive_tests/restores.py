@@ -12,7 +12,6 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
 from hop_archive.model.message import Header, Message, TopicPartition
 from hop_archive.model.progress import Progress
-from hop_archive.model.topics import Layout
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
@@ -20,7 +19,7 @@ from hop_archive.recover.restore.run import RestoreResult, restore
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.invariants import committed, fetched
-from hop_archive_tests.worlds import NOW_MS, World, awkward_world, exhausted, ticking
+from hop_archive_tests.worlds import NOW_MS, World, WorldLayout, awkward_world, exhausted, ticking
 
 
 class Content(NamedTuple):
@@ -36,7 +35,7 @@ def content(message: Message) -> Content:
     return Content(message.key, message.value, message.headers, message.timestamp_ms)
 
 
-def archived_world(layout: Layout = "message") -> World:
+def archived_world(layout: WorldLayout = "message") -> World:
     """The awkward world, archived."""
     world = awkward_world(layout)
     exhausted(catch_up(world.archive(), overlap=0))

@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from hop_archive.model.annotations import annotate
-from hop_archive.model.document import Document, crc32, encode
-from hop_archive.model.identity import ID_HEADER, candidates, identify
+from hop_archive.model.document import Document, encode
+from hop_archive.model.envelope import ID_HEADER
+from hop_archive.model.identity import candidates, identify
 from hop_archive.model.message import NO_TIMESTAMP_MS, Header, Message, TimestampType
 from hop_archive.model.slices import OffsetSet
 
@@ -106,7 +107,7 @@ def archived(message: Message, *, collides: bool = False, public: bool = True) -
         collides: Whether other content holds the message's UUID already, so that the next one is taken.
         public: Whether its topic is.
     """
-    attempts = candidates(identify(message, crc32(message.value)))
+    attempts = candidates(identify(message))
     own = next(attempts)
     if collides:
         own = next(attempts)

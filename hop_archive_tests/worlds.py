@@ -6,6 +6,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
@@ -14,7 +15,7 @@ from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import StaleDecisionError
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.limits import Limits
-from hop_archive.model.topics import Layout, LayoutPolicy
+from hop_archive.model.topics import LayoutPolicy
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive.store.mock import MockStore
@@ -24,6 +25,15 @@ SMALL = Limits(run_messages=500, batch_messages=7, batch_bytes=4_000, buffer_byt
 
 BUSY, QUIET = "alerts.busy", "alerts.quiet"
 NOW_MS = 1_700_000_000_000
+
+
+WorldLayout: TypeAlias = Literal["message", "segment", "zstd"]
+"""The layout of a world's objects; ``zstd`` is that of segments, compressed."""
+
+
+def layout_policy(layout: WorldLayout) -> LayoutPolicy:
+    """What a store's stanza says for this."""
+    return LayoutPolicy("segment", compression="zstd") if layout == "zstd" else LayoutPolicy(layout)
 
 
 def ticking(start: float = 0.0, step: float = 0.001) -> Callable[[], float]:
@@ -42,10 +52,12 @@ class World:
         store: Where objects go.
         layout: The layout of objects.
         limits: Of the archives that are opened.
+        text_topics: Whose messages are to be found by text.
     """
 
-    layout: Layout = "message"
+    layout: WorldLayout = "message"
     limits: Limits = SMALL
+    text_topics: tuple[str, ...] = ()
     cluster: MockCluster = field(
         default_factory=lambda: MockCluster(clock=lambda: NOW_MS, sleep=lambda _: None)
     )
@@ -60,7 +72,8 @@ class World:
             source=wrap(source, "source"),
             catalog=wrap(self.catalog, "catalog"),
             store=wrap(self.store, "store"),
-            layouts=LayoutPolicy(self.layout),
+            layouts=layout_policy(self.layout),
+            text_topics=self.text_topics,
             limits=self.limits,
             run_id=run_id,
             monotonic=ticking(),
@@ -123,7 +136,7 @@ def restless_world(times: int) -> tuple[World, RestlessCatalog]:
     return world, catalog
 
 
-def awkward_world(layout: Layout = "message", limits: Limits = SMALL) -> World:
+def awkward_world(layout: WorldLayout = "message", limits: Limits = SMALL) -> World:
     """A world whose topics hold duplicates, collisions, null and empty parts, markers, aborts and holes."""
     world = World(layout, limits)
     world.cluster.create_topic(BUSY, 2)

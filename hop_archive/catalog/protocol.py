@@ -12,18 +12,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from hop_archive.catalog.checked import CheckedRange, CheckedScope, VerifiedRange, VerifiedShare
+from hop_archive.catalog.compaction import Compacted, ObjectShare
 from hop_archive.catalog.records import (
     Batch,
     Candidate,
     Collision,
-    Copied,
+    CopyOf,
     Correction,
-    Deed,
     Duplicate,
     Generation,
     LedgerDay,
     LedgerEntry,
-    Looked,
     Measure,
     Mentions,
     MessageDay,
@@ -31,20 +31,26 @@ from hop_archive.catalog.records import (
     PendingDelete,
     Recorded,
     Reinstated,
+    Removal,
     RemovalExtent,
     RemovalOutcome,
     Removed,
     Replaced,
     Restore,
     Row,
+    RowJob,
+    RowPortion,
+    RowRange,
+    Share,
     Snapshot,
     SnapshotKind,
     Standing,
     Suppression,
+    TextBacklog,
+    TextEntry,
     TopicSummary,
-    VerifiedRange,
-    VerifiedShare,
 )
+from hop_archive.catalog.stored import Stored
 from hop_archive.model.conditions import CatalogCondition
 from hop_archive.model.findings import Finding, FindingRecord, Kind, OpenCount
 from hop_archive.model.identity import Identity, Known
@@ -57,7 +63,12 @@ SELECT_TIMEOUT_S = 60.0
 
 
 class Catalog(Protocol):
-    """Rows, ledger, duplicates, generations, findings, restores, snapshots. Each call is one transaction of its own."""
+    """Rows, ledger, duplicates, generations, findings, restores, snapshots.
+
+    Each call that changes anything is one transaction (``merge_ledger``: one a log), done whole or not at all. So whatever it
+    raises, nothing was changed; but for UnavailableError: the database did not answer, and whether it was done is not known.
+    Doing it again is right. Where the role may not do it, it raises ForbiddenError. ``topics`` that are None are all.
+    """
 
     @property
     def name(self) -> str:
@@ -73,11 +84,7 @@ class Catalog(Protocol):
         """
 
     def condition(self) -> CatalogCondition:
-        """What the database is like for the role that connects; changes nothing. The catalog is migrated.
-
-        Raises:
-            UnavailableError, ForbiddenError, MissingSettingError: As for ``check``.
-        """
+        """What the database is like for the role that connects. The catalog is migrated; errors are those of ``check``."""
 
     def close(self) -> None:
         """Let go of connections; closing twice is harmless."""
@@ -137,9 +144,10 @@ class Catalog(Protocol):
         """
 
     def left_behind(self, topics: Collection[str], cluster_id: str) -> Mapping[PartitionLog, OffsetSet]:
-        """What the generations of ``topics`` on a cluster were observed to hold below their last stable offset, and nothing covers.
+        """What the generations of ``topics`` on a cluster were observed to hold, and nothing covers.
 
-        Logs of which all is covered are left out.
+        That is below their last stable offset, as it was observed, and below the last offset that is dealt with: of a log
+        that lost its end, a repair may find messages beyond. Logs of which all is covered are left out.
         """
 
     # The ledger.
@@ -152,32 +160,60 @@ class Catalog(Protocol):
     def unledgered(self, topic: str) -> Sequence[Slice]:
         """For each log of ``topic`` with rows that no ledger row covers: from the first of them to the last."""
 
-    def merge_ledger(self, before: datetime.datetime) -> int:
-        """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``.
+    def merge_ledger(self, before: datetime.datetime, since: datetime.datetime | None = None) -> int:
+        """Merge neighbouring ledger rows of the same outcome and reason that were made before ``before``; how many fewer.
 
-        Coverage and summaries over all time stay the same. The merged row keeps the latest ``created_at``.
+        Coverage and summaries over all time stay the same. The merged row keeps the latest ``created_at``. Logs that go on
+        are kept small by ``commit``; this is for those that fell silent.
 
-        Returns:
-            By how many rows the ledger became shorter.
+        Args:
+            before: Younger rows stay as they are.
+            since: Only logs with rows that were made between this moment and ``before``; None: all.
         """
 
-    def miscounts(self, topic: str) -> Sequence[Miscount]:
+    def miscounts(self, topic: str, *, every: int = 1, turn: int = 0) -> Sequence[Miscount]:
         """Where the ledger's numbers (``archived``, ``duplicates``) or the summary's (``messages``, ``bytes``) are wrong.
 
-        Reads every row of the topic, of an index where that does.
+        Args:
+            topic: The topic.
+            every: 1: each ledger row is compared with its rows, which reads all rows of the topic. Else each so many-th of them
+                is, and of the others only the totals of the topic, of an index; all of them, once something is wrong.
+                Whoever comes again with each ``turn`` has compared all.
+            turn: Which of the ledger rows, from 0 on; modulo ``every``.
         """
+
+    def miscounts_in(self, where: Slice) -> Sequence[Miscount]:
+        """Where the numbers of ledger rows that begin in a slice are wrong. Reads the rows of these, of an index."""
+
+    def summary_miscounts(self, topic: str) -> Sequence[Miscount]:
+        """Where the summary's numbers are wrong, provided that the ledger's are right; reads the topic's rows only where some are."""
 
     def commit(self, batch: Batch) -> None:
         """Record a batch: its rows, duplicates, collisions, ledger row and topic summary, or none of them.
 
+        Once in ten minutes it merges, afterwards, older ledger rows of the same log (``catalog.ledger``): what windows and days
+        are told of stays the same, to ten minutes in the last hour, to two hours in the last day.
+
         Raises:
-            SliceTakenError: The ledger holds some offset of the slice already; nothing was changed.
-            StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not;
-                nothing was changed.
-            ProofChangedError: The log is proven under another leader epoch than the batch's, or not; nothing was changed.
-            UnavailableError: The database did not answer; it may or may not have been committed, and
-                committing again shows which (SliceTakenError: it was, or somebody else's batch).
+            SliceTakenError: The ledger holds some offset of the slice already. After an UnavailableError: it was committed,
+                or somebody else's batch was.
+            StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not.
+            ProofChangedError: The log is proven under another leader epoch than the batch's, or not.
         """
+
+    # Who archives what, so that nobody does the same again. It guards nothing: the ledger does.
+    def claim_logs(self, holder: str, wanted: Collection[PartitionLog], lease_s: float) -> Share:
+        """Say that ``holder`` is there and wants these logs, and no other ones; hold a fair share of them (``fair_share``).
+
+        What it holds beyond that it lets go. It is there until ``lease_s`` from now, by the database's clock; who is there no
+        more holds nothing, and what it held is free. Running it again changes nothing but that time.
+        """
+
+    def renew_claims(self, holder: str, lease_s: float) -> bool:
+        """Say that ``holder`` is there still; whether it should claim anew: it holds more than its share, or was given up."""
+
+    def drop_claims(self, holder: str) -> None:
+        """Let go of all that ``holder`` holds or wants; it is there no more. Doing it twice is harmless."""
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Known]:
         """Archived messages that any of ``identities`` might be a copy of.
@@ -202,18 +238,22 @@ class Catalog(Protocol):
     def partition_logs(self, topic: str) -> Sequence[PartitionLog]:
         """The logs of which ``topic`` has rows, whatever the ledger says, in order."""
 
+    def note_logs(self) -> int:
+        """Take in logs whose rows did not come by way of this program: until then, their rows are found by UUID and time only.
+
+        A step in an index for each log of the archive. How many there were.
+
+        Raises:
+            ForbiddenError: There are some, and the role may not note them.
+        """
+
     def spans(self, topic: str) -> Sequence[Slice]:
         """Of each log of ``topic`` that has messages: from the first of them up to and including the last."""
 
     def summaries(
         self, topics: Collection[str] | None = None, since: datetime.datetime | None = None
     ) -> Sequence[TopicSummary]:
-        """One summary a topic, sorted by topic.
-
-        Args:
-            topics: Only these; None for all that the catalog knows.
-            since: Only what was committed at or after this moment. None: all of it, adopted rows included.
-        """
+        """One summary a topic, sorted by topic: of what was committed at or after ``since``, or of all, adopted rows included."""
 
     def rows(self, topic: str) -> Iterator[Row]:
         """The rows of ``topic``, streamed in order of generation, partition and offset; adopted rows last."""
@@ -229,16 +269,16 @@ class Catalog(Protocol):
         Reads only, whatever the query's condition says. Each topic is seen as of the moment when its turn comes
         (``PLACE``), or all as of the first row (``ID``). Closing the iterator early is harmless.
 
-        Args:
-            query: Which.
-            order: In which order.
-            timeout_s: Longest that the database may take over one page of some thousand rows.
-
         Raises:
             ConfigurationError: A topic of the query is none that the catalog knows, with messages or without; or the
-                database takes too long; or it cannot use the condition, which is shown with the place marked. Raised
-                when the first row is asked for, the latter two perhaps later.
-            UnavailableError: The database did not answer.
+                database takes longer than ``timeout_s`` over a page of some thousand rows; or it cannot use the condition,
+                which is shown with the place marked. Raised when the first row is asked for, the latter two perhaps later.
+        """
+
+    def stored(self, query: Query) -> Sequence[Stored]:
+        """Of the rows that ``query``, which names places, selects there, as many as its limit: where each is stored, by place.
+
+        But for those that are suppressed: whoever puts back asks this. All are held at once. Errors are those of ``select``.
         """
 
     def duplicates(self, topic: str) -> Iterator[tuple[PartitionLog, Duplicate]]:
@@ -250,25 +290,25 @@ class Catalog(Protocol):
     def mentions(self, message_uuid: uuid.UUID, topic: str, limit: int = 10) -> Mentions:
         """Where else the catalog speaks of the message of this UUID and topic; the first ``limit`` of each kind."""
 
-    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
-        """The objects that rows of ``topic`` name, streamed in byte order of their keys.
+    def recorded(self, topic: str, *, segments: bool, after: str = "") -> Iterator[Recorded]:
+        """The objects that rows of ``topic`` name, streamed in byte order of their keys: segments, or those of one document.
 
-        Two rows of one object that should be one document, which only damage makes, come one by one.
-
-        What is committed after the first of them was asked for may be missing.
+        Two rows of one object that should be one document, which only damage makes, come one by one. A segment whose name
+        is not of the offsets that stand in it, likewise, comes where these do. What is committed after the first of them was
+        asked for may be missing. However many there are, no more is read than is asked for, but for some ten thousand rows.
 
         Args:
-            topic: Of which topic.
-            segments: Those that hold many documents; else those that are one.
+            topic: The topic.
+            segments: Which.
+            after: Those with greater keys alone, and segments whose names are not of the log of their rows.
         """
 
     # Rebuilding: what is missing is added, what is there stays.
     def reinstate(self, batch: Batch) -> Reinstated:
-        """Add what a batch says and the catalog lacks; what is there stays as it is. One transaction.
+        """Add what a batch says and the catalog lacks; what is there stays as it is.
 
         Offsets of the slice that the ledger does not have, or calls lost or ``UNTOLD``, become archived: a document
-        proves it.
-        Rows, duplicates and collisions are added where their offset is archived and has neither row nor duplicate. The
+        proves it. Rows, duplicates and collisions are added where their offset is archived and has neither row nor duplicate. The
         numbers of ledger rows that were there before, and the summary, are left: ``recount`` sets them right. Running
         it again changes nothing, and two at once do no harm.
 
@@ -276,25 +316,17 @@ class Catalog(Protocol):
             batch: An archived slice. None of its rows' UUIDs has a row elsewhere in the catalog.
 
         Raises:
-            StaleDecisionError: A UUID was catalogued elsewhere meanwhile; nothing was changed.
-            UnavailableError: The database did not answer.
+            StaleDecisionError: A UUID was catalogued elsewhere meanwhile.
         """
 
     def adopt(self, rows: Iterable[Row]) -> int:
         """Add rows without generation, partition, offset and digest, as another archiver leaves them.
 
-        No ledger row accounts for them. A row whose UUID is there already is left out.
-
-        Returns:
-            How many were added.
+        No ledger row accounts for them. A row whose UUID is there already is left out; how many were added.
         """
 
     def recount(self, topic: str) -> int:
-        """Set the numbers of the topic's archived ledger rows, and its summary, to those of the rows that they count.
-
-        Returns:
-            How many ledger rows were wrong.
-        """
+        """Set the numbers of the topic's archived ledger rows, and its summary, to those of the rows; how many were wrong."""
 
     # Restores: which there were, which may run, and how much a selection is.
     def hold(self, name: str) -> AbstractContextManager[None]:
@@ -307,11 +339,7 @@ class Catalog(Protocol):
         """
 
     def measure(self, query: Query, *, timeout_s: float) -> Measure:
-        """How much ``query`` selects; its limit is not heeded.
-
-        Raises:
-            ConfigurationError: As for ``Catalog.select``.
-        """
+        """How much ``query`` selects; its limit is not heeded. Errors are those of ``select``."""
 
     def begin_restore(self, fingerprint: str, target: str, request: Mapping[str, Any]) -> Restore:
         """The running restore of this fingerprint, or a new one."""
@@ -326,11 +354,7 @@ class Catalog(Protocol):
     ) -> None:
         """Note what is known by now of a restore; None leaves a part as it is.
 
-        Args:
-            number: Which.
-            progress: By name; what has the name of something that is there takes its place, the rest stays.
-            outcome: What came of it.
-            report: All that there is to tell.
+        What of ``progress`` has the name of something that is there takes its place, and the rest stays.
         """
 
     def restores(
@@ -345,7 +369,7 @@ class Catalog(Protocol):
     def adopted_extent(self, topic: str, before_ms: int | None = None) -> RemovalExtent:
         """How many adopted rows ``topic`` has: all, or those with a timestamp from 0 up to, not including, ``before_ms``."""
 
-    def remove(self, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed) -> Removed:
+    def remove(self, places: Sequence[Slice], outcome: RemovalOutcome, removal: Removal) -> Removed:
         """Take messages and duplicates away at these places, and say so in the ledger; their objects become pending deletes.
 
         Only what the ledger calls archived is touched: its row is split, and the rest of it keeps outcome and
@@ -355,41 +379,41 @@ class Catalog(Protocol):
         Args:
             places: Disjoint, in order; their offsets together not more than some ten thousand.
             outcome: What the ledger says of the offsets afterwards.
-            deed: Who, and why.
+            removal: Who, and why.
 
         Raises:
-            DataError: The ledger says less of an offset than there is: it has to be mended first. Nothing was changed.
-            ForbiddenError: The role may not delete.
+            DataError: The ledger says less of an offset than there is: it has to be mended first.
         """
 
     def remove_adopted(
-        self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
+        self, topic: str, removal: Removal, *, before_ms: int | None = None, most: int = 1_000
     ) -> Removed:
-        """Take away adopted rows of ``topic``, the oldest first; their objects become pending deletes. No ledger knows them.
+        """Take away the ``most`` oldest adopted rows of ``topic``; their objects become pending deletes. No ledger knows them.
 
-        Args:
-            topic: Of which topic.
-            deed: Who, and why.
-            before_ms: Only with a timestamp from 0 up to, not including, this; None: all.
-            most: So many at once.
+        Of all, or of those with a timestamp from 0 up to, not including, ``before_ms``.
         """
 
     def remove_messages(
-        self, message_uuids: Collection[uuid.UUID], outcome: RemovalOutcome, deed: Deed
+        self, message_uuids: Collection[uuid.UUID], outcome: RemovalOutcome, removal: Removal
     ) -> Removed:
         """Take these messages away, adopted or not, with the duplicates that refer to them; as ``remove`` does.
 
         Some hundreds at once.
         """
 
-    def likely_copies(self, topic: str) -> Iterator[Candidate]:
+    def likely_copies(self, topic: str, *, by_digest: bool = True) -> Iterator[Candidate]:
         """Messages of ``topic`` that may be copies of one another, streamed: by group, in each the oldest first.
 
-        Those of one digest; and adopted rows with whatever has their topic, timestamp and CRC-32 of the value. Reads
-        the whole topic: for the night.
+        Those of one digest; and adopted rows with whatever has their topic, timestamp and CRC-32 of the value.
+
+        Args:
+            topic: The topic.
+            by_digest: Read and sort the digests of the whole topic: for the night. Else those of messages alone whose
+                publisher's UUID was in use by other content (``collisions``), and of what holds that UUID: of two messages with
+                one digest that archiving itself leaves, one is such a message.
         """
 
-    def move_to_duplicates(self, copies: Sequence[Copied], deed: Deed) -> Removed:
+    def move_to_duplicates(self, copies: Sequence[CopyOf], removal: Removal) -> Removed:
         """Make duplicates of messages that are copies: no row any more, an offset that refers to the kept one.
 
         The ledger counts them as duplicates; what referred to the copy refers to the kept one. One that is gone, or
@@ -404,11 +428,20 @@ class Catalog(Protocol):
         a message that a duplicate which is not old refers to, wherever that stands. Logs without any are left out.
         """
 
+    def referred_to(self, topic: str, kept_from: Mapping[PartitionLog, int]) -> Mapping[PartitionLog, int]:
+        """The first message of each log of ``topic`` that a duplicate refers to which stands at or after its log's offset.
+
+        Logs without any are left out; adopted messages have no log.
+        """
+
     def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
         """Mark these messages as taken back, or undo it; the UUIDs that are in the catalog."""
 
     def suppress(self, topics: Mapping[uuid.UUID, str], reason: str) -> None:
-        """Remember that the content of these messages (topic by UUID) is to go; what is remembered stays as it is."""
+        """Remember that the content of these messages (topic by UUID) is to go; what is remembered stays as it is.
+
+        Their texts go at once.
+        """
 
     def suppressed(self, message_uuids: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
         """Which of these messages have no content any more, or are to have none: whoever puts back asks this."""
@@ -417,7 +450,7 @@ class Catalog(Protocol):
         """The suppressions of these UUIDs, or all, in the order in which they were decided; some thousands at most."""
 
     def replace_documents(
-        self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
+        self, old: tuple[str, str], new: Sequence[Replaced], removal: Removal
     ) -> frozenset[uuid.UUID]:
         """Let rows name another object, which is durable; the old one becomes a pending delete.
 
@@ -428,21 +461,26 @@ class Catalog(Protocol):
         Args:
             old: Bucket and key of the object that the rows name now.
             new: Where the documents are: all in one object, in the same bucket.
-            deed: Who, and why.
+            removal: Who, and why.
 
         Raises:
             ConflictError: The new object is no pending delete any more, or somebody is about to delete it: make another.
-                Nothing was changed.
 
         Returns:
             The messages whose rows were changed.
         """
 
-    def note_pending_deletes(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        """Note objects (bucket and key) that no row names, or not yet, and their copies in backups, as pending deletes."""
+    def note_pending_deletes(
+        self, objects: Collection[tuple[str, str]], topic: str, removal: Removal
+    ) -> None:
+        """Note objects (bucket and key) that no row names, or not yet, and their copies in backups, as pending deletes.
+
+        What is one already becomes this command's, with its grace: who wants an object deleted at once need not wait for
+        another command's readers.
+        """
 
     def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
-        """The pending deletes of ``bucket`` that ``command`` noted, the first of them by key.
+        """The pending deletes of ``bucket`` that ``command`` noted and whose grace is over, the first of them by key.
 
         Those that no row names are the caller's to delete: from now on ``replace_documents`` lets no row name them.
         """
@@ -450,36 +488,69 @@ class Catalog(Protocol):
     def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
         """Which of these objects are pending deletes, of whichever command: whoever would catalogue an orphan asks this first."""
 
+    def waiting_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        """Which of these objects are pending deletes that wait for their grace to be over, or for two days since then at most.
+
+        So they are where they ought to be, though no row names them.
+        """
+
     def strike_out(self, objects: Sequence[PendingDelete]) -> None:
         """Strike out what is deleted, or named; what was noted again meanwhile stays."""
+
+    # Documents move from many objects into few.
+    def objects_in(self, place: Slice, most: int) -> Sequence[ObjectShare]:
+        """The objects that the first ``most`` rows of a slice name, by the first offset of each.
+
+        Together they have ``most`` rows, or fewer: then there are no more.
+        """
+
+    def move_documents(self, moves: Sequence[Correction], removal: Removal) -> None:
+        """Let rows name another place of their documents, all or none; the objects that they named become pending deletes.
+
+        Each only if its document is the very one that it was seen to be, where it was seen to be: what was suppressed or
+        taken away meanwhile is not brought back. The new object is durable, and was a pending delete for the reason of ``removal``
+        before it was made; now it is struck out. Ledger and summary do not change.
+
+        Args:
+            moves: Of one log, to one object in the same bucket. Only the place differs.
+            removal: Who, why, and how long readers may go on reading the old objects.
+
+        Raises:
+            ConflictError: A row is another one by now, or gone; or the new object is no pending delete of this reason any more: somebody else made it
+                anew, or is about to delete it.
+        """
+
+    def compacted(self, topics: Collection[str] | None = None) -> Mapping[PartitionLog, Compacted]:
+        """How far each log of these topics was compacted; one that never was is not in the result."""
+
+    def note_compacted(self, at: PartitionLog, *, done_to: int, looked_to: int) -> None:
+        """Remember how far a log was compacted; neither number goes back."""
 
     # Corrections of rows, ledger and summary. Each refuses what has changed; none can hide that something is missing.
     def correct_rows(self, corrections: Sequence[Correction]) -> None:
         """Put rows in the place of rows, all or none, each only if it stands exactly as it was seen.
 
         Raises:
-            StaleDecisionError: Another row stands there by now, or none, or one with the same UUID or offset
-                elsewhere; nothing was changed. Doing it again after it took effect says so too.
+            StaleDecisionError: Another row stands there by now, or none, or one with the same UUID or offset elsewhere. Doing
+                it again after it took effect says so too.
+            ConflictError: A row would come to name an object that is a pending delete.
         """
 
     def put_back(self, batch: Batch) -> None:
-        """Add rows and duplicates that the ledger counts and that are not there, all or none.
+        """Add the rows and duplicates of a batch that the ledger counts and that are not there.
 
         The ledger is not changed: what would be more than it counts is refused.
 
-        Args:
-            batch: Rows and duplicates of offsets within its slice; its own counts of them are not used.
-
         Raises:
             StaleDecisionError: The ledger counts no more than is there, does not cover an offset, or a UUID or
-                offset has a row already; nothing was changed.
+                offset has a row already.
         """
 
     def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
         """Record a copy at an offset that the ledger calls absent: one duplicate more, one absent offset less.
 
         Raises:
-            StaleDecisionError: The ledger does not call it absent, or something is recorded there; nothing was changed.
+            StaleDecisionError: The ledger does not call it absent, or something is recorded there.
         """
 
     def account(self, batch: Batch) -> None:
@@ -487,19 +558,16 @@ class Catalog(Protocol):
 
         What is recorded as a duplicate of the very row at its own offset is taken away: no message repeats itself.
 
-        Args:
-            batch: The slice; rows and duplicates that are to be added to those that stand there.
-
         Raises:
-            SliceTakenError: The ledger covers some of it by now; nothing was changed.
-            StaleDecisionError: A UUID or offset has a row already; nothing was changed.
+            SliceTakenError: The ledger covers some of it by now.
+            StaleDecisionError: A UUID or offset has a row already.
         """
 
     def recount_ledger(self, where: Slice) -> None:
         """Make a ledger row say what the rows are. Duplicates that repeat the row at their own offset are taken away.
 
         Raises:
-            StaleDecisionError: No ledger row is exactly of this slice; nothing was changed.
+            StaleDecisionError: No ledger row is exactly of this slice.
             DataError: It would turn offsets into absent ones that it counts as archived, or it is of a slice that was
                 never archived: something is missing, which counting anew would hide.
         """
@@ -523,9 +591,6 @@ class Catalog(Protocol):
 
         Returns:
             Of each, in the order given, whether it is open now: False where it was accepted.
-
-        Raises:
-            ForbiddenError: The role may only read.
         """
 
     def findings(
@@ -536,31 +601,16 @@ class Catalog(Protocol):
         open_only: bool = True,
         limit: int | None = None,
     ) -> Iterator[FindingRecord]:
-        """The findings, streamed in the order in which they were first noted.
-
-        Args:
-            topics: Only of these; '' is the topic of what belongs to none. None: of all.
-            kinds: Only these; None: all.
-            open_only: Leave out what is resolved.
-            limit: Most to come; None: no bound.
-        """
+        """The findings, streamed in the order in which they were first noted; '' is the topic of what belongs to none."""
 
     def open_findings(self, topics: Collection[str] | None = None) -> Sequence[OpenCount]:
         """How many findings are open, by topic and kind, sorted."""
 
     def resolve_findings(self, numbers: Collection[int], how: str, at: datetime.datetime) -> int:
-        """Close these findings, with what became of them; those that are closed already are left as they are.
+        """Close these findings, with what became of them, but for those that are closed already; how many that were."""
 
-        Returns:
-            How many were closed.
-        """
-
-    def close_unseen(self, looked: Looked, how: str, at: datetime.datetime) -> int:
-        """Close what a complete look did not see again.
-
-        Returns:
-            How many were closed.
-        """
+    def close_unseen(self, scope: CheckedScope, how: str, at: datetime.datetime) -> int:
+        """Close what a complete look did not see again; how many that were."""
 
     # When which range was verified. Ranges of one log do not overlap.
     def verified(self, topics: Collection[str] | None = None) -> Sequence[VerifiedRange]:
@@ -572,11 +622,44 @@ class Catalog(Protocol):
     def verified_shares(self, topics: Collection[str] | None = None) -> Sequence[VerifiedShare]:
         """How much of each topic was verified, sorted by topic. Reads the ledger once."""
 
+    # What of which section was looked at, and when. Ranges of one section do not overlap.
+    def checked(self, topics: Collection[str] | None = None) -> Sequence[CheckedRange]:
+        """The ranges that were looked at, of ``topics`` (or of all, and of what is outside of topics), by section and key."""
+
+    def note_checked(self, new: Sequence[CheckedRange]) -> None:
+        """Remember that ranges were looked at, in the place of what was known of them."""
+
     def adopted_span(self, topic: str) -> tuple[int, int] | None:
         """Least and greatest timestamp (milliseconds) of a topic's rows that another archiver wrote; None without any."""
 
     def adopted_rows(self, topic: str, since_ms: int) -> Iterator[Row]:
         """Those rows, from a timestamp on, streamed by timestamp."""
+
+    # Jobs that go over all rows once, in the order in which they were added; who does one holds its name.
+    def begin_row_job(self, job: RowJob) -> RowRange:
+        """Where a job goes on, and how far; called before it looks for rows."""
+
+    def rows_for(self, job: RowJob, topics: Collection[str], after: int, last: int, most: int) -> RowPortion:
+        """The first ``most`` rows of ``topics``, of those numbered in ``(after, last]``, that a job has still to deal with.
+
+        ``CHECK_OBJECTS`` and ``CHECK_COPIES``: all. ``INDEX_TEXT``: those without text. ``MEDIA_TYPES``: our own, with a media type of which there may be a better one. None
+        whose content is suppressed. They may be fewer, or none, though there are more: ``reached`` tells how far was looked.
+        """
+
+    def note_row_job(self, job: RowJob, done_to: int) -> None:
+        """Remember that all rows up to ``done_to`` were dealt with; not beyond ``RowRange.settled_to``. It never goes back."""
+
+    def add_texts(self, entries: Sequence[TextEntry]) -> int:
+        """Let messages be found by these texts (of ``message_ts``, where archive-core's readers look); some hundreds.
+
+        Those that are gone, suppressed, or have a text are left out.
+
+        Returns:
+            How many were added.
+        """
+
+    def text_backlog(self, topics: Collection[str], most: int) -> TextBacklog:
+        """How many of the first ``most`` rows, of those that ``INDEX_TEXT`` was not done with, wait for it in ``topics``."""
 
     # Numbers by topic and day. They cost as much as there is in the days asked for, however large the archive is.
     def message_days(
@@ -601,16 +684,9 @@ class Catalog(Protocol):
 
         Raises:
             ValueError: One is of another cluster, or two are of the same thing.
-            UnavailableError: The database did not answer; doing it again is right.
         """
 
     def snapshots(
         self, kind: SnapshotKind, names: Collection[str] | None = None, cluster_id: str | None = None
     ) -> Sequence[Snapshot]:
-        """The snapshots of a kind, sorted by cluster and name, both by bytes.
-
-        Args:
-            kind: Of topics or of groups.
-            names: Only these; None for all.
-            cluster_id: Only of this cluster; None for all.
-        """
+        """The snapshots of a kind, of these names and this cluster or of all, sorted by cluster and name, both by bytes."""

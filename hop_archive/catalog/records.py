@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 import enum
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from hop_archive.model.annotations import Annotations
-from hop_archive.model.findings import Kind
+from hop_archive.model.frames import object_bytes
 from hop_archive.model.message import CLOCKS, Committed, TimestampType, TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 UNKNOWN_CLUSTER = "unknown (rebuilt from the store)"
 """Cluster of a generation that was rebuilt: documents do not say where they came from. No cluster has such an id, so
@@ -41,7 +43,6 @@ class Generation:
 
     Attributes:
         number: Counts from 1 within the topic.
-        cluster_id: The cluster that it is on.
         topic_id: Kafka's topic id; None where the broker gives none.
         detected_at: When the archive first saw it (UTC).
         reason: Why it was taken to be new.
@@ -55,6 +56,21 @@ class Generation:
     reason: str
 
 
+class DocumentPlace(NamedTuple):
+    """Where a document stands, as its row says it.
+
+    Attributes:
+        object_key: The key of its object.
+        position: Where it begins there, or in the content of its frame; None: it is the whole object.
+        frame: Where the zstd frame begins that it is in, and ``frame_size``: how long that is; None: it is in none.
+    """
+
+    object_key: str
+    position: int | None = None
+    frame: int | None = None
+    frame_size: int | None = None
+
+
 class Row(NamedTuple):
     """The catalog row of one archived message.
 
@@ -64,17 +80,16 @@ class Row(NamedTuple):
     Attributes:
         generation: Number of the topic's generation; None in rows that another archiver wrote, as are
             ``partition``, ``offset``, ``timestamp_type`` and ``digest``.
-        timestamp_type: Whose clock that is.
         uuid: The UUID it is archived under; unique in the catalog.
         is_client_uuid: Whether the publisher gave it.
         digest: Digest of the content, 16 bytes.
         object_key: Key of the object that holds the document.
-        bucket: Bucket of that object.
-        position: Where in the object the document starts, in bytes; None where it is the whole object.
-        crc32: CRC-32 of the document.
-        message_crc32: CRC-32 of the message's value.
-        annotations: What describes it.
+        position: Where the document starts in the object, or in the content of its frame, in bytes; None where it is the
+            whole object.
+        size_bytes: Length of the document; ``crc32`` is of it, too, ``message_crc32`` of the message's value.
         retracted: Whether its publisher took it back.
+        frame: Where in the object the zstd frame starts that the document is in, in bytes; ``frame_size`` is how long that is.
+            None where the object is not compressed.
     """
 
     topic: str
@@ -94,6 +109,17 @@ class Row(NamedTuple):
     message_crc32: int
     annotations: Annotations
     retracted: bool = False
+    frame: int | None = None
+    frame_size: int | None = None
+
+    @property
+    def timestamp(self) -> datetime.datetime:
+        """Its timestamp, UTC.
+
+        Raises:
+            OverflowError: It is outside of the years 1 to 9999, which Kafka allows: see ``timestamp_ms``.
+        """
+        return _EPOCH + datetime.timedelta(milliseconds=self.timestamp_ms)
 
     @property
     def slice(self) -> Slice | None:
@@ -101,6 +127,16 @@ class Row(NamedTuple):
         if self.generation is None or self.partition is None or self.offset is None:
             return None
         return Slice(self.topic, self.generation, self.partition, self.offset, self.offset + 1)
+
+    @property
+    def document_place(self) -> DocumentPlace:
+        """Where its document stands."""
+        return DocumentPlace(self.object_key, self.position, self.frame, self.frame_size)
+
+    @property
+    def place_in_object(self) -> tuple[int, int]:
+        """Where its document begins in its object: by this, those of one object are in the order in which they stand."""
+        return (self.frame or 0, self.position or 0)
 
     def stands_in(self, place: Slice) -> bool:
         """Whether it is of an offset of this slice."""
@@ -112,13 +148,13 @@ class Row(NamedTuple):
     def cells(self) -> tuple[Any, ...]:
         """What stands in ``COLUMNS``, in their order."""
         clock = None if self.timestamp_type is None else int(self.timestamp_type)
-        return (*self[:5], clock, *self[6:15], *self.annotations, self.retracted)
+        return (*self[:5], clock, *self[6:15], *self.annotations, *self[16:])
 
     @classmethod
     def of_cells(cls, cells: Sequence[Any]) -> Row:
         """The row that has these in ``COLUMNS``."""
         clock = None if cells[5] is None else CLOCKS[cells[5]]
-        return cls._make((*cells[:5], clock, *cells[6:15], Annotations(*cells[15:22]), cells[22]))
+        return cls._make((*cells[:5], clock, *cells[6:15], Annotations(*cells[15:22]), *cells[22:]))
 
 
 COLUMNS = {
@@ -145,17 +181,22 @@ COLUMNS = {
     "file_name": "text",
     "originator": "text",
     "retracted": "bool",
+    "frame": "int8",
+    "frame_size": "int4",
 }
 """The columns of a row, wherever rows are kept as columns, with their types in Postgres. Theirs is the order of the fields
 of ``Row``, with those of ``Annotations`` in the place of ``annotations``."""
+
+LATER_COLUMNS = frozenset({"frame", "frame_size"})
+"""Those that came after the first release, all of which may be null: what was written before lacks them."""
 
 
 class Recorded(NamedTuple):
     """An object that rows name, as the catalog knows it.
 
     Attributes:
-        rows: How many rows name it.
-        end_bytes: Where its last document ends: the object is at least so long.
+        rows: How many of those that were looked at name it. 0: it is no object, but tells how far was looked.
+        end_bytes: Where its last document ends, or the seek table of the frames that rows name: the object is at least so long.
         is_segment: Whether its documents stand end to end in it; otherwise it is one document.
         uuid: The message of its first row.
     """
@@ -168,14 +209,21 @@ class Recorded(NamedTuple):
     is_segment: bool
     uuid: UUID
 
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row]) -> Recorded:
+        """The object that these rows name, the first of which is the first in it; as far as they tell."""
+        first = rows[0]
+        frames = {row.frame + (row.frame_size or 0) for row in rows if row.frame is not None}
+        if frames:
+            end = object_bytes(max(frames), len(frames))
+        else:
+            end = max((row.position or 0) + row.size_bytes for row in rows)
+        is_segment = first.position is not None
+        return cls(first.object_key, first.bucket, first.topic, len(rows), end, is_segment, first.uuid)
+
 
 class Miscount(NamedTuple):
-    """A number that is not that of the rows it counts.
-
-    Attributes:
-        slice: The ledger row that says it; None: the topic's summary does.
-        said: The number that stands there.
-    """
+    """A number that is not that of the rows it counts, in a ledger row, or (``slice`` None) in the topic's summary."""
 
     topic: str
     slice: Slice | None
@@ -227,11 +275,7 @@ UNPROVEN = -2
 
 
 class Standing(NamedTuple):
-    """What the catalog knows of the message that stands at an offset, be it archived or a duplicate.
-
-    Attributes:
-        digest: Digest of its content; None where that is not known any more.
-    """
+    """What the catalog knows of the message that stands at an offset, archived or a duplicate; a digest may be lost."""
 
     offset: int
     timestamp_ms: int
@@ -243,12 +287,8 @@ class Batch:
     """A slice and what became of it: committed in one transaction, or not at all.
 
     Attributes:
-        slice: The offsets dealt with.
-        outcome: What became of them.
-        reason: Why, where they are not archived; '' where they are.
+        reason: Why the offsets are not archived; '' where they are.
         rows: The archived messages, by ascending offset.
-        duplicates: The messages that were not stored again.
-        collisions: Publishers' UUIDs that were in use by other content.
         run_id: Which run did it, for people; '' where there is none.
         proven_epoch: Under which leader epoch the log had been proven when this was read; None where its broker gives none, and
             where that does not matter. It is committed only while the log is proven under this one.
@@ -311,13 +351,10 @@ class TopicSummary:
 
     Attributes:
         messages: Messages archived (in a window: by batches committed in it).
-        absent: Offsets for which Kafka delivered nothing.
-        lost: Offsets that retention removed before they were archived.
+        absent: Offsets for which Kafka delivered nothing; ``lost``, ``skipped`` and ``pruned`` count offsets, too.
         size_bytes: Bytes of the documents.
         first_timestamp_ms: Least timestamp of the archived messages; None where there are none.
-        last_timestamp_ms: Greatest timestamp of them.
         last_batch_at: When the last batch was committed (UTC); None where there is none.
-        pruned: Offsets whose messages a policy took away.
     """
 
     topic: str
@@ -335,7 +372,13 @@ class TopicSummary:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One row of the ledger, as it stands."""
+    """One row of the ledger, as it stands.
+
+    Attributes:
+        first_timestamp_ms: Least timestamp of the messages when they were archived; None where there were none, or that
+            is not known. It, ``last_timestamp_ms`` and ``lag_ms`` do not count where rows are compared.
+        lag_ms: The longest lag of the batches that it was merged of; None where it is of one, or that is not known.
+    """
 
     slice: Slice
     outcome: Outcome
@@ -346,6 +389,16 @@ class LedgerEntry:
     size_bytes: int
     run_id: str
     created_at: datetime.datetime
+    first_timestamp_ms: int | None = field(default=None, compare=False)
+    last_timestamp_ms: int | None = field(default=None, compare=False)
+    lag_ms: int | None = field(default=None, compare=False)
+
+    @property
+    def longest_lag_ms(self) -> int | None:
+        """The longest time from a batch's last message to its commit; None where there was none with a timestamp."""
+        if self.lag_ms is not None or self.last_timestamp_ms is None or self.last_timestamp_ms <= 0:
+            return self.lag_ms
+        return max(0, round(self.created_at.timestamp() * 1000) - self.last_timestamp_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +406,6 @@ class Reinstated:
     """What became of a batch that was put into a catalog which may have had some of it.
 
     Attributes:
-        added: Messages that have a row now and had none.
         covered: Offsets that are in the ledger now as archived, and were not.
         refused: Rows that were not added: their place has another message's row; or the ledger says that what stood
             there was left out, cleaned up or pruned.
@@ -364,37 +416,12 @@ class Reinstated:
     refused: tuple[Row, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What was looked at, whole: a finding that is of this and was not seen is there no more.
-
-    Attributes:
-        kinds: The kinds of finding that would have been seen.
-        since: When the look began (UTC): what was seen at or after this moment was seen in it.
-        topics: The topics looked at; None for all, and for what is of no topic.
-        bucket: The one bucket whose objects were looked at; '' for any.
-        not_bucket: A bucket whose objects were not looked at; '' for none.
-        spared: Keys of objects that were left out.
-        of_no_message: Only what is about no single message was looked at.
-        young_since: Objects may have been too young to be judged; what was first seen since this moment stays open.
-    """
-
-    kinds: Collection[Kind]
-    since: datetime.datetime
-    topics: Collection[str] | None = None
-    bucket: str = ""
-    not_bucket: str = ""
-    spared: Collection[str] = ()
-    of_no_message: bool = False
-    young_since: datetime.datetime | None = None
-
-
 RemovalOutcome = Literal["skipped", "pruned"]
 """The outcome that offsets have after their messages were taken away."""
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class Removal:
     """Who takes something away, and why.
 
     Attributes:
@@ -402,12 +429,14 @@ class Deed:
         reason: Why, for people; stands in the ledger.
         backups: Buckets that hold copies, which are to be deleted too.
         run_id: Which run does it, for people; '' where there is none.
+        grace_s: How long objects are left that are to be deleted: for who read a row a moment ago, and its object not yet.
     """
 
     command: str
     reason: str
     backups: tuple[str, ...] = ()
     run_id: str = ""
+    grace_s: float = 0.0
 
 
 class Removed(NamedTuple):
@@ -458,12 +487,11 @@ class Candidate(NamedTuple):
     is_tied: bool
 
 
-class Copied(NamedTuple):
+class CopyOf(NamedTuple):
     """A message that another one is a copy of.
 
     Attributes:
-        copy: UUID of the one to go.
-        kept: UUID of the one that stays.
+        copy: UUID of the one to go; ``kept`` is that of the one that stays.
         reason: Why they are the same, for people.
     """
 
@@ -476,8 +504,6 @@ class Replaced(NamedTuple):
     """Where a message's document stands from now on.
 
     Attributes:
-        position: Where in it the document starts; None where it is the whole object.
-        crc32: CRC-32 of the document.
         is_tombstone: Whether it has no content any more: what describes the message goes too.
     """
 
@@ -487,15 +513,87 @@ class Replaced(NamedTuple):
     size_bytes: int
     crc32: int
     is_tombstone: bool
+    frame: int | None = None
+    frame_size: int | None = None
+
+
+class RowJob(enum.Enum):
+    """What is done once for each row, in the order in which rows were added."""
+
+    INDEX_TEXT = "index-text"
+    MEDIA_TYPES = "correct-media-types"
+    CHECK_OBJECTS = "check-objects"
+    CHECK_COPIES = "check-copies"
+
+
+class RowRange(NamedTuple):
+    """The rows that a job goes over now, by their numbers in the catalog.
+
+    Attributes:
+        done_to: All rows up to it were dealt with, and no other one can come there.
+        settled_to: Up to it no row can come that is not there now.
+        last: The greatest there is.
+    """
+
+    done_to: int
+    settled_to: int
+    last: int
+
+
+class Claim(NamedTuple):
+    """That somebody wants to archive a log, or does (``held``): at most one at a time, so that nobody does the same again.
+
+    It guards nothing: the ledger does. Who holds no claim, or has lost it, may archive all the same.
+    """
+
+    partition_log: PartitionLog
+    holder: str
+    held: bool = False
+
+
+class Share(NamedTuple):
+    """What one of those who archive at the same time may take on.
+
+    Attributes:
+        mine: The logs that it holds now.
+        others: Who else wants some of what it wants, or archives it already, sorted.
+    """
+
+    mine: frozenset[PartitionLog]
+    others: tuple[str, ...] = ()
+
+
+class RowPortion(NamedTuple):
+    """The next rows that a job has to deal with, and up to which number there is no other."""
+
+    rows: Sequence[Row]
+    reached: int
+
+
+class TextEntry(NamedTuple):
+    """The text by which a message is found, and whether that of its payload is in it."""
+
+    uuid: UUID
+    text: str
+    is_full: bool
+
+
+class TextBacklog(NamedTuple):
+    """How far the text index is behind.
+
+    Attributes:
+        messages: How many messages wait for it, as far as was looked.
+        has_more: Whether there are rows beyond what was looked at.
+        since: When the first of them was archived (of another archiver's: sent); None without any.
+    """
+
+    messages: int
+    has_more: bool
+    since: datetime.datetime | None
 
 
 class Suppression(NamedTuple):
-    """A message whose content was removed for good.
-
-    Attributes:
-        reason: Why; stands in its document, too.
-        at: When it was decided (UTC).
-    """
+    """A message whose content was removed for good: decided at that moment (UTC). Its document has the reason, too."""
 
     uuid: UUID
     topic: str
@@ -505,12 +603,7 @@ class Suppression(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RemovalExtent:
-    """What a log, or the adopted rows of a topic, hold of what is to go.
-
-    Attributes:
-        size_bytes: Bytes of their documents.
-        buckets: The buckets that they name.
-    """
+    """What a log, or the adopted rows of a topic, hold of what is to go, and the buckets that their rows name."""
 
     messages: int = 0
     size_bytes: int = 0
@@ -537,7 +630,6 @@ class LedgerDay(NamedTuple):
     """What the ledger rows of a topic that were committed on one day (UTC) say.
 
     Attributes:
-        lost: Offsets that were found to be lost.
         lag_s: The longest time from a batch's newest message to its commit; None where no batch had a message.
     """
 
@@ -552,10 +644,8 @@ class Measure(NamedTuple):
     """How much a selection is.
 
     Attributes:
-        size_bytes: Bytes of their documents.
         largest_bytes: Bytes of the largest document; 0 where there is none.
         first_timestamp_ms: Least timestamp above 0; None where there is none.
-        last_timestamp_ms: Greatest timestamp above 0.
         at_zero: How many have the timestamp 0, which no librdkafka client can send.
         by_append: How many have a timestamp that the broker gave.
     """
@@ -571,18 +661,10 @@ class Measure(NamedTuple):
 
 def total(measures: Iterable[Measure]) -> Measure:
     """The measure of several selections together."""
-    found = list(measures)
-    firsts = [measure.first_timestamp_ms for measure in found if measure.first_timestamp_ms is not None]
-    lasts = [measure.last_timestamp_ms for measure in found if measure.last_timestamp_ms is not None]
-    return Measure(
-        sum(measure.messages for measure in found),
-        sum(measure.size_bytes for measure in found),
-        max((measure.largest_bytes for measure in found), default=0),
-        min(firsts, default=None),
-        max(lasts, default=None),
-        sum(measure.at_zero for measure in found),
-        sum(measure.by_append for measure in found),
-    )
+    messages, sizes, largest, firsts, lasts, at_zero, by_append = zip(Measure(), *measures, strict=True)
+    first = min((t for t in firsts if t is not None), default=None)
+    last = max((t for t in lasts if t is not None), default=None)
+    return Measure(sum(messages), sum(sizes), max(largest), first, last, sum(at_zero), sum(by_append))
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,11 +675,9 @@ class Restore:
         fingerprint: Of what was asked for: the same request finds it, and goes on.
         target: Where to: cluster id and topics, for people.
         request: What was asked for, JSON-able; moments resolved as they were when it began.
-        progress: What going on needs to know, JSON-able.
+        progress: What going on needs to know, JSON-able; last noted at ``updated_at``.
         outcome: ``running`` (also where the process died), ``done``, ``failed`` or ``abandoned``.
         report: What came of it; empty while it runs.
-        started_at: When it began (UTC).
-        updated_at: When its progress was last noted.
     """
 
     number: int
@@ -611,42 +691,7 @@ class Restore:
     updated_at: datetime.datetime
 
 
-class VerifiedRange(NamedTuple):
-    """Documents that were read and compared with their rows.
-
-    Attributes:
-        generation: Of which generation; 0 for rows of another archiver, which have no place.
-        partition: Of which partition; 0 for those.
-        start: First offset; for those, first timestamp in milliseconds.
-        stop: Offset after the last; likewise.
-        verified_at: When (UTC); of a range that was put together, when the first of it was.
-    """
-
-    topic: str
-    generation: int
-    partition: int
-    start: int
-    stop: int
-    verified_at: datetime.datetime
-
-
-class VerifiedShare(NamedTuple):
-    """How much of a topic was read and compared.
-
-    Attributes:
-        offsets: Offsets that the ledger says are archived, absent ones included.
-        never: How many of them were never looked at.
-        oldest: When the check that is longest ago was (UTC); None where there was none.
-    """
-
-    topic: str
-    offsets: int
-    never: int
-    oldest: datetime.datetime | None
-
-
 SnapshotKind: TypeAlias = Literal["topic", "group"]
-"""What a snapshot is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -654,8 +699,6 @@ class Snapshot:
     """What a cluster last said of one topic or one consumer group.
 
     Attributes:
-        kind: ``topic`` or ``group``.
-        name: The topic's or the group's.
         content: JSON-able. Of a topic: ``topic_id``; ``partitions``, how many; ``settings``, its own, by name;
             ``settings_known``, False where the credentials may not look (``settings`` is empty then); and, where
             the topic was made anew, ``former``: the same of the generation before, with ``taken_at``. Of a group:
@@ -687,7 +730,13 @@ class Snapshot:
     def commits_in(self, topic: str, topic_id: str | None) -> dict[TopicPartition, Committed]:
         """What a group had committed in one generation of a topic: the present one, or the one before it."""
         if self.content.get("topic_ids", {}).get(topic) == topic_id:
-            return {at: commit for at, commit in self.commits.items() if at.topic == topic}
+            # Without those of other topics: it is asked of each topic, and a group may have read a thousand.
+            beside = {at: text for of, at, text in self.content.get("metadata", ()) if of == topic}
+            return {
+                TopicPartition(topic, at): Committed(offset, beside.get(at, ""))
+                for of, at, offset in self.content.get("offsets", ())
+                if of == topic
+            }
         former = self.content.get("former", {}).get(topic, {})
         if former.get("topic_id") != topic_id:
             return {}

@@ -11,46 +11,90 @@ import importlib
 import logging
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
+from hop_archive.cli.fitting import folded_text
+from hop_archive.cli.output import program_version
 from hop_archive.cli.streams import Outlet, occupy, text
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import cut, harmless, said
 
-COMMANDS: dict[str, str] = {
-    "run": "hop_archive.cli.run:run",
-    "status": "hop_archive.cli.status:status",
-    "uuids": "hop_archive.cli.uuids:uuids",
-    "inspect": "hop_archive.cli.inspect:inspect",
-    "export": "hop_archive.cli.export:export",
-    "restore": "hop_archive.cli.restore:restore",
-    "connect": "hop_archive.cli.connect:connect",
-    "topics": "hop_archive.cli.topics:topics",
-    "publish": "hop_archive.cli.publish:publish",
-    "snapshot": "hop_archive.cli.snapshot:snapshot",
-    "verify": "hop_archive.cli.verify:verify",
-    "clean-tests": "hop_archive.cli.clean_tests:clean_tests",
-    "clean-duplicates": "hop_archive.cli.clean_duplicates:clean_duplicates",
-    "prune": "hop_archive.cli.prune:prune",
-    "retract": "hop_archive.cli.retract:retract",
-    "suppress": "hop_archive.cli.suppress:suppress",
-    "rebuild-catalog": "hop_archive.cli.rebuild_catalog:rebuild_catalog",
-    "catalog-snapshot": "hop_archive.cli.catalog_snapshot:catalog_snapshot",
-    "findings": "hop_archive.cli.findings:findings",
-    "repair": "hop_archive.cli.repair:repair",
-    "scrub": "hop_archive.cli.scrub:scrub",
-    "report": "hop_archive.cli.report:report",
-    "doctor": "hop_archive.cli.doctor:doctor",
-    "list": "hop_archive.cli.stanzas:list_stanzas",
-    "migrate": "hop_archive.cli.migrate:migrate",
-    "db-logs": "hop_archive.cli.db_logs:db_logs",
-    "kube-logs": "hop_archive.cli.kube_logs:kube_logs",
-    "completion": "hop_archive.cli.completion:completion",
-    "local": "hop_archive.cli.local:local",
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Archive": {
+        "run": ("hop_archive.cli.run:run", "Archive messages: what is there, and what arrives."),
+        "snapshot": ("hop_archive.cli.snapshot:snapshot", "Keep how topics and consumer groups are set up."),
+        "catalog-snapshot": (
+            "hop_archive.cli.catalog_snapshot:catalog_snapshot",
+            "Write the catalog as Parquet.",
+        ),
+        "compact": ("hop_archive.cli.compact:compact", "Put small objects together into large ones."),
+        "publish": ("hop_archive.cli.publish:publish", "Publish test data to a writable source."),
+    },
+    "Look": {
+        "status": ("hop_archive.cli.status:status", "Show where the archive stands, topic by topic."),
+        "topics": ("hop_archive.cli.topics:topics", "Show every topic: what is archived, what is missing."),
+        "report": ("hop_archive.cli.report:report", "Write a page of the archive by topic and day."),
+        "uuids": ("hop_archive.cli.uuids:uuids", "Print the UUIDs of messages: of all, or a selection."),
+        "inspect": ("hop_archive.cli.inspect:inspect", "Show all that is known of a message."),
+        "export": ("hop_archive.cli.export:export", "Copy messages into a folder: Parquet, BSON or files."),
+        "connect": ("hop_archive.cli.connect:connect", "Open psql on the catalog."),
+        "db-logs": ("hop_archive.cli.db_logs:db_logs", "Show what the database's server logged."),
+        "kube-logs": ("hop_archive.cli.kube_logs:kube_logs", "Show what the pods on Kubernetes logged."),
+    },
+    "Be told": {
+        "watch": ("hop_archive.cli.watch:watch", "Look from outside whether all is well; for cron."),
+        "metrics": ("hop_archive.cli.metrics:metrics", "Serve numbers of the archive to Prometheus."),
+        "alert": ("hop_archive.cli.alert:alert", "Try out who is told what is wrong."),
+    },
+    "Verify and mend": {
+        "doctor": ("hop_archive.cli.doctor:doctor", "Check that all is there and allowed."),
+        "verify": ("hop_archive.cli.verify:verify", "Check that nothing is missing or damaged."),
+        "scrub": ("hop_archive.cli.scrub:scrub", "Read and compare a share of all documents."),
+        "findings": ("hop_archive.cli.findings:findings", "Show what was found and nobody has settled."),
+        "repair": ("hop_archive.cli.repair:repair", "Mend what was found."),
+        "rebuild-catalog": (
+            "hop_archive.cli.rebuild_catalog:rebuild_catalog",
+            "Make the catalog from what the store holds.",
+        ),
+        "index-text": ("hop_archive.cli.row_jobs:index_text", "Let messages be found by words."),
+        "correct-media-types": (
+            "hop_archive.cli.row_jobs:correct_media_types",
+            "Correct media types that an older version wrote.",
+        ),
+    },
+    "Remove": {
+        "clean-tests": ("hop_archive.cli.clean_tests:clean_tests", "Remove the messages of test topics."),
+        "clean-duplicates": (
+            "hop_archive.cli.clean_duplicates:clean_duplicates",
+            "Move what is archived twice to the duplicates.",
+        ),
+        "prune": ("hop_archive.cli.prune:prune", "Remove messages that are older than a policy says."),
+        "retract": ("hop_archive.cli.retract:retract", "Mark messages as retracted: readers leave them out."),
+        "suppress": ("hop_archive.cli.suppress:suppress", "Remove the content of messages for good."),
+    },
+    "Restore": {
+        "restore": ("hop_archive.cli.restore:restore", "Put archived messages back on Kafka."),
+    },
+    "Set up": {
+        "list": ("hop_archive.cli.stanzas:list_stanzas", "List the stanzas that there are to choose from."),
+        "migrate": (
+            "hop_archive.cli.migrate:migrate",
+            "Make the catalog's tables, or bring them up to date.",
+        ),
+        "schema": (
+            "hop_archive.cli.schema:schema",
+            "Print the JSON schema of hop_archive.toml, for editors.",
+        ),
+        "completion": ("hop_archive.cli.completion:completion", "Print what makes the TAB key complete."),
+        "local": ("hop_archive.cli.local:local", "Run Kafka, Postgres and S3 on this machine."),
+    },
 }
-"""Name of each command, and where it is."""
+"""Commands by what they are for, in the order of their use: where each is, and what it does, in a line of 80 columns."""
+
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+"""The same by name."""
 
 SHOWING = frozenset(
     {
@@ -62,10 +106,12 @@ SHOWING = frozenset(
         "inspect",
         "kube-logs",
         "list",
+        "schema",
         "snapshot",
         "status",
         "topics",
         "uuids",
+        "watch",
     }
 )
 """Commands whose work is what they print. The others go on where nothing can be printed, and say so at the end."""
@@ -104,8 +150,27 @@ removes goes on, and says so at the end.
 """
 
 
+class FittedHelp(click.HelpFormatter):
+    """Help in which what is laid out by hand fits a narrow terminal, too."""
+
+    def write_text(self, text: str) -> None:
+        """Write paragraphs; of those that are kept as they are, what is too long is folded at words."""
+        begin = len(self.buffer)
+        super().write_text(text)
+        lines = "".join(self.buffer[begin:]).split("\n")
+        self.buffer[begin:] = ["\n".join(folded_text(lines, self.width))]
+
+
+class FittedContext(click.Context):
+    """A command's context whose help is such."""
+
+    formatter_class = FittedHelp
+
+
 class Commands(click.Group):
     """The commands of the table, each loaded when it is asked for."""
+
+    context_class = FittedContext
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the table's order, which is that of their use."""
@@ -116,11 +181,18 @@ class Commands(click.Group):
         name = cmd_name.replace("_", "-")
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name].partition(":")
+        module, _, attribute = COMMANDS[name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        _give_debug(command)
+        _adapt(command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by group, with what each does. Loads none of them."""
+        longest = max(map(len, COMMANDS))
+        for group, commands in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name.ljust(longest), told) for name, (_, told) in commands.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -131,12 +203,12 @@ class Commands(click.Group):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {nearest[0]!r}?")
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; errors raised on purpose become one message and their exit code."""
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        """Run the command, which returns its exit code, or None for 0; errors raised on purpose become one message and theirs."""
         try:
-            result = super().invoke(ctx)
+            exit_code = super().invoke(ctx)
             sys.stdout.flush()  # a disk that is full is told here, not by the interpreter at its end
-            return result
+            ctx.exit(exit_code or 0)
         except HopArchiveError as error:
             _report(ctx, error)
         except click.ClickException as error:
@@ -153,9 +225,13 @@ class Commands(click.Group):
 
 def _report(ctx: click.Context, error: HopArchiveError) -> NoReturn:
     if ctx.meta.get(_DEBUG):
-        click.echo(harmless("".join(traceback.format_exception(error)), "\n\t"), err=True)
+        click.echo(_trace(error), err=True)
     click.echo(f"Error: {_fit(str(error))}", err=True)
     ctx.exit(error.exit_code)
+
+
+def _trace(error: BaseException) -> str:
+    return harmless("".join(traceback.format_exception(error)), "\n\t")
 
 
 def _fit(message: str) -> str:
@@ -174,20 +250,9 @@ def _unusable(error: OSError) -> ConfigurationError:
     return unusable
 
 
-def _note_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.meta[_DEBUG] = True
-
-
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    from importlib.metadata import PackageNotFoundError, version
-
     if value and not ctx.resilient_parsing:
-        try:
-            found = version("hop_archive")
-        except PackageNotFoundError:
-            found = "(not installed: run from its source)"
-        click.echo(f"hop-archive {found}")
+        click.echo(f"hop-archive {program_version() or '(not installed: run from its source)'}")
         ctx.exit()
 
 
@@ -196,18 +261,19 @@ def _debug_option() -> click.Option:
         ["--debug"],
         is_flag=True,
         expose_value=False,
-        callback=_note_debug,
+        callback=lambda ctx, _, value: ctx.meta.update({_DEBUG: True} if value else {}),
         help="Show where in the program an error came from.",
     )
 
 
-def _give_debug(command: click.Command) -> None:
-    """Let ``--debug`` stand after any command's name, too."""
+def _adapt(command: click.Command) -> None:
+    """Let ``--debug`` stand after any command's name, too, and let its help fit the terminal."""
+    command.context_class = FittedContext
     if not any(option.name == "debug" for option in command.params):
         command.params.append(_debug_option())
     if isinstance(command, click.Group):
         for below in command.commands.values():
-            _give_debug(below)
+            _adapt(below)
 
 
 @click.group(
@@ -258,8 +324,7 @@ def main() -> None:
         what = (
             "This is a bug in hop-archive, or in a library that it uses; please report it with what is above."
         )
-        trace = harmless("".join(traceback.format_exception(error)), "\n\t")
-        click.echo(f"{trace}Error: {what} {type(error).__name__}: {said(error)}", err=True)
+        click.echo(f"{_trace(error)}Error: {what} {type(error).__name__}: {said(error)}", err=True)
         if any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers):
             logging.getLogger(__name__).error(what, exc_info=error)
         sys.exit(A_BUG)

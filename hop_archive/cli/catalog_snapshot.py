@@ -22,7 +22,7 @@ Examples:
   hop-archive catalog-snapshot store -D aws-prod-db -S s3-prod
       into the store itself, under hop_archive/snapshots/
   duckdb -c "SELECT topic, month, count(*)
-             FROM read_parquet('catalog/messages/*/*/*.parquet') GROUP BY ALL"
+             FROM read_parquet('~/catalog/messages/*/*/*.parquet') GROUP BY ALL"
   hop-archive rebuild-catalog --from-snapshot ~/catalog -D new-db -S s3-prod
 
 \b

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import size
-from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, yes_option
+from hop_archive.cli.removal import agreed, opened, print_removed, yes_option
+from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
-
-if TYPE_CHECKING:
-    from hop_archive.model.query import Query
-    from hop_archive.upkeep.remove.remove import Removing
 
 _SHOWN = 20
 
@@ -29,7 +24,9 @@ What is a copy:
   a message of the same topic with the same key, headers and value, whose
   publisher gave it the same UUID; or gave it none, and it has the same
   timestamp. Each is confirmed by reading both documents. The oldest row stays;
-  the offsets of the others then say which message they repeat.
+  the offsets of the others then say which message they repeat. A message that
+  was restored to a topic of another name, and archived there, is none: each
+  topic has its own messages.
 """
 
 
@@ -44,46 +41,29 @@ def clean_duplicates(chosen: StanzaOptions, topics: tuple[str, ...], *, yes: boo
     Without --yes it only looks, which needs no permission. To remove, the stanzas of database and store have to say
     deleting_allowed = true.
     """
-    from hop_archive.model.query import Query
-    from hop_archive.upkeep.remove.duplicates import deduplicate
+    from hop_archive.upkeep.remove.duplicates import deduplicate, find_copies
 
     query = Query(topics=topics)
     setup = chosen.setup("database", "store")
     if not yes:
+        shown: list[dict[str, str]] = []
+        copies = size_bytes = 0
         with opened(setup, "look") as removing:
-            plan = _plan(removing, query, as_json=as_json)
-        if not plan["copies"] or not agreed("Move these copies to the duplicates?", yes=yes, as_json=as_json):
-            if as_json:
-                print_plan(plan, done=False)
+            for pair in find_copies(removing, query):
+                copies, size_bytes = copies + 1, size_bytes + pair.copy.size_bytes
+                if len(shown) == _SHOWN:
+                    continue
+                copy, kept = str(pair.copy.uuid), str(pair.kept.uuid)
+                shown.append({"topic": pair.copy.topic, "copy": copy, "kept": kept, "reason": pair.reason})
+                if not as_json:
+                    click.echo(f"{copy}  is {kept}, in {pair.copy.topic}: {pair.reason}")
+        if not as_json:
+            found = f"{counted(copies, 'copy', 'copies')} found, {size(size_bytes)}."
+            click.echo(found if copies else "No copies found.")
+        plan = {"copies": copies, "bytes": size_bytes, "first": shown}
+        question = "Move these copies to the duplicates?"
+        if not (copies or as_json) or not agreed(question, plan, yes=yes, as_json=as_json):
             return
     with opened(setup, "delete") as removing:
         deduplicate(removing, query)
-        if as_json:
-            print_plan(None, done=True, tally=removing.tally)
-        else:
-            print_tally(removing.tally)
-
-
-def _plan(removing: Removing, query: Query, *, as_json: bool) -> dict[str, Any]:
-    """All copies counted, and the first of them shown."""
-    from hop_archive.upkeep.remove.duplicates import find_copies
-
-    shown: list[dict[str, str]] = []
-    copies = size_bytes = 0
-    for pair in find_copies(removing, query):
-        copies, size_bytes = copies + 1, size_bytes + pair.copy.size_bytes
-        if len(shown) < _SHOWN:
-            shown.append(
-                {
-                    "topic": pair.copy.topic,
-                    "copy": str(pair.copy.uuid),
-                    "kept": str(pair.kept.uuid),
-                    "reason": pair.reason,
-                }
-            )
-            if not as_json:
-                click.echo(f"{pair.copy.uuid}  is {pair.kept.uuid}, in {pair.copy.topic}: {pair.reason}")
-    if not as_json:
-        found = f"{counted(copies, 'copy', 'copies')} found, {size(size_bytes)}."
-        click.echo(found if copies else "No copies found.")
-    return {"copies": copies, "bytes": size_bytes, "first": shown}
+        print_removed(removing.tally, None, as_json=as_json)

@@ -8,7 +8,8 @@ import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import count, print_lines, size, table
-from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, yes_option
+from hop_archive.cli.removal import agreed, opened, print_removed, yes_option
+from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
 
 _EPILOG = """\b
@@ -63,7 +64,6 @@ def clean_tests(
 
     Shows first what would go. Interrupted, it is completed by running it again; archiving may go on meanwhile.
     """
-    from hop_archive.model.query import Query
     from hop_archive.upkeep.remove import clean_tests as cleaning
 
     setup = chosen.setup("source", "database", "store")
@@ -88,24 +88,21 @@ def clean_tests(
             ],
             "marked": marked,
         }
-        if not agreed("Remove these?", yes=yes, as_json=as_json):
-            if as_json:
-                print_plan(plan_object, done=False)
+        if not agreed("Remove these?", plan_object, yes=yes, as_json=as_json):
             return
         cleaned = cleaning.clean_topics(archive, removing, names, delete_records=delete_records)
         if test_header:
             cleaning.clean_marked(removing, Query())
+        print_removed(
+            removing.tally,
+            plan_object,
+            as_json=as_json,
+            skipped=cleaned.skipped,
+            deleted_below={str(at): offset for at, offset in cleaned.deleted_below.items()},
+            why_not_deleted=cleaned.why_not_deleted,
+        )
         if as_json:
-            print_plan(
-                plan_object,
-                done=True,
-                tally=removing.tally,
-                skipped=cleaned.skipped,
-                deleted_below={str(at): offset for at, offset in cleaned.deleted_below.items()},
-                why_not_deleted=cleaned.why_not_deleted,
-            )
             return
-        print_tally(removing.tally)
         click.echo(f"Skipped {counted(cleaned.skipped, 'offset')} unread.")
         if cleaned.deleted_below:
             click.echo(f"Kafka's records are deleted in {counted(len(cleaned.deleted_below), 'partition')}.")

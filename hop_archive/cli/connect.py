@@ -75,22 +75,13 @@ def connect(chosen: StanzaOptions, arguments: tuple[str, ...], *, read_only: boo
 
     The password goes by the environment of that program: it is on no command line and on no screen.
     """
-    from hop_archive.config.stanzas import PostgresStanza
-
     setup = chosen.setup()
-    name = setup.selection.database
-    stanza = setup.configuration.database(name).resolved()
-    if not isinstance(stanza, PostgresStanza):
-        raise ConfigurationError(
-            f"Database {name} is {stanza.describe()}, where no psql can connect.",
-            remedy="Name a Postgres database: hop-archive connect -D NAME (hop-archive list shows them).",
-            database=name,
-        )
+    stanza = setup.postgres("where no psql can connect")
     program = client(os.environ)
     kept = {variable: value for variable, value in os.environ.items() if variable not in _MISTAKABLE}
     environment = {**kept, **child_environment(stanza, read_only=read_only)}
     if sys.stderr.isatty():
-        click.echo(f"Database {name} ({stanza.describe()})", err=True)
+        click.echo(f"Database {setup.selection.database} ({stanza.describe()})", err=True)
     # The program takes the place of this process: its exit code is ours, and Ctrl-C is its own.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
-from hop_archive.cli.output import print_json
+from hop_archive.cli.output import print_json, print_lines
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
-    from hop_archive.catalog.protocol import Catalog
-    from hop_archive.store.protocol import Store
     from hop_archive.upkeep.doctor import Check
 
 _EPILOG = """\b
@@ -33,6 +30,7 @@ stands there and gives it back; where the stanza allows deleting, it is deleted 
 """
 
 _SIGNS = {"ok": "ok", "warning": "WARNING", "unknown": "?", "failed": "FAILED"}
+_PARTS = ("source", "database", "store", "backup", "clocks")
 _COLOURS = {"warning": "yellow", "failed": "red"}
 
 
@@ -42,22 +40,23 @@ _COLOURS = {"warning": "yellow", "failed": "red"}
     "--probe/--no-probe", default=True, show_default=True, help="Try whether the store takes an object."
 )
 @json_option
-@click.pass_context
-def doctor(ctx: click.Context, chosen: StanzaOptions, *, probe: bool, as_json: bool) -> None:
+def doctor(chosen: StanzaOptions, *, probe: bool, as_json: bool) -> int:
     """Check that everything the archive needs is there and lets it do its work.
 
     Of the chosen stanzas: whether the source answers, its topics can be read, and it lets nothing be written or
-    deleted that the archive is not to; whether the database is migrated, writable and encoded in UTF8, and numbers new
-    rows beyond the old ones; whether the bucket takes objects, never replaces one, and keeps versions and copies; whether
+    deleted that the archive is not to; whether the database is migrated, writable and encoded in UTF8, numbers new
+    rows beyond the old ones, and what archive-core left to its readers stays readable; whether the bucket takes objects, never replaces one, and keeps versions and copies; whether
     clocks agree. Each failure comes with what to do about it. Messages, rows and objects of the archive are left alone.
     """
     setup = chosen.setup("source", "database", "store")
     checks = list(examined(setup, probe=probe))
+    verdicts = [check.verdict.value for check in checks]
+    failures, warnings = verdicts.count("failed"), verdicts.count("warning")
     if as_json:
         print_json(as_object(checks, setup))
     else:
         names = setup.selection
-        click.echo(f"Source {names.source}, database {names.database}, store {names.store}.")
+        print_lines([f"Source {names.source}, database {names.database}, store {names.store}."])
         click.echo()
         cells = [(_SIGNS[check.verdict.value], check.part, check.what) for check in checks]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -65,115 +64,82 @@ def doctor(ctx: click.Context, chosen: StanzaOptions, *, probe: bool, as_json: b
             sign, part, what = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             colour = _COLOURS.get(check.verdict.value)
             sign = click.style(sign, fg=colour) if colour else sign
-            click.echo(f"{sign}  {part}  {what}  {check.detail}".rstrip())
+            print_lines([f"{sign}  {part}  {what}  {check.detail}".rstrip()])
             if check.remedy:
-                click.echo(f"{'':{widths[0]}}  {'':{widths[1]}}  → {check.remedy}")
+                print_lines([f"{'':{widths[0]}}  {'':{widths[1]}}  → {check.remedy}"])
         click.echo()
-        verdicts = [check.verdict.value for check in checks]
-        failures, warnings = verdicts.count("failed"), verdicts.count("warning")
         if failures:
             click.echo(f"{failures} of {len(verdicts)} checks failed.")
         else:
             click.echo(f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well.")
-    if any(check.verdict.value == "failed" for check in checks):
-        ctx.exit(1)
+    return 1 if failures else 0
 
 
 def examined(setup: Setup, *, probe: bool) -> Iterator[Check]:
     """Look at all parts, each in a thread of its own, so that those that are down are waited for together."""
-    looks: dict[str, Callable[[Setup], Iterator[Check]]] = {
-        "source": _source,
-        "database": _database,
-        "store": functools.partial(_store, probe=probe),
-        "backup": _backup,
-        "clocks": _clocks,
-    }
-    with ThreadPoolExecutor(len(looks)) as pool:
-        for found in pool.map(lambda part: _found(setup, part, looks[part]), looks):
+    from hop_archive.upkeep.doctor import failed
+
+    def look(part: str) -> list[Check]:
+        found: list[Check] = []
+        try:
+            found.extend(_examined(setup, part, probe=probe))
+        except HopArchiveError as error:
+            found.append(failed(part, "configuration", error))
+        return found
+
+    with ThreadPoolExecutor(len(_PARTS)) as pool:
+        for found in pool.map(look, _PARTS):
             yield from found
 
 
-def _found(setup: Setup, part: str, look: Callable[[Setup], Iterator[Check]]) -> list[Check]:
-    """What a look found before it failed, and that it failed."""
-    from hop_archive.upkeep.doctor import failed
-
-    found: list[Check] = []
-    try:
-        found.extend(look(setup))
-    except HopArchiveError as error:
-        found.append(failed(part, "configuration", error))
-    return found
-
-
-def _source(setup: Setup) -> Iterator[Check]:
-    from hop_archive.config.open import open_source
-    from hop_archive.upkeep.doctor import examine_source
-
-    name = setup.selection.source
-    stanza = setup.configuration.source(name).resolved()
-    with closing(open_source(name, stanza)) as source:
-        yield from examine_source(
-            source, stanza.policy(), writable=stanza.writable, production=stanza.production
-        )
-
-
-def _database(setup: Setup) -> Iterator[Check]:
-    from hop_archive.config.open import open_catalog
-    from hop_archive.upkeep.doctor import examine_catalog
-
-    name = setup.selection.database
-    stanza = setup.configuration.database(name).resolved()
-    with closing(open_catalog(name, stanza)) as catalog:
-        may = stanza.deleting_allowed or stanza.cleaning_allowed
-        yield from examine_catalog(catalog, deleting_allowed=may)
-
-
-def _store(setup: Setup, *, probe: bool) -> Iterator[Check]:
-    from hop_archive.config.open import open_store
-    from hop_archive.upkeep.doctor import examine_store
-
-    name = setup.selection.store
-    stanza = setup.configuration.store(name).resolved()
-    with closing(open_store(name, stanza)) as store:
-        is_copied = bool(getattr(stanza, "backup_bucket", ""))
-        yield from examine_store(
-            store,
-            probe=probe,
-            keeps_versions=is_copied or getattr(stanza, "endpoint", "-") == "",
-            is_copied=is_copied,
-            deleting_allowed=stanza.deleting_allowed,
-        )
-
-
-def _backup(setup: Setup) -> Iterator[Check]:
-    from hop_archive.config.open import open_backup
-    from hop_archive.upkeep.doctor import examine_store
-
-    name = setup.selection.store
-    try:
-        backup = open_backup(name, setup.configuration.store(name))
-    except HopArchiveError:
-        return  # said already, of the store
-    if backup is not None:
-        with closing(backup):
-            # Never probed: replication writes there, not the archive.
-            yield from examine_store(backup, part="backup", probe=False, keeps_versions=True)
-
-
-def _clocks(setup: Setup) -> Iterator[Check]:
+def _examined(setup: Setup, part: str, *, probe: bool) -> Iterator[Check]:
+    """Examine one part: what answers, and lets the archive do its work."""
     from hop_archive.archive import utc_now
-    from hop_archive.upkeep.doctor import examine_clocks
+    from hop_archive.config.open import open_backup
+    from hop_archive.upkeep.doctor import examine_catalog, examine_clocks, examine_source, examine_store
 
-    openers: Mapping[str, Callable[[], Catalog | Store]] = {
-        "database": setup.open_catalog,
-        "store": setup.open_store,
-    }
-    for name, opened in openers.items():
-        try:
-            with closing(opened()) as part:
-                yield from examine_clocks(utc_now, {name: lambda: part.condition().at})
-        except HopArchiveError:
-            continue  # said already, of the part that it is about
+    chosen, stanzas = setup.selection, setup.configuration
+    match part:
+        case "source":
+            stanza = stanzas.source(chosen.source).resolved()
+            with closing(setup.open_source()) as source:
+                writable, production = stanza.writable, stanza.production
+                yield from examine_source(source, stanza.policy(), writable=writable, production=production)
+        case "database":
+            database = stanzas.database(chosen.database).resolved()
+            with closing(setup.open_catalog()) as catalog:
+                may = database.deleting_allowed or database.cleaning_allowed
+                yield from examine_catalog(
+                    catalog,
+                    deleting_allowed=may,
+                    indexes_text=bool(database.index_text),
+                    layouts=stanzas.store(chosen.store).layout_policy(),
+                )
+        case "store":
+            bucket = stanzas.store(chosen.store).resolved()
+            is_copied = bool(getattr(bucket, "backup_bucket", ""))
+            with closing(setup.open_store()) as store:
+                yield from examine_store(
+                    store,
+                    probe=probe,
+                    keeps_versions=is_copied or getattr(bucket, "endpoint", "-") == "",
+                    is_copied=is_copied,
+                    deleting_allowed=bucket.deleting_allowed,
+                )
+        case "backup":
+            backup = None
+            with suppress(HopArchiveError):  # said already, of the store
+                backup = open_backup(chosen.store, stanzas.store(chosen.store))
+            if backup is not None:
+                with closing(backup):
+                    # Never probed: replication writes there, not the archive.
+                    yield from examine_store(backup, part="backup", probe=False, keeps_versions=True)
+        case "clocks":
+            # What cannot be opened was said already, of the part that it is.
+            with suppress(HopArchiveError), closing(setup.open_catalog()) as catalog:
+                yield from examine_clocks(utc_now, {"database": lambda: catalog.condition().at})
+            with suppress(HopArchiveError), closing(setup.open_store()) as store:
+                yield from examine_clocks(utc_now, {"store": lambda: store.condition().at})
 
 
 def as_object(checks: Sequence[Check], setup: Setup) -> dict[str, Any]:

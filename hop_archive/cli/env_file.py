@@ -30,25 +30,12 @@ def read_env_file(environ: MutableMapping[str, str]) -> None:
         if named:
             raise MissingSettingError(f"The file that {NAMED_BY} names is not there: {named}.", path=named)
         return
-    for name, value in _values(path).items():
-        environ.setdefault(name, value)
-
-
-def _values(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
-    byte = None
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"{path}: cannot be read: {error.strerror}."
-        raise ConfigurationError(message, path=str(path)) from error
-    except UnicodeDecodeError as error:
-        byte = error.start  # the error itself holds the whole text: nothing is raised from it
-    if byte is not None:
-        message = f"{path}: wanted UTF-8, found another encoding at byte {byte}."
-        raise ConfigurationError(message, path=str(path))
+    from hop_archive.config.load import read_text
+
+    text = read_text(path)
     wrong = []  # lines that are no assignment: python-dotenv itself would pass over them
     for binding in parse_stream(io.StringIO(text)):
         if binding.error or (binding.key is not None and binding.value is None):
@@ -63,5 +50,6 @@ def _values(path: Path) -> dict[str, str]:
             path=str(path),
             lines=wrong,
         )
-    found = dotenv_values(stream=io.StringIO(text))
-    return {name: value for name, value in found.items() if value is not None}
+    for name, value in dotenv_values(stream=io.StringIO(text)).items():
+        if value is not None:
+            environ.setdefault(name, value)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hop_archive.cli.display import Display, one_line
 from hop_archive.cli.options import (
     COLUMNS_HELP,
     Explained,
@@ -16,16 +18,16 @@ from hop_archive.cli.options import (
     selection_options,
     stanza_options,
 )
-from hop_archive.cli.output import duration, print_json, rate, size
+from hop_archive.cli.output import duration, print_json, program_version, rate, size
 from hop_archive.errors import CorruptError
 from hop_archive.model.progress import Progress
+from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from hop_archive.model.query import Query
-    from hop_archive.read.export import Form
+    from hop_archive.read.export import ExportRequest, Form
 
 _EPILOG = f"""\b
 Examples:
@@ -90,54 +92,31 @@ def export(
     unless --skip-damaged is given; then that is the exit code at the end, too, if any was left out. The archive
     itself is only read.
     """
-    write_folder(
-        chosen,
-        query,
-        folder,
-        form,
-        skip_damaged=skip_damaged,
-        force=force,
-        timeout_s=timeout_s,
-        as_json=as_json,
-    )
+    from hop_archive.read.export import ExportRequest
+
+    request = ExportRequest(query, form, skip_damaged, force, timeout_s)
+    write_folder(chosen, folder, request, as_json=as_json)
 
 
-def write_folder(
-    chosen: StanzaOptions,
-    query: Query,
-    folder: Path,
-    form: Form,
-    *,
-    skip_damaged: bool = False,
-    force: bool = False,
-    timeout_s: float = 60.0,
-    as_json: bool = False,
-) -> None:
+def write_folder(chosen: StanzaOptions, folder: Path, request: ExportRequest, *, as_json: bool) -> None:
     """Export to a folder, and say what came of it: what ``export`` does, and ``restore --to-files``.
 
     Raises:
         ConfigurationError: The folder is there, and is no earlier export.
         CorruptError: Messages are damaged.
     """
-    from importlib.metadata import PackageNotFoundError, version
-
     from hop_archive.archive import utc_now
-    from hop_archive.cli.display import Display, one_line
-    from hop_archive.read.export import DAMAGED, ExportRequest, refuse_other_content
+    from hop_archive.read.export import DAMAGED, refuse_other_content
     from hop_archive.read.export import export as write
 
     setup = chosen.setup("database", "store")
-    refuse_other_content(folder, replace=force)
-    try:
-        program = version("hop_archive")
-    except PackageNotFoundError:
-        program = ""
+    refuse_other_content(folder, replace=request.replace)
     database, store_name, stanzas = setup.selection.database, setup.selection.store, setup.configuration
     origin = {
-        "hop_archive": program,
+        "hop_archive": program_version(),
         "database": f"{database} ({stanzas.database(database).resolved().describe()})",
         "store": f"{store_name} ({stanzas.store(store_name).resolved().describe()})",
-        "selection": described(query),
+        "selection": described(request.query),
     }
     with setup.catalog_and_store() as (catalog, store):
         began, progress = time.monotonic(), Progress()
@@ -150,8 +129,8 @@ def write_folder(
             return one_line(how_far(progress, time.monotonic() - began))
 
         with Display(draw, start_log=setup.start_log).shown():
-            request = ExportRequest(query, form, skip_damaged, force, timeout_s, origin)
-            manifest = write(catalog, store, folder, request, now=utc_now, notice=notice)
+            originated = replace(request, origin=origin)
+            manifest = write(catalog, store, folder, originated, now=utc_now, notice=notice)
     if as_json:
         print_json(manifest, ensure_ascii=False)
     else:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import JsonList, moment
+from hop_archive.cli.output import JsonList, moment, print_lines
 from hop_archive.cli.verify import as_object, line
 from hop_archive.errors import ConfigurationError
+from hop_archive.model.findings import ACCEPTED, FindingRecord, kinds_of
 from hop_archive.model.wording import counted
-
-if TYPE_CHECKING:
-    from hop_archive.catalog.protocol import Catalog
-    from hop_archive.model.findings import FindingRecord
 
 _EPILOG = """\b
 Examples:
@@ -58,9 +55,7 @@ Ends with 1 where any that was asked for is open, and with 0 where none is.
 )
 @click.option("--because", metavar="TEXT", default="", help="Why it is accepted.")
 @json_option
-@click.pass_context
 def findings(
-    ctx: click.Context,
     chosen: StanzaOptions,
     topics: tuple[str, ...],
     kinds: tuple[str, ...],
@@ -70,15 +65,26 @@ def findings(
     *,
     every: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Show what verification found and nobody has settled: each finding once, however often it was seen."""
-    from hop_archive.model.findings import kinds_of
+    from hop_archive.archive import utc_now
 
     setup = chosen.setup("database")
     with setup.catalog() as catalog:
         if accepted:
-            _accept(catalog, accepted, because)
-            return
+            if not because.strip():
+                raise ConfigurationError(
+                    "Nothing was accepted: it is not said why.",
+                    remedy='Add --because "…": who comes later will ask.',
+                )
+            if unknown := set(accepted) - {record.number for record in catalog.findings()}:
+                raise ConfigurationError(
+                    f"Nothing was accepted: no finding of number {', '.join(map(str, sorted(unknown)))} is open.",
+                    remedy="hop-archive findings shows those that are, with their numbers.",
+                )
+            done = catalog.resolve_findings(accepted, f"{ACCEPTED}{because}", utc_now())
+            click.echo(f"Accepted {counted(done, 'finding')}.")
+            return 0
         found = catalog.findings(topics or None, kinds_of(kinds), open_only=not every, limit=limit)
         opened, any_found = 0, False
         listed = JsonList("findings") if as_json else None
@@ -90,30 +96,12 @@ def findings(
             else:
                 how = f"  [{moment(record.resolved_at)}: {record.resolution}]" if record.resolved_at else ""
                 since = moment(record.first_seen)
-                click.echo(f"{record.number}  since {since}  {line(record.finding)}{how}")
+                print_lines([f"{record.number}  since {since}  {line(record.finding)}{how}"])
     if listed:
         listed.end(open=opened)
     else:
         click.echo(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
-    if opened:
-        ctx.exit(1)
-
-
-def _accept(catalog: Catalog, numbers: tuple[int, ...], because: str) -> None:
-    from hop_archive.archive import utc_now
-    from hop_archive.model.findings import ACCEPTED
-
-    if not because.strip():
-        raise ConfigurationError(
-            "Nothing was accepted: it is not said why.", remedy='Add --because "…": who comes later will ask.'
-        )
-    if unknown := set(numbers) - {record.number for record in catalog.findings()}:
-        raise ConfigurationError(
-            f"Nothing was accepted: no finding of number {', '.join(map(str, sorted(unknown)))} is open.",
-            remedy="hop-archive findings shows those that are, with their numbers.",
-        )
-    done = catalog.resolve_findings(numbers, f"{ACCEPTED}{because}", utc_now())
-    click.echo(f"Accepted {counted(done, 'finding')}.")
+    return 1 if opened else 0
 
 
 def record_object(record: FindingRecord) -> dict[str, Any]:

@@ -10,15 +10,14 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Explained, StanzaOptions, stanza_options
+from hop_archive.cli.options import StanzaOptions, stanza_options, uuids_argument
 from hop_archive.cli.output import count, timestamp
-from hop_archive.errors import ConfigurationError, CorruptError, DataError, MissingSettingError
+from hop_archive.errors import ConfigurationError, CorruptError, DataError, MessageNotFoundError
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ As JSON:
   payload   null, or {"encoding": "json", "content": …}, or for all that is not
             JSON, or would lose something, {"encoding": "base64", "content": "…"}
   problems  in what the stored bytes are not what the catalog says; empty is well
+  caveats   in what this may not be what Kafka carried: in forms of other archivers
 
 \b
 The bytes are checked against the catalog's row: size, CRC-32, UUID, place and
@@ -50,43 +50,9 @@ _SHOWN_HEADER = 400
 """Characters of a header's value that are shown; --json has all."""
 
 
-class _Uuid(click.types.UUIDParameterType):
-    """A UUID in any of its usual spellings, with a message for what is none."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> uuid.UUID:
-        try:
-            return value if isinstance(value, uuid.UUID) else uuid.UUID(str(value).strip())
-        except ValueError:
-            self.fail(f"{value!r} is not a whole UUID (32 hexadecimal digits).", param, ctx)
-
-
-@dataclass(frozen=True, slots=True)
-class InspectOptions:
-    """What the options of ``inspect`` said."""
-
-    limit: int | None
-    payload: str | None
-    bson: str | None
-    force: bool
-    as_json: bool
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether the output is for bytes, and nothing else may go there."""
-        return "-" in (self.payload, self.bson)
-
-
 @click.command(epilog=_EPILOG)
 @stanza_options
-@click.argument(
-    "uuids",
-    metavar="UUID...",
-    nargs=-1,
-    required=True,
-    type=_Uuid(),
-    cls=Explained,
-    help="Of the messages, in any usual spelling; hop-archive uuids finds them.",
-)
+@uuids_argument("Of the messages, in any usual spelling; hop-archive uuids finds them.")
 @click.option(
     "--bytes",
     "shown",
@@ -118,14 +84,13 @@ def inspect(
     schema, text, else a hex dump. Control characters are written out, so that no message can play with the
     terminal. Several UUIDs are shown one after the other.
     """
-    options = InspectOptions(shown or None, payload, bson, force, as_json)
     if (payload or bson) and len(uuids) > 1:
         raise click.UsageError("--payload and --bson take one UUID at a time.")
     if payload == bson == "-":
         raise click.UsageError("Only one of --payload and --bson can go to the output.")
     if payload and payload == bson:
         raise click.UsageError("--payload and --bson need a file each.")
-    if options.is_quiet and as_json:
+    if as_json and "-" in (payload, bson):
         raise click.UsageError("The output takes either bytes or JSON.")
     for target in filter(None, (payload, bson)):
         if target != "-":
@@ -145,29 +110,32 @@ def inspect(
         for message_uuid in uuids:
             found = look(catalog, store, message_uuid)
             if found is None:
-                raise MissingSettingError(
+                raise MessageNotFoundError(
                     f"Database {setup.selection.database} has no message {message_uuid}.",
                     remedy="hop-archive uuids finds messages by topic, time and more.",
                     uuid=str(message_uuid),
                     database=setup.selection.database,
                 )
-            _show(found, options)
+            _show(found, shown or None, payload, bson, force=force, as_json=as_json)
             fault = fault or found.fault()
     if fault is not None:
         raise fault
 
 
-def _show(found: Inspection, options: InspectOptions) -> None:
+def _show(
+    found: Inspection, limit: int | None, payload: str | None, bson: str | None, *, force: bool, as_json: bool
+) -> None:
+    """Print it, or write its bytes: what goes to the output as bytes leaves no room for anything else there."""
     message_uuid = found.row.uuid
-    if options.as_json:
+    if as_json:
         click.echo(json.dumps(as_object(found)))
-    elif not options.is_quiet:
-        click.echo("\n".join(_lines(found, options.limit)) + "\n")
-    if options.bson:
+    elif "-" not in (payload, bson):
+        click.echo("\n".join(_lines(found, limit)) + "\n")
+    if bson:
         if found.body is None:
             raise found.fault() or CorruptError(f"Message {message_uuid} has no stored bytes.")
-        _write(options.bson, found.body, force=options.force)
-    if options.payload:
+        _write(bson, found.body, force=force)
+    if payload:
         if found.document is None:
             raise found.fault() or CorruptError(f"Message {message_uuid} has no document.")
         value = found.document.message.value
@@ -176,7 +144,7 @@ def _show(found: Inspection, options: InspectOptions) -> None:
                 f"The payload of {message_uuid} is null, which is not an empty file: nothing was written.",
                 uuid=str(message_uuid),
             )
-        _write(options.payload, value, force=options.force)
+        _write(payload, value, force=force)
 
 
 def _refuse_present(path: Path, *, force: bool) -> None:
@@ -246,7 +214,7 @@ def as_object(found: Inspection) -> dict[str, Any]:
         "suppressed": (document.suppressed or None) if document else None,
         "object": {
             "key": row.object_key, "bucket": row.bucket, "position": row.position, "size": row.size_bytes,
-            "crc32": row.crc32,
+            "crc32": row.crc32, "frame": row.frame, "frame_size": row.frame_size,
         },
         "digest": row.digest.hex() if row.digest else None,
         "message_crc32": row.message_crc32,
@@ -262,6 +230,7 @@ def as_object(found: Inspection) -> dict[str, Any]:
         "payload_size": len(message.value) if message and message.value is not None else None,
         "payload": _payload_object(message.value) if message else None,
         "problems": list(found.problems),
+        "caveats": list(document.caveats) if document else [],
     }  # fmt: skip
 
 
@@ -311,12 +280,13 @@ def _payload_object(value: bytes | None) -> dict[str, Any] | None:
 def _lines(found: Inspection, limit: int | None) -> Iterator[str]:
     from hop_archive.read.payload import PayloadKind, show
 
-    yield from _row_lines(found.row)
-    yield from _mention_lines(found.mentions)
+    yield from _row_lines(found.row, found.mentions)
     for problem in found.problems:
         yield _line("PROBLEM", harmless(problem))
     if found.document is None:
         return
+    for caveat in found.document.caveats:
+        yield _line("Note", harmless(caveat))
     if found.document.suppressed:
         yield _line("SUPPRESSED", f"its content was removed for good: {harmless(found.document.suppressed)}")
     message = found.document.message
@@ -349,7 +319,8 @@ def _line(label: str, text: str) -> str:
     return f"{label:{_LABEL}} {text}"
 
 
-def _row_lines(row: Row) -> Iterator[str]:
+def _row_lines(row: Row, mentions: Mentions) -> Iterator[str]:
+    """What the catalog says of the message: its row, and where it is named as a duplicate or a collision."""
     whose = "the publisher's" if row.is_client_uuid else "the archive's own"
     clock = f" ({row.timestamp_type.name.lower()} time)" if row.timestamp_type is not None else ""
     place = "not known (the row of another archiver)"
@@ -358,6 +329,8 @@ def _row_lines(row: Row) -> Iterator[str]:
     extent = counted(row.size_bytes, "byte")
     if row.position is not None:
         extent += f" from {count(row.position)} on"
+    if row.frame is not None:
+        extent += f" in the zstd frame of {counted(row.frame_size or 0, 'byte')} at {count(row.frame)}"
     yield _line("UUID", f"{row.uuid} ({whose})")
     yield _line("Topic", harmless(row.topic))
     yield _line("Place", place)
@@ -382,9 +355,6 @@ def _row_lines(row: Row) -> Iterator[str]:
     if row.retracted:
         states.append("retracted")
     yield _line("Is", ", ".join(states))
-
-
-def _mention_lines(mentions: Mentions) -> Iterator[str]:
     if mentions.duplicate_count:
         at = [f"{log.partition}@{count(duplicate.offset)}" for log, duplicate in mentions.duplicates]
         more = ", …" if len(at) < mentions.duplicate_count else ""

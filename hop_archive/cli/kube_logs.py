@@ -10,7 +10,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from hop_archive.errors import (
     HopArchiveError,
     MissingSettingError,
     UnavailableError,
+    needing_extra,
 )
 
 if TYPE_CHECKING:
@@ -61,14 +62,16 @@ SELECTOR = "app=hop-archive"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """The seconds of an age; fail for what is none, and for 0."""
-    if value is None:
-        return None
+def seconds_of(value: str) -> int:
+    """The type of an option that takes an age, in seconds: ``90s``, ``15m``, ``2h``, ``1d``, ``90``.
+
+    Raises:
+        click.BadParameter: The text is none, or 0.
+    """
     found = re.fullmatch(r"(\d{1,9})([smhd]?)", value)
     seconds = int(found[1]) * _UNITS_S[found[2] or "s"] if found else 0
     if not seconds:
-        raise click.BadParameter(f"{value!r} is no age; wanted for example 90s, 15m, 2h or 1d.", ctx, param)
+        raise click.BadParameter(f"{value!r} is no age; wanted for example 90s, 15m, 2h or 1d.")
     return seconds
 
 
@@ -99,7 +102,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> i
 )
 @click.option("-c", "--container", default="", metavar="NAME", help="Only containers of this name.")
 @click.option(
-    "--since", "since_s", callback=_seconds, metavar="AGE", help="Only lines younger than: 90s, 15m, 2h, 1d."
+    "--since", "since_s", type=seconds_of, metavar="AGE", help="Only lines younger than: 90s, 15m, 2h, 1d."
 )
 @click.option(
     "--lines",
@@ -150,10 +153,16 @@ def kube_logs(
     cluster = open_cluster(context, namespace)
     click.echo(f"Logs of {selector} in {cluster}.", err=True)
     containers = cluster.containers(selector, container)
-    part = LogPart(lines or None, since_s, follow, previous, timestamps)
-    for source, line in (
-        _following(cluster, containers, part) if follow else _in_turn(cluster, containers, part)
-    ):
+    given = {
+        "tail_lines": lines or None,
+        "since_seconds": since_s,
+        "follow": follow,
+        "previous": previous,
+        "timestamps": timestamps,
+    }
+    part = {name: value for name, value in given.items() if value not in (None, False)}
+    read = _following if follow else _in_turn
+    for source, line in read(cluster, containers, part):
         if isinstance(line, NoLogError):
             click.echo(f"{source} has no log: {line}", err=True)
         elif as_json:
@@ -163,7 +172,7 @@ def kube_logs(
 
 
 def _in_turn(
-    cluster: Cluster, containers: Sequence[Container], part: LogPart
+    cluster: Cluster, containers: Sequence[Container], part: Mapping[str, Any]
 ) -> Iterator[tuple[Container, str | NoLogError]]:
     for container in containers:
         try:
@@ -174,7 +183,7 @@ def _in_turn(
 
 
 def _following(
-    cluster: Cluster, containers: Sequence[Container], part: LogPart
+    cluster: Cluster, containers: Sequence[Container], part: Mapping[str, Any]
 ) -> Iterator[tuple[Container, str | NoLogError]]:
     """A thread for each container, so that a silent one holds up no other."""
     queue: SimpleQueue[tuple[Container, str | HopArchiveError | None]] = SimpleQueue()
@@ -210,36 +219,6 @@ class Container:
 
     def __str__(self) -> str:
         return f"{self.pod}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class LogPart:
-    """Which part of a container's log.
-
-    Attributes:
-        last: So many lines from the end; None for all.
-        since_s: Only what is younger, in seconds; None for all.
-        follow: Whether to stay and deliver what comes.
-        previous: Of the container's life before the last restart.
-        timestamps: Whether each line begins with the time at which it was written.
-    """
-
-    last: int | None = None
-    since_s: int | None = None
-    follow: bool = False
-    previous: bool = False
-    timestamps: bool = False
-
-    def parameters(self) -> dict[str, Any]:
-        """As the API takes them, without those that say nothing."""
-        given = {
-            "tail_lines": self.last,
-            "since_seconds": self.since_s,
-            "follow": self.follow,
-            "previous": self.previous,
-            "timestamps": self.timestamps,
-        }
-        return {name: value for name, value in given.items() if value not in (None, False)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +282,12 @@ class Cluster:
             )
         return sorted(found, key=lambda container: container.pod)
 
-    def lines(self, container: Container, part: LogPart) -> Iterator[str]:
+    def lines(self, container: Container, part: Mapping[str, Any]) -> Iterator[str]:
         """The lines of a container's log, oldest first, each as it arrives; none where there is no log.
+
+        Args:
+            container: Whose.
+            part: Which part, and how, as parameters of the API's ``read_namespaced_pod_log``.
 
         Raises:
             ForbiddenError: The credentials may not read logs.
@@ -316,8 +299,8 @@ class Cluster:
                 self.namespace,
                 container=container.name,
                 _preload_content=False,
-                _request_timeout=(_CONNECT_S, None if part.follow else _ANSWER_S),
-                **part.parameters(),
+                _request_timeout=(_CONNECT_S, None if part.get("follow") else _ANSWER_S),
+                **part,
             )
             rest = b""
             for chunk in answer.stream(amt=None, decode_content=True):
@@ -334,35 +317,30 @@ class Cluster:
         try:
             yield
         except ApiException as error:
-            raise self._refusal(deed, error) from error
+            try:
+                said = str(json.loads(error.body)["message"])  # a Status object, where all is well
+            except (TypeError, ValueError, KeyError):
+                said = f"status {error.status} {error.reason or ''}".strip()
+            if error.status in (401, 403):
+                raise ForbiddenError(
+                    f"The Kubernetes cluster at {self.server} does not let you {deed}: {said}",
+                    remedy="Log in anew, or have a role bound that may get and list pods and get pods/log"
+                    f" in namespace {self.namespace}.",
+                    status=error.status,
+                ) from error
+            if error.status in (NO_LOG, 404):  # or the pod has ended and gone since it was listed
+                raise NoLogError(said if error.status == NO_LOG else "it is gone") from error
+            if error.status and 400 <= error.status < 500:
+                raise ConfigurationError(f"Kubernetes cannot {deed}: {said}", status=error.status) from error
+            raise UnavailableError(
+                f"The Kubernetes cluster at {self.server} cannot {deed} now: {said}", status=error.status
+            ) from error
         except HTTPError as error:
             raise UnavailableError(
                 f"The Kubernetes cluster at {self.server} does not answer ({type(error).__name__}).",
                 remedy="See that it is up and can be reached from here, and that the kubeconfig file is for it.",
                 server=self.server,
             ) from error
-
-    def _refusal(self, deed: str, error: Any) -> Exception:
-        try:
-            said = str(json.loads(error.body)["message"])  # a Status object, where all is well
-        except (TypeError, ValueError, KeyError):
-            said = f"status {error.status} {error.reason or ''}".strip()
-        if error.status in (401, 403):
-            return ForbiddenError(
-                f"The Kubernetes cluster at {self.server} does not let you {deed}: {said}",
-                remedy="Log in anew, or have a role bound that may get and list pods and get pods/log"
-                f" in namespace {self.namespace}.",
-                status=error.status,
-            )
-        if error.status == NO_LOG:
-            return NoLogError(said)
-        if error.status == 404:  # the pod has ended and gone since it was listed
-            return NoLogError("it is gone")
-        if error.status and 400 <= error.status < 500:
-            return ConfigurationError(f"Kubernetes cannot {deed}: {said}", status=error.status)
-        return UnavailableError(
-            f"The Kubernetes cluster at {self.server} cannot {deed} now: {said}", status=error.status
-        )
 
 
 class NoLogError(ConfigurationError):
@@ -380,14 +358,9 @@ def open_cluster(context: str = "", namespace: str = "") -> Cluster:
         MissingSettingError: The client is not installed; or there is neither a kubeconfig file nor a pod.
         ConfigurationError: The kubeconfig file is wrong.
     """
-    try:
+    with needing_extra("kubernetes"):
         import yaml
         from kubernetes import client, config
-    except ModuleNotFoundError as error:
-        raise MissingSettingError(
-            f"The package {error.name} is not installed.",
-            remedy="Install hop_archive with its extra: pip install 'hop_archive[kubernetes]'.",
-        ) from error
     settings = client.Configuration()
     settings.retries = False  # one who waits at a terminal is told at once
     # Read here: the client reads the variable when it is imported.

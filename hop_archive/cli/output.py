@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 
+from hop_archive.cli.fitting import fitted_table, folded_line, terminal_width
+from hop_archive.model.wording import duration as duration
+from hop_archive.model.wording import size as size
+
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def count(number: int | None, unknown: str = "?") -> str:
@@ -18,28 +21,9 @@ def count(number: int | None, unknown: str = "?") -> str:
     return unknown if number is None else f"{number:,}"
 
 
-def size(size_bytes: int) -> str:
-    """``12.3 MB``: three digits, decimal units."""
-    amount, unit = float(size_bytes), _UNITS[0]
-    for unit in _UNITS:
-        if amount < 999.5 or unit == _UNITS[-1]:
-            break
-        amount /= 1000
-    return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 99.95 else f"{amount:.1f} {unit}"
-
-
 def rate(a_second: float) -> str:
     """Messages a second: whole from ten on."""
     return f"{a_second:,.0f}/s" if a_second >= 9.95 or a_second == 0 else f"{a_second:.1f}/s"
-
-
-def duration(seconds: float) -> str:
-    """``4.2 s``, ``3 min 20 s``, ``5 h 12 min``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest_s = divmod(round(seconds), 60)
-    hours, rest_minutes = divmod(minutes, 60)
-    return f"{hours} h {rest_minutes} min" if hours else f"{minutes} min {rest_s} s"
 
 
 def moment(at: datetime.datetime | None) -> str | None:
@@ -61,28 +45,34 @@ def timestamp(timestamp_ms: int | None) -> str | None:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Lines of aligned columns, two spaces between.
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Collection[int] = (),
+    *,
+    optional: Sequence[str] = (),
+) -> list[str]:
+    """Lines of aligned columns, two spaces between, that fit the terminal where they go to one.
 
     Args:
         header: Names of the columns.
         rows: As many texts each.
-        right: Numbers of the columns that are aligned to the right.
+        right: Numbers of the columns that are aligned to the right, and never folded.
+        optional: Names of the columns that a narrow terminal may lack, the least important first.
     """
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for cells in (header, *rows):
-        aligned = (
-            cell.rjust(width) if number in right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        lines.append("  ".join(aligned).rstrip())
-    return lines
+    return fitted_table(header, rows, right, optional, terminal_width())
+
+
+def fitted(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, folded at words where they go to a terminal that is narrower."""
+    width = terminal_width()
+    for line in lines:
+        yield from [line] if width is None else folded_line(line, width)
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Each line as it is made."""
-    for line in lines:
+    """Each line as it is made, as `fitted`."""
+    for line in fitted(lines):
         click.echo(line)
 
 
@@ -101,6 +91,16 @@ class JsonList:
     def end(self, **members: Any) -> None:
         """Write the members that come after the list."""
         click.echo(f"], {json.dumps(members)[1:]}")
+
+
+def program_version() -> str:
+    """Which version this is; '' where it is not installed, but run from its source."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hop_archive")
+    except PackageNotFoundError:
+        return ""
 
 
 def print_json(value: Any, *, ensure_ascii: bool = True) -> None:

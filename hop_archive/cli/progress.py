@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hop_archive.cli.fitting import folded_cell
 from hop_archive.cli.output import count, duration, rate, size
 from hop_archive.errors import HopArchiveError
-from hop_archive.ingest.tally import TopicTally, sum_tallies, tally
+from hop_archive.ingest.totals import TopicTotals, sum_totals, totals_of
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _SNAPSHOT_S = 0.5
 _LEAST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 30.0
 _MOST_ROWS = 20
+_FIGURES_WIDTH = 4 * (9 + 3) + 2
 _TABLE_CHROME = 9
 """Lines of the display that are not rows of topics."""
 
@@ -47,7 +49,7 @@ class TopicProgress:
     """
 
     topic: str
-    tally: TopicTally
+    tally: TopicTotals
     rate: float
     lag: int | None
 
@@ -58,6 +60,7 @@ class Activity:
 
     Attributes:
         monotonic: A clock in seconds.
+        under_way: Messages fetched, and objects written, so far, also of batches that are not committed yet.
         started: When the run began, by that clock.
         note: What it is about at the moment, for people.
         alarming: Whether that is for somebody to mend.
@@ -65,15 +68,16 @@ class Activity:
     """
 
     monotonic: Callable[[], float] = time.monotonic
+    under_way: Callable[[], tuple[int, int]] = lambda: (0, 0)
     started: float = 0.0
     note: str = ""
     alarming: bool = False
     conflicts: int = 0
-    _tallies: dict[str, TopicTally] = field(default_factory=dict)
+    _tallies: dict[str, TopicTotals] = field(default_factory=dict)
     _dealt: dict[str, int] = field(default_factory=dict)
     _pending: Mapping[str, int] | None = None
     _dealt_then: Mapping[str, int] = field(default_factory=dict)
-    _said: int = 0
+    _said: tuple[int, int, int] = (0, 0, 0)
     _snapshots: deque[tuple[float, Mapping[str, int]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -91,9 +95,9 @@ class Activity:
         batches = [batch for done in dones for batch in done.batches]
         if not batches:
             return
-        new = tally(batches)
+        new = totals_of(batches)
         with self._lock:
-            self._tallies = sum_tallies([self._tallies, new])
+            self._tallies = sum_totals([self._tallies, new])
             for batch in batches:
                 topic = batch.slice.topic
                 self._dealt[topic] = self._dealt.get(topic, 0) + len(batch.slice)
@@ -116,7 +120,7 @@ class Activity:
     def total(self) -> TopicProgress:
         """All topics together."""
         rows = self.topics()
-        whole = sum((row.tally for row in rows), TopicTally("total"))
+        whole = sum((row.tally for row in rows), TopicTotals("total"))
         lag = sum(row.lag for row in rows if row.lag is not None)
         return TopicProgress(
             "total", whole, sum(row.rate for row in rows), lag if self._pending is not None else None
@@ -139,21 +143,26 @@ class Activity:
                 if self._pending is not None:
                     since = self._dealt.get(name, 0) - self._dealt_then.get(name, 0)
                     lag = max(0, self._pending.get(name, 0) - since)
-                done = self._tallies.get(name, TopicTally(name))
+                done = self._tallies.get(name, TopicTotals(name))
                 rate_now = (done.messages - before.get(name, 0)) / passed
                 rows.append(TopicProgress(name, done, rate_now, lag))
         return sorted(rows, key=lambda row: (-row.tally.messages, -(row.lag or 0), row.topic))
 
     def news(self) -> str:
-        """How far the run is, in one line; '' where nothing was archived since it was last asked."""
+        """How far the run is, in one line; '' where nothing was archived, fetched or written since it was last asked."""
         whole = self.total()
         done = whole.tally
-        if done.messages == self._said:
+        if (now := (done.messages, *self.under_way())) == self._said:
             return ""
-        self._said = done.messages
+        self._said = now
         left = "" if whole.lag is None else f"; {counted(whole.lag, 'offset')} left"
         archived = f"Archived {counted(done.messages, 'message')} ({size(done.size_bytes)})"
-        return f"{archived}, {rate(whole.rate)} lately{left}."
+        return f"{archived}, {rate(whole.rate)} lately; {self.stages()}{left}."
+
+    def stages(self) -> str:
+        """What was done so far for batches, committed or not."""
+        fetched, written = self.under_way()
+        return f"fetched {fetched:,}, wrote {counted(written, 'object')}"
 
 
 class LagWatch:
@@ -199,15 +208,21 @@ def drawn(activity: Activity, title: str, hint: str, console: Console) -> Render
 
     rows, whole = activity.topics(), activity.total()
     room = max(3, min(_MOST_ROWS, console.size.height - _TABLE_CHROME))
-    head = Text.assemble((title, "bold"), f"   {duration(activity.elapsed_s)}")
+    head = Text.assemble((title, "bold"), f"   {duration(activity.elapsed_s)}, {activity.stages()}")
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     label = f"total of {counted(len(rows), 'topic')}"
-    table.add_column("topic", label, footer_style="bold", min_width=28, overflow="ellipsis", no_wrap=True)
+    for_name = console.width - _FIGURES_WIDTH
+    table.add_column("topic", label, footer_style="bold", min_width=min(28, for_name), no_wrap=True)
     for name, text in zip(("messages", "size", "rate", "lag"), _cells(whole), strict=True):
         table.add_column(name, text, footer_style="bold", justify="right", min_width=9, no_wrap=True)
-    for row in rows[:room]:
-        table.add_row(row.topic, *_cells(row))
-    if (left_out := len(rows) - room) > 0:
+    shown = 0
+    for row in rows:
+        lines = folded_cell(row.topic, for_name)
+        if len(lines) > room and shown:
+            break
+        table.add_row("\n".join(lines), *_cells(row))
+        shown, room = shown + 1, room - len(lines)
+    if (left_out := len(rows) - shown) > 0:
         table.add_row(f"… and {left_out:,} more", style="dim")
     remarks = (_oddities(whole.tally), activity.note, hint)
     foot = Text(" · ".join(filter(None, remarks)), style="bold red" if activity.alarming else "dim")
@@ -236,7 +251,7 @@ def summary(activity: Activity) -> str:
     )
 
 
-def _oddities(whole: TopicTally) -> str:
+def _oddities(whole: TopicTotals) -> str:
     """What became of offsets that were not plainly archived; '' where all were."""
     found = (
         counted(whole.duplicates, "duplicate") if whole.duplicates else "",

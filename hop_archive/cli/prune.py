@@ -10,7 +10,7 @@ import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import count, print_lines, size, table
-from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, yes_option
+from hop_archive.cli.removal import agreed, opened, print_removed, yes_option
 
 if TYPE_CHECKING:
     from hop_archive.upkeep.remove.prune import Old
@@ -96,16 +96,11 @@ def prune(
             print_lines(table(names, rows, right={2, 3, 4}) if rows else ["Nothing is so old."])
             if not plan and not yes:
                 return
-    if not agreed("Take these away?", yes=yes, as_json=as_json):
-        if as_json:
-            print_plan([_as_object(old) for old in plan], done=False)
+    if not agreed("Take these away?", [_as_object(old) for old in plan], yes=yes, as_json=as_json):
         return
     with opened(setup, "delete") as removing:
         done = take_away(removing, policy)
-        if as_json:
-            print_plan([_as_object(old) for old in done], done=True, tally=removing.tally)
-        else:
-            print_tally(removing.tally)
+        print_removed(removing.tally, [_as_object(old) for old in done], as_json=as_json)
 
 
 def _as_object(old: Old) -> dict[str, Any]:

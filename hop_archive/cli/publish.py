@@ -20,6 +20,7 @@ import click
 from hop_archive.cli.display import Display, bar, say
 from hop_archive.cli.options import Explained, Setup, StanzaOptions, json_option, stanza_options
 from hop_archive.cli.output import count, duration, print_json, print_lines, rate, size, table, timestamp
+from hop_archive.cli.stopping import Stop
 from hop_archive.errors import ConfigurationError, DataError
 from hop_archive.model.message import Receipt, TopicPartition
 from hop_archive.model.wording import counted
@@ -27,7 +28,6 @@ from hop_archive.model.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from hop_archive.cli.stopping import Stop
     from hop_archive.config.stanzas import SourceStanza
     from hop_archive.devkit.samples import Sample
     from hop_archive.source.protocol import Source
@@ -63,7 +63,9 @@ Ctrl-C (or SIGTERM) ends it cleanly after the message or portion in hand, exit 0
 
 _SHOWN = 100
 _SHOWN_OF_ENDLESS = 20
+_QUESTION = "  [s]end, s[k]ip, send [a]ll that follow, [q]uit"
 _ANSWERS = {"s": "send", "k": "skip", "a": "all", "q": "quit"}
+_CHOICE = click.Choice(list(_ANSWERS))
 
 
 rate_option = click.option(
@@ -341,8 +343,6 @@ class _Publishing:
     """One call of ``publish``: what it sends, and what became of it."""
 
     def __init__(self, setup: Setup, options: PublishOptions, content: PublishContent) -> None:
-        from hop_archive.cli.stopping import Stop
-
         self.setup = setup
         self.options = options
         self.content = content
@@ -404,9 +404,23 @@ class _Publishing:
         return publish_singly(source, messages, rate=rate, sleep=sleep, record=record, refused=self._refused)
 
     def _asked(self, messages: Iterator[Sample]) -> Iterator[Sample]:
-        """Those to be sent; asks about each, if that is wanted."""
+        """Those to be sent; asks about each, if that is wanted. Ctrl-C, and the end of the input, mean quit."""
         for message in messages:
-            answer = _answer(message, self.content) if self.ask else "send"
+            answer = "send"
+            if self.ask:
+                value = "null" if message.value is None else size(len(message.value))
+                about = self.content.about.get(message.kind) or _format_of(message)
+                say(f"{message.kind}: {about} (value {value}, {counted(len(message.headers), 'header')})")
+                before = signal.signal(signal.SIGINT, signal.default_int_handler)
+                try:
+                    answer = _ANSWERS[
+                        click.prompt(_QUESTION, type=_CHOICE, default="s", show_choices=False, err=True)
+                    ]
+                except click.Abort:
+                    click.echo("", err=True)
+                    answer = "quit"
+                finally:
+                    signal.signal(signal.SIGINT, before)
             if answer == "quit":
                 self.quit = True
                 return
@@ -483,28 +497,6 @@ def _is_in_memory(stanza: SourceStanza) -> bool:
     from hop_archive.config.stanzas import MockSourceStanza
 
     return isinstance(stanza, MockSourceStanza) and not stanza.directory
-
-
-def _answer(message: Sample, content: PublishContent) -> str:
-    """Ask what to do with a message. Ctrl-C, and the end of the input, mean quit."""
-    value = "null" if message.value is None else size(len(message.value))
-    about = content.about.get(message.kind) or _format_of(message)
-    say(f"{message.kind}: {about} (value {value}, {counted(len(message.headers), 'header')})")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        answer: str = click.prompt(
-            "  [s]end, s[k]ip, send [a]ll that follow, [q]uit",
-            type=click.Choice(list(_ANSWERS)),
-            default="s",
-            show_choices=False,
-            err=True,
-        )
-    except click.Abort:
-        click.echo("", err=True)
-        return "quit"
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return _ANSWERS[answer]
 
 
 @dataclass(slots=True)

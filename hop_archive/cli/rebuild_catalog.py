@@ -8,11 +8,13 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.display import Display, one_line
 from hop_archive.cli.options import (
     TOPICS_HELP,
     Setup,
@@ -84,9 +86,7 @@ _COUNTS = ("topics", "objects", "read", "read_bytes", "added", "covered")
 )
 @click.option("--yes", is_flag=True, help="Do it. Without, what would be done is shown.")
 @json_option
-@click.pass_context
 def rebuild_catalog(
-    ctx: click.Context,
     chosen: StanzaOptions,
     topics: tuple[str, ...],
     snapshot: Path | None,
@@ -94,55 +94,40 @@ def rebuild_catalog(
     *,
     yes: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Make the catalog from what the store holds: all of it, or what it lacks.
 
     Reads every document whose row may be missing, proves it by its digest, UUID and checksum, and adds rows and ledger.
     What the catalog has stays. Killed at any moment, the same command goes on. Offsets between documents of which the
     store says nothing are left to the next archive run where -H is given and the topic is still the same.
     """
-    setup = chosen.setup("database", "store")
-    with setup.catalog_and_store() as (catalog, store):
-        if not _agreed(catalog, store, topics, snapshot, yes=yes, as_json=as_json):
-            return
-        findings = _rebuild(setup, catalog, store, topics, snapshot, work_dir, as_json=as_json)
-    if findings:
-        ctx.exit(1)
-
-
-def _agreed(
-    catalog: Catalog,
-    store: Store,
-    topics: tuple[str, ...],
-    snapshot: Path | None,
-    *,
-    yes: bool,
-    as_json: bool,
-) -> bool:
-    """Show what would be done where it is not to be done at once; whether it is to be done."""
-    if yes:
-        return True
     from hop_archive.recover.rebuild.plan import plan, stored_topics
 
-    plans = list(plan(catalog, store, stored_topics(store, topics)))
-    if as_json:
-        print_json({"plan": [topic._asdict() for topic in plans], "done": False})
-        return False
-    rows = [
-        (harmless(topic.topic), count(topic.objects), count(topic.to_read), size(topic.bytes_to_read))
-        for topic in plans
-        if topic.to_read
-    ]
-    if rows:
-        print_lines(table(("topic", "objects", "to read", "bytes"), rows, right=(1, 2, 3)))
-    to_read = sum(topic.to_read for topic in plans)
-    click.echo(f"{counted(to_read, 'object')} of {counted(len(plans), 'topic')} to read.")
-    if snapshot is not None:
-        click.echo(f"First the snapshot in {snapshot} would be taken in.")
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        return click.confirm("Do it?")
-    click.echo("Nothing was changed. --yes does it.")
-    return False
+    setup = chosen.setup("database", "store")
+    with setup.catalog_and_store() as (catalog, store):
+        if not yes:
+            plans = list(plan(catalog, store, stored_topics(store, topics)))
+            if as_json:
+                print_json({"plan": [asdict(topic) for topic in plans], "done": False})
+                return 0
+            rows = [
+                (harmless(topic.topic), count(topic.objects), count(topic.to_read), size(topic.bytes_to_read))
+                for topic in plans
+                if topic.to_read
+            ]
+            if rows:
+                print_lines(table(("topic", "objects", "to read", "bytes"), rows, right=(1, 2, 3)))
+            to_read = sum(topic.to_read for topic in plans)
+            click.echo(f"{counted(to_read, 'object')} of {counted(len(plans), 'topic')} to read.")
+            if snapshot is not None:
+                click.echo(f"First the snapshot in {snapshot} would be taken in.")
+            if not (sys.stdin.isatty() and sys.stdout.isatty()):
+                click.echo("Nothing was changed. --yes does it.")
+                return 0
+            if not click.confirm("Do it?"):
+                return 0
+        findings = _rebuild(setup, catalog, store, topics, snapshot, work_dir, as_json=as_json)
+    return 1 if findings else 0
 
 
 def _rebuild(
@@ -156,7 +141,6 @@ def _rebuild(
     as_json: bool,
 ) -> int:
     """Rebuild, and say what came of it; how much was found that cannot be believed."""
-    from hop_archive.cli.display import Display, one_line
     from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 
     run_id = f"rebuild-{uuid.uuid4().hex[:12]}"
@@ -174,7 +158,16 @@ def _rebuild(
         with Display(draw, start_log=setup.start_log).shown():
             try:
                 for finding in itertools.chain(_from_snapshot(rebuilding, snapshot), rebuild(rebuilding)):
-                    found.append(_finding_object(finding))
+                    found.append(
+                        {
+                            "kind": finding.kind.value,
+                            "topic": finding.topic,
+                            "uuid": None if finding.uuid is None else str(finding.uuid),
+                            "bucket": finding.bucket,
+                            "object_key": finding.object_key,
+                            "detail": finding.detail,
+                        }
+                    )
                     if not as_json:
                         where, why = harmless(finding.object_key), harmless(finding.detail)
                         click.echo(f"{finding.kind.value}  {where}: {why}")
@@ -209,10 +202,7 @@ def _source(setup: Setup) -> Any:
     if setup.selection.source_from == "default":
         yield None
         return
-    from hop_archive.config.open import open_source
-
-    name = setup.selection.source
-    with contextlib.closing(open_source(name, setup.configuration.source(name))) as source:
+    with contextlib.closing(setup.open_source()) as source:
         yield source
 
 
@@ -227,14 +217,3 @@ def _from_snapshot(rebuilding: Rebuild, snapshot: Path | None) -> Iterator[Findi
         except Exception as error:
             if error is not rebuilding.failures.raised:
                 raise  # else rebuilding goes on with the other topics, and tells of these, too
-
-
-def _finding_object(finding: Finding) -> dict[str, Any]:
-    return {
-        "kind": finding.kind.value,
-        "topic": finding.topic,
-        "uuid": None if finding.uuid is None else str(finding.uuid),
-        "bucket": finding.bucket,
-        "object_key": finding.object_key,
-        "detail": finding.detail,
-    }

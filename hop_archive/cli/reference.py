@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from hop_archive.cli import cli
+from hop_archive.cli import GROUPS, cli
 
 _INTRODUCTION = """# The command line
 
@@ -20,11 +20,32 @@ and `--debug` (show where in the program an error came from). Names may be writt
 def reference() -> str:
     """Return the whole page."""
     ctx = click.Context(cli, info_name="hop-archive")
-    contents = ["| command | what it does |", "|---|---|"]
-    for name, command in _commands(cli, ctx):
-        contents.append(f"| [`{name}`](#hop-archive-{name}) | {_escaped(command.get_short_help_str(200))} |")
-    parts = [_INTRODUCTION, *contents, "", *_sections(cli, ctx, level=2)]
+    parts = [_INTRODUCTION, *contents("#hop-archive-{}"), "", *_sections(cli, ctx, level=2)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def contents(link: str) -> list[str]:
+    """Return what there is, a table a group; ``link`` leads to a command, with ``{}`` in the place of its name."""
+    lines: list[str] = []
+    for group, commands in GROUPS.items():
+        lines += ["", f"| {group} | |", "|---|---|"]
+        lines += [f"| [`{name}`]({link.format(name)}) | {told} |" for name, (_, told) in commands.items()]
+    return lines[1:]
+
+
+def pages() -> dict[str, str]:
+    """Return a page for each command by its name: what the whole page says of it and of those below it."""
+    ctx = click.Context(cli, info_name="hop-archive")
+    found = {}
+    for name, command in _commands(cli, ctx):
+        below = click.Context(command, info_name=name, parent=ctx)
+        sections = (
+            _sections(command, below, level=1)
+            if isinstance(command, click.Group)
+            else [_section(command, below, level=1)]
+        )
+        found[name] = "\n".join(sections).rstrip() + "\n"
+    return found
 
 
 def _commands(group: click.Group, ctx: click.Context) -> Iterator[tuple[str, click.Command]]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.options import Explained
 from hop_archive.cli.output import size
 from hop_archive.model.wording import counted
 
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
     from hop_archive.config.open import Permission
     from hop_archive.upkeep.remove.remove import Removing, Tally
 
-uuids_argument = click.argument(
-    "uuids",
-    metavar="UUID...",
-    nargs=-1,
-    required=True,
-    type=click.UUID,
-    cls=Explained,
-    help="Which messages.",
-)
 yes_option = click.option(
     "--yes",
     is_flag=True,
@@ -53,37 +43,40 @@ def opened(setup: Setup, permission: Permission) -> Iterator[Removing]:
         yield removing
 
 
-def agreed(question: str, *, yes: bool, as_json: bool) -> bool:
-    """Whether to go on: said on the command line, or on a terminal when asked."""
+def agreed(question: str, plan: Any, *, yes: bool, as_json: bool) -> bool:
+    """Whether to go on: said on the command line, or on a terminal when asked. With ``--json`` a no prints the plan."""
     if yes:
         return True
-    if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+    if as_json:
+        print_plan(plan, done=False)
+    elif sys.stdin.isatty() and sys.stdout.isatty():
         return click.confirm(question)
-    if not as_json:
+    else:
         click.echo("Nothing was done: this was the plan. Add --yes to do it.")
     return False
 
 
-def print_plan(plan: Any, done: bool, tally: Tally | None = None, **more: Any) -> None:
-    """One JSON object: the plan, whether it was done, and what was removed."""
-    found = {"plan": plan, "done": done}
-    if tally is not None:
-        found["removed"] = {
-            "messages": tally.removed.messages,
-            "duplicates": tally.removed.duplicates,
-            "offsets": tally.removed.offsets,
-            "bytes": tally.removed.size_bytes,
+def print_plan(plan: Any, *, done: bool, **more: Any) -> None:
+    """One JSON object: the plan, and whether it was done."""
+    click.echo(json.dumps({"plan": plan, "done": done, **more}))
+
+
+def print_removed(tally: Tally, plan: Any, *, as_json: bool, **more: Any) -> None:
+    """What was removed; as one JSON object with the plan and what more is told."""
+    removed = tally.removed
+    if as_json:
+        about = {
+            "messages": removed.messages,
+            "duplicates": removed.duplicates,
+            "offsets": removed.offsets,
+            "bytes": removed.size_bytes,
             "objects": tally.objects,
             "backup_objects": tally.copies,
             "objects_that_stay": len(tally.staying),
             "backup_refusal": tally.backup_refusal or None,
         }
-    click.echo(json.dumps({**found, **more}))
-
-
-def print_tally(tally: Tally) -> None:
-    """What was done, for people."""
-    removed = tally.removed
+        print_plan(plan, done=True, removed=about, **more)
+        return
     click.echo(
         f"Removed {counted(removed.messages, 'message')} ({size(removed.size_bytes)}), "
         f"{counted(tally.objects, 'object')} and {counted(tally.copies, 'object')} of the backup."

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import JsonList
+from hop_archive.cli.output import JsonList, print_lines
+from hop_archive.cli.stopping import Stop
 from hop_archive.cli.verify import as_object, line
+from hop_archive.model.findings import kinds_of
+from hop_archive.model.query import Query
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
@@ -72,9 +75,7 @@ ends it between two findings; run it again to go on.
     help="Do it, and tell of each finding what was done; without this, the plan is shown.",
 )
 @json_option
-@click.pass_context
 def repair(
-    ctx: click.Context,
     chosen: StanzaOptions,
     topics: tuple[str, ...],
     kinds: tuple[str, ...],
@@ -83,17 +84,14 @@ def repair(
     deep: bool,
     yes: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Mend what verification found: show what would be done, and with --yes do it.
 
     Nothing is overwritten, and nothing is deleted but what stands elsewhere byte for byte.
     """
-    from hop_archive.cli.stopping import Stop
-    from hop_archive.model.findings import kinds_of
-    from hop_archive.model.query import Query
     from hop_archive.upkeep.repair.repair import RepairOutcome
     from hop_archive.upkeep.repair.repair import repair as repaired
-    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.recorder import FindingsRecorder
     from hop_archive.upkeep.verify.verification import Verification
     from hop_archive.upkeep.verify.verify import verify
 
@@ -108,8 +106,8 @@ def repair(
                 backup=asked.backup,
                 backup_grace_s=asked.backup_grace_s,
             )
-            notebook = Notebook(asked.catalog)
-            found = sum(is_open for _, is_open in verify(verification, notebook, deep=deep))
+            recorder = FindingsRecorder(asked.catalog)
+            found = sum(is_open for _, is_open in verify(verification, recorder, deep=deep))
             click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
         asked = replace(asked, topics=topics or None, kinds=kinds_of(kinds), stop=stop)
         if as_json:
@@ -126,29 +124,22 @@ def repair(
         else:
             left = _go(asked, yes=yes)
     if stop.requested:
-        ctx.exit(130)
-    if left:
-        ctx.exit(1)
+        return 130
+    return 1 if left else 0
 
 
 @contextlib.contextmanager
 def _opened(setup: Setup) -> Iterator[Repair]:
-    from hop_archive.config.open import backup_grace_s, open_backup
-    from hop_archive.upkeep.repair.plan import Repair
-    from hop_archive.upkeep.repair.upstream import Upstream
+    from hop_archive.upkeep.repair.plan import Repair, Upstream
 
-    chosen = setup.selection
-    with contextlib.ExitStack() as ending:
-        catalog = ending.enter_context(contextlib.closing(setup.open_catalog()))
-        store = ending.enter_context(contextlib.closing(setup.open_store()))
-        stanza = setup.configuration.store(chosen.store)
-        backup = open_backup(chosen.store, stanza)
-        if backup is not None:
-            ending.enter_context(contextlib.closing(backup))
-        archive = ending.enter_context(contextlib.closing(setup.open())) if chosen.asks_source else None
-        catalog.check()
-        store.check()
-        yield Repair(catalog, store, backup, Upstream(archive), backup_grace_s=backup_grace_s(stanza))
+    with (
+        setup.backup() as (backup, backup_grace_s),
+        contextlib.closing(setup.open())
+        if setup.selection.asks_source
+        else contextlib.nullcontext() as archive,
+        setup.catalog_and_store() as (catalog, store),
+    ):
+        yield Repair(catalog, store, backup, Upstream(archive), backup_grace_s=backup_grace_s)
 
 
 def _go(asked: Repair, *, yes: bool) -> int:
@@ -162,8 +153,8 @@ def _go(asked: Repair, *, yes: bool) -> int:
             click.echo("Nothing is open.")
             return 0
         if not to_do:
-            click.echo(
-                f"Nothing of it can be mended; {counted(counts[RepairOutcome.LEFT], 'finding')} left open."
+            print_lines(
+                [f"Nothing of it can be mended; {counted(counts[RepairOutcome.LEFT], 'finding')} left open."]
             )
             return counts[RepairOutcome.LEFT]
         if not (sys.stdin.isatty() and click.confirm(f"Mend {counted(to_do, 'finding')} now?")):
@@ -173,8 +164,10 @@ def _go(asked: Repair, *, yes: bool) -> int:
     if not done:
         click.echo("Nothing is open.")
         return 0
-    click.echo(
-        f"{counted(done[RepairOutcome.MENDED], 'finding')} mended, {done[RepairOutcome.GONE]} not there any more, {done[RepairOutcome.LEFT]} left open."
+    print_lines(
+        [
+            f"{counted(done[RepairOutcome.MENDED], 'finding')} mended, {done[RepairOutcome.GONE]} not there any more, {done[RepairOutcome.LEFT]} left open."
+        ]
     )
     return done[RepairOutcome.LEFT]
 
@@ -183,6 +176,6 @@ def _shown(results: Iterator[RepairResult]) -> Counter[Any]:
     counts: Counter[Any] = Counter()
     for result in results:
         counts[result.outcome] += 1
-        click.echo(f"{result.outcome.value:8}{result.record.number}  {line(result.record.finding)}")
-        click.echo(f"        {harmless(result.how)}")
+        print_lines([f"{result.outcome.value:8}{result.record.number}  {line(result.record.finding)}"])
+        print_lines([f"        {harmless(result.how)}"])
     return counts

@@ -7,7 +7,7 @@ import itertools
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,24 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.display import Display, bar
 from hop_archive.cli.options import (
-    Setup,
     StanzaOptions,
     json_option,
     moment,
     selection_options,
     stanza_options,
+    without_limit,
 )
 from hop_archive.cli.output import count, duration, print_json, print_lines, rate, size, table
+from hop_archive.cli.stopping import Stop
 from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.progress import Progress
+from hop_archive.model.query import Query
+from hop_archive.model.slices import OffsetRange
 from hop_archive.model.times import MOMENT_HELP, is_ago, milliseconds
-from hop_archive.model.wording import counted
+from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from hop_archive.model.progress import Progress
-    from hop_archive.model.query import Query
     from hop_archive.recover.restore.prepare import Preparation, Restoration
     from hop_archive.recover.restore.request import Request
     from hop_archive.recover.restore.run import RestoreResult
@@ -59,7 +63,9 @@ What is written:
   key, value, headers (order, repeats, nulls), create time and partition as they
   were archived, in order of offset in each partition. Nothing is added; the
   _id header that the archive made for messages without one is left out.
-  Restored to the topic that they came from, messages are recognised as copies.
+  Topics are created as they were, with what the messages need of retention and
+  sizes. Restored to the topic that they came from, and archived there again,
+  messages are recognised as copies; in a topic of another name they are its own.
 
 \b
 When it was interrupted, however that was, the same command goes on: the target
@@ -75,7 +81,7 @@ that no snapshot knows, a group that could not be set.
 _SAMPLE = 2_000
 """Messages that are read to see how long a restore may take."""
 _MOST_SHOWN = 20
-_OFFSETS = re.compile(r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d+):(?P<start>\d+)-(?P<stop>\d*)")
+_OFFSETS = re.compile(r"(?P<topic>[^:]+):(?P<partition>\d+):(?P<start>\d+)-(?P<stop>\d*)")
 
 
 class _Command(click.Command):
@@ -92,20 +98,41 @@ class _Command(click.Command):
         return super().parse_args(ctx, args)
 
 
-def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    wrong = [value for value, pair in zip(values, pairs, strict=True) if not (pair[0] and pair[1])]
-    if wrong:
-        raise click.BadParameter(f"wanted NAME=VALUE, found {wrong[0]!r}")
-    return {name: value for name, _, value in pairs}
+def offsets_of(text: str) -> tuple[TopicPartition, OffsetRange]:
+    """The type of an option that takes offsets of a partition: ``TOPIC:PARTITION:START-STOP``, or without STOP.
+
+    Raises:
+        click.BadParameter: The text means none.
+    """
+    found = _OFFSETS.fullmatch(text)
+    if found is None:
+        raise click.BadParameter(f"wanted TOPIC:PARTITION:START-STOP, found {text!r}")
+    start, stop = int(found["start"]), int(found["stop"]) if found["stop"] else 2**62
+    if start >= stop:
+        raise click.BadParameter(f"{text!r} holds no offset")
+    return TopicPartition(found["topic"], int(found["partition"])), OffsetRange(start, stop)
+
+
+def setting_of(text: str) -> tuple[str, str]:
+    """The type of an option that takes a setting: ``NAME=VALUE``.
+
+    Raises:
+        click.BadParameter: The text is none.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise click.BadParameter(f"wanted NAME=VALUE, found {text!r}")
+    return name, value
 
 
 @click.command(cls=_Command, epilog=_EPILOG)
 @stanza_options
+@without_limit
 @selection_options
 @click.option("--all-topics", is_flag=True, help="Restore every topic that the catalog has.")
 @click.option(
     "--offsets",
+    type=offsets_of,
     metavar="TOPIC:PARTITION:START-STOP",
     multiple=True,
     help="Only these offsets, STOP not included, without it all from START on. May be given again.",
@@ -167,7 +194,7 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
     "--topic-config",
     metavar="NAME=VALUE",
     multiple=True,
-    callback=_settings,
+    type=setting_of,
     help="Setting of topics that are created, over the archived ones. May be given again.",
 )
 @click.option(
@@ -227,7 +254,7 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 @click.pass_context
 def restore(
     ctx: click.Context, /, chosen: StanzaOptions, query: Query, timeout_s: float, **options: Any
-) -> None:
+) -> int:
     """Put archived messages back on Kafka: whole topics, or what options and conditions select.
 
     First everything that stands in the way is looked for, and told at once. Then messages are written, read back and
@@ -248,44 +275,45 @@ def restore(
         raise click.UsageError("Which messages? --all-topics means all; with -T NAME, leave it out.")
     if options["to_files"]:
         _to_files(chosen, query, options)
-        return
+        return 0
     setup = chosen.setup("database", "store", *(() if options["to_source"] else ("source",)))
     name = options["to_source"] or setup.selection.source
-    _refuse_unless_writable(setup, name, options["production"])
+    target_stanza = setup.configuration.source(name)
+    if not target_stanza.writable:
+        raise ForbiddenError(
+            f"Source {name} is read-only: refused to restore to it.",
+            remedy="Choose another with --to-source, whose stanza says writable = true.",
+            source=name,
+        )
+    if target_stanza.production and options["production"] != name:
+        raise ForbiddenError(
+            f"Source {name} is production: people act on what appears there. Refused to restore to it.",
+            remedy=f"If that is what you want, say its name again: --production {name}.",
+            source=name,
+        )
     request = _request(query, options)
     archived = setup.configuration.source(setup.selection.source).resolved()
-    target = open_source(name, setup.configuration.source(name))
+    target = open_source(name, target_stanza)
     with contextlib.closing(target), setup.catalog_and_store() as (catalog, store):
         said = ctx.meta.get(__name__, {})
-        restoration = Restoration(catalog, store, target, request, archived.policy(), said)
+        in_turn = target_stanza.resolved().policy()
+        restoration = Restoration(
+            catalog, store, target, request, archived.policy(), said, target_policy=in_turn
+        )
         if options["dry_run"]:
-            ctx.exit(_show_plan(restoration, as_json=options["as_json"], anew=options["restart"]))
-        ctx.exit(_to_kafka(restoration, options, setup.start_log))
+            return _show_plan(restoration, options)
+        return _to_kafka(restoration, options, setup.start_log)
 
 
 def _request(query: Query, options: dict[str, Any]) -> Request:
-    from hop_archive.model.message import TopicPartition
-    from hop_archive.model.slices import OffsetRange
     from hop_archive.recover.restore.request import SAME_NAME, Request, generations_of
 
     if options["to_topic"] and options["to_topic_template"]:
         raise click.UsageError("--to-topic and --to-topic-template both say where to: choose one.")
-    offsets = []
-    for text in options["offsets"]:
-        found = _OFFSETS.fullmatch(text)
-        if found is None:
-            raise click.BadParameter(
-                f"wanted TOPIC:PARTITION:START-STOP, found {text!r}", param_hint="--offsets"
-            )
-        start, stop = int(found["start"]), int(found["stop"]) if found["stop"] else 2**62
-        if start >= stop:
-            raise click.BadParameter(f"{text!r} holds no offset", param_hint="--offsets")
-        at = TopicPartition(found["topic"], int(found["partition"]))
-        offsets.append((at, OffsetRange(start, stop)))
     as_of: datetime | None = options["as_of"]
     return Request(
         query=query,
-        offsets=tuple(offsets),
+        offsets=options["offsets"],
         generations=generations_of(options["generation"]),
         as_of_ms=None if as_of is None else milliseconds(as_of),
         template=options["to_topic"] or options["to_topic_template"] or SAME_NAME,
@@ -296,84 +324,82 @@ def _request(query: Query, options: dict[str, Any]) -> Request:
         tests=not options["without_tests"],
         skip_damaged=options["skip_damaged"],
         skip_unsendable=options["skip_unsendable"],
-        topic_settings=options["topic_config"],
+        topic_settings=dict(options["topic_config"]),
         set_topic_config=options["set_topic_config"],
         keep_topic_config=options["keep_topic_config"],
     )
 
 
-def _refuse_unless_writable(setup: Setup, name: str, said_again: str) -> None:
-    stanza = setup.configuration.source(name)
-    if not stanza.writable:
-        raise ForbiddenError(
-            f"Source {name} is read-only: refused to restore to it.",
-            remedy="Choose another with --to-source, whose stanza says writable = true.",
-            source=name,
-        )
-    if stanza.production and said_again != name:
-        raise ForbiddenError(
-            f"Source {name} is production: people act on what appears there. Refused to restore to it.",
-            remedy=f"If that is what you want, say its name again: --production {name}.",
-            source=name,
-        )
+def _groups(options: dict[str, Any]) -> Sequence[str] | None:
+    """The groups to set: by name; none named: all; None: none."""
+    return options["named_groups"] or (() if options["all_groups"] else None)
 
 
-def _show_plan(restoration: Restoration, *, as_json: bool, anew: bool = False) -> int:
-    """Show the plan; nothing is written. The exit code: 1 where something would not be as it was.
+def _show_plan(restoration: Restoration, options: dict[str, Any]) -> int:
+    """Show the plan, or that it is done already; nothing is written. The exit code: 1 where something would not be as it was.
 
     Raises:
         ConfigurationError, CorruptError: Something stands in the way; the plan was shown all the same.
     """
-    from hop_archive.read.fetch import fetch_documents
+    from hop_archive.read.bulk import fetch_bodies, proven
     from hop_archive.recover.restore.prepare import prepare
+    from hop_archive.recover.restore.run import done_before
 
-    found = prepare(restoration, anew=anew)
+    found = prepare(restoration, anew=options["restart"])
+    if not options["restart"]:
+        done = done_before(found, _groups(options), check=not options["no_check"])
+        if done is not None:
+            return _show_done(done, as_json=options["as_json"])
     # How long reading and checking all of it would take, by the pace of the first messages; None for none.
-    items = (item for target in found.plan.targets for item in found.selection.items(target))
+    pages = (page for target in found.plan.targets for page in found.selection.pages(target))
     began = time.monotonic()
-    sample = fetch_documents(found.restoration.store, (item.row for item in itertools.islice(items, _SAMPLE)))
-    sampled_bytes = sum(len(document.body) for document in sample)
+    sample = itertools.islice((stored for page in pages for stored in page.messages), _SAMPLE)
+    read = itertools.chain.from_iterable(fetch_bodies(found.restoration.store, [*sample]))
+    sampled_bytes = sum(
+        stored.size_bytes for stored, body in read if isinstance(body, bytes) and proven(stored, body)
+    )
     elapsed_s = time.monotonic() - began
     estimate_s = elapsed_s * found.plan.measure.size_bytes / sampled_bytes if sampled_bytes else None
-    if as_json:
-        print_json(_plan_object(found, estimate_s), ensure_ascii=False)
+    if options["as_json"]:
+        plan = {
+            "dry_run": True,
+            "goes_on_with": None if found.begun is None else found.begun.number,
+            "messages": found.plan.messages,
+            "bytes": found.plan.measure.size_bytes,
+            "estimate_s": None if estimate_s is None else round(estimate_s, 1),
+            "topics": [
+                {
+                    "topic": target.source,
+                    "target": target.topic,
+                    "exists": found.conditions[target.topic].partitions is not None,
+                    "partitions": target.partitions,
+                    "messages": target.messages,
+                    "bytes": target.measure.size_bytes,
+                    "largest_bytes": target.measure.largest_bytes,
+                }
+                for target in found.plan.targets
+            ],
+            "problems": [problem._asdict() for problem in found.problems],
+            "notes": list(found.notes),
+            "unrestored": list(found.unrestored),
+        }
+        print_json(plan, ensure_ascii=False)
     else:
         print_lines(_plan_lines(found, estimate_s))
     found.refuse()
     return 1 if found.unrestored else 0
 
 
-def _plan_object(found: Preparation, estimate_s: float | None) -> dict[str, Any]:
-    return {
-        "dry_run": True,
-        "goes_on_with": None if found.begun is None else found.begun.number,
-        "messages": found.plan.messages,
-        "bytes": found.plan.measure.size_bytes,
-        "estimate_s": None if estimate_s is None else round(estimate_s, 1),
-        "topics": [
-            {
-                "topic": target.source,
-                "target": target.topic,
-                "exists": found.conditions[target.topic].partitions is not None,
-                "partitions": target.partitions,
-                "messages": target.messages,
-                "bytes": target.measure.size_bytes,
-                "largest_bytes": target.measure.largest_bytes,
-            }
-            for target in found.plan.targets
-        ],
-        "problems": [
-            {
-                "where": problem.where,
-                "what": problem.what,
-                "remedy": problem.remedy,
-                "setting": problem.setting,
-            }
-            for problem in found.problems
-        ],
-        "notes": list(found.notes),
-        "unrestored": list(found.unrestored),
-    }
+def _show_done(done: RestoreResult, *, as_json: bool) -> int:
+    if as_json:
+        print_json({"dry_run": True, "done": done.number, **done.report}, ensure_ascii=False)
+    else:
+        lines = [f"Note: {note}" for note in done.report["notes"]]
+        messages = counted(done.report["messages"], "message stands", "messages stand")
+        print_lines(
+            [*lines, f"Restore {done.number} is this very one: {messages} there. Nothing would be written."]
+        )
+    return 1 if done.unrestored else 0
 
 
 def _plan_lines(found: Preparation, estimate_s: float | None) -> Iterator[str]:
@@ -404,9 +430,6 @@ def _plan_lines(found: Preparation, estimate_s: float | None) -> Iterator[str]:
 
 def _to_kafka(restoration: Restoration, options: dict[str, Any], start_log: Callable[[], None]) -> int:
     """Restore, and say what came of it; the exit code."""
-    from hop_archive.cli.display import Display, bar
-    from hop_archive.cli.stopping import Stop
-    from hop_archive.model.progress import Progress
     from hop_archive.recover.restore.control import Control
     from hop_archive.recover.restore.run import restore as run
 
@@ -444,7 +467,7 @@ def _to_kafka(restoration: Restoration, options: dict[str, Any], start_log: Call
             restoration,
             control,
             Path(folder),
-            move_groups=options["named_groups"] or (() if options["all_groups"] else None),
+            move_groups=_groups(options),
             restart=options["restart"],
             progress=progress,
         )
@@ -469,6 +492,8 @@ def _outcome_lines(outcome: RestoreResult, progress: Progress, elapsed_s: float)
             f"{topic['source_topic']} -> {name}: {counted(topic['messages'], 'message')} in "
             f"{counted(len(topic['partitions']), 'partition')}, {compared}{left}"
         )
+        for caveat, number in sorted(topic.get("caveats", {}).items()):
+            yield f"  {counted(number, 'message')} of an older form: {harmless(caveat)}"
         for group in topic["groups"]:
             where = counted(len(group["offsets"]), "partition")
             yield f"  consumer group {group['group']} set in {where}"
@@ -532,12 +557,7 @@ def _to_files(chosen: StanzaOptions, query: Query, options: dict[str, Any]) -> N
             remedy="Use --where and --until there.",
         )
     from hop_archive.cli.export import write_folder
+    from hop_archive.read.export import ExportRequest
 
-    write_folder(
-        chosen,
-        query,
-        options["to_files"],
-        options["form"],
-        skip_damaged=options["skip_damaged"],
-        as_json=options["as_json"],
-    )
+    request = ExportRequest(query, options["form"], options["skip_damaged"])
+    write_folder(chosen, options["to_files"], request, as_json=options["as_json"])

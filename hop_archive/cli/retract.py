@@ -6,8 +6,8 @@ import uuid
 
 import click
 
-from hop_archive.cli.options import StanzaOptions, json_option, stanza_options
-from hop_archive.cli.removal import agreed, print_plan, uuids_argument, yes_option
+from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, uuids_argument
+from hop_archive.cli.removal import agreed, print_plan, yes_option
 from hop_archive.model.wording import counted
 
 _EPILOG = """\b
@@ -24,20 +24,13 @@ Ends with 1 where a UUID is not in the catalog.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@uuids_argument
+@uuids_argument("Which messages.")
 @click.option("--undo", is_flag=True, help="Take the mark away again.")
 @yes_option
 @json_option
-@click.pass_context
 def retract(
-    ctx: click.Context,
-    chosen: StanzaOptions,
-    uuids: tuple[uuid.UUID, ...],
-    *,
-    undo: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+    chosen: StanzaOptions, uuids: tuple[uuid.UUID, ...], *, undo: bool, yes: bool, as_json: bool
+) -> int:
     """Mark messages as retracted: they stay in the archive, and readers and restores leave them out."""
     with chosen.setup().catalog() as catalog:
         rows = {message_uuid: catalog.find(message_uuid) for message_uuid in uuids}
@@ -49,12 +42,12 @@ def retract(
                 click.echo(f"{message_uuid} is not in the catalog.")
             verb = "to be marked as retracted" if not undo else "to lose the mark"
             click.echo(f"{counted(len(changing), 'message')} {verb}.")
-        done = bool(changing) and agreed("Do that?", yes=yes, as_json=as_json)
-        if done:
+        if changing and agreed("Do that?", plan, yes=yes, as_json=as_json):
             catalog.retract(changing, retracted=not undo)
-        if as_json:
-            print_plan(plan, done)
-        elif done:
-            click.echo("Done.")
-    if unknown:
-        ctx.exit(1)
+            if as_json:
+                print_plan(plan, done=True)
+            else:
+                click.echo("Done.")
+        elif as_json and not changing:
+            print_plan(plan, done=False)
+    return 1 if unknown else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -27,13 +27,15 @@ A variable that is missing is no error here: only a stanza that is used needs it
 
 _WHY = {"option": "chosen by option", "environment": "chosen by the environment", "default": "the default"}
 
+_COLUMNS = ("", "STANZA", "TYPE", "FROM", "LEADS TO")
+
 
 @dataclass(frozen=True, slots=True)
 class ListedStanza:
     """A stanza as it is listed.
 
     Attributes:
-        kind: ``source``, ``database``, ``store`` or ``log``.
+        kind: ``source``, ``database``, ``store``, ``log`` or ``alert``.
         name: NAME of ``[kind.NAME]``.
         type: What it says of its type.
         address: Where it leads; '' where that is not known for want of variables.
@@ -57,7 +59,7 @@ class ListedStanza:
 @stanza_options
 @json_option
 def list_stanzas(chosen: StanzaOptions, *, as_json: bool) -> None:
-    """List the stanzas that -H, -D, -S and -l can name.
+    """List the stanzas that -H, -D, -S, -l and --alert can name.
 
     Of each: its type, where it leads (or which environment variables it lacks), which file it came from, and
     whether it is chosen, and by what. Nothing is connected.
@@ -66,29 +68,31 @@ def list_stanzas(chosen: StanzaOptions, *, as_json: bool) -> None:
     if as_json:
         print_json({"stanzas": [asdict(stanza) for stanza in listed]})
         return
-    rows = []
+    rows: list[list[str]] = []
+    kind = listed[0].kind
     for stanza in listed:
         lacking = f"needs {', '.join(stanza.missing)}" if stanza.missing else stanza.problem
         leads_to = "; ".join(part for part in (stanza.address, lacking) if part)
-        mark = "*" if stanza.selected else " "
-        rows.append([mark, f"{stanza.kind} {stanza.name}", stanza.type, stanza.file, leads_to])
-    header, *body = table(["", "STANZA", "TYPE", "FROM", "LEADS TO"], rows)
-    click.echo(header)
-    kind = listed[0].kind
-    for stanza, line in zip(listed, body, strict=True):
+        mark = "*" if stanza.selected else ""
         if stanza.kind != kind:
-            click.echo()
+            rows.append([""] * len(_COLUMNS))
         kind = stanza.kind
-        click.echo(line)
+        rows.append([mark, f"{stanza.kind} {stanza.name}", stanza.type, stanza.file, leads_to])
+    print_lines(table(_COLUMNS, rows, optional=("FROM",)))
     click.echo()
     print_lines(f"* {s.kind} {s.name}: {_WHY[s.selected]}" for s in listed if s.selected)
 
 
 def listing(setup: Setup, environ: Mapping[str, str]) -> Iterator[ListedStanza]:
     """Describe every stanza, by kind and name."""
-    for kind in ("source", "database", "store", "log"):
+    from hop_archive.config.load import Kind, select_alerts
+
+    by_environment = select_alerts(setup.configuration, (), environ)
+    for kind in get_args(Kind):
         stanzas: Mapping[str, Stanza] = getattr(setup.configuration, f"{kind}s")
-        chosen, origin = getattr(setup.selection, kind), getattr(setup.selection, f"{kind}_from")
+        chosen, origin = by_environment, "environment"
+        if kind != "alert":
+            chosen, origin = (getattr(setup.selection, kind),), getattr(setup.selection, f"{kind}_from")
         for name, stanza in sorted(stanzas.items()):
             secrets = [secret for secret in stanza.secret_variables() if not environ.get(secret)]
             address, missing, problem = "", secrets, ""
@@ -107,6 +111,6 @@ def listing(setup: Setup, environ: Mapping[str, str]) -> Iterator[ListedStanza]:
                 address=address,
                 missing=tuple(dict.fromkeys(missing)),
                 problem=problem,
-                selected=origin if name == chosen else None,
+                selected=origin if name in chosen else None,
                 file=stanza.label.rpartition(": [")[0],
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,18 +11,29 @@ import click
 
 from hop_archive.cli.display import Display
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import count, duration, moment, print_json, print_lines, size, table, timestamp
+from hop_archive.cli.output import (
+    count,
+    duration,
+    fitted,
+    moment,
+    print_json,
+    print_lines,
+    size,
+    table,
+    timestamp,
+)
 from hop_archive.cli.scrub import age, sentence
+from hop_archive.cli.stopping import Stop
 from hop_archive.errors import ConfigurationError, MissingSettingError, UnavailableError
-from hop_archive.model.topics import unmet_message
+from hop_archive.model.topics import is_topic_name, unmet_message
 from hop_archive.model.wording import counted
+from hop_archive.read.headline import headline
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from hop_archive.archive import Archive
     from hop_archive.catalog.records import TopicSummary
-    from hop_archive.cli.stopping import Stop
     from hop_archive.read.topic_facts import Facts, TopicFacts
 
 _EPILOG = """\b
@@ -62,6 +72,26 @@ _NO_MORE = {
     "left out": "the source's stanza leaves it out",
 }
 
+_COLUMNS = (
+    *("TOPIC", "LAG", "MESSAGES", "24 H", "1 H", "DUPLICATES", "ABSENT", "LOST", "SKIPPED", "SIZE"),
+    *("FIRST MESSAGE", "LAST MESSAGE", "LAST BATCH"),
+)
+_OPTIONAL = (
+    *(
+        "FIRST MESSAGE",
+        "ABSENT",
+        "SKIPPED",
+        "DUPLICATES",
+        "LAST MESSAGE",
+        "1 H",
+        "24 H",
+        "LAST BATCH",
+        "LOST",
+    ),
+    "SIZE",
+)
+"""What a narrow terminal lacks, first to last."""
+
 WATCH_EVERY_S = 2.0
 """How long --watch waits between two looks, unless told."""
 
@@ -98,10 +128,10 @@ def status(chosen: StanzaOptions, topics: tuple[str, ...], watch: float | None, 
 
 
 def _look(setup: Setup, archive: Archive, topics: Sequence[str] | None) -> Facts:
-    from hop_archive.read import status as reporting
+    from hop_archive.read.topic_facts import status
 
     archive.catalog.check()
-    found = reporting.status(archive, topics, unasked=_why_unasked(setup))
+    found = status(archive, topics, unasked=why_unasked(setup))
     if unknown := sorted(set(topics or ()) - {topic.topic for topic in found.topics}):
         names = ", ".join(unknown)
         nowhere = f"Neither the source nor the catalog has a topic named {names}."
@@ -114,7 +144,7 @@ def _look(setup: Setup, archive: Archive, topics: Sequence[str] | None) -> Facts
     return found
 
 
-def _why_unasked(setup: Setup) -> str:
+def why_unasked(setup: Setup) -> str:
     """Why the source is not asked; empty where it is."""
     asks = setup.selection.asks_source
     return "" if asks else "no source is named; name it with -H or HOP_ARCHIVE_SOURCE."
@@ -126,8 +156,6 @@ class _Watch:
     def __init__(
         self, setup: Setup, archive: Archive, topics: Sequence[str] | None, every_s: float, *, as_json: bool
     ) -> None:
-        from hop_archive.cli.stopping import Stop
-
         self.setup = setup
         self.archive = archive
         self.topics = topics
@@ -168,11 +196,14 @@ class _Watch:
             at = moment(self.archive.now())
             if self.as_json:
                 return [json.dumps({"error": str(error), "at": at})]
-            return [f"Not known at {at}: {error}", *(["Before that:", *self.shown] if self.shown else [])]
+            return [
+                *fitted([f"Not known at {at}: {error}"]),
+                *(["Before that:", *self.shown] if self.shown else []),
+            ]
         self.has_looked = True
         if self.as_json:
             return [json.dumps(as_object(found, self.setup))]
-        self.shown = list(_lines(found, self.setup))
+        self.shown = list(fitted(_lines(found, self.setup)))
         return self.shown
 
     def _draw(self, console: Console) -> RenderableType:
@@ -251,36 +282,27 @@ def _lines(found: Facts, setup: Setup) -> Iterator[str]:
     yield headline(found)
     source = f"{chosen.source} ({stanzas.source(chosen.source).resolved().describe()})"
     database = stanzas.database(chosen.database).resolved().describe()
-    asked = "not named" if _why_unasked(setup) else source
+    asked = "not named" if why_unasked(setup) else source
     yield f"{moment(found.at)}: source {asked}, database {chosen.database} ({database})"
     if found.source_error:
         yield f"The lag is not known: {found.source_error}"
     if found.unmet:
         yield unmet_message(found.unmet, chosen.source)
     if not found.topics:
-        yield "No topic has been archived, and the source has none that would be."
+        yield "No topic has been archived" + (
+            "." if found.source_error else ", and the source has none that would be."
+        )
         return
-    unknown = "?" if found.source_error else "-"
     yield ""
-    yield from _counts(found.topics, unknown)
-    yield ""
-    yield from table(
-        ["TOPIC", "FIRST MESSAGE", "LAST MESSAGE", "LAST BATCH"],
-        [
-            [
-                topic.topic,
-                timestamp(topic.total.first_timestamp_ms) or "-",
-                timestamp(topic.total.last_timestamp_ms) or "-",
-                moment(topic.total.last_batch_at) or "-",
-            ]
-            for topic in found.topics
-        ],
-    )
+    yield from _table(found.topics, "?" if found.source_error else "-")
     yield from _obstacle_lines(found)
     yield ""
     yield sentence(age(found.shares))
     for topic in found.topics:
-        if why := _NO_MORE.get(topic.state.value):
+        why = _NO_MORE.get(topic.state.value, "")
+        if topic.state.value == "gone" and not is_topic_name(topic.topic):
+            why = "never on Kafka, which takes no topic of that name: another archiver stored its messages"
+        if why:
             yield f"{topic.topic}: {topic.state.value}: {why}."
         if topic.unrecorded:
             yield f"{topic.topic}: {counted(topic.unrecorded, 'offset')} gone from Kafka, not recorded as lost yet."
@@ -315,61 +337,29 @@ def _obstacle_lines(found: Facts) -> Iterator[str]:
         yield from table(["TOPIC", "FINDING", "OPEN", "SINCE"], rows, right=[2])
 
 
-def headline(found: Facts) -> str:
-    """What matters most, in one line."""
-    parts = []
-    lags = [topic.lag for topic in found.topics if topic.lag]
-    if found.source_error:
-        parts.append("How far behind the archive is, is not known")
-    elif lags:
-        parts.append(f"{counted(sum(lags), 'offset')} behind, in {counted(len(lags), 'topic')}")
-    elif found.topics:
-        parts.append("All is archived that could be looked at" if found.obstacles else "All is archived")
-    else:
-        parts.append("There is nothing to archive so far")
-    if found.obstacles:
-        names = {finding.topic for finding in found.obstacles}
-        parts.append(f"{counted(len(names), 'topic')} with something in the way")
-    last = max((at for topic in found.topics if (at := topic.total.last_batch_at)), default=None)
-    if last is None:
-        if found.topics:
-            parts.append("no batch so far")
-    elif (age := found.at - last) > datetime.timedelta(hours=1):
-        what = "nothing was archived" if lags or found.source_error else "nothing has arrived"
-        parts.append(f"{what} for {duration(age.total_seconds())}")
-    lately = sum(topic.windows["last_24_hours"].lost for topic in found.topics)
-    unrecorded = sum(topic.unrecorded or 0 for topic in found.topics)
-    held_back = sum(topic.held_back or 0 for topic in found.topics)
-    if lately:
-        parts.append(f"{counted(lately, 'offset')} recorded as lost in the last 24 hours")
-    if unrecorded:
-        parts.append(f"{counted(unrecorded, 'offset')} gone from Kafka, not recorded as lost yet")
-    if held_back:
-        parts.append(f"{counted(held_back, 'offset')} held back by open transactions")
-    if named := [name for name in found.unmet if name != "*"]:  # that there is no topic at all was said
-        parts.append(f"the source has no topic for {', '.join(named)}")
-    if known := sum(kind.number for kind in found.findings):
-        parts.append(f"{counted(known, 'finding')} open")
-    return f"{'; '.join(parts)}."
-
-
-def _counts(topics: tuple[TopicFacts, ...], unknown: str) -> list[str]:
-    """The table of numbers by topic, with a last line of their sums where there are several."""
+def _table(topics: tuple[TopicFacts, ...], unknown: str) -> list[str]:
+    """A row by topic, with a last one of their sums where there are several."""
     numbers = []
     for topic in topics:
         day, hour, whole = topic.windows["last_24_hours"], topic.windows["last_hour"], topic.total
         oddities = (whole.duplicates, whole.absent, whole.lost, whole.skipped)
         numbers.append([whole.messages, day.messages, hour.messages, *oddities, whole.size_bytes])
     lags = [topic.lag for topic in topics]
-    names = [topic.topic for topic in topics]
+    rows = [
+        [
+            topic.topic,
+            count(topic.lag, unknown),
+            *map(count, counts),
+            size(size_bytes),
+            timestamp(topic.total.first_timestamp_ms) or "-",
+            timestamp(topic.total.last_timestamp_ms) or "-",
+            moment(topic.total.last_batch_at) or "-",
+        ]
+        for topic, (*counts, size_bytes) in zip(topics, numbers, strict=True)
+    ]
     if len(topics) > 1:
         known = [lag for lag in lags if lag is not None]
-        names.append("total")
-        lags.append(sum(known) if known else None)
-        numbers.append([sum(column) for column in zip(*numbers, strict=True)])
-    rows = [
-        [name, count(lag, unknown), *map(count, counts), size(size_bytes)]
-        for name, lag, (*counts, size_bytes) in zip(names, lags, numbers, strict=True)
-    ]
-    header = ["TOPIC", "LAG", "MESSAGES", "24 H", "1 H", "DUPLICATES", "ABSENT", "LOST", "SKIPPED", "SIZE"]
-    return table(header, rows, right=range(1, 10))
+        *counts, size_bytes = [sum(column) for column in zip(*numbers, strict=True)]
+        lag = count(sum(known) if known else None, unknown)
+        rows.append(["total", lag, *map(count, counts), size(size_bytes), "", "", ""])
+    return table(_COLUMNS, rows, right=range(1, 10), optional=_OPTIONAL)

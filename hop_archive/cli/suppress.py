@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
+from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, uuids_argument
 from hop_archive.cli.output import print_lines, size
-from hop_archive.cli.removal import agreed, opened, print_plan, print_tally, uuids_argument, yes_option
+from hop_archive.cli.removal import agreed, opened, print_removed, yes_option
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
     from hop_archive.catalog.records import Row
     from hop_archive.upkeep.remove.remove import Removing
-    from hop_archive.upkeep.remove.suppress import Suppressed
 
 _EPILOG = """\b
 Examples:
@@ -46,22 +45,15 @@ nothing be deleted, in objects of crashed runs that are younger than an hour.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@uuids_argument
+@uuids_argument("Which messages.")
 @click.option(
     "--reason", metavar="TEXT", required=True, help="Why; kept in the catalog and in the tombstone."
 )
 @yes_option
 @json_option
-@click.pass_context
 def suppress(
-    ctx: click.Context,
-    chosen: StanzaOptions,
-    uuids: tuple[uuid.UUID, ...],
-    *,
-    reason: str,
-    yes: bool,
-    as_json: bool,
-) -> None:
+    chosen: StanzaOptions, uuids: tuple[uuid.UUID, ...], *, reason: str, yes: bool, as_json: bool
+) -> int:
     """Remove the content of messages for good, for legal reasons; that they were there stays known.
 
     The stanzas of database and store have to say deleting_allowed = true. Interrupted, it is completed by running it
@@ -78,48 +70,54 @@ def suppress(
         plan = []
         for message_uuid in message_uuids:
             row = removing.catalog.find(message_uuid)
-            plan.append(
-                {
-                    "uuid": str(message_uuid),
-                    "topic": row and row.topic,
-                    "object_key": row and row.object_key,
-                }
-            )
-            if not as_json and row is None:
+            topic, object_key = (row.topic, row.object_key) if row else (None, None)
+            plan.append({"uuid": str(message_uuid), "topic": topic, "object_key": object_key})
+            if as_json:
+                continue
+            if row is None:
                 click.echo(f"{message_uuid}  is not in the catalog")
-            elif not as_json and row is not None:
+            else:
                 where = "a document of its own" if row.position is None else "a segment, to be written anew"
                 extent = f"{size(row.size_bytes)} in {where}"
                 click.echo(f"{message_uuid}  {row.topic}, {extent}: {row.object_key}")
-        if not agreed("Remove this content for good?", yes=yes, as_json=as_json):
-            if as_json:
-                print_plan(plan, done=False)
-            return
+        if not agreed("Remove this content for good?", plan, yes=yes, as_json=as_json):
+            return 0
         found = take_content_away(removing, message_uuids, reason.strip())
-        left = _what_is_left(removing, found, sorted({key for entry in plan if (key := entry["object_key"])}))
+        left, bucket = [], removing.store.bucket
+        if found.keeps_versions:
+            keys = ", ".join(sorted({key for entry in plan if (key := entry["object_key"])}))
+            left.append(
+                f"Bucket {bucket} keeps old versions: the content is there until those of {keys} are deleted (aws s3api "
+                f"list-object-versions --bucket {bucket} --prefix KEY, then delete-object with each --version-id). See to the backup, too."
+            )
+        if found.young:
+            some = ", ".join(found.young[:5])
+            left.append(
+                f"{counted(len(found.young), 'object')} may hold it and may be in the making ({some}): run this again in an hour."
+            )
+        if removing.tally.backup_refusal:
+            left.append("The backup still has it.")
         rows = [row for done in found.done if (row := removing.catalog.find(done)) is not None]
         left += [
             f"The same content is archived as {row.uuid} in {row.topic} ({row.object_key}): name that UUID, too, if it has to go."
             for row in likenesses(removing, rows)
         ]
         left += _in_kafka(setup, removing, rows)
-        if as_json:
-            print_plan(
-                plan,
-                done=True,
-                tally=removing.tally,
-                suppressed=[str(done) for done in found.done],
-                unknown=[str(unknown) for unknown in found.unknown],
-                young=list(found.young),
-                keeps_versions=found.keeps_versions,
-                left=left,
-            )
-        else:
+        if not as_json:
             click.echo(f"What is archived of {counted(len(found.done), 'message')} has no content any more.")
-            print_tally(removing.tally)
+        print_removed(
+            removing.tally,
+            plan,
+            as_json=as_json,
+            suppressed=[str(done) for done in found.done],
+            unknown=[str(unknown) for unknown in found.unknown],
+            young=list(found.young),
+            keeps_versions=found.keeps_versions,
+            left=left,
+        )
+        if not as_json:
             print_lines(left)
-    if left or found.unknown:
-        ctx.exit(1)
+    return 1 if left or found.unknown else 0
 
 
 def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str]:
@@ -128,7 +126,7 @@ def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str
     A source that cannot be asked is no error by now, when the content is gone: it is one more thing to see to.
     """
     from hop_archive.upkeep.remove.suppress import places
-    from hop_archive.upkeep.repair.upstream import Upstream
+    from hop_archive.upkeep.repair.plan import Upstream
 
     if not setup.selection.asks_source:
         click.echo("Whether Kafka still holds it was not looked at: name the source (-H) to know.", err=True)
@@ -144,22 +142,3 @@ def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str
             ]
     except HopArchiveError as error:
         return [f"Whether Kafka still holds it is not known: {error} The same command again asks once more."]
-
-
-def _what_is_left(removing: Removing, found: Suppressed, keys: list[str]) -> list[str]:
-    """Where the content may still be, for a person to see to."""
-    left: list[str] = []
-    bucket = removing.store.bucket
-    if found.keeps_versions:
-        left.append(
-            f"Bucket {bucket} keeps old versions: the content is there until those of {', '.join(keys)} are deleted (aws s3api "
-            f"list-object-versions --bucket {bucket} --prefix KEY, then delete-object with each --version-id). See to the backup, too."
-        )
-    if found.young:
-        some = ", ".join(found.young[:5])
-        left.append(
-            f"{counted(len(found.young), 'object')} may hold it and may be in the making ({some}): run this again in an hour."
-        )
-    if removing.tally.backup_refusal:
-        left.append("The backup still has it.")
-    return left

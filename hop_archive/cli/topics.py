@@ -40,6 +40,10 @@ that does not answer is one: exit 3.
 """
 
 
+_OPTIONAL = ("ID", "COVERED", "GEN", "PARTITIONS", "HOLES", "LOST", "HELD")
+"""What a narrow terminal lacks, first to last."""
+
+
 @click.command(epilog=_EPILOG)
 @stanza_options
 @click.option(
@@ -65,7 +69,7 @@ def topics(
     Asks the source and the database; changes nothing.
     """
     from hop_archive.model.topics import matches
-    from hop_archive.read.topics import report_topics
+    from hop_archive.read.topic_facts import report_topics
 
     setup = chosen.setup("source", "database")
     with contextlib.closing(setup.open()) as archive:
@@ -164,36 +168,24 @@ def _lines(found: Facts, setup: Setup, *, with_gaps: bool) -> Iterator[str]:
 
 
 def _table(found: Facts) -> list[str]:
-    names = [
-        "TOPIC",
-        "STATE",
-        "PARTITIONS",
-        "GEN",
-        "ID",
-        "HELD",
-        "MESSAGES",
-        "COVERED",
-        "LAG",
-        "HOLES",
-        "LOST",
-    ]
     unknown = "?" if found.source_error else "-"
     rows = []
     for topic in found.topics:
         flags = ["private"] * bool(topic.private) + ["test"] * bool(topic.test)
-        rows.append(
-            [
-                topic.topic,
-                ", ".join([topic.state.value, *flags]),
-                count(topic.partitions, unknown),
-                "-" if topic.generation is None else str(topic.generation),
-                topic.topic_id[:8] if topic.topic_id else unknown,
-                count(topic.held, unknown),
-                count(topic.total.messages),
-                count(topic.covered),
-                count(topic.lag, unknown),
-                count(topic.holes),
-                count(topic.total.lost),
-            ]
-        )
-    return table(names, rows, right=(2, 3, *range(5, 11)))
+        cells = {
+            "TOPIC": topic.topic,
+            "STATE": ", ".join([topic.state.value, *flags]),
+            "PARTITIONS": count(topic.partitions, unknown),
+            "GEN": "-" if topic.generation is None else str(topic.generation),
+            "ID": topic.topic_id[:8] if topic.topic_id else unknown,
+            "HELD": count(topic.held, unknown),
+            "MESSAGES": count(topic.total.messages),
+            "COVERED": count(topic.covered),
+            "LAG": count(topic.lag, unknown),
+            "HOLES": count(topic.holes),
+            "LOST": count(topic.total.lost),
+        }
+        rows.append(cells)
+    return table(
+        [*rows[0]], [[*cells.values()] for cells in rows], right=(2, 3, *range(5, 11)), optional=_OPTIONAL
+    )

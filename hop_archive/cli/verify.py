@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +14,16 @@ import click
 
 from hop_archive.cli.display import Display, one_line
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, selection_options, stanza_options
-from hop_archive.cli.output import JsonList, count, print_lines, size
+from hop_archive.cli.output import JsonList, count, moment, print_lines, size
 from hop_archive.errors import ConfigurationError, HopArchiveError
+from hop_archive.model.findings import Finding
+from hop_archive.model.query import Query
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from hop_archive.model.findings import Finding
-    from hop_archive.model.query import Query
-    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.recorder import FindingsRecorder
     from hop_archive.upkeep.verify.verification import Verification
 
 DIRECTIONS = ("objects", "backup", "ledger", "source")
@@ -36,6 +36,8 @@ Examples:
       that it does not name, and the ledger adds up
   hop-archive verify -D local-db -S local-store --deep -T gcn.notices --since 2d
       and fetches these messages, and compares each with its row
+  hop-archive verify -D local-db -S local-store --days 7
+      what is new, and a share of the rest: run every some hours, all within a week
   hop-archive verify -H hop-prod -D aws-prod-db -S s3-prod --direction source
       whatever Kafka still holds is archived
   hop-archive verify -H hop-prod -D aws-prod-db -S s3-prod --direction source --deep --sample 1000
@@ -96,6 +98,13 @@ An interrupted run keeps what it found, and ends with 130.
     help="With --direction source --deep: about so many messages of each partition.  [default: all]",
 )
 @click.option(
+    "--days",
+    metavar="DAYS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Look at what was added since the last such look, and at a share of the rest, so that all is looked at within so many "
+    "days however often this runs. Where it ended it goes on.  [default: all, now]",
+)
+@click.option(
     "--sent",
     "sent_file",
     metavar="FILE",
@@ -117,9 +126,7 @@ An interrupted run keeps what it found, and ends with 130.
     help="Do not remember in the database what is found; nor that something is not found any more.",
 )
 @json_option
-@click.pass_context
 def verify(
-    ctx: click.Context,
     chosen: StanzaOptions,
     query: Query,
     timeout_s: float,  # noqa: ARG001 (comes with the options that select)
@@ -127,20 +134,21 @@ def verify(
     *,
     deep: bool,
     sample: int | None,
+    days: float | None,
     sent_file: Path | None,
     grace_s: float,
     no_record: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Check that the archive is as its catalog says: nothing missing, nothing damaged, nothing unaccounted for.
 
     Changes nothing but the list of findings; archiving may go on meanwhile. Objects are compared by listing both sides in the same
     order, not by a request for each; memory stays the same however many there are. Options other than --topic select
     what --deep fetches.
     """
-    from hop_archive.model.query import Query
-    from hop_archive.upkeep.verify.notebook import Notebook
+    from hop_archive.upkeep.verify.recorder import FindingsRecorder
     from hop_archive.upkeep.verify.sent import read_sent
+    from hop_archive.upkeep.verify.share import verify_share
     from hop_archive.upkeep.verify.verify import verify as verifying
 
     if not deep and replace(query, topics=()) != Query():
@@ -148,6 +156,11 @@ def verify(
         raise ConfigurationError(
             "Without --deep, messages are selected by --topic only.",
             remedy="Add --deep, or leave the other options out.",
+        )
+    if days is not None and (deep or directions or sent_file or no_record or query != Query()):
+        raise ConfigurationError(
+            "--days is of the whole archive, and remembers what was looked at: no other option that selects goes with it.",
+            remedy="Leave --days out to look at a selection, now; hop-archive scrub reads a share of all documents.",
         )
     asks_source = "source" in directions
     setup = chosen.setup("database", "store", *(("source",) if asks_source else ()))
@@ -158,11 +171,33 @@ def verify(
             sample=sample,
             sent=None if sent_file is None else read_sent(sent_file),
         )
-        notebook = Notebook(verification.catalog, keeps=not no_record)
-        report = _Report(verification, notebook, as_json=as_json)
-        report.show(verifying(verification, notebook, directions or _DEFAULT, deep=deep))
-    if report.found:
-        ctx.exit(1)
+        recorder = FindingsRecorder(verification.catalog, keeps=not no_record)
+        if days is None:
+            looks = verifying(verification, recorder, directions or _DEFAULT, deep=deep)
+        else:
+            looks = verify_share(verification, recorder, days)
+        findings = (finding for finding, is_open in looks if is_open)
+        found, error = 0, {}
+        with display(verification).shown():
+            first = list(itertools.islice(findings, 1))  # what cannot even begin prints nothing
+            listed = JsonList("findings") if as_json else None
+            try:
+                for found, finding in enumerate(itertools.chain(first, findings), 1):  # noqa: B007
+                    if listed:
+                        listed.add(as_object(finding))
+                    else:
+                        print_lines([line(finding)])
+            except HopArchiveError as failed:
+                error = {"error": str(failed)}
+                raise
+            finally:
+                if listed:
+                    listed.end(checked=verification.checked.counts, **error)
+        if not as_json:
+            print_lines(
+                [_summary(verification, recorder, found), *([] if days is None else [_age(verification)])]
+            )
+    return 1 if found else 0
 
 
 @contextlib.contextmanager
@@ -172,76 +207,49 @@ def opened(setup: Setup, query: Query, grace_s: float) -> Iterator[Verification]
     Raises:
         HopArchiveError: Catalog or store cannot be reached, or is not as it ought to be.
     """
-    from hop_archive.config.open import backup_grace_s, open_backup
     from hop_archive.upkeep.verify.verification import Verification
 
-    stanza = setup.configuration.store(setup.selection.store)
-    backup = open_backup(setup.selection.store, stanza)
-    closing = contextlib.closing(backup) if backup is not None else contextlib.nullcontext()
-    with setup.catalog_and_store() as (catalog, store), closing:
-        yield Verification(
-            catalog, store, query, grace_s, backup=backup, backup_grace_s=backup_grace_s(stanza)
-        )
+    with setup.backup() as (backup, backup_grace_s), setup.catalog_and_store() as (catalog, store):
+        yield Verification(catalog, store, query, grace_s, backup=backup, backup_grace_s=backup_grace_s)
 
 
-@dataclass(slots=True)
-class _Report:
-    """Prints findings as they are found, and what was looked at."""
+def _summary(verification: Verification, recorder: FindingsRecorder, found: int) -> str:
+    """What was looked at, and what came of it."""
+    counts, catalog = verification.checked.counts, verification.catalog
+    numbers = {what: number for what, number in counts.items() if number and what != "bytes"}
+    looked = ", ".join(f"{count(number)} {what}" for what, number in numbers.items())
+    fetched = f", {size(counts['bytes'])} fetched" if counts["bytes"] else ""
+    where = f"database {catalog.name} and store {verification.store.name}"
+    if not looked:
+        return f"There is nothing to verify in {where}."
+    # Open findings that this look was not for, or did not see again without having looked at all.
+    known = 0
+    if recorder.keeps:
+        with contextlib.suppress(HopArchiveError):
+            known = sum(kind.number for kind in catalog.open_findings())
+    more = max(0, known - found)
+    fine = "Nothing new is wrong" if more else "Nothing is wrong"
+    verdict = counted(found, "finding") + " found" if found else fine
+    parts = [f"{verdict} in {where}: looked at {looked}{fetched}."]
+    if recorder.accepted:
+        parts.append(f"{counted(recorder.accepted, 'finding')} accepted before.")
+    if more:
+        is_open = counted(more, "finding is", "findings are")
+        parts.append(f"{is_open} open from before: hop-archive findings.")
+    return " ".join(parts)
 
-    verification: Verification
-    notebook: Notebook
-    as_json: bool
-    found: int = 0
 
-    def show(self, findings: Iterator[tuple[Finding, bool]]) -> None:
-        found = self._counted(findings)
-        with display(self.verification).shown():
-            if self.as_json:
-                first = list(itertools.islice(found, 1))  # what cannot even begin prints nothing
-                listed = JsonList("findings")
-                error = {}
-                try:
-                    for finding in itertools.chain(first, found):
-                        listed.add(as_object(finding))
-                except HopArchiveError as failed:
-                    error = {"error": str(failed)}
-                    raise
-                finally:
-                    listed.end(checked=self.verification.checked.counts, **error)
-            else:
-                print_lines(map(line, found))
-        if not self.as_json:
-            click.echo(self._summary())
+def _age(verification: Verification) -> str:
+    """When all was looked at, at last."""
+    from hop_archive.upkeep.verify.share import freshness
 
-    def _counted(self, findings: Iterator[tuple[Finding, bool]]) -> Iterator[Finding]:
-        for finding, is_open in findings:
-            if is_open:
-                self.found += 1
-                yield finding
-
-    def _summary(self) -> str:
-        counts, catalog = self.verification.checked.counts, self.verification.catalog
-        numbers = {what: number for what, number in counts.items() if number and what != "bytes"}
-        looked = ", ".join(f"{count(number)} {what}" for what, number in numbers.items())
-        fetched = f", {size(counts['bytes'])} fetched" if counts["bytes"] else ""
-        where = f"database {catalog.name} and store {self.verification.store.name}"
-        if not looked:
-            return f"There is nothing to verify in {where}."
-        # Open findings that this look was not for, or did not see again without having looked at all.
-        known = 0
-        if self.notebook.keeps:
-            with contextlib.suppress(HopArchiveError):
-                known = sum(kind.number for kind in catalog.open_findings())
-        more = max(0, known - self.found)
-        fine = "Nothing new is wrong" if more else "Nothing is wrong"
-        verdict = counted(self.found, "finding") + " found" if self.found else fine
-        parts = [f"{verdict} in {where}: looked at {looked}{fetched}."]
-        if self.notebook.accepted:
-            parts.append(f"{counted(self.notebook.accepted, 'finding')} accepted before.")
-        if more:
-            is_open = counted(more, "finding is", "findings are")
-            parts.append(f"{is_open} open from before: hop-archive findings.")
-        return " ".join(parts)
+    fresh = freshness(verification)
+    if fresh.whole_since is not None:
+        return f"All of it was looked at since {moment(fresh.whole_since)}."
+    return (
+        f"Of {count(fresh.never)} of {count(fresh.sections)} sections (a topic's objects, its segments, its ledger) "
+        "some was never looked at so far."
+    )
 
 
 def line(finding: Finding) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hop_archive.config.complaints import Context, alternatives, made, shown, suggestion
 from hop_archive.config.stanzas import (
     TYPES,
+    AlertStanza,
     AnyStanza,
     DatabaseStanza,
     LogStanza,
@@ -27,17 +27,18 @@ from hop_archive.config.stanzas import (
     Stanza,
     StoreStanza,
 )
+from hop_archive.config.validation import Context, alternatives, made, shown, suggestion
 from hop_archive.errors import ConfigurationError, MissingSettingError
 
 USER_FILE = "hop_archive.toml"
 SHIPPED_FILE = "stanzas.toml"
 
-Kind = Literal["source", "database", "store", "log"]
+Kind = Literal["source", "database", "store", "log", "alert"]
 Origin = Literal["option", "environment", "default"]
 
 
 class Configuration(BaseModel):
-    """All stanzas, by kind and name. Which of them are used is a ``Selection``'s matter."""
+    """All stanzas, by kind and name. Which of them are used is a ``StanzaSelection``'s matter."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -45,6 +46,7 @@ class Configuration(BaseModel):
     databases: dict[str, DatabaseStanza] = Field(default_factory=dict)
     stores: dict[str, StoreStanza] = Field(default_factory=dict)
     logs: dict[str, LogStanza] = Field(default_factory=dict)
+    alerts: dict[str, AlertStanza] = Field(default_factory=dict)
 
     def source(self, name: str) -> SourceStanza:
         """Return the source stanza of that name; raise ``MissingSettingError`` where there is none."""
@@ -62,6 +64,10 @@ class Configuration(BaseModel):
         """Return the log stanza of that name; raise ``MissingSettingError`` where there is none."""
         return _named("log", self.logs, name)
 
+    def alert(self, name: str) -> AlertStanza:
+        """Return the alert stanza of that name; raise ``MissingSettingError`` where there is none."""
+        return _named("alert", self.alerts, name)
+
     def overlaid(self, other: Configuration) -> Configuration:
         """Return both, where a stanza of ``other`` replaces one of the same kind and name whole."""
         return Configuration(
@@ -69,6 +75,7 @@ class Configuration(BaseModel):
             databases=self.databases | other.databases,
             stores=self.stores | other.stores,
             logs=self.logs | other.logs,
+            alerts=self.alerts | other.alerts,
         )
 
 
@@ -78,7 +85,7 @@ def _named(kind: Kind, stanzas: Mapping[str, AnyStanza], name: str) -> AnyStanza
     nearest = difflib.get_close_matches(name, stanzas, n=3)
     hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
     raise MissingSettingError(
-        f"There is no {kind} stanza named {shown(name)}.{hint} Known: {', '.join(sorted(stanzas))}.",
+        f"There is no {kind} stanza named {shown(name)}.{hint} Known: {', '.join(sorted(stanzas)) or 'none'}.",
         remedy=f"Name one of these, or write a [{kind}.{name}] into {USER_FILE}.",
         kind=kind,
         wanted=name,
@@ -111,15 +118,22 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> C
         user = Path(USER_FILE)
     elif not user.exists():
         raise MissingSettingError(f"The configuration file {whence} is not there: {user}.", path=str(user))
+    return shipped.overlaid(parse(read_text(user), str(user)))
+
+
+def read_text(path: Path) -> str:
+    """Read a file of settings.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is not UTF-8; none of its text is in the error, which may be secret.
+    """
     try:
-        text = user.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        message = f"{user}: cannot be read: {error.strerror}."
-        raise ConfigurationError(message, path=str(user)) from error
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}.", path=str(path)) from error
     except UnicodeDecodeError as error:
-        message = f"{user}: wanted UTF-8, found another encoding at byte {error.start}."
-        raise ConfigurationError(message, path=str(user)) from None
-    return shipped.overlaid(parse(text, str(user)))
+        byte = error.start  # the error itself holds the whole text: nothing is raised from it
+    raise ConfigurationError(f"{path}: wanted UTF-8, found another encoding at byte {byte}.", path=str(path))
 
 
 def parse(text: str, origin: str = USER_FILE) -> Configuration:
@@ -190,7 +204,7 @@ class _Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class StanzaSelection:
     """Which stanzas a process uses, and who said so. Each is chosen independently of the others.
 
     Attributes:
@@ -244,7 +258,13 @@ class Selection:
             )
 
 
-_OPTIONS: Mapping[Kind, str] = {"source": "-H", "database": "-D", "store": "-S", "log": "-l"}
+_OPTIONS: Mapping[Kind, str] = {
+    "source": "-H",
+    "database": "-D",
+    "store": "-S",
+    "log": "-l",
+    "alert": "--alert",
+}
 _DEFAULTS: Mapping[Kind, str] = {
     "source": "mock-hop",
     "database": "mock-db",
@@ -260,7 +280,7 @@ def select(
     store: str | None = None,
     log: str | None = None,
     environ: Mapping[str, str] = os.environ,
-) -> Selection:
+) -> StanzaSelection:
     """Choose stanzas: an option beats ``HOP_ARCHIVE_SOURCE`` (``_DATABASE``, ``_STORE``, ``_LOG``), which beats mocks.
 
     A variable that is empty counts as not set.
@@ -272,7 +292,7 @@ def select(
     databases = _chosen("database", configuration, database, environ)
     stores = _chosen("store", configuration, store, environ)
     logs = _chosen("log", configuration, log, environ)
-    return Selection(
+    return StanzaSelection(
         source=sources[0],
         database=databases[0],
         store=stores[0],
@@ -282,6 +302,21 @@ def select(
         store_from=stores[1],
         log_from=logs[1],
     )
+
+
+def select_alerts(
+    configuration: Configuration, given: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """Choose the alert stanzas: those of options, else of ``HOP_ARCHIVE_ALERT``, with commas between; else none: nobody is told.
+
+    Raises:
+        MissingSettingError: A stanza that was named is not there.
+    """
+    named = environ.get("HOP_ARCHIVE_ALERT", "").split(",")
+    names = tuple(dict.fromkeys(name.strip() for name in given or named if name.strip()))
+    for name in names:
+        configuration.alert(name)
+    return names
 
 
 def _chosen(

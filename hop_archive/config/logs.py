@@ -11,10 +11,15 @@ from typing import TextIO
 
 from hop_archive.config.stanzas import FileLogStanza, LogStanza
 from hop_archive.errors import ConfigurationError, HopArchiveError
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.wording import harmless
 
 ROOT = "hop_archive"
 LIBRDKAFKA = "hop_archive.librdkafka"
+
+# The run that this process does, for lines in JSON; '' where there is none.
+_run = ""
 
 # Loggers that the latest configure() gave a level, for the next one to take it back.
 _levelled: set[str] = set()
@@ -59,6 +64,12 @@ def configure(stanza: LogStanza, *, stream: TextIO | None = None) -> logging.Han
     return handler
 
 
+def note_run(run_id: str) -> None:
+    """Let lines in JSON say from now on of which run they are; '' for none."""
+    global _run
+    _run = run_id
+
+
 def remove_former() -> None:
     """Take back what the latest ``configure`` did; nothing where there was none."""
     root = logging.getLogger()
@@ -73,6 +84,32 @@ def remove_former() -> None:
 def _time(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _about(record: logging.LogRecord) -> dict[str, object]:
+    """Topic, partition and slice that a line is about, as far as its arguments tell."""
+    found: dict[str, object] = {}
+    if topic := getattr(record, "topic", None):
+        found["topic"] = topic
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    error = record.exc_info[1] if record.exc_info else None
+    for about in (getattr(record, "slice", None), *arguments, error):
+        if isinstance(about, Slice):
+            told: dict[str, object] = {
+                "topic": about.topic,
+                "partition": about.partition,
+                "slice": str(about),
+            }
+        elif isinstance(about, PartitionLog | TopicPartition):
+            told = {"topic": about.topic, "partition": about.partition}
+        elif isinstance(about, HopArchiveError):
+            told = {
+                key: about.facts[key] for key in ("topic", "partition") if about.facts.get(key) is not None
+            }
+        else:
+            continue
+        found = {**told, **found}
+    return found
 
 
 class PlainFormatter(logging.Formatter):
@@ -91,9 +128,11 @@ class PlainFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object on one line: time, level, logger, message; exception and facts where there are any.
+    """One JSON object on one line: time, level, logger, message; run, topic, slice, exception and facts where there are any.
 
-    Facts are ``extra={"facts": {...}}`` of the call, or those of the hop_archive error that is logged.
+    Facts are ``extra={"facts": {...}}`` of the call, or those of the hop_archive error that is logged. What a line is about is
+    told by what it is made of: the first slice, log or error among its arguments. Where it has only text, the call says
+    ``extra={"topic": ...}`` or ``extra={"slice": ...}``.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -103,6 +142,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **({"run": _run} if _run else {}),
+            **_about(record),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -13,8 +14,10 @@ from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.config.aws import databases, secrets
-from hop_archive.config.load import Configuration, Selection
+from hop_archive.config.kafka import access
+from hop_archive.config.load import Configuration, StanzaSelection
 from hop_archive.config.stanzas import (
+    AlertStanza,
     DatabaseStanza,
     KafkaSourceStanza,
     PostgresStanza,
@@ -22,23 +25,15 @@ from hop_archive.config.stanzas import (
     SourceStanza,
     StoreStanza,
 )
-from hop_archive.errors import ForbiddenError
+from hop_archive.errors import ForbiddenError, needing_extra
 from hop_archive.model.limits import Limits
-from hop_archive.source.kafka.source import KafkaSource
+from hop_archive.notify.apprise import open_services, ping
+from hop_archive.notify.protocol import Service
 from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Source
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Store
 from hop_archive.store.s3.store import S3Store
-
-_SECURITY_SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "plaintext": {"security.protocol": "plaintext"},
-    "tls": {"security.protocol": "ssl"},
-    "sasl-plain": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "PLAIN"},
-    "sasl-scram-sha-256": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "SCRAM-SHA-256"},
-    "sasl-scram-sha-512": {"security.protocol": "sasl_ssl", "sasl.mechanisms": "SCRAM-SHA-512"},
-}
-
 
 Found = TypeVar("Found")
 
@@ -48,7 +43,7 @@ Permission = Literal["look", "clean", "delete"]
 
 def open_archive(
     configuration: Configuration,
-    selection: Selection,
+    selection: StanzaSelection,
     environ: Mapping[str, str] = os.environ,
     limits: Limits | None = None,
     run_id: str = "",
@@ -60,36 +55,39 @@ def open_archive(
     """
     source = configuration.source(selection.source).resolved(environ)
     store = configuration.store(selection.store).resolved(environ)
+    database = configuration.database(selection.database).resolved(environ)
     bounds = limits or Limits()
     return Archive(
         source=open_source(selection.source, source, environ),
-        catalog=open_catalog(selection.database, configuration.database(selection.database), environ),
+        catalog=open_catalog(selection.database, database, environ),
         store=open_store(selection.store, store, environ),
         topics=source.policy(),
         layouts=store.layout_policy(),
+        text_topics=database.index_text,
         limits=replace(bounds, batch_bytes=min(bounds.batch_bytes, store.segment_mebibytes * 1024 * 1024)),
         run_id=run_id,
     )
 
 
 def open_source(name: str, stanza: SourceStanza, environ: Mapping[str, str] = os.environ) -> Source:
-    """The source that a stanza means."""
+    """The source that a stanza means.
+
+    Raises:
+        MissingSettingError: It is Kafka, and the extra ``kafka`` is not installed.
+    """
     stanza = stanza.resolved(environ)
     if not isinstance(stanza, KafkaSourceStanza):
         return MockSource(name, writable=stanza.writable, directory=_directory(stanza.directory))
-    login = stanza.login(environ)
+    with needing_extra("kafka"):
+        from hop_archive.source.kafka.source import KafkaSource
     return KafkaSource(
         name,
         bootstrap_servers=stanza.bootstrap_servers,
         writable=stanza.writable,
         group_id=stanza.group_id,
-        settings={
-            **_SECURITY_SETTINGS[stanza.security],
-            **({"sasl.username": login.username} if login else {}),
-        },
-        secrets={"sasl.password": login.password} if login else {},
+        access=access(stanza, environ),
         fetch_bytes=stanza.fetch_mebibytes * 1024 * 1024,
-        renew=_anew(lambda: stanza.login(environ)),
+        renew=_anew(lambda: access(stanza, environ)),
     )
 
 
@@ -140,9 +138,23 @@ def open_store(name: str, stanza: StoreStanza, environ: Mapping[str, str] = os.e
     )
 
 
+def open_alert(
+    name: str, stanza: AlertStanza, environ: Mapping[str, str] = os.environ
+) -> tuple[tuple[Service, ...], Callable[[], str] | None]:
+    """The services that an alert stanza tells, and what asks for its ``ping_url``, None without one. Nothing is connected, but AWS where a secret has the URLs.
+
+    Raises:
+        ConfigurationError: A URL is none that Apprise takes, or a variable, a secret or the extra ``monitoring`` is missing.
+        UnavailableError: AWS does not answer.
+    """
+    stanza = stanza.resolved(environ)
+    services = tuple(open_services(name, stanza.all_urls(environ), stanza.label))
+    return services, partial(ping, stanza.ping_url) if stanza.ping_url.get_secret_value() else None
+
+
 def open_for_removal(
     configuration: Configuration,
-    selection: Selection,
+    selection: StanzaSelection,
     permission: Permission,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Catalog, Store, Store | None]:

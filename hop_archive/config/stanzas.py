@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
-from hop_archive.config import secrets as credentials
-from hop_archive.config.aws import databases, secrets, shapes
+from hop_archive.config import environment
+from hop_archive.config.aws import databases, secrets
 from hop_archive.config.aws.databases import Instance
-from hop_archive.config.aws.shapes import Secret
-from hop_archive.config.complaints import Context, made
+from hop_archive.config.aws.secrets import Secret
 from hop_archive.config.fields import (
     URL,
+    AlertUrl,
     Bucket,
+    Compressions,
     Count,
     Endpoint,
     EnvName,
@@ -29,16 +30,21 @@ from hop_archive.config.fields import (
     Level,
     OptionalBucket,
     Patterns,
+    PingUrl,
     Prefix,
     Security,
     Servers,
     SslMode,
     Text,
+    TokenEndpoint,
     Url,
+    WebAddress,
+    leaves_this_machine,
 )
+from hop_archive.config.validation import Context, made
 from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.model.credentials import AccessKeys, Login
-from hop_archive.model.topics import Layout, LayoutPolicy, TopicPolicy
+from hop_archive.model.topics import Compression, Layout, LayoutPolicy, TopicPolicy
 
 
 class Stanza(BaseModel):
@@ -88,12 +94,12 @@ class Stanza(BaseModel):
             (f"{self.label} {key}", variable)
             for key, value in values.items()
             for text in _texts(value)
-            for variable in credentials.unset_variables(text, environ)
+            for variable in environment.unset_variables(text, environ)
         ]
         if missing:
-            raise credentials.missing_variables(missing, environ)
+            raise environment.missing_variables(missing, environ)
         hidden = frozenset(
-            key for key, value in values.items() if any(map(credentials.has_variable, _texts(value)))
+            key for key, value in values.items() if any(map(environment.has_variable, _texts(value)))
         )
         table = {key: _expanded(value, environ) for key, value in values.items()}
         checked = made(type(self), table, Context(self._name, self._label, hidden, resolved=True))
@@ -105,6 +111,10 @@ class Stanza(BaseModel):
         """Return the variables that keys ending in ``_env`` name, without which the stanza is of no use."""
         keys = (key for key in type(self).model_fields if key.endswith("_env"))
         return tuple(name for key in keys if (name := getattr(self, key)))
+
+    def _from_environment(self, key: str, environ: Mapping[str, str]) -> SecretStr:
+        variable = getattr(self, key)
+        return environment.secret_from_environment(variable, environ, where=f"{self.label} {key}")
 
     def describe(self) -> str:
         """Return the address for messages and events; free of secrets."""
@@ -124,9 +134,9 @@ def _texts(value: object) -> Iterator[str]:
 
 def _expanded(value: object, environ: Mapping[str, str]) -> object:
     if isinstance(value, str):
-        return credentials.expand(value, environ)
+        return environment.expand(value, environ)
     if isinstance(value, SecretStr):
-        return SecretStr(credentials.expand(value.get_secret_value(), environ))
+        return SecretStr(environment.expand(value.get_secret_value(), environ))
     if isinstance(value, tuple):
         return tuple(_expanded(item, environ) for item in value)
     if isinstance(value, dict):
@@ -134,8 +144,17 @@ def _expanded(value: object, environ: Mapping[str, str]) -> object:
     return value
 
 
-def _directory_or_memory(directory: str) -> str:
-    return f"a mock in the directory {directory}" if directory else "a mock in memory"
+class _Mock(Stanza):
+    """What is not there.
+
+    Attributes:
+        directory: Where it keeps what it is given; empty: in memory, gone with the process.
+    """
+
+    directory: Text = ""
+
+    def describe(self) -> str:
+        return f"a mock in the directory {self.directory}" if self.directory else "a mock in memory"
 
 
 class _Source(Stanza):
@@ -189,22 +208,29 @@ class _OfAws(Stanza):
         where = f"{self.label} {key}"
         return secrets.secret(name, where=where, region=self.region, profile=self.profile, instead=instead)
 
-    def _from_environment(self, key: str, environ: Mapping[str, str]) -> SecretStr:
-        variable = getattr(self, key)
-        return credentials.secret_from_environment(variable, environ, where=f"{self.label} {key}")
-
 
 class KafkaSourceStanza(_Source, _OfAws):
     """A Kafka cluster.
 
-    With ``sasl-...`` it needs a login: a secret, or two variables, or both, where the variables win if either is set.
+    With ``sasl-...`` it needs a login: a secret, or two variables, or both, where the variables win if either is set. But
+    ``sasl-msk-iam`` takes AWS credentials, and ``hop_auth`` says all of ``security`` and the login by itself.
 
     Attributes:
         bootstrap_servers: ``host:port``, comma-separated.
-        security: The protocol. Each ``sasl-...`` is over TLS; passwords never travel in the clear.
-        username: Which user of the secret; empty: its own, or its only one.
-        username_env: Variable that holds the user's name.
-        password_env: Variable that holds the password.
+        security: The protocol, and the mechanism of the login. Each ``sasl-...`` is over TLS, unless ``tls`` says otherwise.
+        username: Which user of the secret or of ``hop_auth``; empty: its own, or its only one.
+        username_env: Variable that holds the user's name, or the client's id with ``sasl-oauthbearer``.
+        password_env: Variable that holds the password, or the client's secret.
+        hop_auth: hop-client's file of credentials, ``auth.toml``.
+        tls: False: ``sasl-...`` without TLS. What is not on this machine wants ``cleartext_allowed``, too.
+        cleartext_allowed: Whether logins and secrets may travel unencrypted to other machines.
+        ssl_ca: File or directory of the authorities whose certificates are believed, in PEM; empty: this system's.
+        ssl_certificate: File of the client's own certificate, in PEM, with those between it and its authority.
+        ssl_key: File of that one's key, in PEM.
+        ssl_key_password_env: Variable that holds the password of ``ssl_key``; empty: it has none.
+        token_endpoint: Where ``sasl-oauthbearer`` gets its tokens (OIDC, client credentials).
+        token_scope: What it asks for there.
+        token_ca: As ``ssl_ca``, for ``token_endpoint``.
         group_id: Consumer group whose offsets are committed for outside monitoring, and never read back.
         fetch_mebibytes: Bound on messages prefetched by one reader, 1 to 2048; librdkafka refuses some 3,815 and more.
     """
@@ -215,6 +241,16 @@ class KafkaSourceStanza(_Source, _OfAws):
     username: Text = ""
     username_env: EnvName = ""
     password_env: EnvName = ""
+    hop_auth: Text = ""
+    tls: bool = True
+    cleartext_allowed: bool = False
+    ssl_ca: Text = ""
+    ssl_certificate: Text = ""
+    ssl_key: Text = ""
+    ssl_key_password_env: EnvName = ""
+    token_endpoint: TokenEndpoint = ""
+    token_scope: Text = ""
+    token_ca: Text = ""
     group_id: Filled = "hop_archive"
     fetch_mebibytes: int = Field(default=32, ge=1, le=2048)
 
@@ -222,62 +258,108 @@ class KafkaSourceStanza(_Source, _OfAws):
     def _credentials_fit_security(self) -> Self:
         if bool(self.username_env) != bool(self.password_env):
             raise ValueError("wanted username_env and password_env, or neither")
-        sasl = self.security.startswith("sasl-")
-        if sasl and not (self.username_env or self.secret_name):
+        said = [
+            key for key in ("security", "secret_name", "username_env", "tls") if key in self.model_fields_set
+        ]
+        if self.hop_auth and said:
+            raise ValueError(
+                f"hop_auth says how to log in, and as whom; wanted no {' and no '.join(said)} beside it"
+            )
+        is_msk = self.security == "sasl-msk-iam"
+        if self.has_login and not (self.username_env or self.secret_name):
             raise ValueError(
                 f'security "{self.security}" wants secret_name, or username_env and password_env'
             )
-        if not sasl and (self.username_env or self.secret_name):
+        if not self.has_login and (self.username_env or self.secret_name):
             raise ValueError(
                 f'security "{self.security}" sends no username or password; wanted a "sasl-..." one'
+                + (" that does" if is_msk else "")
             )
-        if self.username and not self.secret_name:
-            raise ValueError("username chooses among a secret's users; wanted secret_name beside it")
-        self._check_region({"secret_name": self.secret_name})
+        if self.username and not (self.secret_name or self.hop_auth):
+            raise ValueError(
+                "username chooses among a secret's users; wanted secret_name or hop_auth beside it"
+            )
+        self._check_region({"secret_name": self.secret_name, "sasl-msk-iam": self.security if is_msk else ""})
         return self
 
+    @model_validator(mode="after")
+    def _is_secured(self) -> Self:
+        if bool(self.ssl_certificate) != bool(self.ssl_key) or (
+            self.ssl_key_password_env and not self.ssl_key
+        ):
+            raise ValueError("wanted ssl_certificate and ssl_key, or neither (they may be one file)")
+        if not self.tls and not self.security.startswith("sasl-"):
+            raise ValueError('tls = false is for "sasl-..."; wanted security = "plaintext"')
+        tls = self.tls and self.security != "plaintext"
+        if not tls and (self.ssl_ca or self.ssl_certificate):
+            raise ValueError("ssl_ca and ssl_certificate are of use only with TLS")
+        is_oauth = self.security == "sasl-oauthbearer"
+        if is_oauth != bool(self.token_endpoint):
+            raise ValueError('wanted security = "sasl-oauthbearer" and a token_endpoint, or neither')
+        if (self.token_scope or self.token_ca) and not (is_oauth or self.hop_auth):
+            raise ValueError("token_scope and token_ca are of use only beside token_endpoint")
+        if wrong := self.clear_text(
+            tls=tls or not self.security.startswith("sasl-"), token_endpoint=self.token_endpoint
+        ):
+            raise ValueError(f"{wrong}; wanted TLS, or cleartext_allowed = true")
+        return self
+
+    def clear_text(self, *, tls: bool, token_endpoint: str) -> str:
+        """Say which secret would leave this machine unencrypted though the stanza does not allow that; empty: none."""
+        if self.cleartext_allowed:
+            return ""
+        servers = self.bootstrap_servers
+        if not tls and not environment.has_variable(servers) and leaves_this_machine(servers):
+            return f"the login would travel unencrypted to {servers}"
+        endpoint = urlsplit("" if environment.has_variable(token_endpoint) else token_endpoint)
+        if endpoint.scheme == "http" and leaves_this_machine(f"{endpoint.hostname}:80"):
+            return f"the client's secret would travel unencrypted to {token_endpoint}"
+        return ""
+
+    @property
+    def has_login(self) -> bool:
+        """Whether the stanza itself says a name and a password."""
+        return self.security.startswith("sasl-") and self.security != "sasl-msk-iam"
+
     def login(self, environ: Mapping[str, str] = os.environ) -> Login | None:
-        """Return the user and password, or None where ``security`` wants none.
+        """Return the user and password, or the client's id and secret; None where the stanza itself names none.
 
         Raises:
             MissingSettingError: A variable is not set or empty, or there is no such secret.
             ForbiddenError, ConfigurationError, UnavailableError: See ``aws.secrets.secret``.
         """
-        if not self.security.startswith("sasl-"):
+        if not self.has_login:
             return None
         if not self._resolved:
             return self.resolved(environ).login(environ)
         if self.secret_name and not any(environ.get(name) for name in (self.username_env, self.password_env)):
-            return shapes.kafka_login(self._secret(self.secret_name), self.username)
+            return secrets.kafka_login(self._secret(self.secret_name), self.username)
         user = self._from_environment("username_env", environ)
         return Login(user.get_secret_value(), self._from_environment("password_env", environ))
 
+    def key_password(self, environ: Mapping[str, str] = os.environ) -> SecretStr | None:
+        """Return the password of ``ssl_key``; None: it has none."""
+        return self._from_environment("ssl_key_password_env", environ) if self.ssl_key_password_env else None
+
     def secret_variables(self) -> tuple[str, ...]:
-        """Return the variables without which the stanza is of no use: none where a secret has what they would say."""
-        return () if self.secret_name else super().secret_variables()
+        named = {self.username_env, self.password_env} if self.secret_name else set()
+        return tuple(name for name in super().secret_variables() if name not in named)
 
     def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
         return f"Kafka at {self.bootstrap_servers}"
 
 
-class MockSourceStanza(_Source):
+class MockSourceStanza(_Mock, _Source):
     """A cluster that is not there.
 
     Attributes:
         samples: How many sample alerts it holds at the start.
         rate: Alerts a second that go on arriving.
-        directory: Where it keeps them; empty: in memory, gone with the process.
     """
 
     type: Literal["mock"] = "mock"
     samples: int = Field(default=100, ge=0)
     rate: float = Field(default=0.0, ge=0)
-    directory: Text = ""
-
-    def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
-        return _directory_or_memory(self.directory)
 
 
 class _Permissions(Stanza):
@@ -292,7 +374,17 @@ class _Permissions(Stanza):
     deleting_allowed: bool = False
 
 
-class PostgresStanza(_Permissions, _OfAws):
+class _Database(_Permissions):
+    """What every database says.
+
+    Attributes:
+        index_text: Topics whose messages are to be found by text, as archive-core's readers search; names and globs.
+    """
+
+    index_text: Patterns = ()
+
+
+class PostgresStanza(_Database, _OfAws):
     """A Postgres database: a ``url``, or its parts, or the id of an RDS instance, which AWS tells the parts of.
 
     The password is, in this order, that of ``password_env`` if that variable is set, of ``secret_name``, or the one
@@ -399,7 +491,7 @@ class PostgresStanza(_Permissions, _OfAws):
         if self.password_env and (environ.get(self.password_env) or not has_secret):
             return Login(user, self._from_environment("password_env", environ))
         if self.secret_name:
-            return shapes.database_login(self._secret(self.secret_name), user)
+            return secrets.database_login(self._secret(self.secret_name), user)
         if known is None:
             return Login(user, SecretStr(""))
         if not known.secret_arn:
@@ -409,14 +501,12 @@ class PostgresStanza(_Permissions, _OfAws):
                 remedy="Name the secret with secret_name, or the variable that holds the password with password_env.",
                 instance_id=self.instance_id,
             )
-        return shapes.database_login(self._secret(known.secret_arn, "instance_id"), user)
+        return secrets.database_login(self._secret(known.secret_arn, "instance_id"), user)
 
     def secret_variables(self) -> tuple[str, ...]:
-        """Return the variables without which the stanza is of no use: none where AWS has what they would say."""
         return () if self.secret_name or self.instance_id else super().secret_variables()
 
     def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
         if found := URL.fullmatch(self.url.get_secret_value()):
             login = f"{found['user']}@" if found["user"] else ""
             return f"postgresql://{login}{found['hosts']}/{found['name'] or ''}"
@@ -435,19 +525,10 @@ def _quoted(secret: SecretStr) -> str:
     return quote(secret.get_secret_value(), safe="")
 
 
-class MockDatabaseStanza(_Permissions):
-    """A database that is not there.
-
-    Attributes:
-        directory: Where it keeps its rows; empty: in memory, gone with the process.
-    """
+class MockDatabaseStanza(_Mock, _Database):
+    """A database that is not there."""
 
     type: Literal["mock"] = "mock"
-    directory: Text = ""
-
-    def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
-        return _directory_or_memory(self.directory)
 
 
 class _Store(_Permissions):
@@ -456,16 +537,30 @@ class _Store(_Permissions):
     Attributes:
         layout: How new objects are laid out.
         layouts: Topic name or glob to layout; the first that means the topic wins, in the file's order.
-        segment_mebibytes: Size at which a segment is closed and the next begun.
+        compression: How new segments are compressed; a stanza that does not say so means what it meant before there was a choice.
+        compressions: Topic name or glob to compression, likewise.
+        segment_mebibytes: Size at which a segment is closed and the next begun, before compression.
+        compact_after_days: How long after messages were archived a schedule puts their objects together, where they are small;
+            None: never. Readers that take an object for one document, as archive-core's do, cannot read them then.
     """
 
     layout: Layout = "message"
     layouts: Layouts = Field(default_factory=dict)
+    compression: Compression = "none"
+    compressions: Compressions = Field(default_factory=dict)
     segment_mebibytes: Count = 32
+    compact_after_days: float | None = Field(default=None, ge=0, le=36_500, allow_inf_nan=False)
 
     def layout_policy(self) -> LayoutPolicy:
         """Return what the stanza says about layouts."""
-        return LayoutPolicy(self.layout, tuple(self.layouts.items()))
+        return LayoutPolicy(
+            self.layout,
+            tuple(self.layouts.items()),
+            self.compression,
+            tuple(self.compressions.items()),
+            self.segment_mebibytes * 1024 * 1024,
+            self.compact_after_days,
+        )
 
 
 class S3Stanza(_Store):
@@ -518,32 +613,19 @@ class S3Stanza(_Store):
         """
         if not self.access_key_env:
             return None
-        access = credentials.secret_from_environment(
-            self.access_key_env, environ, where=f"{self.label} access_key_env"
-        )
-        secret = credentials.secret_from_environment(
-            self.secret_key_env, environ, where=f"{self.label} secret_key_env"
+        access, secret = (
+            self._from_environment(key, environ) for key in ("access_key_env", "secret_key_env")
         )
         return AccessKeys(access.get_secret_value(), secret)
 
     def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
         return f"s3://{self.bucket}{_after('/', self.prefix)} at {self.endpoint or 'AWS'}"
 
 
-class MockStoreStanza(_Store):
-    """A store that is not there.
-
-    Attributes:
-        directory: Where it keeps its objects; empty: in memory, gone with the process.
-    """
+class MockStoreStanza(_Mock, _Store):
+    """A store that is not there."""
 
     type: Literal["mock"] = "mock"
-    directory: Text = ""
-
-    def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
-        return _directory_or_memory(self.directory)
 
 
 class _Log(Stanza):
@@ -567,7 +649,6 @@ class ConsoleLogStanza(_Log):
     type: Literal["console"] = "console"
 
     def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
         return "the console"
 
 
@@ -582,8 +663,70 @@ class FileLogStanza(_Log):
     path: Filled
 
     def describe(self) -> str:
-        """Return the address for messages and events; free of secrets."""
         return f"the file {self.path}"
+
+
+class AlertStanza(_OfAws):
+    """Who is told what is wrong, through Apprise. Its URLs hold secrets: they come from the environment or AWS Secrets Manager.
+
+    Attributes:
+        urls: URLs as Apprise documents them, with ``${NAME}`` in the place of each token or password.
+        urls_env: Variable that holds whole URLs, with blanks or line ends between.
+        secret_name: Name or ARN of a secret that does.
+        ping_url: Asked for whenever all is well, as healthchecks.io and others want it.
+        ui: Address of Dagster's web page, for links.
+        most_messages: Most messages of one topic that may wait.
+        most_lag_minutes: Longest that one may wait.
+        patience_minutes: For how long a server may not answer, or something be in a topic's way, before that is told.
+        settle_minutes: For how long a problem has to be gone before it counts as over.
+        remind_hours: After how long what is still wrong is told again; 0: never.
+    """
+
+    type: Literal["apprise"] = "apprise"
+    urls: Annotated[tuple[AlertUrl, ...], Field(strict=False)] = ()
+    urls_env: EnvName = ""
+    ping_url: PingUrl = SecretStr("")
+    ui: WebAddress = ""
+    most_messages: int = Field(default=100_000, ge=0)
+    most_lag_minutes: float = Field(default=15.0, gt=0)
+    patience_minutes: float = Field(default=5.0, ge=0)
+    settle_minutes: float = Field(default=15.0, ge=0)
+    remind_hours: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _tells_somebody(self) -> Self:
+        if not (self.urls or self.urls_env or self.secret_name):
+            raise ValueError("wanted urls, urls_env or secret_name: whom to tell")
+        self._check_region({"secret_name": self.secret_name})
+        return self
+
+    def all_urls(self, environ: Mapping[str, str] = os.environ) -> tuple[SecretStr, ...]:
+        """Return the URLs, of the stanza itself first; ``urls_env``, where it is set, beats the secret.
+
+        Raises:
+            MissingSettingError: A variable is not set or empty, or there is no such secret.
+            ForbiddenError, ConfigurationError, UnavailableError: See ``aws.secrets.secret``.
+        """
+        if not self._resolved:
+            return self.resolved(environ).all_urls(environ)
+        more = ""
+        if self.urls_env and (environ.get(self.urls_env) or not self.secret_name):
+            more = self._from_environment("urls_env", environ).get_secret_value()
+        elif self.secret_name:
+            more = self._secret(self.secret_name).text.get_secret_value()
+        found = (*self.urls, *map(SecretStr, more.split()))
+        return tuple(url for url in found if url.get_secret_value())
+
+    def secret_variables(self) -> tuple[str, ...]:
+        return () if self.secret_name else super().secret_variables()
+
+    def describe(self) -> str:
+        schemes = [url.get_secret_value().partition("://")[0] for url in self.urls]
+        elsewhere = [f"${self.urls_env}"] if self.urls_env else []
+        elsewhere += [f'the secret "{self.secret_name}"'] if self.secret_name else []
+        return ", ".join(
+            [*(scheme for scheme in schemes if not environment.has_variable(scheme)), *elsewhere]
+        )
 
 
 SourceStanza = Annotated[KafkaSourceStanza | MockSourceStanza, Field(discriminator="type")]
@@ -596,6 +739,7 @@ TYPES: Mapping[str, Mapping[str, type[Stanza]]] = {
     "database": {"postgres": PostgresStanza, "mock": MockDatabaseStanza},
     "store": {"s3": S3Stanza, "mock": MockStoreStanza},
     "log": {"console": ConsoleLogStanza, "file": FileLogStanza},
+    "alert": {"apprise": AlertStanza},
 }
 
 AnyStanza = TypeVar("AnyStanza", bound=Stanza)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import itertools
 import random
-import shlex
-import signal
-import subprocess
 import threading
 import time
+import urllib.request
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.devkit.publish import publish
 from hop_archive.devkit.samples import samples
 from hop_archive.devkit.sampling import create_sample_topics
-from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, set_up
+from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, interrupted_by_signals, set_up, still_up
 from hop_archive.errors import HopArchiveError
 
 _PORTION = 5_000
@@ -32,26 +29,35 @@ _PORTION = 5_000
 @click.option("--rate", default=5.0, show_default=True, help="Sample alerts a second.")
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
 def main(directory: Path, rate: float, port: int) -> None:
-    """Start everything for development; Ctrl-C stops Dagster and the alerts, and leaves the servers up."""
+    """Start everything for development; Ctrl-C or SIGTERM stops Dagster and the alerts, and leaves the servers up."""
     try:
-        bench = set_up(directory, Path(INSTANCE_FILE))
-        threading.Thread(target=_trickle, args=(bench, rate), daemon=True).start()
-        click.echo(f"Dagster's UI: http://127.0.0.1:{port}   (Ctrl-C ends it)")
-        command = bench.command("dagster", "dev", *bench.code, "--host", "127.0.0.1", "--port", str(port))
-        with subprocess.Popen(command, env=bench.environ, cwd=bench.dagster_home) as process:
-            # Signals to end are for Dagster, which has to end its own children.
-            signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-            while True:
-                with suppress(KeyboardInterrupt):
-                    raise SystemExit(process.wait())
+        with interrupted_by_signals():
+            bench = set_up(directory, Path(INSTANCE_FILE))
+            threading.Thread(target=_trickle, args=(bench, rate), daemon=True).start()
+            click.echo("Starting Dagster: half a minute, or more on a busy machine.")
+            # Its daemons say at INFO what each sensor does, every few seconds; what goes wrong they say louder.
+            quiet = ("--log-level", "warning")
+            place = ("--host", "127.0.0.1", "--port", str(port))
+            with bench.running(*bench.command("dagster", "dev", *bench.code, *quiet, *place)) as process:
+                threading.Thread(target=_announce, args=(f"http://127.0.0.1:{port}",), daemon=True).start()
+                code = process.wait()
+    except KeyboardInterrupt:
+        code = 0
     except HopArchiveError as error:
         click.echo(str(error), err=True)
-        raise SystemExit(error.exit_code) from error
-    finally:
-        with suppress(HopArchiveError):
-            LocalStack(directory).address()
-            down = f"hop-archive local down --dir {shlex.quote(str(directory))}"
-            click.echo(f"Kafka, Postgres and S3 are still up. Stop them: make down (or: {down})")
+        code = error.exit_code
+    if told := still_up(directory):
+        click.echo(told)
+    raise SystemExit(code)
+
+
+def _announce(url: str) -> None:
+    """Say where the UI is once it answers: the last line then, and not one that scrolled away meanwhile."""
+    while True:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/server_info", timeout=5):  # noqa: S310 - our own server
+            click.echo(f"Dagster's UI: {url}   (Ctrl-C ends it)")
+            return
+        time.sleep(0.5)
 
 
 def _trickle(bench: Workbench, rate: float) -> None:
@@ -61,15 +67,11 @@ def _trickle(bench: Workbench, rate: float) -> None:
     for seed in itertools.count(random.SystemRandom().randrange(1 << 30)):
         # With the time at which each is asked for, so that the lags shown are real.
         alerts = (
-            alert if alert.timestamp_ms is None else replace(alert, timestamp_ms=_now_ms())
-            for alert in samples(_PORTION, seed=seed, now_ms=_now_ms())
+            alert if alert.timestamp_ms is None else replace(alert, timestamp_ms=time.time_ns() // 1_000_000)
+            for alert in samples(_PORTION, seed=seed, now_ms=time.time_ns() // 1_000_000)
         )
         for _ in publish(archive.source, alerts, rate=rate, sleep=time.sleep):
             pass
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

@@ -58,10 +58,9 @@ def fail(call: str) -> None:
 
 @dataclass(slots=True)
 class Faults:
-    """A script of faults and the calls made so far.
+    """A script of what is to go wrong, and the calls made so far.
 
     Attributes:
-        script: What is to go wrong.
         calls: The calls made, by name, in order: the n-th is number n.
         sizes: How many things each call was given at once; 0 where its first argument is no sequence.
     """

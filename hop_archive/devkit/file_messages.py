@@ -78,18 +78,14 @@ def refuse_large(too_large: Collection[Path], largest_bytes: int) -> None:
 
 
 def messages(found: Collection[Path], topic: str, *, seed: int) -> Iterator[Sample]:
-    """Yield a message for each file, read when its turn comes; ``Sample.kind`` is its path.
-
-    The same file under the same path has the same ``_id`` for the same seed, and another one for another.
-
-    Raises:
-        ConfigurationError: A file cannot be read.
-    """
+    """Yield the ``message`` of each file, read when its turn comes."""
     return (message(path, topic, seed=seed) for path in found)
 
 
 def message(path: Path, topic: str, *, seed: int) -> Sample:
-    """The message of one file; it leaves time and partition to the producer.
+    """The message of one file, ``Sample.kind`` being its path; it leaves time and partition to the producer.
+
+    The same file under the same path has the same ``_id`` for the same seed, and another one for another.
 
     Raises:
         ConfigurationError: It cannot be read.
@@ -101,8 +97,8 @@ def message(path: Path, topic: str, *, seed: int) -> Sample:
     name = str(path).encode(errors="backslashreplace").decode()  # Linux allows names that are not UTF-8
     message_id = uuid.uuid5(UUID_NAMESPACE, f"{seed}/{name}/{digest(None, (), value).hex()}")
     headers = (
-        ("title", _text(path.stem)),
-        ("file_name", _text(path.name)),
+        ("title", path.stem.encode(errors="replace")),
+        ("file_name", path.name.encode(errors="replace")),
         ("_id", message_id.bytes),
         ("_sender", _SENDER),
         ("_format", guessed_format(value)),
@@ -138,10 +134,6 @@ def _size_bytes(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def _text(name: str) -> bytes:
-    return name.encode(errors="replace")
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigurationError:

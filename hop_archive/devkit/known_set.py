@@ -34,15 +34,9 @@ _IN_2100_MS = 4_102_444_800_000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One message of the set, without its topic.
+    """One message of the set, without its topic and the header with its name; ``about`` says what is odd about it.
 
-    Attributes:
-        name: What its header says.
-        about: What is odd about it, a few words.
-        value: Its value.
-        headers: Its headers, less the one with its name.
-        key: Its key.
-        timestamp_ms: Its create time; None: that of its turn.
+    Its create time is that of its turn where ``timestamp_ms`` is None.
     """
 
     name: str
@@ -58,13 +52,8 @@ def known_set(topic: str, *, now_ms: int, seed: int = 0, partitions: int = 1) ->
 
     The same seed gives the same content; another one shares no ``_id`` with it. Only create times follow
     ``now_ms``: each message is of a millisecond later than the one before, but for cases about time. So of a
-    set that is sent again, what has an ``_id`` of its own is a duplicate, and the rest are new messages.
-
-    Args:
-        topic: Where it goes.
-        now_ms: Create time of the first.
-        seed: Which set.
-        partitions: Of the topic: messages without a key take turns; the end marker goes to each.
+    set that is sent again, what has an ``_id`` of its own is a duplicate, and the rest are new messages. Messages without a
+    key take turns of the topic's partitions; the end marker goes to each.
     """
     cases = known_cases(now_ms=now_ms, seed=seed)
     for number, case in enumerate(cases):

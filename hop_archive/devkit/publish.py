@@ -40,18 +40,10 @@ class Consent:
 def refuse_unless_allowed(
     source: str, topic: str, policy: TopicPolicy, *, writable: bool, production: bool, consent: Consent
 ) -> None:
-    """Check, before anything is connected, that test data may be sent to ``topic``.
+    """Check, before anything is connected, that the stanza ``source`` lets test data be sent to ``topic``.
 
     A source that is not writable never takes any. A test topic of a writable one does; any other topic has to
     be named twice, and on a production source that has to be confirmed as well.
-
-    Args:
-        source: The stanza's name, for messages.
-        topic: Where test data are to go.
-        policy: What the stanza says about topics.
-        writable: Whether the stanza allows writing.
-        production: Whether it is the service's own cluster.
-        consent: What was confirmed.
 
     Raises:
         ForbiddenError: It is not allowed; the remedy says what would make it so.
@@ -123,14 +115,10 @@ def publish(
     sleep: Callable[[float], object],
     record: Path | None = None,
 ) -> Iterator[Sequence[Receipt]]:
-    """Publish messages, some at a time, each portion acknowledged before the next.
+    """Publish messages, which may be endless, some at a time, each portion acknowledged before the next.
 
-    Args:
-        source: A writable one; its topics exist.
-        messages: What to publish, in order; may be endless.
-        rate: Messages a second, about; 0 for as fast as it goes.
-        sleep: How to wait.
-        record: File to append to what was sent and where it stands, for ``comparing``; None for no record.
+    The source is writable, and its topics exist. The rate is about so many messages a second, 0 for as fast as it goes; to
+    the file ``record`` is appended what was sent and where it stands (``record_sent``).
 
     Yields:
         Where each message of a portion stands.
@@ -162,21 +150,12 @@ def publish_singly(
     """Publish messages one at a time, so that one which the topic does not take is known, and left out.
 
     Each is acknowledged before the next is asked for. Slower than ``publish`` by far: for messages that are
-    odd, or that somebody is asked about. Arguments and results are otherwise the same.
-
-    Args:
-        source: As for ``publish``.
-        messages: Likewise.
-        rate: Messages a second, at most; 0 for as fast as it goes.
-        sleep: As for ``publish``.
-        record: Likewise.
-        refused: Told of each message that the topic does not take (too large, too old, too far ahead), or that
-            cannot be sent, and why; what it raises ends the publishing.
+    odd, or that somebody is asked about. Arguments, results and errors are otherwise the same; ``refused`` is told of each
+    message that the topic does not take (too large, too old, too far ahead), or that cannot be sent, and why; what it raises
+    ends the publishing.
 
     Raises:
-        ForbiddenError: The source is not writable.
         MissingSettingError: The topic is not there any more.
-        UnavailableError: The last message was not acknowledged; those before it were.
     """
     for message in messages:
         try:

@@ -20,7 +20,7 @@ from hop_archive.devkit.alert_values import ORDINARY, UUID_BYTES, dice, uuid4
 from hop_archive.errors import ConfigurationError
 
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
-_Twist: TypeAlias = Callable[["Sample", random.Random], "Sample"]
+_Twist: TypeAlias = Callable[["Sample", random.Random, random.Random], "Sample"]
 
 ODD_SHARE = 0.04
 """Chance that a sample after the first cycle is of an odd or echo kind."""
@@ -84,16 +84,13 @@ def samples(
 ) -> Iterator[Sample]:
     """Yield ``count`` samples: each kind of each topic once, then mostly ordinary ones without end.
 
-    The same arguments give the same samples, and a larger ``count`` only adds to the end. Another ``seed`` or
+    The same arguments give the same samples, and a larger ``count`` only adds to the end. ``seed`` alone decides which kinds,
+    topics, keys and partitions follow each other: what is counted of samples does not depend on the clock. Another ``seed`` or
     ``now_ms`` gives other ``_id`` headers, so two streams do not collide. No two samples are equal
     except for those of a duplicate kind. Samples of one call are generated as they are asked for.
 
-    Args:
-        count: How many.
-        seed: Which stream.
-        now_ms: Create time of the first sample; each next one is a millisecond later. Samples lie in
-            the future unless it is ``count`` ms ago; Kafka may refuse those more than an hour ahead.
-        topics: Where they go; ``SAMPLE_TOPICS`` unless given.
+    The first sample has the create time ``now_ms``, each next one is a millisecond later. Samples lie in the future unless it
+    is ``count`` ms ago; Kafka may refuse those more than an hour ahead. They go to ``SAMPLE_TOPICS`` unless others are given.
 
     Raises:
         ConfigurationError: No topic, or a cross-posted kind with no other topic to post from.
@@ -108,7 +105,7 @@ def samples(
                 f"Sample topic {topic.name} has the kind cross-posted, but no other topic has samples to post there.",
                 remedy="Add another topic, or leave the kind out.",
             )
-    return _stream(count, dice(f"{seed}:{now_ms}"), now_ms, chosen)
+    return _stream(count, dice(str(seed)), dice(f"{seed}:{now_ms}"), now_ms, chosen)
 
 
 def filler(count: int, size_bytes: int, *, topic: str, seed: int = 0) -> Iterator[Sample]:
@@ -129,15 +126,13 @@ def filler(count: int, size_bytes: int, *, topic: str, seed: int = 0) -> Iterato
     rng = dice(f"{seed}:{topic}")
     prefix, body = uuid4(rng)[: UUID_BYTES // 2], rng.randbytes(size_bytes - UUID_BYTES)
     ids = (prefix + number.to_bytes(8, "big") for number in range(_V4_VARIANT, _V4_VARIANT + count))
-    return (
-        Sample(
-            topic, None, uuid_bytes + body, (("_id", uuid_bytes), ("_format", b"blob")), None, None, "filler"
-        )
-        for uuid_bytes in ids
-    )
+    blob = ("_format", b"blob")
+    return (Sample(topic, None, own + body, (("_id", own), blob), None, None, "filler") for own in ids)
 
 
-def _ordinary(topic: SampleTopic, kind: str, rng: random.Random, timestamp_ms: int) -> Sample:
+def _ordinary(
+    topic: SampleTopic, kind: str, rng: random.Random, ids: random.Random, timestamp_ms: int
+) -> Sample:
     recipe = ORDINARY[kind]
     key = f"{kind}-{rng.randrange(1000)}".encode() if recipe.keyed else None
     value = recipe.make(rng, timestamp_ms)
@@ -145,7 +140,7 @@ def _ordinary(topic: SampleTopic, kind: str, rng: random.Random, timestamp_ms: i
     if recipe.format is not None:
         sender = rng.choice((b"sample-monitor", b"sample-survey", b"sample-observatory"))
         # In the order in which hop-client appends them.
-        headers = (("_id", uuid4(rng)), ("_sender", sender), ("_format", recipe.format))
+        headers = (("_id", uuid4(ids)), ("_sender", sender), ("_format", recipe.format))
     partition = None if recipe.keyed else rng.randrange(topic.partitions)
     return Sample(topic.name, key, value, headers, timestamp_ms, partition, kind)
 
@@ -154,8 +149,6 @@ def _ordinary(topic: SampleTopic, kind: str, rng: random.Random, timestamp_ms: i
 _PLAIN_KINDS = ("voevent", "gcn-json", "gcn-text", "gcn-binary", "snews")
 # Heartbeats are vetoed as a rule: what repeats one would then repeat nothing that is archived.
 _REPEATED_KINDS = frozenset(ORDINARY) - {"heartbeat"}
-
-# Twists: each makes an ordinary sample odd in one way.
 
 
 def _set_id(sample: Sample, *identities: bytes | None) -> Sample:
@@ -167,47 +160,47 @@ def _add_headers(sample: Sample, *headers: tuple[str, bytes | None]) -> Sample:
     return replace(sample, headers=headers + sample.headers)
 
 
-def _text_id(rng: random.Random) -> bytes:
-    return str(uuid.UUID(bytes=uuid4(rng))).encode()
+def _text_id(ids: random.Random) -> bytes:
+    return str(uuid.UUID(bytes=uuid4(ids))).encode()
 
 
+# Each makes an ordinary sample odd in one way, given the dice of what it holds and those of its ids.
 _ODDITIES: dict[str, _Twist] = {
-    "tombstone": lambda sample, rng: replace(sample, key=b"withdrawn-%d" % rng.getrandbits(30), value=None),
-    "empty-value": lambda sample, rng: replace(sample, value=b""),
-    "empty-key": lambda sample, rng: replace(sample, key=b"", partition=None),
-    "no-timestamp": lambda sample, rng: replace(sample, timestamp_ms=None),
-    "no-headers": lambda sample, rng: replace(sample, headers=()),
-    "no-id": lambda sample, rng: _set_id(sample),
-    "text-id": lambda sample, rng: _set_id(sample, _text_id(rng)),
-    "empty-id": lambda sample, rng: _set_id(sample, b""),
-    "null-id": lambda sample, rng: _set_id(sample, None),
-    "long-id": lambda sample, rng: _set_id(sample, rng.randbytes(rng.randrange(17, 40))),
-    "several-ids": lambda sample, rng: _set_id(sample, _text_id(rng), uuid4(rng), uuid4(rng)),
-    "repeated-names": lambda sample, rng: _add_headers(
+    "tombstone": lambda sample, rng, _: replace(
+        sample, key=b"withdrawn-%d" % rng.getrandbits(30), value=None
+    ),
+    "empty-value": lambda sample, *_: replace(sample, value=b""),
+    "empty-key": lambda sample, *_: replace(sample, key=b"", partition=None),
+    "no-timestamp": lambda sample, *_: replace(sample, timestamp_ms=None),
+    "no-headers": lambda sample, *_: replace(sample, headers=()),
+    "no-id": lambda sample, *_: _set_id(sample),
+    "text-id": lambda sample, _, ids: _set_id(sample, _text_id(ids)),
+    "empty-id": lambda sample, *_: _set_id(sample, b""),
+    "null-id": lambda sample, *_: _set_id(sample, None),
+    "long-id": lambda sample, _, ids: _set_id(sample, ids.randbytes(ids.randrange(17, 40))),
+    "several-ids": lambda sample, _, ids: _set_id(sample, _text_id(ids), uuid4(ids), uuid4(ids)),
+    "repeated-names": lambda sample, *_: _add_headers(
         sample, ("title", b"first"), ("tag", b"b"), ("tag", b"a"), ("tag", b"b"), ("title", b"second")
     ),
-    "null-header": lambda sample, rng: _add_headers(sample, ("title", None), ("note", None)),
-    "empty-header": lambda sample, rng: _add_headers(sample, ("title", b""), ("note", b"")),
-    "not-utf8-header": lambda sample, rng: _add_headers(
+    "null-header": lambda sample, *_: _add_headers(sample, ("title", None), ("note", None)),
+    "empty-header": lambda sample, *_: _add_headers(sample, ("title", b""), ("note", b"")),
+    "not-utf8-header": lambda sample, *_: _add_headers(
         sample, ("_sender", b"\xff\xfe\x80"), ("title", "größer".encode("latin-1")), ("größe", b"\x00\xc3")
     ),
-    "odd-format": lambda sample, rng: _add_headers(
+    "odd-format": lambda sample, *_: _add_headers(
         replace(sample, headers=sample.headers[:-1]),
         ("_format", b"json"),
         ("_format", None),
         ("_format", b"hologram"),
     ),
     # With ``title`` after the reserved headers, as one web publisher has it.
-    "described": lambda sample, rng: _add_headers(
+    "described": lambda sample, rng, _: _add_headers(
         replace(sample, headers=(*sample.headers, ("title", "Möglicher Gegenstück-Kandidat".encode()))),
         ("file_name", f"alert-{rng.getrandbits(20)}.txt".encode()),
         ("originator", b"https://observatory.example.org/"),
     ),
-    "test": lambda sample, rng: _add_headers(sample, ("_test", b"true")),
+    "test": lambda sample, *_: _add_headers(sample, ("_test", b"true")),
 }
-
-
-# Echoes: each repeats an earlier sample, wholly or in part.
 
 
 def _echoed_kinds(kind: str) -> frozenset[str]:
@@ -218,14 +211,14 @@ def _has_originals(topic: SampleTopic, kind: str) -> bool:
     return not _echoed_kinds(kind).isdisjoint(topic.kinds)
 
 
-# Given the original, the topic, the dice and the time.
-_ECHOES: dict[str, Callable[[Sample, SampleTopic, random.Random, int], Sample]] = {
+# Each repeats an earlier sample, wholly or in part; given the original, the topic, the dice, those of ids, the time.
+_ECHOES: dict[str, Callable[[Sample, SampleTopic, random.Random, random.Random, int], Sample]] = {
     "duplicate": lambda original, *_: original,
     "duplicate-without-id": lambda original, *_: original,
-    "colliding-id": lambda original, topic, rng, timestamp_ms: replace(
-        _ordinary(topic, original.kind, rng, timestamp_ms), headers=original.headers
+    "colliding-id": lambda original, topic, rng, ids, timestamp_ms: replace(
+        _ordinary(topic, original.kind, rng, ids, timestamp_ms), headers=original.headers
     ),
-    "cross-posted": lambda original, topic, rng, _: replace(
+    "cross-posted": lambda original, topic, rng, *_: replace(
         original, topic=topic.name, partition=rng.randrange(topic.partitions)
     ),
 }
@@ -262,7 +255,9 @@ SAMPLE_TOPICS: tuple[SampleTopic, ...] = (
 """The demo's topics. ``sys.heartbeat`` is there to be vetoed; it holds nothing that another topic repeats."""
 
 
-def _stream(count: int, rng: random.Random, now_ms: int, topics: Sequence[SampleTopic]) -> Iterator[Sample]:
+def _stream(
+    count: int, rng: random.Random, ids: random.Random, now_ms: int, topics: Sequence[SampleTopic]
+) -> Iterator[Sample]:
     # Every kind of every topic once, echoes last so that there is something to echo; then without end.
     everything = [(topic, kind) for kind in KINDS for topic in topics if kind in topic.kinds]
     odd = [(topic, kind) for topic, kind in everything if kind not in ORDINARY]
@@ -281,10 +276,10 @@ def _stream(count: int, rng: random.Random, now_ms: int, topics: Sequence[Sample
             topic, kind = rng.choice(rng.choice(ordinary))
         timestamp_ms = now_ms + position
         if kind in ORDINARY:
-            sample = _ordinary(topic, kind, rng, timestamp_ms)
+            sample = _ordinary(topic, kind, rng, ids, timestamp_ms)
         elif kind in _ODDITIES:
-            plain = _ordinary(topic, rng.choice(_PLAIN_KINDS), rng, timestamp_ms)
-            sample = replace(_ODDITIES[kind](plain, rng), kind=kind)
+            plain = _ordinary(topic, rng.choice(_PLAIN_KINDS), rng, ids, timestamp_ms)
+            sample = replace(_ODDITIES[kind](plain, rng, ids), kind=kind)
         else:
             elsewhere = kind == "cross-posted"
             originals = [
@@ -292,7 +287,7 @@ def _stream(count: int, rng: random.Random, now_ms: int, topics: Sequence[Sample
                 for (name, original_kind), sample in latest.items()
                 if (name != topic.name) == elsewhere and original_kind in _echoed_kinds(kind)
             ]
-            echo = _ECHOES[kind](rng.choice(originals), topic, rng, timestamp_ms)
+            echo = _ECHOES[kind](rng.choice(originals), topic, rng, ids, timestamp_ms)
             sample = replace(echo, kind=kind)
         if kind in _REPEATED_KINDS or kind == "no-id":
             latest[topic.name, kind] = sample

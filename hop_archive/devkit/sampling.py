@@ -35,25 +35,16 @@ def everything_in(topic: str, partitions: int) -> SampleTopic:
 def sample_stream(
     count: int, *, seed: int = 0, now_ms: int | None = None, topics: Sequence[SampleTopic] | None = None
 ) -> Iterator[Sample]:
-    """Sample alerts, made as they are asked for.
+    """Sample alerts as of ``samples``; a ``count`` of 0 means without end.
 
-    Args:
-        count: How many; 0 for no end.
-        seed: Which stream.
-        now_ms: Create time of the first; None sets it so that the last is of now, or the first where there is
-            no end.
-        topics: Where they go; the sample topics unless given.
+    Without ``now_ms`` the last is of now, or the first where there is no end.
     """
     start_ms = time.time_ns() // 1_000_000 - count if now_ms is None else now_ms
     return samples(count or sys.maxsize, seed=seed, now_ms=start_ms, topics=topics)
 
 
 def fill(source: Source, stanza: SourceStanza) -> int:
-    """Publish to a mock that has no topic yet what its stanza says it holds; leave every other source alone.
-
-    Returns:
-        How many alerts were published.
-    """
+    """Publish to a mock that has no topic yet what its stanza says it holds, and count that; leave other sources alone."""
     mock = _writable(source)
     if mock is None or not isinstance(stanza, MockSourceStanza) or not stanza.samples or mock.topics():
         return 0

@@ -44,13 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a snapshot took.
+    """What a snapshot took, of how many topics, and of how many groups that have committed offsets of one.
 
     Attributes:
-        cluster_id: Of which cluster.
         at: When (UTC).
-        topics: Topics that were taken.
-        groups: Groups that were taken: those that have committed offsets of such a topic.
         changed: Topics that are set up otherwise than at the last snapshot; sorted.
         hidden: Topics whose settings the credentials may not look at, so that only their partitions are known.
         no_groups: Why no group was taken; '' where they may be seen.
@@ -129,14 +126,9 @@ class _Cluster:
 def take_snapshot(
     archive: Archive, also: Collection[str] = (), *, go_on: Callable[[], None] = lambda: None
 ) -> Taken:
-    """Ask the source for the topics that are archived, their own settings, and the groups that read them; keep it.
+    """Ask the source for the topics that are archived, and ``also`` these, their own settings, and the groups that read them.
 
-    Args:
-        archive: Of what, and where to.
-        also: Topics that are taken, too, whether the policy wants them or not.
-        go_on: Called before each question and each portion that is kept; what it raises ends the snapshot there.
-
-    A good snapshot is never replaced by less: a topic or group that is gone keeps its last; a group keeps the
+    ``go_on`` is called before each question and each portion that is kept; what it raises ends the snapshot there. A good snapshot is never replaced by less: a topic or group that is gone keeps its last; a group keeps the
     offsets of a topic that it has none of any more, as after the topic was deleted; a topic made anew keeps what
     its generation before was like; and settings that may no longer be looked at stay as last known.
 
@@ -182,10 +174,6 @@ class HourlySnapshots:
     One that fails, of whatever, ends nothing and is told as a warning; it is tried again after some minutes. Leaving the
     block waits for the one that is under way, for ten seconds. Then it is given up, and asks nothing more once the call
     that it is in has ended, which is waited for some seconds, too: the archive may be closed.
-
-    Args:
-        archive: Of what, and where to.
-        also: As for ``take_snapshot``.
     """
 
     def __init__(self, archive: Archive, also: Collection[str] = ()) -> None:
@@ -234,7 +222,12 @@ class HourlySnapshots:
                     EVERY_S - age_s if age_s >= 0 else 0.0
                 )  # a clock was set back: nobody knows how old it is
             if left_s <= 0:
-                taken = take_snapshot(self._archive, self._also, go_on=self._go_on)
+
+                def go_on() -> None:
+                    if self._over:
+                        raise _GivenUp
+
+                taken = take_snapshot(self._archive, self._also, go_on=go_on)
                 if taken.hidden or taken.no_groups:
                     log.info(
                         "The snapshot of the source lacks what may not be seen: settings of %d topics; %s",
@@ -242,7 +235,12 @@ class HourlySnapshots:
                         taken.no_groups or "all groups were shown",
                     )
                 for topic, why in taken.untold.items():
-                    log.warning("The snapshot of topic %s, if there is one, stays as it was: %s", topic, why)
+                    log.warning(
+                        "The snapshot of topic %s, if there is one, stays as it was: %s",
+                        topic,
+                        why,
+                        extra={"topic": topic},
+                    )
             self._next = began + (left_s if left_s > 0 else EVERY_S)
         except _GivenUp:
             pass  # told by who gave it up
@@ -250,10 +248,6 @@ class HourlySnapshots:
             log.warning("%s: %s", _NOT_TAKEN, error)
         except BaseException as error:  # in this thread nobody else would hear of it
             log.warning("%s. This is a bug: %s", _NOT_TAKEN, said(error), exc_info=error)
-
-    def _go_on(self) -> None:
-        if self._over:
-            raise _GivenUp
 
 
 def _look(archive: Archive, also: Collection[str], go_on: Callable[[], None]) -> _Cluster:

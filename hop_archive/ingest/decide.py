@@ -10,10 +10,9 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.model.document import crc32
 from hop_archive.model.identity import (
     Identity,
     Known,
@@ -29,12 +28,10 @@ from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.protocol import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of one message.
 
     Attributes:
-        message: The message.
         identity: What it was judged by; its ``uuid`` is the one it is archived under.
         duplicate_of: The UUID that holds the same message already; None where it is archived.
         reason: Why it is a duplicate; '' where it is archived.
@@ -70,6 +67,14 @@ class Decided:
         """Take in what will be archived."""
         self._by_uuid[identity.uuid.int] = identity
 
+    def take(self, identity: Identity) -> bool:
+        """Take in what will be archived, unless it may be a copy of something, or its UUID is in use; whether it was taken in."""
+        number = identity.uuid.int
+        if number in self._by_uuid or self._adopted:
+            return False
+        self._by_uuid[number] = identity
+        return True
+
     def holder(self, message_uuid: uuid.UUID) -> Known | Identity | None:
         """What holds this UUID."""
         return self._by_uuid.get(message_uuid.int)
@@ -81,30 +86,32 @@ class Decided:
 
     def copy_of(self, identity: Identity) -> Known | Identity | None:
         """The message that one of this identity would be a copy of."""
-        if identity.uuid.int not in self._by_uuid and not self._adopted:
-            return None  # as for almost every message
         holder = self.copy_under(identity)
         adopted = self._adopted.get((identity.topic, identity.timestamp_ms, identity.message_crc32), ())
         return holder or next((held for held in adopted if same_message(identity, held)), None)
 
 
 def decide(
-    messages: Sequence[Message], catalog: Catalog, store: Store, expected: Iterable[Identity] = ()
+    messages: Sequence[Message],
+    catalog: Catalog,
+    store: Store,
+    expected: Iterable[Identity] = (),
+    identities: Sequence[Identity] | None = None,
 ) -> list[Decision]:
-    """Decide what becomes of ``messages``, in their order.
+    """Decide what becomes of ``messages``, in their order; what is ``expected`` was decided earlier, perhaps not committed.
 
-    Args:
-        messages: To be archived.
-        catalog: Asked once; and, where UUIDs are in use by other content, once a round for all messages that need
-            others, of which there are few rounds: for each it asks of twice as many UUIDs ahead as the time before.
-        store: Asked for the documents of adopted rows that only their content tells from a message. One that is missing
-            or damaged is taken for another message: it is better archived twice than not at all.
-        expected: What was decided earlier and may not be committed yet.
+    ``identities`` are those of the messages, where they are known.
+
+    The catalog is asked once; and, where UUIDs are in use by other content, once a round for all messages that need others,
+    of which there are few rounds: for each it asks of twice as many UUIDs ahead as the time before. The store is asked for
+    the documents of adopted rows that only their content tells from a message. One that is missing or damaged is taken for
+    another message: it is better archived twice than not at all.
 
     Raises:
         UnavailableError: The catalog or the store does not answer.
     """
-    identities = [identify(m, crc32(m.value)) for m in messages]
+    if identities is None:
+        identities = [identify(m) for m in messages]
     expected = list(expected)
     known = _with_content(identities, catalog.known(identities), catalog, store)
     asked: set[int] = set()
@@ -114,7 +121,11 @@ def decide(
         for identity in expected:
             decided.expect(identity)
         judging = _Judging(decided, asked, ahead=2**attempt)
-        decisions = [judging.decide(m, i) for m, i in zip(messages, identities, strict=True)]
+        decisions = [
+            # The first, of almost every message: as ``Decision(m, i)`` does it.
+            tuple.__new__(Decision, (m, i, None, "", None)) if decided.take(i) else judging.decide(m, i)
+            for m, i in zip(messages, identities, strict=True)
+        ]
         if not judging.unknown:
             return decisions
         known += catalog.known(judging.unknown)
@@ -144,19 +155,15 @@ def _with_content(
         if found.document is not None and not found.problems and not found.document.suppressed:
             message = found.document.message
             content[found.row.uuid] = digest(message.key, message.headers, message.value)
-    return [replace(held, content=content.get(held.uuid)) for held in known]
+    return [held._replace(content=content.get(held.uuid)) for held in known]
 
 
 class _Judging:
     """One look at all messages, in their order, with what is known by now.
 
     Of a UUID that was not asked of yet it is supposed that nothing holds it. Where that was needed, the decisions are
-    no more than a guess, made to learn which others are needed: all have to be made again.
-
-    Args:
-        decided: What is known, and what will be archived.
-        asked: UUIDs that the archive derived, of which the catalog was asked, by number.
-        ahead: How many to ask of for a message at once.
+    no more than a guess, made to learn which others are needed: all have to be made again. The catalog was ``asked`` of UUIDs
+    that the archive derived (by number); of so many ``ahead`` it will be asked for a message at once.
     """
 
     def __init__(self, decided: Decided, asked: Set[int], ahead: int) -> None:

@@ -19,14 +19,16 @@ from hop_archive.errors import (
     HopArchiveError,
     UnavailableError,
 )
-from hop_archive.ingest.collector import calm_collector
+from hop_archive.ingest.garbage_collection import fewer_collections
+from hop_archive.ingest.left_undone import LeftUndone
 from hop_archive.ingest.obstacles import GivenUp
 from hop_archive.ingest.plan import work
 from hop_archive.ingest.read import Reading, follow
+from hop_archive.ingest.sharing import ALONE, Alone
 from hop_archive.ingest.survey import plan_work
-from hop_archive.ingest.undone import Undone
 from hop_archive.ingest.write import OVERLAP, Done, archive_slices, proven_epochs, store_groups
 from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import TopicInfo, place_of
@@ -52,19 +54,15 @@ def catch_up(
     stop: Callable[[], bool] = lambda: False,
     overlap: int = OVERLAP,
     targets: Mapping[PartitionLog, int] | None = None,
+    sharing: Alone = ALONE,
 ) -> Iterator[Done]:
     """Archive what was there at the start: up to the watermarks seen then, and no further.
 
     Offsets that another writer takes meanwhile count as done. Ends early, between batches, when ``stop``
     says so. Running it again goes on where the ledger says. What could not be looked at or read stops nothing else, and is
-    raised at the end. What is left undone twice is a finding then (``Undone``).
-
-    Args:
-        archive: Where from and where to.
-        topics: Only these; None for all that are archived.
-        stop: Whether to end early.
-        overlap: Groups that may be in the making at once.
-        targets: Only these partitions, and up to where; None: all, up to their watermarks.
+    raised at the end. What is left undone twice is a finding then (``LeftUndone``). Of ``topics`` None means all that are
+    archived; ``targets`` are the only partitions, and up to where, None for all, up to their watermarks. What others
+    do at the same time, as ``sharing`` tells, is left to them and waited for.
 
     Raises:
         UnavailableError: Source, catalog or store does not answer; what was yielded is committed. Or all is archived but
@@ -73,7 +71,7 @@ def catch_up(
         DataError: All is archived but for partitions whose next message is damaged.
         ConflictError: Again and again nothing could be committed; the last reason is named.
     """
-    undone = Undone(archive, topics)
+    undone = LeftUndone(archive, topics)
     errors: list[HopArchiveError] = []
     obstacles: Sequence[Finding] = ()
     fruitless = 0
@@ -83,28 +81,43 @@ def catch_up(
         if targets is None:
             targets = {at: known.watermarks.stable for at, known in found.survey.knowledge.items()}
         given_up = {place_of(error) for error in errors}  # for this time: the next command asks again
-        slices = [
-            s.within(s.start, min(s.stop, targets[s.partition_log]))
-            for s in found.plan.slices
-            if s.start < targets.get(s.partition_log, 0) and s.topic_partition not in given_up
-        ]
-        pending = {
-            at.topic
+        begins = {
+            at: ranges[0].start
             for at, known in found.survey.knowledge.items()
             if (ranges := work(known).ranges) and ranges[0].start < targets.get(at, 0)
         }
+        wanted = [
+            at
+            for at in begins
+            if at.topic not in found.survey.unreadable
+            and TopicPartition(at.topic, at.partition) not in given_up
+        ]
+        mine = sharing.take(wanted)
+        if wanted and not mine:
+            if sharing.wait_for_end({at: begins[at] for at in wanted}, stop):
+                continue
+            mine = frozenset(wanted)
+        slices = [
+            s.within(s.start, min(s.stop, targets[s.partition_log]))
+            for s in found.of(mine, archive.limits).slices
+            if s.start < targets[s.partition_log]
+        ]
+        pending = {at.topic for at in begins}
         undone.plan(slices, pending)
         if not slices:
             fruitless = 0
             break
         fruitless += 1
         try:
-            for done in archive_slices(archive, slices, overlap, refused=errors.append):
+            for done in archive_slices(archive, slices, overlap, errors.append, sharing.is_asked_to_give):
                 fruitless = 0 if done.batches else fruitless
                 undone.took([done])
                 yield done
                 if stop():
                     return
+            if sharing.is_asked_to_give():
+                fruitless = 0
+                undone.broken_off()
         except ConflictError as error:
             undone.failed(error)
             log.info("Planning again: %s", error)
@@ -118,11 +131,7 @@ def catch_up(
 
 
 def _raise_obstacles(errors: Sequence[HopArchiveError], obstacles: Sequence[Finding]) -> None:
-    """Say what was in the way of all else that is archived by now: what a person decides first, what passes by itself last.
-
-    Raises:
-        HopArchiveError: Something was.
-    """
+    """Raise what was in the way of all else that is archived by now: what a person decides first, what passes by itself last."""
     for error in errors:
         if isinstance(error, DataError):
             raise error
@@ -147,13 +156,15 @@ def archive_continuously(
     sleep: Callable[[float], None],
     topics: Collection[str] | None = None,
     report: Callable[[Obstacle], None] = lambda error: None,
+    sharing: Alone = ALONE,
 ) -> Iterator[list[Done]]:
     """Archive what is there and then what arrives, until ``stop`` says so. Survives outages and refusals.
 
     A server that does not answer is reported once per attempt and tried again, with pauses that grow to half
     a minute; what was committed before stays, what was not is done then. So is one that refuses, once it has served: a
     password that is being changed, keys that ended, a clock that was set wrong are put right without a restart.
-    What is left undone twice, or for a minute of waiting, is a finding (``Undone``), and the others go on.
+    What is left undone twice, or for a minute of waiting, is a finding (``LeftUndone``), and the others go on. What others
+    do at the same time, as ``sharing`` tells, is left to them, until they end.
 
     Yields:
         What was stored together; empty lists while nothing arrives, so that callers can look around.
@@ -162,10 +173,10 @@ def archive_continuously(
         ConfigurationError: Something refuses, or is missing, and nothing worked yet: waiting would hide a mistake.
     """
     pause_s, has_worked = _FIRST_PAUSE_S, False
-    undone = Undone(archive, topics)
+    undone = LeftUndone(archive, topics)
     while not stop():
         try:
-            for dones in _one_round(archive, stop, sleep, topics, undone):
+            for dones in _one_round(archive, stop, sleep, topics, undone, sharing):
                 pause_s, has_worked = _FIRST_PAUSE_S, True
                 yield dones
         except (UnavailableError, ConfigurationError) as error:
@@ -194,7 +205,7 @@ def follow_for(
         UnavailableError: As for ``catch_up``.
         ConflictError: At the end there is work that was left undone twice; the reason is named.
     """
-    undone = Undone(archive, topics)
+    undone = LeftUndone(archive, topics)
     end = archive.monotonic() + duration_s
 
     def over() -> bool:
@@ -218,12 +229,16 @@ def _one_round(
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
     topics: Collection[str] | None,
-    undone: Undone,
+    undone: LeftUndone,
+    sharing: Alone = ALONE,
 ) -> Iterator[list[Done]]:
     """Do what a plan says; where little is left but the end of each log, follow those for a while."""
     found = plan_work(archive, topics)
-    workable = found.survey.workable()
-    undone.plan(found.plan.slices, found.survey.pending())
+    wanted = found.survey.workable()
+    mine = sharing.take(wanted)
+    workable = {at: known for at, known in wanted.items() if at in mine}
+    planned = found.of(mine, archive.limits)
+    undone.plan(planned.slices, found.survey.pending())
     starts = {}  # of each partition whose only work, if any, is the end of its log
     for partition_log, known in workable.items():
         pending, marks = work(known).ranges, known.watermarks
@@ -231,22 +246,28 @@ def _one_round(
             starts[partition_log] = max(marks.stable, known.coverage.stop, marks.low)
         elif len(pending) == 1 and pending[0].stop == marks.stable:
             starts[partition_log] = pending[0].start
-    if not workable:
+    if not wanted:
         yield []
         sleep(_FIRST_PAUSE_S)
-    elif found.plan.messages > archive.limits.batch_messages or len(starts) < len(workable):
+    elif not mine:
+        yield []
+        sharing.wait(wanted, stop)
+    elif planned.messages > archive.limits.batch_messages or len(starts) < len(workable):
         anything = False
-        for done in archive_slices(archive, found.plan.slices, refused=undone.refused):
+        asked = sharing.is_asked_to_give
+        for done in archive_slices(archive, planned.slices, refused=undone.refused, enough=asked):
             anything = anything or bool(done.batches)
             undone.took([done])
             yield [done]
             if stop():
                 return
-        if not anything:  # what was refused is asked for again by the next plan, and not at once
+        if asked():
+            undone.broken_off()
+        elif not anything:  # what was refused is asked for again by the next plan, and not at once
             yield []
             sleep(_FIRST_PAUSE_S)
     else:
-        yield from _follow_tails(archive, found.survey.infos, starts, stop, sleep, undone)
+        yield from _follow_tails(archive, found.survey.infos, starts, stop, sleep, undone, sharing)
 
 
 def _follow_tails(
@@ -255,17 +276,18 @@ def _follow_tails(
     starts: Mapping[PartitionLog, int],
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
-    undone: Undone,
+    undone: LeftUndone,
+    sharing: Alone,
 ) -> Iterator[list[Done]]:
     end = archive.monotonic() + SURVEY_EVERY_S
     disputed = anything = False
     others: set[str] | None = None
 
     def over() -> bool:
-        return stop() or disputed or archive.monotonic() >= end
+        return stop() or disputed or sharing.is_asked_to_give() or archive.monotonic() >= end
 
     epochs = proven_epochs(archive, starts)
-    with calm_collector(), archive.source.reader({}) as reader:
+    with fewer_collections(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive, starts)
         groups = follow(
             reader, dict(starts), archive.limits, archive.monotonic, over, epochs=epochs, refused=given_up

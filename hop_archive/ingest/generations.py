@@ -16,29 +16,10 @@ from hop_archive.source.protocol import TopicInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """A topic as the source shows it now.
-
-    Attributes:
-        info: Its name, id and number of partitions.
-        cluster_id: The cluster it is on.
-        watermarks: What is held of each partition; partitions without a leader are missing.
-    """
-
-    info: TopicInfo
-    cluster_id: str
-    watermarks: Mapping[int, Watermarks]
-
-
-@dataclass(frozen=True, slots=True)
 class Recognition:
-    """Which generation a topic is.
+    """Which generation a topic is, by number, and why it is a new one; '' where the catalog has it already.
 
-    Attributes:
-        topic: Kafka topic name.
-        number: The generation's number.
-        reason: Why it is a new one; '' where the catalog has it already.
-        truncated: What the generation before held, and the log of the same topic no longer does: it lost its end.
+    ``truncated`` is what the generation before held, and the log of the same topic no longer does: it lost its end.
     """
 
     topic: str
@@ -53,7 +34,9 @@ class Recognition:
 
 
 def recognise(
-    seen: Sighting,
+    info: TopicInfo,
+    cluster_id: str,
+    watermarks: Mapping[int, Watermarks],
     generations: Sequence[Generation],
     coverage: Mapping[PartitionLog, OffsetSet],
     ended: Collection[int] = (),
@@ -63,16 +46,18 @@ def recognise(
     A cluster that was used before is recognised again: offsets covered then are covered still.
 
     Args:
-        seen: The topic as it is now. Its watermarks must be read after ``coverage``.
+        info: The topic as the source shows it now.
+        cluster_id: The cluster it is on.
+        watermarks: What is held of each partition, read after ``coverage``; partitions without a leader are missing.
         generations: Those that the catalog has of the topic, by ascending number.
         coverage: What is dealt with, at least of those generations.
         ended: The numbers of those whose topic was deleted, and what was left of them recorded as lost.
     """
-    topic = seen.info.name
+    topic, topic_id = info.name, info.topic_id
     following = generations[-1].number + 1 if generations else 1
     # A broker that begins to tell ids makes a new generation too: what it holds is read once more and found to
     # be duplicates. To believe that the topic is the old one would be a guess.
-    same = [g for g in generations if (g.cluster_id, g.topic_id) == (seen.cluster_id, seen.info.topic_id)]
+    same = [g for g in generations if (g.cluster_id, g.topic_id) == (cluster_id, topic_id)]
     if same and same[-1].number in ended:
         return Recognition(
             topic, following, "it is there again, and what was left of it had been recorded as lost"
@@ -80,9 +65,9 @@ def recognise(
     if not generations:
         return Recognition(topic, following, "first seen")
     if not same:
-        last, topic_id = generations[-1], seen.info.topic_id
-        if last.cluster_id != seen.cluster_id:
-            reason = f"on cluster {seen.cluster_id}, was on {last.cluster_id}"
+        last = generations[-1]
+        if last.cluster_id != cluster_id:
+            reason = f"on cluster {cluster_id}, was on {last.cluster_id}"
         elif last.topic_id is None:
             reason = f"the broker tells a topic id now, {topic_id}"
         else:
@@ -90,7 +75,7 @@ def recognise(
         return Recognition(topic, following, reason)
     number = same[-1].number
     shorter = []  # what was dealt with beyond a log's end: it cannot be the one that was archived
-    for partition, marks in sorted(seen.watermarks.items()):
+    for partition, marks in sorted(watermarks.items()):
         covered = coverage.get(PartitionLog(topic, number, partition), EMPTY)
         if marks.high < covered.stop:
             shorter.append(Slice(topic, number, partition, marks.high, covered.stop))
@@ -100,18 +85,16 @@ def recognise(
         f"watermarks went backwards: partition {shorter[0].partition} ends at offset {shorter[0].start}, "
         f"but offsets up to {shorter[0].stop} were dealt with"
     )
-    has_id = seen.info.topic_id is not None  # without ids it may as well be another topic of that name
-    return Recognition(topic, following, reason, tuple(shorter) if has_id else ())
+    # Without ids it may as well be another topic of that name.
+    return Recognition(topic, following, reason, () if topic_id is None else tuple(shorter))
 
 
 def truncated_logs(
     recognised: Mapping[str, Recognition], other: Mapping[PartitionLog, tuple[Slice, str]]
 ) -> dict[str, Recognition]:
-    """The new generations of topics whose logs lost their end and grew past it again.
+    """The new generations of topics whose logs lost their end and grew past it again, after those ``recognised``.
 
-    Args:
-        recognised: The generation of each topic, by watermarks.
-        other: The offsets from the first that is known to differ, and how it differs, of each such partition.
+    ``other`` has of each such partition the offsets from the first that is known to differ, and how it differs.
     """
     found: dict[str, Recognition] = {}
     for partition_log, (slice_, how) in sorted(other.items()):

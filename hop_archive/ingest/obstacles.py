@@ -44,12 +44,8 @@ def note_obstacles(
     written: the look of every few seconds costs one query. A role that may only read remembers nothing, and is told so in
     the log.
 
-    Args:
-        archive: Whose catalog.
-        topics: What was looked at; None for all.
-        kinds: Kinds of obstacle that the look would have seen.
-        findings: What it saw.
-        still: Whether something that it did not see is in the way all the same, since it could not have seen it.
+    The look saw ``findings``, and would have seen others of ``kinds`` in ``topics`` (None: all), but for those of which
+    ``still`` says that they are in the way all the same, since it could not have seen them.
 
     Raises:
         UnavailableError: The catalog does not answer.
@@ -75,12 +71,8 @@ def note_obstacles(
 class GivenUp:
     """Notes each partition that was given up while others are read on, and why, as a finding of the offset that is in the way.
 
-    Only reading meets these, so no survey closes them before that offset is dealt with.
-
-    Attributes:
-        archive: Whose catalog.
-        starts: From where each partition is read.
-        errors: Why, each with ``facts`` that tell topic and partition.
+    Only reading meets these, so no survey closes them before that offset is dealt with. ``starts`` says from where each
+    partition is read; ``errors`` are why, each with ``facts`` that tell topic and partition.
     """
 
     archive: Archive

@@ -70,12 +70,8 @@ def plan(
 ) -> Plan:
     """The work over all partitions of ``known``, at most ``limits.run_messages`` offsets, shared fairly.
 
-    Slices are whole contiguous ranges; reading cuts them into batches. The same input gives the same plan.
-
-    Args:
-        known: What is known of each partition.
-        limits: How much is to be done at once.
-        unreadable: Topics that may not be read: nothing of them is work, and what of them is gone is lost all the same.
+    Slices are whole contiguous ranges; reading cuts them into batches. The same input gives the same plan. Of topics that
+    are ``unreadable``, that may not be read, nothing is work, and what of them is gone is lost all the same.
     """
     pending = {
         at: offsets

@@ -6,9 +6,11 @@ messages and compaction leave offsets for which nothing comes. What is held whil
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -20,7 +22,7 @@ from hop_archive.errors import (
     UnreadableMessageError,
 )
 from hop_archive.model.limits import Limits
-from hop_archive.model.message import Message, TopicPartition
+from hop_archive.model.message import Message, TopicPartition, content_bytes
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.protocol import Reader, place_of
 
@@ -37,6 +39,7 @@ LINGER_S = 0.5
 """How long following gathers messages for one batch, in seconds: shorter is sooner, longer is fewer batches."""
 
 _FIRST_POLLED = 100
+_PLACE = itemgetter(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,6 @@ class Reading:
         slice: The offsets: each was delivered, or is absent.
         messages: Those delivered, in order.
         skipped: Why the one message in it cannot be archived; '' where all can.
-        size_bytes: What its messages weigh.
         proven_epoch: Under which leader epoch the log had been proven when reading began; None where it tells none;
             ``UNPROVEN`` or ``GONE`` where it was not.
         is_void: Its topic or log changed meanwhile: it may not be stored, and was seen.
@@ -81,16 +83,43 @@ class _Fill:
     held_bytes: int = 0
     since: float | None = None
 
-    def add(self, message: Message, size_bytes: int, now: float) -> None:
-        if self.since is None:
-            self.since = now
-        self.messages.append(message)
-        self.held_bytes += size_bytes
-
     def wait(self, now: float) -> float:
         """For how long something has been waiting to be handed over, from now on at the latest; seconds."""
         self.since = now if self.since is None else self.since
         return now - self.since
+
+    def take(
+        self, some: Sequence[Message], sizes: Sequence[int], limits: Limits, now: float
+    ) -> Iterator[Reading]:
+        """Take in what came together, of these sizes; the readings that are full because of it."""
+        begin = 0
+        while begin < len(some):
+            end = begin + limits.batch_messages - len(self.messages)
+            yield from self._take(some[begin:end], sizes[begin:end], limits, now)
+            begin = end
+
+    def _take(
+        self, some: Sequence[Message], sizes: Sequence[int], limits: Limits, now: float
+    ) -> Iterator[Reading]:
+        """The same for no more messages than are left to the limit; all at once where they fit."""
+        weight = self.held_bytes + sum(sizes)
+        if weight <= limits.batch_bytes and (self.stop is None or some[-1].offset < self.stop):
+            self.wait(now)
+            self.messages += some
+            self.held_bytes = weight
+            if len(self.messages) == limits.batch_messages or weight == limits.batch_bytes:
+                yield self.cut(some[-1].offset + 1)
+            return
+        for message, size_bytes in zip(some, sizes, strict=True):
+            if self.stop is not None and message.offset >= self.stop:
+                return
+            if self.messages and self.held_bytes + size_bytes > limits.batch_bytes:
+                yield self.cut(message.offset)
+            self.wait(now)
+            self.messages.append(message)
+            self.held_bytes += size_bytes
+            if len(self.messages) >= limits.batch_messages or self.held_bytes >= limits.batch_bytes:
+                yield self.cut(message.offset + 1)
 
     def cut(self, stop: int) -> Reading:
         """The reading up to ``stop``; filling goes on from there."""
@@ -136,18 +165,17 @@ class _Fills:
         messages = self._reader.poll(self._at_once, timeout_s)
         now = self._monotonic()
         self.polled_s += now - began
-        sizes = [message.size_bytes for message in messages]
+        sizes = [content_bytes(key, value, headers) for _, _, _, _, _, key, value, headers, _ in messages]
         if sizes:  # about an eighth of the buffer at a time, judged by the size of what came last
             fitting = limits.buffer_bytes // 8 * len(sizes) // (sum(sizes) + len(sizes))
             self._at_once = max(1, min(limits.poll_messages, fitting, self._at_once * 4))
-        for message, size_bytes in zip(messages, sizes, strict=True):
-            fill = self.fills.get(message.topic_partition)
-            if fill is not None and (fill.stop is None or message.offset < fill.stop):
-                if fill.messages and fill.held_bytes + size_bytes > limits.batch_bytes:
-                    yield fill.cut(message.offset)
-                fill.add(message, size_bytes, now)
-                if len(fill.messages) >= limits.batch_messages or fill.held_bytes >= limits.batch_bytes:
-                    yield fill.cut(message.offset + 1)
+        begin = 0
+        for place, run in itertools.groupby(messages, _PLACE):  # mostly, many of one partition come together
+            some = list(run)
+            fill = self.fills.get(TopicPartition(*place))
+            if fill is not None:
+                yield from fill.take(some, sizes[begin : begin + len(some)], limits, now)
+            begin += len(some)
         while sum(f.held_bytes for f in self.fills.values()) > limits.buffer_bytes:
             fill = max(self.fills.values(), key=lambda f: f.held_bytes)
             yield fill.cut(fill.messages[-1].offset + 1)
@@ -215,17 +243,11 @@ def read_slices(
     A partition that may not be read, or at which nothing moved for ``stall_s``, is given up, too, and the others are read on.
     A slice whose offsets are gone is given up from there on: what was read of it comes as a reading, the rest is
     for the next plan to judge. Where a topic was deleted, nothing more of it comes. A message that the client
-    cannot represent comes as a reading of its own that says why.
+    cannot represent comes as a reading of its own that says why. ``refused`` is told of each partition that was given up, and
+    why; without it, the first reason is raised when all others are read.
 
-    Args:
-        reader: Without any partition assigned that the slices are of.
-        slices: Disjoint; those of one partition in order.
-        limits: Of one reading, and of all in the making together.
-        monotonic: Clock in seconds.
-        stall_s: When to give up.
-        epochs: Under which leader epoch each log was proven.
-        refused: Told of each partition that was given up, and why; without it, the first reason is raised when all
-            others are read.
+    The reader has no partition assigned that the slices are of; these are disjoint, those of one partition in order. The
+    limits are of one reading, and of all in the making together; ``epochs`` says under which leader each log was proven.
 
     Raises:
         UnavailableError: The source does not answer.

@@ -21,13 +21,14 @@ from hop_archive.errors import (
     SliceTakenError,
     UnavailableError,
 )
-from hop_archive.ingest.generations import Recognition, Sighting, recognise, truncated_logs
+from hop_archive.ingest.generations import Recognition, recognise, truncated_logs
 from hop_archive.ingest.obstacles import note_obstacles, obstacle
 from hop_archive.ingest.plan import Knowledge, Plan, plan, work
 from hop_archive.ingest.truncation import begins_as_archived, prove_tails
 from hop_archive.model.findings import ACCEPTED, Finding, Kind
+from hop_archive.model.limits import Limits
 from hop_archive.model.message import TopicPartition
-from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice, offsets_by_log
 from hop_archive.model.topics import is_topic_name
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.protocol import Answers, TopicInfo
@@ -85,22 +86,17 @@ class Survey:
     deleted: frozenset[str] = frozenset()
     shrunk: tuple[Slice, ...] = ()
 
-    def unproven(self) -> dict[PartitionLog, Knowledge]:
-        """Partitions with coverage that have another leader than their log was proven under: it may have lost its end."""
-        return {
-            at: known for at, known in self.knowledge.items() if known.coverage and self._is_moved(at, known)
-        }
-
-    def to_note(self) -> dict[PartitionLog, Knowledge]:
-        """Such partitions without coverage, of which there is nothing to prove."""
+    def moved(self) -> dict[PartitionLog, Knowledge]:
+        """Partitions that have another leader than their log was proven under."""
         return {
             at: known
             for at, known in self.knowledge.items()
-            if not known.coverage and self._is_moved(at, known)
+            if known.watermarks.leader_epoch != self.proven.get(at)
         }
 
-    def _is_moved(self, partition_log: PartitionLog, known: Knowledge) -> bool:
-        return known.watermarks.leader_epoch != self.proven.get(partition_log)
+    def unproven(self) -> dict[PartitionLog, Knowledge]:
+        """Such partitions with coverage, which may have lost its end; of others there is nothing to prove."""
+        return {at: known for at, known in self.moved().items() if known.coverage}
 
     @property
     def unreadable(self) -> frozenset[str]:
@@ -159,9 +155,7 @@ class Survey:
 def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     """Look at the source and the catalog; changes nothing.
 
-    Args:
-        archive: What to look at.
-        topics: Only these, whether the policy wants them or not; None for all that it wants.
+    Only at ``topics``, whether the policy wants them or not; None for all that it wants.
 
     Raises:
         UnavailableError: The source or the catalog does not answer. One partition, or one topic, that cannot be looked at
@@ -185,10 +179,7 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
             ended[partition_log.topic].add(partition_log.generation)
     recognitions = {
         name: recognise(
-            Sighting(info, cluster_id, marks_of.get(name, {})),
-            generations.get(name, ()),
-            coverage,
-            ended.get(name, ()),
+            info, cluster_id, marks_of.get(name, {}), generations.get(name, ()), coverage, ended.get(name, ())
         )
         for name, info in infos.items()
     }
@@ -259,15 +250,17 @@ def look(archive: Archive, topics: Collection[str] | None = None) -> Survey:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done, and what it was judged by.
-
-    Attributes:
-        plan: The slices to archive now; ``lost`` are those that planning has newly recorded.
-        survey: Source and coverage as they were seen for it.
-    """
+    """What is to be done, and what it was judged by; of the plan, ``lost`` are those that planning has newly recorded."""
 
     plan: Plan
     survey: Survey
+
+    def of(self, partition_logs: Collection[PartitionLog], limits: Limits) -> Plan:
+        """What is to be archived of these logs alone, of those that may be read; all of what the limits allow is theirs."""
+        if partition_logs == self.survey.workable().keys():
+            return self.plan
+        known = {at: known for at, known in self.survey.workable().items() if at in partition_logs}
+        return replace(plan(known, limits), lost=())
 
 
 def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
@@ -299,7 +292,7 @@ def plan_work(archive: Archive, topics: Collection[str] | None = None) -> Work:
     archive.catalog.observe(
         {partition_log: known.watermarks for partition_log, known in seen.knowledge.items()}
     )
-    overtaken = _note_proven(archive, seen, seen.to_note())
+    overtaken = _note_proven(archive, seen, {at: k for at, k in seen.moved().items() if not k.coverage})
     seen = replace(seen, knowledge={at: known for at, known in seen.knowledge.items() if at not in overtaken})
     archive.source.note_progress(seen.progress())
     planned = plan(seen.knowledge, archive.limits, seen.unreadable)
@@ -488,8 +481,18 @@ def _begun(
     seen = _proven(archive, survey(archive, topics))
     _note_shrunk(archive, seen)
     changing: dict[str, GenerationChangedError] = {}
+    later = [
+        name
+        for name, recognition in seen.recognitions.items()
+        if recognition.is_new and recognition.number > 1
+    ]
+    # What was seen may be older than the generation that the catalog has meanwhile: then that one is not followed by it.
+    same = _unchanged(seen, archive.source.topics(later)) if later else frozenset()
     for name, recognition in seen.recognitions.items():
         if not recognition.is_new:
+            continue
+        if recognition.number > 1 and name not in same:
+            changing[name] = _changed_again(name, recognition.number)
             continue
         detail = f"{recognition.reason}; what was archived of it stays, what Kafka holds now is generation {recognition.number}"
         cut = [Finding(Kind.LOG_TRUNCATED, name, detail, slice=gone) for gone in recognition.truncated]
@@ -498,15 +501,25 @@ def _begun(
         ids = (seen.cluster_id, seen.infos[name].topic_id)
         begun = archive.catalog.begin_generation(name, recognition.number, *ids, recognition.reason)
         if (begun.cluster_id, begun.topic_id) != ids:
-            changing[name] = GenerationChangedError(
-                f"Topic {name} changed again while its generation {begun.number} was being recorded, {_MOST_CHANGES} times in "
-                "a row. Nothing of it is archived until it stays as it is.",
-                remedy="The next run sees it as it is then. If it goes on, find out what deletes and makes it again and again.",
-                topic=name,
-            )
+            changing[name] = _changed_again(name, begun.number)
         elif recognition.number > 1:
-            log.warning("Topic %s is generation %d now: %s", name, recognition.number, recognition.reason)
+            log.warning(
+                "Topic %s is generation %d now: %s",
+                name,
+                recognition.number,
+                recognition.reason,
+                extra={"topic": name},
+            )
     return seen, changing
+
+
+def _changed_again(name: str, number: int) -> GenerationChangedError:
+    return GenerationChangedError(
+        f"Topic {name} changed again while its generation {number} was being recorded, {_MOST_CHANGES} times in "
+        "a row. Nothing of it is archived until it stays as it is.",
+        remedy="The next run sees it as it is then. If it goes on, find out what deletes and makes it again and again.",
+        topic=name,
+    )
 
 
 def _unchanged(seen: Survey, now: Mapping[str, TopicInfo]) -> frozenset[str]:
@@ -530,8 +543,8 @@ def _reasoned(archive: Archive, seen: Survey, gone: Slice) -> list[tuple[Slice, 
         and (was.cluster_id, was.topic_id) == (seen.cluster_id, topic_id)
     )
     if is_cut and (held := gone.offsets & seen.coverage.get(before, EMPTY)):
-        left_to_this = [e.slice for e in archive.catalog.ledger([gone.topic]) if e.reason == READ_NEXT]
-        held -= OffsetSet.of((s.start, s.stop) for s in left_to_this if s.partition_log == before)
+        ledger = archive.catalog.ledger([gone.topic])
+        held -= offsets_by_log(e.slice for e in ledger if e.reason == READ_NEXT).get(before, EMPTY)
         # Where only a sibling partition's log lost its end, this one need not be read.
         epoch = seen.knowledge[gone.partition_log].watermarks.leader_epoch
         is_moved = epoch is None or epoch != seen.proven.get(before)
@@ -555,13 +568,8 @@ def _settle_outlived(archive: Archive, seen: Survey, *, are_begun: bool) -> list
 
     Where the log is the same, and only lost its end in some partition, what it held below that is skipped: the next
     generation has it. What stands on another cluster may be there still, and is read when the source is that one again. A
-    topic that is there again after all, with the id that it had, is a new generation.
-
-    Args:
-        archive: Where to record.
-        seen: What was seen.
-        are_begun: Whether the catalog has the generations that are new in ``seen``: until then, one broker's stale answer
-            may be all that tells of a log that got shorter.
+    topic that is there again after all, with the id that it had, is a new generation. Unless the generations that are new in
+    ``seen`` ``are_begun`` in the catalog, one broker's stale answer may be all that tells of a log that got shorter.
 
     Returns:
         What this call recorded as lost.

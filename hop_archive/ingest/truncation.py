@@ -22,7 +22,7 @@ from hop_archive.ingest.read import Reading, read_slices
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice, offsets_by_log
 from hop_archive.source.protocol import place_of
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,6 @@ class _Tail:
     """The end of one partition's coverage, compared with what Kafka delivers; holds no message.
 
     Attributes:
-        slice: What there is to compare.
         is_all: Whether that reaches to the end of the coverage; an open transaction may stand before it.
         standing: What was archived, by offset.
         same: The offsets of ``standing`` at which Kafka holds the same.
@@ -123,10 +122,8 @@ class _Tail:
             if self.archived is None:
                 # Of what was skipped, pruned or lost Kafka may well hold something.
                 ledger = archive.catalog.ledger([self.slice.topic])
-                slices = [entry.slice for entry in ledger if entry.outcome is Outcome.ARCHIVED]
-                self.archived = OffsetSet.of(
-                    (s.start, s.stop) for s in slices if s.partition_log == self.slice.partition_log
-                )
+                archived = offsets_by_log(e.slice for e in ledger if e.outcome is Outcome.ARCHIVED)
+                self.archived = archived.get(self.slice.partition_log, EMPTY)
             there = {offset: new[offset] for offset in sorted(new) if offset in self.archived}
             messages = [message for message in there.values() if message is not None]
             decisions = decide(messages, archive.catalog, archive.store) if messages else []
@@ -194,11 +191,8 @@ def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) ->
     archived (unless a later one is the same, or the topic is compacted) are differences. What retention has removed, what
     was skipped, pruned or lost, and what has no digest any more can't be compared, and is none. What is held meanwhile is
     bounded by the limits of reading, and what cannot be read is waited for ten seconds in all, whatever the number of
-    partitions: those that there was no time for are ``left``, too. Which are read first is another matter each time.
-
-    Args:
-        archive: The source and the catalog.
-        doubtful: Partitions with coverage.
+    partitions: those that there was no time for are ``left``, too. Which are read first is another matter each time. All
+    that are ``doubtful`` have coverage.
 
     Raises:
         UnavailableError: The catalog does not answer.
@@ -220,12 +214,7 @@ def prove_tails(archive: Archive, doubtful: Mapping[PartitionLog, Knowledge]) ->
 
 @dataclass(slots=True)
 class _Patience:
-    """How long may still be waited for what cannot be read: half of that for these, half for those after them.
-
-    Attributes:
-        left_s: Seconds.
-        is_last: Whether none come after these.
-    """
+    """How long may still be waited for what cannot be read: half of that for these, half for those after them, if any are."""
 
     left_s: float = _STALL_S
     is_last: bool = True
@@ -287,12 +276,7 @@ def _prove(
 
 
 def begins_as_archived(archive: Archive, partition_log: PartitionLog, low: int) -> bool:
-    """Whether the first message that Kafka holds of what was archived is still the same: then so was all below it.
-
-    Args:
-        archive: The source and the catalog.
-        partition_log: As it was archived.
-        low: The first offset that Kafka holds now.
+    """Whether the first message, from ``low`` on, that Kafka holds of what was archived is still the same: then so was all below.
 
     Raises:
         UnavailableError: The catalog does not answer.

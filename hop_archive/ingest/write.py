@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Self, TypeAlias, cast
+from typing import Any, Self, cast
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import UNPROVEN, Batch, Collision, Duplicate, Outcome, Row
-from hop_archive.errors import (
-    HopArchiveError,
-    ProofChangedError,
-    SliceTakenError,
-    StaleDecisionError,
-)
-from hop_archive.ingest.collector import calm_collector
+from hop_archive.catalog.records import UNPROVEN, Batch, Collision, DocumentPlace, Duplicate, Outcome, Row
+from hop_archive.errors import HopArchiveError, ProofChangedError, SliceTakenError, StaleDecisionError
 from hop_archive.ingest.decide import Decision, decide
+from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.ingest.obstacles import GivenUp
+from hop_archive.ingest.placing import place
 from hop_archive.ingest.read import Reading, Refused, grouped, read_slices
 from hop_archive.ingest.survey import OVERTAKEN
-from hop_archive.model.annotations import annotate
-from hop_archive.model.document import Document, crc32, encode
+from hop_archive.model.arrivals import Arrival, arrivals
+from hop_archive.model.document import Document, crc32, encode_message
 from hop_archive.model.identity import Identity
-from hop_archive.model.keys import object_key, segment_key
-from hop_archive.model.message import TopicPartition
+from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.protocol import Answers
 from hop_archive.store.free_keys import create_free
@@ -80,13 +76,9 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A reading that is decided and encoded, ready to be stored.
+    """A reading that is decided and encoded, ready to be stored, with the identities of the messages that are new.
 
-    Attributes:
-        reading: What was read.
-        batch: What will be committed, as far as the keys of its objects are free.
-        objects: What must be durable before.
-        identities: Of the messages that are new.
+    The batch will be committed, as far as the keys of its objects are free; the objects must be durable before.
     """
 
     reading: Reading
@@ -96,18 +88,19 @@ class Prepared:
 
 
 def archive_slices(
-    archive: Archive, slices: Sequence[Slice], overlap: int = OVERLAP, refused: Refused | None = None
+    archive: Archive,
+    slices: Sequence[Slice],
+    overlap: int = OVERLAP,
+    refused: Refused | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Iterator[Done]:
     """Archive slices, reading ahead while objects and rows are being written.
 
-    Slices whose offsets turn out to be gone, taken or another generation's are left: survey and plan again.
-
-    Args:
-        archive: Where from and where to.
-        slices: Disjoint; those of one partition in order.
-        overlap: Groups that may be in the making at once; 0 does one thing after another.
-        refused: Told of each partition that could not be read, and why, after it was noted as a finding; without it, the
-            first reason is raised when all others are archived.
+    Slices are disjoint, those of one partition in order. Those whose offsets turn out to be gone, taken or another
+    generation's are left: survey and plan again. So many groups as ``overlap`` says may be in the making at once; with 0 one
+    thing is done after another. ``refused`` is told of each partition that could not be read, and why, after it was noted as
+    a finding; without it, the first reason is raised when all others are archived. Once there is ``enough``, nothing more is
+    read, and what was read is stored.
 
     Yields:
         What became of each reading, in the order stored.
@@ -118,22 +111,25 @@ def archive_slices(
     """
     if not slices:
         return
-    epochs = proven_epochs(archive, {s.partition_log for s in slices})
-    with calm_collector(), archive.source.reader({}) as reader:
-        given_up = GivenUp(archive, _starts(slices))
-        readings = read_slices(
-            reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
-        )
-        yield from store_groups(archive, grouped(readings, archive.limits), overlap)
+    with _reading(archive, slices) as (readings, given_up):
+        wanted = itertools.takewhile(lambda _: not enough(), readings)
+        yield from store_groups(archive, grouped(wanted, archive.limits), overlap)
     for error in given_up.errors:
         if refused is None:
             raise error
         refused(error)
 
 
-def _starts(slices: Sequence[Slice]) -> dict[PartitionLog, int]:
-    """The first offset of each log, of slices that are in order."""
-    return {s.partition_log: s.start for s in reversed(slices)}
+@contextmanager
+def _reading(archive: Archive, slices: Sequence[Slice]) -> Iterator[tuple[Iterator[Reading], GivenUp]]:
+    """The readings of slices that are in order, of logs that are proven; partitions that could not be read are noted."""
+    epochs = proven_epochs(archive, {s.partition_log for s in slices})
+    with fewer_collections(), archive.source.reader({}) as reader:
+        given_up = GivenUp(archive, {s.partition_log: s.start for s in reversed(slices)})
+        yield (
+            read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up),
+            given_up,
+        )
 
 
 def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
@@ -147,12 +143,7 @@ def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:
     """
     batches: list[Batch] = []
     expected: list[Identity] = []
-    epochs = proven_epochs(archive, {s.partition_log for s in slices})
-    with calm_collector(), archive.source.reader({}) as reader:
-        given_up = GivenUp(archive, _starts(slices))
-        readings = read_slices(
-            reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
-        )
+    with _reading(archive, slices) as (readings, _):
         for group in grouped((r for r in readings if _may_be_stored(r)), archive.limits):
             stored = write_objects(archive, prepare(archive, group, expected))
             batches += (prepared.batch for prepared in stored)
@@ -210,8 +201,19 @@ def prepare(
 ) -> list[Prepared]:
     """Decide and encode; writes nothing. ``expected``: identities decided before, perhaps not committed yet."""
     messages = [m for reading in readings for m in reading.messages]
-    decisions = deque(decide(messages, archive.catalog, archive.store, expected)) if messages else deque()
-    return [_prepared(archive, r, [decisions.popleft() for _ in r.messages]) for r in readings]
+    if not messages:
+        return [_prepared(archive, reading, [], []) for reading in readings]
+    # Encoded before it is decided, in one pass: nearly all messages are new, under the UUID that they came with.
+    arrived = [
+        arrivals(reading.messages, public=not archive.topics.private(reading.slice.topic))
+        for reading in readings
+    ]
+    identities = [arrival[0] for some in arrived for arrival in some]
+    decisions = iter(decide(messages, archive.catalog, archive.store, expected, identities))
+    return [
+        _prepared(archive, reading, some, list(itertools.islice(decisions, len(some))))
+        for reading, some in zip(readings, arrived, strict=True)
+    ]
 
 
 def write_group(archive: Archive, group: Sequence[Prepared]) -> list[Done]:
@@ -220,11 +222,7 @@ def write_group(archive: Archive, group: Sequence[Prepared]) -> list[Done]:
     Where another writer was first with a slice or a UUID, or a topic is another generation now, the rest is
     decided anew, one by one: it may rest on what was not committed.
     """
-    return commit_group(archive, write_objects(archive, group))
-
-
-def commit_group(archive: Archive, stored: Sequence[Prepared]) -> list[Done]:
-    """Commit batches whose objects are durable; the second half of ``write_group``."""
+    stored = write_objects(archive, group)
     changed = changed_generations(archive, {p.reading.slice: p.reading.proven_epoch for p in stored})
     if changed:
         kept = [p.reading for p in stored if p.reading.slice not in changed]
@@ -290,11 +288,7 @@ def changed_generations(archive: Archive, read: Mapping[Slice, int | None]) -> d
 
     Asked after reading and before committing: topic ids never come back, so a topic that has its
     generation's id now had it while it was read. Its log may have lost its end meanwhile: whoever planned since has proven
-    it under another leader epoch, or begun another generation.
-
-    Args:
-        archive: The source and the catalog.
-        read: Slices, with the leader epoch under which the log had been proven when they were read.
+    it under another leader epoch than ``read`` has with each slice, or begun another generation.
     """
     topics = sorted({s.topic for s in read})
     now = archive.source.topics(topics)
@@ -353,15 +347,24 @@ def commit(archive: Archive, batch: Batch, reading: Reading | None = None) -> Do
         try:
             archive.catalog.commit(part)
         except SliceTakenError as error:
-            holders = cast("Sequence[Mapping[str, object]]", error.facts.get("holders", ()))
-            # What holds the slice may be this very batch: committed before, its answer lost on the way.
-            same = {"run_id": part.run_id, "start": part.slice.start, "stop": part.slice.stop}
-            if not part.run_id or [same] != [{key: holder.get(key) for key in same} for holder in holders]:
+            holders = cast("Sequence[Mapping[str, Any]]", error.facts.get("holders", ()))
+            # What holds the slice may be this very batch: committed before, its answer lost on the way, and merged since with
+            # others of this run.
+            if not _is_own(part, holders):
                 runs = sorted({str(holder.get("run_id") or "another archiver") for holder in holders})
                 return _left(part.slice, f"{part.slice}: already archived by {', '.join(runs)}", taken=True)
         except ProofChangedError:
             return _left(part.slice, _another_leader(part.slice))
     return Done(batch.slice, batches, reading=reading)
+
+
+def _is_own(batch: Batch, holders: Sequence[Mapping[str, Any]]) -> bool:
+    if len(holders) != 1 or not batch.run_id:
+        return False
+    (holder,) = holders
+    # What this run has called lost meanwhile, it has not archived.
+    is_same = (holder["run_id"], holder["outcome"]) == (batch.run_id, batch.outcome.value)
+    return is_same and bool(holder["start"] <= batch.slice.start and batch.slice.stop <= holder["stop"])
 
 
 def _left(s: Slice, note: str, *, taken: bool = False) -> Done:
@@ -457,11 +460,9 @@ class _Writer:
         return dones
 
 
-Placed: TypeAlias = tuple[str, int | None]
-"""Key of the object that a document is in, and its position there (None: it is the whole object)."""
-
-
-def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision]) -> Prepared:
+def _prepared(
+    archive: Archive, reading: Reading, arrived: Sequence[Arrival], decisions: Sequence[Decision]
+) -> Prepared:
     if reading.skipped:
         batch = Batch(
             reading.slice,
@@ -471,55 +472,41 @@ def _prepared(archive: Archive, reading: Reading, decisions: Sequence[Decision])
             proven_epoch=reading.proven_epoch,
         )
         return Prepared(reading, batch, (), ())
-    new = [d for d in decisions if d.duplicate_of is None]
-    documents = [
-        Document(
-            message=d.message,
-            uuid=d.identity.uuid,
-            is_client_uuid=d.identity.is_client_uuid,
-            digest=d.identity.digest,
-            message_crc32=d.identity.message_crc32,
-            annotations=annotate(
-                d.message.headers, d.message.value, public=not archive.topics.private(d.message.topic)
-            ),
-        )
-        for d in new
-    ]
-    bodies = [encode(document) for document in documents]
-    places, objects = _placed(archive, reading.slice, documents, bodies)
+    public = not archive.topics.private(reading.slice.topic)
+    new: list[tuple[Message, Arrival]] = []
+    for (message, identity, held_by, _, _), arrival in zip(decisions, arrived, strict=True):
+        if held_by is None:
+            if identity is not arrival[0]:  # it is archived under another UUID
+                arrival = (identity, *encode_message(message, identity, public=public))
+            new.append((message, arrival))
+    placed = place(archive, reading.slice, new)
+    generation, bucket = reading.slice.generation, archive.store.bucket
     batch = Batch(
         reading.slice,
         rows=[
-            row_of(reading.slice.generation, archive.store.bucket, *parts)
-            for parts in zip(documents, bodies, places, strict=True)
+            # What ``row_of`` returns, without a document made for it.
+            tuple.__new__(Row, (
+                topic, generation, partition, offset, timestamp_ms, clock, message_uuid, is_client_uuid, content,
+                object_key, bucket, position, len(body), body_crc32, message_crc32, annotations, False, frame, frame_size,
+            ))
+            for (
+                (topic, partition, offset, timestamp_ms, clock, _, _, _, _),
+                ((message_uuid, is_client_uuid, _, _, content, message_crc32), body, body_crc32, annotations),
+            ), (object_key, position, frame, frame_size) in zip(new, placed.places, strict=True)
         ],
         duplicates=[duplicate_of(d) for d in decisions if d.duplicate_of is not None],
         collisions=[
             Collision(d.message.offset, d.collided_with, d.identity.uuid)
-            for d in new
+            for d in decisions
             if d.collided_with is not None
         ],
         run_id=archive.run_id,
         proven_epoch=reading.proven_epoch,
-    )
-    return Prepared(reading, batch, tuple(objects), tuple(d.identity for d in new))
+    )  # fmt: skip
+    return Prepared(reading, batch, placed.objects, tuple([arrival[0] for _, arrival in new]))
 
 
-def _placed(
-    archive: Archive, s: Slice, documents: Sequence[Document], bodies: Sequence[bytes]
-) -> tuple[list[Placed], list[NewObject]]:
-    """Where each document goes by the layout of its topic, and the objects that this makes."""
-    if archive.layouts.layout_for(s.topic) != "segment":
-        keys = [object_key(d.message.topic, d.message.timestamp_ms, d.uuid) for d in documents]
-        return [(key, None) for key in keys], [NewObject(*pair) for pair in zip(keys, bodies, strict=True)]
-    if not bodies:
-        return [], []
-    key = segment_key(s.topic, s.generation, s.partition, s.start, s.stop)
-    positions = itertools.accumulate((len(body) for body in bodies[:-1]), initial=0)
-    return [(key, position) for position in positions], [NewObject(key, b"".join(bodies))]
-
-
-def row_of(generation: int, bucket: str, document: Document, body: bytes, place: Placed) -> Row:
+def row_of(generation: int | None, bucket: str, document: Document, body: bytes, place: DocumentPlace) -> Row:
     """The catalog row of a document that stands in a place in a bucket."""
     message = document.message
     return Row(
@@ -532,13 +519,15 @@ def row_of(generation: int, bucket: str, document: Document, body: bytes, place:
         uuid=document.uuid,
         is_client_uuid=document.is_client_uuid,
         digest=document.digest,
-        object_key=place[0],
+        object_key=place.object_key,
         bucket=bucket,
-        position=place[1],
+        position=place.position,
         size_bytes=len(body),
         crc32=crc32(body),
         message_crc32=document.message_crc32,
-        annotations=document.annotations,
+        annotations=document.described,
+        frame=place.frame,
+        frame_size=place.frame_size,
     )
 
 

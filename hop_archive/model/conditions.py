@@ -6,10 +6,33 @@ import datetime
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-ARCHIVING_TABLES = ("messages", "batches", "duplicates", "generations", "observed", "findings", "topics")
+ARCHIVING_TABLES = (
+    "messages",
+    "batches",
+    "duplicates",
+    "generations",
+    "logs",
+    "observed",
+    "findings",
+    "topics",
+)
 """The tables that archiving writes to."""
 
-TABLES = (*ARCHIVING_TABLES, "verified", "suppressions", "condemned", "restores", "snapshots", "held")
+TABLES = (
+    *ARCHIVING_TABLES,
+    "verified",
+    "suppressions",
+    "condemned",
+    "restores",
+    "snapshots",
+    "held",
+    "message_ts",
+    "row_progress",
+    "archivers",
+    "claims",
+    "compacted",
+    "checked",
+)
 """Every table of a catalog."""
 
 ENCODING = "UTF8"
@@ -64,6 +87,7 @@ class CatalogCondition:
         role: Who is connected; '' for a mock.
         rights: Of each table, which of SELECT, INSERT, UPDATE and DELETE the role may use.
         encoding: Of the database; '' for a mock.
+        was_adopted: Whether another archiver made it, or has rows in it: readers of its own are there.
         sequences: Where each sequence stands; none for a mock.
     """
 
@@ -75,6 +99,7 @@ class CatalogCondition:
     rights: Mapping[str, frozenset[str]]
     encoding: str = ""
     sequences: tuple[SequenceCondition, ...] = ()
+    was_adopted: bool = False
 
     def lacking_to_archive(self) -> list[str]:
         """The rights that an archiver needs and the role lacks, as ``INSERT on messages``."""
@@ -94,8 +119,20 @@ class CatalogCondition:
     def lacking_to_look_after(self) -> list[str]:
         """The rights that verifying and snapshots of the source need, beside those to archive, and the role lacks."""
         return [
-            *self.lacking("SELECT", "INSERT", "UPDATE", tables=("verified", "snapshots")),
-            *self.lacking("DELETE", tables=("verified",)),
+            *self.lacking("SELECT", "INSERT", "UPDATE", tables=("verified", "snapshots", "row_progress")),
+            *self.lacking("SELECT", "INSERT", tables=("checked",)),
+            *self.lacking("DELETE", tables=("verified", "checked")),
+        ]
+
+    def lacking_to_share(self) -> list[str]:
+        """The rights that archivers need to divide a backlog among them, and the role lacks."""
+        return self.lacking("SELECT", "INSERT", "UPDATE", "DELETE", tables=("archivers", "claims"))
+
+    def lacking_to_index_text(self) -> list[str]:
+        """The rights that filling the text index needs and the role lacks."""
+        return [
+            *self.lacking("SELECT", "INSERT", tables=("message_ts", "row_progress", "held")),
+            *self.lacking("UPDATE", tables=("row_progress", "held")),
         ]
 
     def lacking(self, *wanted: str, tables: Collection[str] = ARCHIVING_TABLES) -> list[str]:

@@ -78,7 +78,6 @@ class FindingRecord(NamedTuple):
     """A finding as the catalog remembers it: one record, however often it was seen.
 
     Attributes:
-        number: Its number in the catalog.
         finding: What is wrong, as it was last seen.
         first_seen: When it was found first (UTC).
         last_seen: When it was found last (UTC).

@@ -14,7 +14,6 @@ class Limits:
     """How much one plan, one batch and one process may hold.
 
     Attributes:
-        run_messages: Most offsets that one plan takes on.
         batch_messages: Most messages in one batch (one segment, one catalog transaction).
         batch_bytes: A batch is closed before its messages weigh more. One message alone may.
         buffer_bytes: Most bytes of messages held while batches fill, over all partitions.

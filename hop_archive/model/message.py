@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol, TypeAlias
 
 Header: TypeAlias = tuple[str, bytes | None]
@@ -35,18 +35,15 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}[{self.partition}]"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One Kafka record, exactly as delivered.
+class Message(NamedTuple):
+    """One Kafka record, exactly as delivered. A tuple for the reason that ``Row`` is one.
 
     Attributes:
-        topic: Kafka topic name.
         partition: Kafka partition, from 0.
         offset: Position in the partition, from 0.
         timestamp_ms: Milliseconds since 1970 UTC; −1 where Kafka has none. Any int64 is legal.
-        timestamp_type: Whose clock ``timestamp_ms`` is.
         key: Message key; None (no key) differs from b"" (an empty key).
-        value: Payload; None (a tombstone) differs from b"".
+        value: Payload; None (a tombstone) differs from b"". Not in its ``repr``: it may be of many MB.
         headers: Pairs in the order sent, repeats kept; a value of None differs from b"".
         leader_epoch: Epoch of the leader that appended it; None where the broker did not tell.
     """
@@ -61,6 +58,10 @@ class Message:
     headers: tuple[Header, ...] = ()
     leader_epoch: int | None = None
 
+    def __repr__(self) -> str:
+        shown = {**self._asdict(), "value": None if self.value is None else f"{len(self.value)} bytes"}
+        return f"Message({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def topic_partition(self) -> TopicPartition:
         """The partition that it stands in."""
@@ -69,13 +70,19 @@ class Message:
     @property
     def size_bytes(self) -> int:
         """Bytes of key, value and headers together: what it weighs in memory and on the wire."""
-        size = len(self.key or b"") + len(self.value or b"")
-        for name, value in self.headers:
-            # isascii is a flag of the string: encoding every name would cost more than all the rest.
-            size += (len(name) if name.isascii() else len(name.encode(errors="surrogatepass"))) + len(
-                value or b""
-            )
-        return size
+        _, _, _, _, _, key, value, headers, _ = self
+        return content_bytes(key, value, headers)
+
+
+def content_bytes(key: bytes | None, value: bytes | None, headers: Iterable[Header]) -> int:
+    """Bytes of key, value and headers together."""
+    size = (len(key) if key else 0) + (len(value) if value else 0)
+    for name, content in headers:
+        # isascii is a flag of the string: encoding every name would cost more than all the rest.
+        size += len(name) if name.isascii() else len(name.encode(errors="surrogatepass"))
+        if content:
+            size += len(content)
+    return size
 
 
 class Outgoing(Protocol):
@@ -102,6 +109,36 @@ class Outgoing(Protocol):
     def timestamp_ms(self) -> int | None: ...  # noqa: D102
     @property
     def partition(self) -> int | None: ...  # noqa: D102
+
+
+class ForPartition(NamedTuple):
+    """A message for one partition of a topic, with all that it carries.
+
+    Attributes:
+        headers: Pairs in order, which nobody changes: many messages may share them.
+        timestamp_ms: Create time.
+    """
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+    timestamp_ms: int
+
+    def to(self, topic: str) -> ToTopic:
+        """The same, as whoever publishes one by one takes it."""
+        return ToTopic(topic, self.key, self.value, tuple(self.headers), self.timestamp_ms, self.partition)
+
+
+class ToTopic(NamedTuple):
+    """A message to publish, see ``Outgoing``."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+    timestamp_ms: int | None
+    partition: int | None
 
 
 class Committed(NamedTuple):

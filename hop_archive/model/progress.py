@@ -11,7 +11,6 @@ class Progress:
     """How far it is: whoever does the work counts, and whoever shows it looks on.
 
     Attributes:
-        topic: The one at hand.
         total: Messages that there are to deal with, at most; 0 where nobody knows.
         counts: What was done so far, by what was counted. Each only grows, but for what has to be looked at anew.
     """

@@ -10,18 +10,20 @@ from difflib import get_close_matches
 
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.slices import Slice
-from hop_archive.model.topics import PATTERN_RULE, is_pattern, matches, without_meaning
+from hop_archive.model.topics import matches, refuse_illegal, without_meaning
 
 
 class Order(enum.Enum):
     """In which order selected rows come.
 
     ``PLACE``: topic by topic (in byte order of their names), and in each by generation, partition and offset; adopted
-    rows, which have none, stand last in their topic, by timestamp. ``ID``: as they came into the catalog.
+    rows, which have none, stand last in their topic, by timestamp. ``ID``: as they came into the catalog. ``NEWEST``: by
+    timestamp, the greatest first; of one timestamp the last that came.
     """
 
     PLACE = "place"
     ID = "id"
+    NEWEST = "newest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Query:
     """Which messages: those that meet everything that is said. Saying nothing means all.
 
     Attributes:
-        topics: Names or globs, any of which; empty: all topics.
+        topics: Names or globs, any of which; empty: all topics. Any name that the catalog has is one, legal in Kafka or not.
         since_ms: Least timestamp; None: no bound. Any int64, as in Kafka.
         until_ms: Timestamp that is too late, itself not selected; None: no bound.
         senders: Senders as annotated, any of which, in full; empty: all.
@@ -43,8 +45,7 @@ class Query:
         limit: Most rows to come, the first ones of the order; None: no bound.
 
     Raises:
-        ConfigurationError: A topic is neither a name nor a glob, a bound makes no sense, or a text can stand in no
-            database.
+        ConfigurationError: A bound makes no sense, or a text can stand in no database.
     """
 
     topics: tuple[str, ...] = ()
@@ -60,10 +61,7 @@ class Query:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        for pattern in self.topics:
-            if not is_pattern(pattern):
-                raise ConfigurationError(f"Wanted {PATTERN_RULE}, found {pattern!r}.", pattern=pattern)
-        for text in (*self.senders, *self.media_types, self.condition):
+        for text in (*self.topics, *self.senders, *self.media_types, self.condition):
             # Arguments that are no UTF-8 reach a program as lone surrogates.
             if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
                 raise ConfigurationError(f"Wanted text in UTF-8 without NUL, found {text!r}.")
@@ -91,6 +89,7 @@ class Query:
         """
         names = sorted(known)
         for pattern in self.meaningless(names):
+            refuse_illegal([pattern])
             near = get_close_matches(pattern, names, n=1)
             raise ConfigurationError(
                 f"The catalog has no messages of a topic {pattern}.",

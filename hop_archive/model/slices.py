@@ -162,6 +162,14 @@ class PartitionLog(NamedTuple):
         return [Slice(*self, start, stop) for start, stop in offsets]
 
 
+def offsets_by_log(slices: Iterable[Slice]) -> dict[PartitionLog, OffsetSet]:
+    """The offsets that slices consist of, by log, in order of the logs."""
+    found: dict[PartitionLog, list[tuple[int, int]]] = {}
+    for s in slices:
+        found.setdefault(s.partition_log, []).append((s.start, s.stop))
+    return {at: OffsetSet.of(ranges) for at, ranges in sorted(found.items())}
+
+
 def _check(start: int, stop: int) -> None:
     if not 0 <= start <= stop:
         raise ValueError(f"not an offset range: [{start}, {stop})")

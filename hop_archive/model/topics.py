@@ -1,9 +1,12 @@
-"""Which topics a policy means: names and globs, never regular expressions. Pure.
+"""Which topics a policy or a selection means: names and globs, never regular expressions. Pure.
 
 A Kafka topic name holds ASCII letters, digits, ``.``, ``_`` and ``-``, and is case sensitive
 (``org.apache.kafka.common.internals.Topic``). A pattern is such a name, or one with ``*`` (any text, dots and
 none included), ``?`` (one character), ``[abc]`` or ``[!abc]``. A ``.`` is a dot and nothing else: archives have
 vetoed ``sysXheartbeat`` by accident because a list of names was read as regular expressions.
+
+A catalog may have topics that Kafka would not take: other archivers wrote ``NAME+oversized`` for what hop-client sent
+around Kafka. Their names, too, mean them wherever one selects of the catalog.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Literal
 from hop_archive.errors import ConfigurationError
 
 Layout = Literal["message", "segment"]
+Compression = Literal["none", "zstd"]
 
 PATTERN_RULE = "a topic name or glob (letters, digits, '.', '_', '-', and '*', '?', '[abc]', '[!abc]')"
 
@@ -34,14 +38,19 @@ def is_topic_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and text not in (".", "..")
 
 
+def is_glob(text: str) -> bool:
+    """Tell whether ``text`` may mean topics of other names."""
+    return _GLOB.search(text) is not None
+
+
 def is_pattern(text: str) -> bool:
     """Tell whether ``text`` is a legal topic name or a glob over such names."""
     return _PATTERN.fullmatch(text) is not None
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether any pattern means this topic; the whole name has to match, upper and lower case differ."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    """Tell whether any pattern is this topic's name or a glob that means it, in whole; upper and lower case differ."""
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def without_meaning(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
@@ -64,7 +73,12 @@ def unmet_message(patterns: Collection[str], source: str) -> str:
     )
 
 
-def _refuse_illegal(patterns: Iterable[str]) -> None:
+def refuse_illegal(patterns: Iterable[str]) -> None:
+    """Let pass only topic names and globs over such names.
+
+    Raises:
+        ConfigurationError: One is neither.
+    """
     for pattern in patterns:
         if not is_pattern(pattern):
             raise ConfigurationError(f"Wanted {PATTERN_RULE}, found {pattern!r}.", pattern=pattern)
@@ -90,7 +104,7 @@ class TopicPolicy:
     test_topics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _refuse_illegal((*self.topics, *self.veto, *self.private_topics, *self.test_topics))
+        refuse_illegal((*self.topics, *self.veto, *self.private_topics, *self.test_topics))
 
     def archived(self, name: str) -> bool:
         """Tell whether the topic is archived: wanted, and not vetoed."""
@@ -120,6 +134,10 @@ class LayoutPolicy:
     Attributes:
         default: The layout of a topic that no pattern means.
         by_topic: Pattern and layout; the first pattern that means the topic wins.
+        compression: How the segments of a topic are compressed that no pattern means.
+        compression_by_topic: Pattern and compression, likewise.
+        segment_bytes: Size at which a segment is closed, before compression.
+        compact_after_days: How long after messages were archived their objects become large segments; None: never.
 
     Raises:
         ConfigurationError: A pattern is neither a topic name nor a glob over topic names.
@@ -127,10 +145,19 @@ class LayoutPolicy:
 
     default: Layout = "message"
     by_topic: tuple[tuple[str, Layout], ...] = ()
+    compression: Compression = "none"
+    compression_by_topic: tuple[tuple[str, Compression], ...] = ()
+    segment_bytes: int = 32 * 1024 * 1024
+    compact_after_days: float | None = None
 
     def __post_init__(self) -> None:
-        _refuse_illegal(pattern for pattern, _ in self.by_topic)
+        refuse_illegal(pattern for pattern, _ in (*self.by_topic, *self.compression_by_topic))
 
     def layout_for(self, topic: str) -> Layout:
         """Return the layout in which new objects of the topic are written."""
         return next((layout for pattern, layout in self.by_topic if matches(topic, (pattern,))), self.default)
+
+    def compresses(self, topic: str) -> bool:
+        """Whether new segments of the topic are compressed; an object of one document never is."""
+        told = (how for pattern, how in self.compression_by_topic if matches(topic, (pattern,)))
+        return next(told, self.compression) == "zstd"

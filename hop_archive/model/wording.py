@@ -8,6 +8,28 @@ MOST_SAID = 400
 """Characters of what another program said that are passed on: its first sentence or two."""
 
 
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(size_bytes: int) -> str:
+    """``12.3 MB``: three digits, decimal units."""
+    amount, unit = float(size_bytes), _UNITS[0]
+    for unit in _UNITS:
+        if amount < 999.5 or unit == _UNITS[-1]:
+            break
+        amount /= 1000
+    return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 99.95 else f"{amount:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, rest_minutes = divmod(minutes, 60)
+    return f"{hours} h {rest_minutes} min" if hours else f"{minutes} min {rest_s} s"
+
+
 def counted(number: int, singular: str, plural: str = "") -> str:
     """``1 message``, ``1,200 messages``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -1,46 +1,53 @@
 """Archiving: every message of a topic as an asset, a partition a topic; how it is made, checked and reported.
 
-Ops: plan → write objects (a step for each unit) → catalog (likewise) → follow → report → judge. Each can be run again:
+A run of one topic goes by steps: plan → write objects (a step for each unit) → catalog (likewise) → follow → report. A run of
+several topics is one step: with more, it would leave as many events behind as it archives messages. Each can be run again:
 the ledger says what is done, and objects are created only if absent.
 
 Dagster takes a check of a partition to be of the materialization that it was evaluated after, and shows one that is
-of an older materialization as not evaluated. So green says of a topic that nothing was open when verification last
-looked, and that nothing was archived since; red and yellow are said again after each run that archives.
+of an older materialization as not evaluated. So the checks of a topic are evaluated with each report of it, and green says
+how much of the topic was read again.
 """
 
+import math
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Batch
 from hop_archive.errors import ConfigurationError, ConflictError, HopArchiveError
 from hop_archive.ingest.follow import catch_up, follow_for
+from hop_archive.ingest.left_undone import LeftUndone
 from hop_archive.ingest.plan import Plan, units
-from hop_archive.ingest.survey import plan_work, survey
-from hop_archive.ingest.tally import TopicTally, sum_tallies, tally
-from hop_archive.ingest.undone import Undone
-from hop_archive.ingest.write import Done, commit_batches, store_slices
-from hop_archive.model.findings import Kind, OpenCount
+from hop_archive.ingest.survey import plan_work
+from hop_archive.ingest.totals import TopicTotals, sum_totals, totals_of
+from hop_archive.ingest.write import Done, archive_slices, commit_batches, store_slices
+from hop_archive.model.findings import Kind
 from hop_archive.model.slices import EMPTY, OffsetSet, Slice
 from hop_archive.model.topics import unmet_message
-from hop_archive.orchestration import hand_over
+from hop_archive.model.wording import counted
+from hop_archive.orchestration import reports, run_files
+from hop_archive.orchestration.findings import OF_TOPICS, evaluations
+from hop_archive.orchestration.reports import ARCHIVED_MESSAGES
 from hop_archive.orchestration.resources import as_failures
-from hop_archive.orchestration.runs import LIVE, newest_materializations, table, topic_tags
-
-ARCHIVED_MESSAGES = dg.AssetKey("archived_messages")
+from hop_archive.orchestration.runs import ARCHIVED, FOLLOWING, LIVE, Home, topic_tag
+from hop_archive.orchestration.succession import Stay, predecessors, take_over
 
 TOPICS = dg.DynamicPartitionsDefinition(name="topics")
 """Partition keys: one a topic, added as topics appear, never removed (what was archived stays)."""
 
 UNIT_MESSAGES = 20_000
 """Offsets in one unit of work: its rows pass between steps at once, some 10 MB of them."""
+
+_PAGES_EVERY_S = 30.0
+_PAGES_AT_ONCE = 10
+"""How often a run that follows writes pages, and how many."""
+
+_MOST_NAMED = 10
 
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 
@@ -66,47 +73,69 @@ class PlanConfig(dg.Config):
     )
 
 
+_HOW_LONG = "How long to stay after catching up, in seconds; 0: not at all."
+
+
 class FollowConfig(dg.Config):
     """Whether to stay and archive what arrives."""
 
     topics: list[str] = Field(default=[], description=_WHICH_TOPICS)
-    follow_s: float = Field(
-        default=0.0, ge=0, description="How long to stay after catching up, in seconds; 0: not at all."
+    follow_s: float = Field(default=0.0, ge=0, description=_HOW_LONG)
+
+
+class TogetherConfig(PlanConfig):
+    """What to archive in one run, and whether to stay and archive what arrives."""
+
+    follow_s: float = Field(default=0.0, ge=0, description=_HOW_LONG)
+    report_every_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="A topic's partition is materialized once in so many seconds, and in fewer only where messages were lost.",
     )
 
 
 @dg.op(
     out={
-        "units": dg.DynamicOut(list[Slice], io_manager_key="hand_over"),
-        "slices": dg.Out(list[Slice], io_manager_key="hand_over"),
-        "lost": dg.Out(dict[str, TopicTally], io_manager_key="hand_over"),
+        "units": dg.DynamicOut(list[Slice], io_manager_key="run_files"),
+        "slices": dg.Out(list[Slice], io_manager_key="run_files"),
+        "lost": dg.Out(dict[str, TopicTotals], io_manager_key="run_files"),
     },
     retry_policy=_RETRIES,
 )
 def plan(
     context: dg.OpExecutionContext, config: PlanConfig, archive: dg.ResourceParam[Archive]
-) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[list[Slice]] | dg.Output[dict[str, TopicTally]]]:
+) -> Iterator[dg.DynamicOutput[list[Slice]] | dg.Output[list[Slice]] | dg.Output[dict[str, TopicTotals]]]:
     """Compare watermarks with coverage; record what is lost; divide the work into units."""
     with as_failures():
-        try:
-            given = tuple(Slice(s.topic, s.generation, s.partition, s.start, s.stop) for s in config.slices)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"A slice of the run configuration cannot be: {error}.", remedy="Launch the run with others."
-            ) from error
-        found = Plan(given) if given else plan_work(archive, _topics(context, config.topics, archive)).plan
-    for gone in found.lost:
-        context.log.warning(f"Recorded as no longer to be had: {gone}")
+        found = _planned(context, config, archive)
     work = units(found.slices, UNIT_MESSAGES)
-    context.log.info(f"{found.messages} offsets in {len(found.slices)} slices, {len(work)} units")
+    slices = f"{counted(len(found.slices), 'slice')}, {counted(len(work), 'unit')}"
+    context.log.info(f"{counted(found.messages, 'message')} to archive: {slices}")
     for number, unit in enumerate(work):
         yield dg.DynamicOutput(list(unit), mapping_key=f"unit_{number:05}", output_name="units")
     yield dg.Output(list(found.slices), output_name="slices")
-    lost = sum_tallies({s.topic: TopicTally(s.topic, lost=len(s))} for s in found.lost)
-    yield dg.Output(lost, output_name="lost")
+    yield dg.Output(_lost(found), output_name="lost")
 
 
-@dg.op(out=dg.Out(io_manager_key="hand_over"), retry_policy=_RETRIES)
+def _planned(context: dg.OpExecutionContext, config: PlanConfig, archive: Archive) -> Plan:
+    """What is configured, or what there is to do; losses are recorded, and logged."""
+    try:
+        given = tuple(Slice(s.topic, s.generation, s.partition, s.start, s.stop) for s in config.slices)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"A slice of the run configuration cannot be: {error}.", remedy="Launch the run with others."
+        ) from error
+    found = Plan(given) if given else plan_work(archive, _topics(context, config.topics, archive)).plan
+    for gone in found.lost:
+        context.log.warning(f"Recorded as no longer to be had: {gone}")
+    return found
+
+
+def _lost(found: Plan) -> dict[str, TopicTotals]:
+    return sum_totals({s.topic: TopicTotals(s.topic, lost=len(s))} for s in found.lost)
+
+
+@dg.op(out=dg.Out(io_manager_key="run_files"), retry_policy=_RETRIES)
 def write_objects(archive: dg.ResourceParam[Archive], unit: list[Slice]) -> list[Batch]:
     """Read the slices of a unit and create their objects, each only if absent."""
     with as_failures():
@@ -114,10 +143,10 @@ def write_objects(archive: dg.ResourceParam[Archive], unit: list[Slice]) -> list
 
 
 # Rows before the next unit's objects: a higher priority keeps few units in the making.
-@dg.op(out=dg.Out(io_manager_key="hand_over"), retry_policy=_RETRIES, tags={"dagster/priority": "1"})
+@dg.op(out=dg.Out(io_manager_key="run_files"), retry_policy=_RETRIES, tags={"dagster/priority": "1"})
 def catalog(
     context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], batches: list[Batch]
-) -> dict[str, TopicTally]:
+) -> dict[str, TopicTotals]:
     """Commit each batch with its rows in one transaction; what another run has taken is left."""
     with as_failures():
         dones = commit_batches(archive, batches)
@@ -126,8 +155,8 @@ def catalog(
 
 @dg.op(
     out={
-        "total": dg.Out(dict[str, TopicTally], io_manager_key="hand_over"),
-        "left": dg.Out(str, io_manager_key="hand_over"),
+        "total": dg.Out(dict[str, TopicTotals], io_manager_key="run_files"),
+        "left": dg.Out(str, io_manager_key="run_files"),
     },
     retry_policy=_RETRIES,
 )
@@ -135,47 +164,178 @@ def follow(
     context: dg.OpExecutionContext,
     config: FollowConfig,
     archive: dg.ResourceParam[Archive],
-    tallies: list[dict[str, TopicTally]],
+    tallies: list[dict[str, TopicTotals]],
     slices: list[Slice],
-) -> tuple[dict[str, TopicTally], str]:
+) -> tuple[dict[str, TopicTotals], str]:
     """Do again what was left of the plan; stay for a while, if asked to, and archive what arrives about a second later.
 
     What is left undone in the end, with its reason, is handed to the last step: there the run fails. So does an outage hand on
     what was archived before it; one before anything was is tried again.
     """
-    planned = sorted({*config.topics, *(s.topic for s in slices)})
-    here: dict[str, TopicTally] = {}
-    at_first = meanwhile = ""
     with as_failures():
-        missing = _missing(archive, slices)
+        here, left = _completed(context, archive, config, slices)
+    return sum_totals([*tallies, here]), left
+
+
+def _completed(
+    context: dg.OpExecutionContext,
+    archive: Archive,
+    config: FollowConfig | TogetherConfig,
+    slices: Sequence[Slice],
+    meanwhile_say: Callable[[Mapping[str, TopicTotals]], None] = lambda _: None,
+) -> tuple[dict[str, TopicTotals], str]:
+    """Do again what is left of ``slices``, and follow; what that archived, and why something is left undone in the end.
+
+    Raises:
+        HopArchiveError: Nothing was archived before it: trying again as a whole loses nothing.
+    """
+    planned = sorted({*config.topics, *(s.topic for s in slices)})
+    here: dict[str, TopicTotals] = {}
+    at_first = meanwhile = ""
+    missing = _missing(archive, slices)
+    # A run that takes over has no plan of its own before it follows: of what was left it knows nothing yet.
+    has_looked = not predecessors(context.run_tags)
+    if has_looked:
         _close_done(archive, planned, missing)
+    try:
+        targets = {
+            s.partition_log: max(t.stop for t in missing if t.partition_log == s.partition_log)
+            for s in missing
+        }
+        again = sorted({s.topic for s in missing})
+        for done in catch_up(archive, again, targets=targets) if missing else ():
+            here = _counted(context, here, [done])
+    except HopArchiveError as error:
+        at_first = str(error)
+    try:
         try:
-            targets = {
-                s.partition_log: max(t.stop for t in missing if t.partition_log == s.partition_log)
-                for s in missing
-            }
-            again = sorted({s.topic for s in missing})
-            for done in catch_up(archive, again, targets=targets) if missing else ():
-                here = _counted(context, here, [done])
-        except HopArchiveError as error:
-            at_first = str(error)
-        try:
-            try:
-                topics = _topics(context, config.topics, archive) if config.follow_s else []
-                for dones in follow_for(archive, topics, config.follow_s, time.sleep):
-                    here = _counted(context, here, dones)
-            except ConflictError as error:
-                meanwhile = str(error)
-            # What could not be done at first may have been done since: then it is no reason to fail.
-            missing = _missing(archive, missing)
-            if not meanwhile:
-                _close_done(archive, planned, missing)
-        except HopArchiveError as error:
-            if not here:
-                raise
+            for dones in _following(context, archive, config):
+                here = _counted(context, here, dones)
+                meanwhile_say(here)
+        except ConflictError as error:
             meanwhile = str(error)
-    left = at_first if missing else ""
-    return sum_tallies([*tallies, here]), " ".join(filter(None, [left, meanwhile]))
+        # What could not be done at first may have been done since: then it is no reason to fail.
+        missing = _missing(archive, missing)
+        if has_looked and not meanwhile:
+            _close_done(archive, planned, missing)
+    except HopArchiveError as error:
+        if not here:
+            raise
+        meanwhile = str(error)
+    return here, " ".join(filter(None, [at_first if missing else "", meanwhile]))
+
+
+def _following(
+    context: dg.OpExecutionContext, archive: Archive, config: FollowConfig | TogetherConfig
+) -> Iterator[list[Done]]:
+    """Follow for the configured time; a run of the sensor's until its successor is ready."""
+    topics = _topics(context, config.topics, archive) if config.follow_s else []
+    if FOLLOWING not in context.run_tags:
+        yield from follow_for(archive, topics, config.follow_s, time.sleep)
+        return
+    # One that is tried again may have said before that it left.
+    follow_s = 0.0 if context.retry_number else config.follow_s
+    stay = Stay(context.instance, context.run_id, follow_s, archive.monotonic)
+    try:
+        yield from follow_for(archive, topics, math.inf, time.sleep, stay.is_over)
+    finally:
+        stay.left()
+
+
+@dg.op(out=dg.Out(dg.Nothing), retry_policy=_RETRIES)
+def archive_topics(
+    context: dg.OpExecutionContext, config: TogetherConfig, archive: dg.ResourceParam[Archive]
+) -> Iterator[dg.Output[None]]:
+    """Archive what there is of several topics, stay for a while, if asked to, and say in one event what was done.
+
+    Fails after that where it left work undone again and again. An outage before anything was archived is tried again.
+    """
+    pages = _Pages(context, archive, config.report_every_s)
+    with as_failures():
+        total, left = _archived(context, archive, config, pages)
+        pages.write(total)
+        if left:
+            undone = {c.topic for c in archive.catalog.open_findings() if c.kind is Kind.LEFT_UNDONE}
+            pages.judge(undone - {*total})
+    yield dg.Output(None, metadata=reports.of_run(total, reports.elapsed_s(context)))
+    if left:
+        raise dg.Failure(left, allow_retries=False)
+
+
+class _Pages:
+    """Writes the pages of the topics that a run archives, and what its row in the list of runs says, while it goes on and in the end."""
+
+    def __init__(self, context: dg.OpExecutionContext, archive: Archive, every_s: float) -> None:
+        self._context, self._archive, self._every_s = context, archive, every_s
+        self._written: dict[str, TopicTotals] = {}
+        self._at = archive.monotonic()
+
+    def write_in_time(self, total: Mapping[str, TopicTotals], *, at_once: bool = False) -> None:
+        """Write some now and then, or all at once: what arrives waits meanwhile, some 30 ms a page. In an outage, later."""
+        if at_once or self._archive.monotonic() - self._at >= _PAGES_EVERY_S:
+            try:
+                self.write(total, None if at_once else _PAGES_AT_ONCE)
+            except HopArchiveError as error:
+                self._context.log.warning(f"Pages of topics are written later: {error}")
+
+    def write(self, total: Mapping[str, TopicTotals], most: int | None = None) -> None:
+        """Write the pages of what is in ``total`` and on none, at the pace of ``topics_to_report``."""
+        took_s, self._at = self._archive.monotonic() - self._at, self._archive.monotonic()
+        news = {topic: one for topic, one in total.items() if one != self._written.get(topic)}
+        due = reports.topics_to_report(self._context.instance, news, self._every_s, took_s)[:most]
+        for materialization in reports.materializations(self._archive, due):
+            self._context.log_event(materialization)
+        self.judge({*due})
+        self._written |= {topic: total[topic] for topic in due}
+        self._context.instance.add_run_tags(self._context.run_id, {ARCHIVED: reports.in_a_row(total)})
+
+    def judge(self, topics: Collection[str]) -> None:
+        """Evaluate the checks of these topics' partitions."""
+        home = Home.of(self._context.run)
+        for evaluation in evaluations(self._context.instance, self._archive.catalog, topics, home):
+            self._context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them; its type does not say so (1.13)
+
+
+def _archived(
+    context: dg.OpExecutionContext, archive: Archive, config: TogetherConfig, pages: _Pages
+) -> tuple[dict[str, TopicTotals], str]:
+    """What a run of several topics archived, and why something is left undone in the end."""
+    found = _planned(context, config, archive)  # connects, which takes a while
+    if before := predecessors(context.run_tags):
+        found = Plan(lost=found.lost)  # what there is to do is the other's until it has left
+        take_over(context.instance, before, archive.monotonic, time.sleep)
+    else:
+        topics = sorted({s.topic for s in found.slices})
+        named = (
+            f": {', '.join(topics[:_MOST_NAMED])}{', …' if len(topics) > _MOST_NAMED else ''}"
+            if topics
+            else ""
+        )
+        context.log.info(
+            f"{counted(found.messages, 'message')} of {counted(len(topics), 'topic')} to archive{named}"
+        )
+    total: dict[str, TopicTotals] = _lost(found)
+    outage: HopArchiveError | None = None
+    try:
+        for done in archive_slices(archive, found.slices, refused=lambda _: None):  # noted as findings
+            total = _counted(context, total, [done])
+    except HopArchiveError as error:
+        outage = error
+    if config.follow_s and total:
+        pages.write_in_time(total, at_once=True)  # it stays for a while: nobody is to wait for that
+    try:
+        here, left = _completed(
+            context,
+            archive,
+            config,
+            found.slices,
+            lambda here: pages.write_in_time(sum_totals([total, here])),
+        )
+    except HopArchiveError as error:
+        here, left, outage = {}, str(error), error
+    if outage is not None and left and not (total or here):
+        raise outage
+    return sum_totals([total, here]), left
 
 
 def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Archive) -> list[str]:
@@ -189,7 +349,7 @@ def _topics(context: dg.OpExecutionContext, configured: list[str], archive: Arch
     return [name for name in there if archive.topics.archived(name)]
 
 
-def _missing(archive: Archive, slices: list[Slice]) -> list[Slice]:
+def _missing(archive: Archive, slices: Sequence[Slice]) -> list[Slice]:
     """Those of ``slices`` of which the ledger does not have all."""
     coverage = archive.catalog.coverage(sorted({s.topic for s in slices})) if slices else {}
     return [s for s in slices if OffsetSet.between(s.start, s.stop) - coverage.get(s.partition_log, EMPTY)]
@@ -197,115 +357,49 @@ def _missing(archive: Archive, slices: list[Slice]) -> list[Slice]:
 
 def _close_done(archive: Archive, topics: list[str], missing: list[Slice]) -> None:
     """Close what was found to be left undone in ``topics``, but for those in which something is ``missing``."""
-    Undone(archive, topics).plan([], pending={s.topic for s in missing})
+    LeftUndone(archive, topics).plan([], pending={s.topic for s in missing})
 
 
 def _counted(
-    context: dg.OpExecutionContext, counts: dict[str, TopicTally], dones: list[Done]
-) -> dict[str, TopicTally]:
+    context: dg.OpExecutionContext, counts: dict[str, TopicTotals], dones: list[Done]
+) -> dict[str, TopicTotals]:
     """The counts with what was stored added; what was disputed is logged."""
     for done in dones:
         if done.note:
             context.log.info(f"Left for the next plan: {done.note}")
-    return sum_tallies([counts, tally(batch for done in dones for batch in done.batches)])
+    return sum_totals([counts, totals_of(batch for done in dones for batch in done.batches)])
 
 
 @dg.op
 def report(
     context: dg.OpExecutionContext,
     archive: dg.ResourceParam[Archive],
-    total: dict[str, TopicTally],
-    lost: dict[str, TopicTally],
+    total: dict[str, TopicTotals],
+    lost: dict[str, TopicTotals],
     left: str,
 ) -> Iterator[dg.Output[None]]:
-    """Say what was archived: of the partition that the run is for, or of each topic that had messages.
+    """Say what was archived of the partition that the run is for.
 
-    A run of a partition ends here. Where it left work undone again and again, it fails after that: what was archived is,
-    and the rest is not well.
+    Where it left work undone again and again, it fails after that: what was archived is, and the rest is not well.
     """
     with as_failures():
-        metadata = _report_topics(context, archive, sum_tallies([total, lost]))
-    yield dg.Output(None, metadata=metadata)
-    if context.has_partition_key or context.has_partition_key_range:
-        _end(context, left)
-
-
-def _report_topics(
-    context: dg.OpExecutionContext, archive: Archive, total: Mapping[str, TopicTally]
-) -> dict[str, Any]:
-    """Log a materialization of every topic that had messages, unless the run is an asset's own; tag the run.
-
-    Returns:
-        The metadata of the run's output: its topic's numbers, or the sums over all.
-    """
-    shared = not context.has_partition_key
-    lags = survey(archive, list(total)).pending() if total else {}
-    now_s = archive.now().timestamp()
-    record = context.instance.get_run_record_by_id(context.run_id)
-    elapsed_s = max(now_s - (record.start_time if record and record.start_time else now_s), 0.001)
-    if shared:
-        for topic, numbers in sorted(total.items()):
-            metadata = _metadata(archive, numbers, lags.get(topic, 0), elapsed_s)
-            context.log_event(dg.AssetMaterialization(ARCHIVED_MESSAGES, partition=topic, metadata=metadata))
-    # Followed topics are known now only, and runs that people start have no tags of the sensor's.
-    tags = topic_tags(total if shared else [context.partition_key], shared=shared)
+        (of_topic,) = reports.materializations(archive, [context.partition_key])
+    totals = sum_totals([total, lost])
+    # Runs that people start have none of the sensor's tags.
+    tags = {**topic_tag(context.partition_key), ARCHIVED: reports.in_a_row(totals)}
     context.instance.add_run_tags(
         context.run_id, {k: v for k, v in tags.items() if k not in context.run_tags}
     )
-    whole = sum(total.values(), start=TopicTally("all"))
-    return _metadata(archive, whole, sum(lags.values()), elapsed_s)
-
-
-def _metadata(archive: Archive, numbers: TopicTally, lag: int, elapsed_s: float) -> dict[str, Any]:
-    """Numbers that the UI plots."""
-    lag_s = 0.0  # where there is no message to judge by
-    if numbers.last_timestamp_ms is not None and numbers.last_timestamp_ms >= 0:
-        lag_s = round(max(0.0, archive.now().timestamp() - numbers.last_timestamp_ms / 1000), 1)
-    return {
-        "messages": numbers.messages,
-        "bytes": numbers.size_bytes,
-        "duplicates": numbers.duplicates,
-        "absent": numbers.absent,
-        "lost": numbers.lost,
-        "collisions": numbers.collisions,
-        "lag_messages": lag,
-        "lag_s": lag_s,
-        "messages_per_s": round(numbers.messages / elapsed_s, 1),
-    }
-
-
-@dg.op(ins={"reported": dg.In(dg.Nothing)}, retry_policy=_RETRIES)
-def judge(context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], left: str) -> None:
-    """Say again what is open of the topics that this run archived: a check from before it would be out of date.
-
-    A shared run ends here: it fails, where it left work undone again and again.
-    """
-    logs = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    judged = {event.partition for entry in logs if (event := entry.dagster_event) and event.partition}
-    with as_failures():
-        if left:
-            found = archive.catalog.open_findings()
-            judged |= {count.topic for count in found if count.kind is Kind.LEFT_UNDONE}
-        for evaluation in evaluations(context.instance, archive.catalog, judged, only_open=True):
-            context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them; its type does not say so (1.13)
-    _end(context, left)
-
-
-def _end(context: dg.OpExecutionContext, left: str) -> None:
+    rate = sum(one.messages for one in totals.values()) / reports.elapsed_s(context)
+    # In words: Dagster plots numbers of all partitions along one line, from one topic to the next.
+    this_run = f"{reports.in_a_line(totals)}; {rate:,.1f} messages a second"
+    yield dg.Output(None, metadata={**of_topic.metadata, "this_run": this_run})
     # A run that goes on with another one was handed that one's files too.
     run = context.run
     earlier = [run_id for run_id in (run.parent_run_id, run.root_run_id) if run_id]
-    hand_over.discard(context.instance, run.run_id, earlier)
+    run_files.discard(context.instance, run.run_id, earlier)
     if left:
         raise dg.Failure(left, allow_retries=False)
-
-
-def _reported() -> tuple[Any, Any]:
-    """The steps that both graphs have, and what each hands to the next; what was reported, and what is left undone."""
-    planned = plan()
-    written = planned.units.map(write_objects)
-    followed = follow(written.map(catalog).collect(), planned.slices)
-    return report(followed.total, planned.lost, followed.left), followed.left
 
 
 @dg.graph(
@@ -313,15 +407,17 @@ def _reported() -> tuple[Any, Any]:
     "asked to, reports."
 )
 def archiving() -> None:
-    """Ends with what makes the materialization; a run of one partition has that partition's checks."""
-    return _reported()[0]  # type: ignore[no-any-return]
+    """Ends with what makes the materialization, and has that partition's checks."""
+    planned = plan()
+    written = planned.units.map(write_objects)
+    followed = follow(written.map(catalog).collect(), planned.slices)
+    return report(followed.total, planned.lost, followed.left)  # type: ignore[no-any-return]
 
 
-@dg.graph(description="The same of several topics, and says again what is open of them.")
+@dg.graph(description="Archives several topics in one step, follows for a while if asked to, reports.")
 def archiving_together() -> None:
-    """Ends with what needs the materializations to be there."""
-    reported, left = _reported()
-    judge(reported=reported, left=left)
+    """One step."""
+    archive_topics()
 
 
 archived_messages = dg.AssetsDefinition.from_graph(
@@ -367,71 +463,17 @@ _ARCHIVING_JOBS = (archive_topic.name, archive_quiet_topics.name, "__ASSET_JOB")
 def live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The runs that archive, or are about to, and those that people started from an asset's page."""
     filters = (dg.RunsFilter(job_name=name, statuses=LIVE) for name in _ARCHIVING_JOBS)
+    return [run for of_job in filters for run in instance.get_runs(of_job) if _archives(run)]
+
+
+def _archives(run: dg.DagsterRun) -> bool:
+    if run.job_name == archive_quiet_topics.name:
+        return True
     # Runs from an asset's page are of all assets, or of a selection, or of checks alone.
-    return [
-        run
-        for of_job in filters
-        for run in instance.get_runs(of_job)
-        if (
-            ARCHIVED_MESSAGES in run.asset_selection
-            if run.asset_selection is not None
-            else not run.asset_check_selection
-        )
-    ]
+    if run.asset_selection is not None:
+        return ARCHIVED_MESSAGES in run.asset_selection
+    return not run.asset_check_selection
 
-
-_OF_OBJECTS = frozenset({Kind.MISSING_OBJECT, Kind.WRONG_SIZE, Kind.CORRUPT_OBJECT})
-_HARMLESS = frozenset({Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT, Kind.NOT_ARCHIVED})
-
-
-@dataclass(frozen=True, slots=True)
-class FindingsCheck:
-    """What open findings of some kinds say.
-
-    Attributes:
-        name: The check's name.
-        description: What holds while it is green.
-        kinds: The findings that it is about.
-    """
-
-    name: str
-    description: str
-    kinds: frozenset[Kind]
-
-    def judge(self, found: Iterable[OpenCount]) -> dg.AssetCheckResult:
-        """Red while findings of its kinds are open; yellow where all is archived and only something too much is there."""
-        counts = [count for count in found if count.kind in self.kinds]
-        number = sum(count.number for count in counts)
-        harmless = all(count.kind in _HARMLESS for count in counts)
-        rows = (
-            {
-                "topic": count.topic,
-                "kind": count.kind.value,
-                "open": count.number,
-                "since": f"{count.since:%Y-%m-%d %H:%M} UTC",
-            }
-            for count in counts
-        )
-        return dg.AssetCheckResult(
-            passed=not counts,
-            check_name=self.name,
-            severity=dg.AssetCheckSeverity.WARN if harmless else dg.AssetCheckSeverity.ERROR,
-            description=f"Open findings: {number:,}, by topic below." if counts else None,
-            metadata={"open": number, **table("by_topic", rows)},
-        )
-
-
-OBJECTS_PRESENT = FindingsCheck(
-    "objects_present",
-    "No object is missing, cut short or damaged, as far as the jobs verify and scrub have looked.",
-    _OF_OBJECTS,
-)
-NO_OPEN_FINDINGS = FindingsCheck(
-    "no_open_findings",
-    "Nothing else that verification found is open: the jobs verify and scrub look, repair mends.",
-    frozenset(Kind) - _OF_OBJECTS,
-)
-_BOTH = (OBJECTS_PRESENT, NO_OPEN_FINDINGS)
 
 with warnings.catch_warnings():
     # Checks by partition are called a preview (1.13): what is used of them is here alone.
@@ -440,7 +482,7 @@ with warnings.catch_warnings():
         dg.AssetCheckSpec(
             check.name, asset=ARCHIVED_MESSAGES, description=check.description, partitions_def=TOPICS
         )
-        for check in _BOTH
+        for check in OF_TOPICS
     ]
 
 
@@ -450,49 +492,6 @@ def topic_findings(
 ) -> Iterator[dg.AssetCheckResult]:
     """Judge one topic, the run's partition, by what is open of it."""
     with as_failures():
-        found = archive.catalog.open_findings([context.partition_key])
-    for check in _BOTH:
-        yield check.judge(found)
-
-
-# The type of a public field of AssetCheckEvaluation; by itself it is not exported (1.13).
-_Materialization, _ = get_args(get_type_hints(dg.AssetCheckEvaluation)["target_materialization_data"])
-
-
-def evaluations(
-    instance: dg.DagsterInstance, catalog: Catalog, topics: Collection[str], *, only_open: bool = False
-) -> Iterator[dg.AssetCheckEvaluation]:
-    """Both checks of each of these topics that has a partition, as of now, for a run of several topics to log.
-
-    Args:
-        instance: Where the partitions and their materializations are.
-        catalog: What is open.
-        topics: The topics to judge.
-        only_open: Only those of which something is open.
-    """
-    partitions = set(instance.get_dynamic_partitions("topics"))
-    found: dict[str, list[OpenCount]] = {}
-    for count in catalog.open_findings(sorted(topics)):
-        found.setdefault(count.topic, []).append(count)
-    judged = sorted(partitions.intersection(found if only_open else topics))
-    newest = {
-        record.partition_key: _Materialization(
-            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-        )
-        for record in newest_materializations(instance, ARCHIVED_MESSAGES, judged)
-    }
-    for topic in judged:
-        for check in _BOTH:
-            result = check.judge(found.get(topic, ()))
-            if result.passed and only_open:
-                continue
-            yield dg.AssetCheckEvaluation(
-                ARCHIVED_MESSAGES,
-                check.name,
-                passed=result.passed,
-                metadata=result.metadata,
-                target_materialization_data=newest.get(topic),
-                severity=result.severity,
-                description=result.description,
-                partition=topic,
-            )
+        topic, home = context.partition_key, Home.of(context.run)
+        results = [check.look(archive.catalog, home, [topic]) for check in OF_TOPICS]
+    yield from results

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 from hop_archive.errors import ConfigurationError
@@ -14,6 +15,10 @@ OBSTRUCTED_AGAIN_S = 600.0
 """What was not archived, for damage, want of a right or another reason, is tried again after so long: each try is a run that
 fails, and the same for a minute-long fault as for one of weeks. A person who mends it waits no longer than this."""
 
+_LULL = 2
+"""After so many times the longest wait without a shared run, messages wait no longer: there is nothing to share it with. With
+1,000 topics and a message a minute each, there is one more often than that (every 19 s, 2026-11-28)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
@@ -21,18 +26,19 @@ class Pacing:
 
     Attributes:
         enough_messages: At once with this many waiting.
-        longest_wait_s: With fewer, after this many seconds.
+        longest_wait_s: With fewer, after this many seconds; at once, where no shared run was asked for in twice that time.
         busy_messages: With this many, in a run of its own; the others share one.
         most_own_runs: Runs of single topics asked for at once; the busiest first, the others wait a tick.
         follow_s: With more than 0 there is always one run that has all topics but those with a run of their
-            own, and that archives what arrives about a second after it was published, for so many seconds.
+            own, and that archives what arrives about a second after it was published, for so many seconds. With 0 a run is
+            started whenever messages wait: every twenty seconds, where topics are never quiet for long.
     """
 
     enough_messages: int = 1_000
     longest_wait_s: float = 10.0
     busy_messages: int = 20_000
     most_own_runs: int = 10
-    follow_s: float = 0.0
+    follow_s: float = 600.0
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -41,7 +47,7 @@ class Pacing:
         Raises:
             ConfigurationError: One of them is no number, or a negative one.
         """
-        names = [(field.name, _VARIABLE.format(field.name.upper())) for field in fields(cls)]
+        names = [(each.name, _VARIABLE.format(each.name.upper())) for each in fields(cls)]
         given = {name: number(environ[v], v) for name, v in names if environ.get(v)}
         whole = {name: int(value) for name, value in given.items() if not name.endswith("_s")}
         return cls(**{**given, **whole})  # type: ignore[arg-type]  # each has its field's type now
@@ -67,24 +73,45 @@ def number(text: str, variable: str, least: float = 0) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the sensor remembers from tick to tick, in seconds since 1970.
+
+    Attributes:
+        since: When each topic was first seen to wait.
+        shared_at: When a shared run was last asked for; 0 for never.
+    """
+
+    since: Mapping[str, float] = field(default_factory=dict)
+    shared_at: float = 0.0
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What ``to_json`` wrote, or the times alone, as an earlier version did; nothing where that is empty."""
+        kept = json.loads(text or "{}")
+        return cls(**kept) if isinstance(kept.get("since"), dict) else cls(kept)
+
+    def to_json(self) -> str:
+        """For the next tick."""
+        return json.dumps({"since": self.since, "shared_at": self.shared_at})
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatch:
     """What to ask for.
 
-    Attributes:
-        own: Topics that get a run each.
-        shared: Topics that share one run: where one of them is due, all that are not busy.
-        waiting_since: When each topic was first seen to wait, for the next time; seconds since 1970.
+    Each topic in ``own`` gets a run; those in ``shared`` share one: where one of them is due, all that are not busy.
+    ``waiting`` is for the next time.
     """
 
     own: tuple[str, ...]
     shared: tuple[str, ...]
-    waiting_since: Mapping[str, float]
+    waiting: Waiting
 
 
 def dispatch(
     pending: Mapping[str, int],
     in_flight: Collection[str],
-    waiting_since: Mapping[str, float],
+    waiting: Waiting,
     now: float,
     pacing: Pacing,
     *,
@@ -96,7 +123,7 @@ def dispatch(
     Args:
         pending: Messages to be archived, by topic.
         in_flight: Topics with a run that is not over: left alone.
-        waiting_since: As returned the last time.
+        waiting: As returned the last time.
         now: Seconds since 1970.
         pacing: The rules.
         obstructed: Topics with a partition that is not archived for now, though it was tried, and how many of their messages
@@ -108,7 +135,9 @@ def dispatch(
     obstructed = obstructed or {}
     idle = {topic: count for topic, count in pending.items() if topic not in in_flight}
     # A clock that was set back leaves times that are to come: those wait from now on.
-    since = {topic: min(waiting_since.get(topic, now), now) for topic in idle}
+    since = {topic: min(waiting.since.get(topic, now), now) for topic in idle}
+    shared_at = min(waiting.shared_at, now)
+    is_lull = now - shared_at >= _LULL * pacing.longest_wait_s
     waits = {topic: now - begin for topic, begin in since.items()}
     again_s = max(OBSTRUCTED_AGAIN_S, pacing.longest_wait_s)
     held = {
@@ -119,7 +148,8 @@ def dispatch(
     due = {
         topic
         for topic, count in idle.items()
-        if topic not in held and (count >= pacing.enough_messages or waits[topic] >= pacing.longest_wait_s)
+        if topic not in held
+        and (is_lull or count >= pacing.enough_messages or waits[topic] >= pacing.longest_wait_s)
     }
     # Those that fail have no run before others.
     busy = sorted(
@@ -130,14 +160,12 @@ def dispatch(
     # Who waits already comes along: the run costs the same, and the topics do not fall out of step.
     shared = quiet if due.intersection(quiet) and not shared_is_starting else []
     gone = {*own, *shared}
-    return Dispatch(tuple(own), tuple(shared), {t: s for t, s in since.items() if t not in gone})
+    left = {topic: begin for topic, begin in since.items() if topic not in gone}
+    return Dispatch(tuple(own), tuple(shared), Waiting(left, now if shared else shared_at))
 
 
 def followed(
-    decided: Dispatch,
-    archived: Collection[str],
-    in_flight: Collection[str],
-    obstructed: Collection[str] = (),
+    decided: Dispatch, archived: Collection[str], in_flight: Collection[str], obstructed: Collection[str] = ()
 ) -> tuple[str, ...]:
     """The topics that a following run takes on: all but those that have, or now get, another run, or are obstructed.
 

@@ -12,7 +12,8 @@ import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.config.load import Configuration, Selection, load, select
+from hop_archive.config import logs
+from hop_archive.config.load import Configuration, StanzaSelection, load, select
 from hop_archive.config.open import (
     Permission,
     backup_grace_s,
@@ -21,9 +22,10 @@ from hop_archive.config.open import (
     open_for_removal,
     open_source,
 )
-from hop_archive.devkit.sampling import fill
+from hop_archive.config.stanzas import LogStanza, MockSourceStanza
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.model.limits import Limits
+from hop_archive.model.topics import TopicPolicy
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Store
@@ -50,7 +52,7 @@ class SelectedStanzas(NamedTuple):
     """The configuration, the stanzas of it that are selected, and the environment that they are resolved in."""
 
     configuration: Configuration
-    selection: Selection
+    selection: StanzaSelection
     environ: Mapping[str, str]
 
 
@@ -96,6 +98,16 @@ class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
         return SelectedStanzas(configuration, selection, environ)
 
 
+_started_logs: set[str] = set()
+
+
+def _start_log(name: str, stanza: LogStanza) -> None:
+    """Send hop_archive's own lines where a log stanza says: once a process, which has several ticks at once."""
+    if name not in _started_logs:
+        _started_logs.add(name)
+        logs.configure(stanza.resolved())
+
+
 class ArchiveResource(dg.ConfigurableResource[Archive]):
     """The archive of the selected stanzas. Nothing is connected before it is used."""
 
@@ -119,21 +131,24 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
                 batch_messages=self.batch_messages,
             )
             run_id = context.run.run_id if context.run else ""
+            if selection.log_from != "default":
+                _start_log(selection.log, configuration.log(selection.log))
+                logs.note_run(run_id)
             archive = open_archive(configuration, selection, environ, limits, run_id)
-            # A mock's first use: so that whoever tries this with no configuration at all sees alerts archived.
-            fill(archive.source, configuration.source(selection.source).resolved(environ))
+            stanza = configuration.source(selection.source).resolved(environ)
+            if isinstance(stanza, MockSourceStanza):
+                # Its first use: so that whoever tries this with no configuration at all sees alerts archived. Imported
+                # here, since no run of a real source is to wait for what makes samples.
+                from hop_archive.devkit.sampling import fill
+
+                fill(archive.source, stanza)
         with closing(archive):
             yield archive
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """The backup of the archive's store; ``store`` is None where there is none.
-
-    Attributes:
-        store: Where the copies are.
-        grace_s: How long one may take to get there before it counts as missing.
-    """
+    """The backup of the archive's store, None where there is none; how long a copy may take to get there before it is missing."""
 
     store: Store | None = None
     grace_s: float = BACKUP_GRACE_S
@@ -196,6 +211,10 @@ class Targets(dg.ConfigurableResource["Targets"]):
                 source=name,
             )
         return open_source(name, stanza, os.environ)
+
+    def policy(self, name: str) -> TopicPolicy:
+        """What that source says about topics."""
+        return self.stanzas.configuration(os.environ).source(name).resolved(os.environ).policy()
 
 
 class PacingResource(dg.ConfigurableResource[Pacing]):

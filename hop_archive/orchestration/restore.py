@@ -1,9 +1,17 @@
-"""Restoring to Kafka from the UI, and rebuilding the catalog from the store. Started by people; nothing runs them by itself."""
+"""Restoring to Kafka from the UI, and rebuilding the catalog from the store. Started by people; nothing runs them by itself.
+
+The asset ``restores`` is what restores there were, with their reports. The job ``restore`` is the deed, and wants to be told which topics
+and where to before it starts.
+
+What it takes, pyarrow before all, is imported when it is used: each run of each job imports this module, and waits for it.
+"""
 
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -15,29 +23,29 @@ from hop_archive.model.query import Query
 from hop_archive.model.times import MOMENT_HELP, is_ago, milliseconds, moment_of
 from hop_archive.model.wording import counted
 from hop_archive.orchestration.archiving import archived_messages
+from hop_archive.orchestration.reports import unless_zero
 from hop_archive.orchestration.resources import Targets, as_failures
-from hop_archive.orchestration.runs import ASKED, MOST_SHOWN, table, upkeep_job
-from hop_archive.recover.rebuild.plan import plan, stored_topics
-from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
-from hop_archive.recover.restore.control import Control
-from hop_archive.recover.restore.prepare import Restoration, prepare
+from hop_archive.orchestration.runs import ASKED, MOST_SHOWN, only_fields, table, upkeep_job, upkeep_tags
 from hop_archive.recover.restore.request import SAME_NAME, Request, generations_of
-from hop_archive.recover.restore.run import RestoreResult, restore
 from hop_archive.source.protocol import Source
+
+if TYPE_CHECKING:
+    from hop_archive.recover.restore.prepare import Restoration
+    from hop_archive.recover.restore.run import RestoreResult
 
 _MOST_NAMED = 5
 _SAY_EVERY_S = 30.0
 
 
-class RestoreConfig(dg.Config):
-    """What to restore, and where to. Nothing is written unless ``dry_run`` is false."""
+_TOPICS = "Topics to restore: names, or globs such as gcn.*; ['*'] for all."
+_TO_SOURCE = "Source stanza to write to; it has to say writable = true."
 
-    topics: list[str] = Field(
-        default=[], description="Topics to restore: names, or globs such as gcn.*; ['*'] for all. Wanted."
-    )
-    to_source: str = Field(
-        default="", description="Source stanza to write to; it has to say writable = true. Wanted."
-    )
+
+class RestoreConfig(dg.Config):
+    """What to restore, and where to: nothing, as the asset is materialized. Nothing is written unless ``dry_run`` is false."""
+
+    topics: list[str] = Field(default=[], description=_TOPICS)
+    to_source: str = Field(default="", description=_TO_SOURCE)
     to_topic_template: str = Field(
         default=SAME_NAME, description="Name of each target topic; {topic} stands for the archived name."
     )
@@ -78,34 +86,53 @@ class RestoreConfig(dg.Config):
     dry_run: bool = Field(default=True, description="Only show what would be written and what is in the way.")
 
 
+class RestoreRequest(RestoreConfig):
+    """The same, as the job wants it."""
+
+    topics: list[str] = Field(description=_TOPICS)
+    to_source: str = Field(description=_TO_SOURCE)
+
+
 @dg.asset(
     group_name="restore",
     deps=[archived_messages],
     kinds={"kafka"},
     owners=["team:hop-archive"],
-    description="Topics that were put back on Kafka: each materialization is a restore, with its report. The job "
-    "restore makes one; it only shows its plan unless dry_run is false. Launched again with the same "
-    "configuration, a restore that was interrupted goes on where it was.",
+    output_required=False,
+    description="Restores to Kafka: which there were, and the report of the last one. The job restore makes one; it only shows its "
+    "plan unless dry_run is false, and then nothing is materialized. Launched again with the same configuration, a restore that "
+    "was interrupted goes on where it was.",
 )
-def restored_topics(
+def restores(
     context: dg.AssetExecutionContext,
     config: RestoreConfig,
     archive: dg.ResourceParam[Archive],
-    targets: dg.ResourceParam[Targets],
-) -> dg.MaterializeResult[None]:
-    """Plan a restore; unless it is a dry run, write, compare, and report."""
+    restore_targets: dg.ResourceParam[Targets],
+) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg] # Dagster knows the bare class only
+    """Say which restores there were. If told what to restore: plan it; unless it is a dry run, write, compare, and report."""
+    from hop_archive.recover.restore.control import Control
+    from hop_archive.recover.restore.run import restore
+
+    if not (config.topics or config.to_source):
+        with as_failures():
+            past = _past(archive)
+        yield dg.MaterializeResult(metadata=past)
+        return
     with as_failures():
         if not (config.topics and config.to_source):
             raise ConfigurationError(
                 "Which topics, and where to? The fields topics and to_source are wanted.",
-                remedy="Launch the job restore from its Launchpad, where they can be said.",
+                remedy="Launch the job restore, and say both.",
             )
-        with closing(targets.open(config.to_source, config.production)) as target:
-            restoration = _restoration(config, archive, target)
+        with closing(restore_targets.open(config.to_source, config.production)) as target:
+            in_turn = restore_targets.policy(config.to_source)
+            restoration = replace(_restoration(config, archive, target), target_policy=in_turn)
             if config.dry_run:
-                metadata = _plan_metadata(restoration)
+                # An observation: nothing was restored, so nothing turns green.
+                plan = dg.AssetObservation(context.asset_key, metadata=_plan_metadata(restoration, config))
+                context.log_event(plan)
                 context.log.info("A dry run: nothing is written. Set dry_run to false to restore.")
-                return dg.MaterializeResult(metadata=metadata)
+                return
             control = Control(
                 messages_per_s=config.messages_per_s,
                 bytes_per_s=config.bytes_per_s,
@@ -117,6 +144,7 @@ def restored_topics(
                 result = restore(
                     restoration, control, Path(folder), move_groups=config.groups, restart=config.restart
                 )
+        past = _past(archive)
     if result.differences or result.left_out:
         wrong = (
             f"{counted(result.differences, 'message of the target is', 'messages of the target are')} not as they should "
@@ -127,8 +155,31 @@ def restored_topics(
             f"Every message is there, and not all is as it was: {' '.join(result.unrestored[:_MOST_NAMED])}"
         )
     else:
-        return dg.MaterializeResult(metadata=_metadata(result))
+        yield dg.MaterializeResult(metadata={**_metadata(result), **past})
+        return
     raise dg.Failure(wrong, metadata=_metadata(result), allow_retries=False)
+
+
+def _past(archive: Archive) -> dict[str, Any]:
+    """The latest restores, as the catalog has them."""
+    found = archive.catalog.restores(limit=MOST_SHOWN)
+    rows = (
+        {
+            "restore": past.number,
+            "target": past.target,
+            "outcome": past.outcome,
+            "began": f"{past.started_at:%Y-%m-%d %H:%M} UTC",
+            "last_seen": f"{past.updated_at:%Y-%m-%d %H:%M} UTC",
+            "messages": past.report.get("messages", 0),
+        }
+        for past in found
+    )
+    running = sum(past.outcome == "running" for past in found)
+    return {
+        "restores": unless_zero(len(found)),
+        "running": f"{running}",
+        **table("latest", rows),
+    }
 
 
 class _Notices:
@@ -147,7 +198,9 @@ class _Notices:
             )
 
 
-def _restoration(config: RestoreConfig, archive: Archive, target: Source) -> Restoration:
+def _restoration(config: RestoreConfig, archive: Archive, target: Source) -> "Restoration":
+    from hop_archive.recover.restore.prepare import Restoration
+
     texts = {"since": config.since, "until": config.until, "as_of": config.as_of}
     at: dict[str, int | None] = {}
     for name, text in texts.items():
@@ -187,8 +240,14 @@ def _restoration(config: RestoreConfig, archive: Archive, target: Source) -> Res
     )
 
 
-def _plan_metadata(restoration: Restoration) -> dict[str, Any]:
-    found = prepare(restoration)
+def _plan_metadata(restoration: "Restoration", config: RestoreConfig) -> dict[str, Any]:
+    from hop_archive.recover.restore.prepare import prepare
+    from hop_archive.recover.restore.run import done_before
+
+    found = prepare(restoration, anew=config.restart)
+    done = None if config.restart else done_before(found, config.groups, check=config.check)
+    if done is not None:
+        return {**_metadata(done), "dry_run": True, "in_the_way": 0}
     targets = (
         {"topic": t.source, "to": t.topic, "messages": t.messages, "bytes": t.measure.size_bytes}
         for t in found.plan.targets
@@ -205,7 +264,7 @@ def _plan_metadata(restoration: Restoration) -> dict[str, Any]:
     }
 
 
-def _metadata(result: RestoreResult) -> dict[str, Any]:
+def _metadata(result: "RestoreResult") -> dict[str, Any]:
     rows = (
         {
             "topic": topic["source_topic"],
@@ -230,8 +289,9 @@ def _metadata(result: RestoreResult) -> dict[str, Any]:
 restore_job = upkeep_job(
     "restore",
     ASKED,
-    restored_topics,
-    "Puts archived messages back on Kafka. With dry_run, which is the default, it shows what it would do.",
+    restores,
+    "Puts archived messages back on Kafka: Materialize ▾ → Open launchpad. With dry_run, which is the default, it shows what it would do.",
+    only_fields("restores", RestoreRequest),
 )
 
 
@@ -249,23 +309,22 @@ class RebuildConfig(dg.Config):
     )
 
 
-@dg.asset(
-    group_name="upkeep",
-    kinds={"s3", "postgres"},
-    owners=["team:hop-archive"],
-    description="The catalog, completed from the documents in the store: what is missing is added, what is there stays. "
-    "For a database that was lost or damaged. Running it again does what is left.",
-)
-def rebuilt_catalog(
-    context: dg.AssetExecutionContext, config: RebuildConfig, archive: dg.ResourceParam[Archive]
-) -> dg.MaterializeResult[None]:
+@dg.op(out=dg.Out(dg.Nothing))
+def rebuild_rows(
+    context: dg.OpExecutionContext, config: RebuildConfig, archive: dg.ResourceParam[Archive]
+) -> Iterator[dg.Output[None]]:
     """Plan, or do it; topic by topic. A run that was killed is done again, and goes on."""
+    from hop_archive.recover.rebuild.plan import plan, stored_topics
+    from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
+
     with as_failures():
         if config.dry_run:
             plans = list(plan(archive.catalog, archive.store, stored_topics(archive.store, config.topics)))
-            to_read = table("plan", (topic._asdict() for topic in plans if topic.to_read))
+            to_read = table("plan", (asdict(topic) for topic in plans if topic.to_read))
             objects = sum(topic.to_read for topic in plans)
-            return dg.MaterializeResult(metadata={"objects_to_read": objects, **to_read})
+            context.log.info(f"{counted(objects, 'object')} to read. A dry run: nothing is changed.")
+            yield dg.Output(None, metadata={"dry_run": True, "objects_to_read": objects, **to_read})
+            return
         source = archive.source if config.ask_source else None
         work = Rebuild(archive.catalog, archive.store, source, tuple(config.topics), run_id=archive.run_id)
         rows = []
@@ -273,21 +332,26 @@ def rebuilt_catalog(
             context.log.warning(f"{finding.kind.value} {finding.object_key}: {finding.detail}")
             rows.append({"kind": finding.kind.value, "object": finding.object_key, "detail": finding.detail})
     counts = work.progress.counts
-    return dg.MaterializeResult(
+    yield dg.Output(
+        None,
         metadata={
+            "dry_run": False,
             "messages_added": counts["added"],
             "objects_read": counts["read"],
             "topics": counts["topics"],
             "recognised": counts["claimed"],
             "findings": "none",
             **table("findings", rows),
-        }
+        },
     )
 
 
-rebuild_catalog = upkeep_job(
-    "rebuild_catalog",
-    ASKED,
-    rebuilt_catalog,
-    "Makes the catalog from the store: first as a plan (dry_run), then for real. Started by people.",
+@dg.job(
+    config=only_fields("rebuild_rows", RebuildConfig),
+    tags=upkeep_tags(ASKED),
+    description="Completes the catalog from the documents in the store, for a database that was lost or damaged: what is missing is "
+    "added, what is there stays. First as a plan (dry_run), then for real. Running it again does what is left.",
 )
+def rebuild_catalog() -> None:
+    """One step."""
+    rebuild_rows()

@@ -19,21 +19,21 @@ import json
 import logging
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import dagster as dg
 from pydantic import Field
 
-from hop_archive.orchestration import hand_over
+from hop_archive.ingest.process_mark import kill_process, process_mark
+from hop_archive.orchestration import run_files
 from hop_archive.orchestration.pacing import number
 from hop_archive.orchestration.resources import as_failures
+from hop_archive.orchestration.succession import TAKES_OVER
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,20 @@ UPKEEP = "hop_archive/upkeep"
 SHORT, LONG, ASKED = "short", "long", "asked"
 """Values of ``UPKEEP``: done in minutes, and wanted often; for hours, by schedule; when a person wants it."""
 
-PATIENCE = "hop_archive/sign_of_life_s"
+PATIENCE = "dagster/hop_archive.sign_of_life_s"
 """Tag that a run gives itself when it begins to show signs of life: after so many seconds without one it is dead."""
 
-PROCESS = "hop_archive/process"
-"""Tag that a run gives itself, where it has a process to itself: what finds that again (``process_mark``)."""
+PROCESS = "dagster/hop_archive.process"
+"""Tag that a run gives itself, where it has a process to itself: what finds that again (``run_mark``).
+
+Of tags that begin like Dagster's own the list of runs shows none in a row: these two are for machines. *View all tags* does."""
+
+ARCHIVED = "messages"
+"""Tag that a run that archives gives itself: how many messages of how many topics. Its row in the list of runs shows some 30 letters."""
 
 _PRIORITY = "dagster/priority"
 _MAX_RUNTIME = "dagster/max_runtime"
+_MAX_RETRIES = "dagster/max_retries"
 _PRIORITIES = {SHORT: 5, LONG: -10, ASKED: 0}
 """Below those of live runs. What people and backfills start from an asset's page has 0."""
 
@@ -82,12 +88,13 @@ def tag_key(topic: str) -> str:
     return f"{_PREFIX}{topic[: _LONGEST - 9]}-{hashlib.blake2b(topic.encode(), digest_size=4).hexdigest()}"
 
 
-def topic_tags(topics: Iterable[str], *, shared: bool) -> dict[str, str]:
-    """The tags by which a run that archives ``topics`` is found, in the UI and by the sensor.
+def topic_tag(topic: str) -> dict[str, str]:
+    """The tag by which a run that archives one topic alone is found in the UI.
 
-    The value says whether a topic has the run to itself (``own``) or shares it with quiet ones (``shared``).
+    A shared run has its topics in its configuration and its report, once: with a tag for each, 500 topics were a row of the
+    list of runs that filled the screen many times.
     """
-    return {tag_key(topic): "shared" if shared else "own" for topic in topics}
+    return {tag_key(topic): "own"}
 
 
 def upkeep_tags(kind: str) -> dict[str, str]:
@@ -95,18 +102,23 @@ def upkeep_tags(kind: str) -> dict[str, str]:
     return {UPKEEP: kind, _PRIORITY: str(_PRIORITIES[kind])}
 
 
-def live_tags(source: str, topics: Iterable[str], *, shared: bool, follow_s: float = 0.0) -> dict[str, str]:
-    """The tags of a run by which the sensor archives ``topics`` of ``source``: it comes before all others.
+def live_tags(
+    source: str, *, topic: str | None = None, follow_s: float = 0.0, takes_over: Collection[str] = ()
+) -> dict[str, str]:
+    """The tags of a run by which the sensor archives of ``source``: it comes before all others.
 
-    A shared one comes first: it is small, or stays for as long as it follows, and a queue of busy topics is not
-    to hold up the quiet ones.
+    One of several topics, that is without ``topic``, comes first: it is small, or stays for as long as it follows, and a
+    queue of busy topics is not to hold up the quiet ones. One that follows is not tried again by Dagster: the sensor asks
+    for another one within seconds, and two would be in each other's way.
     """
+    follows = {FOLLOWING: f"{follow_s:g} s", _MAX_RETRIES: "0"} if follow_s else {}
     return {
         SOURCE: source,
-        _PRIORITY: "20" if shared else "10",
+        _PRIORITY: "10" if topic is not None else "20",
         _MAX_RUNTIME: str(int(follow_s) + _LIVE_LONGEST_S),
-        **({FOLLOWING: f"{follow_s:g} s"} if follow_s else {}),
-        **topic_tags(topics, shared=shared),
+        **follows,
+        **({TAKES_OVER: ",".join(sorted(takes_over))} if takes_over else {}),
+        **(topic_tag(topic) if topic is not None else {}),
     }
 
 
@@ -115,14 +127,13 @@ def topics_of_run(
 ) -> frozenset[str]:
     """Those of the ``known`` topics that a run archives, whoever started it.
 
-    The sensor's runs have tags. Runs that people and backfills start name their topic by the partition, or by
-    the configuration that was typed in.
+    A run of one topic names it by its partition, one of several by its configuration; by a tag each, too, where an earlier
+    version asked for it.
     """
-    ops = run_config.get("ops") or {}
-    typed = ((ops.get(op) or {}).get("config") or {} for op in ("plan", "follow"))
+    configured = ((op or {}).get("config") or {} for op in (run_config.get("ops") or {}).values())
     named = {
         tags.get("dagster/partition"),
-        *(topic for config in typed for topic in config.get("topics", ())),
+        *(topic for config in configured for topic in config.get("topics") or ()),
     }
     return frozenset(topic for topic in known if topic in named or tag_key(topic) in tags)
 
@@ -131,12 +142,28 @@ _Job: TypeAlias = Any  # what define_asset_job returns has no public name (1.13)
 
 
 def upkeep_job(
-    name: str, kind: str, selection: dg.AssetsDefinition | dg.AssetSelection, description: str
+    name: str,
+    kind: str,
+    selection: dg.AssetsDefinition | dg.AssetSelection,
+    description: str,
+    config: dg.ConfigMapping | None = None,
 ) -> _Job:
     """A job that does not archive, with the tags of its ``kind``; its executor is that of the definitions."""
     if isinstance(selection, dg.AssetsDefinition):
         selection = dg.AssetSelection.assets(selection)
-    return dg.define_asset_job(name, selection=selection, tags=upkeep_tags(kind), description=description)
+    return dg.define_asset_job(
+        name, selection=selection, tags=upkeep_tags(kind), description=description, config=config
+    )
+
+
+def only_fields(node: str, config: type[dg.Config]) -> dg.ConfigMapping:
+    """The whole run configuration of a job of one node: its launchpad shows these fields, and requires those without a default.
+
+    Which stanzas it works on is then the environment's alone.
+    """
+    return dg.ConfigMapping(
+        config_fn=lambda given: {"ops": {node: {"config": given}}}, config_schema=config.to_fields_dict()
+    )
 
 
 def schedule(name: str, job: _Job, cron: str, description: str) -> dg.ScheduleDefinition:
@@ -144,11 +171,16 @@ def schedule(name: str, job: _Job, cron: str, description: str) -> dg.ScheduleDe
     return dg.ScheduleDefinition(
         name=name,
         job=job,
-        tags={_MAX_RUNTIME: str(_LONGEST_S[job.tags[UPKEEP]])},
+        tags=scheduled_tags(job),
         cron_schedule=cron,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=description,
     )
+
+
+def scheduled_tags(job: _Job) -> dict[str, str]:
+    """The tags of a run that a schedule starts."""
+    return {_MAX_RUNTIME: str(_LONGEST_S[job.tags[UPKEEP]])}
 
 
 MOST_SHOWN = 100
@@ -159,6 +191,26 @@ def table(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, dg.Metadata
     """Metadata with the first rows as a table of that name; without any, nothing: Dagster takes no empty table."""
     records = [dg.TableRecord({**row}) for row in itertools.islice(rows, MOST_SHOWN)]
     return {name: dg.MetadataValue.table(records)} if records else {}
+
+
+class Home(NamedTuple):
+    """Where the jobs are that links lead to: in which code location, and repository of it."""
+
+    location: str
+    repository: str
+
+    @classmethod
+    def of(cls, run: dg.DagsterRun) -> Self | None:
+        """That of a run's job; None where it has none, as in tests."""
+        origin = run.remote_job_origin
+        return cls(origin.location_name, origin.repository_origin.repository_name) if origin else None
+
+
+def job_link(home: Home | None, job: str, label: str = "mended_by") -> dict[str, dg.MetadataValue]:
+    """Metadata that links to a job; none where it is not known where that is."""
+    if home is None:
+        return {}
+    return {label: dg.MetadataValue.job(job, home.location, repository_name=home.repository)}
 
 
 SIGNS = "hop_archive/signs_of_life"
@@ -194,6 +246,15 @@ def patience_s(environ: Mapping[str, str] = os.environ) -> float:
     return number(text, PATIENCE_VARIABLE, least=1) if text else _PATIENCE_S
 
 
+def run_mark() -> str | None:
+    """The mark of this process, where it is a run's alone; None where it is not, or the system does not tell.
+
+    Dagster's default launcher starts a process for each run. Other launchers start a pod or a task, which they can end
+    themselves, and whoever executes a run in a notebook wants to keep that.
+    """
+    return process_mark() if multiprocessing.parent_process() else None
+
+
 @contextmanager
 def signs_of_life(instance: dg.DagsterInstance, run_id: str, every_s: float) -> Iterator[None]:
     """Show signs of life from a thread while the block runs; with its end they are gone.
@@ -219,7 +280,7 @@ def _show(instance: dg.DagsterInstance, run_id: str, every_s: float, over: threa
             instance.add_dynamic_partitions(SIGNS, [f"{run_id}/{beat}"])
             _delete(instance, shown)
             shown.append(f"{run_id}/{beat}")
-            hand_over.keep(run_id)
+            run_files.keep(run_id)
         except Exception:  # whatever a storage raises; the run itself has more to say about it
             log.warning("A sign of life of run %s could not be shown", run_id, exc_info=True)
         if over.wait(every_s):
@@ -255,7 +316,7 @@ class _Alive(dg.Executor):
         with as_failures():
             patience = patience_s()
         # Not from the thread that shows signs: a tag that is added while Dagster notes a status may be lost.
-        mark = process_mark()
+        mark = run_mark()
         try:
             instance.add_run_tags(run_id, {PATIENCE: f"{patience:g}", **({PROCESS: mark} if mark else {})})
         except Exception:  # as with signs
@@ -305,13 +366,7 @@ class Watch:
         return json.dumps({"at": self.at, "still": {run: list(seen) for run, seen in self.still.items()}})
 
     def look(self, runs: Mapping[str, str], now: float, patience_s: float) -> "Watch":
-        """Look again.
-
-        Args:
-            runs: What each run shows that is not over.
-            now: Seconds since 1970.
-            patience_s: What counts of the time since the last look is half of this at most.
-        """
+        """Look again at what each run shows that is not over; of the time since the last look half of ``patience_s`` counts."""
         passed = min(max(now - self.at, 0.0), patience_s / 2)
         before = {run: self.still.get(run) or (None, 0.0) for run in runs}
         return Watch(
@@ -335,13 +390,8 @@ def end_the_dead(
     A process that is on this machine is killed; others are left to the launcher, for ten seconds, and whatever it cannot
     do is logged. One that goes on all the same can do no harm: the ledger refuses what others did meanwhile.
 
-    Args:
-        instance: Where the runs and their signs are.
-        watch: What was seen up to now.
-        now: Seconds since 1970.
-        patience_s: How long a run may show the same, or longer, where it says so itself; ten times that before it
-            has begun, and where it says nothing.
-        is_ours: Whether a run that has shown no sign so far ought to have.
+    A run may show the same for ``patience_s``, or longer, where it says so itself; ten times that before it has begun, and
+    where it says nothing. ``is_ours`` tells whether a run that has shown no sign so far ought to have.
 
     Returns:
         What is seen now, and the ids of the runs that were ended.
@@ -387,11 +437,7 @@ def _patience_with(run: dg.DagsterRun, patience_s: float) -> float:
 
 
 def _stop(instance: dg.DagsterInstance, dead: Sequence[dg.DagsterRun]) -> set[str]:
-    """End what is left of the runs' processes, as far as that can be done from here.
-
-    Returns:
-        The runs of which something was left.
-    """
+    """End what is left of the runs' processes, as far as that can be done from here; of which runs something was left."""
     stopped = {run.run_id for run in dead if kill_process(run.tags.get(PROCESS, ""))}
     threads = [
         threading.Thread(target=_ask_launcher, args=(instance, run.run_id, stopped), daemon=True)
@@ -434,53 +480,6 @@ def _report(instance: dg.DagsterInstance, seen: dg.DagsterRun, still_s: float, *
     else:
         instance.report_run_failed(run, message)
     return True
-
-
-# A pid is given again. With when its process started, in which namespace of pids, since which start of the machine, it
-# means one process or none: that is the mark of a process.
-_STATE, _STARTED = 0, 19
-"""Places of ``state`` and ``starttime`` in /proc/PID/stat, counted from what follows the command in brackets (proc(5))."""
-
-
-def process_mark() -> str | None:
-    """What finds this process again from another one of this machine.
-
-    None where it is not a run's alone: Dagster's default launcher starts a process for each run, other launchers a pod or a
-    task, which they can end themselves, and whoever executes a run in a notebook wants to keep that. None too where the
-    system does not tell (it has no /proc).
-    """
-    return _mark(os.getpid()) if multiprocessing.parent_process() else None
-
-
-def kill_process(mark: str) -> bool:
-    """Kill the process of that mark. Its work stops wherever it is; no signal of a gentler kind reaches one that hangs.
-
-    Returns:
-        Whether it was there. It is not where it has ended, runs on another machine or in another container, or where
-        nobody may look.
-    """
-    try:
-        pid = int(mark.partition(" ")[0])
-        process = os.pidfd_open(pid)  # from here on it is this process, whoever gets the pid after it
-        try:
-            if _mark(pid) != mark:
-                return False
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-        finally:
-            os.close(process)
-    except (ValueError, OSError, AttributeError):  # the last: a system without pidfd
-        return False
-    return True
-
-
-def _mark(pid: int) -> str | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return None
-    return None if stat[_STATE] == "Z" else f"{pid} {stat[_STARTED]} {namespace} {boot}"
 
 
 _OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

@@ -1,23 +1,34 @@
 """Sensors: keep the partitions in step with the topics, and ask for runs where messages wait."""
 
-import json
+import datetime
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import dagster as dg
 
 from hop_archive.archive import Archive
+from hop_archive.ingest.garbage_collection import fewer_collections
+from hop_archive.ingest.left_undone import LeftUndone
 from hop_archive.ingest.plan import work
 from hop_archive.ingest.survey import Survey, look
-from hop_archive.ingest.undone import Undone
 from hop_archive.model.findings import OBSTACLES, Kind, OpenCount
 from hop_archive.model.topics import unmet_message
 from hop_archive.model.wording import counted
-from hop_archive.orchestration.archiving import TOPICS, archive_quiet_topics, archive_topic, live_runs
-from hop_archive.orchestration.pacing import OBSTRUCTED_AGAIN_S, Dispatch, Pacing, dispatch, followed
+from hop_archive.orchestration import succession
+from hop_archive.orchestration.archiving import (
+    TOPICS,
+    archive_quiet_topics,
+    archive_topic,
+    archive_topics,
+    live_runs,
+)
+from hop_archive.orchestration.findings import evaluations
+from hop_archive.orchestration.pacing import OBSTRUCTED_AGAIN_S, Dispatch, Pacing, Waiting, dispatch, followed
+from hop_archive.orchestration.reports import materializations, out_of_date
 from hop_archive.orchestration.resources import as_failures
 from hop_archive.orchestration.runs import (
     FOLLOWING,
+    Home,
     Watch,
     end_the_dead,
     live_tags,
@@ -29,6 +40,12 @@ _EVERY_S = 3
 """The daemon looks every 5 s which sensors are due; with 5 here too, every other look would come a moment early."""
 
 _MOST_NAMED = 10
+
+_QUIET_S = 300.0
+"""A topic is quiet where no batch of it was committed for so long: then no run is about to report it."""
+_FIRST_LOOK_S = 86_400.0
+_MOST_PAGES = 100
+"""Topics that a tick looks at: a page takes 16 to 30 ms (2026-11-28)."""
 
 _FAILING = (Kind.NOT_READABLE, Kind.LEFT_UNDONE)
 """What a run meets and fails of; a partition without a leader is in no plan."""
@@ -54,35 +71,64 @@ def topic_partitions(
 
 
 @dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Says on a topic's page what is archived of it, where nothing has come for a while since a run left that out.",
+)
+def topic_pages(context: dg.SensorEvaluationContext, archive: dg.ResourceParam[Archive]) -> dg.SensorResult:
+    """Materialize the partitions of topics that fell quiet since the last tick, and whose pages tell of less than there is.
+
+    Runs report a topic once in some minutes only, so the last messages before a pause may be on no page.
+    """
+    until_s = archive.now().timestamp() - _QUIET_S
+    since_s = float(context.cursor or until_s - _FIRST_LOOK_S)
+    since = datetime.datetime.fromtimestamp(since_s, datetime.UTC)
+    with as_failures():
+        found = archive.catalog.summaries(since=since)
+        last_s = {s.topic: s.last_batch_at.timestamp() for s in found if s.last_batch_at is not None}
+        quiet = sorted((at, topic) for topic, at in last_s.items() if since_s < at <= until_s)
+        looked_at, left = quiet[:_MOST_PAGES], quiet[_MOST_PAGES:]
+        late = out_of_date(context.instance, {topic: at for at, topic in looked_at})
+        # Reported here, and not by what is returned: a check is of the materialization that is there when it is said.
+        for materialization in materializations(archive, late):
+            context.instance.report_runless_asset_event(materialization)
+        for evaluation in evaluations(context.instance, archive.catalog, late, _home(context)):
+            context.instance.report_runless_asset_event(evaluation)
+    return dg.SensorResult(
+        cursor=str(looked_at[-1][0] if left else max(since_s, until_s)),
+        skip_reason=f"{counted(len(late), 'page')} written anew, of {counted(len(looked_at), 'topic')} that fell quiet.",
+    )
+
+
+@dg.sensor(
     jobs=[archive_topic, archive_quiet_topics],
     minimum_interval_seconds=_EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Compares what Kafka holds with what is archived; starts runs where messages wait.",
 )
 def kafka_offsets(
-    context: dg.SensorEvaluationContext,
-    archive: dg.ResourceParam[Archive],
-    pacing: dg.ResourceParam[Pacing],
+    context: dg.SensorEvaluationContext, archive: dg.ResourceParam[Archive], pacing: dg.ResourceParam[Pacing]
 ) -> dg.SensorResult:
     """Compare what Kafka holds with what is covered; ask for runs where enough waits, or has waited enough."""
     # Runs before the survey: one that ends in between has then been seen, and what it did is covered.
     live = live_runs(context.instance)
-    with as_failures():
+    # The process that ticks holds all of Dagster: to look through that once takes a third of a tick over 1,000 topics.
+    with as_failures(), fewer_collections():
         seen = look(archive)
         # What was left undone, and is work no more: its topic is gone, or somebody else did it. No run would look.
         in_the_way = {obstacle.topic for obstacle in seen.obstacles} - seen.deleted
-        Undone(archive).plan((), pending={*seen.pending(), *in_the_way})
+        LeftUndone(archive).plan((), pending={*seen.pending(), *in_the_way})
         opened = [count for count in archive.catalog.open_findings() if count.kind in OBSTACLES]
         obstructed = _obstructed(archive, seen, {count.topic for count in opened if count.kind in _FAILING})
     # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
     asked = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
     pending = {topic: count for topic, count in asked.items() if topic not in seen.unreadable}
-    in_flight = {topic for run in live for topic in topics_of_run(run.tags, run.run_config, seen.infos)}
+    in_flight = {topic for run in live for topic in _topics_of(run, seen)}
     begun = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
     decided = dispatch(
         pending,
         in_flight,
-        json.loads(context.cursor or "{}"),
+        Waiting.from_json(context.cursor or ""),
         archive.now().timestamp(),
         pacing,
         obstructed=obstructed,
@@ -90,9 +136,16 @@ def kafka_offsets(
             run.job_name == archive_quiet_topics.name and run.status not in begun for run in live
         ),
     )
-    follow = pacing.follow_s > 0 and not any(FOLLOWING in run.tags for run in live)
-    followers = followed(decided, seen.infos, in_flight, obstructed) if follow else ()
-    requests = _requests(decided, followers, pacing.follow_s, archive.source.name)
+    following = {run.run_id for run in live if FOLLOWING in run.tags}
+    leaving = succession.leaving(context.instance, {run.run_id for run in live})
+    followers: Sequence[str] = ()
+    if pacing.follow_s <= 0:
+        succession.release(context.instance, leaving)
+    elif following <= leaving:
+        # What those have that leave is theirs to hand over.
+        others = {t for run in live if run.run_id not in following for t in _topics_of(run, seen)}
+        followers = followed(decided, seen.infos, others, obstructed)
+    requests = _requests(decided, followers, following, pacing.follow_s, archive.source.name)
     wrong = [unmet_message(seen.unmet, archive.source.name)] if seen.unmet else []
     wrong += _in_the_way(seen, opened)
     if requests and wrong:  # a tick that asks for runs gives no reason
@@ -101,7 +154,7 @@ def kafka_offsets(
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=_missing_partitions(context.instance, decided.own),
-        cursor=json.dumps(decided.waiting_since),
+        cursor=decided.waiting.to_json(),
         skip_reason=why or None,
     )
 
@@ -137,6 +190,11 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     )
 
 
+def _home(context: dg.SensorEvaluationContext) -> Home | None:
+    origin, name = context.code_location_origin, context.repository_name
+    return Home(origin.location_name, name) if origin is not None and name is not None else None
+
+
 def _obstructed(archive: Archive, seen: Survey, topics: Collection[str]) -> dict[str, int]:
     """Of topics in which something was tried and not archived: how many messages wait in their other partitions."""
     found = [record.finding for record in archive.catalog.findings(topics, _FAILING)] if topics else []
@@ -167,27 +225,28 @@ def _in_the_way(seen: Survey, opened: Sequence[OpenCount]) -> list[str]:
     return [f"In the way{when}: {', '.join(named[:_MOST_NAMED])}{more}."]
 
 
+def _topics_of(run: dg.DagsterRun, seen: Survey) -> frozenset[str]:
+    return topics_of_run(run.tags, run.run_config, seen.infos)
+
+
 def _requests(
-    decided: Dispatch, followers: Sequence[str], follow_s: float, source: str
+    decided: Dispatch, followers: Sequence[str], following: Collection[str], follow_s: float, source: str
 ) -> list[dg.RunRequest]:
     requests = [
-        dg.RunRequest(
-            job_name=archive_topic.name, partition_key=topic, tags=live_tags(source, [topic], shared=False)
-        )
+        dg.RunRequest(job_name=archive_topic.name, partition_key=topic, tags=live_tags(source, topic=topic))
         for topic in decided.own
     ]
     if followers:
-        waiting = sorted({*decided.shared} & {*followers})
-        tags = live_tags(source, waiting, shared=True, follow_s=follow_s)
-        requests.append(_shared_run(followers, follow_s, tags))
+        tags = live_tags(source, follow_s=follow_s, takes_over=following)
+        requests.append(_shared_run(followers, tags, follow_s))
     if others := sorted({*decided.shared} - {*followers}):
-        requests.append(_shared_run(others, 0.0, live_tags(source, others, shared=True)))
+        requests.append(_shared_run(others, live_tags(source)))
     return requests
 
 
-def _shared_run(names: Sequence[str], follow_s: float, tags: Mapping[str, str]) -> dg.RunRequest:
-    plan = {"topics": list(names)}
-    ops = {"plan": {"config": plan}, "follow": {"config": {**plan, "follow_s": follow_s}}}
+def _shared_run(names: Sequence[str], tags: Mapping[str, str], follow_s: float = 0.0) -> dg.RunRequest:
+    config = {"topics": list(names), **({"follow_s": follow_s} if follow_s else {})}
+    ops = {archive_topics.name: {"config": config}}
     return dg.RunRequest(job_name=archive_quiet_topics.name, run_config={"ops": ops}, tags=dict(tags))
 
 

@@ -1,4 +1,7 @@
-"""Snapshots: of the source's topics and consumer groups, every hour; of the catalog as Parquet, every day."""
+"""Snapshots: of the source's topics and consumer groups, every hour; of the catalog as Parquet, every day.
+
+What writes Parquet is imported when it is used: each run of each job imports this module, and waits for it.
+"""
 
 from pathlib import Path
 
@@ -9,8 +12,6 @@ from hop_archive.archive import Archive
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.orchestration.resources import as_failures
 from hop_archive.orchestration.runs import LONG, MOST_SHOWN, SHORT, schedule, upkeep_job
-from hop_archive.read.catalog_snapshot import CatalogSnapshot, snapshot
-from hop_archive.read.snapshot_locations import FolderLocation, StoreLocation
 
 
 @dg.asset(
@@ -86,13 +87,12 @@ def catalog_as_parquet(
     config: SnapshotConfig, archive: dg.ResourceParam[Archive]
 ) -> dg.MaterializeResult[None]:
     """Write what changed since the last time. A run that was killed leaves the snapshot before it whole."""
+    from hop_archive.read.catalog_snapshot import CatalogSnapshot, snapshot
+    from hop_archive.read.snapshot_locations import FolderLocation, StoreLocation
+
     location = FolderLocation(Path(config.folder)) if config.folder else StoreLocation(archive.store)
     work = CatalogSnapshot(
-        archive.catalog,
-        location,
-        full=config.full,
-        whole_after_days=config.whole_after_days,
-        now=archive.now,
+        archive.catalog, location, full=config.full, whole_after_days=config.whole_after_days, now=archive.now
     )
     with as_failures():
         manifest = snapshot(work)

@@ -1,222 +1,57 @@
-"""Upkeep: verifying, scrubbing, repairing and reporting the archive, its checks as a whole, and its ledger kept small.
+"""Upkeep: verifying, scrubbing and repairing the archive, and its ledger kept small.
 
 What verification and scrubbing find is in the catalog's list of findings, which the checks judge; a run that found
-something is no failure.
+something is no failure. Verifying and scrubbing are assets: what they make is the last look. Repairing is a deed, and a job.
 """
 
 import datetime
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import Outcome
-from hop_archive.ingest.survey import BEFORE_FIRST_SIGHT, survey
-from hop_archive.ingest.write import UNREADABLE
+from hop_archive.errors import HopArchiveError
 from hop_archive.model.findings import Finding, Kind, kinds_of
 from hop_archive.model.query import Query
-from hop_archive.model.wording import counted
-from hop_archive.orchestration.archiving import (
-    ARCHIVED_MESSAGES,
-    NO_OPEN_FINDINGS,
-    OBJECTS_PRESENT,
+from hop_archive.model.wording import counted, duration
+from hop_archive.orchestration.findings import (
+    NOTHING_FOUND,
+    OF_TOPICS,
+    FindingsCheck,
     evaluations,
+    whole_evaluations,
 )
+from hop_archive.orchestration.overview import whole_archive
+from hop_archive.orchestration.reports import ARCHIVED_MESSAGES, unless_zero
 from hop_archive.orchestration.resources import Backup, as_failures
 from hop_archive.orchestration.runs import (
     ASKED,
     LONG,
     MOST_SHOWN,
     SHORT,
+    Home,
+    only_fields,
     schedule,
     table,
     upkeep_job,
     upkeep_tags,
 )
-from hop_archive.read.report import gather, markdown
-from hop_archive.read.topic_facts import holes
-from hop_archive.upkeep.repair.plan import Repair
+from hop_archive.upkeep.repair.plan import Repair, Upstream
 from hop_archive.upkeep.repair.repair import RepairOutcome, repair
-from hop_archive.upkeep.repair.upstream import Upstream
-from hop_archive.upkeep.verify.notebook import Notebook
-from hop_archive.upkeep.verify.scrub import DAYS, Scrub, scrub
-from hop_archive.upkeep.verify.verification import Verification
+from hop_archive.upkeep.verify.recorder import FindingsRecorder
+from hop_archive.upkeep.verify.scrub import DAYS, scrub
+from hop_archive.upkeep.verify.share import DAYS as EVERYTHING_DAYS
+from hop_archive.upkeep.verify.share import freshness, verify_share
+from hop_archive.upkeep.verify.verification import NEW_NOT_DUE, NOT_DUE, Verification
 from hop_archive.upkeep.verify.verify import verify
 
 _WHICH_TOPICS = "Names, or globs such as gcn.*; empty: all topics."
 
-whole_archive = dg.AssetSpec(
-    "archive",
-    deps=[ARCHIVED_MESSAGES],
-    group_name="archive",
-    owners=["team:hop-archive"],
-    kinds={"s3", "postgres"},
-    description=(
-        "The archive as a whole, which archived_messages adds to. Nothing materializes it: it is here for its "
-        "checks. (Dagster shows a check as not evaluated once its asset was materialized after it, and "
-        "archived_messages is, every few seconds: what is red of the whole would soon be seen no more.)"
-    ),
-)
 
-
-@dg.asset_check(
-    asset=whole_archive.key,
-    description="No offset was lost to retention, with its topic, or for being unreadable, before it was archived.",
-)
-def nothing_lost(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Red from the first loss on: what is lost stays lost. Yellow where it was gone before the archive began."""
-    with as_failures():
-        losers = [s.topic for s in archive.catalog.summaries() if s.lost or s.skipped]
-        # Slices that were skipped for other reasons were left out on purpose.
-        lost = [
-            e
-            for e in archive.catalog.ledger(losers)
-            if e.outcome is Outcome.LOST or e.reason.startswith(UNREADABLE)
-        ]
-    overtaken = [e for e in lost if e.reason != BEFORE_FIRST_SIGHT]
-    number = sum(len(e.slice) for e in overtaken)
-    before = sum(len(e.slice) for e in lost) - number
-    description = None
-    if overtaken:
-        description = (
-            f"{counted(number, 'offset was', 'offsets were')} lost, in {counted(len(overtaken), 'slice')}."
-        )
-    elif before:
-        description = f"{counted(before, 'offset was', 'offsets were')} gone before the archive began."
-    rows = (
-        {
-            "slice": str(e.slice),
-            "offsets": len(e.slice),
-            "reason": e.reason,
-            "recorded": e.created_at.isoformat(timespec="seconds"),
-        }
-        for e in sorted(overtaken, key=lambda e: e.created_at)[-MOST_SHOWN:]
-    )
-    return dg.AssetCheckResult(
-        passed=not lost,
-        severity=dg.AssetCheckSeverity.ERROR if overtaken else dg.AssetCheckSeverity.WARN,
-        description=description,
-        metadata={
-            "offsets_gone_before_the_archive_began": before,
-            "lost_offsets": number,
-            **table("lost", rows),
-        },
-    )
-
-
-@dg.asset_check(asset=whole_archive.key, description="No offset between covered ones is without an outcome.")
-def coverage_has_no_holes(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Yellow while there are holes: the next run fills those that Kafka still holds."""
-    with as_failures():
-        found = holes(archive)
-    number = sum(found.values())
-    rows = (
-        {"topic": at.topic, "generation": at.generation, "partition": at.partition, "offsets": n}
-        for at, n in sorted(found.items())
-    )
-    return dg.AssetCheckResult(
-        passed=not found,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{counted(number, 'offset is', 'offsets are')} without an outcome, "
-        f"in {counted(len(found), 'partition')}."
-        if found
-        else None,
-        metadata={"holes": number, **table("where", rows)},
-    )
-
-
-class LagBounds(dg.Config):
-    """How far the archive may be behind."""
-
-    most_messages: int = Field(default=100_000, ge=0, description="Most messages of one topic that may wait.")
-
-
-@dg.asset_check(asset=whole_archive.key, description="No topic has more messages waiting than it may.")
-def lag_within_bounds(config: LagBounds, archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Red while a topic is too far behind, or it is not known how far."""
-    with as_failures():
-        seen = survey(archive)
-    pending, obstacles = seen.pending(), seen.obstacles
-    behind = {topic: count for topic, count in pending.items() if count > config.most_messages}
-    why = []
-    if behind:
-        why.append(
-            f"{counted(len(behind), 'topic has', 'topics have')} more than "
-            f"{counted(config.most_messages, 'message')} waiting."
-        )
-    if obstacles:
-        why.append(
-            f"{counted(len(obstacles), 'topic or partition', 'topics or partitions')} could not be looked at, or may not be "
-            "read: how much waits there is not known to be little."
-        )
-    return dg.AssetCheckResult(
-        passed=not why,
-        description=" ".join(why) or None,
-        metadata={
-            "waiting": sum(pending.values()),
-            **table("behind", ({"topic": t, "waiting": n} for t, n in sorted(behind.items()))),
-            **table(
-                "in_the_way",
-                ({"topic": o.topic, "kind": o.kind.value, "why": o.detail} for o in obstacles),
-            ),
-        },
-    )
-
-
-@dg.asset_check(asset=whole_archive.key, description=OBJECTS_PRESENT.description)
-def objects_present(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Red while verification's findings of objects are open, by topic."""
-    with as_failures():
-        return OBJECTS_PRESENT.judge(archive.catalog.open_findings())
-
-
-@dg.asset_check(asset=whole_archive.key, description=NO_OPEN_FINDINGS.description)
-def no_open_findings(archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Red while findings are open, by topic; yellow where all is archived and only something too much is there."""
-    with as_failures():
-        return NO_OPEN_FINDINGS.judge(archive.catalog.open_findings())
-
-
-class ScrubBounds(dg.Config):
-    """How long ago a document may have been read last."""
-
-    days: float = Field(
-        default=DAYS + 5, gt=0, description="Most days since a document was compared with its row."
-    )
-
-
-@dg.asset_check(
-    asset=whole_archive.key,
-    description="What was once read and compared is so again within the days that are set.",
-)
-def scrubbed_in_time(config: ScrubBounds, archive: dg.ResourceParam[Archive]) -> dg.AssetCheckResult:
-    """Yellow where the job scrub does not keep up, by topic."""
-    with as_failures():
-        shares = archive.catalog.verified_shares()
-    before = archive.now() - datetime.timedelta(days=config.days)
-    late = [(share.topic, share.oldest) for share in shares if share.oldest and share.oldest < before]
-    rows = ({"topic": topic, "oldest_check": at.isoformat(timespec="minutes")} for topic, at in late)
-    return dg.AssetCheckResult(
-        passed=not late,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"In {counted(len(late), 'topic')} the oldest check is more than {config.days:g} days ago."
-        if late
-        else None,
-        metadata={"never_read_offsets": sum(share.never for share in shares), **table("late", rows)},
-    )
-
-
-check_archive = upkeep_job(
-    "check_archive",
-    SHORT,
-    dg.AssetSelection.checks_for_assets(whole_archive.key),
-    "Evaluates the checks of the archive, over all topics.",
-)
-check_often = schedule(
-    "check_often", check_archive, "*/10 * * * *", "Evaluates the asset checks every ten minutes."
-)
+VERIFICATION, SCRUBBING = dg.AssetKey("verification"), dg.AssetKey("scrubbing")
 
 
 class VerifyConfig(dg.Config):
@@ -224,35 +59,71 @@ class VerifyConfig(dg.Config):
 
     topics: list[str] = Field(default=[], description=_WHICH_TOPICS)
     deep: bool = Field(default=False, description="Fetch every document, too, and compare it with its row.")
+    days: float = Field(
+        default=EVERYTHING_DAYS,
+        ge=0,
+        description="Look at what is new, and at such a share of the rest that all is looked at within so many days. "
+        "0: at everything now, as where topics are named, or with deep.",
+    )
 
 
 @dg.asset(
     deps=[ARCHIVED_MESSAGES],
     group_name="upkeep",
     owners=["team:hop-archive"],
-    description="Whether every object is there with its size, and the ledger adds up; deep: whether every document is as "
-    "its row says. Changes nothing but the list of findings.",
+    kinds={"s3", "postgres"},
+    check_specs=[
+        dg.AssetCheckSpec(NOTHING_FOUND.name, asset="verification", description=NOTHING_FOUND.description)
+    ],
+    description="Whether every object is there with its size, and the ledger adds up: of what is new each time, of all within "
+    f"{EVERYTHING_DAYS:g} days. Deep: whether every document is as its row says. Changes nothing but the list of findings.",
 )
 def verification(
     context: dg.AssetExecutionContext,
     config: VerifyConfig,
     archive: dg.ResourceParam[Archive],
     backup: dg.ResourceParam[Backup],
-) -> dg.MaterializeResult[None]:
-    """Look in every direction that needs no source, and note what is found. Again: notes the same once."""
-    work = _verification(archive, config.topics, backup)
+) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
+    """Look in every direction that needs no source, and note what is found. Again: goes on where it was, and notes the same once."""
+    work, began_s = _verification(archive, config.topics, backup), archive.monotonic()
+    recorder = FindingsRecorder(archive.catalog)
+    is_share = config.days > 0 and not (config.topics or config.deep)
     with as_failures():
-        found, shown = _counted(verify(work, Notebook(archive.catalog), deep=config.deep))
+        looks = (
+            verify_share(work, recorder, config.days)
+            if is_share
+            else verify(work, recorder, deep=config.deep)
+        )
+        try:
+            found, shown = _counted(looks)
+        except HopArchiveError:
+            # What was found until then is noted: the checks are to say so, that of this asset, too, which no result will.
+            _judge(context, archive, work.topics(), {VERIFICATION: [NOTHING_FOUND]})
+            raise
         _judge(context, archive, work.topics())
+        check = NOTHING_FOUND.look(archive.catalog, Home.of(context.run))
+        fresh = freshness(_verification(archive, (), backup))
     counts = work.checked.counts
-    young = {"copies_not_due_yet": counts["copies not due yet"]} if backup.store is not None else {}
+    young = max(counts[NOT_DUE], counts[NEW_NOT_DUE])
+    age: dict[str, float | str] = {}  # nothing where something was never looked at
+    if fresh.whole_since is not None:
+        age = {
+            "oldest_look_days": round((archive.now() - fresh.whole_since) / datetime.timedelta(days=1), 2),
+            "all_looked_at_since": fresh.whole_since.isoformat(timespec="minutes"),
+        }
     return dg.MaterializeResult(
         metadata={
-            "found": sum(found.values()),
-            **{kind.value: found[kind.value] for kind in Kind},
-            **young,
+            **_looked(work, archive.monotonic() - began_s),
+            "deep": config.deep,
+            **({"all_within_days": config.days} if is_share else {}),
+            "new_messages": unless_zero(counts["new messages"]),
+            "sections_never_looked_at": unless_zero(fresh.never),
+            **age,
+            **({"copies_not_due_yet": young} if young else {}),
+            **_found(found),
             **shown,
-        }
+        },
+        check_results=[check],
     )
 
 
@@ -271,29 +142,41 @@ class ScrubConfig(dg.Config):
     deps=[ARCHIVED_MESSAGES],
     group_name="upkeep",
     owners=["team:hop-archive"],
+    kinds={"s3", "postgres"},
+    check_specs=[
+        dg.AssetCheckSpec(NOTHING_FOUND.name, asset="scrubbing", description=NOTHING_FOUND.description)
+    ],
     description="Every document read again and compared with its row, a share a day, the longest unread first.",
 )
 def scrubbing(
     context: dg.AssetExecutionContext, config: ScrubConfig, archive: dg.ResourceParam[Archive]
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows the bare class only
     """Read what is due, and note it. Again, or after a kill: goes on where it was."""
-    due = Verification(archive.catalog, archive.store, Query(tuple(config.topics)))
+    due = Verification(archive.catalog, archive.store, Query(tuple(config.topics)), now=archive.now)
+    began_s = archive.monotonic()
     with as_failures():
-        notebook = Notebook(archive.catalog, now=archive.now)
-        found, shown = _counted(scrub(Scrub(due, config.days, now=archive.now), notebook))
+        recorder = FindingsRecorder(archive.catalog, now=archive.now)
+        try:
+            found, shown = _counted(scrub(due, recorder, config.days))
+        except HopArchiveError:
+            _judge(context, archive, due.topics(), {SCRUBBING: [NOTHING_FOUND]})
+            raise
         _judge(context, archive, due.topics())
         shares = archive.catalog.verified_shares()
+        check = NOTHING_FOUND.look(archive.catalog, Home.of(context.run))
     age = {}  # nothing where nothing was ever read, which is not a check of just now
     if oldest := min((share.oldest for share in shares if share.oldest), default=None):
         age = {"oldest_check_days": round((archive.now() - oldest) / datetime.timedelta(days=1), 2)}
     return dg.MaterializeResult(
         metadata={
-            "found": sum(found.values()),
-            "documents": due.checked.counts["messages"],
-            "never_read_offsets": sum(share.never for share in shares),
+            **_looked(due, archive.monotonic() - began_s),
+            "documents": unless_zero(due.checked.counts["messages"]),
+            "never_read_offsets": unless_zero(sum(share.never for share in shares)),
             **age,
+            **_found(found),
             **shown,
-        }
+        },
+        check_results=[check],
     )
 
 
@@ -308,26 +191,20 @@ class RepairConfig(dg.Config):
     verify: bool = Field(default=False, description="Verify first, as the job verify does.")
 
 
-@dg.asset(
-    deps=[ARCHIVED_MESSAGES],
-    group_name="upkeep",
-    owners=["team:hop-archive"],
-    description="What verification found, mended as far as it can be: from the store itself, the backup, or Kafka. "
-    "Says what it would do, unless dry_run is false.",
-)
-def repairs(
-    context: dg.AssetExecutionContext,
+@dg.op(out=dg.Out(dg.Nothing))
+def mend_findings(
+    context: dg.OpExecutionContext,
     config: RepairConfig,
     archive: dg.ResourceParam[Archive],
     backup: dg.ResourceParam[Backup],
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.Output[None]]:
     """Plan, or do, what mends each open finding. Again: goes on with what is open."""
     outcomes: Counter[str] = Counter()
     rows: list[Mapping[str, str]] = []
     topics: set[str] = set()
     with as_failures():
         if config.verify:
-            _counted(verify(_verification(archive, (), backup), Notebook(archive.catalog)))
+            _counted(verify(_verification(archive, (), backup), FindingsRecorder(archive.catalog)))
         work = Repair(
             archive.catalog,
             archive.store,
@@ -345,14 +222,31 @@ def repairs(
             context.log.info(f"{outcome}: {finding.kind.value} {_where(finding)}: {result.how}")
             if len(rows) < MOST_SHOWN:
                 rows.append(_row(finding, fate=outcome, how=result.how))
-        _judge(context, archive, topics)
-    return dg.MaterializeResult(
+        _judge(context, archive, topics, {VERIFICATION: [NOTHING_FOUND], SCRUBBING: [NOTHING_FOUND]})
+    said = ", ".join(f"{outcomes[outcome.value]:,} {outcome.value}" for outcome in RepairOutcome)
+    context.log.info(
+        f"{said}{'. A dry run: nothing is changed. Set dry_run to false to mend.' if config.dry_run else '.'}"
+    )
+    yield dg.Output(
+        None,
         metadata={
             "dry_run": config.dry_run,
             **{outcome.value: outcomes[outcome.value] for outcome in RepairOutcome},
             **table("what", rows),
-        }
+        },
     )
+
+
+@dg.job(
+    name="repair",
+    config=only_fields("mend_findings", RepairConfig),
+    tags=upkeep_tags(ASKED),
+    description="Shows how open findings would be mended: from the store itself, the backup, or Kafka. With dry_run: false, "
+    "mends them as far as it can be done.",
+)
+def repair_job() -> None:
+    """One step."""
+    mend_findings()
 
 
 def _verification(archive: Archive, topics: Sequence[str], backup: Backup) -> Verification:
@@ -365,10 +259,40 @@ def _verification(archive: Archive, topics: Sequence[str], backup: Backup) -> Ve
     )
 
 
-def _judge(context: dg.AssetExecutionContext, archive: Archive, topics: Collection[str]) -> None:
-    """Evaluate the checks of these topics' partitions by what is open of them now."""
-    for evaluation in evaluations(context.instance, archive.catalog, topics):
-        context.log_event(evaluation)
+def _judge(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    archive: Archive,
+    topics: Collection[str],
+    others: Mapping[dg.AssetKey, Sequence[FindingsCheck]] | None = None,
+) -> None:
+    """Evaluate the checks of these topics' partitions, of the archive and of ``others`` by what is open now."""
+    home = Home.of(context.run)
+    for evaluation in evaluations(context.instance, archive.catalog, topics, home):
+        context.log_event(evaluation)  # type: ignore[arg-type]  # as in archiving
+    checks = {whole_archive.key: OF_TOPICS, **(others or {})}
+    for evaluation in whole_evaluations(context.instance, archive.catalog, home, checks):
+        context.log_event(evaluation)  # type: ignore[arg-type]
+
+
+def _looked(work: Verification, took_s: float) -> dict[str, Any]:
+    """What was looked at, and how long it took."""
+    topics = len({*work.topics()})
+    looked = ", ".join(f"{number:,} {what}" for what, number in work.checked.counts.items() if number)
+    return {
+        "looked_at": f"{looked or 'nothing'}; {counted(topics, 'topic')}, in {duration(took_s)}",
+        "objects": unless_zero(work.checked.counts["objects"]),
+        "rows": unless_zero(work.checked.counts["rows"]),
+        "offsets": unless_zero(work.checked.counts["offsets"]),
+        "took_s": round(took_s, 2),
+    }
+
+
+def _found(found: Counter[str]) -> dict[str, Any]:
+    """How many that are open, and of which kinds."""
+    return {
+        "found": unless_zero(sum(found.values())),
+        **{kind.value: found[kind.value] for kind in Kind if found[kind.value]},
+    }
 
 
 def _counted(findings: Iterable[tuple[Finding, bool]]) -> tuple[Counter[str], dict[str, dg.MetadataValue]]:
@@ -392,41 +316,14 @@ def _where(finding: Finding) -> str:
     return finding.object_key or str(finding.slice or "")
 
 
-class ReportConfig(dg.Config):
-    """What to report."""
-
-    days: int = Field(default=30, ge=1, description="The last so many days.")
-
-
-@dg.asset(
-    deps=[ARCHIVED_MESSAGES],
-    group_name="upkeep",
-    owners=["team:hop-archive"],
-    description="The archive by topic, in the last days: messages, bytes, lag, lost, duplicates, verified share. "
-    "hop-archive report writes the same with plots.",
-)
-def archive_report(config: ReportConfig, archive: dg.ResourceParam[Archive]) -> dg.MaterializeResult[None]:
-    """Ask the catalog, and write a table. Again: the same, as of then."""
-    with as_failures():
-        found = gather(archive.catalog, archive.now(), config.days)
-    return dg.MaterializeResult(
-        metadata={
-            "report": dg.MetadataValue.md(markdown(found)),
-            "topics": len(found.topics),
-            "messages": sum(sum(topic.messages.values()) for topic in found.topics),
-            "bytes": sum(sum(topic.size_bytes.values()) for topic in found.topics),
-            "lost": sum(sum(topic.lost.values()) for topic in found.topics),
-            "duplicates": sum(sum(topic.duplicates.values()) for topic in found.topics),
-            "open_findings": sum(topic.open_findings for topic in found.topics),
-        }
-    )
-
-
 verify_job = upkeep_job(
-    "verify", LONG, verification, "Verifies objects and ledger, and the backup where there is one."
+    "verify", LONG, verification, "Verifies objects and ledger, and the backup where there is one, by shares."
 )
 verify_often = schedule(
-    "verify_often", verify_job, "23 */6 * * *", "Verifies every six hours, by listing: nothing is fetched."
+    "verify_often",
+    verify_job,
+    "23 */6 * * *",
+    "Verifies what is new and a share of the rest every six hours, by listing: nothing is fetched.",
 )
 scrub_job = upkeep_job("scrub", LONG, scrubbing, "Reads a share of all documents again; run it once a day.")
 scrub_nightly = schedule(
@@ -434,15 +331,6 @@ scrub_nightly = schedule(
     scrub_job,
     "37 12 * * *",
     "Reads a thirtieth of all documents once a day, at a quiet hour for American observatories (UTC).",
-)
-repair_job = upkeep_job(
-    "repair", ASKED, repairs, "Shows how open findings would be mended; with dry_run: false, mends them."
-)
-report_job = upkeep_job(
-    "report_archive", SHORT, archive_report, "Reports the archive by topic, in the last days."
-)
-report_daily = schedule(
-    "report_daily", report_job, "7 13 * * *", "Reports once a day, after the scrub (UTC)."
 )
 
 
@@ -452,15 +340,22 @@ class MergeConfig(dg.Config):
     older_than_days: float = Field(
         default=7.0, ge=0, description="Only rows that were made longer ago than this."
     )
+    within_days: float = Field(
+        default=7.0,
+        ge=0,
+        description="Only logs with rows that became that old within these days; 0: all logs.",
+    )
 
 
 @dg.op
 def merge_ledger_rows(
     context: dg.OpExecutionContext, config: MergeConfig, archive: dg.ResourceParam[Archive]
 ) -> None:
-    """Merge neighbouring old rows of the ledger, so that it stays small; what it says stays the same."""
+    """Merge neighbouring old rows of the ledger, also of logs that fell silent; what it says stays the same."""
+    before = archive.now() - datetime.timedelta(days=config.older_than_days)
+    since = before - datetime.timedelta(days=config.within_days) if config.within_days else None
     with as_failures():
-        merged = archive.catalog.merge_ledger(archive.now() - datetime.timedelta(days=config.older_than_days))
+        merged = archive.catalog.merge_ledger(before, since)
     context.log.info(f"The ledger is shorter by {merged} rows")
 
 
@@ -474,5 +369,5 @@ merge_daily = schedule(
     "merge_daily",
     merge_ledger,
     "17 11 * * *",
-    "Merges old ledger rows once a day, at a quiet hour for American observatories (UTC).",
+    "Merges old ledger rows of logs that fell silent once a day, at a quiet hour for American observatories (UTC).",
 )

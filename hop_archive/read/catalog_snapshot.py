@@ -3,8 +3,8 @@
 It grows: a snapshot writes what came since the one before, and a manifest that names every file that counts, old and
 new. Files are never changed, and the manifest comes last, so a snapshot that was killed leaves the one before whole.
 
-What changed in rows that were written before is seen by the ledger's numbers and by what was taken back; a row that was
-moved to another object or whose content was removed is not. Topics are therefore written anew from time to time.
+What changed in rows that were written before is seen by the ledger's numbers, by what was taken back, and by how often documents
+were put together in larger objects; a row that repair moved or whose content was removed is not. Topics are therefore written anew from time to time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -29,11 +27,19 @@ from hop_archive.catalog.records import Generation, LedgerEntry, Outcome, Row
 from hop_archive.errors import CorruptError
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, offsets_by_log
 from hop_archive.model.times import utc_month
 from hop_archive.model.topics import matches
-from hop_archive.read.parquet import DUPLICATES, LEDGER, MESSAGES, cells_of, ledger_cells, sha256, table_of
-from hop_archive.read.snapshot_locations import SnapshotLocation
+from hop_archive.read.parquet import (
+    DUPLICATES,
+    LEDGER,
+    MESSAGES,
+    cells_of,
+    ledger_cells,
+    table_of,
+    time_cell,
+)
+from hop_archive.read.snapshot_locations import SnapshotLocation, manifest_path
 from hop_archive.read.snapshot_manifest import FORMAT, Manifest, read, sealed
 
 log = logging.getLogger(__name__)
@@ -41,6 +47,8 @@ log = logging.getLogger(__name__)
 WHOLE_AFTER_DAYS = 30.0
 """After so long a topic is written anew, changed or not."""
 
+_FORM = 3
+"""Of the files. Those of a topic are of one form: where they are of another (1: ``uuid`` was text, and there was no ``time``; 2: no ``frame``), it is written anew."""
 _FILE_ROWS = 50_000
 """Rows in one file: some MB."""
 _HELD_ROWS = 100_000
@@ -52,14 +60,9 @@ class CatalogSnapshot:
     """What to write, and where to.
 
     Attributes:
-        catalog: Of what.
-        location: Where to: a folder, or a store.
         topics: Names or globs; empty: all. Others stay in the manifest as they were.
         full: Whether to write all topics anew.
-        whole_after_days: After how long a topic is written anew in any case.
-        now: The clock on the wall.
         progress: Where to count ``topics`` looked at, topics ``written``, ``rows`` and ``files``.
-        notice: Called now and then.
     """
 
     catalog: Catalog
@@ -88,7 +91,7 @@ def snapshot(wanted: CatalogSnapshot) -> dict[str, Any]:
         UnavailableError: The database, or the store, does not answer.
     """
     catalog, location, progress = wanted.catalog, wanted.location, wanted.progress
-    with location.writing() as number, TemporaryDirectory(prefix="hop_archive-snapshot-") as scratch:
+    with location.writing() as number:
         before = latest(location) or Manifest()
         if faults := [*filter(None, [before.problem]), *(f"{t}: {why}" for t, why in before.damaged.items())]:
             log.warning(
@@ -105,9 +108,10 @@ def snapshot(wanted: CatalogSnapshot) -> dict[str, Any]:
         began = wanted.now()
         known = catalog.known_topics()
         chosen = {*Query(wanted.topics).chosen_topics(known), *(before.damaged.keys() & set(known))}
+        with_rows = set(catalog.topics())
         for topic in sorted(chosen):
             progress.topic = topic
-            part = _TopicSnapshot(wanted, topic, number, Path(scratch)).run(topics.get(topic))
+            part = _TopicSnapshot(wanted, topic, number, has_rows=topic in with_rows).run(topics.get(topic))
             topics[topic] = sealed(topic, part)
             progress.counts["topics"] += 1
             wanted.notice(progress)
@@ -130,7 +134,7 @@ def snapshot(wanted: CatalogSnapshot) -> dict[str, Any]:
             "setups": sealed("setups", {"of": setups}),
         }
         manifest = sealed("", content)
-        location.put_manifest(number, json.dumps(manifest, ensure_ascii=False, indent=1).encode())
+        location.put(manifest_path(number), json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         location.forget_others({file["path"] for part in topics.values() for file in part["files"]})
     return manifest
 
@@ -160,18 +164,21 @@ def latest(location: SnapshotLocation) -> Manifest | None:
 class _TopicSnapshot:
     """One topic on its way into a snapshot."""
 
-    def __init__(self, wanted: CatalogSnapshot, topic: str, number: int, scratch: Path) -> None:
+    def __init__(self, wanted: CatalogSnapshot, topic: str, number: int, *, has_rows: bool) -> None:
         self._wanted = wanted
+        self._has_rows = has_rows
         self._catalog = wanted.catalog
         self._topic = topic
         self._number = number
-        self._scratch = scratch
         self._files: list[dict[str, Any]] = []
+        self._numbers = (
+            itertools.count()
+        )  # no file has the name of another, also where all are written after some
 
     def run(self, before: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Write what is new of the topic, or all; what the manifest is to say of it."""
         entries = self._catalog.ledger([self._topic])
-        archived = _archived(entries)
+        archived = offsets_by_log(e.slice for e in entries if e.outcome is Outcome.ARCHIVED)
         generations = self._catalog.generations([self._topic]).get(self._topic, ())
         state = self._state(entries, archived, generations)
         observed = sorted(
@@ -192,10 +199,9 @@ class _TopicSnapshot:
             whole_at = before["whole_at"]
         else:
             self._files = []
-            ends: dict[tuple[int | None, int | None], int] = {}
-            for e in entries:
-                at = (e.slice.generation, e.slice.partition)
-                ends[at] = max(ends.get(at, 0), e.slice.stop)
+            ends: dict[tuple[int | None, ...], int] = {
+                at[1:]: offsets.stop for at, offsets in offsets_by_log(e.slice for e in entries).items()
+            }
             added = self._write_messages(
                 row  # but for those that came after the ledger was read
                 for row in self._selected()
@@ -204,7 +210,15 @@ class _TopicSnapshot:
             kept, whole_at = [], self._wanted.now().isoformat()
         self._write("ledger", [ledger_cells(entry) for entry in entries], LEDGER)
         duplicates = (
-            (at.generation, at.partition, copy.offset, copy.timestamp_ms, str(copy.uuid), copy.reason)
+            (
+                at.generation,
+                at.partition,
+                copy.offset,
+                copy.timestamp_ms,
+                time_cell(copy.timestamp_ms),
+                copy.uuid.bytes,
+                copy.reason,
+            )
             for at, copy in self._catalog.duplicates(self._topic)
             if copy.offset in archived.get(at, EMPTY)
         )
@@ -237,6 +251,7 @@ class _TopicSnapshot:
         adopted = 0  # rows that no ledger row accounts for, because another archiver wrote them
         if self._catalog.has_adopted(self._topic):
             adopted = sum(total.messages for total in self._catalog.summaries([self._topic])) - counted
+        moves = sum(known.moves for known in self._catalog.compacted([self._topic]).values())
         return {
             "archived": [[*at[1:], [list(part) for part in found]] for at, found in archived.items()],
             "counts": [counted, sum(e.duplicates for e in entries)],
@@ -246,8 +261,12 @@ class _TopicSnapshot:
                 if e.outcome is not Outcome.ARCHIVED
             ],
             "generations": [[g.number, g.cluster_id, g.topic_id] for g in generations],
+            "form": _FORM,
             "retracted": retracted.hexdigest(),
             "adopted": adopted,
+            **(
+                {"moves": moves} if moves else {}
+            ),  # of documents to other objects; what was written before lacks it
         }
 
     def _added(
@@ -260,7 +279,9 @@ class _TopicSnapshot:
         }
         if any(found - now.get(at, EMPTY) for at, found in then.items()):
             return None
-        if any(before["state"][name] != state[name] for name in ("retracted", "adopted")):
+        if any(
+            before["state"].get(name) != state.get(name) for name in ("form", "retracted", "adopted", "moves")
+        ):
             return None
         new = [part for at, found in now.items() for part in at.slices(found - then.get(at, EMPTY))]
         added = self._write_messages(self._selected(places=tuple(new))) if new else 0
@@ -268,7 +289,7 @@ class _TopicSnapshot:
         return added if kept + added == state["counts"][0] + state["adopted"] else None
 
     def _selected(self, **bounds: Any) -> Iterator[Row]:
-        if self._topic in set(self._catalog.topics()):
+        if self._has_rows:
             yield from self._catalog.select(Query((self._topic,), **bounds))
 
     def _write_messages(self, rows: Iterable[Row]) -> int:
@@ -298,20 +319,19 @@ class _TopicSnapshot:
     ) -> None:
         if not rows:
             return
-        name = f"part-{self._number:08}-{len(self._files):05}.parquet"
-        beside = self._scratch / name
-        with beside.open("wb") as file:  # opened here: pyarrow takes no path that is not UTF-8
-            pq.write_table(table_of(rows, schema), file, compression="zstd")
+        name = f"part-{self._number:08}-{next(self._numbers):05}.parquet"
+        sink = pa.BufferOutputStream()
+        pq.write_table(table_of(rows, schema), sink, compression="zstd")
+        body = sink.getvalue().to_pybytes()
         path = "/".join(filter(None, (kind, f"topic={quote(self._topic, safe='')}", folder, name)))
         described = {
             "path": path,
             "kind": kind,
             "rows": len(rows),
-            "bytes": beside.stat().st_size,
-            "sha256": sha256(beside),
+            "bytes": len(body),
+            "sha256": hashlib.sha256(body).hexdigest(),
         }
-        self._wanted.location.put(path, beside)
-        beside.unlink()
+        self._wanted.location.put(path, body)
         self._files.append(described)
         self._wanted.progress.counts["files"] += 1
 
@@ -319,11 +339,3 @@ class _TopicSnapshot:
 def meant(topic: str, patterns: Sequence[str]) -> bool:
     """Whether a topic is one of those, or all are meant."""
     return not patterns or matches(topic, patterns)
-
-
-def _archived(entries: Sequence[LedgerEntry]) -> dict[PartitionLog, OffsetSet]:
-    found: dict[PartitionLog, list[tuple[int, int]]] = {}
-    for e in entries:
-        if e.outcome is Outcome.ARCHIVED:
-            found.setdefault(e.slice.partition_log, []).append((e.slice.start, e.slice.stop))
-    return {at: OffsetSet.of(parts) for at, parts in sorted(found.items())}

@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 from urllib.parse import quote
 
-import pyarrow.parquet as pq
-
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
 from hop_archive.catalog.records import Row
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError
@@ -31,7 +29,7 @@ from hop_archive.model.document import Document
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Order, Query
 from hop_archive.read.fetch import fetch_documents
-from hop_archive.read.parquet import SCHEMA, cells_of, sha256, table_of
+from hop_archive.read.parquet import SCHEMA, ParquetFile, cells_of, sha256
 from hop_archive.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -47,17 +45,31 @@ MANIFEST_FORMAT = "hop_archive export 1"
 MARK = ".hop_archive-export"
 """File in a folder that is being filled: by it, what an interrupted export left is told from a folder of somebody's."""
 
-_ROW_GROUP = 10_000
-"""Rows that are held before they are written: a few MB."""
-
 _EXTENSIONS = {
     "application/json": ".json",
     "application/x.voevent": ".xml",
     "application/xml": ".xml",
+    "text/xml": ".xml",
+    "text/html": ".html",
+    "text/csv": ".csv",
     "application/x.gcn.notice": ".txt",
     "application/x.gcn.circular": ".txt",
     "application/avro": ".avro",
     "application/fits": ".fits",
+    "image/fits": ".fits",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+    "image/tiff": ".tiff",
+    "image/webp": ".webp",
+    "image/svg+xml": ".svg",
+    "application/pdf": ".pdf",
+    "application/postscript": ".ps",
+    "application/zip": ".zip",
+    "application/x-tar": ".tar",
+    "application/x-bzip2": ".bz2",
+    "application/x-xz": ".xz",
+    "application/zstd": ".zst",
     "application/x-hdf5": ".h5",
     "application/gzip": ".gz",
     "message/x.hop.external+json": ".json",
@@ -77,11 +89,9 @@ class ExportRequest:
     """What to export, and how.
 
     Attributes:
-        query: Which messages.
         form: Documents end to end, a file a topic; or payloads, a file a message.
         skip_damaged: Whether to leave out what is damaged, and record it, rather than to stop there.
         replace: Whether an earlier export in the same place, or the rest of one that was interrupted, may go.
-        timeout_s: Longest that the database may look for the next rows.
         origin: What the manifest is to say of where this comes from; JSON-able, free of secrets.
     """
 
@@ -160,8 +170,8 @@ def _fill(
 ) -> None:
     """Write all but the manifest."""
     rows = catalog.select(wanted.query, Order.PLACE, timeout_s=wanted.timeout_s)
-    with _Table(folder / TABLE) as table:
-        for fetched in fetch_documents(store, rows):
+    with ParquetFile(folder / TABLE, SCHEMA) as table:
+        for fetched in fetch_documents(store, rows, catalog.find):
             row = fetched.row
             if not fetched.problems and fetched.document is not None:
                 file, position, size_bytes = files.add(row, fetched.body, fetched.document)
@@ -333,36 +343,6 @@ class FileNames:
 
 
 # What is in it
-
-
-class _Table:
-    """The rows as Parquet, written in groups."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows: list[tuple[object, ...]] = []
-
-    def __enter__(self) -> _Table:
-        # Opened here: pyarrow takes no path that is not UTF-8.
-        self._file = self._path.open("wb")
-        self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-        self._file.close()
-
-    def add(self, cells: tuple[object, ...]) -> None:
-        self._rows.append(cells)
-        if len(self._rows) >= _ROW_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(table_of(self._rows, SCHEMA))
-            self._rows = []
 
 
 class _BsonFiles:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+import itertools
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from itertools import chain
 from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from hop_archive.catalog.records import Row
@@ -14,14 +14,16 @@ from hop_archive.model.document import Document
 from hop_archive.read.check import check, extent_of
 from hop_archive.store.protocol import Extent, Store
 
+_PORTION_ROWS, _PORTION_BYTES = 1_000, 32 * 2**20
+
 Decoded = TypeVar("Decoded")
+Thing = TypeVar("Thing")
 
 
 class FetchedAs(NamedTuple, Generic[Decoded]):
     """One row and what was found for it.
 
     Attributes:
-        row: The row.
         body: The stored bytes; b"" where there are none.
         document: What they decode to; None where they do not.
         problems: In what they are not what the row describes; empty where all is well.
@@ -39,42 +41,104 @@ Fetched: TypeAlias = FetchedAs[Document]
 """One row and the document that was found for it."""
 
 
-def fetch_documents(store: Store, rows: Iterable[Row]) -> Iterator[Fetched]:
+Find: TypeAlias = Callable[[uuid.UUID], Row | None]
+"""Asks the catalog for the row of a message, as it is now."""
+
+
+def fetch_documents(store: Store, rows: Iterable[Row], find: Find | None = None) -> Iterator[Fetched]:
     """Fetch and check the document of each row, in the order given, in bounded memory; see ``fetch_checked``."""
-    return fetch_checked(store, rows, check)
+    return fetch_checked(store, rows, check, find)
 
 
 def fetch_checked(
     store: Store,
     rows: Iterable[Row],
     check: Callable[[Row, bytes], tuple[Decoded | None, tuple[str, ...]]],
+    find: Find | None = None,
 ) -> Iterator[FetchedAs[Decoded]]:
     """Fetch the document of each row, in the order given, and ``check`` it, in bounded memory.
 
-    Rows are read as far ahead as the store fetches ahead. An object that is missing or too short is a problem of
-    its row, and the rest follows all the same. (What was fetched ahead is then fetched again: damage is rare.)
+    An object that is missing or too short is a problem of its row, and the rest follows all the same: see ``fetch_each``.
+    Where an object is missing, ``find`` tells whether the document was moved since the row was read: then it comes from
+    where it stands now, with the row that says so.
 
     Raises:
         UnavailableError: The store does not answer.
     """
-    coming = iter(rows)
-    asked: deque[Row] = deque()
-    whole = False
-    while not whole:
-        again = list(asked)
-        asked.clear()
-        bodies = store.fetch(_asking(chain(again, coming), asked))
+    for asked, found in fetch_each(store, ((row, extent_of(row)) for row in rows)):
+        row, body = asked, found
+        if isinstance(body, ObjectMissingError) and find is not None:
+            now = find(row.uuid)
+            if now is not None and extent_of(now) != extent_of(row):
+                ((row, body),) = fetch_each(store, [(now, extent_of(now))])
+        if isinstance(body, bytes):
+            yield FetchedAs(row, body, *check(row, body))
+        else:
+            yield FetchedAs(row, b"", None, (str(body).rstrip("."),), body)
+
+
+def fetch_in_portions(
+    store: Store,
+    rows: Iterable[Row],
+    check: Callable[[Row, bytes], tuple[Decoded | None, tuple[str, ...]]],
+    find: Find | None = None,
+) -> Iterator[FetchedAs[Decoded]]:
+    """As ``fetch_checked``, for an order that goes to and fro between objects, or backwards in one.
+
+    Of some rows at a time all documents are held, and asked for as they stand in the store: neighbours by one request.
+    """
+    for portion in _portions(rows):
+        stored = sorted(
+            range(len(portion)), key=lambda n: (portion[n].object_key, portion[n].place_in_object)
+        )
+        found = fetch_checked(store, [portion[n] for n in stored], check, find)
+        by_number = dict(zip(stored, found, strict=True))
+        yield from (by_number.pop(number) for number in range(len(portion)))
+
+
+def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    portion: list[Row] = []
+    size_bytes = 0
+    for row in rows:
+        if portion and (len(portion) == _PORTION_ROWS or size_bytes + row.size_bytes > _PORTION_BYTES):
+            yield portion
+            portion, size_bytes = [], 0
+        portion.append(row)
+        size_bytes += row.size_bytes
+    if portion:
+        yield portion
+
+
+def fetch_each(
+    store: Store, wanted: Iterable[tuple[Thing, Extent]]
+) -> Iterator[tuple[Thing, bytes | ObjectMissingError | CorruptError]]:
+    """Fetch an extent for each thing, in the order given: its bytes, or why there are none.
+
+    Things are taken as far ahead as the store fetches ahead. (After one without bytes, what was fetched ahead is fetched
+    again: damage is rare. Not so what follows it in the same damaged frame, or missing object: that is told the same.)
+
+    Raises:
+        UnavailableError: The store does not answer.
+    """
+    coming = iter(wanted)
+    while True:
+        ahead, coming = itertools.tee(coming)  # which keeps what is asked for and did not come yet
+        bodies = store.fetch(extent for _, extent in ahead)
         with contextlib.closing(cast("Generator[bytes]", bodies)):
             try:
                 for body in bodies:
-                    row = asked.popleft()
-                    yield FetchedAs(row, body, *check(row, body))
-                whole = True
+                    yield next(coming)[0], body
+                return
             except (ObjectMissingError, CorruptError) as error:
-                yield FetchedAs(asked.popleft(), b"", None, (str(error).rstrip("."),), error)
+                thing, failed = next(coming)
+                yield thing, error
+                for following in coming:
+                    if not _fails_alike(following[1], failed, error):
+                        coming = itertools.chain([following], coming)
+                        break
+                    yield following[0], error
 
 
-def _asking(rows: Iterable[Row], asked: deque[Row]) -> Iterator[Extent]:
-    for row in rows:
-        asked.append(row)
-        yield extent_of(row)
+def _fails_alike(extent: Extent, failed: Extent, error: ObjectMissingError | CorruptError) -> bool:
+    is_of_damaged_frame = "frame" in error.facts and extent.frame == failed.frame
+    return extent.key == failed.key and (isinstance(error, ObjectMissingError) or is_of_damaged_frame)

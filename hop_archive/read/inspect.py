@@ -18,8 +18,6 @@ class Inspection:
     """One message, as catalog and store have it.
 
     Attributes:
-        row: Its catalog row.
-        mentions: Where else the catalog speaks of it.
         body: The stored bytes; None where there are none.
         document: What they decode to; None where they do not.
         problems: In what they are not what the row describes.

@@ -15,8 +15,10 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
+from xml.etree import ElementTree
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
@@ -43,7 +45,6 @@ class Shown:
     """A payload as it is shown.
 
     Attributes:
-        kind: What it is.
         text: Lines without control characters; '' for null and empty.
         complete: Whether that is all of it.
         note: What else is to be said of it; '' for nothing.
@@ -68,6 +69,31 @@ def show(value: bytes | None, limit: int | None = DEFAULT_SHOWN) -> Shown:
         if (found := attempt(value, limit)) is not None:
             return found
     return _dump(value, limit)
+
+
+def decode(value: bytes | None) -> Any:
+    """What a payload says, by what its bytes are, not by what they are said to be.
+
+    Returns:
+        Of JSON what it means; of XML, such as VOEvent, its root element (``xml.etree.ElementTree.Element``); of an Avro file
+        its records, a list; of text that. None and empty bytes as they are, and the bytes themselves of all that is none of
+        these, or that it is not safe to decode whole. Nothing in it is fetched or expanded.
+    """
+    if not value:
+        return value
+    with suppress(Exception):  # whatever a schema of anybody's makes fastavro do, or a document the parsers
+        if value.startswith(_AVRO_MAGIC):
+            records, note = avro_records(value)
+            return value if note else [*records]
+        if value.lstrip()[:1] in (b"{", b"["):
+            return json.loads(value.decode())
+        if _is_markup(value):
+            xml_parser().Parse(value, True)
+            return ElementTree.fromstring(value)  # noqa: S314 (it has no DOCTYPE, where entities would come from)
+    with suppress(UnicodeDecodeError):
+        text = value.decode()
+        return text if _is_text(text) and not value.startswith(_AVRO_MAGIC) else value
+    return value
 
 
 def text_of(value: bytes) -> str | None:
@@ -156,22 +182,57 @@ _XML_CHUNK_BYTES = 2**16
 """What is parsed at once, and so parsed in vain, beyond what is shown."""
 
 
-class _DoctypeError(Exception):
+class DoctypeError(Exception):
     """There is a document type declaration, where entities come from."""
 
 
+def _is_markup(value: bytes) -> bool:
+    return value.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+
+XML_ERRORS = (expat.ExpatError, ValueError, LookupError)
+"""What a parser raises: the latter two for an encoding that Python does not have."""
+
+
+def xml_parser() -> expat.XMLParserType:
+    """A parser that refuses document type declarations; attributes come as a list, in their order."""
+    parser = expat.ParserCreate()
+    parser.ordered_attributes = True
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    return parser
+
+
+def _refuse_doctype(*_: object) -> NoReturn:
+    raise DoctypeError
+
+
+def parsed(parser: expat.XMLParserType, value: bytes, made: list[str]) -> Iterator[str]:
+    """What the parser's handlers put into ``made``, as far as it is taken; what is wrong is raised after what is before it."""
+    for at in range(0, len(value) + _XML_CHUNK_BYTES, _XML_CHUNK_BYTES):
+        error: Exception | None = None
+        try:
+            parser.Parse(value[at : at + _XML_CHUNK_BYTES], at >= len(value))
+        except (*XML_ERRORS, DoctypeError) as met:
+            error = met
+        yield from made
+        made.clear()
+        if error is not None:
+            raise error
+
+
 def _xml(value: bytes, limit: int | None) -> Shown | None:
-    if not value.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+    if not _is_markup(value):
         return None
     try:
         return _page(PayloadKind.XML, _XmlLayout().lines_of(value), limit)
-    except _DoctypeError:
+    except DoctypeError:
         found = _text(value, limit)
         return found and Shown(
             PayloadKind.XML, found.text, found.complete, "with a DOCTYPE, so shown as it is"
         )
-    except (expat.ExpatError, ValueError, LookupError):
-        return None  # the latter two: an encoding that Python does not have
+    except XML_ERRORS:
+        return None
 
 
 class _XmlLayout:
@@ -182,10 +243,7 @@ class _XmlLayout:
         self._depth = 0
         self._open = ""
         self._text: list[str] = []
-        self._parser = expat.ParserCreate()
-        self._parser.ordered_attributes = True
-        self._parser.buffer_text = True
-        self._parser.StartDoctypeDeclHandler = self._refuse
+        self._parser = xml_parser()
         self._parser.XmlDeclHandler = lambda version, encoding, _: self._line(
             f'<?xml version="{version}"' + (f' encoding="{encoding}"' if encoding else "") + "?>"
         )
@@ -197,19 +255,7 @@ class _XmlLayout:
 
     def lines_of(self, value: bytes) -> Iterator[str]:
         """The lines, as far as they are taken; what is wrong is raised after those before it."""
-        for at in range(0, len(value) + _XML_CHUNK_BYTES, _XML_CHUNK_BYTES):
-            error: Exception | None = None
-            try:
-                self._parser.Parse(value[at : at + _XML_CHUNK_BYTES], at >= len(value))
-            except (expat.ExpatError, ValueError, LookupError, _DoctypeError) as met:
-                error = met
-            yield from self._lines
-            self._lines.clear()
-            if error is not None:
-                raise error
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise _DoctypeError
+        return parsed(self._parser, value, self._lines)
 
     def _line(self, text: str) -> None:
         self._lines.append(_INDENT * min(self._depth, _DEEPEST) + text)
@@ -273,11 +319,8 @@ class _OversizedError(Exception):
 def _avro(value: bytes, limit: int | None) -> Shown | None:
     if not value.startswith(_AVRO_MAGIC):
         return None
-    import fastavro
-
     try:
-        readable, note = _readable_blocks(value)
-        records = fastavro.reader(io.BytesIO(readable))
+        records, note = avro_records(value)
         lines = (json.dumps(r, indent=2, ensure_ascii=False, default=_avro_text) for r in records)
         return _page(PayloadKind.AVRO, lines, limit, note)
     except _OversizedError as error:
@@ -286,13 +329,21 @@ def _avro(value: bytes, limit: int | None) -> Shown | None:
         return None
 
 
-def _readable_blocks(value: bytes) -> tuple[bytes, str]:
-    """The file up to where its blocks become too large or cannot be read here, and what is to be said of that.
+def avro_records(value: bytes) -> tuple[Iterator[Any], str]:
+    """The records of an Avro file, as far as it is safe to decode them, and what is to be said of the rest.
 
     Raises:
         _OversizedError: It is not safe to decode.
-        Exception: Any, where it is not whole.
+        Exception: Any, now or with a record, where it is not whole.
     """
+    import fastavro
+
+    readable, note = _readable_blocks(value)
+    return iter(fastavro.reader(io.BytesIO(readable))), note
+
+
+def _readable_blocks(value: bytes) -> tuple[bytes, str]:
+    """The file up to where its blocks become too large or cannot be read here, and what is to be said of that."""
     import fastavro
 
     file = io.BytesIO(value)
@@ -315,7 +366,9 @@ def _readable_blocks(value: bytes) -> tuple[bytes, str]:
             raise _OversizedError("with more objects in a block than bytes")
         inflated += len(block)
         if inflated > _MOST_INFLATED_BYTES:
-            return value[:at], "what would inflate to more than 64 MiB is left out"
+            return value[
+                :at
+            ], f"what would inflate to more than {_MOST_INFLATED_BYTES // 2**20} MiB is left out"
         file.seek(_SYNC_BYTES, io.SEEK_CUR)
     return value, ""
 
@@ -324,10 +377,7 @@ def _weight(schema: Any, named: dict[str, tuple[int, int] | None]) -> tuple[int,
     """Fewest bytes of a value, as 0 or 1; and the most values in it that have no byte of their own.
 
     What follows the number of items, in an array or map, or the number of a branch, is not counted: an array may be empty.
-
-    Args:
-        schema: As fastavro parsed it.
-        named: The weights of named schemas, which it adds to; None of those that are being weighed.
+    ``named`` has the weights of named schemas, None of those that are being weighed.
 
     Raises:
         _OversizedError: What values take in memory is not bounded by their bytes, or how deep they go by the schema.
@@ -381,6 +431,11 @@ _ODD_SHARE = 1 / 32
 """More control characters than this, and it is no text."""
 
 
+def _is_text(text: str) -> bool:
+    odd = sum(unicodedata.category(c) == "Cc" and c not in "\t\n\r\f" for c in text)
+    return odd <= len(text) * _ODD_SHARE and "\x00" not in text
+
+
 def _text(value: bytes, limit: int | None) -> Shown | None:
     head = value if limit is None else value[: 4 * limit + 4]  # a character takes four bytes at most
     whole = len(head) == len(value)
@@ -389,8 +444,7 @@ def _text(value: bytes, limit: int | None) -> Shown | None:
     except UnicodeDecodeError:
         return None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    odd = sum(unicodedata.category(c) == "Cc" and c not in "\t\n\r\f" for c in text)
-    if odd > len(text) * _ODD_SHARE or "\x00" in text:
+    if not _is_text(text):
         return None
     shown = text if limit is None else text[:limit]
     return Shown(PayloadKind.TEXT, harmless(shown, "\n\t"), whole and shown == text)

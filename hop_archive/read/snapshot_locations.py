@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +22,11 @@ _MANIFESTS = "manifests"
 _NUMBERED = re.compile(r"(?:^|/)(?:part-)?(\d{8})(?:-\d{5}\.parquet|\.json)$")
 
 
+def manifest_path(number: int) -> str:
+    """Where the manifest of a snapshot stands; the one of the greatest number is the newest."""
+    return f"{_MANIFESTS}/{number:08}.json"
+
+
 class SnapshotLocation(Protocol):
     """Files by path, never changed once they are there; and numbered manifests."""
 
@@ -34,11 +38,8 @@ class SnapshotLocation(Protocol):
             ConfigurationError: It cannot be written.
         """
 
-    def put(self, path: str, file: Path) -> None:
-        """Put a copy of a file there, durably."""
-
-    def put_manifest(self, number: int, text: bytes) -> None:
-        """Put a manifest there, which is from then on the newest."""
+    def put(self, path: str, body: bytes) -> None:
+        """Put a file there, durably, whole or not at all."""
 
     def newest_manifest(self) -> bytes | None:
         """The newest manifest; None where there is none."""
@@ -94,27 +95,22 @@ class FolderLocation:
                 f"{error.filename or self._folder} cannot be used: {error.strerror}.", path=str(self._folder)
             ) from error
 
-    def put(self, path: str, file: Path) -> None:
-        """Put a copy of a file there, whole or not at all."""
+    def put(self, path: str, body: bytes) -> None:
         target = self._folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.partial")  # readers of the folder pass over hidden files
-        shutil.copyfile(file, beside)
-        _settle(beside, target)
-
-    def put_manifest(self, number: int, text: bytes) -> None:
-        target = self._folder / _MANIFESTS / f"{number:08}.json"
-        beside = target.with_name(f".{target.name}.partial")
-        beside.write_bytes(text)
-        _settle(beside, target)
+        with beside.open("wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
 
     def newest_manifest(self) -> bytes | None:
         found = sorted((self._folder / _MANIFESTS).glob("[0-9]*.json"))
         return found[-1].read_bytes() if found else None
 
     def newest_was_changed(self) -> bool:
-        """False: a folder tells nothing."""
-        return False
+        return False  # a folder tells nothing
 
     def fetch(self, path: str, folder: Path) -> Path:
         return self._folder / path
@@ -129,11 +125,7 @@ class FolderLocation:
 
 
 class StoreLocation:
-    """A location in a store. Nothing is removed there: what no manifest names any more stays until somebody deletes it.
-
-    Args:
-        store: Which.
-    """
+    """A location in a store. Nothing is removed there: what no manifest names any more stays until somebody deletes it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -146,11 +138,10 @@ class StoreLocation:
         """Take the next number; who takes the same is refused when either puts what the other has put."""
         yield _next(info.key for info in self._store.listing(PREFIX))
 
-    def put(self, path: str, file: Path) -> None:
-        self._create(path, file.read_bytes())
-
-    def put_manifest(self, number: int, text: bytes) -> None:
-        self._create(f"{_MANIFESTS}/{number:08}.json", text)
+    def put(self, path: str, body: bytes) -> None:
+        (outcome,) = self._store.create([NewObject(PREFIX + path, body)])
+        if outcome is Created.OTHER:
+            raise _another(str(self))
 
     def newest_manifest(self) -> bytes | None:
         keys = [info.key for info in self._store.listing(f"{PREFIX}{_MANIFESTS}/")]
@@ -179,22 +170,11 @@ class StoreLocation:
     def forget_others(self, kept: Collection[str]) -> None:
         """Leave all: deleting is not for a nightly run to do."""
 
-    def _create(self, path: str, body: bytes) -> None:
-        (outcome,) = self._store.create([NewObject(PREFIX + path, body)])
-        if outcome is Created.OTHER:
-            raise _another(str(self))
-
 
 def _next(names: Iterator[str]) -> int:
     """The number after all that files have, those of a snapshot that was killed included."""
     found = (_NUMBERED.search(name) for name in names)
     return 1 + max((int(match[1]) for match in found if match), default=0)
-
-
-def _settle(beside: Path, target: Path) -> None:
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
-    beside.replace(target)
 
 
 def _another(where: str) -> ConflictError:

@@ -51,8 +51,11 @@ _Moment = Annotated[str, AfterValidator(_is_moment)]
 _STRICT = ConfigDict(strict=True, extra="ignore")
 
 
-class _File(BaseModel):
+class _Part(BaseModel):
     model_config = _STRICT
+
+
+class _File(_Part):
     path: Annotated[
         str,
         Field(
@@ -65,8 +68,7 @@ class _File(BaseModel):
     sha256: _Sha256
 
 
-class _Generation(BaseModel):
-    model_config = _STRICT
+class _Generation(_Part):
     topic: _Text
     number: Annotated[int, Field(ge=1, lt=2**31)]
     cluster_id: _Text
@@ -75,8 +77,7 @@ class _Generation(BaseModel):
     reason: _Text
 
 
-class _TopicState(BaseModel):
-    model_config = _STRICT
+class _TopicState(_Part):
     archived: list[tuple[_Int32, _Int32, Annotated[list[tuple[_Int64, _Int64]], _taken_by(OffsetSet.of)]]]
     counts: tuple[_Int64, _Int64]
     others: list[tuple[str, str, str]]
@@ -85,8 +86,7 @@ class _TopicState(BaseModel):
     adopted: int
 
 
-class _TopicPart(BaseModel):
-    model_config = _STRICT
+class _TopicPart(_Part):
     messages: _Int64
     whole_at: _Moment
     state: _TopicState
@@ -101,8 +101,7 @@ class _TopicPart(BaseModel):
     ] = []
 
 
-class _Setup(BaseModel):
-    model_config = _STRICT
+class _Setup(_Part):
     cluster_id: _Text
     kind: Literal["topic", "group"]
     name: _Text
@@ -123,7 +122,6 @@ class Manifest:
         setups: How the source's topics and groups were set up: what the catalog calls snapshots.
         damaged: Topics of which it is not as it was written, with what is wrong.
         problem: What is wrong with the manifest itself, or a part that is of no topic; '' for nothing.
-        has_digest: Whether it carries digests.
         is_foreign: Whether it says that it is something else, or of a later version of this program.
     """
 
@@ -179,13 +177,15 @@ def read(text: bytes) -> Manifest:
         else:
             whole[topic] = part
     setups, of_setups = found.get("setups"), "what it says of how topics and groups were set up"
-    if setups is None:
-        return Manifest(whole, (), damaged, problem, has_digest)
-    if not isinstance(setups, dict) or (has_digest and not _is_sealed("setups", setups)):
-        return Manifest(whole, (), damaged, problem or f"{of_setups} is not as it was written", has_digest)
-    if why := _why_not(_SETUPS, setups.get("of")):
-        return Manifest(whole, (), damaged, problem or f"{of_setups} cannot be: {why}", has_digest)
-    return Manifest(whole, tuple(setups["of"]), damaged, problem, has_digest)
+    kept: tuple[Mapping[str, Any], ...] = ()
+    if setups is not None:
+        if not isinstance(setups, dict) or (has_digest and not _is_sealed("setups", setups)):
+            problem = problem or f"{of_setups} is not as it was written"
+        elif why := _why_not(_SETUPS, setups.get("of")):
+            problem = problem or f"{of_setups} cannot be: {why}"
+        else:
+            kept = tuple(setups["of"])
+    return Manifest(whole, kept, damaged, problem, has_digest)
 
 
 def _why_not(shape: TypeAdapter[Any], part: object) -> str:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import Outcome, TopicSummary, VerifiedShare
+from hop_archive.catalog.checked import VerifiedShare
+from hop_archive.catalog.records import Outcome, TopicSummary
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest.plan import lost, work
 from hop_archive.ingest.survey import Survey, survey
 from hop_archive.model.findings import Finding, OpenCount
+from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
+from hop_archive.model.topics import matches, refuse_illegal, without_meaning
 from hop_archive.source.protocol import Answers, TopicInfo
 
 Value = TypeVar("Value")
@@ -27,6 +30,13 @@ UNRECORDED = "gone from Kafka: the next run records them as lost"
 NOT_ARCHIVED = "Kafka holds these: the stanza leaves the topic out now"
 EARLIER = "of an earlier generation of the topic"
 UNKNOWN = "the source does not answer, so whether it holds these is not known"
+
+
+WINDOWS = {"last_24_hours": datetime.timedelta(hours=24), "last_hour": datetime.timedelta(hours=1)}
+"""The windows of a status, besides all time: by when batches were committed."""
+
+INTERNAL = "__*"
+"""Kafka's own topics: left out of reports unless somebody asks for them."""
 
 
 class TopicState(enum.Enum):
@@ -73,13 +83,11 @@ class TopicFacts:
     could not be looked at.
 
     Attributes:
-        topic: Kafka topic name.
         total: What is archived of it, since the archive's start.
         windows: The same by window, where that was asked for.
         state: What becomes of its messages; where the source does not answer, by the policy alone.
         private: Whether they are annotated as not public.
         test: Whether it holds test messages only.
-        generations: How many of the topic the catalog knows.
         generation: The number of its present one, or of the last one that the catalog knows; None where it knows none.
         partitions: How many it has; also where something of it could not be looked at, as for ``topic_id``.
         topic_id: Kafka's id of this generation of the topic; None also where the broker gives none.
@@ -289,6 +297,43 @@ def _by_topic(by_log: Mapping[PartitionLog, Value]) -> dict[str, dict[PartitionL
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOutTopics:
+    """A topic of the source that is not archived: vetoed or not named.
+
+    Attributes:
+        held: Offsets that Kafka holds of it for readers; None where that cannot be told of all its partitions.
+    """
+
+    topic: str
+    state: TopicState
+    held: int | None
+
+
+def topics_left_out(archive: Archive, there: Answers[str, TopicInfo]) -> Sequence[LeftOutTopics]:
+    """Of the source's topics those that its stanza does not want, by name; Kafka's own are not told of. One request.
+
+    Raises:
+        UnavailableError: The source does not answer.
+    """
+    policy = archive.topics
+    unwanted = {
+        n: info for n, info in there.items() if not policy.archived(n) and not matches(n, (INTERNAL,))
+    }
+    places = {n: [TopicPartition(n, at) for at in range(info.partitions)] for n, info in unwanted.items()}
+    marks = archive.source.watermarks([at for several in places.values() for at in several])
+    return [
+        LeftOutTopics(
+            name,
+            TopicState.VETOED if policy.vetoed(name) else TopicState.LEFT_OUT,
+            sum(max(0, marks[at].stable - marks[at].low) for at in places[name])
+            if all(at in marks for at in places[name])
+            else None,
+        )
+        for name in sorted(unwanted)
+    ]
+
+
 def inner_holes(covered: OffsetSet) -> OffsetSet:
     """The offsets between the first and the last of ``covered`` that are not in it."""
     first = covered.ranges[0].start if covered else 0
@@ -299,3 +344,53 @@ def holes(archive: Archive, topics: Collection[str] | None = None) -> dict[Parti
     """Offsets that lie between dealt-with ones and are not dealt with, by log; those without are left out."""
     found = archive.catalog.coverage(topics)
     return {log: size for log, covered in found.items() if (size := inner_holes(covered).size)}
+
+
+def status(archive: Archive, topics: Collection[str] | None = None, *, unasked: str = "") -> Facts:
+    """Ask the catalog, and the source where it answers; see `gather` for the arguments.
+
+    Raises:
+        UnavailableError: The catalog does not answer.
+    """
+    return replace(
+        gather(archive, topics, unasked=unasked, windows=WINDOWS),
+        findings=tuple(archive.catalog.open_findings(topics)),
+        shares=tuple(archive.catalog.verified_shares(topics)),
+    )
+
+
+def report_topics(
+    archive: Archive, patterns: Sequence[str] = (), *, internal: bool = False, with_gaps: bool = False
+) -> Facts:
+    """Look at every topic of the source and of the catalog; of one that is not archived, nothing lags or is unrecorded.
+
+    Args:
+        archive: What to look at.
+        patterns: Only topics that one of these names or globs means; empty: all.
+        internal: Whether to report Kafka's own topics, too.
+        with_gaps: Whether to list holes and lost offsets; reads the ledger of topics that lack some.
+
+    Raises:
+        ConfigurationError: A pattern is none.
+        UnavailableError: The catalog does not answer.
+    """
+    # Those that are known, too: a topic that may not be described is not listed.
+    names, unasked = {summary.topic for summary in archive.catalog.summaries()}, ""
+    try:
+        found = archive.source.topics()
+        names |= {*found, *found.untold}
+    except UnavailableError as error:
+        archive.catalog.check()  # Where it is the catalog that does not answer, that is what to say.
+        unasked = str(error)
+    refuse_illegal(without_meaning(patterns, names))
+    chosen = [
+        name
+        for name in sorted(names)
+        if (internal or not matches(name, (INTERNAL,))) and (not patterns or matches(name, patterns))
+    ]
+    facts = gather(archive, chosen, unasked=unasked, with_coverage=True, with_gaps=with_gaps)
+    judged = (
+        fact if fact.state is TopicState.ARCHIVED else replace(fact, lag=None, unrecorded=None)
+        for fact in facts.topics
+    )
+    return replace(facts, topics=tuple(judged))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from hop_archive.errors import (
     GenerationChangedError,
@@ -13,7 +13,7 @@ from hop_archive.errors import (
     OffsetsGoneError,
     UnreadableMessageError,
 )
-from hop_archive.model.message import Committed, Message, Outgoing, Receipt, TopicPartition
+from hop_archive.model.message import Committed, ForPartition, Message, Outgoing, Receipt, TopicPartition
 from hop_archive.model.watermarks import Watermarks
 
 Key = TypeVar("Key")
@@ -77,7 +77,6 @@ class TopicInfo:
     """A topic as the cluster describes it.
 
     Attributes:
-        name: Kafka topic name.
         topic_id: The id of this generation of the topic (KIP-516); None where the broker gives none.
         partitions: How many partitions it has.
         readable: Whether the credentials may read it; None where the cluster does not tell (KIP-430).
@@ -101,18 +100,12 @@ class Setting(NamedTuple):
     own: bool
 
 
-class Reader(Protocol):
+class Reader(AbstractContextManager["Reader"], Protocol):
     """Reads committed messages of assigned partitions, each from the offset asked for.
 
     Guarantees: per partition, messages come in offset order, none twice, none left out; never past the last
     stable offset; an offset that is gone is an error, never a silent jump. Use as a context manager.
     """
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
         """Begin to read more partitions, each at its start offset; one already there starts anew from it.
@@ -156,27 +149,28 @@ class Reader(Protocol):
 
 
 class Source(Protocol):
-    """A Kafka cluster, or a mock of one. Opening it does nothing; calls connect."""
+    """A Kafka cluster, or a mock of one. Opening it does nothing; calls connect.
+
+    Each call but ``note_progress`` and ``close`` raises UnavailableError where no broker answers within the timeout (10 s
+    at most). Each one that changes anything raises ForbiddenError where the stanza is not writable, before it connects, or
+    where the credentials do not allow it.
+    """
+
+    delivered: int
+    """Messages that its readers have delivered, in all: for who shows how far reading is."""
 
     @property
     def name(self) -> str:
         """The stanza's name, for messages."""
 
     def cluster_id(self) -> str:
-        """The cluster's id.
-
-        Raises:
-            UnavailableError: No broker answered within the timeout (10 s at most).
-        """
+        """The cluster's id."""
 
     def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
         """The topics that exist now, of ``names`` or of all; one that does not exist is not in the result.
 
         One that cannot be described is ``untold``: `ForbiddenError` where the credentials do not allow it. Of all, those
         that may not even be listed are left out.
-
-        Raises:
-            UnavailableError: As for ``cluster_id``.
         """
 
     def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
@@ -184,9 +178,6 @@ class Source(Protocol):
 
         A partition without a leader, or whose broker does not answer, is ``untold`` (`UnavailableError`). Where anything was
         asked for, the ``cluster_id`` is told in passing.
-
-        Raises:
-            UnavailableError: As for ``cluster_id``, or no broker answered.
         """
 
     def access(self, topics: Collection[str]) -> Mapping[str, frozenset[str] | None]:
@@ -194,9 +185,6 @@ class Source(Protocol):
 
         None where the cluster does not tell (Kafka's names of ACL operations, in lower case; KIP-430); topics
         that do not exist are left out.
-
-        Raises:
-            UnavailableError: As for ``cluster_id``.
         """
 
     def group_access(self) -> frozenset[str] | None:
@@ -204,9 +192,6 @@ class Source(Protocol):
 
         Empty where they may not even see it; None where the cluster does not tell, as of a group that is not there
         or whose coordinator is not ready.
-
-        Raises:
-            UnavailableError: As for ``cluster_id``.
         """
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
@@ -219,19 +204,28 @@ class Source(Protocol):
             Where each message stands, in the order given.
 
         Raises:
-            ForbiddenError: The stanza is not writable; nothing was connected or sent.
             MissingSettingError: A topic does not exist.
             DataError: A message cannot be sent as it is (timestamp 0, a NUL in a header name); none was sent.
             ConfigurationError: A message is larger than the topic takes, or its timestamp is refused.
             UnavailableError: Not all were acknowledged; which ones is not known.
         """
 
-    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-        """Create a topic, and wait until it can be used. One that exists is left as it is.
+    def append(
+        self, topic: str, messages: Iterable[ForPartition], meanwhile: Callable[[], None] = lambda: None
+    ) -> Mapping[int, Sequence[int]]:
+        """Publish to the partitions of one topic as ``publish`` does, in bulk: some tens of thousands at a time.
 
-        Raises:
-            ForbiddenError: The stanza is not writable.
+        Args:
+            topic: Which topic.
+            messages: May be a generator, and end early.
+            meanwhile: Called once, when all are on their way and not yet all acknowledged: for what is to be done next.
+
+        Returns:
+            The offsets at which they stand, by partition, in the order given.
         """
+
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Create a topic, and wait until it can be used. One that exists is left as it is."""
 
     def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
         """The settings of each topic: its own, and the defaults in force where the cluster tells them.
@@ -240,7 +234,6 @@ class Source(Protocol):
 
         Raises:
             ForbiddenError: The credentials do not allow to look (Kafka: DescribeConfigs on the topics).
-            UnavailableError: As for ``cluster_id``.
         """
 
     def change_settings(self, topic: str, changes: Mapping[str, str | None]) -> None:
@@ -251,10 +244,9 @@ class Source(Protocol):
         refused by the old ones until then.
 
         Raises:
-            ForbiddenError: The stanza is not writable (nothing was connected), or the credentials do not allow it.
             MissingSettingError: There is no such topic.
             ConfigurationError: The cluster does not take a setting, or its value; nothing was changed.
-            UnavailableError: As for ``cluster_id``; whether it was changed is not known.
+            UnavailableError: Whether it was changed is not known.
         """
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
@@ -264,12 +256,11 @@ class Source(Protocol):
             The low watermarks as they are then: each at its offset, or above where it was so before.
 
         Raises:
-            ForbiddenError: As for ``change_settings``.
             MissingSettingError: A topic or partition does not exist; nothing was deleted.
             ConfigurationError: An offset is above the high watermark, or negative (nothing was deleted); or the
                 topic is one whose records can't be deleted (Kafka: cleanup.policy without ``delete``).
             UnsupportedError: The cluster can't do it; told by what it answers, or by watermarks that stayed.
-            UnavailableError: As for ``cluster_id``; it may have been done, in part or whole.
+            UnavailableError: It may have been done, in part or whole.
         """
 
     def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
@@ -279,7 +270,6 @@ class Source(Protocol):
 
         Raises:
             ForbiddenError: The credentials do not allow to list groups.
-            UnavailableError: As for ``cluster_id``.
         """
 
     def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
@@ -289,12 +279,11 @@ class Source(Protocol):
         are set the metadata is set as well, where there is none: to none.
 
         Raises:
-            ForbiddenError: As for ``change_settings``.
             MissingSettingError: A topic or partition does not exist; nothing was committed.
             ConfigurationError: An offset is negative (nothing was committed), the group's name is none, or metadata
                 are longer than the cluster takes (Kafka: ``offset.metadata.max.bytes``).
             ConflictError: The group has live members, whose own commits would overwrite these; nothing was committed.
-            UnavailableError: As for ``cluster_id``; some may have been committed.
+            UnavailableError: Some may have been committed.
         """
 
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -309,8 +298,7 @@ def unreadable(source: str, place: TopicPartition, offset: int, why: str) -> Unr
     return UnreadableMessageError(
         f"Source {source}: the message at {place} offset {offset} cannot be represented: {why}.",
         remedy="Its offset is recorded as skipped, with this reason.",
-        topic=place.topic,
-        partition=place.partition,
+        **place._asdict(),
         offset=offset,
         why=why,
     )
@@ -334,8 +322,7 @@ def gone(source: str, place: TopicPartition, offset: int, low: int) -> OffsetsGo
         f"Source {source}: {place} was to be read from offset {offset}, and Kafka holds it from {low} on: retention was "
         "faster.",
         remedy="Plan again; the offsets are recorded as lost.",
-        topic=place.topic,
-        partition=place.partition,
+        **place._asdict(),
         offset=offset,
         low=low,
     )

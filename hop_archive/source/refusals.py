@@ -17,11 +17,7 @@ NOW = 0
 
 
 def refuse_unless_writable(source: str, writable: bool, what: str) -> None:
-    """Check that a stanza allows to change anything.
-
-    Raises:
-        ForbiddenError: It does not.
-    """
+    """Raise ForbiddenError unless a stanza allows to change anything."""
     if not writable:
         raise ForbiddenError(
             f"Source {source} is not writable: refused to {what}.",
@@ -31,16 +27,17 @@ def refuse_unless_writable(source: str, writable: bool, what: str) -> None:
 
 
 def refuse_unsendable(source: str, message: Outgoing) -> None:
-    """Check a message before it is sent.
+    """Raise DataError where librdkafka cannot send a message as it is.
 
-    Raises:
-        DataError: Its timestamp is 0, for which librdkafka puts the time of sending; or a header name holds a
-            NUL, at which librdkafka cuts it, or a lone surrogate, at which confluent-kafka 2.16.1 crashes.
+    Its timestamp is 0, for which librdkafka puts the time of sending; or a header name holds a NUL, at which librdkafka cuts
+    it, or a lone surrogate, at which confluent-kafka 2.16.1 crashes.
     """
     why = ""
     if message.timestamp_ms == NOW:
         why = "its timestamp is 0, for which librdkafka sends the present time"
     for name, _ in message.headers:
+        if name.isascii() and "\0" not in name:
+            continue  # as nearly every name
         try:
             name.encode()
             is_whole = "\0" not in name
@@ -72,8 +69,7 @@ def refuse_unknown(
                 f"Source {source}: there is no {at}.",
                 remedy="Create the topic with as many partitions as needed, or correct its name.",
                 source=source,
-                topic=at.topic,
-                partition=at.partition,
+                **at._asdict(),
             )
         if offset < 0:
             raise _refused(source, at, offset, f"{offset} is no offset", "Name one from 0 on.")
@@ -82,11 +78,7 @@ def refuse_unknown(
 def refuse_beyond_end(
     source: str, before: Mapping[TopicPartition, int], marks: Mapping[TopicPartition, Watermarks]
 ) -> None:
-    """Check that every offset is within its partition, or at its end.
-
-    Raises:
-        ConfigurationError: One is above the high watermark.
-    """
+    """Raise ConfigurationError where an offset is above the high watermark of its partition."""
     for at, offset in sorted(before.items()):
         if offset > marks[at].high:
             why = f"{at} ends at {marks[at].high}, before {offset}"
@@ -100,7 +92,6 @@ def _refused(source: str, at: TopicPartition, offset: int, why: str, remedy: str
         f"Source {source}: {why}.",
         remedy=remedy,
         source=source,
-        topic=at.topic,
-        partition=at.partition,
+        **at._asdict(),
         offset=offset,
     )

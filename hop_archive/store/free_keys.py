@@ -12,13 +12,13 @@ MOST_ALTERNATIVES = 100
 """So many other-bytes objects under one name mean that something is wrong, not that runs crashed."""
 
 
-def create_free(store: Store, objects: Sequence[NewObject], ending: str = ".bson") -> list[str]:
+def create_free(store: Store, objects: Sequence[NewObject], ending: str | None = None) -> list[str]:
     """Create each object under its key, or the first alternative to it that is free or holds the same bytes; many at a time.
 
     Args:
         store: Where.
         objects: With keys that differ.
-        ending: What stays at the end of an alternative key (``….2.bson``).
+        ending: What stays at the end of an alternative key (``….2.bson``); that of documents and segments unless given.
 
     Returns:
         The keys that were taken, in the order given; each object is durable under its own.

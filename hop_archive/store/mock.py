@@ -10,15 +10,15 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 
 from hop_archive.errors import ForbiddenError, ObjectMissingError
 from hop_archive.model.conditions import StoreCondition
 from hop_archive.shared_state import usable
+from hop_archive.store.coalesce import cut, spans
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo, legal
-from hop_archive.store.spans import cut, spans
 
 
 class MockStore:
@@ -32,6 +32,7 @@ class MockStore:
         directory: Where objects are kept, a file each; made when it is not there. None keeps them in memory.
         bucket: What catalog rows are to call it.
         deleting_allowed: Whether ``delete`` deletes.
+        clock: The present in milliseconds, for the times of objects in memory.
     """
 
     def __init__(
@@ -41,20 +42,21 @@ class MockStore:
         bucket: str = "mock",
         *,
         deleting_allowed: bool = False,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        self.created = 0
         self._name = name
         self._bucket = bucket
         self._deleting_allowed = deleting_allowed
-        self._shelf: _Memory | _Directory = _Memory() if directory is None else _Directory(directory)
+        self._clock = clock
+        self._shelf: _Memory | _Directory = _Memory(clock) if directory is None else _Directory(directory)
 
     @property
     def name(self) -> str:
-        """The stanza's name, for messages."""
         return self._name
 
     @property
     def bucket(self) -> str:
-        """The bucket's name, as catalog rows hold it."""
         return self._bucket
 
     def check(self) -> None:
@@ -62,10 +64,10 @@ class MockStore:
 
     def condition(self) -> StoreCondition:
         """This process's clock, and neither versions nor copies."""
-        return StoreCondition(datetime.datetime.now(datetime.UTC), versioning=False, replication=False)
+        at = datetime.datetime.fromtimestamp(self._clock() / 1000, datetime.UTC)
+        return StoreCondition(at, versioning=False, replication=False)
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
-        """See ``Store.create``."""
         for new in objects:
             legal(new.key)
         created: list[Created] = []
@@ -74,10 +76,10 @@ class MockStore:
                 created.append(Created.NEW)
             else:
                 created.append(Created.SAME if self._shelf.get(key) == body else Created.OTHER)
+            self.created += 1
         return created
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
-        """See ``Store.fetch``."""
         for span in spans(extents):
             if (body := self._shelf.get(legal(span.key))) is None:
                 raise self._missing(span.key)
@@ -92,13 +94,11 @@ class MockStore:
         return f'"{found}"'
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """See ``Store.listing``."""
         for info in sorted(self._shelf.items(), key=itemgetter(0)):
             if info.key.startswith(prefix) and info.key > start_after:
                 yield info
 
     def delete(self, keys: Collection[str]) -> None:
-        """See ``Store.delete``."""
         if not self._deleting_allowed:
             raise ForbiddenError(
                 f"Store {self._name} does not allow deleting; {len(keys)} objects were to be deleted.",
@@ -129,38 +129,36 @@ def _md5(body: bytes) -> str:
 class _Memory:
     """Bodies in memory. ``add`` tells whether the key was free; ``etag`` is of what was added, in hexadecimal."""
 
-    def __init__(self) -> None:
-        self._bodies: dict[str, bytes] = {}
-        self._made_ms: dict[str, int] = {}
-        self._etags: dict[str, str] = {}
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._objects: dict[str, tuple[bytes, int, str]] = {}
+        """Body, when it was made (milliseconds), and ETag."""
         self._lock = threading.Lock()
 
     def add(self, key: str, body: bytes) -> bool:
+        new = (body, self._clock(), _md5(body))
         with self._lock:
-            if key in self._bodies:
-                return False
-            self._bodies[key] = body
-            self._made_ms[key] = time.time_ns() // 1_000_000
-            self._etags[key] = _md5(body)
-            return True
+            return self._objects.setdefault(key, new) is new
 
     def get(self, key: str) -> bytes | None:
-        return self._bodies.get(key)
+        found = self._objects.get(key)
+        return found[0] if found else None
 
     def etag(self, key: str) -> str | None:
-        return self._etags[key] if key in self._bodies else None
+        found = self._objects.get(key)
+        return found[2] if found else None
 
     def damage(self, key: str, body: bytes) -> None:
         with self._lock:
-            self._bodies[key] = body
+            self._objects[key] = (body, *self._objects[key][1:])
 
     def remove(self, key: str) -> None:
         with self._lock:
-            self._bodies.pop(key, None)
+            self._objects.pop(key, None)
 
     def items(self) -> list[ObjectInfo]:
         with self._lock:
-            return [ObjectInfo(key, len(body), self._made_ms[key]) for key, body in self._bodies.items()]
+            return [ObjectInfo(key, len(body), at_ms) for key, (body, at_ms, _) in self._objects.items()]
 
 
 class _Directory:

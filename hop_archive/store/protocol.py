@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from hop_archive.model.conditions import StoreCondition
+from hop_archive.model.frames import Frame
 
 
 class Created(enum.Enum):
@@ -29,13 +30,7 @@ class NewObject(NamedTuple):
 
 
 class ObjectInfo(NamedTuple):
-    """What a listing tells of an object.
-
-    Attributes:
-        key: Its key within the store.
-        size_bytes: Its length.
-        modified_ms: When it was created, by the service's clock (milliseconds since 1970).
-    """
+    """What a listing tells of an object: key within the store, length, and when it was created, by the service's clock."""
 
     key: str
     size_bytes: int
@@ -43,11 +38,15 @@ class ObjectInfo(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Bytes to fetch: a whole object, or ``length`` bytes from ``position`` on."""
+    """Bytes to fetch: a whole object, or ``length`` bytes from ``position`` on.
+
+    With a ``frame``: of the content of that zstd frame in the object, all of it or those bytes.
+    """
 
     key: str
     position: int | None = None
     length: int | None = None
+    frame: Frame | None = None
 
 
 def is_legal(key: str) -> bool:
@@ -71,7 +70,14 @@ def legal(key: str) -> str:
 
 
 class Store(Protocol):
-    """Objects by key. Nothing is ever overwritten: there is no call for it."""
+    """Objects by key. Nothing is ever overwritten: there is no call for it.
+
+    Each call but ``close`` raises UnavailableError where the service does not answer, or cannot now; ForbiddenError where the
+    credentials are missing, wrong or not allowed to; and MissingSettingError where the bucket does not exist.
+    """
+
+    created: int
+    """Objects that it has created or found there, in all: grows while `create` goes on, for who shows how far that is."""
 
     @property
     def name(self) -> str:
@@ -82,13 +88,7 @@ class Store(Protocol):
         """The bucket's name, as catalog rows hold it."""
 
     def check(self) -> None:
-        """Prove that the bucket can be reached.
-
-        Raises:
-            MissingSettingError: The bucket does not exist.
-            ForbiddenError: The credentials are missing, wrong or not allowed to list it.
-            UnavailableError: The service did not answer within 10 s.
-        """
+        """Prove that the bucket can be reached and listed, within 10 s."""
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
         """Create objects, many at a time, each only if its key is free (conditional put).
@@ -100,17 +100,18 @@ class Store(Protocol):
 
         Raises:
             UnavailableError: Some object could not be written; any number of them may have been.
-            MissingSettingError, ForbiddenError: As for ``check``.
             ValueError: A key has an empty part, or one that is ``.`` or ``..``; nothing was created.
         """
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
         """The bytes of each extent, in the order given, fetched ahead a bounded number at a time.
 
+        Of extents of one frame that follow one another, the frame is fetched and decompressed once; one is held at a time.
+
         Raises:
             ObjectMissingError: An object is not there; raised when its turn comes.
-            CorruptError: An object is shorter than the extent asked for.
-            UnavailableError: The service did not answer.
+            CorruptError: An object is shorter than the extent asked for; or a frame is damaged, or claims more content than
+                what is asked of it allows: then the fact ``frame`` says where it begins.
         """
 
     def etag(self, key: str) -> str:
@@ -121,7 +122,6 @@ class Store(Protocol):
 
         Raises:
             ObjectMissingError: There is no such object.
-            UnavailableError: The service did not answer.
         """
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
@@ -129,7 +129,6 @@ class Store(Protocol):
 
         Raises:
             ConfigurationError: The server lists in another order.
-            UnavailableError: The service did not answer.
         """
 
     def delete(self, keys: Collection[str]) -> None:
@@ -140,11 +139,7 @@ class Store(Protocol):
         """
 
     def condition(self) -> StoreCondition:
-        """What the bucket is like, as far as the credentials may see it; changes nothing.
-
-        Raises:
-            MissingSettingError, ForbiddenError, UnavailableError: As for ``check``.
-        """
+        """What the bucket is like, as far as the credentials may see it; changes nothing."""
 
     def close(self) -> None:
         """Let go of connections; closing twice is harmless."""

@@ -16,7 +16,7 @@ from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.conditions import ENCODING
 from hop_archive.model.message import TopicPartition
-from hop_archive.model.topics import TopicPolicy
+from hop_archive.model.topics import LayoutPolicy, TopicPolicy
 from hop_archive.source.protocol import Source, TopicInfo
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 
@@ -45,14 +45,9 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one look at one part found.
+    """What one look at one part found: at the ``source``, ``database``, ``store``, ``backup`` or ``clock``.
 
-    Attributes:
-        part: ``source``, ``database``, ``store``, ``backup`` or ``clock``.
-        what: What was looked at.
-        verdict: How it came out.
-        detail: What was found.
-        remedy: What to do next; '' where there is nothing to do.
+    The remedy is what to do next; '' where there is nothing to do.
     """
 
     part: str
@@ -68,19 +63,13 @@ def failed(part: str, what: str, error: HopArchiveError) -> Check:
     return Check(part, what, Verdict.FAILED, text, error.remedy)
 
 
-# --- the source
-
-
 def examine_source(
     source: Source, topics: TopicPolicy, *, writable: bool, production: bool = False
 ) -> Iterator[Check]:
     """Look at a source: whether it answers, which topics it has, and what may be done with them.
 
-    Args:
-        source: An open one.
-        topics: Which of its topics are archived, and which are for tests.
-        writable: Whether its stanza says that it may be written to.
-        production: Whether it is the service's own cluster, on which the archive writes and deletes nothing.
+    ``writable`` is what its stanza says; on a ``production`` source, the service's own cluster, the archive writes and
+    deletes nothing all the same.
     """
     check = partial(Check, "source")
     looking_at = "answers"
@@ -213,15 +202,16 @@ def _some(names: Collection[str]) -> str:
     return listed if len(names) <= _NAMED else f"{listed} and {len(names) - _NAMED} more"
 
 
-# --- the database
+def examine_catalog(
+    catalog: Catalog,
+    *,
+    deleting_allowed: bool,
+    indexes_text: bool = False,
+    layouts: LayoutPolicy | None = None,
+) -> Iterator[Check]:
+    """Look at a database: whether it answers, is migrated, and lets the role write, and delete or index where its stanza says so.
 
-
-def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Check]:
-    """Look at a database: whether it answers, is migrated, and lets the role write.
-
-    Args:
-        catalog: An open one.
-        deleting_allowed: Whether its stanza lets anything be deleted, or test messages cleaned away.
+    ``layouts`` is that of the store: readers that another archiver left cannot read segments.
     """
     check = partial(Check, "database")
     try:
@@ -231,6 +221,8 @@ def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Che
         yield failed("database", "answers, migrated", error)
         return
     yield check("answers, migrated", Verdict.OK, found.version and f"Postgres {found.version}")
+    if found.was_adopted and layouts is not None:
+        yield _readable_by_others(catalog, layouts)
     if found.is_old:
         yield check("version", Verdict.FAILED, f"Postgres {found.version}", "Use Postgres 14 or newer.")
     if found.encoding in ("", ENCODING):
@@ -276,8 +268,28 @@ def examine_catalog(catalog: Catalog, *, deleting_allowed: bool) -> Iterator[Che
         )
     else:
         yield check("may delete", Verdict.OK, "no" if lacking else "yes")
+    if indexes_text:
+        yield _may_also("may index text", found.lacking_to_index_text(), found.role)
+    yield _may_also("may share work", found.lacking_to_share(), found.role)
     yield _may_also("may restore and rebuild", found.lacking_to_restore(), found.role)
     yield _may_also("may verify and take snapshots", found.lacking_to_look_after(), found.role)
+
+
+def _readable_by_others(catalog: Catalog, layouts: LayoutPolicy) -> Check:
+    """Whether the readers of the archiver that the catalog was taken over from find the messages that they ask for."""
+    check = partial(Check, "database", "archive-core's readers")
+    compacts = layouts.compact_after_days is not None
+    in_segments = [topic for topic in catalog.topics() if compacts or layouts.layout_for(topic) == "segment"]
+    if not in_segments and layouts.default == "message" and not compacts:
+        return check(Verdict.OK, "each message is an object, which they can read")
+    compresses = any(map(layouts.compresses, in_segments or ("",)))
+    return check(
+        Verdict.WARNING,
+        f"the catalog was adopted, and {'old' if compacts else 'new'} messages of {_some(in_segments) or 'new topics'} go into segments: of these, programs"
+        " that read by archive-core (archive-api) are given another message, without an error"
+        f"{'; where segments are compressed, they fail on bytes that are no document' if compresses else ''}",
+        'Say layout = "message" in the store\'s stanza, or for these topics in layouts, and no compact_after_days; or see that nothing reads them by archive-core.',
+    )
 
 
 _GRANT = (
@@ -293,9 +305,6 @@ def _may_also(what: str, lacking: list[str], role: str) -> Check:
     return Check("database", what, Verdict.WARNING, f"role {role} lacks {_some(lacking)}", _GRANT)
 
 
-# --- the store
-
-
 def examine_store(
     store: Store,
     *,
@@ -307,13 +316,8 @@ def examine_store(
 ) -> Iterator[Check]:
     """Look at a bucket: whether it answers, takes objects, never replaces one, and what is kept of deleted ones.
 
-    Args:
-        store: An open one.
-        part: Under which name.
-        probe: Whether an object may be created to find out.
-        keeps_versions: Whether it is expected to keep versions: a warning says when it does not.
-        is_copied: Whether the service is expected to copy objects to a backup bucket: likewise.
-        deleting_allowed: Whether its stanza lets objects be deleted: then the probe is deleted again.
+    With ``probe`` an object is created to find out, and deleted again where the stanza lets objects be deleted. A warning says
+    where the bucket is expected to keep versions, or the service to copy objects to a backup bucket, and does not.
     """
     try:
         found = store.condition()
@@ -377,18 +381,10 @@ def _probed(store: Store, part: str, *, deleting_allowed: bool) -> Iterator[Chec
         yield failed(part, what, error)
 
 
-# --- clocks
-
-
 def examine_clocks(
     now: Callable[[], datetime.datetime], clocks: Mapping[str, Callable[[], datetime.datetime | None]]
 ) -> Iterator[Check]:
-    """Compare the clocks of servers with ours.
-
-    Args:
-        now: Our clock.
-        clocks: What each server says that the time is, asked when called; None where it does not tell.
-    """
+    """Compare the clocks of servers, asked when called, with ours; None where a server does not tell the time."""
     for name, ask in clocks.items():
         try:
             before, theirs, after = now(), ask(), now()

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -23,6 +23,7 @@ from hop_archive.model.conditions import TABLES as EVERY_TABLE
 from hop_archive.model.identity import Identity
 from hop_archive.model.message import TimestampType
 from hop_archive.model.slices import Slice
+from hop_archive_tests.databases import drop_database
 
 DATABASE_VARIABLE = "HOP_ARCHIVE_TEST_DATABASE_URL"
 DEADLINE_S = 20.0
@@ -73,7 +74,8 @@ class DatabaseServer:
         return make_conninfo(self.url, dbname=database)
 
     def drop(self, database: str) -> None:
-        self.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+        with connect(self.url) as connection:
+            drop_database(connection, database)
 
     def run(self, statement: sql.Composed) -> None:
         with connect(self.url) as connection:
@@ -154,7 +156,7 @@ def identity_of(row: Row, **changes: object) -> Identity:
     """The identity of the message that ``row`` is of."""
     digest = row.digest or bytes(16)
     identity = Identity(row.uuid, row.is_client_uuid, row.topic, row.timestamp_ms, digest, row.message_crc32)
-    return replace(identity, **changes)  # type: ignore[arg-type] # as given
+    return identity._replace(**changes)  # type: ignore[arg-type] # as given
 
 
 def everything(catalog: Catalog, *topics: str) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from hop_archive_tests.contract.source_fixtures import (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tansu() -> Iterator[TansuBroker]:
     broker = TansuBroker()
     broker.start()
@@ -27,7 +27,7 @@ def tansu() -> Iterator[TansuBroker]:
     broker.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheBroker]:
     broker = ApacheBroker(tmp_path_factory.mktemp("apache"))
     start_or_skip(broker)

@@ -29,6 +29,7 @@ from hop_archive.catalog.records import (
     Standing,
     TopicSummary,
 )
+from hop_archive.catalog.stored import Stored
 from hop_archive.errors import ConfigurationError, ProofChangedError, SliceTakenError, StaleDecisionError
 from hop_archive.model import conditions
 from hop_archive.model.annotations import Annotations
@@ -228,6 +229,9 @@ def test_what_was_observed_and_not_covered_is_left_behind_on_the_cluster_that_it
     left = OffsetSet.of([(0, 2), (5, 10), (12, 20)])
     assert catalog.left_behind(["alerts", "other", "unknown"], "here") == {ALERTS: left}
     assert catalog.left_behind(["alerts"], "nowhere") == {}
+    catalog.commit(full_batch(25, 26))  # as a repair does that finds what the log lost
+    left = OffsetSet.of([(0, 2), (5, 10), (12, 25)])
+    assert catalog.left_behind(["alerts"], "here") == {ALERTS: left}
 
 
 def test_the_tail_of_a_lineage_is_its_last_messages_and_duplicates(catalog: Catalog) -> None:
@@ -409,7 +413,14 @@ def test_any_timestamp_comes_back_as_it_was(
 def test_the_greatest_numbers_fit(catalog: Catalog) -> None:
     where = slice_of(GREATEST - 1, GREATEST, partition=2**31 - 1)
     row = row_at(
-        where, GREATEST - 1, position=2**40, size_bytes=2**31 - 1, crc32=2**32 - 1, message_crc32=2**32 - 1
+        where,
+        GREATEST - 1,
+        position=2**40,
+        size_bytes=2**31 - 1,
+        crc32=2**32 - 1,
+        message_crc32=2**32 - 1,
+        frame=2**40,
+        frame_size=2**31 - 1,
     )
     collision = Collision(GREATEST - 1, uuid.uuid4(), row.uuid)
     catalog.commit(Batch(where, rows=[row], collisions=[collision]))
@@ -419,6 +430,28 @@ def test_the_greatest_numbers_fit(catalog: Catalog) -> None:
 
 
 # Reading
+
+
+def test_segments_are_recorded_with_the_length_that_they_have_at_least(catalog: Catalog) -> None:
+    where = slice_of(0, 6)
+    plain = [
+        row_at(where, n, position=n * 100, size_bytes=100, object_key="segments/alerts/1") for n in range(2)
+    ]
+    framed = [
+        row_at(where, n, position=n % 2 * 9_000, size_bytes=9_000, object_key="segments/alerts/2", frame=frame, frame_size=size)
+        for n, frame, size in ((2, 0, 700), (3, 0, 700), (4, 700, 650))
+    ]  # fmt: skip
+    catalog.commit(Batch(where, rows=[*plain, *framed]))
+    found = list(catalog.recorded("alerts", segments=True))
+    table_bytes = 8 + 2 * 8 + 9  # as zstd's seekable format has it: a header, an entry each, a footer
+    assert [(r.key, r.rows, r.end_bytes, r.is_segment) for r in found] == [
+        ("segments/alerts/1", 2, 200, True),
+        ("segments/alerts/2", 3, 1_350 + table_bytes, True),
+    ]
+    assert [r.uuid in {row.uuid for row in rows} for r, rows in zip(found, (plain, framed), strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_rows_come_in_order_of_generation_partition_and_offset_and_adopted_ones_last(
@@ -522,9 +555,9 @@ def test_an_adopted_row_is_known_by_topic_timestamp_and_checksum(catalog: Catalo
     assert found == Known(row.uuid, "alerts", row.timestamp_ms, row.message_crc32, False, None)
     assert same_message(asked, found)
     for other in (
-        replace(asked, topic="elsewhere"),
-        replace(asked, timestamp_ms=asked.timestamp_ms + 1),
-        replace(asked, message_crc32=asked.message_crc32 + 1),
+        asked._replace(topic="elsewhere"),
+        asked._replace(timestamp_ms=asked.timestamp_ms + 1),
+        asked._replace(message_crc32=asked.message_crc32 + 1),
     ):
         assert list(catalog.known([other])) == []
 
@@ -815,6 +848,18 @@ def test_rows_can_be_had_in_the_order_in_which_they_came(catalog: Catalog, adopt
     assert list(catalog.select(Query(), Order.ID)) == came
 
 
+def test_rows_can_be_had_with_the_newest_first(catalog: Catalog, adopt: Adopt) -> None:
+    selection(catalog, adopt)
+    came = list(catalog.select(Query(), Order.ID))
+    newest = sorted(came, key=lambda row: (row.timestamp_ms, came.index(row)), reverse=True)
+    assert len({row.timestamp_ms for row in came}) > 3
+    assert list(catalog.select(Query(), Order.NEWEST)) == newest
+    assert list(catalog.select(Query(limit=3), Order.NEWEST)) == newest[:3]
+    for topics in (("alerts",), ("alerts", "Other*")):
+        of_topics = [row for row in newest if Query(topics).means(row.topic)]
+        assert list(catalog.select(Query(topics), Order.NEWEST)) == of_topics
+
+
 @pytest.mark.parametrize("order", Order)
 def test_each_bound_narrows_the_selection(catalog: Catalog, adopt: Adopt, order: Order) -> None:
     rows = selection(catalog, adopt)
@@ -854,6 +899,20 @@ def test_places_select_their_offsets_and_nothing_that_has_none(catalog: Catalog,
     assert list(catalog.select(Query(places=(last, first)))) == [of_it[0], of_it[-1]]
     assert list(catalog.select(Query(places=(whole,), topics=("Other-topic",)))) == []
     assert list(catalog.select(Query(places=(whole,), uuids=(of_it[1].uuid, rows[-1].uuid)))) == [of_it[1]]
+
+
+def test_where_messages_are_stored_is_what_their_rows_say_of_it_but_for_what_was_suppressed(
+    catalog: Catalog, adopt: Adopt
+) -> None:
+    rows = [row for row in selection(catalog, adopt) if row.offset is not None]
+    logs = sorted({(row.topic, row.generation or 0, row.partition or 0) for row in rows})
+    places = tuple(Slice(*log, 0, 2**62) for log in logs)
+    rows = list(catalog.select(Query(places=places)))
+    for more in ({}, {"limit": 4}, {"uuids": (rows[1].uuid,)}, {"since_ms": rows[2].timestamp_ms}):
+        query = Query(places=places, **more)
+        assert catalog.stored(query) == [Stored.of(row) for row in catalog.select(query)]
+    catalog.suppress({rows[0].uuid: rows[0].topic}, "asked for")
+    assert catalog.stored(Query(places=places, limit=3)) == [Stored.of(row) for row in rows[1:4]]
 
 
 def test_messages_that_were_taken_back_can_be_left_out_or_be_all(catalog: Catalog) -> None:

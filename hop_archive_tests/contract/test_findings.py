@@ -6,8 +6,8 @@ import datetime
 import threading
 import uuid
 
+from hop_archive.catalog.checked import CheckedScope
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Looked
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind
 from hop_archive_tests.contract.catalog_helpers import slice_of
 
@@ -106,19 +106,22 @@ def test_a_complete_look_closes_what_it_did_not_see_and_nothing_else(catalog: Ca
     spared = CORRUPT._replace(object_key="spared", uuid=uuid.UUID(int=9))
     catalog.note_findings([in_backup, spared], T0)
     catalog.note_findings([HOLE], T0 + DAY)
-    looked = Looked(
+    scope = CheckedScope(
         [Kind.MISSING_OBJECT, Kind.COVERAGE_HOLE, Kind.LOST], T0 + DAY, ["alerts"], not_bucket="backup"
     )
-    assert catalog.close_unseen(looked, "not found any more", T0 + DAY) == 1
+    assert catalog.close_unseen(scope, "not found any more", T0 + DAY) == 1
     assert {one.finding.kind for one in noted(catalog)} == {one.kind for one in EVERY}
     assert (
-        catalog.close_unseen(Looked([Kind.MISSING_OBJECT], T0 + DAY, bucket="backup"), "gone", T0 + DAY) == 1
-    )
-    assert (
-        catalog.close_unseen(Looked([Kind.CORRUPT_OBJECT], T0 + DAY, spared=["spared"]), "gone", T0 + DAY)
+        catalog.close_unseen(CheckedScope([Kind.MISSING_OBJECT], T0 + DAY, bucket="backup"), "gone", T0 + DAY)
         == 1
     )
-    young = Looked([Kind.FOREIGN_OBJECT], T0 + DAY, young_since=T0)
+    assert (
+        catalog.close_unseen(
+            CheckedScope([Kind.CORRUPT_OBJECT], T0 + DAY, spared=["spared"]), "gone", T0 + DAY
+        )
+        == 1
+    )
+    young = CheckedScope([Kind.FOREIGN_OBJECT], T0 + DAY, young_since=T0)
     assert catalog.close_unseen(young, "gone", T0 + DAY) == 0
     assert {one.finding for one in noted(catalog)} == {spared, HOLE, FOREIGN, LOST, LEADERLESS}
     assert {one.resolution for one in noted(catalog, open_only=False)} >= {"not found any more", "gone"}

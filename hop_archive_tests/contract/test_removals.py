@@ -14,11 +14,12 @@ from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import (
     Batch,
-    Copied,
-    Deed,
+    Collision,
+    CopyOf,
     Duplicate,
     LedgerEntry,
     Outcome,
+    Removal,
     RemovalExtent,
     Removed,
     Replaced,
@@ -40,8 +41,8 @@ from hop_archive_tests.invariants import assert_ledger_is_sound
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
-DEED = Deed("prune", "too old", run_id="deed")
-WITH_BACKUP = replace(DEED, backups=("backup",))
+REMOVAL = Removal("prune", "too old", run_id="removal")
+WITH_BACKUP = replace(REMOVAL, backups=("backup",))
 
 
 def numbers(entry: LedgerEntry) -> tuple[int, int, str, int, int, int]:
@@ -72,7 +73,7 @@ def test_what_is_removed_has_another_outcome_and_the_rest_keeps_its_own_with_its
     batch = sparse_batch()
     catalog.commit(batch)
     (before,) = catalog.ledger()
-    removed = catalog.remove([slice_of(2, 4), slice_of(7, 9)], "pruned", DEED)
+    removed = catalog.remove([slice_of(2, 4), slice_of(7, 9)], "pruned", REMOVAL)
     gone = [batch.rows[offset] for offset in (2, 3, 7)]
     assert removed == Removed(3, 1, 4, sum(row.size_bytes for row in gone))
     assert [numbers(entry) for entry in catalog.ledger()] == [
@@ -84,7 +85,7 @@ def test_what_is_removed_has_another_outcome_and_the_rest_keeps_its_own_with_its
     ]
     rest = [e for e in catalog.ledger() if e.outcome is Outcome.ARCHIVED]
     assert {(e.run_id, e.created_at, e.reason) for e in rest} == {("first", before.created_at, "")}
-    assert {(e.run_id, e.reason) for e in catalog.ledger() if e not in rest} == {("deed", "too old")}
+    assert {(e.run_id, e.reason) for e in catalog.ledger() if e not in rest} == {("removal", "too old")}
     assert sum(e.size_bytes for e in rest) == sum(row.size_bytes for row in catalog.rows("alerts"))
     assert [row.offset for row in catalog.rows("alerts")] == [0, 1, 4, 5, 6]
     (summary,) = catalog.summaries()
@@ -108,9 +109,9 @@ def test_deletes_of_the_objects_of_removed_rows_are_pending_also_in_the_backup_u
 def test_removing_again_or_where_nothing_is_archived_changes_nothing(catalog: Catalog) -> None:
     catalog.commit(sparse_batch())
     catalog.commit(Batch(slice_of(12, 20), Outcome.LOST, "gone"))
-    catalog.remove([slice_of(0, 4)], "pruned", DEED)
+    catalog.remove([slice_of(0, 4)], "pruned", REMOVAL)
     before = everything(catalog, "alerts")
-    assert catalog.remove([slice_of(0, 4), slice_of(12, 30)], "skipped", DEED) == Removed()
+    assert catalog.remove([slice_of(0, 4), slice_of(12, 30)], "skipped", REMOVAL) == Removed()
     assert everything(catalog, "alerts") == before
 
 
@@ -119,10 +120,10 @@ def test_a_segment_that_other_rows_name_is_a_pending_delete_but_named(catalog: C
     key = f"segments/alerts/1/0/{0:020}-{4:020}.bson"
     rows = [row_at(where, offset, object_key=key, position=offset * 100) for offset in range(4)]
     catalog.commit(Batch(where, rows=rows))
-    catalog.remove([slice_of(0, 3)], "pruned", DEED)
+    catalog.remove([slice_of(0, 3)], "pruned", REMOVAL)
     assert keys(catalog) == [(key, True)]
     seen = catalog.pending_deletes("prune", "archive")
-    catalog.remove([slice_of(3, 4)], "pruned", DEED)
+    catalog.remove([slice_of(3, 4)], "pruned", REMOVAL)
     catalog.strike_out(seen)
     assert keys(catalog) == [(key, False)], "what was noted again meanwhile was struck out"
 
@@ -132,7 +133,7 @@ def test_a_ledger_that_says_less_than_there_is_stops_the_removal(catalog: Catalo
     spoil(catalog, archived=2, absent=8)
     before = everything(catalog, "alerts")
     with pytest.raises(DataError, match="says less"):
-        catalog.remove([slice_of(0, 4)], "pruned", DEED)
+        catalog.remove([slice_of(0, 4)], "pruned", REMOVAL)
     assert everything(catalog, "alerts") == before
 
 
@@ -140,7 +141,7 @@ def test_a_lost_row_is_missed_after_a_removal_as_it_was_before(catalog: Catalog)
     batch = full_batch(0, 10)
     catalog.commit(batch)
     lose(catalog, batch.rows[8])
-    catalog.remove([slice_of(2, 4)], "pruned", DEED)
+    catalog.remove([slice_of(2, 4)], "pruned", REMOVAL)
     assert [(m.what, m.said, m.found) for m in catalog.miscounts("alerts") if m.slice] == [("archived", 6, 5)]
 
 
@@ -149,8 +150,7 @@ def spoil(catalog: Catalog, *, archived: int, absent: int) -> None:
     if isinstance(catalog, MockCatalog):
         with catalog._state.change() as tables:
             ledger = tables.ledger[PartitionLog("alerts", 1, 0)]
-            entry = replace(ledger[0].entry, archived=archived, absent=absent)
-            ledger[0] = replace(ledger[0], entry=entry)
+            ledger[0] = replace(ledger[0], archived=archived, absent=absent)
         return
     assert isinstance(catalog, PostgresCatalog)
     with psycopg.connect(catalog._server.conninfo) as connection:
@@ -174,14 +174,14 @@ def test_adopted_rows_go_oldest_first_and_those_of_no_known_time_only_with_all(
     rows = [adopted_row(timestamp_ms=ms, object_key=f"alerts/{ms}.bson") for ms in (30, -1, 10, 20)]
     adopt(rows)
     assert catalog.adopted_extent("alerts", 25).messages == 2
-    assert catalog.remove_adopted("alerts", DEED, before_ms=25, most=1).messages == 1
+    assert catalog.remove_adopted("alerts", REMOVAL, before_ms=25, most=1).messages == 1
     assert keys(catalog) == [("alerts/10.bson", False)]
-    assert catalog.remove_adopted("alerts", DEED, before_ms=25).messages == 1
-    assert catalog.remove_adopted("alerts", DEED, before_ms=25) == Removed()
+    assert catalog.remove_adopted("alerts", REMOVAL, before_ms=25).messages == 1
+    assert catalog.remove_adopted("alerts", REMOVAL, before_ms=25) == Removed()
     assert catalog.adopted_extent("alerts") == RemovalExtent(
         2, sum(r.size_bytes for r in rows[:2]), frozenset({"archive"})
     )
-    assert catalog.remove_adopted("alerts", DEED).messages == 2
+    assert catalog.remove_adopted("alerts", REMOVAL).messages == 2
     assert not catalog.has_adopted("alerts")
     assert list(catalog.rows("alerts")) == []
 
@@ -191,7 +191,7 @@ def test_single_messages_go_with_the_duplicates_that_refer_to_them(catalog: Cata
     catalog.commit(batch)
     adopt([old])
     wanted = [batch.rows[0].uuid, old.uuid, uuid.uuid4()]
-    removed = catalog.remove_messages(wanted, "skipped", DEED)
+    removed = catalog.remove_messages(wanted, "skipped", REMOVAL)
     assert (removed.messages, removed.duplicates, removed.offsets) == (2, 2, 3)
     assert list(catalog.duplicates("alerts")) == []
     assert [numbers(e)[:4] for e in catalog.ledger()] == [
@@ -228,6 +228,19 @@ def test_the_first_message_or_duplicate_that_is_not_old_or_that_one_refers_to_is
     assert catalog.keepers([where, other], 40) == {partition_log: 2, PartitionLog("alerts", 1, 1): 0}
 
 
+def test_what_duplicates_from_an_offset_on_refer_to_is_told_by_log(catalog: Catalog) -> None:
+    where, other = slice_of(0, 6), slice_of(0, 3, partition=1)
+    rows = [row_at(where, offset) for offset in (1, 3)]
+    again = [Duplicate(4, 5, rows[1].uuid, "again"), Duplicate(5, 5, rows[0].uuid, "again")]
+    catalog.commit(Batch(where, rows=rows, duplicates=again))
+    catalog.commit(Batch(other, duplicates=[Duplicate(2, 5, rows[1].uuid, "again")]))
+    log, beside = where.partition_log, other.partition_log
+    assert catalog.referred_to("alerts", {log: 6, beside: 3}) == {}
+    assert catalog.referred_to("alerts", {log: 6, beside: 2}) == {log: 3}
+    assert catalog.referred_to("alerts", {log: 5}) == {log: 1}
+    assert catalog.referred_to("elsewhere", {log: 0}) == catalog.referred_to("alerts", {}) == {}
+
+
 def test_likely_copies_are_those_of_one_digest_and_adopted_rows_of_one_time_and_checksum(
     catalog: Catalog, adopt: Adopt
 ) -> None:
@@ -248,6 +261,39 @@ def test_likely_copies_are_those_of_one_digest_and_adopted_rows_of_one_time_and_
     assert sorted(tied) == sorted([[rows[4].uuid, old.uuid], [one.uuid for one in empty]])
 
 
+def test_copies_that_archiving_itself_may_leave_are_found_without_reading_all_digests(
+    catalog: Catalog, adopt: Adopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one client UUID that was in use by other content when they came; and, of adopted rows, as ever, page by page."""
+    monkeypatch.setattr("hop_archive.catalog.postgres.removals._PAGE_ROWS", 2)
+    where = slice_of(0, 9)
+    rows = [row_at(where, offset) for offset in range(9)]
+    rows[3], rows[5], rows[6] = (rows[n]._replace(digest=rows[1].digest) for n in (3, 5, 6))
+    rows[7] = rows[7]._replace(digest=rows[2].digest)  # of no collision: nothing that archiving itself leaves
+    client = uuid.uuid4()
+    gone = rows[6].uuid  # what held the publisher's UUID is gone, and the message came once more
+    met = [
+        Collision(3, client, rows[3].uuid),
+        Collision(5, client, rows[5].uuid),
+        Collision(1, gone, rows[1].uuid),
+    ]
+    catalog.commit(Batch(where, rows=rows, collisions=met))
+    other = slice_of(0, 1, "other")
+    catalog.commit(Batch(other, rows=[row_at(other, 0)._replace(digest=rows[1].digest)]))
+    pairs = [
+        [adopted_row(is_client_uuid=False, timestamp_ms=n, message_crc32=5) for _ in range(2)]
+        for n in (-7, 3, 4, 9)
+    ]
+    adopt([row for pair in pairs for row in pair])
+    groups: dict[str, set[uuid.UUID]] = {}
+    for one in catalog.likely_copies("alerts", by_digest=False):
+        groups.setdefault(one.group, set()).add(one.uuid)
+    assert next(iter(groups.values())) == {rows[n].uuid for n in (1, 3, 5, 6)}
+    assert list(groups.values())[1:] == [{row.uuid for row in pair} for pair in pairs]
+    everything = {one.group for one in catalog.likely_copies("alerts")}
+    assert everything - groups.keys() == {(rows[2].digest or b"").hex()}
+
+
 def test_a_copy_becomes_a_duplicate_and_what_referred_to_it_refers_to_the_kept_one(
     catalog: Catalog, adopt: Adopt
 ) -> None:
@@ -256,8 +302,8 @@ def test_a_copy_becomes_a_duplicate_and_what_referred_to_it_refers_to_the_kept_o
     catalog.commit(Batch(where, rows=rows, duplicates=[Duplicate(3, 5, rows[2].uuid, "again")]))
     old = adopted_row(object_key="alerts/old.bson")
     adopt([old])
-    copies = [Copied(rows[2].uuid, rows[0].uuid, "same"), Copied(old.uuid, rows[1].uuid, "same")]
-    moved = catalog.move_to_duplicates(copies, DEED)
+    copies = [CopyOf(rows[2].uuid, rows[0].uuid, "same"), CopyOf(old.uuid, rows[1].uuid, "same")]
+    moved = catalog.move_to_duplicates(copies, REMOVAL)
     assert (moved.messages, moved.size_bytes) == (2, rows[2].size_bytes + old.size_bytes)
     found = [(at, d.offset, d.uuid, d.timestamp_ms) for at, d in catalog.duplicates("alerts")]
     at = PartitionLog("alerts", 1, 0)
@@ -265,7 +311,7 @@ def test_a_copy_becomes_a_duplicate_and_what_referred_to_it_refers_to_the_kept_o
     assert [numbers(e) for e in catalog.ledger()] == [(0, 4, "archived", 2, 2, 0)]
     assert keys(catalog) == [("alerts/2.bson", False), ("alerts/old.bson", False)]
     assert catalog.mentions(rows[1].uuid, "alerts").duplicate_count == 0
-    assert catalog.move_to_duplicates(copies, DEED) == Removed()
+    assert catalog.move_to_duplicates(copies, REMOVAL) == Removed()
     consistent(catalog)
 
 
@@ -273,7 +319,9 @@ def test_a_copy_whose_kept_message_is_gone_is_left(catalog: Catalog) -> None:
     batch = full_batch(0, 3)
     catalog.commit(batch)
     before = everything(catalog, "alerts")
-    assert catalog.move_to_duplicates([Copied(batch.rows[1].uuid, uuid.uuid4(), "same")], DEED) == Removed()
+    assert (
+        catalog.move_to_duplicates([CopyOf(batch.rows[1].uuid, uuid.uuid4(), "same")], REMOVAL) == Removed()
+    )
     assert everything(catalog, "alerts") == before
 
 
@@ -281,7 +329,7 @@ def test_of_two_copies_of_each_other_one_stays(catalog: Catalog) -> None:
     batch = full_batch(0, 3)
     catalog.commit(batch)
     one, other = batch.rows[0].uuid, batch.rows[1].uuid
-    catalog.move_to_duplicates([Copied(one, other, "same"), Copied(other, one, "same")], DEED)
+    catalog.move_to_duplicates([CopyOf(one, other, "same"), CopyOf(other, one, "same")], REMOVAL)
     assert [row.uuid for row in catalog.rows("alerts")] == [other, batch.rows[2].uuid]
     consistent(catalog)
 
@@ -307,6 +355,31 @@ def test_a_suppression_is_remembered_with_its_first_reason(catalog: Catalog) -> 
         (other, "news", "another"),
     ]
     assert [s.uuid for s in catalog.suppressions([other, third])] == [other]
+
+
+def test_rows_name_another_frame(catalog: Catalog) -> None:
+    where = slice_of(0, 2)
+    rows = [row_at(where, n, object_key="a.zst", position=n * 10, frame=0, frame_size=50) for n in range(2)]
+    catalog.commit(Batch(where, rows=rows))
+    catalog.note_pending_deletes([("archive", "b.zst")], "alerts", REMOVAL)
+    new = [
+        Replaced(
+            row.uuid,
+            "b.zst",
+            n,
+            row.size_bytes,
+            row.crc32,
+            is_tombstone=False,
+            frame=n * 70,
+            frame_size=70 + n,
+        )
+        for n, row in enumerate(rows)
+    ]
+    catalog.replace_documents(("archive", "a.zst"), new, REMOVAL)
+    assert list(catalog.rows("alerts")) == [
+        row._replace(object_key="b.zst", position=n, frame=n * 70, frame_size=70 + n)
+        for n, row in enumerate(rows)
+    ]
 
 
 def test_rows_name_another_object_all_numbers_follow_and_the_delete_of_the_old_one_is_pending(
@@ -336,10 +409,10 @@ def test_rows_name_another_object_all_numbers_follow_and_the_delete_of_the_old_o
     assert entry.size_bytes == batch.size_bytes - row.size_bytes + 7
     adopted = Replaced(old.uuid, "alerts/new.bson", None, 11, 98, is_tombstone=False)
     catalog.note_pending_deletes(
-        [("archive", "alerts/new.bson"), ("archive", "alerts/1.1.bson")], "alerts", DEED
+        [("archive", "alerts/new.bson"), ("archive", "alerts/1.1.bson")], "alerts", REMOVAL
     )
-    assert catalog.replace_documents(("archive", old.object_key), [adopted], DEED) == {old.uuid}
-    assert catalog.replace_documents(("archive", row.object_key), [tombstone], DEED) == frozenset()
+    assert catalog.replace_documents(("archive", old.object_key), [adopted], REMOVAL) == {old.uuid}
+    assert catalog.replace_documents(("archive", row.object_key), [tombstone], REMOVAL) == frozenset()
     consistent(catalog)
 
 
@@ -350,17 +423,17 @@ def test_no_row_comes_to_name_an_object_that_somebody_is_about_to_delete(catalog
     new = [Replaced(row.uuid, "alerts/1.1.bson", None, 7, 99, is_tombstone=True)]
     before = everything(catalog, "alerts")
     with pytest.raises(ConflictError, match="about to be deleted"):
-        catalog.replace_documents(("archive", row.object_key), new, DEED)
-    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", DEED)
+        catalog.replace_documents(("archive", row.object_key), new, REMOVAL)
+    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", REMOVAL)
     claimed = catalog.pending_deletes("prune", "archive")
-    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", DEED)
+    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", REMOVAL)
     with pytest.raises(ConflictError, match="about to be deleted"):
-        catalog.replace_documents(("archive", row.object_key), new, DEED)
+        catalog.replace_documents(("archive", row.object_key), new, REMOVAL)
     assert everything(catalog, "alerts") == before
     catalog.strike_out(claimed)
     catalog.strike_out(catalog.pending_deletes("prune", "archive"))
-    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", DEED)
-    assert catalog.replace_documents(("archive", row.object_key), new, DEED) == {row.uuid}
+    catalog.note_pending_deletes([("archive", "alerts/1.1.bson")], "alerts", REMOVAL)
+    assert catalog.replace_documents(("archive", row.object_key), new, REMOVAL) == {row.uuid}
 
 
 def test_an_object_that_no_row_names_can_be_a_pending_delete(catalog: Catalog) -> None:
@@ -381,7 +454,7 @@ def test_two_who_remove_overlapping_places_at_once_take_each_message_once(
     threads = [
         InThread(
             lambda c=catalog, f=first: sum(  # type: ignore[misc] # mypy cannot type the defaults
-                c.remove([slice_of(n, n + 15)], "pruned", DEED).messages for n in range(f, 385, 10)
+                c.remove([slice_of(n, n + 15)], "pruned", REMOVAL).messages for n in range(f, 385, 10)
             )
         )
         for catalog, first in halves
@@ -401,8 +474,8 @@ def test_a_removal_that_waited_for_another_sees_what_that_one_made_of_the_ledger
     with connect(database_url) as holding:
         holding.autocommit = False
         holding.execute("SELECT FROM batches FOR UPDATE")
-        first = InThread(lambda: catalog.remove([slice_of(0, 20)], "pruned", DEED))
-        second = InThread(lambda: make_postgres().remove([slice_of(10, 30)], "pruned", DEED))
+        first = InThread(lambda: catalog.remove([slice_of(0, 20)], "pruned", REMOVAL))
+        second = InThread(lambda: make_postgres().remove([slice_of(10, 30)], "pruned", REMOVAL))
         holding.commit()
     counts = [str(thread.outcome()) for thread in (first, second)]
     assert list(catalog.rows("alerts")) == [], counts

@@ -56,10 +56,9 @@ class Damaged:
             self.sql("UPDATE topics SET n_messages = 77, n_bytes = 1, e_timestamp = 0")
             return
         with self.catalog._state.change() as tables:
-            for dealt in tables.ledger.values():
-                one = dealt[0].entry
-                changed = replace(one, archived=one.archived - 1, absent=one.absent + 1)
-                dealt[0] = replace(dealt[0], entry=changed)
+            for ledger in tables.ledger.values():
+                one = ledger[0]
+                ledger[0] = replace(one, archived=one.archived - 1, absent=one.absent + 1)
 
 
 @pytest.fixture

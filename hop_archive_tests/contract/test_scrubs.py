@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import threading
 
+from hop_archive.catalog.checked import VerifiedRange, VerifiedShare
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Batch, Outcome, VerifiedRange, VerifiedShare
+from hop_archive.catalog.records import Batch, Outcome
 from hop_archive_tests.contract.catalog_helpers import Adopt, adopted_row, full_batch, slice_of
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)

@@ -33,8 +33,8 @@ from hop_archive.errors import (
     UnavailableError,
     UnreadableMessageError,
 )
-from hop_archive.model.credentials import Login
-from hop_archive.model.message import Header, Message, Receipt, TimestampType, TopicPartition
+from hop_archive.model.credentials import KafkaAccess
+from hop_archive.model.message import ForPartition, Header, Message, Receipt, TimestampType, TopicPartition
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.kafka.client import ClientErrors, Connection, NewLoginError
 from hop_archive.source.kafka.reader import KafkaReader
@@ -265,6 +265,58 @@ def test_receipts_tell_where_each_message_stands_in_the_order_given(broker: Brok
     assert source.publish([]) == []
 
 
+def test_what_is_appended_in_bulk_stands_as_it_was_given_where_the_offsets_say(
+    broker: Broker, source: Source
+) -> None:
+    topic, called = broker.create_topic(3), list[str]()
+    headers: list[Header] = [("a", b"1"), ("a", None), ("", b"")]
+    sent = [
+        ForPartition(n % 2, None if n % 3 else b"", str(n).encode(), headers, 1_000 + n) for n in range(3000)
+    ]
+    sent.append(ForPartition(2, b"key", None, [], -1))
+    offsets = source.append(topic, iter(sent), lambda: called.append("meanwhile"))
+    assert {partition: list(found) for partition, found in offsets.items()} == {
+        0: [*range(1500)],
+        1: [*range(1500)],
+        2: [0],
+    }
+    assert called == ["meanwhile"]
+    assert list(source.append(topic, sent[:1])[0]) == [1500]
+    for partition in range(3):
+        at = TopicPartition(topic, partition)
+        wanted = [m for m in (*sent, sent[0]) if m.partition == partition]
+        with source.reader({at: 0}) as reader:
+            read = read_until(reader, at, len(wanted))
+        assert [(m.key, m.value, [*m.headers]) for m in read] == [(m.key, m.value, m.headers) for m in wanted]
+        if partition < 2:
+            assert [m.timestamp_ms for m in read] == [m.timestamp_ms for m in wanted]
+    assert source.append(topic, []) == {}
+
+
+def test_what_cannot_be_appended_is_refused_as_if_it_was_published(broker: Broker, source: Source) -> None:
+    topic = broker.create_topic()
+    good = ForPartition(0, None, b"", [("good", b"")], 1)
+    for bad in (good._replace(timestamp_ms=0), good._replace(headers=[("good", b""), ("a\0b", b"")])):
+        with pytest.raises(DataError, match="can't be published as it is"):
+            source.append(topic, [bad])
+    with pytest.raises(MissingSettingError, match="no 7"):
+        source.append(topic, [good._replace(partition=7)])
+    with pytest.raises(MissingSettingError):
+        source.append(new_name(), [good])
+    with pytest.raises(ForbiddenError, match="not writable"):
+        broker.source(writable=False).append(topic, [good])
+    with pytest.raises(ConnectionResetError):
+        source.append(topic, [good], raising(ConnectionResetError))
+    assert source.watermarks([TopicPartition(topic, 0)])[TopicPartition(topic, 0)].high <= 1
+
+
+def raising(error: type[Exception]) -> Callable[[], None]:
+    def work() -> None:
+        raise error
+
+    return work
+
+
 def test_messages_with_the_same_key_go_to_one_partition_when_none_is_named(
     broker: Broker, source: Source
 ) -> None:
@@ -331,7 +383,9 @@ def test_what_could_only_be_sent_altered_is_refused(broker: Broker, source: Sour
 def test_a_reader_starts_at_the_offset_asked_for(broker: Broker, source: Source) -> None:
     topic = broker.create_topic()
     source.publish(Sent(topic, str(n).encode()) for n in range(5))
+    delivered = source.delivered
     assert [m.offset for m in read_partition(source, topic, 5, start=3)] == [3, 4]
+    assert source.delivered - delivered == 2, "who shows how far reading is looks there"
     assert read_partition(source, topic, 5, start=5) == []
 
 
@@ -585,6 +639,7 @@ def test_a_reader_that_is_led_into_a_new_topic_hands_out_nothing_of_it(apache: A
         source.publish(Sent(topic, b"old") for _ in range(3))
         read = read_until(reader, at, 3)
         # Paused, librdkafka never sees the new topic shorter than the old one, and reads on at offset 3.
+        assert isinstance(reader, KafkaReader)
         consumer: Any = reader._consumer
         consumer.pause(consumer.assignment())
         apache.make_anew(topic)
@@ -798,7 +853,7 @@ def test_a_refused_login_is_forbidden_at_once_and_shows_no_password(apache: Apac
 @pytest.mark.kafka
 def test_a_refused_login_is_asked_for_anew(apache: ApacheBroker) -> None:
     needs(apache, "login")
-    source = login(apache, "the-old-one", renew=lambda: Login("alice", SecretStr("right")))
+    source = login(apache, "the-old-one", renew=lambda: alice("right"))
     assert source.cluster_id()
     assert source.topics() == login(apache, "right").topics()
     source.close()
@@ -811,9 +866,9 @@ def test_a_reader_whose_login_is_refused_says_so_though_older_connections_live(a
     KafkaSource("plain", bootstrap_servers=apache.bootstrap_servers, writable=True).create_topic(topic)
     place = TopicPartition(topic, 0)
     current = ["changed"]
-    source = login(apache, "right", renew=lambda: Login("alice", SecretStr(current[-1])))
+    source = login(apache, "right", renew=lambda: alice(current[-1]))
     assert source.cluster_id()
-    source._connection.secrets = {"sasl.password": SecretStr("changed")}  # as the broker sees it from now on
+    source._connection.access = alice("changed")  # as the broker sees it from now on
 
     def silence_ends() -> None:
         with source.reader({place: 0}) as reader:
@@ -829,30 +884,28 @@ def test_a_reader_whose_login_is_refused_says_so_though_older_connections_live(a
     source.close()
 
 
-def login(
-    apache: ApacheBroker, password: str, renew: Callable[[], Login | None] | None = None
-) -> KafkaSource:
+def login(apache: ApacheBroker, password: str, renew: Callable[[], KafkaAccess] | None = None) -> KafkaSource:
     return KafkaSource(
         "hop-login",
         bootstrap_servers=apache.login_servers,
-        settings={
-            "security.protocol": "SASL_PLAINTEXT",
-            "sasl.mechanism": "PLAIN",
-            "sasl.username": "alice",
-        },
-        secrets={"sasl.password": SecretStr(password)},
+        access=alice(password),
         renew=renew,
     )
 
 
+def alice(password: str) -> KafkaAccess:
+    settings = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "alice"}
+    return KafkaAccess(settings, {"sasl.password": SecretStr(password)})
+
+
 def test_an_error_that_quotes_a_secret_does_not_show_it() -> None:
-    connection = Connection("stanza", "server", {}, {"sasl.password": SecretStr("hunter2")}, 1.0)
+    connection = Connection("stanza", "server", alice("hunter2"), 1.0)
     quoting = KafkaError(KafkaError._INVALID_ARG, "hunter2 is no password")
     assert "*** is no password" in str(connection.failure("trying", quoting, ClientErrors()))
 
 
 def test_a_setting_that_librdkafka_does_not_know_is_a_matter_of_configuration() -> None:
-    source = KafkaSource("odd", bootstrap_servers="127.0.0.1:9", settings={"no.such.setting": "1"})
+    source = KafkaSource("odd", bootstrap_servers="127.0.0.1:9", access=KafkaAccess({"no.such.setting": "1"}))
     with pytest.raises(ConfigurationError, match=r"no\.such\.setting"):
         source.cluster_id()
 
@@ -863,7 +916,11 @@ def test_settings_cannot_take_the_guarantees_away(apache: ApacheBroker) -> None:
     at = TopicPartition(topic, 0)
     loose = {"isolation.level": "read_uncommitted", "enable.partition.eof": "false", "acks": "0"}
     source = KafkaSource(
-        "loose", bootstrap_servers=apache.bootstrap_servers, settings=loose, writable=True, timeout_s=8.0
+        "loose",
+        bootstrap_servers=apache.bootstrap_servers,
+        access=KafkaAccess(loose),
+        writable=True,
+        timeout_s=8.0,
     )
     source.publish([Sent(topic, b"before")])
     transaction = apache.open_transaction(topic, [b"uncommitted"])
@@ -885,6 +942,7 @@ def test_closing_lets_go_of_all_threads_and_may_be_done_twice(kafka: KafkaBroker
     with source.reader({TopicPartition(topic, 0): 0}) as reader:
         read_until(reader, TopicPartition(topic, 0), 1)
         assert _threads() > before
+    assert isinstance(reader, KafkaReader)
     reader.close()
     source.close()
     source.close()
@@ -964,7 +1022,7 @@ class Staged:
     def __init__(self) -> None:
         self.cluster = MockCluster()
         self.cluster.create_topic("topic")
-        connection = Connection("staged", "127.0.0.1:9", {}, {}, 1.0)
+        connection = Connection("staged", "127.0.0.1:9", KafkaAccess(), 1.0)
         source = MockSource("staged", cluster=self.cluster)
         self.reader = KafkaReader(source, connection, {AT: 0}, group_id="group", fetch_bytes=MIB)
 

@@ -31,12 +31,13 @@ from hop_archive.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from hop_archive.model.frames import Frame, compress
 from hop_archive.model.keys import object_key, segment_key
+from hop_archive.store.coalesce import MAX_GAP_BYTES, MAX_SPAN_BYTES, Span, spans
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
-from hop_archive.store.s3.ahead import FIRST_ROOM_BYTES, Fetched, ReadAhead
+from hop_archive.store.s3.read_ahead import FIRST_ROOM_BYTES, Fetched, ReadAhead
 from hop_archive.store.s3.store import MAX_AHEAD_BYTES, S3Store
-from hop_archive.store.spans import MAX_GAP_BYTES, MAX_SPAN_BYTES, Span, spans
 from hop_archive_tests.contract.store_fixtures import (  # fixtures are found by their names
     READER_KEYS,
     BreakingProxy,
@@ -46,13 +47,14 @@ from hop_archive_tests.contract.store_fixtures import (  # fixtures are found by
     moto_endpoint,
     opened,
     own_s3,
+    page,
     s3,
     s3_server,
     silent_server,
     store,
 )
 
-__all__ = ["moto_endpoint", "opened", "own_s3", "s3", "s3_server", "store"]
+__all__ = ["moto_endpoint", "opened", "own_s3", "page", "s3", "s3_server", "store"]
 
 NEW, SAME, OTHER = Created.NEW, Created.SAME, Created.OTHER
 
@@ -104,6 +106,13 @@ def test_a_new_object_is_there_with_its_bytes(store: Store) -> None:
     assert read(store, "key") == b"\x00 bytes \xff"
 
 
+def test_what_was_created_or_found_there_is_counted(store: Store) -> None:
+    before = store.created
+    create(store, one=b"1", two=b"2")
+    create(store, two=b"2")
+    assert store.created - before == 3
+
+
 def test_the_same_bytes_again_are_the_same(store: Store) -> None:
     create(store, key=b"bytes")
     assert create(store, key=b"bytes") == [SAME]
@@ -135,14 +144,14 @@ def test_nothing_to_create_is_nothing(store: Store) -> None:
     assert list(store.create([])) == []
 
 
-def test_a_thousand_at_once_are_answered_in_the_order_given(store: Store) -> None:
-    bodies = [f"body {number}".encode() for number in range(1000)]
-    store.create([NewObject(f"t/{number}", bodies[number]) for number in range(0, 1000, 3)])
-    store.create([NewObject(f"t/{number}", b"other") for number in range(1, 1000, 3)])
+def test_a_pageful_at_once_is_answered_in_the_order_given(store: Store, page: int) -> None:
+    bodies = [f"body {number}".encode() for number in range(page)]
+    store.create([NewObject(f"t/{number}", bodies[number]) for number in range(0, page, 3)])
+    store.create([NewObject(f"t/{number}", b"other") for number in range(1, page, 3)])
     results = store.create([NewObject(f"t/{number}", body) for number, body in enumerate(bodies)])
-    assert list(results) == [(SAME, OTHER, NEW)[number % 3] for number in range(1000)]
+    assert list(results) == [(SAME, OTHER, NEW)[number % 3] for number in range(page)]
     expected = [b"other" if number % 3 == 1 else body for number, body in enumerate(bodies)]
-    assert list(store.fetch(Extent(f"t/{number}") for number in range(1000))) == expected
+    assert list(store.fetch(Extent(f"t/{number}") for number in range(page))) == expected
 
 
 def race(count: int, run: Callable[[int], Sequence[Created]]) -> list[Sequence[Created]]:
@@ -278,6 +287,70 @@ def _walk_through(bodies: dict[str, bytes], chance: random.Random) -> Iterator[t
                 start = max(start, 0)
 
 
+def in_frames(sizes: Iterable[int], chance: random.Random) -> tuple[bytes, list[tuple[bytes, Extent]]]:
+    """An object in zstd frames under the key ``z``, and each document with its extent."""
+    documents = [chance.randbytes(size // 2) + bytes(size - size // 2) for size in sizes]
+    body, places = compress(documents)
+    extents = [
+        Extent("z", place.position, len(document), place.frame)
+        for document, place in zip(documents, places, strict=True)
+    ]
+    return body, list(zip(documents, extents, strict=True))
+
+
+def test_documents_in_frames_come_decompressed_in_whatever_order(store: Store) -> None:
+    chance = random.Random(3)
+    body, pairs = in_frames([chance.choice([5, 900, 40_000, 300_000]) for _ in range(200)], chance)
+    create(store, z=body, other=b"0123456789")
+    again = [*pairs, *reversed(pairs), *chance.sample(pairs, 100)]
+    again.insert(50, (b"345", Extent("other", 3, 3)))
+    again.insert(60, (body, Extent("z")))
+    again.insert(70, (body[10:20], Extent("z", 10, 10)))
+    frame = pairs[0][1].frame
+    content = b"".join(document for document, extent in pairs if extent.frame == frame)
+    again.insert(0, (content, Extent("z", frame=frame)))
+    assert list(store.fetch(extent for _, extent in again)) == [document for document, _ in again]
+
+
+def test_a_damaged_frame_is_told_when_its_turn_comes_and_no_other_is(store: Store) -> None:
+    body, pairs = in_frames([100_000] * 3, random.Random(4))
+    damaged = pairs[1][1].frame
+    assert damaged is not None
+    at = damaged.position + damaged.size_bytes - 1
+    create(store, z=body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+    bodies = store.fetch(extent for _, extent in pairs)
+    assert next(bodies) == pairs[0][0]
+    with pytest.raises(CorruptError, match=f"object z is damaged at byte {damaged.position}") as caught:
+        next(bodies)
+    assert (caught.value.facts["object_key"], caught.value.facts["frame"]) == ("z", damaged.position)
+    assert list(store.fetch([pairs[2][1]])) == [pairs[2][0]]
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        Extent("z", 0, 101, Frame(0, 50)),
+        Extent("z", 90, 11, Frame(0, 50)),
+        Extent("z", 0, 100, Frame(0, 10**6)),
+        Extent("z", 0, 100, Frame(10**6, 50)),
+        Extent("z", 0, 100, Frame(0, 49)),
+        Extent("z", 0, 100, Frame(1, 50)),
+        Extent("z", 0, 100, Frame(0, 0)),
+        Extent("z", 0, 100, Frame(-1, 50)),
+        Extent("z", 0, 100, Frame(10, -5)),
+        Extent("z", -1, 50, Frame(0, 50)),
+    ],
+)
+def test_a_place_that_is_none_in_a_frame_is_an_error(store: Store, beyond: Extent) -> None:
+    body, ((_, extent),) = in_frames([100], random.Random(5))
+    assert extent.frame is not None
+    create(store, z=body)
+    assert beyond.frame is not None
+    real = beyond._replace(frame=Frame(*(extent.frame.size_bytes if n == 50 else n for n in beyond.frame)))
+    with pytest.raises(CorruptError, match="z"):
+        list(store.fetch([real]))
+
+
 def test_an_object_that_is_missing_is_told_when_its_turn_comes(store: Store) -> None:
     create(store, a=b"1", c=b"3")
     bodies = store.fetch([Extent("a"), Extent("b"), Extent("c")])
@@ -388,16 +461,18 @@ def test_messages_of_a_topic_that_is_called_as_a_folder_is_are_listed_beside_wha
         assert [info.key for info in store.listing(f"{topic}/", start)] == beyond
 
 
-def test_thousands_of_keys_are_listed_in_byte_order_from_any_on(store: Store) -> None:
+def test_more_keys_than_a_page_has_are_listed_in_byte_order_from_any_on(store: Store, page: int) -> None:
+    an_hour = page // 20
     keys = [
-        object_key("t", hour * 3_600_000, uuid.UUID(int=hour * 50 + number))
+        object_key("t", hour * 3_600_000, uuid.UUID(int=hour * an_hour + number))
         for hour in range(24)
-        for number in range(50)
+        for number in range(an_hour)
     ]
     create_keys(store, keys)
     keys.sort()
     assert keys_of(store) == keys
-    for position in (0, 1, 199, 998, 999, 1000, 1198, 1199):
+    last = len(keys) - 1
+    for position in (0, 1, last - page, page - 2, page - 1, page, last - 1, last):
         assert keys_of(store, start_after=keys[position]) == keys[position + 1 :]
         assert keys_of(store, "t/", start_after=keys[position]) == keys[position + 1 :]
 
@@ -464,9 +539,10 @@ def test_a_listing_is_of_keys_with_the_prefix_after_the_start_in_byte_order(stor
 # --- deleting, checking, closing
 
 
-def test_deleted_objects_are_gone_and_others_stay(store: Store) -> None:
-    create_keys(store, [f"t/{number}" for number in range(1100)])
-    store.delete([f"t/{number}" for number in range(1, 1100)])
+def test_deleted_objects_are_gone_and_others_stay(store: Store, page: int) -> None:
+    many = page + page // 10
+    create_keys(store, [f"t/{number}" for number in range(many)])
+    store.delete([f"t/{number}" for number in range(1, many)])
     assert keys_of(store) == ["t/0"]
     assert create(store, **{"t/1": b"anew"}) == [NEW]
 
@@ -553,6 +629,7 @@ _extents = st.builds(
     st.sampled_from("ab"),
     st.none() | st.integers(0, 3 * MAX_GAP_BYTES),
     st.none() | st.integers(0, 2 * MAX_SPAN_BYTES),
+    st.none() | st.builds(Frame, st.integers(0, 3 * MAX_GAP_BYTES), st.integers(0, 2 * MAX_SPAN_BYTES)),
 )
 
 
@@ -568,6 +645,8 @@ def test_spans_hold_each_extent_in_the_order_given_and_stay_within_bounds(extent
 
 
 def _lies_within(extent: Extent, span: Span) -> bool:
+    if extent.frame is not None:
+        extent = Extent(extent.key, *extent.frame)
     start = extent.position or 0
     if span.stop is None or extent.length is None:
         return (extent.key, start, extent.length) == (span.key, span.start, None) or span.stop is None
@@ -577,6 +656,13 @@ def _lies_within(extent: Extent, span: Span) -> bool:
 def test_adjacent_documents_of_a_segment_are_read_by_few_requests() -> None:
     extents = [Extent("segment", 1000 * number, 1000) for number in range(100_000)]
     assert len(list(spans(extents))) == -(-100_000_000 // (MAX_SPAN_BYTES // 1000 * 1000))
+
+
+def test_documents_of_one_frame_are_read_by_one_request() -> None:
+    extents = [
+        Extent("segment", 1000 * (n % 100), 1000, Frame(20_000 * (n // 100), 20_000)) for n in range(10_000)
+    ]
+    assert [span.stop - span.start for span in spans(extents) if span.stop is not None] == [2_000_000]
 
 
 _cuts = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 300), st.none() | st.integers(0, 300)))
@@ -923,11 +1009,11 @@ def test_a_fetch_waits_for_a_server_that_slows_down(s3: S3Server) -> None:
 
 
 def test_patience_is_measured_in_time_and_not_in_attempts(s3: S3Server) -> None:
-    # Twelve: obstore gives up after ten, within two seconds, unless told otherwise.
-    server = ScriptedServer({"GET": [*[(503, "SlowDown")] * 12, (200, "")]})
+    # Eleven: obstore gives up after ten repetitions, within two seconds, unless told otherwise.
+    server = ScriptedServer({"GET": [*[(503, "SlowDown")] * 11, (200, "")]})
     with server.run() as endpoint:
         assert keys_of(s3.store(endpoint=endpoint, retry_s=60), "t/") == []
-    assert server.asked == ["GET"] * 13
+    assert server.asked == ["GET"] * 12
 
 
 def test_a_server_that_lists_in_another_order_is_not_believed(own_s3: S3Server) -> None:

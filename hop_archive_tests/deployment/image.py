@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import distribution, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import psutil
 import yaml
 
 import hop_archive
+from hop_archive_tests.installed import installed_with
 
 CHECKOUT = Path(hop_archive.__file__).parents[1]
 DOCKER = CHECKOUT / "docker"
@@ -69,19 +70,9 @@ class Image:
 
 def build(directory: Path) -> Image:
     """What the Dockerfile builds. Its packages are those installed here, unless ``HOP_ARCHIVE_TEST_WHOLE_IMAGE``."""
-    wheel = _wheel(directory)
-    venv = directory / "venv"
-    _run(sys.executable, "-m", "venv", "--without-pip", str(venv))
-    python = str(venv / "bin" / "python")
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet"]
-    if os.environ.get(WHOLE):
-        constraints = str(DOCKER / "constraints.txt")
-        _run(*pip, "install", "--only-binary", ":all:", "--requirement", constraints)
-        _run(*pip, "install", "--constraint", constraints, f"{wheel}[kubernetes]")
-        _run(*pip, "check")
-    else:
-        _run(*pip, "install", "--no-deps", "--no-index", str(wheel))
-        _lend_packages(venv)
+    venv = install(directory, "all")
+    if not os.environ.get(WHOLE):
+        _lend_programs(venv)
     home = directory / "dagster"
     home.mkdir()
     for names, where in copied():
@@ -89,6 +80,36 @@ def build(directory: Path) -> Image:
             for name in names:
                 shutil.copy(CHECKOUT / name, home)
     return Image(venv / "bin", home)
+
+
+def install(directory: Path, *extras: str) -> Path:
+    """A new environment with the wheel and what it needs with these extras, as ``pip install`` makes it; where that is.
+
+    The packages are those installed here, and no others of these, unless ``HOP_ARCHIVE_TEST_WHOLE_IMAGE``.
+    """
+    wheel, venv = _wheel(directory), directory / "venv"
+    _run(sys.executable, "-m", "venv", "--without-pip", str(venv))
+    python = str(venv / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet"]
+    if os.environ.get(WHOLE):
+        constraints = ("--constraint", str(DOCKER / "constraints.txt"))
+        _run(
+            *pip,
+            "install",
+            "--only-binary",
+            ":all:",
+            *constraints,
+            f"{wheel}[{','.join(extras)}]" if extras else str(wheel),
+        )
+        _run(*pip, "check")
+    else:
+        _run(*pip, "install", "--no-deps", "--no-index", str(wheel))
+        (site,) = venv.glob("lib/python*/site-packages")
+        for package in installed_with(*extras):
+            for name in {file.parts[0] for file in distribution(package).files or ()} - {"..", "__pycache__"}:
+                if not (site / name).exists():
+                    (site / name).symlink_to(Path(str(distribution(package).locate_file(name))).resolve())
+    return venv
 
 
 def _wheel(directory: Path) -> Path:
@@ -122,10 +143,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _lend_packages(venv: Path) -> None:
-    """Let the environment see the packages that are installed here, but not the checkout, and Dagster's programs."""
-    (site,) = venv.glob("lib/python*/site-packages")
-    (site / "lent.pth").write_text(f"{Path(yaml.__file__).parents[1]}\n")
+def _lend_programs(venv: Path) -> None:
+    """Dagster's programs, which come with its packages."""
     for entry in entry_points(group="console_scripts"):
         if entry.name in _DAGSTER_PROGRAMS:
             program = venv / "bin" / entry.name

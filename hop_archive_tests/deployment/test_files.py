@@ -7,19 +7,18 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hop_archive.cli import COMMANDS
 from hop_archive.config.load import load, select
 from hop_archive.devkit.local.s3 import BACKUP_BUCKET, PRIMARY_BUCKET
 from hop_archive_tests.deployment.image import CHECKOUT, DOCKER, compose, copied, dockerfile
+from hop_archive_tests.installed import wanted_with
 
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yaml"))
 ARCHIVE = ("buckets", "catalog", "dagster-storage", "code", "webserver", "daemon")
@@ -167,17 +166,14 @@ def test_all_of_the_archive_s_services_are_one_image() -> None:
 
 
 def test_the_image_s_versions_are_ones_that_the_package_takes() -> None:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["kubernetes"]]
     lines = [
         line for line in (DOCKER / "constraints.txt").read_text().splitlines() if not line.startswith("#")
     ]
     pinned = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines}
     unfit = [
-        text
-        for text in wanted
-        if pinned.get(canonicalize_name(Requirement(text).name)) is None
-        or not Requirement(text).specifier.contains(pinned[canonicalize_name(Requirement(text).name)])
+        str(wanted)
+        for wanted in wanted_with("all")
+        if not wanted.specifier.contains(pinned.get(canonicalize_name(wanted.name), "0"))
     ]
     assert unfit == [], "make constraints"
 

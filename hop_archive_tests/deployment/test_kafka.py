@@ -28,13 +28,15 @@ from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.survey import survey
+from hop_archive.model.credentials import KafkaAccess
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.source.protocol import Source
 from hop_archive.upkeep.doctor import Verdict, examine_source
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.deployment.image import CHECKOUT, compose
-from hop_archive_tests.faults.real import create_sample_topics, publish, sample_alerts, wait_until
+from hop_archive_tests.faults.real import create_sample_topics, publish, sample_alerts
 from hop_archive_tests.kafka.broker import ApacheKafka, find_kafka, pinned_version
 from hop_archive_tests.kafka.conftest import kafka_or_skip
 from hop_archive_tests.worlds import World, exhausted
@@ -139,8 +141,7 @@ def archiver(server: str) -> KafkaSource:
         bootstrap_servers=server,
         writable=True,
         group_id="hop_archive",
-        settings=settings,
-        secrets={"sasl.password": SecretStr("secret")},
+        access=KafkaAccess(settings, {"sasl.password": SecretStr("secret")}),
     )
 
 
@@ -189,7 +190,7 @@ def test_with_the_script_s_rights_the_archiver_reads_and_does_nothing_else(
     assert not source.topics()  # what may not be seen is not there
     assert source.group_access() == frozenset()
     grant(tmp_path, broker.bootstrap_servers)
-    wait_until(lambda: len(source.topics()) >= len(SAMPLE_TOPICS), "the rights are known to the broker")
+    wait_for(lambda: len(source.topics()) >= len(SAMPLE_TOPICS), "the rights are known to the broker")
     messages, left = archived(source)
     assert messages > 40
     assert left == 0
@@ -218,13 +219,13 @@ def test_a_snapshot_takes_what_the_script_s_rights_show_and_without_them_says_wh
     grant(tmp_path, broker.bootstrap_servers)
     world, source = World(), archiver(server)
     archive = replace(world.archive(), source=source, topics=TopicPolicy(("u.*",)))
-    wait_until(lambda: take_snapshot(archive).groups == 1, "the rights are known to the broker")
+    wait_for(lambda: take_snapshot(archive).groups == 1, "the rights are known to the broker")
     taken = take_snapshot(archive)
     assert (taken.topics, taken.groups, taken.hidden) == (1, 1, ())
     before = [(one.name, one.content) for kind in KINDS for one in world.catalog.snapshots(kind)]
     assert before[0][1]["settings"] == {"retention.ms": "1234567"}
     withdraw(broker.bootstrap_servers)
-    wait_until(lambda: take_snapshot(archive).hidden, "the rights are withdrawn")
+    wait_for(lambda: take_snapshot(archive).hidden, "the rights are withdrawn")
     assert "reader" not in source.groups()
     with pytest.raises(ForbiddenError):
         source.settings(["u.alerts"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -13,9 +13,10 @@ import pytest
 from psycopg import sql
 
 from hop_archive.archive import Archive
+from hop_archive.catalog.checked import VerifiedRange
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate
-from hop_archive.catalog.records import Batch, Copied, Correction, Deed, Duplicate, Replaced, VerifiedRange
+from hop_archive.catalog.records import GONE, Batch, CopyOf, Correction, Duplicate, Removal, Replaced
 from hop_archive.devkit.local.postgres import Postgres
 from hop_archive.devkit.local.stack import LocalStack, _postgres
 from hop_archive.errors import ForbiddenError, UnavailableError
@@ -23,9 +24,15 @@ from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.conditions import TABLES
 from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.progress import Progress
 from hop_archive.model.slices import Slice
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
+from hop_archive.store.mock import MockStore
 from hop_archive.upkeep.doctor import examine_catalog
+from hop_archive.upkeep.media_types import correct_media_types
+from hop_archive.upkeep.remove.remove import Removing
+from hop_archive.upkeep.remove.suppress import suppress
+from hop_archive.upkeep.text_index import index_text
 from hop_archive_tests.deployment.image import CHECKOUT
 from hop_archive_tests.worlds import BUSY, QUIET, awkward_world, exhausted
 
@@ -98,7 +105,9 @@ def server(local_stack: LocalStack) -> Iterator[Server]:
 def archive(server: Server) -> Iterator[Archive]:
     """An archive by the archiver's login, with an awkward world in it: duplicates, collisions, absent and lost ones."""
     catalog = PostgresCatalog("archiver", server.url("archiver"))
-    with_catalog = replace(awkward_world().archive(), catalog=catalog)
+    world = replace(awkward_world(), store=MockStore(deleting_allowed=True))
+    world.cluster.append(QUIET, b"\x89PNG\r\n\x1a\n")
+    with_catalog = replace(world.archive(), catalog=catalog)
     exhausted(catch_up(with_catalog))
     yield with_catalog
     catalog.close()
@@ -256,7 +265,7 @@ def test_nothing_that_a_reader_may_hold_holds_up_the_others(
         with archiver.hold("the restore to topic x"):
             advisory = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
             assert owner.execute(advisory).fetchone() == (0,)
-        assert cleaner.remove_messages([row.uuid], "skipped", Deed("clean", "a test")).messages == 1
+        assert cleaner.remove_messages([row.uuid], "skipped", Removal("clean", "a test")).messages == 1
     archiver.close()
     cleaner.close()
 
@@ -307,22 +316,187 @@ def test_the_cleaner_removes_moves_and_suppresses_and_the_ledger_says_so(
     archive: Archive, server: Server
 ) -> None:
     catalog = PostgresCatalog("cleaner", server.url("cleaner"))
-    deed = Deed("prune", "too old", backups=("copy",))
+    removal = Removal("prune", "too old", backups=("copy",))
     rows = list(catalog.rows(QUIET))
     places = [s.within(s.start, s.start + 1) for s in catalog.spans(QUIET)]
-    assert catalog.remove(places, "pruned", deed).messages == 1
+    assert catalog.remove(places, "pruned", removal).messages == 1
     one, two = rows[1], rows[2]
-    assert catalog.move_to_duplicates([Copied(one.uuid, two.uuid, "same")], deed).messages == 1
+    assert catalog.move_to_duplicates([CopyOf(one.uuid, two.uuid, "same")], removal).messages == 1
     catalog.suppress({two.uuid: QUIET}, "it has to go")
-    catalog.note_pending_deletes([(two.bucket, "elsewhere.bson")], QUIET, deed)
+    catalog.note_pending_deletes([(two.bucket, "elsewhere.bson")], QUIET, removal)
     new = Replaced(two.uuid, "elsewhere.bson", None, 7, 9, is_tombstone=True)
-    assert catalog.replace_documents((two.bucket, two.object_key), [new], deed) == {two.uuid}
+    assert catalog.replace_documents((two.bucket, two.object_key), [new], removal) == {two.uuid}
     assert catalog.retract([two.uuid], retracted=True) == {two.uuid}
     pending = catalog.pending_deletes("prune", "copy")
     catalog.strike_out(pending)
     assert len(pending) == 3
     assert catalog.miscounts(QUIET) == []
     catalog.close()
+
+
+def test_the_archiver_indexes_text_and_what_the_cleaner_takes_away_or_suppresses_is_found_no_more(
+    archive: Archive, server: Server
+) -> None:
+    progress = Progress()
+    index_text(archive.catalog, archive.store, ["*"], progress, everything=True)
+    assert progress.counts["indexed"] > 2
+    one, two = list(archive.catalog.rows(BUSY))[-2:]
+    catalog = PostgresCatalog("cleaner", server.url("cleaner"))
+    catalog.suppress({one.uuid: BUSY}, "it has to go")
+    catalog.remove_messages([two.uuid], "skipped", Removal("clean", "a test"))
+    catalog.close()
+    found = f"SELECT FROM message_ts WHERE uuid IN ('{one.uuid}', '{two.uuid}')"
+    assert server.does("reader", found) == 0
+    assert server.does("reader", "SELECT FROM message_ts") > 0
+
+
+def test_the_repairer_corrects_media_types_which_the_archiver_cannot(
+    archive: Archive, server: Server
+) -> None:
+    with psycopg.connect(server.administrator.rpartition("/")[0] + f"/{server.name}") as owner:
+        # As an older version wrote it.
+        changed = "UPDATE messages SET media_type = 'application/octet-stream' WHERE media_type = 'image/png'"
+        assert owner.execute(changed.encode()).rowcount == 1
+    catalog = PostgresCatalog("repairer", server.url("repairer"))
+    progress = Progress()
+    correct_media_types(catalog, archive.store, progress)
+    catalog.close()
+    assert progress.counts["corrected"] == 1
+    assert progress.counts["rows"] == progress.total
+    with pytest.raises(REFUSED):
+        server.does("archiver", "UPDATE messages SET media_type = ''")
+
+
+def indexing(catalog: PostgresCatalog, archive: Archive) -> None:
+    index_text(catalog, archive.store, ["*"], Progress(), everything=True)
+    catalog.add_texts([])
+
+
+def suppressing(catalog: PostgresCatalog, archive: Archive) -> None:
+    catalog.suppress({uuid.uuid4(): BUSY}, "by court order")
+
+
+def sharing(catalog: PostgresCatalog, archive: Archive) -> None:
+    logs = archive.catalog.partition_logs(BUSY)
+    assert catalog.claim_logs("other", logs, 60.0).mine == {*logs}
+    catalog.claim_logs("own", logs, 60.0)
+    catalog.renew_claims("own", 60.0)
+    catalog.claim_logs("other", logs[:0], 60.0)
+    assert catalog.claim_logs("own", logs, 60.0).mine == {*logs}
+    catalog.drop_claims("own")
+    catalog.drop_claims("other")
+
+
+def compacting(catalog: PostgresCatalog, archive: Archive) -> None:
+    """As ``compact`` does it, with a document of its own; and back again."""
+    row = next(iter(catalog.rows(QUIET)))
+    assert row.slice is not None
+    removal = Removal("compact", "moved", grace_s=1.0)
+    with catalog.hold("compacting"):
+        for was, now in (
+            (row, row._replace(object_key="elsewhere")),
+            (row._replace(object_key="elsewhere"), row),
+        ):
+            catalog.note_pending_deletes([(row.bucket, now.object_key)], QUIET, removal)
+            catalog.move_documents([Correction(was, now)], removal)
+    catalog.note_compacted(row.slice.partition_log, done_to=1, looked_to=1)
+
+
+def correcting_types(catalog: PostgresCatalog, archive: Archive) -> None:
+    correct_media_types(catalog, archive.store, Progress())
+
+
+def correcting_a_uuid(catalog: PostgresCatalog, archive: Archive) -> None:
+    row = next(iter(catalog.rows(QUIET)))
+    other = row._replace(uuid=uuid.uuid4())
+    catalog.correct_rows([Correction(row, other)])
+    catalog.correct_rows([Correction(other, row)])
+
+
+Deed = Callable[[PostgresCatalog, Archive], None]
+# What may be done to the text index and all that keeps it true, to claims, and to what tells how far logs were compacted.
+GRANTS: dict[tuple[str, str, str], Deed] = {
+    ("archiver", "INSERT", "message_ts"): indexing,
+    ("archiver", "INSERT", "row_progress"): indexing,
+    ("archiver", "UPDATE", "row_progress"): indexing,
+    ("archiver", "INSERT", "held"): indexing,
+    ("archiver", "UPDATE", "held"): indexing,
+    ("archiver", "DELETE", "message_ts"): suppressing,
+    ("archiver", "INSERT", "suppressions"): suppressing,
+    **{
+        ("archiver", right, table): sharing
+        for right in ("INSERT", "UPDATE", "DELETE")
+        for table in ("archivers", "claims")
+    },
+    ("cleaner", "DELETE", "message_ts"): suppressing,
+    ("cleaner", "INSERT", "suppressions"): suppressing,
+    **{
+        ("cleaner", right, table): compacting
+        for right in ("INSERT", "UPDATE")
+        for table in ("compacted", "held")
+    },
+    ("repairer", "INSERT", "row_progress"): correcting_types,
+    ("repairer", "UPDATE", "row_progress"): correcting_types,
+    ("repairer", "INSERT", "held"): correcting_types,
+    ("repairer", "UPDATE", "held"): correcting_types,
+    ("repairer", "DELETE", "message_ts"): correcting_a_uuid,
+}
+
+
+def test_nobody_has_another_right_to_the_text_index_to_claims_and_to_compaction_than_these(
+    archive: Archive, owner: psycopg.Connection
+) -> None:
+    found = owner.execute(
+        "SELECT grantee, privilege_type, table_name FROM information_schema.role_table_grants"
+        " WHERE table_name IN ('message_ts', 'row_progress', 'held', 'suppressions', 'archivers', 'claims', 'compacted') AND privilege_type <> 'SELECT'"
+        "       AND grantee <> grantor"
+    ).fetchall()
+    assert {(role.removeprefix("hop_archive_"), right, table) for role, right, table in found} == {*GRANTS}
+
+
+@pytest.mark.parametrize(("role", "right", "table"), GRANTS)
+def test_each_right_to_the_text_index_to_claims_and_to_compaction_is_wanted_by_something_that_the_role_does(
+    archive: Archive, server: Server, owner: psycopg.Connection, role: str, right: str, table: str
+) -> None:
+    deed = GRANTS[role, right, table]
+    catalog = PostgresCatalog(role, server.url(role))
+    deed(catalog, archive)
+    owner.execute(f"REVOKE {right} ON {table} FROM hop_archive_{role}".encode())
+    try:
+        with pytest.raises(ForbiddenError, match="roles\\.sql"):
+            deed(catalog, archive)
+    finally:
+        owner.execute(SQL.encode())
+        catalog.close()
+
+
+@pytest.mark.parametrize("role", ["reader", "repairer", "cleaner"])
+def test_only_the_archiver_indexes(archive: Archive, server: Server, role: str) -> None:
+    catalog = PostgresCatalog(role, server.url(role))
+    with pytest.raises(ForbiddenError):
+        indexing(catalog, archive)
+    catalog.close()
+
+
+@pytest.mark.parametrize("role", ["reader", "repairer"])
+def test_neither_reader_nor_repairer_suppresses(archive: Archive, server: Server, role: str) -> None:
+    catalog = PostgresCatalog(role, server.url(role))
+    with pytest.raises(ForbiddenError):
+        suppressing(catalog, archive)
+    catalog.close()
+
+
+def test_the_cleaner_suppresses_with_all_that_belongs_to_it(archive: Archive, server: Server) -> None:
+    index_text(archive.catalog, archive.store, ["*"], Progress(), everything=True)
+    row = [*archive.catalog.rows(BUSY)][-3]
+    text = f"SELECT FROM message_ts WHERE uuid = '{row.uuid}'"
+    assert server.does("reader", text) == 1
+    catalog = PostgresCatalog("cleaner", server.url("cleaner"))
+    suppress(Removing(catalog, archive.store), [row.uuid], "by order")
+    catalog.close()
+    assert server.does("reader", text) == 0
+    index_text(archive.catalog, archive.store, ["*"], Progress(), everything=True)
+    assert server.does("reader", text) == 0
 
 
 def test_the_cleaner_takes_away_and_what_is_left_is_counted(archive: Archive, server: Server) -> None:
@@ -340,12 +514,18 @@ def test_the_repairer_corrects_and_puts_back_and_takes_no_message_away(
     catalog = PostgresCatalog("repairer", server.url("repairer"))
     try:
         row = next(iter(catalog.rows(QUIET)))
-        catalog.correct_rows([Correction(row, row._replace(object_key="elsewhere"))])
-        catalog.correct_rows([Correction(row._replace(object_key="elsewhere"), row)])
+        # Under a name of this test's own: another one's is about to be deleted.
+        catalog.correct_rows([Correction(row, row._replace(object_key="mended"))])
+        catalog.correct_rows([Correction(row._replace(object_key="mended"), row)])
         entry = next(e for e in catalog.ledger([QUIET]) if e.archived)
         catalog.recount_ledger(entry.slice)
         catalog.recount_summary(BUSY)
         catalog.note_findings([Finding(Kind.LOST, BUSY, "x")], entry.created_at)
+        at = entry.slice.partition_log
+        epoch = catalog.observed([QUIET])[at].leader_epoch
+        catalog.note_proven({at: GONE})  # as before an object of an earlier generation is put aside
+        assert catalog.observed([QUIET])[at].leader_epoch == GONE
+        catalog.note_proven({at: epoch})
         with pytest.raises(ForbiddenError):
             PostgresCatalog("reader", server.url("reader")).note_findings(
                 [Finding(Kind.LOST, BUSY, "x")], entry.created_at

@@ -25,8 +25,8 @@ from hop_archive.ingest.survey import OUTLIVED, survey
 from hop_archive.model.document import crc32, decode
 from hop_archive.model.message import Message
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
+from hop_archive.read.check import extent_of
 from hop_archive.source.protocol import Source
-from hop_archive.store.protocol import Extent
 from hop_archive.upkeep.verify.sent import Place, Sent, sent_by_place, sent_received
 from hop_archive_tests.cli_helpers import command, environment
 from hop_archive_tests.invariants import assert_ledger_is_sound, assert_no_object_twice
@@ -38,14 +38,6 @@ SEGMENTS = "segment"
 """Topics with this in their name are archived in segments, the others message by message."""
 PARTITIONS = 2
 """Of the topics that ``begin_life`` makes."""
-
-
-def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"in vain: {what}"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -98,8 +90,12 @@ class Processes:
 
     def run(self, *options: str) -> subprocess.Popen[str]:
         """Start ``hop-archive run`` on the namespace's topics; the caller ends it."""
+        return self.start("run", "-H", "here", "-D", "here", "-S", "here", *options)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start ``hop-archive``; the caller ends it."""
         return subprocess.Popen(
-            command("run", "-H", "here", "-D", "here", "-S", "here", *options),
+            command(*args),
             cwd=self.directory,
             env=self.environ,
             stdout=subprocess.PIPE,
@@ -282,9 +278,7 @@ def assert_stored(archive: Archive, topic: str, generation: int, sent: Mapping[P
 def documents(archive: Archive, topic: str) -> Iterator[tuple[Row, Message]]:
     """Every row of a topic with the message that is stored for it; the stored bytes are those of the row."""
     rows = list(archive.catalog.rows(topic))
-    wanted = [
-        Extent(row.object_key, row.position, None if row.position is None else row.size_bytes) for row in rows
-    ]
+    wanted = map(extent_of, rows)
     for row, body in zip(rows, archive.store.fetch(wanted), strict=True):
         assert (len(body), crc32(body)) == (row.size_bytes, row.crc32)
         document = decode(body)

@@ -363,6 +363,23 @@ def test_what_a_topic_holds_that_is_made_anew_while_it_is_looked_at_is_not_the_o
     assert not list(world.catalog.findings([QUIET], open_only=False))
 
 
+def test_a_look_at_a_topic_from_before_it_was_made_anew_begins_no_generation_after_the_new_ones() -> None:
+    for number in range(1, 25):  # a generation is begun by one of the first calls
+        world = awkward_world()
+
+        def meanwhile(_: str, world: World = world) -> None:
+            world.cluster.recreate_topic(QUIET)
+            world.cluster.append(QUIET, b"anew")
+            exhausted(catch_up(world.archive(run_id="rival"), overlap=0))
+
+        faults = Faults((Fault(number, When.BEFORE, meanwhile),))
+        with contextlib.suppress(HopArchiveError):
+            exhausted(catch_up(world.archive(faults), overlap=0))
+        with world.cluster.read() as state:
+            topic_id = state.topics[QUIET].topic_id
+        assert world.catalog.generations([QUIET])[QUIET][-1].topic_id == topic_id, faults.calls[number - 1]
+
+
 def test_what_is_followed_of_a_topic_that_was_made_anew_since_it_was_planned_is_not_lost() -> None:
     world = awkward_world()
     exhausted(catch_up(world.archive()))

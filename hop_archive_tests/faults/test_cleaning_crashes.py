@@ -11,7 +11,7 @@ from hop_archive.catalog.records import Outcome
 from hop_archive.devkit.faults import Faults
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.query import Query
-from hop_archive.model.topics import Layout, TopicPolicy
+from hop_archive.model.topics import TopicPolicy
 from hop_archive.upkeep.remove.clean_tests import clean_marked, clean_topics
 from hop_archive_tests.removals import (
     Backed,
@@ -21,9 +21,9 @@ from hop_archive_tests.removals import (
     crash_in_pairs,
     small_world,
 )
-from hop_archive_tests.worlds import BUSY, QUIET, exhausted
+from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout, exhausted
 
-LAYOUTS: tuple[Layout, ...] = ("message", "segment")
+LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 MARK = ("_test", b"true")
 
 
@@ -35,7 +35,7 @@ def clean(world: Backed, faults: Faults) -> None:
     clean_topics(archive_of(world, faults), world.removing(faults), [QUIET], delete_records=False)
 
 
-def world_of_tests(layout: Layout) -> Backed:
+def world_of_tests(layout: WorldLayout) -> Backed:
     """Half of a test topic is archived, and half is not read yet."""
     world = archive_all(small_world(layout))
     for number in range(3):
@@ -53,14 +53,14 @@ def assert_clean(world: Backed) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_cleaning_of_a_test_topic_dies_the_next_run_completes_it(layout: Layout) -> None:
+def test_wherever_cleaning_of_a_test_topic_dies_the_next_run_completes_it(layout: WorldLayout) -> None:
     base = world_of_tests(layout)
     calls = crash_at_each_call(base, clean, assert_clean)
     crash_in_pairs(base, clean, assert_clean, calls)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_cleaning_of_marked_messages_dies_the_next_run_completes_it(layout: Layout) -> None:
+def test_wherever_cleaning_of_marked_messages_dies_the_next_run_completes_it(layout: WorldLayout) -> None:
     base = small_world(layout)
     for partition in (0, 0, 1):
         base.cluster.append(BUSY, b"a test", headers=(("_id", bytes(16)), MARK), partition=partition)

@@ -22,14 +22,23 @@ from hop_archive.ingest.plan import units
 from hop_archive.ingest.survey import plan_work
 from hop_archive.ingest.write import commit_batches, store_slices
 from hop_archive.model.limits import Limits
-from hop_archive.model.topics import Layout
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
-from hop_archive_tests.worlds import BUSY, QUIET, SMALL, World, awkward_world, exhausted, fill, ticking
+from hop_archive_tests.worlds import (
+    BUSY,
+    QUIET,
+    SMALL,
+    World,
+    WorldLayout,
+    awkward_world,
+    exhausted,
+    fill,
+    ticking,
+)
 
 Way: TypeAlias = Callable[[World, Faults], None]
 Result = TypeVar("Result")
 
-LAYOUTS: tuple[Layout, ...] = ("message", "segment")
+LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 PAIRS = 150
 UNIT_MESSAGES = 10
 QUIET_ROUNDS = 12
@@ -103,14 +112,14 @@ def finish(world: World, way: Way = caught_up) -> None:
 
 
 @cache
-def without_faults(layout: Layout, way: Way, limits: Limits = SMALL) -> Faults:
+def without_faults(layout: WorldLayout, way: Way, limits: Limits = SMALL) -> Faults:
     """The calls of a process that nothing befalls."""
     faults = Faults()
     way(awkward_world(layout, limits), faults)
     return faults
 
 
-def numbers(layout: Layout, way: Way) -> list[int]:
+def numbers(layout: WorldLayout, way: Way) -> list[int]:
     """Which calls to strike: every one with the first layout, a sample of them with the other."""
     count = len(without_faults(layout, way).calls)
     step = 1 if layout == LAYOUTS[0] and way in (caught_up, in_halves) else max(1, count // SAMPLE)
@@ -120,7 +129,7 @@ def numbers(layout: Layout, way: Way) -> list[int]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_without_faults_archives_everything_and_a_second_one_does_nothing(
-    layout: Layout, way: Way
+    layout: WorldLayout, way: Way
 ) -> None:
     world = awkward_world(layout)
     finish(world, way)
@@ -138,7 +147,7 @@ def test_a_run_without_faults_archives_everything_and_a_second_one_does_nothing(
 @pytest.mark.parametrize("act", [crash, fail])
 @pytest.mark.parametrize("way", WAYS)
 def test_whatever_single_call_fails_or_is_the_last_the_next_run_completes_the_work(
-    layout: Layout, when: When, act: Callable[[str], None], way: Way
+    layout: WorldLayout, when: When, act: Callable[[str], None], way: Way
 ) -> None:
     calls = without_faults(layout, way).calls
     assert {name.partition(".")[0] for name in calls} == {"source", "catalog", "store", "reader"}
@@ -154,7 +163,7 @@ def test_whatever_single_call_fails_or_is_the_last_the_next_run_completes_the_wo
 @pytest.mark.parametrize("act", [crash, fail])
 @pytest.mark.parametrize("way", WAYS)
 def test_whatever_part_of_some_objects_is_written_the_next_run_completes_the_work(
-    layout: Layout, act: Callable[[str], None], way: Way
+    layout: WorldLayout, act: Callable[[str], None], way: Way
 ) -> None:
     counted = without_faults(layout, way, LARGE)
     creations = [n for n, call in enumerate(counted.calls, start=1) if call == "store.create"]
@@ -178,7 +187,7 @@ def some_fault(chance: random.Random, counted: Faults) -> Fault:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("way", WAYS)
 def test_random_pairs_of_faults_in_two_runs_or_one_leave_nothing_lost_or_doubled(
-    layout: Layout, way: Way
+    layout: WorldLayout, way: Way
 ) -> None:
     counted = without_faults(layout, way)
     chance = random.Random(3)
@@ -195,7 +204,7 @@ def test_random_pairs_of_faults_in_two_runs_or_one_leave_nothing_lost_or_doubled
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_faults_while_reading_and_writing_overlap_leave_nothing_lost_or_doubled(layout: Layout) -> None:
+def test_faults_while_reading_and_writing_overlap_leave_nothing_lost_or_doubled(layout: WorldLayout) -> None:
     counted = without_faults(layout, caught_up)
     chance = random.Random(5)
     for _ in range(PAIRS):

@@ -10,8 +10,8 @@ import pytest
 
 from hop_archive.errors import ConflictError, HopArchiveError, UnavailableError
 from hop_archive.ingest.follow import archive_continuously, catch_up, follow_for
+from hop_archive.ingest.left_undone import LeftUndone
 from hop_archive.ingest.survey import look
-from hop_archive.ingest.undone import Undone
 from hop_archive.model.findings import FindingRecord, Kind
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive_tests.invariants import assert_archived
@@ -104,7 +104,7 @@ def test_a_topic_that_changes_again_and_again_is_left_out_by_name_until_it_stays
 
 def test_what_was_left_is_told_no_more_once_plans_begin_later_though_more_waits_each_time() -> None:
     world = World()
-    undone = Undone(world.archive())
+    undone = LeftUndone(world.archive())
     for _ in range(3):
         undone.plan([Slice(BUSY, 1, 0, 10, 100)], {BUSY})
     assert [found.finding.topic for found in left(world)] == [BUSY]
@@ -163,9 +163,9 @@ def test_who_follows_for_a_time_says_nothing_of_what_was_done_in_the_end() -> No
 
 def tries(
     world: World, *starts: int | None, error: HopArchiveError | None = None, step: float = 0.0
-) -> Undone:
+) -> LeftUndone:
     """What is thought of plans that begin at these offsets, or have nothing to do."""
-    undone = Undone(replace(world.archive(), monotonic=ticking(step=step)))
+    undone = LeftUndone(replace(world.archive(), monotonic=ticking(step=step)))
     for start in starts:
         slices: Sequence[Slice] = [] if start is None else [Slice("t", 1, 0, start, 100)]
         undone.plan(slices, pending={s.topic for s in slices})

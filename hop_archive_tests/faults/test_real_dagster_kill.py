@@ -20,6 +20,7 @@ from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
 from hop_archive.orchestration.sensors import kafka_offsets
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     Life,
@@ -27,17 +28,19 @@ from hop_archive_tests.faults.real import (
     begin_life,
     ended,
     processes_of,
-    wait_until,
 )
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
 
 BATCH_MESSAGES = 10
-AT_ONCE = Pacing(enough_messages=1, longest_wait_s=0.0)
+AT_ONCE = Pacing(enough_messages=1, longest_wait_s=0.0, follow_s=0.0)
 
 
 def run_in_a_process(
-    directory: Path, environ: Mapping[str, str], request: dg.RunRequest
+    directory: Path,
+    environ: Mapping[str, str],
+    request: dg.RunRequest,
+    module: str = "hop_archive.orchestration.definitions",
 ) -> subprocess.Popen[str]:
     """What a run launcher does: a process of its own, that reports to the instance's event log."""
     config: dict[str, Any] = {
@@ -48,7 +51,7 @@ def run_in_a_process(
     command = [sys.executable, "-m", "dagster", "job", "execute", "-c", "run.yaml"]
     command += ["--tags", json.dumps(dict(request.tags))]
     return subprocess.Popen(
-        [*command, "-m", "hop_archive.orchestration.definitions", "-j", str(request.job_name)],
+        [*command, "-m", module, "-j", str(request.job_name)],
         cwd=directory,
         env=environ,
         stdout=subprocess.PIPE,
@@ -79,7 +82,7 @@ def killed_in_mid_run(process: subprocess.Popen[str], archive: Archive, life: Li
         assert process.poll() is None, process.communicate()
         return bool(archive.catalog.ledger(life.topics))
 
-    wait_until(has_begun, "the run commits its first batch")
+    wait_for(has_begun, "the run commits its first batch")
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert survey(archive, life.topics).pending(), "it was killed too late to matter"

@@ -14,14 +14,15 @@ from hop_archive.devkit.local.address import ServerName, StackAddress
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.definitions import build_definitions
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.faults import impatient
 from hop_archive_tests.faults.real import (
     assert_all_archived,
     begin_life,
     ended,
     processes_of,
     restartable,
-    wait_until,
 )
 from hop_archive_tests.faults.test_real_dagster_kill import dagster_home, requested, run_in_a_process
 from hop_archive_tests.faults.test_real_outages import SERVERS, address_of, without
@@ -41,13 +42,13 @@ def stopped_in_mid_run(
     environ: Mapping[str, str],
 ) -> None:
     """Run what was requested in a process; stop the server when the first objects are there, until it has ended."""
-    with ended(run_in_a_process(directory, environ, request)) as process:
+    with ended(run_in_a_process(directory, environ, request, impatient.__name__)) as process:
 
         def has_begun() -> bool:
             assert process.poll() is None, process.communicate()
             return next(archive.store.listing(), None) is not None
 
-        wait_until(has_begun, "the run creates its first object")
+        wait_for(has_begun, "the run creates its first object")
         with without(stack, name):
             told, _ = process.communicate(timeout=100)
     assert process.returncode != 0, told

@@ -6,33 +6,29 @@ import itertools
 import os
 import re
 import signal
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
 
-import hop_archive
 from hop_archive.archive import Archive
 from hop_archive.devkit.local.address import StackAddress
-from hop_archive.devkit.local.machine import choose_ports
 from hop_archive.ingest.survey import survey
 from hop_archive.orchestration.runs import FOLLOWING, SIGNS
-from hop_archive_tests.cli_helpers import command
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
-from hop_archive_tests.faults.real import plain, processes_of, publish, wait_until
+from hop_archive_tests.dagster_services import CODE, DAEMON, WEBSERVER, Deployment, deployment
+from hop_archive_tests.faults.real import plain, processes_of, publish
 
 pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.timeout(600)]
 
-CHECKOUT = Path(hop_archive.__file__).parents[1]
 PATIENCE_S = 6
 STANZAS = dict.fromkeys(("HOP_ARCHIVE_SOURCE", "HOP_ARCHIVE_DATABASE", "HOP_ARCHIVE_STORE"), "here")
 HASTE = {"HOP_ARCHIVE_LONGEST_WAIT_S": "0", "HOP_ARCHIVE_FOLLOW_S": "3600"}
-WORKER, CODE, DAEMON, WEBSERVER = "worker", "code server", "daemon", "webserver"
+WORKER = "worker"
 PAIRS = (
     # While the code server lives that started the worker, it notices the worker's death.
     (WORKER, DAEMON),
@@ -46,62 +42,13 @@ PAIRS = (
 )
 
 
-@dataclass(slots=True)
-class Deployment:
-    """Dagster's three services as processes of their own, as compose has them, with who starts them again."""
-
-    home: Path
-    environ: Mapping[str, str]
-    commands: Mapping[str, list[str]]
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def start_what_is_not_there(self) -> None:
-        for name, words in self.commands.items():
-            if name not in self.processes or self.processes[name].poll() is not None:
-                with (self.home / f"{name}.log").open("ab") as log:
-                    self.processes[name] = subprocess.Popen(
-                        words, cwd=self.home, env=self.environ, stdout=log, stderr=log
-                    )
-
-    def kill(self, name: str) -> None:
-        self.processes[name].kill()
-        self.processes[name].wait()
-
-
-@contextmanager
-def deployment(directory: Path, environ: Mapping[str, str]) -> Iterator[Deployment]:
-    home = directory / "dagster"
-    home.mkdir()
-    code_port, port = choose_ports(2)
-    (home / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
-    (home / "workspace.yaml").write_text(
-        f"load_from: [{{grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: hop_archive}}}}]"
-    )
-    program = str(Path(command()[0]).with_name("dagster"))
-    workspace = ["-w", str(home / "workspace.yaml")]
-    module = ["--module-name", "hop_archive.orchestration.definitions"]
-    made = Deployment(
-        home,
-        {
-            **environ,
-            **STANZAS,
-            **HASTE,
-            "HOP_ARCHIVE_TOML": str(directory / "hop_archive.toml"),
-            "DAGSTER_HOME": str(home),
-            "HOP_ARCHIVE_SIGN_OF_LIFE_S": str(PATIENCE_S),
-        },
-        {
-            CODE: [program, "api", "grpc", "--host", "127.0.0.1", "--port", str(code_port), *module],
-            DAEMON: [f"{program}-daemon", "run", *workspace],
-            WEBSERVER: [f"{program}-webserver", "--host", "127.0.0.1", "--port", str(port), *workspace],
-        },
-    )
-    try:
-        made.start_what_is_not_there()
-        yield made
-    finally:
-        for name in (DAEMON, WEBSERVER, CODE):
-            made.kill(name)
+def impatient(directory: Path, environ: Mapping[str, str]) -> AbstractContextManager[Deployment]:
+    """The services, which follow all topics and take a run for dead after some seconds."""
+    here = {
+        "HOP_ARCHIVE_TOML": str(directory / "hop_archive.toml"),
+        "HOP_ARCHIVE_SIGN_OF_LIFE_S": str(PATIENCE_S),
+    }
+    return deployment(directory / "dagster", {**environ, **STANZAS, **HASTE, **here})
 
 
 def followers(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
@@ -124,7 +71,7 @@ def status_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun
 
 def assert_goes_on(archive: Archive, topic: str, seed: int) -> None:
     publish(archive.source, plain(topic, 5, seed=seed))
-    wait_until(lambda: not survey(archive, [topic]).pending(), "what arrives is archived", 120)
+    wait_for(lambda: not survey(archive, [topic]).pending(), "what arrives is archived", 120)
 
 
 def assert_pair_does_no_harm(made: Deployment, instance: dg.DagsterInstance, pair: Sequence[str]) -> str:
@@ -133,7 +80,7 @@ def assert_pair_does_no_harm(made: Deployment, instance: dg.DagsterInstance, pai
     Returns:
         The run that followed.
     """
-    wait_until(lambda: followers(instance), f"a run follows, before {pair} are killed", 120)
+    wait_for(lambda: followers(instance), f"a run follows, before {pair} are killed", 120)
     run = followers(instance)[0]
     for name in pair:
         if name == WORKER:
@@ -143,7 +90,7 @@ def assert_pair_does_no_harm(made: Deployment, instance: dg.DagsterInstance, pai
     made.start_what_is_not_there()
     if WORKER in pair:
         failed = dg.DagsterRunStatus.FAILURE
-        wait_until(lambda: status_of(instance, run) is failed, f"{pair}: its run is failed", 120)
+        wait_for(lambda: status_of(instance, run) is failed, f"{pair}: its run is failed", 120)
     return run.run_id
 
 
@@ -159,7 +106,7 @@ def test_topics_go_on_whichever_two_are_killed_and_a_dead_run_is_failed(
     archive, topic = open_archive(), f"{namespace}.message"
     archive.source.create_topic(topic, 1)
     environ = processes_of(tmp_path, namespace, address).environ
-    with deployment(tmp_path, environ) as made, dg.DagsterInstance.from_config(str(made.home)) as instance:
+    with impatient(tmp_path, environ) as made, dg.DagsterInstance.from_config(str(made.home)) as instance:
         try:
             for number, pair in enumerate(PAIRS):
                 run_id = assert_pair_does_no_harm(made, instance, pair)
@@ -186,16 +133,16 @@ def test_a_worker_that_is_stopped_is_killed_and_its_topics_go_on(
     archive, topic = open_archive(), f"{namespace}.message"
     archive.source.create_topic(topic, 1)
     environ = processes_of(tmp_path, namespace, address).environ
-    with deployment(tmp_path, environ) as made, dg.DagsterInstance.from_config(str(made.home)) as instance:
+    with impatient(tmp_path, environ) as made, dg.DagsterInstance.from_config(str(made.home)) as instance:
         try:
-            wait_until(lambda: followers(instance), "a run follows", 120)
+            wait_for(lambda: followers(instance), "a run follows", 120)
             run = followers(instance)[0]
             worker = psutil.Process(pid_of(instance, run))
             worker.suspend()
             failed = dg.DagsterRunStatus.FAILURE
             try:
-                wait_until(lambda: status_of(instance, run) is failed, "its run is failed", 120)
-                wait_until(lambda: is_gone(worker), "its process is gone")
+                wait_for(lambda: status_of(instance, run) is failed, "its run is failed", 120)
+                wait_for(lambda: is_gone(worker), "its process is gone")
             finally:
                 with suppress(psutil.NoSuchProcess):
                     worker.kill()

@@ -16,13 +16,13 @@ from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.ingest.survey import survey
 from hop_archive.model.limits import Limits
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     archiving_on_and_on,
     assert_all_archived,
     plain,
     publish,
-    wait_until,
 )
 
 pytestmark = pytest.mark.local
@@ -68,12 +68,12 @@ def test_a_run_on_and_on_waits_for_a_database_that_only_reads_and_then_goes_on_b
     watching.source.create_topic(namespace, 1)
     sent = publish(watching.source, plain(namespace, 50))
     with archiving_on_and_on(archive, [namespace]) as errors:
-        wait_until(lambda: not survey(watching, [namespace]).pending(), "the first are archived")
+        wait_for(lambda: not survey(watching, [namespace]).pending(), "the first are archived")
         with read_only(address, namespace):
             sent |= publish(watching.source, plain(namespace, 50, seed=1))
-            wait_until(partial(is_told, "read-only", errors), "the database is told to be read-only")
+            wait_for(partial(is_told, "read-only", errors), "the database is told to be read-only")
         # No session was cut since, and each remembers that it only reads: new ones have to be made.
-        wait_until(lambda: not survey(watching, [namespace]).pending(), "the others are archived")
+        wait_for(lambda: not survey(watching, [namespace]).pending(), "the others are archived")
     assert_all_archived(watching, [namespace], sent)
 
 
@@ -101,6 +101,6 @@ def test_sessions_that_end_in_their_commit_lose_and_double_nothing(
     watching.source.create_topic(namespace, 1)
     sent = publish(watching.source, plain(namespace, 100))
     with archiving_on_and_on(archive, [namespace]) as errors:
-        wait_until(lambda: not survey(watching, [namespace]).pending(), "all is archived")
+        wait_for(lambda: not survey(watching, [namespace]).pending(), "all is archived")
     assert len(errors) == 3
     assert_all_archived(watching, [namespace], sent)

@@ -11,6 +11,7 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.survey import survey
 from hop_archive.model.limits import Limits
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     archiving_on_and_on,
@@ -18,7 +19,6 @@ from hop_archive_tests.faults.real import (
     assert_first_life_is_accounted_for,
     begin_life,
     restartable,
-    wait_until,
 )
 from hop_archive_tests.worlds import exhausted
 
@@ -54,11 +54,11 @@ def test_a_run_on_and_on_goes_over_to_the_new_generation_by_itself(
     archive, watching = open_archive(limits=SMALL), open_archive()
     first = begin_life(watching, namespace, seed=1)
     with archiving_on_and_on(archive, first.topics) as errors:
-        wait_until(lambda: not survey(watching, first.topics).pending(), "the first life is archived")
+        wait_for(lambda: not survey(watching, first.topics).pending(), "the first life is archived")
         stack.kill("kafka")
-        wait_until(lambda: errors, "the broker is missed", deadline_s=150.0)
+        wait_for(lambda: errors, "the broker is missed", deadline_s=150.0)
         stack.start("kafka")
         second = begin_life(open_archive(), namespace, seed=2)
-        wait_until(lambda: not survey(watching, first.topics).pending(), "the second life is archived")
+        wait_for(lambda: not survey(watching, first.topics).pending(), "the second life is archived")
     assert assert_first_life_is_accounted_for(watching, first) == len(first.sent)
     assert_all_archived(watching, second.topics, second.sent)

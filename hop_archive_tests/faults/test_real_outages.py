@@ -28,6 +28,7 @@ from hop_archive.source.kafka.client import Deadline
 from hop_archive.source.kafka.watermarks import describes_itself
 from hop_archive.store.s3.store import S3Store
 from hop_archive.upkeep.verify.sent import Place, Sent
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.catalog_helpers import backends, connect, terminate
 from hop_archive_tests.contract.store_fixtures import RefusingProxy
@@ -38,7 +39,6 @@ from hop_archive_tests.faults.real import (
     plain,
     publish,
     restartable,
-    wait_until,
 )
 from hop_archive_tests.worlds import exhausted
 
@@ -152,9 +152,9 @@ def test_a_run_on_and_on_survives_the_loss_of_each_server_and_completes_the_work
         for seed, name in enumerate(SERVERS, start=1):
             with without(stack, name):
                 sent |= fill(watching, topics, seed) if name != "kafka" else {}
-                wait_until(partial(is_missed, name, errors), f"{name} is missed")
+                wait_for(partial(is_missed, name, errors), f"{name} is missed")
             sent |= fill(watching, topics, seed + len(SERVERS))
-            wait_until(lambda: not survey(watching, topics).pending(), f"all is archived after {name}")
+            wait_for(lambda: not survey(watching, topics).pending(), f"all is archived after {name}")
     assert_all_archived(watching, topics, sent)
 
 
@@ -190,22 +190,22 @@ def test_a_run_on_and_on_survives_a_changed_password(
     topics = two_topics(archive, namespace)
     sent = fill(archive, topics)
     with archiving_on_and_on(archive, topics) as errors:
-        wait_until(lambda: not survey(archive, topics).pending(), "all is archived")
+        wait_for(lambda: not survey(archive, topics).pending(), "all is archived")
         with password_changed(address.database_url) as changed:
             if known == "the secret has the new one":
                 password.append(changed)
                 sent |= fill(archive, topics, 1)
                 watching = replace(archive, catalog=PostgresCatalog("local-db", changed, schema=namespace))
-                wait_until(lambda: not survey(watching, topics).pending(), "all is archived with the new one")
+                wait_for(lambda: not survey(watching, topics).pending(), "all is archived with the new one")
                 watching.catalog.close()
                 assert not [error for error in errors if isinstance(error, ForbiddenError)]
                 password.append(address.database_url)
             else:
                 sent |= fill(archive, topics, 1)
-                wait_until(
+                wait_for(
                     lambda: [error for error in errors if isinstance(error, ForbiddenError)], "it is refused"
                 )
-        wait_until(lambda: not survey(impatient(), topics).pending(), "all is archived in the end")
+        wait_for(lambda: not survey(impatient(), topics).pending(), "all is archived in the end")
     assert_all_archived(impatient(), topics, sent)
     catalog.close()
 
@@ -229,13 +229,13 @@ def test_a_run_on_and_on_waits_until_puts_are_allowed_again(
         topics = two_topics(archive, namespace)
         with archiving_on_and_on(archive, topics) as errors:
             sent = fill(archive, topics)
-            wait_until(lambda: not survey(archive, topics).pending(), "all is archived")
+            wait_for(lambda: not survey(archive, topics).pending(), "all is archived")
             refusing.refuses = True
             sent |= fill(archive, topics, 1)
-            wait_until(lambda: len(errors) > 1, "it is refused, again and again")
+            wait_for(lambda: len(errors) > 1, "it is refused, again and again")
             assert all(isinstance(error, ForbiddenError) and code in str(error) for error in errors)
             refusing.refuses = False
-            wait_until(lambda: not survey(archive, topics).pending(), "all is archived in the end")
+            wait_for(lambda: not survey(archive, topics).pending(), "all is archived in the end")
         assert_all_archived(open_archive(), topics, sent)
         store.close()
 

@@ -11,7 +11,6 @@ from hop_archive.catalog.records import Outcome
 from hop_archive.devkit.faults import Fault, Faults, When, crash
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import decode
-from hop_archive.model.topics import Layout
 from hop_archive.upkeep.remove.duplicates import deduplicate
 from hop_archive.upkeep.remove.prune import Policy, prune
 from hop_archive.upkeep.remove.suppress import suppress
@@ -19,6 +18,7 @@ from hop_archive_tests.invariants import fetched
 from hop_archive_tests.removals import (
     Backed,
     archive_all,
+    assert_nowhere,
     assert_whole,
     attempt,
     copied,
@@ -27,14 +27,14 @@ from hop_archive_tests.removals import (
     doubled_world,
     small_world,
 )
-from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, WorldLayout
 
-LAYOUTS: tuple[Layout, ...] = ("message", "segment")
+LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 SECRET = b"what must not be"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_deduplicating_dies_the_next_run_completes_it(layout: Layout) -> None:
+def test_wherever_deduplicating_dies_the_next_run_completes_it(layout: WorldLayout) -> None:
     base = doubled_world(layout)
     kept = {row.uuid for row in base.rows() if row.uuid.int > 100}
 
@@ -52,7 +52,7 @@ def test_wherever_deduplicating_dies_the_next_run_completes_it(layout: Layout) -
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_pruning_dies_the_next_run_completes_it(layout: Layout) -> None:
+def test_wherever_pruning_dies_the_next_run_completes_it(layout: WorldLayout) -> None:
     base = archive_all(small_world(layout))
     policy = Policy((BUSY,), datetime.timedelta(days=30))
     now = datetime.datetime.fromtimestamp((NOW_MS + 5) / 1000, datetime.UTC) + policy.older_than
@@ -71,7 +71,7 @@ def test_wherever_pruning_dies_the_next_run_completes_it(layout: Layout) -> None
     crash_in_pairs(base, deed, judge, calls)
 
 
-def secret_world(layout: Layout) -> tuple[Backed, uuid.UUID]:
+def secret_world(layout: WorldLayout) -> tuple[Backed, uuid.UUID]:
     """A message with content that has to go, and two duplicates of it."""
     world = small_world(layout)
     own = uuid.UUID(int=77)
@@ -81,14 +81,8 @@ def secret_world(layout: Layout) -> tuple[Backed, uuid.UUID]:
     return archive_all(world), own
 
 
-def assert_nowhere(world: Backed) -> None:
-    for store in (world.store, world.backup):
-        for info in store.listing():
-            assert SECRET not in (store._shelf.get(info.key) or b""), (store.name, info.key)
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_suppressing_dies_the_same_command_completes_it(layout: Layout) -> None:
+def test_wherever_suppressing_dies_the_same_command_completes_it(layout: WorldLayout) -> None:
     base, own = secret_world(layout)
     before = {row.uuid: row for row in base.rows()}
 
@@ -97,7 +91,7 @@ def test_wherever_suppressing_dies_the_same_command_completes_it(layout: Layout)
 
     def judge(world: Backed) -> None:
         assert_whole(world)
-        assert_nowhere(world)
+        assert_nowhere(world, SECRET)
         row = world.catalog.find(own)
         assert row is not None
         assert row.annotations == Annotations(media_type=before[own].annotations.media_type)
@@ -114,7 +108,7 @@ def test_wherever_suppressing_dies_the_same_command_completes_it(layout: Layout)
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_wherever_suppressing_dies_every_object_that_it_made_is_named_or_a_pending_delete(
-    layout: Layout,
+    layout: WorldLayout,
 ) -> None:
     """So that it goes, also where the next run needs another one in its place, or never comes."""
     base, own = secret_world(layout)

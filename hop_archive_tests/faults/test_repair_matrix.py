@@ -16,14 +16,14 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.upkeep.repair.plan import QUARANTINE
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
-from hop_archive_tests.worlds import BUSY, QUIET, exhausted, fill
+from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout, exhausted, fill
 
-LAYOUTS = ("message", "segment")
+LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 PAIRS = 30
 WRITES = ("create", "delete", "correct_rows", "put_back", "account", "recount", "resolve", "reader")
 
 
-def ruined(layout: str) -> Ruin:
+def ruined(layout: WorldLayout) -> Ruin:
     """One of each kind of damage, found and noted."""
     broken = ruin(layout)
     rows = [row for row in broken.rows(BUSY) if row.partition == 0]
@@ -65,7 +65,7 @@ def objects(broken: Ruin) -> dict[str, bytes]:
     return {info.key: broken.body(info.key) for info in broken.world.store.listing()}
 
 
-def calls_without_faults(layout: str) -> list[str]:
+def calls_without_faults(layout: WorldLayout) -> list[str]:
     faults = Faults()
     attempt(ruined(layout), faults)
     return faults.calls
@@ -74,7 +74,7 @@ def calls_without_faults(layout: str) -> list[str]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("when", "act"), [*itertools.product(When, [crash, fail])])
 def test_whatever_single_call_fails_or_is_the_last_the_next_repair_completes_it(
-    layout: str, when: When, act: Callable[[str], None]
+    layout: WorldLayout, when: When, act: Callable[[str], None]
 ) -> None:
     calls = calls_without_faults(layout)
     numbers = [n for n, name in enumerate(calls, start=1) if name.partition(".")[2].startswith(WRITES)]
@@ -93,7 +93,7 @@ def test_whatever_single_call_fails_or_is_the_last_the_next_repair_completes_it(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_random_pairs_of_faults_in_two_repairs_leave_nothing_lost_or_doubled(layout: str) -> None:
+def test_random_pairs_of_faults_in_two_repairs_leave_nothing_lost_or_doubled(layout: WorldLayout) -> None:
     count = len(calls_without_faults(layout))
     chance = random.Random(7)
     for _ in range(PAIRS):
@@ -106,7 +106,7 @@ def test_random_pairs_of_faults_in_two_repairs_leave_nothing_lost_or_doubled(lay
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_two_repairs_at_once_do_no_harm(layout: str) -> None:
+def test_two_repairs_at_once_do_no_harm(layout: WorldLayout) -> None:
     for _ in range(4):
         broken = ruined(layout)
         kept = objects(broken)
@@ -128,7 +128,7 @@ def test_two_repairs_at_once_do_no_harm(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_archiving_and_repair_at_once_do_no_harm(layout: str) -> None:
+def test_archiving_and_repair_at_once_do_no_harm(layout: WorldLayout) -> None:
     for _ in range(4):
         broken = ruined(layout)
         kept = objects(broken)

@@ -19,13 +19,11 @@ from hop_archive.model.findings import Kind
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog
-from hop_archive.read.status import status
-from hop_archive.read.topic_facts import TopicState
-from hop_archive.read.topics import report_topics
+from hop_archive.read.topic_facts import TopicState, report_topics, status
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockReader, MockSource
 from hop_archive.source.protocol import Answers, TopicInfo
-from hop_archive.upkeep.repair.upstream import Upstream
+from hop_archive.upkeep.repair.plan import Upstream
 from hop_archive.upkeep.verify.source import source
 from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
 from hop_archive_tests.worlds import World, exhausted
@@ -174,7 +172,7 @@ class Damaged(MockSource):
     """A cluster one of whose messages, at offset 1 of a partition, is damaged; it tells rights."""
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
-        return DamagedReader(self.name, self.cluster, starts)
+        return DamagedReader(self, starts)
 
 
 class DamagedReader(MockReader):

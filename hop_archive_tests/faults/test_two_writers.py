@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import threading
 import uuid
@@ -29,12 +30,11 @@ from hop_archive.ingest.write import (
 from hop_archive.model.identity import Identity
 from hop_archive.model.keys import object_key, segment_key
 from hop_archive.model.slices import Slice
-from hop_archive.model.topics import Layout
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
-from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, awkward_world, exhausted, fill
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, WorldLayout, awkward_world, exhausted, fill
 
-LAYOUTS: tuple[Layout, ...] = ("message", "segment")
+LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 
 
 def assert_all_sound(world: World) -> None:
@@ -46,7 +46,9 @@ def assert_all_sound(world: World) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("overlap", [0, 1])
-def test_two_writers_taking_turns_at_random_archive_everything_once(layout: Layout, overlap: int) -> None:
+def test_two_writers_taking_turns_at_random_archive_everything_once(
+    layout: WorldLayout, overlap: int
+) -> None:
     chance = random.Random(7)
     for _ in range(40):
         world = awkward_world(layout)
@@ -59,7 +61,7 @@ def test_two_writers_taking_turns_at_random_archive_everything_once(layout: Layo
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_two_threads_given_the_same_backlog_archive_everything_once(layout: Layout) -> None:
+def test_two_threads_given_the_same_backlog_archive_everything_once(layout: WorldLayout) -> None:
     world = awkward_world(layout)
     for seed in range(1, 10):
         fill(world.cluster, seed)
@@ -99,8 +101,33 @@ def test_a_commit_whose_answer_was_lost_counts_as_this_runs_own_when_it_is_tried
     assert_all_sound(world)
 
 
+def test_it_counts_as_its_own_also_when_it_was_merged_with_others_of_this_run_and_as_nobody_elses() -> None:
+    world = awkward_world()
+    archive = world.archive(run_id="one")
+    batches = store_slices(archive, plan_work(archive).plan.slices)
+    commit_batches(archive, batches)
+    for at, covered in archive.catalog.coverage().items():
+        stop = covered.ranges[-1].stop
+        archive.catalog.commit(Batch(Slice(*at, stop, stop + 10), run_id="one"))
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    assert archive.catalog.merge_ledger(tomorrow) > 0
+    again = commit_batches(archive, batches)
+    assert [done.batches for done in again] == [(batch,) for batch in batches]
+    rival = commit_batches(world.archive(run_id="two"), [replace(batch, run_id="two") for batch in batches])
+    assert {done.taken for done in rival} == {True}
+
+
+def test_what_a_run_has_called_lost_does_not_count_as_archived_by_it() -> None:
+    world = awkward_world()
+    archive = world.archive(run_id="one")
+    batch, *_ = store_slices(archive, plan_work(archive).plan.slices)
+    archive.catalog.commit(Batch(batch.slice, Outcome.LOST, OVERTAKEN, run_id="one"))
+    (done,) = commit_batches(archive, [batch])
+    assert (done.taken, done.archived) == (True, 0)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_zombie_that_wakes_up_with_prepared_batches_does_no_harm(layout: Layout) -> None:
+def test_a_zombie_that_wakes_up_with_prepared_batches_does_no_harm(layout: WorldLayout) -> None:
     world = awkward_world(layout)
     zombie = world.archive(run_id="zombie")
     slices = plan_work(zombie).plan.slices
@@ -114,17 +141,22 @@ def test_a_zombie_that_wakes_up_with_prepared_batches_does_no_harm(layout: Layou
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_other_bytes_under_a_key_are_left_alone_and_the_next_free_name_is_taken(layout: Layout) -> None:
+def test_other_bytes_under_a_key_are_left_alone_and_the_next_free_name_is_taken(layout: WorldLayout) -> None:
     world = World(layout)
     world.cluster.create_topic(QUIET)
     own = uuid.UUID(int=77)
     world.cluster.append(QUIET, b"alert", headers=(("_id", own.bytes),), timestamp_ms=NOW_MS)
-    key = object_key(QUIET, NOW_MS, own) if layout == "message" else segment_key(QUIET, 1, 0, 0, 1)
-    alternative = key.removesuffix(".bson") + ".1.bson"
+    key = (
+        object_key(QUIET, NOW_MS, own)
+        if layout == "message"
+        else segment_key(QUIET, 1, 0, 0, 1, compressed=layout == "zstd")
+    )
+    stem, dot, ending = key.partition(".bson")
+    alternative = f"{stem}.1{dot}{ending}"
     world.store.create([NewObject(key, b"a crashed attempt"), NewObject(alternative, b"another one")])
     exhausted(catch_up(world.archive()))
     (row,) = world.catalog.rows(QUIET)
-    assert row.object_key == key.removesuffix(".bson") + ".2.bson"
+    assert row.object_key == f"{stem}.2{dot}{ending}"
     assert b"alert" in fetched(world.store, row)
     sizes = {info.key: info.size_bytes for info in world.store.listing()}
     assert (sizes[key], sizes[alternative]) == (len(b"a crashed attempt"), len(b"another one"))
@@ -133,7 +165,7 @@ def test_other_bytes_under_a_key_are_left_alone_and_the_next_free_name_is_taken(
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("overlap", [0, 1])
 def test_a_uuid_taken_by_other_content_after_the_decision_is_decided_anew(
-    layout: Layout, overlap: int
+    layout: WorldLayout, overlap: int
 ) -> None:
     """The copies of a message rest on what becomes of the first: they too are decided anew."""
     world = world_with_a_contested_uuid(layout)
@@ -165,7 +197,7 @@ def test_a_uuid_taken_by_other_content_after_the_decision_is_decided_anew(
     assert len(world.catalog.collisions(QUIET)) == 1
 
 
-def world_with_a_contested_uuid(layout: Layout) -> World:
+def world_with_a_contested_uuid(layout: WorldLayout) -> World:
     """Two topics use one UUID for different content; in one of them every third message is a copy."""
     world = World(layout)
     contested = (("_id", uuid.UUID(int=5).bytes),)
@@ -179,7 +211,7 @@ def world_with_a_contested_uuid(layout: Layout) -> World:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_two_halves_run_as_steps_archive_a_plan_in_one_go(layout: Layout) -> None:
+def test_the_two_halves_run_as_steps_archive_a_plan_in_one_go(layout: WorldLayout) -> None:
     world = awkward_world(layout)
     archive = world.archive()
     batches = store_slices(archive, plan_work(archive).plan.slices)

@@ -15,28 +15,38 @@ from typing import TypeAlias
 
 import pytest
 
-from hop_archive.catalog.records import Row, VerifiedRange
+from hop_archive.catalog.checked import VerifiedRange
+from hop_archive.catalog.records import Row
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash, fail
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind
 from hop_archive.model.progress import Progress
-from hop_archive.model.topics import Layout
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
-from hop_archive.upkeep.verify import notebook as noting
+from hop_archive.upkeep.verify import objects as comparing
+from hop_archive.upkeep.verify import recorder as noting
 from hop_archive.upkeep.verify import scrub as scrubbing
-from hop_archive.upkeep.verify.notebook import Notebook
-from hop_archive.upkeep.verify.scrub import Scrub, scrub
+from hop_archive.upkeep.verify import share as sharing
+from hop_archive.upkeep.verify.recorder import FindingsRecorder
+from hop_archive.upkeep.verify.scrub import scrub
+from hop_archive.upkeep.verify.share import verify_share
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.damaging import Ruin
 from hop_archive_tests.removals import Backed, archive_all, copied, double, small_world
-from hop_archive_tests.worlds import BUSY, QUIET, exhausted
+from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout, exhausted
 
-LAYOUTS: tuple[Layout, ...] = ("message", "segment")
-CHANGES = ("note_findings", "close_unseen", "resolve_findings", "note_verified")
+LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
+CHANGES = (
+    "note_findings",
+    "close_unseen",
+    "resolve_findings",
+    "note_verified",
+    "note_checked",
+    "note_row_job",
+)
 SAMPLE = 8
 """How many of the calls that only read are struck, evenly spread."""
 PAIRS = 20
@@ -52,6 +62,9 @@ DAY = datetime.timedelta(days=1)
 def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noting, "_TOGETHER", 2)
     monkeypatch.setattr(scrubbing, "_PORTION", PORTION)
+    monkeypatch.setattr(sharing, "_PORTION", 2 * PORTION)
+    for module in (sharing, comparing):
+        monkeypatch.setattr(module, "REQUEST", 1)
 
 
 @dataclass
@@ -59,7 +72,7 @@ class Kept(Ruin):
     """An archive, what befell it, and the clock of all that look after it; the clock goes on when it is asked."""
 
     world: Backed
-    day: int = 0
+    day: float = 0
     checked: Progress = field(default_factory=Progress)
     ticks: Iterator[int] = field(default_factory=itertools.count)
 
@@ -82,8 +95,8 @@ class Kept(Ruin):
             sleep=lambda _: None, backup=faults.wrap(self.backup, "backup"),
         )  # fmt: skip
 
-    def notebook(self, wanted: Verification) -> Notebook:
-        return Notebook(wanted.catalog, now=self.now, monotonic=lambda: 0.0)
+    def recorder(self, wanted: Verification) -> FindingsRecorder:
+        return FindingsRecorder(wanted.catalog, now=self.now, monotonic=lambda: 0.0)
 
     def stores(self) -> tuple[MockStore, MockStore]:
         return self.world.store, self.backup
@@ -97,7 +110,7 @@ Judgement: TypeAlias = Callable[[Kept], None]
 End: TypeAlias = Callable[[int, When], Faults]
 
 
-def kept_archive(layout: Layout) -> Kept:
+def kept_archive(layout: WorldLayout) -> Kept:
     world = archive_all(small_world(layout))
     return Kept(world, world.backup)
 
@@ -107,13 +120,19 @@ def look(kept: Kept, faults: Faults) -> None:
     wanted, archive = kept.wanted(faults), kept.world.archive(faults)
     wanted = replace(wanted, open_archive=lambda: nullcontext(archive))
     directions = ("objects", "backup", "ledger", "source", "documents")
-    exhausted(verify(wanted, kept.notebook(wanted), directions))
+    exhausted(verify(wanted, kept.recorder(wanted), directions))
 
 
 def night(kept: Kept, faults: Faults) -> None:
     """One night's scrub."""
     wanted = kept.wanted(faults)
-    exhausted(scrub(Scrub(wanted, DAYS, now=kept.now), kept.notebook(wanted)))
+    exhausted(scrub(wanted, kept.recorder(wanted), DAYS))
+
+
+def shares(kept: Kept, faults: Faults) -> None:
+    """A look at all, share by share."""
+    wanted = kept.wanted(faults)
+    exhausted(verify_share(wanted, kept.recorder(wanted), DAYS, least=10_000))
 
 
 # --- ends
@@ -219,7 +238,7 @@ def archived(kept: Kept) -> list[object]:
 # --- noting
 
 
-def looked_at_yesterday(layout: Layout) -> Kept:
+def looked_at_yesterday(layout: WorldLayout) -> Kept:
     """Of what was found yesterday some is mended, some there as it was, some accepted, some back; and some is new."""
     kept = kept_archive(layout)
     mended, lasting, accepted, altered, flipped, back, uncopied, *_, unlisted = kept.rows(BUSY)
@@ -316,22 +335,104 @@ def fate(one: FindingRecord) -> str:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("end", ENDS)
 def test_wherever_a_look_ends_the_next_one_leaves_the_same_findings_once_each(
-    layout: Layout, end: End
+    layout: WorldLayout, end: End
 ) -> None:
     alone = LetAlone.of(looked_at_yesterday(layout), look)
     end_at_each_call(alone.base, look, end, alone.meanwhile, alone.judge)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_two_looks_end_the_next_one_leaves_the_same_findings_once_each(layout: Layout) -> None:
+def test_wherever_two_looks_end_the_next_one_leaves_the_same_findings_once_each(layout: WorldLayout) -> None:
     alone = LetAlone.of(looked_at_yesterday(layout), look)
     end_in_pairs(alone.base, look, alone.meanwhile, alone.judge)
+
+
+# --- looking by shares
+
+
+def looked_at_in_part(layout: WorldLayout) -> Kept:
+    """What ``looked_at_yesterday`` is, of which some was looked at today already, before more befell it."""
+    kept = looked_at_yesterday(layout)
+    calls = itertools.count()
+    wanted = kept.wanted(Faults())
+    some = verify_share(wanted, kept.recorder(wanted), DAYS, least=10_000, stop=lambda: next(calls) > 20)
+    exhausted(some)
+    # By objects: what only reading them can tell is not found by listing.
+    kept.drop(kept.rows(QUIET)[0].object_key)
+    kept.drop(orphan(2))
+    kept.day += 0.25
+    return kept
+
+
+def looked_at(kept: Kept) -> dict[tuple[str, str], set[str]]:
+    """The keys that were looked at since, of all that are there or that rows name, by bucket and topic."""
+    keys = {row.object_key for row in every(kept)} | {
+        info.key for one in kept.stores() for info in one.listing()
+    }
+    today = [done for done in kept.world.catalog.checked() if done.checked_at >= T0 + kept.day * DAY]
+    found: dict[tuple[str, str], set[str]] = {}
+    for done in today:
+        bucket, topic, look = done.section
+        in_segments = look.value == "segments"
+        if look.value in ("alone", "segments"):
+            mine = {
+                key for key in keys if key.startswith(f"segments/{topic}/" if in_segments else f"{topic}/")
+            }
+            found.setdefault((bucket, topic), set()).update(k for k in mine if done.after < k <= done.through)
+    return found
+
+
+def assert_what_was_looked_at_is_told(kept: Kept) -> None:
+    """Of what is remembered as looked at since, what is missing is open."""
+    opened_ = {(r.finding.bucket, r.finding.object_key) for r in kept.findings(open_only=True)}
+    named = {row.object_key for row in every(kept)}
+    for (bucket, _), keys in looked_at(kept).items():
+        store = kept.world.store if bucket == kept.world.store.bucket else kept.backup
+        there = {info.key for info in store.listing()}
+        for key in keys:
+            if key in named and key not in there:
+                assert (bucket, key) in opened_, "looked at, and not told"
+
+
+def test_a_look_by_shares_leaves_what_a_look_at_all_leaves() -> None:
+    by_shares, at_once = looked_at_in_part("segment"), looked_at_in_part("segment")
+    shares(by_shares, Faults())
+    wanted = at_once.wanted(Faults())
+    exhausted(verify(wanted, at_once.recorder(wanted), ("objects", "backup", "ledger")))
+    assert opened(by_shares) == opened(at_once)
+
+
+@pytest.mark.parametrize(("layout", "end"), [("message", killed), ("segment", interrupted), ("zstd", failed)])
+def test_wherever_a_look_by_shares_ends_the_next_one_leaves_the_same_findings_once_each(
+    layout: WorldLayout, end: End
+) -> None:
+    alone = LetAlone.of(looked_at_in_part(layout), shares)
+
+    def meanwhile(kept: Kept) -> None:
+        alone.meanwhile(kept)
+        assert_what_was_looked_at_is_told(kept)
+
+    def judge(kept: Kept) -> None:
+        alone.judge(kept)
+        sections = {done.section for done in alone.left.world.catalog.checked()}
+        assert {done.section for done in kept.world.catalog.checked()} == sections
+        assert all(done.checked_at >= T0 + kept.day * DAY for done in kept.world.catalog.checked())
+
+    end_at_each_call(alone.base, shares, end, meanwhile, judge)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_two_looks_by_shares_end_the_next_one_leaves_the_same_findings_once_each(
+    layout: WorldLayout,
+) -> None:
+    alone = LetAlone.of(looked_at_in_part(layout), shares)
+    end_in_pairs(alone.base, shares, alone.meanwhile, alone.judge)
 
 
 # --- scrubbing
 
 
-def scrubbed_two_nights(layout: Layout) -> Kept:
+def scrubbed_two_nights(layout: WorldLayout) -> Kept:
     """Some is due, some was read last night, some never; in all of it is damage that has come since, or that is mended."""
     kept = kept_archive(layout)
     first = kept.rows(BUSY)
@@ -358,7 +459,7 @@ def scrubbed_two_nights(layout: Layout) -> Kept:
     return kept
 
 
-def ruined(layout: Layout) -> Kept:
+def ruined(layout: WorldLayout) -> Kept:
     """No document is what it was, and none was ever read."""
     kept = kept_archive(layout)
     adopt(kept, kept.rows(BUSY)[:5])
@@ -455,7 +556,7 @@ def test_a_scrub_that_is_let_alone_reads_what_is_due_or_was_never_read_and_nothi
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("end", ENDS)
 def test_wherever_a_scrub_ends_the_next_one_reads_the_rest_and_finds_the_same_once_each(
-    layout: Layout, end: End
+    layout: WorldLayout, end: End
 ) -> None:
     alone = LetAlone.of(scrubbed_two_nights(layout), night)
     end_at_each_call(alone.base, night, end, meanwhile_of(alone), judge_of(alone, ends=1))
@@ -463,7 +564,7 @@ def test_wherever_a_scrub_ends_the_next_one_reads_the_rest_and_finds_the_same_on
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_wherever_two_scrubs_end_the_next_one_reads_the_rest_and_finds_the_same_once_each(
-    layout: Layout,
+    layout: WorldLayout,
 ) -> None:
     alone = LetAlone.of(scrubbed_two_nights(layout), night)
     end_in_pairs(alone.base, night, meanwhile_of(alone), judge_of(alone, ends=2))
@@ -472,7 +573,7 @@ def test_wherever_two_scrubs_end_the_next_one_reads_the_rest_and_finds_the_same_
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("end", ENDS)
 def test_wherever_the_first_scrub_ends_it_claims_no_document_unread_and_all_is_read_within_the_days(
-    layout: Layout, end: End
+    layout: WorldLayout, end: End
 ) -> None:
     def judge(kept: Kept) -> None:
         assert_claims_are_true(kept)

@@ -1,4 +1,4 @@
-"""Every kind of damage at once to an archive of 50,000 messages: just that is found, repair mends it, and all is clean."""
+"""Every kind of damage at once to an archive of many segments: just that is found, repair mends it, and all is clean."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.samples import filler
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.limits import Limits
 from hop_archive.model.topics import LayoutPolicy
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.store.s3.store import S3Store
-from hop_archive.upkeep.repair.plan import QUARANTINE, Repair
+from hop_archive.upkeep.repair.plan import QUARANTINE, Repair, Upstream
 from hop_archive.upkeep.repair.repair import RepairOutcome, repair
-from hop_archive.upkeep.repair.upstream import Upstream
-from hop_archive.upkeep.verify.notebook import Notebook
+from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.conftest import OpenArchive
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
 
-ALONE, TOGETHER = 500, 49_500
+ALONE, TOGETHER = 500, 9_500
+SEGMENT = 2_000
 Told = tuple[str, str]
 
 
@@ -96,10 +97,10 @@ class Scene:
             backup=self.backup,
             open_archive=lambda: nullcontext(self.archive),
         )
-        notebook = Notebook(self.archive.catalog)
-        for finding, _ in verify(wanted, notebook, ("source",)):
+        recorder = FindingsRecorder(self.archive.catalog)
+        for finding, _ in verify(wanted, recorder, ("source",)):
             yield finding
-        for finding, _ in verify(wanted, notebook, ("objects", "ledger", "backup"), deep=True):
+        for finding, _ in verify(wanted, recorder, ("objects", "ledger", "backup"), deep=True):
             yield finding
 
     def seen(self) -> Counter[Told]:
@@ -122,7 +123,10 @@ def _where(one: Finding) -> str:
 @pytest.fixture
 def scene(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Iterator[Scene]:
     alone, together = f"{namespace}.alone", f"{namespace}.together"
-    archive = replace(open_archive(), layouts=LayoutPolicy("message", ((together, "segment"),)))
+    archive = replace(
+        open_archive(limits=Limits(batch_messages=SEGMENT)),
+        layouts=LayoutPolicy("message", ((together, "segment"),)),
+    )
     for topic, count in ((alone, ALONE), (together, TOGETHER)):
         archive.source.create_topic(topic, 2)
         alerts = enumerate(filler(count, 200, topic=topic))
@@ -168,7 +172,7 @@ def damage(scene: Scene) -> None:
     """Each of its kinds, in both layouts, in messages that do not meet."""
     for topic in (scene.alone, scene.together):
         is_segment = topic == scene.together
-        far = 10_000 if is_segment else 1  # messages so far apart stand in other segments
+        far = SEGMENT if is_segment else 1  # messages so far apart stand in other segments
         _damage_objects(scene, topic, far, is_segment=is_segment)
         _damage_rows(scene, topic, far, is_segment=is_segment)
     key, *_ = scene.victim(scene.alone, 200)

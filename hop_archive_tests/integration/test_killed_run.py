@@ -1,4 +1,4 @@
-"""A run of tests that is killed leaves no server behind."""
+"""A run of tests that is killed leaves no server and no program behind."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from hop_archive_tests.cli_helpers import wait_for
 pytestmark = pytest.mark.local
 
 TEST = """
-import json, threading
+import json, subprocess, sys, threading
 from pathlib import Path
 from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack
+from hop_archive_tests.cli_helpers import environment
 
 def test_that_is_killed(tmp_path):
     stack = LocalStack(tmp_path)
     stack.up()
-    pids = [stack.pid(name) for name in SERVER_NAMES]
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment())
+    pids = [program.pid, *(stack.pid(name) for name in SERVER_NAMES)]
     unfinished = Path("pids.new")
     unfinished.write_text(json.dumps(pids))
     unfinished.replace("pids")
@@ -33,9 +35,9 @@ def test_that_is_killed(tmp_path):
 """
 
 
-def test_servers_of_a_run_that_was_killed_end_with_it(tmp_path: Path) -> None:
+def test_servers_and_programs_of_a_run_that_was_killed_end_with_it(tmp_path: Path) -> None:
     (tmp_path / "test_killed.py").write_text(TEST)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("HOP_ARCHIVE_TEST_")}
+    environ = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
     environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     program = [
         sys.executable,

@@ -20,6 +20,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import distributions
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click.testing
 import obstore
@@ -36,9 +37,8 @@ from hop_archive.cli.local import _quoted, local
 from hop_archive.devkit.local.address import External, ServerName, StackAddress
 from hop_archive.devkit.local.machine import choose_ports, is_free, others_can_enter, package_directory
 from hop_archive.devkit.local.processes import ProcessMark, uninterrupted
-from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack
+from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack, find_strays
 from hop_archive.devkit.local.state import STATE_FILE, read_state, write_state
-from hop_archive.devkit.local.strays import find_strays
 from hop_archive.errors import (
     ConfigurationError,
     MissingSettingError,
@@ -996,6 +996,24 @@ def test_given_servers_are_used_and_none_is_started(
     assert address == replace(stack.address(), bucket="hop-archive-backup")
     assert processes_of(directory) == []
     assert "No local stack was up" in run_cli("down", "--dir", directory).output
+
+
+def test_up_makes_the_catalog_in_the_postgres_that_it_starts_and_touches_none_that_is_given(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = stack.address()
+    for name in given_by(address):
+        monkeypatch.delenv(name, raising=False)
+    assert run_cli("up", "--dir", stack.directory).exit_code == 0
+    with psycopg.connect(address.database_url, autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM public.messages").fetchone() == (0,)
+        connection.execute("CREATE DATABASE given")
+    given = urlsplit(address.database_url)._replace(path="/given").geturl()
+    for name, value in {**given_by(address), "HOP_ARCHIVE_TEST_DATABASE_URL": given}.items():
+        monkeypatch.setenv(name, value)
+    assert run_cli("up", "--dir", tmp_path / "given").exit_code == 0
+    with psycopg.connect(given) as connection:
+        assert connection.execute("SELECT to_regclass('public.messages')").fetchone() == (None,)
 
 
 def test_only_what_is_not_given_is_started(stack: LocalStack, tmp_path: Path) -> None:

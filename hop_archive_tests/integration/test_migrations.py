@@ -16,6 +16,7 @@ import hop_archive.catalog.postgres.migrations.env
 from hop_archive.catalog.postgres import sql
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate, pending
+from hop_archive.catalog.records import RowJob
 from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
 from hop_archive.model.identity import Identity
 from hop_archive_tests.contract.catalog_helpers import (
@@ -38,7 +39,7 @@ from hop_archive_tests.integration.archive_core_catalog import (
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
-ALL = ["0001", "0002", "0003", "0004", "0005"]
+ALL = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012"]
 EVERY_OBJECT = """
     SELECT nspname, relname, relkind::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname NOT LIKE 'pg_%' AND nspname <> 'information_schema' ORDER BY 1, 2
@@ -117,6 +118,51 @@ def test_migrating_says_nothing_and_leaves_logging_alone(
     migrate(empty_database_url)
     assert [(logger.level, list(logger.handlers), logger.disabled) for logger in loggers] == before
     assert tuple(capfd.readouterr()) == ("", "")
+
+
+BEFORE_0009 = """
+    DROP TABLE checked;
+    DELETE FROM row_progress;
+    DROP TABLE compacted;
+    ALTER TABLE condemned DROP COLUMN due;
+    DROP TABLE claims, archivers;
+    DROP INDEX messages_place_idx;
+    DROP STATISTICS messages_place_stats, duplicates_place_stats, batches_place_stats;
+    DROP TABLE logs;
+    DROP INDEX messages_timestamp_id_idx;
+    CREATE INDEX messages_timestamp_id_idx ON messages (timestamp, id) INCLUDE (topic, public);
+    CREATE UNIQUE INDEX messages_offset_idx ON messages (topic, generation, partition, "offset");
+    UPDATE hop_archive_alembic_version SET version_num = '0008';
+"""
+INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+
+
+def test_rows_from_before_there_were_hashes_of_logs_are_found_by_them(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    as_new = objects(empty_database_url), ask(empty_database_url, INDEXES)
+    catalog = PostgresCatalog("test-db", empty_database_url)
+    batches = [
+        full_batch(0, 3, topic=topic, partition=partition)
+        for topic, partition in (("a", 0), ("a", 2), ("a", 10), ("b", 0))
+    ]
+    for batch in batches:
+        catalog.commit(batch)
+    insert_as_archive_core(empty_database_url, [adopted_row(topic="a"), adopted_row(topic="z")])
+    ask_all = [list(catalog.rows(topic)) for topic in ("a", "b", "z")]
+    with connect(empty_database_url) as connection:
+        connection.execute(
+            "DELETE FROM batches WHERE partition = 2"
+        )  # what the ledger lost is found all the same
+        connection.execute(BEFORE_0009)
+    assert migrate(empty_database_url) == ["0009", "0010", "0011", "0012"]
+    assert (objects(empty_database_url), ask(empty_database_url, INDEXES)) == as_new
+    assert [list(catalog.rows(topic)) for topic in ("a", "b", "z")] == ask_all
+    assert catalog.partition_logs("a") == [batch.slice.partition_log for batch in batches[:3]]
+    assert catalog.unledgered("a") == [batches[1].slice]
+    # What is there already is no news to a look at what is new: it comes share by share.
+    span = catalog.begin_row_job(RowJob.CHECK_OBJECTS)
+    assert span.done_to == span.last > 0
+    catalog.close()
 
 
 # Adopting a catalog of archive-core

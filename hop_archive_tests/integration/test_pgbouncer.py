@@ -10,15 +10,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
+from hop_archive.catalog.checked import VerifiedRange
 from hop_archive.catalog.postgres import adding
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate, pending
-from hop_archive.catalog.records import Batch, Duplicate, VerifiedRange
+from hop_archive.catalog.records import Batch, Duplicate
 from hop_archive.errors import ConflictError, UnavailableError
 from hop_archive.model.query import Query
 from hop_archive.upkeep.doctor import Verdict, examine_catalog
 from hop_archive_tests.contract.catalog_helpers import InThread, connect, full_batch, identity_of, slice_of
+from hop_archive_tests.integration.archive_core_catalog import answers, make_archive_core_catalog
 from hop_archive_tests.pooler import pooled
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
@@ -179,3 +183,23 @@ def test_a_server_that_the_pooler_loses_is_an_outage_that_is_over_at_the_next_ca
             catalog.commit(full_batch(5_000, 5_010))
     catalog.commit(full_batch(5_000, 5_010))
     assert len(list(catalog.rows("alerts"))) == 5_010
+
+
+def test_a_catalog_that_is_in_use_is_adopted_through_it_and_leaves_no_setting_behind(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    make_archive_core_catalog(empty_database_url)
+    with connect(empty_database_url) as connection:
+        alter = sql.SQL("ALTER DATABASE {} SET statement_timeout = '77s'")
+        name = str(conninfo_to_dict(empty_database_url)["dbname"])
+        connection.execute(alter.format(sql.Identifier(name)))
+    before = answers(empty_database_url)
+    with pooled(empty_database_url, tmp_path, sessions=3) as address:
+        assert migrate(address) != []
+        assert migrate(address) == []
+        others = [psycopg.connect(address, prepare_threshold=None) for _ in range(3)]
+        shown = [other.execute("SHOW statement_timeout").fetchone() for other in others]
+        for other in others:
+            other.close()
+    assert shown == [("77s",)] * 3
+    assert answers(empty_database_url) == before

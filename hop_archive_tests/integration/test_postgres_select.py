@@ -58,7 +58,8 @@ def test_any_condition_of_sql_selects(
     batch = full_batch(0, 10)
     postgres.commit(batch)
     postgres.commit(Batch(slice_of(10, 11), duplicates=[Duplicate(10, 1, batch.rows[2].uuid, "same")]))
-    assert offsets(postgres, condition, order) == found
+    wanted = found[::-1] if order is Order.NEWEST else found
+    assert offsets(postgres, condition, order) == wanted
 
 
 def test_a_condition_cannot_undo_the_other_bounds(postgres: PostgresCatalog) -> None:
@@ -311,6 +312,7 @@ def test_many_rows_are_streamed_in_bounded_memory(postgres: PostgresCatalog, dat
     with connect(database_url) as connection:
         connection.execute(GENERATE)
         connection.execute("INSERT INTO topics VALUES ('many', 1, 2, %s, 0)", [ROWS])
+        connection.execute("INSERT INTO logs VALUES ('many', 1, 0)")
     rows = postgres.select(Query(condition="size > 0"))
     assert next(rows).offset == 1
     began_bytes = held_bytes = resident_bytes()
@@ -326,10 +328,12 @@ def resident_bytes() -> int:
 
 
 PLANS = {
-    "by place": (select.SELECT_BY_PLACE, ("topic",), "messages_offset_idx"),
+    "by place": (select.SELECT_BY_PLACE, (), "messages_place_idx"),
     "adopted": (select.SELECT_ADOPTED, ("topic",), "messages_adopted_idx"),
     "UUIDs": (select.SELECT_UUIDS_BY_PLACE, ("uuids",), "messages_uuid_idx"),
     "by id": (select.SELECT_BY_ID, (), "messages_pkey"),
+    "newest": (select.SELECT_NEWEST, (), "messages_timestamp_id_idx"),
+    "newest of a topic": (select.SELECT_NEWEST, ("topic",), "messages_topic_timestamp_idx"),
 }
 
 
@@ -342,7 +346,13 @@ def test_a_selection_relies_on_the_index_that_it_names(
     insert_as_archive_core(database_url, [adopted_row(timestamp_ms=n) for n in range(300)])
     (head, tail), bounds, index = PLANS[name]
     statement = " AND ".join([head, *(select.SELECTED[bound] for bound in bounds)]) + f" {tail}"
-    values = {"topic": "alerts", "uuids": [adopted_row().uuid], "limit": None}
+    values = {
+        "topic": "alerts",
+        "generation": 1,
+        "partition": 0,
+        "uuids": [adopted_row().uuid],
+        "limit": None,
+    }
     with connect(database_url) as connection:
         connection.execute("ANALYZE")
         connection.execute("SET enable_seqscan = off")

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
-import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -25,7 +24,6 @@ from hop_archive.errors import (
     ConflictError,
     SequenceBehindError,
     StaleDecisionError,
-    UnavailableError,
 )
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding, Kind
@@ -39,7 +37,6 @@ from hop_archive_tests.contract.catalog_helpers import (
     row_at,
     slice_of,
 )
-from hop_archive_tests.integration.archive_core_catalog import make_archive_core_catalog
 from hop_archive_tests.worlds import awkward_world, exhausted
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
@@ -262,19 +259,3 @@ def test_another_writer_of_the_same_messages_is_still_told_from_it(
     )
     with pytest.raises(StaleDecisionError, match="another writer"):
         postgres.commit(again)
-
-
-# Tables in use
-
-
-def test_a_migration_that_others_keep_from_a_table_says_who_and_keeps_nobody_waiting(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_archive_core_catalog(empty_database_url)
-    monkeypatch.setattr(migrate_module, "_LOCK_S", 0.3)
-    reading = make_conninfo(empty_database_url, application_name="a long report")
-    with psycopg.connect(reading) as reader:
-        reader.execute("SELECT count(*) FROM messages")
-        with pytest.raises(UnavailableError, match=rf"a long report of .* \(pid {reader.info.backend_pid}\)"):
-            migrate(empty_database_url)
-    assert migrate(empty_database_url) != []

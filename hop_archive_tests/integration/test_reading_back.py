@@ -14,6 +14,7 @@ from hop_archive.errors import CorruptError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
 from hop_archive.model.query import Query
+from hop_archive.read import browse
 from hop_archive.read.export import ExportRequest, export
 from hop_archive.read.fetch import fetch_documents
 from hop_archive.read.inspect import inspect
@@ -79,3 +80,27 @@ def test_messages_are_selected_and_fetched_while_more_arrive(archive: Archive, n
     rest = list(fetched)
     assert 1 + len(rest) >= 2 * A_LAYOUT
     assert decode(first.body) == first.document
+
+
+def test_python_reads_rows_counts_tables_and_the_newest_of_both_layouts(
+    archive: Archive, namespace: str
+) -> None:
+    opened = browse.OpenArchive(archive.catalog, archive.store)
+    messages = list(opened.messages(namespace))
+    third = '"offset" % 3 = 0'
+    some = [found.row for found in messages if found.message.offset % 3 == 0]
+    assert 0 < len(some) < len(messages) == 2 * A_LAYOUT
+    assert list(opened.rows(namespace, where=third)) == some
+    assert list(opened.uuids(namespace, where=third)) == [row.uuid for row in some]
+    assert opened.count(namespace, where=third) == len(some)
+    assert opened.count(uuids=[row.uuid for row in some[:3]]) == 3
+    table = opened.to_arrow(namespace, values=True)
+    assert table.column("value").to_pylist() == [found.value for found in messages]
+    assert table.column("time").to_pylist() == [found.timestamp for found in messages]
+    newest = list(opened.messages(namespace, newest_first=True))
+    assert [found.row for found in newest] == list(opened.rows(namespace, newest_first=True))
+    assert {found.uuid: found for found in newest} == {found.uuid: found for found in messages}
+    times = [found.row.timestamp_ms for found in newest]
+    assert times == sorted(times, reverse=True)
+    assert list(opened.messages(newest_first=True, limit=5)) == newest[:5]
+    assert opened.count(since="1d") + opened.count(until="1d") == len(messages)

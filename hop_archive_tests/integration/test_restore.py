@@ -23,9 +23,10 @@ from hop_archive.devkit.local.address import External, StackAddress
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.ingest.follow import catch_up
+from hop_archive.model.limits import Limits
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.topics import TopicPolicy
+from hop_archive.model.topics import LayoutPolicy, TopicPolicy
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.prepare import Restoration
 from hop_archive.recover.restore.request import Request
@@ -50,8 +51,8 @@ from hop_archive_tests.worlds import exhausted
 
 pytestmark = pytest.mark.local
 
-MESSAGES = 50_000
-SAMPLES = 2_000
+MESSAGES = 12_000
+SAMPLES = 600
 KILLS = 6
 
 
@@ -76,8 +77,8 @@ def elsewhere(tmp_path: Path, address: StackAddress) -> Iterator[KafkaSource]:
         stack.down(purge=True)
 
 
-def second_archive(source: KafkaSource, address: StackAddress, name: str) -> Archive:
-    """An empty archive of another cluster, with its own schema and prefix."""
+def second_archive(source: KafkaSource, address: StackAddress, name: str, large: str) -> Archive:
+    """An empty archive of another cluster, with its own schema and prefix: one topic in segments, the others not."""
     migrate(address.database_url, schema=name, name="second")
     return Archive(
         source=source,
@@ -92,6 +93,7 @@ def second_archive(source: KafkaSource, address: StackAddress, name: str) -> Arc
             secret_key=address.s3_secret_key,
         ),
         topics=TopicPolicy(("*",)),
+        layouts=LayoutPolicy("message", ((large, "segment"),)),
     )
 
 
@@ -123,7 +125,9 @@ def test_what_is_restored_elsewhere_and_archived_there_gives_an_equal_catalog(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    archive = open_archive("segment")
+    archive = open_archive(
+        "segment", limits=Limits(batch_messages=1_000)
+    )  # several segments of each partition
     topic = f"{namespace}.plain"
     archive.source.create_topic(topic, 4)
     publish(archive.source, plain(topic, MESSAGES, partitions=4))
@@ -139,7 +143,7 @@ def test_what_is_restored_elsewhere_and_archived_there_gives_an_equal_catalog(
     own = Restoration(archive.catalog, archive.store, elsewhere, Request())
     outcome = restore(own, Control(), tmp_path / "files")
     assert (outcome.complete, outcome.differences, outcome.left_out) == (True, 0, 0)
-    with closing(second_archive(elsewhere, address, f"{namespace}_2")) as second:
+    with closing(second_archive(elsewhere, address, f"{namespace}_2", topic)) as second:
         exhausted(catch_up(second))
         count = assert_equal_catalogs(archive, second)
         assert count == outcome.report["messages"] > MESSAGES

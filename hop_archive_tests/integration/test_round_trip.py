@@ -71,7 +71,7 @@ def assert_proved(archive: Archive, topics: list[str], sent: dict[object, object
     assert sum(p.delivered for p in prove(archive, topics)) == len(sent)
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
 def test_each_file_of_the_corpus_comes_back_byte_for_byte(
     open_archive: OpenArchive, namespace: str, corpus: Path, layout: str
 ) -> None:
@@ -86,7 +86,7 @@ def test_each_file_of_the_corpus_comes_back_byte_for_byte(
     assert titles <= {Path(alert.headers[0][1].decode()).name for alert in alerts if alert.headers[0][1]}
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
 def test_sample_alerts_of_every_kind_come_back_and_duplicates_are_not_stored_twice(
     open_archive: OpenArchive, namespace: str, layout: str
 ) -> None:

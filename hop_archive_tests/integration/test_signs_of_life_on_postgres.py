@@ -15,7 +15,8 @@ from psycopg import sql
 
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.orchestration.runs import PATIENCE, SIGNS, Watch, end_the_dead, signs_of_life
-from hop_archive_tests.faults.real import wait_until
+from hop_archive_tests.cli_helpers import wait_for
+from hop_archive_tests.databases import drop_database
 from hop_archive_tests.orchestration.helpers import definitions, live_run
 from hop_archive_tests.worlds import World
 
@@ -30,7 +31,7 @@ def database_url(address: StackAddress) -> Iterator[str]:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
         parts = urlsplit(address.database_url)
         yield parts._replace(scheme="postgresql+psycopg2", path=f"/{database}").geturl()
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+        drop_database(connection, database)
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def test_a_run_that_lives_is_left_alone_and_one_that_died_is_failed(
                     shown.update(judging.get_dynamic_partitions(SIGNS))
                     return len(shown) > before
 
-                wait_until(changes, "the sign of the one that lives changes")
+                wait_for(changes, "the sign of the one that lives changes")
                 watch, gone = look(watch, 1e9 + 10.0 * number)
                 ended += gone
         assert ended == [died.run_id]

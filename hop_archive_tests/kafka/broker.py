@@ -39,8 +39,13 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 FETCH_TIMEOUT_S = 600.0
 # Below the range that Linux and macOS hand out to outgoing connections: while the broker is down, a client's own
-# connection can't be given the broker's port, nor a client that keeps trying end up connected to itself.
-PORTS = range(20_000, 32_000)
+# connection can't be given the broker's port, nor a client that keeps trying end up connected to itself. And not where the
+# local stack chooses, nor where another process of the tests does: it was given the port of a broker that was down, once.
+PORTS = range(12_000, 20_000)[
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) :: int(
+        os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    )
+]
 HEAP = ("-Xms128m", "-Xmx512m")
 # No JIT beyond the first tier and no parallel collector: a test's broker lives for seconds.
 QUICK_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")

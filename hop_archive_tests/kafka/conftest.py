@@ -9,6 +9,7 @@ import pytest
 
 from hop_archive.errors import MissingSettingError
 from hop_archive_tests.kafka.broker import ApacheKafka, find_java, find_kafka
+from hop_archive_tests.kafka.listeners import Listeners, add_listeners, add_scram_login
 
 
 def kafka_or_skip() -> None:
@@ -27,8 +28,23 @@ def kafka_or_skip() -> None:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
     """A broker that all tests of this tier use, each with topics of its own."""
     kafka_or_skip()
-    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as running:
+    made = ApacheKafka(tmp_path_factory.mktemp("kafka"))
+    if made.owned:
+        _LISTENERS[made] = add_listeners(made, tmp_path_factory.mktemp("tls"))
+    with made as running:
         yield running
+
+
+_LISTENERS: dict[ApacheKafka, Listeners] = {}
+
+
+@pytest.fixture(scope="session")
+def listeners(broker: ApacheKafka) -> Listeners:
+    """The other listeners of that broker: TLS and logins."""
+    if broker not in _LISTENERS:
+        pytest.skip("HOP_ARCHIVE_TEST_KAFKA names a cluster whose listeners are not the tests' own")
+    add_scram_login(broker)
+    return _LISTENERS[broker]
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from hop_archive.model.findings import Kind
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import TimestampType, TopicPartition
 from hop_archive.model.topics import Layout
-from hop_archive.orchestration.upkeep import nothing_lost
-from hop_archive.read.status import status
+from hop_archive.orchestration.overview import nothing_lost
+from hop_archive.read.topic_facts import status
 from hop_archive.source.kafka.source import KafkaSource
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
     archiving_on_and_on,
@@ -37,7 +38,6 @@ from hop_archive_tests.faults.real import (
     plain,
     publish,
     sample_alerts,
-    wait_until,
 )
 from hop_archive_tests.integration.test_round_trip import assert_proved, corpus_alerts, published
 from hop_archive_tests.invariants import assert_ledger_is_sound
@@ -138,7 +138,7 @@ def test_what_was_aborted_is_absent_and_a_tail_of_markers_counts_as_caught_up(
     cluster.commit(topic, 4)
     cluster.abort(topic, 5)
     cluster.abort(topic, 1)
-    wait_until(stands_at(archive, topic, 3 + 5 + 6 + 2, 16), "the markers are there")
+    wait_for(stands_at(archive, topic, 3 + 5 + 6 + 2, 16), "the markers are there")
     exhausted(catch_up(archive))
     assert (summary(archive, topic).messages, summary(archive, topic).absent) == (7, 9)
     assert_holds(archive, topic, delivered=7)
@@ -151,9 +151,9 @@ def test_a_run_on_and_on_takes_in_markers_for_which_nothing_comes(
     topic = one_topic(archive, cluster, namespace)
     with archiving_on_and_on(archive, [topic]):
         cluster.commit(topic, 2)
-        wait_until(lambda: summary_or_none(watching, topic) == (2, 1), "a committed transaction")
+        wait_for(lambda: summary_or_none(watching, topic) == (2, 1), "a committed transaction")
         cluster.abort(topic, 4)
-        wait_until(lambda: summary_or_none(watching, topic) == (2, 6), "an aborted one")
+        wait_for(lambda: summary_or_none(watching, topic) == (2, 6), "an aborted one")
     assert_holds(watching, topic, delivered=2)
 
 
@@ -179,7 +179,7 @@ def test_a_hanging_transaction_holds_the_archive_back_until_it_ends(
         hanging.commit_transaction(30)
     else:
         hanging.abort_transaction(30)
-    wait_until(stands_at(archive, topic, 10, 10), "the marker is there")
+    wait_for(stands_at(archive, topic, 10, 10), "the marker is there")
     assert lag(archive, topic) == 8
     exhausted(catch_up(archive))
     expected = (9, 1) if commits else (6, 4)
@@ -208,7 +208,7 @@ def test_what_compaction_removed_is_absent_and_the_rest_comes_back(
         assert cluster.publish_one(topic, b"", key=os.urandom(8).hex()) is None
         return cluster.read(topic).offsets[:2] == [18, 19]
 
-    wait_until(is_compacted, "compaction has removed all but the last of each key")
+    wait_for(is_compacted, "compaction has removed all but the last of each key")
     exhausted(catch_up(archive))
     assert summary(archive, topic).absent == 18
     assert summary(archive, topic).lost == 0
@@ -246,7 +246,7 @@ def test_what_retention_removes_before_it_was_archived_is_lost_once_and_archivin
     assert check(archive).passed
     archive.source.change_settings(topic, {"retention.ms": "100"})
     cluster.publish(topic, 30)
-    wait_until(lambda: cluster.offsets(topic) == Offsets(40, 40, 40), "retention has removed all of them")
+    wait_for(lambda: cluster.offsets(topic) == Offsets(40, 40, 40), "retention has removed all of them")
     for _ in range(2):
         exhausted(catch_up(archive))
         lost = [e for e in archive.catalog.ledger([topic]) if e.outcome is Outcome.LOST]
@@ -292,7 +292,7 @@ def test_a_topic_made_anew_in_mid_run_is_a_generation_of_its_own_and_both_are_ac
     next(steps)
     for topic in first.topics:
         cluster.delete(topic)
-    wait_until(lambda: not archive.source.topics(first.topics), "the topics are gone")
+    wait_for(lambda: not archive.source.topics(first.topics), "the topics are gone")
     second = begin_life(on_kafka(), namespace, seed=2, count=600)
     exhausted(steps)
     exhausted(catch_up(archive))
@@ -307,12 +307,12 @@ def test_a_topic_made_anew_while_it_is_followed_is_archived_in_both_lives(
     archive, watching = on_kafka(limits=SMALL), on_kafka()
     first = begin_life(watching, namespace, seed=1)
     with archiving_on_and_on(archive, first.topics):
-        wait_until(lambda: not survey(watching, first.topics).pending(), "the first life is archived")
+        wait_for(lambda: not survey(watching, first.topics).pending(), "the first life is archived")
         for topic in first.topics:
             cluster.delete(topic)
-        wait_until(lambda: not watching.source.topics(first.topics), "the topics are gone")
+        wait_for(lambda: not watching.source.topics(first.topics), "the topics are gone")
         second = begin_life(watching, namespace, seed=2, count=600)
-        wait_until(lambda: not survey(watching, first.topics).pending(), "the second life is archived")
+        wait_for(lambda: not survey(watching, first.topics).pending(), "the second life is archived")
     assert assert_first_life_is_accounted_for(watching, first) == len(first.sent)
     assert_all_archived(watching, second.topics, second.sent)
 
@@ -425,10 +425,10 @@ def test_a_log_that_lost_its_end_while_it_was_followed_is_archived_in_both_lives
     topic = one_topic(watching, cluster, namespace)
     old = publish_singly(cluster, topic, "old", 10)
     with archiving_on_and_on(archive, [topic]):
-        wait_until(lambda: not survey(watching, [topic]).pending(), "the first life is archived")
+        wait_for(lambda: not survey(watching, [topic]).pending(), "the first life is archived")
         lose_end(own_broker, topic, 6)
         new = publish_singly(cluster, topic, "new", 8)
-        wait_until(
+        wait_for(
             lambda: lag(watching, topic) == 0 and not survey(watching, [topic]).unproven(),
             "the second life is archived",
         )
@@ -442,10 +442,10 @@ def test_a_broker_that_is_only_restarted_loses_nothing_and_begins_no_generation(
     topic = one_topic(watching, cluster, namespace)
     publish_singly(cluster, topic, "old", 10)
     with archiving_on_and_on(archive, [topic]):
-        wait_until(lambda: not survey(watching, [topic]).pending(), "what was there is archived")
+        wait_for(lambda: not survey(watching, [topic]).pending(), "what was there is archived")
         own_broker.restart()
         publish_singly(cluster, topic, "new", 8)
-        wait_until(lambda: lag(watching, topic) == 0, "what came then is archived")
+        wait_for(lambda: lag(watching, topic) == 0, "what came then is archived")
     assert_holds(watching, topic, delivered=18)
     assert len(watching.catalog.generations([topic])[topic]) == 1
     assert not list(watching.catalog.findings([topic]))
@@ -461,7 +461,7 @@ def test_what_a_topic_held_that_was_deleted_for_good_is_told_at_once_and_lost_a_
     next(catch_up(archive, [topic]))
     stored = summary(archive, topic).messages
     cluster.delete(topic)
-    wait_until(lambda: not archive.source.topics([topic]), "the topic is gone")
+    wait_for(lambda: not archive.source.topics([topic]), "the topic is gone")
     look(archive)
     assert summary(archive, topic).lost == 0
     assert [one.finding.kind for one in archive.catalog.findings([topic])] == [Kind.NOT_SHOWN]

@@ -16,6 +16,7 @@ from hop_archive.cli import cli
 from hop_archive.devkit.known_set import known_cases
 from hop_archive.model.message import TopicPartition
 from hop_archive.source.kafka.source import KafkaSource
+from hop_archive_tests.contract.source_fixtures import until
 from hop_archive_tests.kafka.broker import ApacheKafka
 
 pytestmark = [pytest.mark.kafka]
@@ -109,8 +110,14 @@ def test_an_open_transaction_holds_offsets_back(broker: ApacheKafka, topic: str)
         (one,) = told(name, *HERE, "-T", topic)["topics"]
         assert (one["held_back"], one["lag"]) == (3, 0)
     producer.commit_transaction()
-    (one,) = told("topics", *HERE, "-T", topic)["topics"]
-    assert (one["held"], one["held_back"], one["lag"]) == (4, 0, 4)
+
+    def seen() -> tuple[int, int, int]:
+        (one,) = told("topics", *HERE, "-T", topic)["topics"]
+        return one["held"], one["held_back"], one["lag"]
+
+    # The coordinator has the marker written after it has told the producer that all is committed.
+    until(lambda: seen()[1] == 0, "the transaction's marker is in the log")
+    assert seen() == (4, 0, 4)
 
 
 def place(broker: ApacheKafka, topic: str) -> tuple[int, int, int]:

@@ -78,4 +78,6 @@ def test_records_deleted_stay_deleted_and_what_groups_and_topics_were_told_stays
     broker.restart()
     assert source.watermarks([at])[at].low == 3
     assert source.settings([topic])[topic]["retention.ms"] == ("-1", True)
+    # A broker that has just started does not tell of groups before it has read their coordinator's log.
+    until(lambda: group in source.groups(), "the group is told of")
     assert source.groups()[group] == {at: Committed(4)}

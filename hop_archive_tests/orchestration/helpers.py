@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from hop_archive.archive import Archive
 from hop_archive.devkit.faults import Fault, Faults, When
-from hop_archive.orchestration.archiving import archive_quiet_topics
+from hop_archive.orchestration.archiving import archive_quiet_topics, archive_topics
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing
-from hop_archive.orchestration.runs import topic_tags
-from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
-from hop_archive_tests.worlds import BUSY, QUIET, World
+from hop_archive.orchestration.sensors import kafka_offsets, topic_pages, topic_partitions
+from hop_archive_tests.worlds import BUSY, QUIET, World, fill
 
-AT_ONCE = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=50)
+QUIET_S = 300.0
+"""After so long without a batch a topic is quiet, and a run does not report it again before."""
+
+AT_ONCE = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=50, follow_s=0.0)
 """Every message is reason enough for a run; the busy topic of an awkward world gets one of its own."""
 
 
@@ -55,6 +59,32 @@ def tick(
     return data
 
 
+def run_job(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    name: str,
+    *,
+    raise_on_error: bool = True,
+    **config: Any,
+) -> dg.ExecuteInProcessResult:
+    """A job of one node with these fields, be they all that its launchpad shows or those of its node."""
+    job = defs.resolve_job_def(name)
+    (node,) = job.graph.nodes
+    run_config = config if job.config_mapping else {"ops": {node.name: {"config": config}}} if config else {}
+    return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=raise_on_error)
+
+
+def told(run: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """What a run says: of the asset that it materialized, or observed, else with the end of its step."""
+    made = [event.materialization.metadata for event in run.get_asset_materialization_events()]
+    made += [
+        event.asset_observation_data.asset_observation.metadata
+        for event in run.get_asset_observation_events()
+    ]
+    ends = [e.step_output_data.metadata for e in run.all_events if e.is_successful_output]
+    return {name: value.value for name, value in (made or ends)[0].items()}
+
+
 def add_partitions(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
     tick(defs, instance, topic_partitions)
 
@@ -78,9 +108,8 @@ def launch(
 def shared_config(
     topics: Sequence[str], slices: Sequence[Mapping[str, Any]] = (), follow_s: float = 0.0
 ) -> dict[str, Any]:
-    follow = {"topics": list(topics), "follow_s": follow_s}
-    plan = {"topics": list(topics), "slices": list(slices)}
-    return {"ops": {"plan": {"config": plan}, "follow": {"config": follow}}}
+    config = {"topics": list(topics), "slices": list(slices), "follow_s": follow_s, "report_every_s": 0.0}
+    return {"ops": {archive_topics.name: {"config": config}}}
 
 
 def run_shared(
@@ -94,7 +123,6 @@ def run_shared(
 ) -> dg.ExecuteInProcessResult:
     return defs.resolve_job_def(archive_quiet_topics.name).execute_in_process(
         run_config=shared_config(topics, slices, follow_s),
-        tags=topic_tags(topics, shared=True),
         instance=instance,
         raise_on_error=raise_on_error,
     )
@@ -128,6 +156,33 @@ def live_run(
         status=status,
         asset_selection=None if assets is None else frozenset(assets),
     )
+
+
+def fall_quiet(world: World, instance: dg.DagsterInstance, seed: int = 1) -> dg.Definitions:
+    """Archive what there is, and then more, of which no page tells; the definitions that did."""
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    rarely = shared_config([BUSY, QUIET])
+    rarely["ops"][archive_topics.name]["config"]["report_every_s"] = QUIET_S
+    job = defs.resolve_job_def(archive_quiet_topics.name)
+    assert job.execute_in_process(run_config=rarely, instance=instance).success
+    fill(world.cluster, seed=seed)
+    assert job.execute_in_process(run_config=rarely, instance=instance).success
+    return defs
+
+
+def look_at_pages(
+    world: World, instance: dg.DagsterInstance, *, later_s: float, cursor: str | None = None
+) -> tuple[str, str]:
+    """What the sensor of topics' pages says and remembers, so much later."""
+
+    @dg.resource
+    def archive(_: dg.InitResourceContext) -> Archive:
+        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=later_s)
+        return replace(world.archive(), now=lambda: now)
+
+    data = tick(build_definitions(archive=archive), instance, topic_pages, cursor)
+    return data.skip_message, data.cursor
 
 
 def materializations(instance: dg.DagsterInstance, topic: str) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from hop_archive.errors import CorruptError, UnavailableError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.survey import plan_work
 from hop_archive.model.findings import Kind
-from hop_archive.orchestration import hand_over
+from hop_archive.orchestration import archiving, run_files
 from hop_archive.orchestration.definitions import build_definitions
+from hop_archive.orchestration.reports import moment
 from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Answers, TopicInfo
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
@@ -40,16 +41,10 @@ from hop_archive_tests.orchestration.helpers import (
 from hop_archive_tests.worlds import BUSY, QUIET, World, awkward_world, exhausted, fill
 
 TOPICS = (BUSY, QUIET)
-PLOTTED = {
-    "messages",
-    "bytes",
-    "duplicates",
-    "absent",
-    "lost",
-    "collisions",
-    "lag_messages",
-    "lag_s",
+OF_RUN = {
+    "topics",
     "messages_per_s",
+    *(f"new_{name}" for name in ("messages", "bytes", "duplicates", "absent", "lost")),
 }
 
 
@@ -69,15 +64,83 @@ def test_a_shared_run_says_of_each_topic_what_it_did(world: World, instance: dg.
     run_shared(definitions(world), instance)
     for summary in world.catalog.summaries():
         (metadata,) = materializations(instance, summary.topic)
-        assert metadata.keys() >= PLOTTED
-        assert metadata["messages"] == summary.messages
-        assert metadata["bytes"] == summary.size_bytes
-        assert metadata["duplicates"] == summary.duplicates
-        assert metadata["absent"] == summary.absent
-        assert metadata["collisions"] == len(world.catalog.collisions(summary.topic))
-        assert metadata["lag_messages"] == metadata["lost"] == 0
-        assert metadata["lag_s"] > 0
-        assert metadata["messages_per_s"] > 0
+        assert metadata["dagster/row_count"] == summary.messages
+        assert metadata["dagster/size_bytes"] == summary.size_bytes
+        assert metadata["first_message"] == moment(summary.first_timestamp_ms).value
+        assert metadata["last_message"] == moment(summary.last_timestamp_ms).value
+        assert (metadata["duplicates"], metadata["absent"]) == (f"{summary.duplicates}", f"{summary.absent}")
+        assert metadata["lag"] == "none: all that Kafka holds is archived"
+        assert metadata["lost"] == metadata["open_findings"] == "0"
+        covered = world.catalog.coverage([summary.topic])
+        last = [f"partition {at.partition}: {covered[at].stop - 1}" for at in sorted(covered)]
+        assert metadata["last_offsets"].split(", ") == last
+
+
+def test_of_a_topic_no_number_is_plotted_but_messages_and_bytes(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    # Dagster plots a number of all partitions along one line, from one topic to the next.
+    defs = definitions(world)
+    run_shared(defs, instance)
+    launch(defs, instance, [r for r in tick(defs, instance).run_requests if r.partition_key])
+    numbers = {
+        name
+        for topic in TOPICS
+        for metadata in materializations(instance, topic)
+        for name, value in metadata.items()
+        if isinstance(value, int) or (isinstance(value, float) and not name.endswith("_message"))
+    }
+    assert numbers == {"dagster/row_count", "dagster/size_bytes"}
+
+
+def test_a_run_says_how_many_messages_of_how_many_topics_in_its_row_and_its_first_line(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    run = run_shared(definitions(world), instance)
+    tags = instance.get_run_by_id(run.run_id)
+    assert tags is not None
+    archived = sum(summary.messages for summary in world.catalog.summaries())
+    assert tags.tags["messages"] == f"{archived} of 2 topics"
+    assert [key for key in tags.tags if key.startswith("topic/")] == []
+    (first,) = [m for m in log_messages(instance, run.run_id) if " to archive" in m]
+    assert f"of 2 topics to archive: {BUSY}, {QUIET}" in first
+
+
+def test_a_shared_run_says_in_one_event_what_it_did(world: World, instance: dg.DagsterInstance) -> None:
+    run = run_shared(definitions(world), instance)
+    (metadata,) = [e.step_output_data.metadata for e in run.all_events if e.is_successful_output]
+    said: dict[str, Any] = {name: value.value for name, value in metadata.items()}
+    assert said.keys() >= OF_RUN
+    summaries = world.catalog.summaries()
+    assert said["topics"] == len(summaries)
+    assert said["new_messages"] == sum(summary.messages for summary in summaries)
+    assert said["new_bytes"] == sum(summary.size_bytes for summary in summaries)
+    assert said["new_duplicates"] == sum(summary.duplicates for summary in summaries)
+    assert said["new_absent"] == sum(summary.absent for summary in summaries)
+    assert said["new_collisions"] == len(world.catalog.collisions(BUSY)) + len(
+        world.catalog.collisions(QUIET)
+    )
+    assert said["messages_per_s"] > 0
+    table = metadata["by_topic"]
+    assert isinstance(table, dg.TableMetadataValue)
+    by_topic = {str(row.data["topic"]): row.data["messages"] for row in table.records}
+    assert by_topic == {summary.topic: summary.messages for summary in summaries}
+
+
+@pytest.mark.parametrize("follow_s", [0.0, 0.3])
+def test_a_shared_run_leaves_no_more_events_behind_however_many_messages_there_are(
+    instance: dg.DagsterInstance, follow_s: float
+) -> None:
+    def events(messages: int) -> int:
+        world = World()
+        world.cluster.create_topic(BUSY, 2)
+        for number in range(messages):
+            world.cluster.append(BUSY, b"%d" % number, partition=number % 2)
+        run = run_shared(definitions(world), instance, [BUSY], follow_s=follow_s)
+        return len(instance.all_logs(run.run_id))
+
+    few = events(10)
+    assert events(200) == few <= 20
 
 
 def test_a_run_of_its_own_says_the_same_of_its_topic(world: World, instance: dg.DagsterInstance) -> None:
@@ -86,9 +149,12 @@ def test_a_run_of_its_own_says_the_same_of_its_topic(world: World, instance: dg.
     assert_archived(world.archive(), world.cluster, BUSY)
     (metadata,) = materializations(instance, BUSY)
     (summary,) = world.catalog.summaries([BUSY])
-    assert metadata.keys() >= PLOTTED
-    assert (metadata["messages"], metadata["bytes"]) == (summary.messages, summary.size_bytes)
-    assert (metadata["duplicates"], metadata["absent"]) == (summary.duplicates, summary.absent)
+    assert (metadata["dagster/row_count"], metadata["dagster/size_bytes"]) == (
+        summary.messages,
+        summary.size_bytes,
+    )
+    assert (metadata["duplicates"], metadata["absent"]) == (f"{summary.duplicates}", f"{summary.absent}")
+    assert metadata["this_run"].startswith(f"{summary.messages} messages of 1 topic, ")
     assert not materializations(instance, QUIET)
 
 
@@ -104,7 +170,7 @@ def test_what_waits_when_a_run_reports_is_its_lag(world: World, instance: dg.Dag
     late = Faults((Fault(last_commit, When.AFTER, lambda _: world.cluster.append(QUIET, b"late") and None),))
     run_shared(definitions(world, late), instance)
     (metadata,) = materializations(instance, QUIET)
-    assert metadata["lag_messages"] == 1
+    assert metadata["lag"].startswith("1 message waits; the newest archived is ")
 
 
 def test_offsets_that_a_plan_finds_lost_are_said_too(world: World, instance: dg.DagsterInstance) -> None:
@@ -118,7 +184,8 @@ def test_offsets_that_a_plan_finds_lost_are_said_too(world: World, instance: dg.
     world.cluster.delete_records(QUIET, 0, gone)
     run = run_shared(defs, instance, [QUIET])
     assert run.success
-    assert materializations(instance, QUIET)[0]["lost"] == gone - covered > 0
+    assert gone > covered
+    assert materializations(instance, QUIET)[0]["lost"] == f"{gone - covered}"
     assert [m for m in log_messages(instance, run.run_id) if m.startswith("Recorded as no longer to be had")]
 
 
@@ -131,7 +198,7 @@ def test_materializing_a_partition_with_no_configuration_plans_its_own_slices(
     assert materialize_by_hand(defs, instance, topic).success
     assert_archived(world.archive(), world.cluster, topic)
     (metadata,) = materializations(instance, topic)
-    assert metadata["messages"] == world.catalog.summaries([topic])[0].messages
+    assert metadata["dagster/row_count"] == world.catalog.summaries([topic])[0].messages
     assert [summary.topic for summary in world.catalog.summaries()] == [topic]
 
 
@@ -149,7 +216,9 @@ def test_materializing_it_again_archives_nothing_twice(world: World, instance: d
     for _ in range(2):
         assert materialize_by_hand(defs, instance, BUSY).success
     assert_archived(world.archive(), world.cluster, BUSY)
-    assert materializations(instance, BUSY)[0]["messages"] == 0
+    again, first = materializations(instance, BUSY)
+    assert again["this_run"].startswith("0 messages of 0 topics, ")
+    assert again["dagster/row_count"] == first["dagster/row_count"] > 0
 
 
 def test_a_partition_whose_topic_is_gone_is_materialized_with_nothing(
@@ -192,19 +261,63 @@ def test_an_unsound_slice_is_refused_before_anything_is_archived(
 # --- what goes wrong
 
 
-@pytest.mark.parametrize("call", ["catalog.commit", "store.create", "source.watermarks"])
-def test_a_server_that_does_not_answer_once_is_asked_again(call: str, instance: dg.DagsterInstance) -> None:
+@pytest.mark.parametrize(
+    ("call", "retried"),
+    [("catalog.commit", []), ("store.create", []), ("source.watermarks", ["archive_topics"])],
+)
+def test_a_server_that_does_not_answer_once_is_asked_again(
+    call: str, retried: list[str], instance: dg.DagsterInstance
+) -> None:
     world = awkward_world()
     faults = striking(awkward_world(), call, fail)
     run = run_shared(definitions(world, faults), instance)
     assert run.success
-    assert [e.step_key for e in run.all_events if e.is_step_up_for_retry] == [step_of(call)]
+    assert [e.step_key for e in run.all_events if e.is_step_up_for_retry] == retried
     assert_all_archived(world)
 
 
-def step_of(call: str) -> str:
-    by_call = {"catalog.commit": "catalog[unit_00000]", "source.watermarks": "plan"}
-    return by_call.get(call, "write_objects[unit_00000]")
+@pytest.mark.parametrize("call", ["catalog.commit", "store.create"])
+def test_a_server_that_does_not_answer_is_asked_again_after_a_pause_where_nothing_was_archived(
+    call: str, instance: dg.DagsterInstance
+) -> None:
+    world = awkward_world()
+    number = trace(awkward_world()).index(call) + 1
+    # While what was planned is archived, and while what is left of it is tried again at once.
+    run = run_shared(definitions(world, at_each(call, number, fail)), instance)
+    assert run.success
+    assert [e.step_key for e in run.all_events if e.is_step_up_for_retry] == ["archive_topics"]
+    assert_all_archived(world)
+
+
+def at_each(call: str, first: int, act: Callable[[str], None]) -> Faults:
+    """Faults that strike at each call of that kind, from call number ``first`` on, for a while."""
+
+    def strike(called: str) -> None:
+        if called.startswith(call):
+            act(called)
+
+    return Faults(tuple(Fault(number, When.BEFORE, strike) for number in range(first, first + 40)))
+
+
+def test_a_step_of_a_run_of_one_topic_is_tried_again_by_itself(instance: dg.DagsterInstance) -> None:
+    world, calls = awkward_world(), Faults()
+    with dg.DagsterInstance.ephemeral() as other:
+        by_hand(awkward_world(), other, calls)
+    number = calls.calls.index("catalog.commit") + 1
+    run = by_hand(world, instance, Faults((Fault(number, When.BEFORE, fail),)))
+    assert run.success
+    retried = [e.step_key for e in run.all_events if e.is_step_up_for_retry]
+    assert retried == ["archiving.catalog[unit_00000]"]
+    assert_archived(world.archive(), world.cluster, BUSY)
+
+
+def by_hand(
+    world: World, instance: dg.DagsterInstance, faults: Faults | None = None, **options: Any
+) -> dg.ExecuteInProcessResult:
+    """A run of one topic, which hands what it has from step to step."""
+    defs = definitions(world, faults)
+    instance.add_dynamic_partitions("topics", [BUSY])
+    return materialize_by_hand(defs, instance, BUSY, **options)
 
 
 def test_an_answer_that_is_lost_on_the_way_doubles_nothing(instance: dg.DagsterInstance) -> None:
@@ -218,7 +331,8 @@ def test_a_data_error_is_not_tried_again_and_says_what_it_knows(instance: dg.Dag
     def broken(call: str) -> None:
         raise CorruptError("These bytes are not those.", object_key="a/b.bson")
 
-    faults = striking(awkward_world(), "store.create", broken)
+    first = trace(awkward_world()).index("store.create") + 1
+    faults = at_each("store.create", first, broken)
     run = run_shared(definitions(awkward_world(), faults), instance, raise_on_error=False)
     assert not run.success
     (failed,) = [e.step_failure_data for e in run.all_events if e.is_step_failure]
@@ -246,9 +360,9 @@ def test_a_run_that_was_killed_is_completed_by_the_next(
     complete(world, instance, dead, again)
     assert_all_archived(world)
     for run in instance.get_runs():
-        assert not (hand_over.root() / run.run_id).exists() or run.run_id == dead.run_id
+        assert not (run_files.root() / run.run_id).exists() or run.run_id == dead.run_id
     if again != "the sensor":
-        assert not (hand_over.root() / dead.run_id).exists()
+        assert not (run_files.root() / dead.run_id).exists()
 
 
 _worlds: list[World] = []
@@ -291,18 +405,11 @@ def test_dagster_does_a_dead_run_again_whole(world: World, instance: dg.DagsterI
     assert [run.dagster_run.tags["dagster/retry_strategy"] for run in runs] == ["ALL_STEPS"] * 2
 
 
-def test_a_run_whose_files_are_gone_says_so(instance: dg.DagsterInstance) -> None:
-    world = awkward_world()
-    faults = striking(awkward_world(), "catalog.commit", crash)
-    with pytest.raises(CrashError):
-        run_shared(definitions(world, faults), instance)
-    (dead,) = instance.get_runs()
-    instance.report_run_failed(dead)
-    hand_over.discard(instance, dead.run_id)
-    result = reexecute(world, instance, dg.ReexecutionOptions.from_failure(dead.run_id, instance))
-    assert not result.success
-    (failed,) = [e for e in result.all_events if e.is_step_failure]
-    assert "What the step before handed over is gone" in failed.step_failure_data.error_display_string
+def test_a_run_whose_files_are_gone_says_so() -> None:
+    before = dg.build_output_context(run_id="a-run", step_key="plan", name="slices")
+    context = dg.build_input_context(upstream_output=before)
+    with pytest.raises(dg.Failure, match="What the step before handed over is gone"):
+        run_files.RunFilesIOManager().load_input(context)
 
 
 def test_where_another_archiver_was_first_the_run_ends_well_and_says_so(instance: dg.DagsterInstance) -> None:
@@ -347,7 +454,20 @@ def test_a_run_that_stays_archives_what_arrives(instance: dg.DagsterInstance) ->
     assert run.success
     assert_all_archived(world)
     for summary in world.catalog.summaries():
-        assert materializations(instance, summary.topic)[0]["messages"] == summary.messages
+        assert materializations(instance, summary.topic)[0]["dagster/row_count"] == summary.messages
+
+
+def test_a_run_that_stays_writes_pages_before_it_ends(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "_PAGES_EVERY_S", 0.0)
+    world = awkward_world()
+    done = len(trace(awkward_world()))
+    arrives = Faults((Fault(done + 60, When.BEFORE, lambda _: fill(world.cluster, seed=1)),))
+    assert run_shared(definitions(world, arrives), instance, follow_s=3.0).success
+    messages = [page["dagster/row_count"] for page in materializations(instance, BUSY)]
+    (summary,) = world.catalog.summaries([BUSY])
+    assert messages[0] == summary.messages > messages[-1] > 0
 
 
 def test_a_run_that_does_not_stay_leaves_what_arrives_to_the_next(instance: dg.DagsterInstance) -> None:
@@ -365,21 +485,23 @@ def test_what_is_handed_from_step_to_step_is_gone_afterwards(
     world: World, instance: dg.DagsterInstance
 ) -> None:
     seen: list[int] = []
-    calls = trace(awkward_world())
-    commit = calls.index("catalog.commit") + 1
+    calls = Faults()
+    with dg.DagsterInstance.ephemeral() as other:
+        by_hand(awkward_world(), other, calls)
+    commit = calls.calls.index("catalog.commit") + 1
 
     def look(_: str) -> None:
         (run,) = instance.get_runs()
-        seen.append(len([p for p in (hand_over.root() / run.run_id).rglob("*") if p.is_file()]))
+        seen.append(len([p for p in (run_files.root() / run.run_id).rglob("*") if p.is_file()]))
 
-    run = run_shared(definitions(world, Faults((Fault(commit, When.BEFORE, look),))), instance)
+    run = by_hand(world, instance, Faults((Fault(commit, When.BEFORE, look),)))
     assert seen[0] > 0
-    assert not (hand_over.root() / run.run_id).exists()
+    assert not (run_files.root() / run.run_id).exists()
 
 
 def test_what_is_handed_on_is_for_this_user_only(world: World, instance: dg.DagsterInstance) -> None:
-    run_shared(definitions(world), instance)
-    assert hand_over.root().stat().st_mode & 0o077 == 0
+    by_hand(world, instance)
+    assert run_files.root().stat().st_mode & 0o077 == 0
 
 
 def test_nothing_is_handed_on_through_a_folder_that_somebody_else_prepared(
@@ -388,11 +510,11 @@ def test_nothing_is_handed_on_through_a_folder_that_somebody_else_prepared(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "theirs" / "own").mkdir(parents=True)
     os.utime(tmp_path / "theirs" / "own", (0, 0))
-    hand_over.root().symlink_to(tmp_path / "theirs")
+    run_files.root().symlink_to(tmp_path / "theirs")
     with pytest.raises(dg.Failure, match="not this user's alone"):
-        run_shared(definitions(world), instance)
+        by_hand(world, instance)
     with pytest.raises(dg.Failure, match="not this user's alone"):
-        hand_over.discard(instance, "over")
+        run_files.discard(instance, "over")
     assert list((tmp_path / "theirs").iterdir()) == [tmp_path / "theirs" / "own"]
 
 
@@ -422,17 +544,17 @@ def test_a_file_in_the_place_of_what_is_handed_on_is_one_message(
     world: World, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    hand_over.root().write_text("")
+    run_files.root().write_text("")
     for call in (
-        lambda: run_shared(definitions(world), instance),
-        lambda: hand_over.discard(instance, "over"),
+        lambda: by_hand(world, instance),
+        lambda: run_files.discard(instance, "over"),
     ):
         with pytest.raises(dg.Failure, match=r"stands where a folder is wanted.*TMPDIR"):
             call()
 
 
 def test_no_row_is_in_dagsters_own_storage(instance: dg.DagsterInstance, world: World) -> None:
-    run_shared(definitions(world), instance)
+    by_hand(world, instance)
     uuids = [str(row.uuid) for topic in TOPICS for row in world.catalog.rows(topic)]
     stored = b"".join(p.read_bytes() for p in Path(instance.root_directory).rglob("*") if p.is_file())
     assert not [own for own in uuids if own.encode() in stored]

@@ -11,7 +11,7 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.ingest.follow import catch_up
-from hop_archive_tests.orchestration.helpers import definitions
+from hop_archive_tests.orchestration.helpers import definitions, run_job, told
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted
 
 
@@ -23,27 +23,21 @@ def emptied() -> tuple[World, World]:
     return world, replace(world, catalog=MockCatalog())
 
 
-def metadata(world: World, job: str, asset: str, **config: Any) -> dict[str, Any]:
+def metadata(world: World, job: str, **config: Any) -> dict[str, Any]:
     with dg.DagsterInstance.ephemeral() as instance:
-        result = (
-            definitions(world)
-            .resolve_job_def(job)
-            .execute_in_process(run_config={"ops": {asset: {"config": config}}}, instance=instance)
-        )
-        (event,) = result.asset_materializations_for_node(asset)
-        return {name: value.value for name, value in event.metadata.items()}
+        return told(run_job(definitions(world), instance, job, **config))
 
 
 def test_a_rebuild_is_a_plan_unless_it_is_said_otherwise(emptied: tuple[World, World]) -> None:
     _, again = emptied
-    found = metadata(again, "rebuild_catalog", "rebuilt_catalog")
+    found = metadata(again, "rebuild_catalog")
     assert found["objects_to_read"] > 0
     assert again.catalog.topics() == []
 
 
 def test_a_rebuild_makes_the_rows_again_and_recognises_the_topic(emptied: tuple[World, World]) -> None:
     world, again = emptied
-    found = metadata(again, "rebuild_catalog", "rebuilt_catalog", dry_run=False)
+    found = metadata(again, "rebuild_catalog", dry_run=False)
     assert list(again.catalog.rows(BUSY)) == list(world.catalog.rows(BUSY))
     assert found["recognised"] == found["topics"] == 2
 
@@ -51,11 +45,9 @@ def test_a_rebuild_makes_the_rows_again_and_recognises_the_topic(emptied: tuple[
 def test_a_snapshot_goes_to_the_store_or_a_folder(emptied: tuple[World, World], tmp_path: Path) -> None:
     world, _ = emptied
     rows = sum(len(list(world.catalog.rows(topic))) for topic in world.catalog.topics())
-    found = metadata(world, "catalog_snapshot", "catalog_as_parquet")
+    found = metadata(world, "catalog_snapshot")
     assert found["rows_written"] == found["messages"] == rows
-    assert metadata(world, "catalog_snapshot", "catalog_as_parquet")["rows_written"] == 0
+    assert metadata(world, "catalog_snapshot")["rows_written"] == 0
     folder = tmp_path / "catalog"
-    assert (
-        metadata(world, "catalog_snapshot", "catalog_as_parquet", folder=str(folder))["rows_written"] == rows
-    )
+    assert metadata(world, "catalog_snapshot", folder=str(folder))["rows_written"] == rows
     assert any(folder.rglob("*.parquet"))

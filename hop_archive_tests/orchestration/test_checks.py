@@ -8,12 +8,16 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hop_archive.catalog.records import Batch, Outcome, VerifiedRange
+from hop_archive.catalog.checked import CheckedRange, Look, Section, VerifiedRange
+from hop_archive.catalog.records import Batch, Outcome
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.ingest.survey import ADOPTED, BEFORE_FIRST_SIGHT, OVERTAKEN, look, plan_work
 from hop_archive.ingest.write import UNREADABLE
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.slices import Slice
+from hop_archive.orchestration.findings import NO_OPEN_FINDINGS, OBJECTS_PRESENT
+from hop_archive.orchestration.runs import Home
+from hop_archive.upkeep.text_index import NOT_SET
 from hop_archive_tests.orchestration.helpers import definitions, run_shared
 from hop_archive_tests.worlds import BUSY, QUIET, World, fill
 
@@ -54,10 +58,16 @@ def test_when_all_is_archived_all_are_green(world: World, instance: dg.DagsterIn
         "lag_within_bounds",
         "objects_present",
         "no_open_findings",
+        "looked_at_in_time",
         "scrubbed_in_time",
+        "text_indexed_in_time",
     }
     assert [name for name, one in found.items() if not one.passed] == []
-    assert [one.description for one in found.values()] == [None] * 6
+    assert found["text_indexed_in_time"].description == NOT_SET
+    # Dagster plots numbers of checks, too: lines along zero tell nothing.
+    assert [name for name, one in found.items() for value in metadata(one).values() if value == 0] == []
+    for name in ("objects_present", "no_open_findings"):
+        assert str(found[name].description).startswith("Nothing is open.")
 
 
 def test_an_empty_archive_is_green(instance: dg.DagsterInstance) -> None:
@@ -73,7 +83,7 @@ def test_offsets_that_retention_took_first_are_red_and_named(instance: dg.Dagste
     found = evaluate(world, instance)["nothing_lost"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
-    assert found.description == "3 offsets were lost, in 1 slice."
+    assert str(found.description).startswith("3 offsets were lost, in 1 slice. The latest: old[0]@0-3")
     (row,) = records(found, "lost")
     assert row["slice"] == "old[0]@0-3 (generation 1)"
     assert (row["offsets"], row["reason"]) == (3, OVERTAKEN)
@@ -98,7 +108,7 @@ def test_what_was_gone_before_the_archive_began_is_yellow(instance: dg.DagsterIn
     found = evaluate(world, instance)["nothing_lost"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
-    assert found.description == "3 offsets were gone before the archive began."
+    assert str(found.description).startswith("3 offsets were gone before the archive began.")
     assert metadata(found)["offsets_gone_before_the_archive_began"] == 3
     lose(world, OVERTAKEN, 3, 5)
     assert evaluate(world, instance)["nothing_lost"].severity is dg.AssetCheckSeverity.ERROR
@@ -126,7 +136,9 @@ def test_offsets_between_covered_ones_are_yellow_until_a_run_fills_them(
     found = evaluate(world, instance)["coverage_has_no_holes"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
-    assert found.description == "3 offsets are without an outcome, in 1 partition."
+    assert str(found.description).startswith(
+        "3 offsets are without an outcome, in 1 partition; the first is of "
+    )
     assert records(found, "where") == [{"topic": BUSY, "generation": 1, "partition": 0, "offsets": 3}]
     run_shared(defs, instance)
     assert evaluate(world, instance)["coverage_has_no_holes"].passed
@@ -140,7 +152,9 @@ def test_a_topic_that_is_too_far_behind_is_red_and_named(world: World, instance:
     found = evaluate(world, instance, bounds)["lag_within_bounds"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
-    assert found.description == "1 topic has more than 10 messages waiting."
+    assert str(found.description).startswith(
+        f"1 topic has more than 10 messages waiting, most of all {BUSY}."
+    )
     assert [row["topic"] for row in records(found, "behind")] == [BUSY]
     assert metadata(found)["waiting"] > 10
 
@@ -167,28 +181,30 @@ def test_what_cannot_be_looked_at_is_red_and_not_counted_as_nothing_waiting(
 # ---
 
 
-def test_no_check_of_the_whole_is_of_an_asset_that_is_materialized_again_and_again(
+def test_no_check_of_the_whole_is_of_an_asset_that_runs_that_archive_materialize(
     world: World, instance: dg.DagsterInstance
 ) -> None:
     # Dagster shows a check as not evaluated once its asset was materialized after it.
     defs = definitions(world)
     run_shared(defs, instance)
-    materialized = set(instance.get_asset_keys())
+    assert set(instance.get_asset_keys()) == {dg.AssetKey("archived_messages")}
     whole = {one.key.asset_key for one in checks(defs) if one.partitions_def is None}
-    assert materialized == {dg.AssetKey("archived_messages")}
     assert whole
-    assert not whole & materialized
+    assert dg.AssetKey("archived_messages") not in whole
 
 
 def test_a_check_that_cannot_look_fails_and_says_nothing_about_the_archive(
     world: World, instance: dg.DagsterInstance
 ) -> None:
-    faults = Faults((Fault(1, When.BEFORE, fail),))
+    everywhere = Faults()
+    definitions(world, everywhere).resolve_job_def("check_archive").execute_in_process(instance=instance)
+    asked = [n for n, call in enumerate(everywhere.calls, start=1) if call == "catalog.ledger"]
+    faults = Faults((Fault(asked[-1], When.BEFORE, fail),))
     job = definitions(world, faults).resolve_job_def("check_archive")
     run = job.execute_in_process(instance=instance, raise_on_error=False)
     (failed,) = [e.step_failure_data for e in run.all_events if e.is_step_failure]
     assert "told to fail" in failed.error_display_string
-    assert len(run.get_asset_check_evaluations()) == 5
+    assert len(run.get_asset_check_evaluations()) == 7
 
 
 # --- what verification found
@@ -215,11 +231,22 @@ def test_open_findings_turn_their_check_red_or_yellow_and_are_told_by_topic(
     found_in(world, kind)
     found = evaluate(world, instance)
     assert {
-        name for name, one in found.items() if not one.passed and "findings" in (one.description or "")
+        name for name, one in found.items() if not one.passed and "finding is open" in (one.description or "")
     } == {check}
     assert found[check].severity is severity
     ((row),) = records(found[check], "by_topic")
     assert (row["topic"], row["kind"], row["open"]) == (BUSY, kind.value, 1)
+
+
+def test_a_red_check_links_to_the_job_that_mends_it_where_one_does(world: World) -> None:
+    home = Home("here", "__repository__")
+    found_in(world, Kind.MISSING_OBJECT)
+    link = dg.MetadataValue.job("repair", "here", repository_name="__repository__")
+    assert OBJECTS_PRESENT.look(world.catalog, home).metadata["mended_by"] == link
+    found_in(world, Kind.NO_LEADER)
+    red = NO_OPEN_FINDINGS.look(world.catalog, home)
+    assert "mended_by" not in red.metadata
+    assert "Bring back the broker" in str(red.description)
 
 
 def test_a_scrub_that_does_not_keep_up_is_yellow(world: World, instance: dg.DagsterInstance) -> None:
@@ -230,3 +257,28 @@ def test_a_scrub_that_does_not_keep_up_is_yellow(world: World, instance: dg.Dags
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
     assert [row["topic"] for row in records(found, "late")] == [BUSY]
+
+
+def test_a_verification_that_does_not_keep_up_is_yellow(world: World, instance: dg.DagsterInstance) -> None:
+    run_shared(definitions(world), instance)
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=9)
+    section = Section(world.store.bucket, BUSY, Look.ALONE)
+    world.catalog.note_checked([CheckedRange(section, "a", "b", long_ago + datetime.timedelta(days=2))])
+    assert evaluate(world, instance)["looked_at_in_time"].passed
+    world.catalog.note_checked([CheckedRange(section, "b", "c", long_ago)])
+    found = evaluate(world, instance)["looked_at_in_time"]
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert found.metadata["sections_never_looked_at"].value == 7
+
+
+def test_an_archive_at_which_nobody_ever_looks_is_yellow_once_it_is_old_enough(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    run_shared(definitions(world), instance)
+    assert evaluate(world, instance)["looked_at_in_time"].passed
+    soon = {"ops": {"archive_looked_at_in_time": {"config": {"days": 1e-9}}}}
+    found = evaluate(world, instance, soon)["looked_at_in_time"]
+    assert not found.passed
+    assert found.description is not None
+    assert found.description.startswith("Nothing was ever looked at")

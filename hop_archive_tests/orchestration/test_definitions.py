@@ -95,6 +95,7 @@ def test_the_instances_file_is_one_that_dagster_takes(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_bytes((CHECKOUT / "dagster.yaml").read_bytes())
     with dg.DagsterInstance.from_config(str(tmp_path)) as made:
         assert not made.telemetry_enabled
+        assert made.python_log_level == "INFO"
         assert made.run_retries_enabled
         assert made.run_monitoring_enabled
         assert not made.nux_enabled
@@ -131,7 +132,14 @@ def test_everything_that_people_can_set_is_described() -> None:
     for name, resource in (defs.resources or {}).items():
         fields |= {f"{name}.{field}": description for field, description in resource_fields(resource)}
     nested = {f"plan.slices.{field}" for field in ("topic", "generation", "partition", "start", "stop")}
-    assert fields.keys() >= {"plan.topics", "plan.slices", "follow.follow_s", "archive.run_messages", *nested}
+    assert fields.keys() >= {
+        "plan.topics",
+        "plan.slices",
+        "follow.follow_s",
+        "archive_topics.topics",
+        "archive.run_messages",
+        *nested,
+    }
     assert [name for name, description in fields.items() if not description] == []
 
 
@@ -193,10 +201,11 @@ def test_resources_are_replaced_by_name() -> None:
         "stanzas",
         "archive",
         "backup",
-        "open_removing",
+        "removals",
         "pacing",
-        "hand_over",
-        "targets",
+        "run_files",
+        "restore_targets",
+        "alarms",
     }
 
 

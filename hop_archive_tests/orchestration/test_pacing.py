@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.orchestration.pacing import Dispatch, Pacing, dispatch, followed
+from hop_archive.orchestration.pacing import Dispatch, Pacing, Waiting, dispatch, followed
 
 PACING = Pacing(enough_messages=100, longest_wait_s=10.0, busy_messages=1_000, most_own_runs=2)
 NOW = 1_000.0
+LATELY = NOW - 19.0
+"""A shared run was asked for less than twice the longest wait ago."""
 
 
 def decide(
@@ -24,7 +26,7 @@ def decide(
     return dispatch(
         pending,
         in_flight,
-        since or {},
+        Waiting(since or {}, LATELY),
         NOW,
         PACING,
         obstructed=obstructed,
@@ -80,12 +82,53 @@ def test_a_topic_gets_a_run_when_enough_waits_or_has_waited_enough(
     shared: tuple[str, ...],
     waiting: dict[str, float],
 ) -> None:
-    assert decide(pending, in_flight, since) == Dispatch(own, shared, waiting)
+    assert decide(pending, in_flight, since) == Dispatch(own, shared, left(shared, waiting))
+
+
+def left(shared: tuple[str, ...], since: dict[str, float]) -> Waiting:
+    return Waiting(since, NOW if shared else LATELY)
+
+
+@pytest.mark.parametrize(
+    ("shared_at", "shared"),
+    [
+        pytest.param(0.0, ("a",), id="there was none yet"),
+        pytest.param(NOW - 20.0, ("a",), id="the last one was a while ago"),
+        pytest.param(NOW - 19.9, (), id="or not"),
+        pytest.param(NOW + 3_600.0, (), id="the clock was set back an hour: from now on"),
+    ],
+)
+def test_where_no_shared_run_was_asked_for_lately_nothing_waits(
+    shared_at: float, shared: tuple[str, ...]
+) -> None:
+    decided = dispatch({"a": 1}, (), Waiting({}, shared_at), NOW, PACING)
+    assert decided.shared == shared
+    assert decided.waiting == Waiting({} if shared else {"a": NOW}, NOW if shared else min(shared_at, NOW))
+
+
+def test_a_lull_is_no_reason_to_try_again_what_could_not_be_archived() -> None:
+    decided = dispatch({"a": 1, "b": 1}, (), Waiting({"a": 500.0}), NOW, PACING, obstructed={"a": 0})
+    assert decided.shared == ("b",)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.floats(0, NOW)), st.floats(0, NOW))
+def test_what_waits_is_read_again_as_it_was_written(since: dict[str, float], shared_at: float) -> None:
+    waiting = Waiting(since, shared_at)
+    assert Waiting.from_json(waiting.to_json()) == waiting
+
+
+@pytest.mark.parametrize("text", ["", "{}"])
+def test_the_first_tick_of_all_remembers_nothing(text: str) -> None:
+    assert Waiting.from_json(text) == Waiting()
+
+
+def test_the_cursor_of_an_earlier_version_is_times_alone() -> None:
+    assert Waiting.from_json('{"a": 5.0, "since": 7.0}') == Waiting({"a": 5.0, "since": 7.0})
 
 
 def test_while_a_shared_run_is_starting_what_becomes_due_waits_for_the_next() -> None:
     decided = decide({"a": 500, "b": 2_000}, (), {"a": 900.0}, shared_is_starting=True)
-    assert decided == Dispatch(("b",), (), {"a": 900.0})
+    assert decided == Dispatch(("b",), (), left((), {"a": 900.0}))
 
 
 @pytest.mark.parametrize(
@@ -133,13 +176,13 @@ def test_what_could_not_be_archived_is_tried_again_every_ten_minutes_and_delays_
     shared: tuple[str, ...],
     waiting: dict[str, float],
 ) -> None:
-    assert decide(pending, (), since, obstructed=obstructed) == Dispatch(own, shared, waiting)
+    assert decide(pending, (), since, obstructed=obstructed) == Dispatch(own, shared, left(shared, waiting))
 
 
 def test_with_a_longer_wait_for_all_what_could_not_be_archived_waits_no_less() -> None:
     slow = Pacing(longest_wait_s=3_600.0)
-    assert not dispatch({"a": 1}, (), {"a": 0.0}, 3_599.0, slow, obstructed={"a": 0}).shared
-    assert dispatch({"a": 1}, (), {"a": 0.0}, 3_600.0, slow, obstructed={"a": 0}).shared == ("a",)
+    assert not dispatch({"a": 1}, (), Waiting({"a": 0.0}), 3_599.0, slow, obstructed={"a": 0}).shared
+    assert dispatch({"a": 1}, (), Waiting({"a": 0.0}), 3_600.0, slow, obstructed={"a": 0}).shared == ("a",)
 
 
 COUNTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3_000))
@@ -155,8 +198,8 @@ OBSTRUCTED = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3_000))
 def test_every_waiting_topic_is_asked_for_once_or_goes_on_waiting_or_is_in_a_run(
     pending: dict[str, int], in_flight: set[str], since: dict[str, float], obstructed: dict[str, int]
 ) -> None:
-    decided = dispatch(pending, in_flight, since, NOW, PACING, obstructed=obstructed)
-    named = [*decided.own, *decided.shared, *decided.waiting_since]
+    decided = dispatch(pending, in_flight, Waiting(since, LATELY), NOW, PACING, obstructed=obstructed)
+    named = [*decided.own, *decided.shared, *decided.waiting.since]
     assert sorted(named) == sorted(pending.keys() - in_flight)
 
 
@@ -164,23 +207,23 @@ def test_every_waiting_topic_is_asked_for_once_or_goes_on_waiting_or_is_in_a_run
 def test_nothing_waits_for_ever_and_what_is_well_waits_for_nothing_that_is_not(
     pending: dict[str, int], obstructed: dict[str, int]
 ) -> None:
-    left, ticks = dict(pending), 0
-    since: dict[str, float] = {}
-    while left:
-        decided = dispatch(left, (), since, NOW + ticks * 5, PACING, obstructed=obstructed)
-        left = {t: n for t, n in left.items() if t not in {*decided.own, *decided.shared}}
-        since, ticks = dict(decided.waiting_since), ticks + 1
-        assert ticks <= 6 or left.keys() <= obstructed.keys()
+    todo, ticks = dict(pending), 0
+    waiting = Waiting()
+    while todo:
+        decided = dispatch(todo, (), waiting, NOW + ticks * 5, PACING, obstructed=obstructed)
+        todo = {t: n for t, n in todo.items() if t not in {*decided.own, *decided.shared}}
+        waiting, ticks = decided.waiting, ticks + 1
+        assert ticks <= 6 or todo.keys() <= obstructed.keys()
         assert ticks <= 124
 
 
 def test_a_follower_takes_all_topics_but_those_that_have_or_get_a_run_of_their_own() -> None:
-    decided = Dispatch(own=("b",), shared=("q",), waiting_since={"w": NOW})
+    decided = Dispatch(own=("b",), shared=("q",), waiting=Waiting({"w": NOW}))
     assert followed(decided, {"b", "f", "idle", "q", "w"}, {"f"}) == ("idle", "q", "w")
 
 
 def test_a_follower_takes_on_nothing_of_which_it_would_fail() -> None:
-    decided = Dispatch(own=(), shared=("q",), waiting_since={"w": NOW})
+    decided = Dispatch(own=(), shared=("q",), waiting=Waiting({"w": NOW}))
     assert followed(decided, {"idle", "q", "w"}, (), {"q", "w"}) == ("idle",)
 
 

@@ -18,6 +18,7 @@ from hop_archive.model.topics import TopicPolicy
 from hop_archive.orchestration.archiving import archive_topic
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.upkeep.remove.remove import Removing
+from hop_archive_tests.orchestration.helpers import run_job, told
 from hop_archive_tests.removals import Backed, archive_all, assert_whole, doubled_world, small_world
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET
 
@@ -32,8 +33,6 @@ def full() -> Backed:
 def execute(
     world: Backed, instance: dg.DagsterInstance, job: str, allowed: bool = True, **config: Any
 ) -> dg.ExecuteInProcessResult:
-    asset = {"deduplicate": "deduplicated", "clean_tests": "cleaned_tests", "prune": "pruned"}[job]
-
     @contextmanager
     def opened(permission: Permission, run_id: str) -> Iterator[Removing]:
         if permission != "look" and not allowed:
@@ -41,32 +40,25 @@ def execute(
         yield replace(world.removing(), run_id=run_id, now=lambda: LATER)
 
     archive: Archive = replace(world.archive(), topics=TopicPolicy(test_topics=(QUIET,)))
-    defs = build_definitions(archive=archive, open_removing=dg.ResourceDefinition.hardcoded_resource(opened))
-    return defs.resolve_job_def(job).execute_in_process(
-        instance=instance, run_config={"ops": {asset: {"config": config}}}, raise_on_error=False
-    )
-
-
-def metadata(run: dg.ExecuteInProcessResult) -> dict[str, Any]:
-    (event,) = run.get_asset_materialization_events()
-    return {name: value.value for name, value in event.materialization.metadata.items()}
+    defs = build_definitions(archive=archive, removals=dg.ResourceDefinition.hardcoded_resource(opened))
+    return run_job(defs, instance, job, raise_on_error=False, **config)
 
 
 def test_without_being_told_to_no_job_takes_anything_away(full: Backed, instance: dg.DagsterInstance) -> None:
     rules = [{"topics": [BUSY], "older_than_days": 30}]
     before = full.rows()
-    assert metadata(execute(full, instance, "deduplicate", allowed=False))["copies"] == 0
-    assert metadata(execute(full, instance, "prune", allowed=False, rules=rules))["messages"] == 10
-    assert metadata(execute(full, instance, "clean_tests"))["messages"] == 3
+    assert told(execute(full, instance, "deduplicate", allowed=False))["copies"] == "none"
+    assert told(execute(full, instance, "prune", allowed=False, rules=rules))["messages"] == 10
+    assert told(execute(full, instance, "clean_tests", allowed=False))["messages"] == 3
     assert full.rows() == before
     assert_whole(full)
 
 
 def test_old_messages_and_tests_go_when_it_is_told_to(full: Backed, instance: dg.DagsterInstance) -> None:
     rules = [{"topics": [BUSY], "older_than_days": 30}]
-    done = metadata(execute(full, instance, "prune", rules=rules, dry_run=False))
+    done = told(execute(full, instance, "prune", rules=rules, dry_run=False))
     assert (done["removed_messages"], done["removed_objects"]) == (10, 10)
-    assert metadata(execute(full, instance, "clean_tests", dry_run=False))["removed_messages"] == 3
+    assert told(execute(full, instance, "clean_tests", dry_run=False))["removed_messages"] == 3
     assert full.rows() == []
     assert_whole(full)
 
@@ -74,7 +66,7 @@ def test_old_messages_and_tests_go_when_it_is_told_to(full: Backed, instance: dg
 def test_what_a_stanza_does_not_allow_fails_and_is_not_tried_again(
     full: Backed, instance: dg.DagsterInstance
 ) -> None:
-    run = execute(full, instance, "clean_tests", allowed=False)
+    run = execute(full, instance, "clean_tests", allowed=False, dry_run=False)
     assert not run.success
     (failed,) = [e for e in run.all_events if e.event_type_value == "STEP_FAILURE"]
     assert "does not say so" in str(failed.step_failure_data.user_failure_data)

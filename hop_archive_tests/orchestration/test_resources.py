@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,16 @@ import dagster as dg
 import pytest
 
 from hop_archive.archive import Archive
+from hop_archive.config import logs
+from hop_archive.model.slices import Slice
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.resources import Backup, OpenRemoving, StanzasResource, Targets
+from hop_archive.orchestration.resources import (
+    ArchiveResource,
+    Backup,
+    OpenRemoving,
+    StanzasResource,
+    Targets,
+)
 
 STORE = """
 [store.{name}]
@@ -65,15 +75,15 @@ def seen_by_a_run(instance: dg.DagsterInstance, defs: dg.Definitions, config: Ma
     def look(
         archive: dg.ResourceParam[Archive],
         backup: dg.ResourceParam[Backup],
-        open_removing: dg.ResourceParam[OpenRemoving],
-        targets: dg.ResourceParam[Targets],
+        removals: dg.ResourceParam[OpenRemoving],
+        restore_targets: dg.ResourceParam[Targets],
     ) -> None:
         seen["archive"] = (archive.source.name, archive.catalog.name, archive.store.bucket)
         seen["backup"] = backup.store and backup.store.bucket
-        with open_removing("delete", "a-run") as removing:
+        with removals("delete", "a-run") as removing:
             assert removing.backup
             seen["removing"] = (removing.catalog.name, removing.store.bucket, removing.backup.bucket)
-        seen["target"] = targets.open("b", "").name
+        seen["target"] = restore_targets.open("b", "").name
 
     @dg.job
     def looks() -> None:
@@ -123,3 +133,32 @@ def test_with_nothing_chosen_the_environment_says_it(
 ) -> None:
     monkeypatch.setenv("HOP_ARCHIVE_TOML", str(toml_file))
     assert seen_by_a_run(instance, build_definitions(), {}) == of("a")
+
+
+def test_a_log_stanza_that_is_named_has_the_lines_of_a_run_with_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
+) -> None:
+    toml = tmp_path / "my.toml"
+    toml.write_text(f"[log.told]\ntype = 'file'\nformat = 'json'\npath = '{tmp_path}/log'\n")
+    monkeypatch.setenv("HOP_ARCHIVE_TOML", str(toml))
+    monkeypatch.setenv("HOP_ARCHIVE_LOG", "told")
+    monkeypatch.setenv("HOP_ARCHIVE_MOCK_DIR", str(tmp_path / "mocks"))
+
+    @dg.op
+    def speak(archive: dg.ResourceParam[Archive]) -> None:
+        logging.getLogger("hop_archive.ingest").info("%s is told", Slice("gcn", 1, 2, 5, 9))
+
+    @dg.job
+    def speaking() -> None:
+        speak()
+
+    stanzas: Any = StanzasResource.configure_at_launch()
+    resources = {"stanzas": stanzas, "archive": ArchiveResource(stanzas=stanzas)}
+    defs = dg.Definitions(jobs=[speaking], resources=resources)
+    try:
+        run = defs.resolve_job_def("speaking").execute_in_process(instance=instance)
+        (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    finally:
+        logs.remove_former()
+        logs.note_run("")
+    assert (line["run"], line["topic"]) == (run.run_id, "gcn")

@@ -11,11 +11,12 @@ import pytest
 from hop_archive.errors import ForbiddenError
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.ingest.follow import catch_up
+from hop_archive.model.topics import TopicPolicy
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Source
-from hop_archive_tests.orchestration.helpers import AT_ONCE, archive_of
+from hop_archive_tests.orchestration.helpers import AT_ONCE, archive_of, run_job, told
 from hop_archive_tests.restores import archived_world, empty_cluster, held, stored
 from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted
 
@@ -30,6 +31,9 @@ class OneTarget:
         if name == "readonly":
             raise ForbiddenError("Source readonly is read-only.", remedy="Choose another.")
         return MockSource(name, cluster=self.cluster)
+
+    def policy(self, name: str) -> TopicPolicy:
+        return TopicPolicy(veto=("*",))
 
 
 @pytest.fixture
@@ -48,16 +52,9 @@ def known_world() -> World:
 def run(
     world: World, target: MockCluster, instance: dg.DagsterInstance, **config: Any
 ) -> dg.ExecuteInProcessResult:
-    defs = build_definitions(archive=archive_of(world), pacing=AT_ONCE, targets=OneTarget(target))
+    defs = build_definitions(archive=archive_of(world), pacing=AT_ONCE, restore_targets=OneTarget(target))
     fields = {"topics": ["*"], "to_source": "there", "to_topic_template": "{topic}.again", **config}
-    return defs.resolve_job_def("restore").execute_in_process(
-        run_config={"ops": {"restored_topics": {"config": fields}}}, instance=instance, raise_on_error=False
-    )
-
-
-def metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
-    (made,) = result.asset_materializations_for_node("restored_topics")
-    return {name: value.value for name, value in made.metadata.items()}
+    return run_job(defs, instance, "restore", raise_on_error=False, **fields)
 
 
 FRESH = {"topic_config": {"retention.ms": "-1"}}
@@ -68,11 +65,19 @@ def test_nothing_is_written_unless_that_is_asked_for(instance: dg.DagsterInstanc
     world, target = archived_world(), empty_cluster()
     result = run(world, target, instance)
     assert result.success
-    found = metadata(result)
+    found = told(result)
     rows = sum(1 for topic in (BUSY, QUIET) for _ in world.catalog.rows(topic))
     assert (found["dry_run"], found["messages"]) == (True, rows)
     with target.read() as state:
         assert not state.topics
+
+
+def test_a_dry_run_of_a_restore_that_is_done_says_so(instance: dg.DagsterInstance) -> None:
+    world, target = known_world(), empty_cluster()
+    assert run(world, target, instance, dry_run=False, **FRESH).success
+    found = told(run(world, target, instance, **FRESH))
+    assert (found["dry_run"], found["in_the_way"]) == (True, 0)
+    assert "This was done before" in found["notes"]
 
 
 def test_what_no_snapshot_tells_fails_the_run_that_restored_all_the_rest(
@@ -81,7 +86,7 @@ def test_what_no_snapshot_tells_fails_the_run_that_restored_all_the_rest(
     world, target = archived_world(), empty_cluster()
     result = run(world, target, instance, dry_run=False, **FRESH)
     assert not result.success
-    data = result.failure_data_for_node("restored_topics")
+    data = result.failure_data_for_node("restores")
     assert data is not None
     assert "No snapshot tells the settings of" in str(data.user_failure_data)
     assert held(target, f"{BUSY}.again") == stored(world.archive(), BUSY)
@@ -91,7 +96,7 @@ def test_a_restore_writes_compares_and_reports(instance: dg.DagsterInstance) -> 
     world, target = known_world(), empty_cluster()
     result = run(world, target, instance, dry_run=False, **FRESH)
     assert result.success
-    found = metadata(result)
+    found = told(result)
     assert (found["dry_run"], found["checked"], found["left_out"]) == (False, True, 0)
     assert found["report"].endswith("report.json")
     for topic in (BUSY, QUIET):
@@ -105,13 +110,13 @@ def test_what_stands_in_the_way_fails_the_run_and_is_not_retried(instance: dg.Da
     result = run(world, target, instance, dry_run=False, **FRESH)
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure]
-    told = failure.step_failure_data.user_failure_data
-    assert told is not None
-    assert "holds 1 offset" in str(told.description)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "holds 1 offset" in str(data.description)
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "says"),
     [
         ({"to_source": "readonly"}, "read-only"),
         ({"topics": ["nope"]}, "no messages of a topic nope"),
@@ -122,13 +127,13 @@ def test_what_stands_in_the_way_fails_the_run_and_is_not_retried(instance: dg.Da
     ],
 )
 def test_bad_configuration_is_one_message(
-    instance: dg.DagsterInstance, config: dict[str, Any], told: str
+    instance: dg.DagsterInstance, config: dict[str, Any], says: str
 ) -> None:
     result = run(archived_world(), empty_cluster(), instance, **config)
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     data = failure.step_failure_data.user_failure_data
     assert data is not None
-    assert told in str(data.description)
+    assert says in str(data.description)
 
 
 def test_it_goes_on_with_the_same_configuration(instance: dg.DagsterInstance) -> None:
@@ -137,4 +142,4 @@ def test_it_goes_on_with_the_same_configuration(instance: dg.DagsterInstance) ->
     exhausted(catch_up(world.archive()))
     again = run(world, target, instance, dry_run=False, **FRESH)
     assert again.success
-    assert metadata(again)["restore"] == 1
+    assert told(again)["restore"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from hop_archive.orchestration.runs import purge_old_runs, tag_key, topic_tags, topics_of_run
+from hop_archive.orchestration.runs import purge_old_runs, tag_key, topic_tag, topics_of_run
 from hop_archive_tests.orchestration.helpers import (
     add_partitions,
     definitions,
@@ -32,7 +32,20 @@ def test_the_sensors_runs_are_found_by_the_topics_that_they_archive(
     runs = launch(defs, instance, tick(defs, instance).run_requests)
     by_job = {run.job_def.name: run.run_id for run in runs}
     assert found(instance, BUSY, "own") == [by_job["archive_topic"]]
-    assert found(instance, QUIET, "shared") == [by_job["archive_quiet_topics"]]
+    filters = dg.AssetRecordsFilter(dg.AssetKey("archived_messages"), asset_partitions=[QUIET])
+    (record,) = instance.fetch_materializations(filters, limit=9).records
+    assert record.run_id == by_job["archive_quiet_topics"]
+
+
+def test_a_shared_run_has_no_tag_for_each_of_its_topics_and_names_them_once(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world)
+    (request,) = [r for r in tick(defs, instance).run_requests if not r.partition_key]
+    launch(defs, instance, [request])
+    (run,) = instance.get_runs()
+    assert not [tag for tag in run.tags if tag.startswith("topic/")]
+    assert str(run.run_config).count(QUIET) == 1
 
 
 def test_a_run_that_a_person_started_is_found_too(world: World, instance: dg.DagsterInstance) -> None:
@@ -49,36 +62,46 @@ def test_long_names_are_told_apart(ending: str, instance: dg.DagsterInstance) ->
         world.cluster.create_topic(name)
     topic = LONG[:-1] + ending
     world.cluster.append(topic, b"1")
-    run = run_shared(definitions(world), instance, [topic])
-    assert found(instance, topic, "shared") == [run.run_id]
-    assert sum(len(found(instance, LONG[:-1] + e, "shared")) for e in "ab") == 1
+    defs = definitions(world)
+    add_partitions(defs, instance)
+    run = materialize_by_hand(defs, instance, topic)
+    assert found(instance, topic, "own") == [run.run_id]
+    assert sum(len(found(instance, LONG[:-1] + e, "own")) for e in "ab") == 1
 
 
 @pytest.mark.parametrize("length", [1, 62, 63, 64, 65, 249])
 def test_any_topic_name_makes_a_tag_that_dagster_takes(length: int, instance: dg.DagsterInstance) -> None:
     topic = ("Az9._-" * 50)[:length]
-    (key,) = topic_tags([topic], shared=True)
-    run = dg.DagsterRun(job_name="any", tags={key: "shared"})
+    (key,) = topic_tag(topic)
+    run = dg.DagsterRun(job_name="any", tags=topic_tag(topic))
     assert len(key.removeprefix("topic/")) <= 63
-    dg.RunRequest(tags={key: "shared"})  # refuses keys and values that Dagster does not take
+    dg.RunRequest(tags=topic_tag(topic))  # refuses keys and values that Dagster does not take
     instance.add_run(run)
-    assert found(instance, topic, "shared") == [run.run_id]
+    assert found(instance, topic, "own") == [run.run_id]
 
 
 def test_a_runs_topics_are_read_from_tags_partition_and_configuration() -> None:
-    known = ["tagged", "partition", "typed", "follows", "other", LONG]
-    tags = {**topic_tags(["tagged", LONG], shared=True), "dagster/partition": "partition"}
+    known = ["tagged", "partition", "typed", "follows", "together", "other", LONG]
+    tags = {**topic_tag("tagged"), **topic_tag(LONG), "dagster/partition": "partition"}
     config = {
         "ops": {
             "plan": {"config": {"topics": ["typed"]}},
             "follow": {"config": {"topics": ["follows", "gone"]}},
+            "archive_topics": {"config": {"topics": ["together"]}},
         }
     }
-    assert topics_of_run(tags, config, known) == {"tagged", LONG, "partition", "typed", "follows"}
+    assert topics_of_run(tags, config, known) == {
+        "tagged",
+        LONG,
+        "partition",
+        "typed",
+        "follows",
+        "together",
+    }
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"ops": None}, {"ops": {"plan": None}}, {"ops": {"plan": {"config": {}}}}]
+    "config", [{}, {"ops": None}, {"ops": {"plan": None}}, {"ops": {"plan": {"config": {"topics": None}}}}]
 )
 def test_a_run_without_tags_or_configuration_has_no_topics(config: dict[str, object]) -> None:
     assert topics_of_run({}, config, ["a"]) == frozenset()

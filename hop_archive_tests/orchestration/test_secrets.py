@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,7 @@ from hop_archive_tests.aws import (
     moto_endpoint,
     no_aws,
 )
+from hop_archive_tests.orchestration.conftest import TELLING_NOBODY
 from hop_archive_tests.orchestration.helpers import AT_ONCE, launch, materialize_by_hand, tick
 
 __all__ = ["keys", "moto", "moto_endpoint", "no_aws"]
@@ -56,6 +58,15 @@ prefix = "{namespace}"
 access_key_env = "HOP_ARCHIVE_LOCAL_S3_ACCESS_KEY"
 secret_key_env = "HOP_ARCHIVE_LOCAL_S3_SECRET_KEY"
 """
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """One that keeps all that it can, what steps print too."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home), overrides=TELLING_NOBODY) as made:
+        yield made
 
 
 @pytest.fixture
@@ -204,6 +215,7 @@ def test_failures_tell_none(
     }
     for variable, value in wrong.items():
         with monkeypatch.context() as patched:
+            patched.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt: 0)  # 15 s otherwise
             patched.setenv(variable, value)
             assert not materialize_by_hand(defs, instance, selected, raise_on_error=False).success
     haystack = kept(instance) + "".join(capfd.readouterr()).encode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,8 @@ from hop_archive.model.slices import PartitionLog
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.orchestration.archiving import live_runs
 from hop_archive.orchestration.definitions import build_definitions
-from hop_archive.orchestration.pacing import Pacing
-from hop_archive.orchestration.runs import FOLLOWING, topic_tags
+from hop_archive.orchestration.pacing import Pacing, Waiting
+from hop_archive.orchestration.runs import FOLLOWING, tag_key, topic_tag
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.faults.test_sick_parts import SICK, Damaged, publish
@@ -35,7 +35,7 @@ from hop_archive_tests.orchestration.helpers import (
 )
 from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted, fill, stubborn_world
 
-SHARED = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=1_000_000)
+SHARED = Pacing(enough_messages=1, longest_wait_s=0.0, busy_messages=1_000_000, follow_s=0.0)
 """Every message is reason enough, and no topic is busy."""
 
 
@@ -50,7 +50,7 @@ def asked(data: Any) -> dict[str, list[str]]:
         if request.partition_key:
             found["own"].append(request.partition_key)
         else:
-            found["shared"] += request.run_config["ops"]["plan"]["config"]["topics"]
+            found["shared"] += request.run_config["ops"]["archive_topics"]["config"]["topics"]
     return found
 
 
@@ -167,7 +167,7 @@ def test_when_all_is_archived_the_tick_says_so_and_asks_for_nothing(
     data = tick(defs, instance)
     assert not data.run_requests
     assert data.skip_message == "Everything that Kafka holds is archived."
-    assert data.cursor == "{}"
+    assert not Waiting.from_json(data.cursor).since
 
 
 def test_a_log_with_another_leader_is_looked_at_by_a_run_though_nothing_seems_to_be_new(
@@ -192,25 +192,33 @@ def test_a_tick_makes_the_partition_of_a_topic_that_gets_a_run_of_its_own(
 
 
 def test_a_topic_waits_from_tick_to_tick_by_the_cursor(world: World, instance: dg.DagsterInstance) -> None:
-    defs = definitions(world, pacing=Pacing(enough_messages=10_000, longest_wait_s=3_600))
-    first = tick(defs, instance)
+    defs = definitions(world, pacing=Pacing(enough_messages=10_000, longest_wait_s=3_600, follow_s=0.0))
+    lately = Waiting(shared_at=time.time())
+    first = tick(defs, instance, cursor=lately.to_json())
     assert not first.run_requests
     assert "2 topics are in a run, or wait for others, 3600 s at most: alerts.busy: " in first.skip_message
-    waiting = json.loads(first.cursor)
-    assert waiting.keys() == {BUSY, QUIET}
-    assert json.loads(tick(defs, instance, cursor=first.cursor).cursor) == waiting
-    earlier = json.dumps({**waiting, QUIET: waiting[QUIET] - 3_600})
-    later = tick(defs, instance, cursor=earlier)
+    waiting = Waiting.from_json(first.cursor)
+    assert waiting.since.keys() == {BUSY, QUIET}
+    assert tick(defs, instance, cursor=first.cursor).cursor == first.cursor
+    later = tick(defs, instance, cursor=earlier(first, QUIET, 3_600))
     assert asked(later) == {"own": [], "shared": [BUSY, QUIET]}
-    assert json.loads(later.cursor) == {}
+    assert Waiting.from_json(later.cursor).shared_at > lately.shared_at
+
+
+def test_after_a_lull_nothing_waits(world: World, instance: dg.DagsterInstance) -> None:
+    defs = definitions(world, pacing=Pacing(enough_messages=10_000, longest_wait_s=3_600, follow_s=0.0))
+    before = Waiting(shared_at=time.time() - 7_200)
+    assert asked(tick(defs, instance, cursor=before.to_json()))["shared"] == [BUSY, QUIET]
 
 
 @pytest.mark.parametrize(
     ("job", "tags", "config"),
     [
-        pytest.param("archive_topic", topic_tags([QUIET], shared=False), None, id="a run of its own"),
-        pytest.param("archive_quiet_topics", topic_tags([QUIET], shared=True), None, id="a shared run"),
-        pytest.param("archive_quiet_topics", {}, shared_config([QUIET]), id="a run typed into the launchpad"),
+        pytest.param("archive_topic", topic_tag(QUIET), None, id="a run of its own"),
+        pytest.param(
+            "archive_quiet_topics", {tag_key(QUIET): "shared"}, None, id="a shared run of an earlier version"
+        ),
+        pytest.param("archive_quiet_topics", {}, shared_config([QUIET]), id="a shared run"),
         pytest.param("__ASSET_JOB", {"dagster/partition": QUIET}, None, id="a backfill or the button"),
     ],
 )
@@ -237,17 +245,17 @@ def test_while_a_shared_run_is_to_start_the_others_wait_for_the_next_one(
     world.cluster.create_topic("another")
     world.cluster.append("another", b"1")
     defs = definitions(world)
-    live_run(defs, instance, "archive_quiet_topics", tags=topic_tags([QUIET], shared=True), status=status)
+    live_run(defs, instance, "archive_quiet_topics", run_config=shared_config([QUIET]), status=status)
     data = tick(defs, instance)
     assert asked(data) == {"own": [BUSY], "shared": []}
-    assert json.loads(data.cursor).keys() == {"another"}
+    assert Waiting.from_json(data.cursor).since.keys() == {"another"}
 
 
 def test_a_run_of_another_job_with_a_topics_name_is_no_reason_to_wait(
     world: World, instance: dg.DagsterInstance
 ) -> None:
     defs = definitions(world, pacing=SHARED)
-    live_run(defs, instance, "check_archive", tags=topic_tags([QUIET], shared=True))
+    live_run(defs, instance, "check_archive", tags=topic_tag(QUIET))
     assert QUIET in asked(tick(defs, instance))["shared"]
 
 
@@ -281,7 +289,10 @@ def test_a_follower_has_all_topics_but_the_busy_one_that_gets_a_run(
     data = tick(definitions(world, pacing=FOLLOW), instance)
     assert asked(data) == {"own": [BUSY], "shared": [QUIET, "idle"]}
     (follower,) = (r for r in data.run_requests if not r.partition_key)
-    assert follower.run_config["ops"]["follow"]["config"] == {"topics": [QUIET, "idle"], "follow_s": 2.0}
+    assert follower.run_config["ops"]["archive_topics"]["config"] == {
+        "topics": [QUIET, "idle"],
+        "follow_s": 2.0,
+    }
     assert follower.tags[FOLLOWING] == "2 s"
 
 
@@ -305,21 +316,7 @@ def test_there_is_one_follower_at_a_time_and_new_topics_get_ordinary_runs_meanwh
 
 
 def shared_config_of(topics: list[str]) -> dict[str, Any]:
-    follow = {"topics": topics, "follow_s": 0.0}
-    return {"ops": {"plan": {"config": {"topics": topics}}, "follow": {"config": follow}}}
-
-
-def test_a_follower_archives_what_there_is_and_what_arrives_and_is_found_by_its_topics(
-    world: World, instance: dg.DagsterInstance
-) -> None:
-    run_shared(definitions(world), instance)
-    data = tick(definitions(world, pacing=FOLLOW), instance)
-    arrives = Faults((Fault(60, When.BEFORE, lambda _: fill(world.cluster, seed=1)),))
-    (run,) = launch(definitions(world, arrives), instance, data.run_requests)
-    for topic in (BUSY, QUIET):
-        assert_archived(world.archive(), world.cluster, topic)
-        tagged = instance.get_runs(dg.RunsFilter(run_ids=[run.run_id], tags=topic_tags([topic], shared=True)))
-        assert [found.run_id for found in tagged] == [run.run_id]
+    return {"ops": {"archive_topics": {"config": {"topics": topics}}}}
 
 
 # --- one sick topic
@@ -357,8 +354,8 @@ def test_what_is_in_the_way_is_told_in_the_log_of_a_tick_that_asks_for_runs(
 
 def earlier(data: Any, topic: str, seconds: float) -> str:
     """The cursor of a tick, with a topic that has waited for longer than it had."""
-    waiting = json.loads(data.cursor)
-    return json.dumps({**waiting, topic: waiting[topic] - seconds})
+    waiting = Waiting.from_json(data.cursor)
+    return replace(waiting, since={**waiting.since, topic: waiting.since[topic] - seconds}).to_json()
 
 
 def test_what_is_left_undone_is_asked_for_again_after_ten_minutes_and_at_once_when_that_is_settled(
@@ -388,8 +385,7 @@ def test_a_follower_leaves_it_to_the_runs_of_every_ten_minutes(instance: dg.Dags
     data = tick(defs, instance)
     assert asked(data)["shared"] == [BUSY]
     (follower, other) = tick(defs, instance, cursor=earlier(data, QUIET, 600.0)).run_requests
-    assert follower.run_config["ops"]["follow"]["config"] == {"topics": [BUSY], "follow_s": 2.0}
-    assert topic_tags([QUIET], shared=True).items().isdisjoint(follower.tags.items())
+    assert follower.run_config["ops"]["archive_topics"]["config"] == {"topics": [BUSY], "follow_s": 2.0}
     assert other.run_config == shared_config_of([QUIET])
 
 

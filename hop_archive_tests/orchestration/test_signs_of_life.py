@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.orchestration import hand_over, runs
+from hop_archive.ingest.process_mark import kill_process
+from hop_archive.orchestration import run_files, runs
 from hop_archive.orchestration.runs import (
     PATIENCE,
     PROCESS,
@@ -28,7 +29,7 @@ from hop_archive.orchestration.runs import (
     patience_s,
 )
 from hop_archive.orchestration.sensors import dead_runs
-from hop_archive_tests.faults.real import wait_until
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.orchestration.helpers import definitions, live_run, log_messages, tick
 from hop_archive_tests.worlds import World
 
@@ -196,7 +197,7 @@ def test_the_sensor_looks_with_its_own_clock_and_says_what_it_saw(
 
 
 def hang(marks: Any) -> None:
-    marks.put(runs.process_mark())
+    marks.put(runs.run_mark())
     threading.Event().wait()
 
 
@@ -228,7 +229,7 @@ def test_a_process_that_hangs_is_killed_and_those_of_other_machines_and_later_on
     started, _, here = rest.partition(" ")
     others = [f"{pid} {started} elsewhere", f"{pid} {int(started) - 1} {here}", f"0 {rest}", f"{pid} {rest} "]
     for other in [*others, "", "-1", "not a pid"]:
-        assert not runs.kill_process(other)
+        assert not kill_process(other)
     run = run_of(world, instance, tags={**SAYS, PROCESS: mark})
     assert looked(instance, every_ten_seconds(7)) == [run.run_id]
     process.join(timeout=60)
@@ -237,7 +238,7 @@ def test_a_process_that_hangs_is_killed_and_those_of_other_machines_and_later_on
 
 
 def test_a_process_that_is_not_a_runs_alone_is_never_noted() -> None:
-    assert runs.process_mark() is None
+    assert runs.run_mark() is None
 
 
 class Launched:
@@ -349,7 +350,7 @@ def test_signs_are_shown_while_a_run_works_and_gone_afterwards(instance: dg.Dags
         return len(seen) > 2
 
     with runs.signs_of_life(instance, "a-run", every_s=0.01):
-        wait_until(has_changed, "the sign changes")
+        wait_for(has_changed, "the sign changes")
     assert not instance.get_dynamic_partitions(SIGNS)
 
 
@@ -374,7 +375,7 @@ def test_a_storage_that_does_not_answer_for_a_while_stops_nothing(
     instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
     with runs.signs_of_life(Deaf(instance, 2), "a-run", every_s=0.01):  # type: ignore[arg-type]
-        wait_until(lambda: instance.get_dynamic_partitions(SIGNS), "a sign is shown in the end")
+        wait_for(lambda: instance.get_dynamic_partitions(SIGNS), "a sign is shown in the end")
     assert "A sign of life of run a-run could not be shown" in caplog.text
     assert not instance.get_dynamic_partitions(SIGNS)
 
@@ -434,7 +435,7 @@ def test_a_misspelt_time_is_told_by_the_run_and_by_the_sensor(
 def test_files_of_a_run_that_is_not_over_are_never_swept_and_those_of_others_are(
     world: World, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hand_over, "root", lambda: tmp_path / "runs")
+    monkeypatch.setattr(run_files, "root", lambda: tmp_path / "runs")
     own, follows, killed = (run_of(world, instance, job="archive_quiet_topics") for _ in range(3))
     instance.report_run_failed(killed)
     days_ago = time.time() - 3 * 24 * 3600
@@ -447,7 +448,7 @@ def test_files_of_a_run_that_is_not_over_are_never_swept_and_those_of_others_are
     ):
         (tmp_path / "runs" / name).mkdir(parents=True)
         os.utime(tmp_path / "runs" / name, (days_ago, days_ago))
-    hand_over.keep("a working one of another")
-    hand_over.discard(instance, own.run_id, [follows.run_id])
+    run_files.keep("a working one of another")
+    run_files.discard(instance, own.run_id, [follows.run_id])
     left = {path.name for path in (tmp_path / "runs").iterdir()}
     assert left == {follows.run_id, "a working one of another"}

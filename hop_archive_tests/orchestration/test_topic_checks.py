@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.resources import Backup
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.orchestration.helpers import (
+    QUIET_S,
     add_partitions,
     archive_of,
+    fall_quiet,
+    look_at_pages,
     materializations,
     materialize_by_hand,
+    run_job,
     run_shared,
 )
 from hop_archive_tests.worlds import BUSY, QUIET, fill
@@ -37,11 +43,6 @@ def defs(broken: Ruin, instance: dg.DagsterInstance) -> dg.Definitions:
     fill(broken.world.cluster, seed=1)
     run_shared(made, instance)
     return made
-
-
-def run(defs: dg.Definitions, instance: dg.DagsterInstance, job: str, asset: str, **config: Any) -> None:
-    run_config = {"ops": {asset: {"config": config}}}
-    defs.resolve_job_def(job).execute_in_process(instance=instance, run_config=run_config)
 
 
 def shown(instance: dg.DagsterInstance, topic: str) -> dict[str, str]:
@@ -67,9 +68,9 @@ def last(instance: dg.DagsterInstance, check: str, topic: str) -> dg.AssetCheckE
 def test_verification_turns_the_check_of_the_topic_red_and_of_the_others_green(
     broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    assert shown(instance, BUSY) == shown(instance, QUIET) == {}
+    assert shown(instance, BUSY) == shown(instance, QUIET) == GREEN
     broken.drop(broken.rows(BUSY)[0].object_key)
-    run(defs, instance, "verify", "verification")
+    run_job(defs, instance, "verify")
     assert shown(instance, BUSY) == GREEN | {OBJECTS: "FAILED"}
     assert shown(instance, QUIET) == GREEN
     red = last(instance, OBJECTS, BUSY)
@@ -81,15 +82,18 @@ def test_verification_turns_the_check_of_the_topic_red_and_of_the_others_green(
 
 
 def test_only_the_topics_that_were_verified_are_judged(
-    defs: dg.Definitions, instance: dg.DagsterInstance
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    run(defs, instance, "verify", "verification", topics=[QUIET])
-    assert (shown(instance, BUSY), shown(instance, QUIET)) == ({}, GREEN)
+    now = datetime.datetime.now(datetime.UTC)
+    found = [Finding(Kind.MISSING_OBJECT, topic, "x", object_key="k") for topic in (BUSY, QUIET)]
+    broken.world.catalog.note_findings(found, now)
+    run_job(defs, instance, "verify", topics=[QUIET])
+    assert shown(instance, BUSY) == GREEN, "as it was said with its report"
 
 
 def test_a_topic_without_a_partition_is_left_out(broken: Ruin, instance: dg.DagsterInstance) -> None:
     defs = build_definitions(archive=archive_of(broken.world), backup=Backup())
-    run(defs, instance, "verify", "verification")
+    run_job(defs, instance, "verify")
     assert instance.get_dynamic_partitions("topics") == []
     assert shown(instance, BUSY) == {}
 
@@ -112,7 +116,7 @@ def test_what_is_red_stays_so_however_much_is_archived_after_it(
     archive: Any, broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     broken.drop(broken.rows(BUSY)[0].object_key)
-    run(defs, instance, "verify", "verification")
+    run_job(defs, instance, "verify")
     before = len(materializations(instance, BUSY))
     fill(broken.world.cluster, seed=2)
     archive(defs, instance)
@@ -120,30 +124,33 @@ def test_what_is_red_stays_so_however_much_is_archived_after_it(
     assert shown(instance, BUSY)[OBJECTS] == "FAILED"
 
 
-def test_what_is_green_is_so_until_something_is_archived_after_it(
+def test_what_is_green_stays_so_and_says_how_much_of_it_was_read_again(
     broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    run(defs, instance, "verify", "verification")
+    run_job(defs, instance, "verify")
     assert shown(instance, BUSY) == GREEN
     run_shared(defs, instance)
     assert shown(instance, BUSY) == GREEN, "nothing was archived"
     fill(broken.world.cluster, seed=2)
     run_shared(defs, instance)
-    assert shown(instance, BUSY) == {}
+    assert shown(instance, BUSY) == GREEN
+    said = last(instance, OBJECTS, BUSY).description
+    assert said is not None
+    assert said.startswith("Nothing is open. Of what is archived 0.0% was read again")
 
 
 def test_repair_turns_it_green(broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
     broken.drop(broken.rows(BUSY)[0].object_key)
-    run(defs, instance, "verify", "verification")
-    run(defs, instance, "repair", "repairs")
+    run_job(defs, instance, "verify")
+    run_job(defs, instance, "repair")
     assert shown(instance, BUSY)[OBJECTS] == "FAILED", "that was a plan"
-    run(defs, instance, "repair", "repairs", dry_run=False)
+    run_job(defs, instance, "repair", dry_run=False)
     assert shown(instance, BUSY) == GREEN
 
 
 def test_a_scrub_turns_it_red(broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
     broken.flip(broken.rows(BUSY)[0])
-    run(defs, instance, "scrub", "scrubbing", days=1.0)
+    run_job(defs, instance, "scrub", days=1.0)
     assert shown(instance, BUSY) == GREEN | {OBJECTS: "FAILED"}
 
 
@@ -151,13 +158,25 @@ def test_a_person_can_evaluate_the_checks_of_a_partition(
     broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     broken.drop(broken.rows(QUIET)[0].object_key)
-    run(defs, instance, "verify", "verification", topics=[BUSY])
+    run_job(defs, instance, "verify", topics=[BUSY])
     selected = dg.AssetSelection.checks_for_assets(MESSAGES)
     job = dg.define_asset_job("by_hand", selection=selected)
     own = dg.Definitions.merge(defs, dg.Definitions(jobs=[job])).resolve_job_def("by_hand")
     the_partition = {"dagster/partition": QUIET}  # as the page's button sends it
     assert own.execute_in_process(tags=the_partition, instance=instance).success
     assert shown(instance, QUIET) == GREEN, "verification has not looked at it yet"
-    run(defs, instance, "verify", "verification")
+    run_job(defs, instance, "verify")
     assert own.execute_in_process(tags=the_partition, instance=instance).success
     assert shown(instance, QUIET) == GREEN | {OBJECTS: "FAILED"}
+
+
+def test_what_is_open_of_a_topic_is_said_again_with_the_page_that_is_written_when_it_fell_quiet(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    run_job(defs, instance, "verify")
+    fall_quiet(broken.world, instance, seed=2)
+    before = len(materializations(instance, BUSY))
+    look_at_pages(broken.world, instance, later_s=QUIET_S + 60)
+    assert len(materializations(instance, BUSY)) == before + 1
+    assert shown(instance, BUSY)[OBJECTS] == "FAILED"

@@ -6,19 +6,23 @@ Every import counts, wherever in a file it stands: one that is put off, or is fo
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib.metadata import PackageNotFoundError, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 import hop_archive
+from hop_archive_tests.installed import installed_with
 
 ROOT = Path(hop_archive.__file__).parent
 BASIS = {"errors", "model"}
-ADAPTERS = {"source", "catalog", "store"}
-USE_CASES = {"ingest", "read", "upkeep", "recover"}
+ADAPTERS = {"source", "catalog", "store", "notify"}
+USE_CASES = {"ingest", "read", "upkeep", "recover", "monitoring"}
 TARGETS = {
     "hop_archive": {"config", "read"},  # hop_archive.open
     "errors": set[str](),
@@ -27,12 +31,14 @@ TARGETS = {
     "source": BASIS | {"shared_state"},
     "catalog": BASIS | {"shared_state"},
     "store": BASIS | {"shared_state"},
+    "notify": BASIS,
     "archive": BASIS | ADAPTERS,
     "config": BASIS | ADAPTERS | {"archive"},
     "ingest": BASIS | ADAPTERS | {"archive", "read"},
     "read": BASIS | ADAPTERS | {"archive", "ingest"},
     "upkeep": BASIS | ADAPTERS | {"archive", "ingest", "read"},
     "recover": BASIS | ADAPTERS | {"archive", "ingest", "read", "upkeep"},
+    "monitoring": BASIS | ADAPTERS | {"archive", "ingest", "read"},
     "orchestration": BASIS | ADAPTERS | USE_CASES | {"archive", "config", "shared_state", "devkit"},
     "cli": BASIS | ADAPTERS | USE_CASES | {"archive", "config", "devkit"},
     "devkit": BASIS | ADAPTERS | USE_CASES | {"archive", "config", "orchestration", "cli"},
@@ -40,10 +46,14 @@ TARGETS = {
 """What each room may import from, beside itself. Whoever adds a room draws its arrows here, and in docs/architecture.md."""
 PROTOCOLS = {
     "hop_archive.source.protocol",
+    "hop_archive.catalog.checked",
+    "hop_archive.catalog.compaction",
     "hop_archive.catalog.protocol",
     "hop_archive.catalog.records",
+    "hop_archive.catalog.stored",
     "hop_archive.store.protocol",
     "hop_archive.store.free_keys",
+    "hop_archive.notify.protocol",
 }
 """What use cases know of sources, catalogs and stores."""
 DOOR = {"hop_archive.orchestration.resources": {"hop_archive.devkit.sampling"}}
@@ -58,6 +68,19 @@ CLIENTS = {
     "psycopg_pool",
     "sqlalchemy",
 }
+ZSTD = {"backports", "compression"}
+"""Packages one of which, by Python's version, brings zstd: the standard library has it from 3.14 on."""
+OF_EXTRAS = {
+    "hop_archive.cli.kube_logs": ("kubernetes",),
+    "hop_archive.config.aws.msk": ("msk",),
+    "hop_archive.devkit": ("dagster", "kafka", "local"),
+    "hop_archive.orchestration": ("dagster",),
+    "hop_archive.monitoring.metrics": ("monitoring",),
+    "hop_archive.notify.apprise": ("monitoring",),
+    "hop_archive.read.browse": ("analysis",),
+    "hop_archive.source.kafka": ("kafka",),
+}
+"""What needs more than the package itself brings: modules, those below them included, and the extras whose packages they import."""
 
 
 def module_name(path: Path) -> str:
@@ -131,7 +154,7 @@ def test_protocols_import_each_other_and_the_model_only() -> None:
 
 def test_the_model_is_pure() -> None:
     foreign = (a for a in arrows("model") if top(a[1]) not in sys.stdlib_module_names | {"hop_archive"})
-    assert named(a for a in foreign if top(a[1]) not in {"bson", "pydantic"}) == []
+    assert named(a for a in foreign if top(a[1]) not in ZSTD | {"bson", "pydantic"}) == []
 
 
 def test_only_orchestration_and_the_demo_import_dagster() -> None:
@@ -151,6 +174,27 @@ def test_use_cases_import_no_client_of_a_server() -> None:
 def test_only_migrations_speak_sqlalchemy_and_alembic() -> None:
     wrong = (a for a in arrows() if top(a[1]) in {"alembic", "sqlalchemy"})
     assert named(a for a in wrong if ".postgres.migrat" not in a[0]) == []
+
+
+def test_what_is_imported_is_installed_with_the_package_or_with_the_extra_that_the_module_is_of() -> None:
+    names = packages_distributions()
+    try:
+        for extras in OF_EXTRAS.values():
+            installed_with(*extras)
+    except PackageNotFoundError as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{missing.name} is not installed: make setup")
+
+    def is_brought(origin: str, target: str) -> bool:
+        extras = next((of for prefix, of in OF_EXTRAS.items() if f"{origin}.".startswith(f"{prefix}.")), ())
+        return not installed_with(*extras).isdisjoint(map(canonicalize_name, names.get(top(target), ())))
+
+    ours = sys.stdlib_module_names | {
+        "hop_archive",
+        "backports" if sys.version_info >= (3, 14) else "compression",
+    }
+    assert named(a for a in arrows() if top(a[1]) not in ours and not is_brought(*a)) == []
 
 
 def test_no_import_goes_round_in_a_circle() -> None:

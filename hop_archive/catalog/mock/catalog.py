@@ -6,28 +6,30 @@ import datetime
 import uuid
 from collections.abc import Sequence
 
+from hop_archive.catalog.ledger import TEN_MINUTES, begin
+from hop_archive.catalog.mock.claims import MockClaims
+from hop_archive.catalog.mock.compaction import MockCompaction
 from hop_archive.catalog.mock.generations import MockGenerations
 from hop_archive.catalog.mock.ledger import MockLedger
-from hop_archive.catalog.mock.rebuilding import MockRebuilding
-from hop_archive.catalog.mock.removals import MockRemovals
 from hop_archive.catalog.mock.repairs import MockRepairs
 from hop_archive.catalog.mock.restores import MockRestores
+from hop_archive.catalog.mock.row_jobs import MockRowJobs
 from hop_archive.catalog.mock.rows import MockRows
-from hop_archive.catalog.mock.session import Dealt, Tables
 from hop_archive.catalog.mock.verification import MockVerification
 from hop_archive.catalog.records import Batch, LedgerEntry
-from hop_archive.errors import ProofChangedError, SliceTakenError, StaleDecisionError
+from hop_archive.catalog.refusals import decided_too_early, proof_changed, slice_taken
 from hop_archive.model.conditions import TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
 
 
 class MockCatalog(
+    MockClaims,
+    MockCompaction,
     MockGenerations,
     MockLedger,
-    MockRebuilding,
-    MockRemovals,
     MockRepairs,
     MockRestores,
+    MockRowJobs,
     MockRows,
     MockVerification,
 ):
@@ -47,6 +49,8 @@ class MockCatalog(
 
     def condition(self) -> CatalogCondition:
         """This process's clock, and every right."""
+        with self._state.read() as tables:
+            was_adopted = bool(tables.adopted)
         every = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
         return CatalogCondition(
             at=datetime.datetime.now(datetime.UTC),
@@ -55,6 +59,7 @@ class MockCatalog(
             read_only=False,
             role="",
             rights=dict.fromkeys(TABLES, every),
+            was_adopted=was_adopted,
         )
 
     def has_adopted(self, topic: str) -> bool:
@@ -77,46 +82,27 @@ class MockCatalog(
         with self._state.change() as tables:
             known = tables.observed.get(at)
             if batch.proven_epoch not in (None, known.leader_epoch if known else None):
-                raise ProofChangedError(
-                    f"{self._named}: {where} was read of a log that is not the one which is proven now.",
-                    remedy="Nothing was changed. Plan again: that proves the log first.",
-                    slice=str(where),
-                )
+                raise proof_changed(self._named, where)
             holders = [
                 {"start": e.slice.start, "stop": e.slice.stop, "outcome": e.outcome.value, "run_id": e.run_id,
                  "created_at": e.created_at.isoformat()}
                 for e in tables.entries_in(where)
             ]  # fmt: skip
             if holders:
-                raise SliceTakenError(
-                    f"{self._named}: {where} is in the ledger already, all or in part.",
-                    remedy="Nothing was changed. Plan again from the coverage.",
-                    slice=str(where),
-                    holders=holders,
-                )
-            self._refuse_stale(tables, batch)
+                raise slice_taken(self._named, where, holders)
+            uuids = [row.uuid for row in batch.rows]
+            taken = {found for found in uuids if found in tables.rows}
+            if taken or len({*uuids}) < len(uuids):
+                what = f"another writer catalogued messages of {where} meanwhile"
+                raise decided_too_early(self._named, where, what, taken)
+            if gone := batch.referred() - tables.rows.keys():
+                what = f"what messages of {where} repeat was taken away meanwhile"
+                raise decided_too_early(self._named, where, what, gone)
+            now = self._clock()
+            before = tables.entries_in(where.within(where.start - 1, where.start)) if where.start else []
             counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
-            entry = LedgerEntry(where, batch.outcome, batch.reason, *counts, batch.run_id, self._clock())
-            tables.ledger.setdefault(at, []).append(Dealt(entry, *batch.ends_ms))
-            tables.rows.update((row.uuid, row) for row in batch.rows)
-            tables.duplicates.setdefault(at, []).extend(batch.duplicates)
-            tables.collisions.setdefault(at, []).extend(batch.collisions)
-
-    def _refuse_stale(self, tables: Tables, batch: Batch) -> None:
-        uuids = [row.uuid for row in batch.rows]
-        taken = sorted({str(found) for found in uuids if found in tables.rows})
-        if taken or len(set(uuids)) < len(uuids):
-            raise StaleDecisionError(
-                f"{self._named}: another writer catalogued messages of {batch.slice} meanwhile: {', '.join(taken)}.",
-                remedy="Nothing was changed. Ask again which messages are known.",
-                slice=str(batch.slice),
-                uuids=taken,
-            )
-        gone = sorted(str(referred) for referred in batch.referred() if referred not in tables.rows)
-        if gone:
-            raise StaleDecisionError(
-                f"{self._named}: what messages of {batch.slice} repeat was taken away meanwhile: {', '.join(gone)}.",
-                remedy="Nothing was changed. Ask again which messages are known.",
-                slice=str(batch.slice),
-                uuids=gone,
-            )
+            rest = (batch.run_id, now, *batch.ends_ms)
+            tables.put(LedgerEntry(where, batch.outcome, batch.reason, *counts, *rest))
+            tables.add(batch)
+        if any(entry.created_at < begin(now, TEN_MINUTES) for entry in before):
+            self.tidy(at, now)

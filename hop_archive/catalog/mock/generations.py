@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hop_archive.catalog.mock.session import MockSession, is_untold, log_of
 from hop_archive.catalog.records import UNKNOWN_CLUSTER, Generation, Snapshot, SnapshotKind, Standing
-from hop_archive.catalog.rules import refuse_odd
+from hop_archive.catalog.refusals import refuse_odd
 from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive.model.watermarks import Watermarks
 
@@ -45,7 +45,7 @@ class MockGenerations(MockSession):
                 return False
             so_far[-1] = replace(so_far[-1], cluster_id=cluster_id, topic_id=topic_id, reason=reason)
             for at in [at for at in tables.ledger if at[:2] == (topic, number)]:
-                tables.ledger[at] = [dealt for dealt in tables.ledger[at] if not is_untold(dealt.entry)]
+                tables.ledger[at] = [entry for entry in tables.ledger[at] if not is_untold(entry)]
             return True
 
     def observe(self, watermarks: Mapping[PartitionLog, Watermarks]) -> None:
@@ -77,10 +77,15 @@ class MockGenerations(MockSession):
                 for generation in tables.generations.get(name, ())
                 if generation.cluster_id == cluster_id
             }
+            ends = {
+                at: max(marks.stable, tables.covered(at).stop)
+                for at, marks in tables.observed.items()
+                if at[:2] in here
+            }
             return {
                 at: left
-                for at, marks in tables.observed.items()
-                if at[:2] in here and (left := OffsetSet.between(0, marks.stable) - tables.covered(at))
+                for at, end in ends.items()
+                if (left := OffsetSet.between(0, end) - tables.covered(at))
             }
 
     def tails(

@@ -1,30 +1,37 @@
-"""Mending in a mock."""
+"""Mending in a mock, and rebuilding: what is missing is added, and what is there stays."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from hop_archive.catalog.mock.session import MockSession, Tables
-from hop_archive.catalog.records import Batch, Correction, Duplicate, LedgerEntry, Outcome, Row
-from hop_archive.catalog.rules import refuse_to_hide, stale
+from hop_archive.catalog.ledger import refuse_to_hide
+from hop_archive.catalog.mock.session import MockSession, Tables, is_untold
+from hop_archive.catalog.records import Batch, Correction, Duplicate, LedgerEntry, Outcome, Reinstated, Row
+from hop_archive.catalog.refusals import about_to_be_deleted, decided_too_early, stale
 from hop_archive.errors import SliceTakenError
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 
 
 class MockRepairs(MockSession):
-    """The part of a mock catalog that is corrected."""
+    """The part of a mock catalog that is corrected, or rebuilt."""
 
     def correct_rows(self, corrections: Sequence[Correction]) -> None:
         with self._state.change() as tables:
             if any(tables.rows.get(c.was.uuid) != c.was for c in corrections):
                 raise stale("rows", "not all of them stand as they were seen")
+            for was, now in corrections:
+                place = (now.bucket, now.object_key)
+                if place != (was.bucket, was.object_key) and place in tables.condemned:
+                    raise about_to_be_deleted(now.object_key, now.bucket)
             corrected = {c.was.uuid for c in corrections}
             left = {found: row for found, row in tables.rows.items() if found not in corrected}
             _refuse_twice(left, [c.now for c in corrections])
             for correction in corrections:
                 del tables.rows[correction.was.uuid]
+                if correction.now.uuid != correction.was.uuid:
+                    tables.texts.pop(correction.was.uuid, None)
             tables.rows.update((c.now.uuid, c.now) for c in corrections)
 
     def put_back(self, batch: Batch) -> None:
@@ -41,21 +48,18 @@ class MockRepairs(MockSession):
                 copies = there.duplicates + sum(d.offset in entry.slice.offsets for d in batch.duplicates)
                 if rows > entry.archived or copies > entry.duplicates:
                     raise stale(str(where), "the ledger counts no more than is there")
-            _add(tables, batch)
+            tables.add(batch)
 
     def record_copy(self, at: PartitionLog, copy: Duplicate) -> None:
         where = Slice(*at, copy.offset, copy.offset + 1)
         with self._state.change() as tables:
-            for index, dealt in enumerate(tables.ledger.get(at, [])):
-                entry = dealt.entry
-                if copy.offset not in entry.slice.offsets or entry.outcome is not Outcome.ARCHIVED:
-                    continue
-                if entry.absent == 0 or tables.rows_in(where) or tables.copies_in(where):
-                    break
-                more = replace(entry, duplicates=entry.duplicates + 1, absent=entry.absent - 1)
-                tables.ledger[at][index] = replace(dealt, entry=more)
-                _add(tables, Batch(where, duplicates=[copy]))
-                return
+            for entry in tables.entries_in(where):
+                free = entry.absent and not tables.rows_in(where) and not tables.copies_in(where)
+                if free and entry.outcome is Outcome.ARCHIVED:
+                    more = replace(entry, duplicates=entry.duplicates + 1, absent=entry.absent - 1)
+                    tables.put(more, instead_of=entry)
+                    tables.add(Batch(where, duplicates=[copy]))
+                    return
         raise stale(str(where), "the ledger does not call it absent, or something stands there")
 
     def account(self, batch: Batch) -> None:
@@ -69,21 +73,20 @@ class MockRepairs(MockSession):
             if absent < 0:
                 raise stale(str(where), "an offset of it stands there twice")
             _drop_self_copies(tables, where)
-            _add(tables, batch)
+            tables.add(batch)
             entry = LedgerEntry(where, Outcome.ARCHIVED, "", 0, 0, 0, 0, batch.run_id, self._clock())
-            tables.ledger.setdefault(where.partition_log, []).append(tables.counted(entry))
+            tables.put(tables.counted(entry))
 
     def recount_ledger(self, where: Slice) -> None:
         with self._state.change() as tables:
-            ledger = tables.ledger.get(where.partition_log, [])
-            found = [dealt for dealt in ledger if dealt.entry.slice == where]
+            found = [entry for entry in tables.entries_in(where) if entry.slice == where]
             if not found:
                 raise stale(str(where), "no ledger row is of just this slice")
-            entry, there = found[0].entry, tables.numbers(where)
+            entry, there = found[0], tables.numbers(where)
             standing = there.archived + there.duplicates - len(_self_copies(tables, where))
             refuse_to_hide(where, entry.outcome, entry.archived + entry.duplicates, standing)
             _drop_self_copies(tables, where)
-            ledger[ledger.index(found[0])] = tables.counted(entry)
+            tables.put(tables.counted(entry), instead_of=entry)
 
     def recount_summary(self, topic: str) -> None:
         """Nothing: a mock keeps no summary that could be wrong."""
@@ -92,6 +95,81 @@ class MockRepairs(MockSession):
         with self._state.read() as tables:
             copies = tables.copies_in(place)
         return sorted(copies, key=lambda copy: copy.offset)[:limit]
+
+    def reinstate(self, batch: Batch) -> Reinstated:
+        at = batch.slice.partition_log
+        with self._state.change() as tables:
+            elsewhere = [
+                row.uuid
+                for row in batch.rows
+                if (there := tables.rows.get(row.uuid)) is not None and there[:4] != row[:4]
+            ]
+            if elsewhere:
+                what = f"messages of {batch.slice} have rows elsewhere"
+                raise decided_too_early(self._named, batch.slice, what, elsewhere)
+            covered = self._cover(tables, batch)
+            archived = tables.covered(at, Outcome.ARCHIVED)
+            rows = set(tables.offsets(at.topic).get(at, ()))
+            copies = {d.offset for d in tables.duplicates.get(at, ())}
+            added = [
+                row
+                for row in batch.rows
+                if row.offset is not None and row.offset in archived and row.offset not in rows | copies
+            ]
+            tables.rows.update((row.uuid, row) for row in added)
+            taken = copies | rows | {row.offset for row in added}
+            tables.duplicates.setdefault(at, []).extend(
+                d for d in batch.duplicates if d.offset in archived and d.offset not in taken
+            )
+            met = tables.collisions.setdefault(at, [])
+            known = {collision.offset for collision in met}
+            met.extend(c for c in batch.collisions if c.offset not in known)
+            starts = {part.start for part in covered}
+            ledger = tables.ledger.get(at, [])
+            ledger[:] = [tables.counted(e) if e.slice.start in starts else e for e in ledger]
+            refused = tuple(r for r in batch.rows if r.uuid not in tables.rows)
+            return Reinstated(len(added), covered.size, refused)
+
+    def adopt(self, rows: Iterable[Row]) -> int:
+        added = 0
+        with self._state.change() as tables:
+            for row in rows:
+                if row.uuid in tables.rows:
+                    continue
+                tables.rows[row.uuid] = row
+                key = (row.topic, row.timestamp_ms, row.message_crc32)
+                tables.adopted.setdefault(key, []).append(row.uuid)
+                added += 1
+        return added
+
+    def recount(self, topic: str) -> int:
+        """It keeps no summary."""
+        wrong = 0
+        with self._state.change() as tables:
+            for entry in list(tables.entries([topic])):
+                if entry.outcome is Outcome.ARCHIVED:
+                    counted = tables.counted(entry)
+                    wrong += (entry.archived, entry.duplicates) != (counted.archived, counted.duplicates)
+                    tables.put(counted, instead_of=entry)
+        return wrong
+
+    def _cover(self, tables: Tables, batch: Batch) -> OffsetSet:
+        """Put the offsets of the slice into the ledger that are not in it, or are called lost there."""
+        where, at = batch.slice, batch.slice.partition_log
+        kept: list[LedgerEntry] = []
+        for entry in tables.ledger.get(at, ()):
+            if entry.outcome is Outcome.LOST or is_untold(entry):
+                left = at.slices(entry.slice.offsets - where.offsets)
+                kept += [replace(entry, slice=part) for part in left]
+            else:
+                kept.append(entry)
+        covered = where.offsets - OffsetSet.of((e.slice.start, e.slice.stop) for e in kept)
+        for new in at.slices(covered):
+            counts = (0, 0, len(new), 0)
+            kept.append(LedgerEntry(new, Outcome.ARCHIVED, "", *counts, batch.run_id, self._clock()))
+        if kept:
+            tables.ledger[at] = kept
+        return covered
 
 
 def _refuse_twice(there: Mapping[uuid.UUID, Row], new: Sequence[Row]) -> None:
@@ -113,11 +191,3 @@ def _drop_self_copies(tables: Tables, where: Slice) -> None:
     if dropped:
         copies = tables.duplicates[where.partition_log]
         copies[:] = [copy for copy in copies if copy not in dropped]
-
-
-def _add(tables: Tables, batch: Batch) -> None:
-    tables.rows.update((row.uuid, row) for row in batch.rows)
-    if batch.duplicates:
-        tables.duplicates.setdefault(batch.slice.partition_log, []).extend(batch.duplicates)
-    if batch.collisions:
-        tables.collisions.setdefault(batch.slice.partition_log, []).extend(batch.collisions)

@@ -12,7 +12,7 @@ from typing import Any
 
 from hop_archive.catalog.mock.session import MockSession
 from hop_archive.catalog.records import Restore
-from hop_archive.errors import ConflictError
+from hop_archive.catalog.refusals import held_by_another
 from hop_archive.shared_state import usable
 
 _RUNNING = "running"
@@ -25,29 +25,23 @@ class MockRestores(MockSession):
     def hold(self, name: str) -> Iterator[None]:
         """Within the process, or by a lock on a file of the directory."""
         with ExitStack() as ending:
-            if not self._try_to_hold(name, ending):
-                raise ConflictError(
-                    f"{self._named}: another process is at work on {name}.",
-                    remedy="Wait until it is done, or end it; nothing was changed.",
-                    held=name,
-                )
+            if self._directory is None:
+                lock = self._held.setdefault(name, threading.Lock())
+                is_free = lock.acquire(blocking=False)
+                if is_free:
+                    ending.callback(lock.release)
+            else:
+                digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+                with usable(self._directory):
+                    file = ending.enter_context((self._directory / f"held-{digest}").open("ab"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    is_free = True
+                except BlockingIOError:
+                    is_free = False
+            if not is_free:
+                raise held_by_another(self._named, name)
             yield
-
-    def _try_to_hold(self, name: str, ending: ExitStack) -> bool:
-        if self._directory is None:
-            lock = self._held.setdefault(name, threading.Lock())
-            if not lock.acquire(blocking=False):
-                return False
-            ending.callback(lock.release)
-            return True
-        with usable(self._directory):
-            digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-            file = ending.enter_context((self._directory / f"held-{digest}").open("ab"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def begin_restore(self, fingerprint: str, target: str, request: Mapping[str, Any]) -> Restore:
         with self._state.change() as tables:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TypeVar
 
+from hop_archive.catalog.checked import LAST_KEY
 from hop_archive.catalog.mock.session import MockSession
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S
 from hop_archive.catalog.records import Collision, Duplicate, Measure, Mentions, Recorded, Row
+from hop_archive.catalog.stored import Stored
 from hop_archive.errors import ConfigurationError
+from hop_archive.model.keys import segment_folder
 from hop_archive.model.message import TimestampType
 from hop_archive.model.query import Order, Query
 from hop_archive.model.slices import PartitionLog, Slice
@@ -34,6 +37,10 @@ class MockRows(MockSession):
         with self._state.read() as tables:
             return sorted(tables.offsets(topic))
 
+    def note_logs(self) -> int:
+        """A mock knows each of its rows."""
+        return 0
+
     def spans(self, topic: str) -> Sequence[Slice]:
         with self._state.read() as tables:
             found = tables.offsets(topic)
@@ -54,6 +61,16 @@ class MockRows(MockSession):
         """All are in memory at once."""
         yield from self._selected(query, order)
 
+    def stored(self, query: Query) -> Sequence[Stored]:
+        with self._state.read() as tables:
+            suppressed = frozenset(tables.suppressions)
+        rows = (
+            row
+            for row in self._selected(replace(query, limit=None), Order.PLACE)
+            if row.uuid not in suppressed
+        )
+        return [Stored.of(row) for row in islice(rows, query.limit)]
+
     def measure(self, query: Query, *, timeout_s: float) -> Measure:
         rows = self._selected(replace(query, limit=None), Order.PLACE)
         times = [row.timestamp_ms for row in rows if row.timestamp_ms > 0]
@@ -68,19 +85,21 @@ class MockRows(MockSession):
             sum(row.timestamp_type is TimestampType.APPEND for row in rows),
         )
 
-    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+    def recorded(self, topic: str, *, segments: bool, after: str = "") -> Iterator[Recorded]:
         with self._state.read() as tables:
             every = [row for row in tables.rows.values() if row.topic == topic]
-        rows = [row for row in every if (row.position is not None) is segments]
-        rows.sort(key=lambda row: (row.object_key, row.bucket, row.position or 0))
+        rows = [
+            row
+            for row in every
+            if (row.position is not None) is segments
+            and (row.object_key > after or (segments and _stands_elsewhere(row, after)))
+        ]
+        rows.sort(key=lambda row: (row.object_key, row.bucket, row.place_in_object))
         if not segments:
-            for row in rows:
-                yield Recorded(row.object_key, row.bucket, topic, 1, row.size_bytes, False, row.uuid)
+            yield from (Recorded.of_rows([row]) for row in rows)
             return
-        for (key, bucket), found in groupby(rows, key=lambda row: (row.object_key, row.bucket)):
-            some = list(found)
-            end = max((row.position or 0) + row.size_bytes for row in some)
-            yield Recorded(key, bucket, topic, len(some), end, True, some[0].uuid)
+        for _, some in groupby(rows, key=lambda row: (row.object_key, row.bucket)):
+            yield Recorded.of_rows(list(some))
 
     def duplicates(self, topic: str) -> Iterator[tuple[PartitionLog, Duplicate]]:
         with self._state.read() as tables:
@@ -116,6 +135,9 @@ class MockRows(MockSession):
         with self._state.read() as tables:
             topics = set(query.chosen_topics(tables.topics()))
             rows = [row for row in tables.rows.values() if row.topic in topics and _is_selected(query, row)]
+        if order is Order.NEWEST and not query.places:
+            rows.reverse()
+            rows.sort(key=lambda row: -row.timestamp_ms)
         if order is Order.PLACE or query.places:
             # Stable sorting keeps adopted rows of one timestamp in the order in which they came.
             rows.sort(
@@ -130,6 +152,14 @@ def _of_topic(
     """What stands in the logs of ``topic``, or of all, by place."""
     found = [(at, entry) for at, some in table.items() for entry in some if topic in (None, at.topic)]
     return sorted(found, key=lambda pair: (pair[0], pair[1].offset))
+
+
+def _stands_elsewhere(row: Row, after: str) -> bool:
+    """Whether the key of a row is not of the segments of its log, whose keys may come after ``after`` themselves."""
+    if row.slice is None:
+        return False
+    folder = segment_folder(*row.slice.partition_log)
+    return folder + LAST_KEY > after and not row.object_key.startswith(folder)
 
 
 def _place(row: Row) -> tuple[bool, int, int, int]:

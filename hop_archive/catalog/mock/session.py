@@ -10,8 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
+from hop_archive.catalog.checked import CheckedRange, VerifiedRange
+from hop_archive.catalog.compaction import Compacted
+from hop_archive.catalog.ledger import Numbers
 from hop_archive.catalog.records import (
     UNTOLD,
+    Batch,
+    Claim,
     Collision,
     Duplicate,
     Generation,
@@ -21,9 +26,8 @@ from hop_archive.catalog.records import (
     Row,
     Snapshot,
     Suppression,
-    VerifiedRange,
+    TextEntry,
 )
-from hop_archive.catalog.rules import Numbers
 from hop_archive.model.findings import FindingRecord
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
@@ -34,15 +38,6 @@ AdoptedKey: TypeAlias = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Dealt:
-    """A ledger row, with the times that only summaries show."""
-
-    entry: LedgerEntry
-    first_timestamp_ms: int | None
-    last_timestamp_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Pending:
     """What is remembered of a pending delete, by bucket and key."""
 
@@ -50,6 +45,8 @@ class Pending:
     command: str
     at: datetime.datetime
     claimed: bool = False
+    due: datetime.datetime | None = None
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -58,7 +55,7 @@ class Tables:
 
     generations: dict[str, list[Generation]] = field(default_factory=dict)
     observed: Annotated[dict[PartitionLog, Watermarks], Pairs()] = field(default_factory=dict)
-    ledger: Annotated[dict[PartitionLog, list[Dealt]], Pairs()] = field(default_factory=dict)
+    ledger: Annotated[dict[PartitionLog, list[LedgerEntry]], Pairs()] = field(default_factory=dict)
     rows: dict[uuid.UUID, Row] = field(default_factory=dict)
     adopted: Annotated[dict[AdoptedKey, list[uuid.UUID]], Pairs()] = field(default_factory=dict)
     duplicates: Annotated[dict[PartitionLog, list[Duplicate]], Pairs()] = field(default_factory=dict)
@@ -69,27 +66,54 @@ class Tables:
     suppressions: dict[uuid.UUID, Suppression] = field(default_factory=dict)
     findings: list[FindingRecord] = field(default_factory=list)
     verified: list[VerifiedRange] = field(default_factory=list)
+    checked: list[CheckedRange] = field(default_factory=list)
+    texts: dict[uuid.UUID, TextEntry] = field(default_factory=dict)
+    row_numbers: dict[uuid.UUID, int] = field(default_factory=dict)
+    last_row_number: int = 0
+    row_progress: dict[str, int] = field(default_factory=dict)
+    archivers: dict[str, datetime.datetime] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    compacted: Annotated[dict[PartitionLog, Compacted], Pairs()] = field(default_factory=dict)
 
     def topics(self) -> set[str]:
         """The topics of which there is anything."""
         with_rows = {row.topic for row in self.rows.values()}
         return {*with_rows, *(at.topic for at in self.ledger), *self.generations}
 
-    def entries(self, topics: Collection[str] | None) -> Iterator[Dealt]:
+    def entries(self, topics: Collection[str] | None) -> Iterator[LedgerEntry]:
         """The ledger rows of ``topics``, or of all, in order of their slices."""
         for at in sorted(self.ledger):
             if topics is None or at.topic in topics:
-                yield from sorted(self.ledger[at], key=lambda dealt: dealt.entry.slice.start)
+                yield from sorted(self.ledger[at], key=lambda entry: entry.slice)
 
     def entries_in(self, where: Slice) -> list[LedgerEntry]:
         """The ledger rows that overlap a slice."""
-        entries = [dealt.entry for dealt in self.ledger.get(where.partition_log, ())]
+        entries = self.ledger.get(where.partition_log, ())
         return [e for e in entries if e.slice.start < where.stop and where.start < e.slice.stop]
 
     def covered(self, at: PartitionLog, outcome: Outcome | None = None) -> OffsetSet:
         """The offsets of a log that the ledger has, or has with this outcome."""
-        entries = (dealt.entry for dealt in self.ledger.get(at, ()))
+        entries = self.ledger.get(at, ())
         return OffsetSet.of((e.slice.start, e.slice.stop) for e in entries if outcome in (None, e.outcome))
+
+    def put(self, entry: LedgerEntry, instead_of: LedgerEntry | None = None) -> None:
+        """Let a ledger row stand there, in the place of another one or as a new one."""
+        ledger = self.ledger.setdefault(entry.slice.partition_log, [])
+        if instead_of is None:
+            ledger.append(entry)
+        else:
+            ledger[ledger.index(instead_of)] = entry
+
+    def add(self, batch: Batch) -> None:
+        """Add the rows, duplicates and collisions of a batch."""
+        at = batch.slice.partition_log
+        self.rows.update((row.uuid, row) for row in batch.rows)
+        self.duplicates.setdefault(at, []).extend(batch.duplicates)
+        self.collisions.setdefault(at, []).extend(batch.collisions)
+
+    def rows_of(self, topics: Collection[str] | None) -> list[Row]:
+        """The rows of ``topics``, or all."""
+        return [row for row in self.rows.values() if topics is None or row.topic in topics]
 
     def offsets(self, topic: str) -> dict[PartitionLog, list[int]]:
         """The offsets of a topic's rows, by log."""
@@ -114,21 +138,16 @@ class Tables:
         absent = len(where) - len(rows) - len(copies)
         return Numbers(len(rows), len(copies), absent, sum(row.size_bytes for row in rows))
 
-    def counted(self, entry: LedgerEntry) -> Dealt:
+    def counted(self, entry: LedgerEntry) -> LedgerEntry:
         """A ledger row with the numbers of the rows that it counts."""
         times = [row.timestamp_ms for row in self.rows_in(entry.slice)]
-        ends = (min(times, default=None), max(times, default=None))
-        return Dealt(replace(entry, **self.numbers(entry.slice)._asdict()), *ends)
+        first, last = min(times, default=None), max(times, default=None)
+        numbers = self.numbers(entry.slice)._asdict()
+        return replace(entry, **numbers, first_timestamp_ms=first, last_timestamp_ms=last)
 
 
 class MockSession:
-    """The tables and a clock; the parts of the mock catalog inherit from this.
-
-    Args:
-        name: The stanza's name, for messages.
-        directory: Where it is kept, for other processes to share; None keeps it in memory.
-        clock: Tells the time of commits (UTC).
-    """
+    """The tables and a clock; the parts of the mock catalog inherit from this. ``MockCatalog`` describes its arguments."""
 
     def __init__(
         self,

@@ -6,9 +6,10 @@ import datetime
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby, islice
 
+from hop_archive.catalog.checked import CheckedRange, CheckedScope, VerifiedRange, VerifiedShare, with_checked
+from hop_archive.catalog.ledger import with_verified
 from hop_archive.catalog.mock.session import MockSession, Tables
-from hop_archive.catalog.records import Looked, Outcome, Row, VerifiedRange, VerifiedShare
-from hop_archive.catalog.rules import with_verified
+from hop_archive.catalog.records import Outcome, Row
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind, OpenCount, distinct, remembered
 from hop_archive.model.slices import OffsetSet
 
@@ -20,9 +21,15 @@ class MockVerification(MockSession):
         with self._state.change() as tables:
             once = distinct(findings)
             accepted = {_bare(finding) for finding in once if _is_accepted(tables, finding)}
-            for finding in once:
-                if _bare(finding) not in accepted:
-                    _note(tables, finding, seen_at)
+            at = {_bare(r.finding): n for n, r in enumerate(tables.findings) if r.resolved_at is None}
+            for finding in (finding for finding in once if _bare(finding) not in accepted):
+                if (n := at.get(_bare(finding))) is None:
+                    new = FindingRecord(len(tables.findings) + 1, finding, seen_at, seen_at)
+                    tables.findings.append(new)
+                else:
+                    record = tables.findings[n]
+                    last = max(record.last_seen, seen_at)
+                    tables.findings[n] = record._replace(finding=finding, last_seen=last)
         return [_bare(remembered(finding)) not in accepted for finding in findings]
 
     def findings(
@@ -59,9 +66,9 @@ class MockVerification(MockSession):
         with self._state.change() as tables:
             return _close(tables, numbers, how, at)
 
-    def close_unseen(self, looked: Looked, how: str, at: datetime.datetime) -> int:
+    def close_unseen(self, scope: CheckedScope, how: str, at: datetime.datetime) -> int:
         with self._state.change() as tables:
-            unseen = [record.number for record in tables.findings if _is_unseen(record, looked)]
+            unseen = [record.number for record in tables.findings if _is_unseen(record, scope)]
             return _close(tables, unseen, how, at)
 
     def verified(self, topics: Collection[str] | None = None) -> Sequence[VerifiedRange]:
@@ -74,6 +81,18 @@ class MockVerification(MockSession):
             known = [done for done in tables.verified if done[:3] == new[:3]]
             others = [done for done in tables.verified if done[:3] != new[:3]]
             tables.verified[:] = [*others, *with_verified(known, new)]
+
+    def checked(self, topics: Collection[str] | None = None) -> Sequence[CheckedRange]:
+        with self._state.read() as tables:
+            every = [done for done in tables.checked if topics is None or done.section.topic in topics]
+        return sorted(every, key=_by_section)
+
+    def note_checked(self, new: Sequence[CheckedRange]) -> None:
+        with self._state.change() as tables:
+            for done in new:
+                known = [kept for kept in tables.checked if kept.section == done.section]
+                others = [kept for kept in tables.checked if kept.section != done.section]
+                tables.checked[:] = [*others, *with_checked(known, done)]
 
     def verified_shares(self, topics: Collection[str] | None = None) -> Sequence[VerifiedShare]:
         shares: dict[str, VerifiedShare] = {}
@@ -104,6 +123,11 @@ class MockVerification(MockSession):
         yield from (row for row in rows if row.timestamp_ms >= since_ms)
 
 
+def _by_section(done: CheckedRange) -> tuple[str, str, str, str]:
+    bucket, topic, look = done.section
+    return bucket, topic, look.value, done.after
+
+
 def _bare(finding: Finding) -> Finding:
     return finding._replace(detail="")
 
@@ -122,15 +146,6 @@ def _is_accepted(tables: Tables, finding: Finding) -> bool:
     return not finding.slice.offsets - OffsetSet.of((s.start, s.stop) for s in alike)
 
 
-def _note(tables: Tables, finding: Finding, seen_at: datetime.datetime) -> None:
-    for index, record in enumerate(tables.findings):
-        if record.resolved_at is None and _bare(record.finding) == _bare(finding):
-            last = max(record.last_seen, seen_at)
-            tables.findings[index] = record._replace(finding=finding, last_seen=last)
-            return
-    tables.findings.append(FindingRecord(len(tables.findings) + 1, finding, seen_at, seen_at))
-
-
 def _close(tables: Tables, numbers: Collection[int], how: str, at: datetime.datetime) -> int:
     closed = 0
     for index, record in enumerate(tables.findings):
@@ -140,15 +155,16 @@ def _close(tables: Tables, numbers: Collection[int], how: str, at: datetime.date
     return closed
 
 
-def _is_unseen(record: FindingRecord, looked: Looked) -> bool:
+def _is_unseen(record: FindingRecord, scope: CheckedScope) -> bool:
     finding = record.finding
     return (
-        finding.kind in looked.kinds
-        and (looked.topics is None or finding.topic in looked.topics)
-        and looked.bucket in ("", finding.bucket)
-        and (not looked.not_bucket or finding.bucket != looked.not_bucket)
-        and finding.object_key not in looked.spared
-        and record.last_seen < looked.since
-        and not (looked.of_no_message and finding.uuid)
-        and (looked.young_since is None or record.first_seen < looked.young_since)
+        finding.kind in scope.kinds
+        and (scope.topics is None or finding.topic in scope.topics)
+        and scope.bucket in ("", finding.bucket)
+        and (not scope.not_bucket or finding.bucket != scope.not_bucket)
+        and finding.object_key not in scope.spared
+        and record.last_seen < scope.since
+        and not (scope.of_no_message and finding.uuid)
+        and (scope.young_since is None or record.first_seen < scope.young_since)
+        and (scope.keys is None or scope.keys[0] < finding.object_key <= scope.keys[1])
     )

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 import psycopg
 from psycopg.errors import UndefinedTable, UniqueViolation
+from psycopg.rows import dict_row
 
 from hop_archive.catalog.postgres.adding import add
+from hop_archive.catalog.postgres.claims import PostgresClaims
+from hop_archive.catalog.postgres.compaction import PostgresCompaction
 from hop_archive.catalog.postgres.errors import translating
 from hop_archive.catalog.postgres.generations import PostgresGenerations
 from hop_archive.catalog.postgres.ledger import PostgresLedger
-from hop_archive.catalog.postgres.rebuilding import PostgresRebuilding
 from hop_archive.catalog.postgres.removals import PostgresRemovals
 from hop_archive.catalog.postgres.repairs import PostgresRepairs
 from hop_archive.catalog.postgres.restores import PostgresRestores
+from hop_archive.catalog.postgres.row_jobs import PostgresRowJobs
 from hop_archive.catalog.postgres.rows import PostgresRows
+from hop_archive.catalog.postgres.session import sequences, transaction
 from hop_archive.catalog.postgres.sql import ADD_BATCH, HAS_ADOPTED, REFERRING, REVISION, VERSION_TABLE
 from hop_archive.catalog.postgres.verification import PostgresVerification
 from hop_archive.catalog.records import Batch
-from hop_archive.errors import DataError, ProofChangedError, SliceTakenError, StaleDecisionError
+from hop_archive.catalog.refusals import decided_too_early, proof_changed, slice_taken
+from hop_archive.errors import DataError
 from hop_archive.model.conditions import OLDEST, TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
 
 CONDITION = """
     SELECT clock_timestamp(), current_setting('server_version'), current_setting('server_version_num')::int,
            pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, current_user::text,
-           current_setting('server_encoding')
+           current_setting('server_encoding'),
+           to_regclass('messages_key_idx') IS NOT NULL OR EXISTS (SELECT FROM messages WHERE digest IS NULL)
 """
+"""Index: messages_adopted_idx. The other index is one that archive-core alone makes."""
 
 RIGHTS = """
     SELECT name, array_agg(right_) FILTER (WHERE has_table_privilege(name, right_))
@@ -43,7 +51,7 @@ PROVEN = """
 note watermarks (``OBSERVE``) meanwhile, but not who proves (``HOLD_TO_PROVE``)."""
 
 HOLDERS = """
-    SELECT id, lower(offsets), upper(offsets), outcome, run_id, created_at
+    SELECT id AS batch, lower(offsets) AS start, upper(offsets) AS stop, outcome, run_id, created_at
     FROM batches
     WHERE topic = %s AND generation = %s AND partition = %s AND offsets && int8range(%s, %s)
     ORDER BY offsets LIMIT 3
@@ -72,12 +80,14 @@ KNOWN_ADOPTED = """
 
 
 class PostgresCatalog(
+    PostgresClaims,
+    PostgresCompaction,
     PostgresGenerations,
     PostgresLedger,
-    PostgresRebuilding,
     PostgresRemovals,
     PostgresRepairs,
     PostgresRestores,
+    PostgresRowJobs,
     PostgresRows,
     PostgresVerification,
 ):
@@ -91,20 +101,18 @@ class PostgresCatalog(
         with translating(self._server):
             try:
                 with self._connections.lease() as connection:
-                    found = [
-                        version
-                        for (version,) in connection.execute(
-                            f"SELECT version_num FROM {VERSION_TABLE}"
-                        ).fetchall()
-                    ]
+                    found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
             except UndefinedTable:
                 raise self._server.not_migrated("it has no tables of hop_archive") from None
-        if found != [REVISION]:
-            raise self._server.not_migrated(f"it is at migration {found}, and {REVISION} is needed")
+        if found != [(REVISION,)]:
+            versions = [version for (version,) in found]
+            raise self._server.not_migrated(f"it is at migration {versions}, and {REVISION} is needed")
 
     def condition(self) -> CatalogCondition:
-        ((at, version, number, read_only, role, encoding),) = self._fetch(CONDITION)
+        ((at, version, number, read_only, role, encoding, was_adopted),) = self._fetch(CONDITION)
         rights = self._fetch(RIGHTS, {"tables": list(TABLES)})
+        with translating(self._server), self._connections.lease() as connection:
+            standing = tuple(sequences(connection))
         return CatalogCondition(
             at=at,
             version=version,
@@ -113,7 +121,8 @@ class PostgresCatalog(
             role=role,
             rights={table: frozenset(may or ()) for table, may in sorted(rights)},
             encoding=encoding,
-            sequences=tuple(self._sequences()),
+            sequences=standing,
+            was_adopted=was_adopted,
         )
 
     def has_adopted(self, topic: str) -> bool:
@@ -142,71 +151,51 @@ class PostgresCatalog(
             DataError: An offset of the slice has a row that the ledger knows nothing of.
         """
         try:
-            self._transact(lambda connection: self._record(connection, batch))
+            begun_at = self._record(batch)
         except UniqueViolation as error:
-            uuids = [row.uuid for row in batch.rows]
-            taken = [str(row[0]) for row in self._fetch(TAKEN_UUIDS, [uuids])]
-            if error.diag.constraint_name in ("messages_offset_idx", "duplicates_pkey"):
+            taken = [found for (found,) in self._fetch(TAKEN_UUIDS, [[row.uuid for row in batch.rows]])]
+            if error.diag.constraint_name in ("messages_place_idx", "duplicates_pkey"):
                 raise DataError(
                     f"{self._server} holds messages of {batch.slice} that its ledger knows nothing of.",
                     remedy="The ledger was changed by hand: put its rows back, or rebuild the catalog.",
                     slice=str(batch.slice),
-                    uuids=taken,
+                    uuids=[*map(str, taken)],
                 ) from error
-            raise StaleDecisionError(
-                f"{self._server}: another writer catalogued messages of {batch.slice} meanwhile: {', '.join(taken)}.",
-                remedy="Nothing was changed. Ask again which messages are known.",
-                slice=str(batch.slice),
-                uuids=taken,
-            ) from error
+            what = f"another writer catalogued messages of {batch.slice} meanwhile"
+            raise decided_too_early(self._server, batch.slice, what, taken) from error
+        if begun_at is not None:
+            self.tidy(batch.slice.partition_log, begun_at)
 
-    def _record(self, connection: psycopg.Connection, batch: Batch) -> None:
-        """The ledger row before all others: whoever has an overlapping slice waits there, and is refused before any work."""
+    @transaction
+    def _record(self, connection: psycopg.Connection, batch: Batch) -> datetime.datetime | None:
+        """When it was committed, where the log's ledger is to be tidied.
+
+        The ledger row before all others: whoever has an overlapping slice waits there, and is refused before any work.
+        """
         where = batch.slice
         epoch = batch.proven_epoch
         # The log is still proven under the batch's epoch, and stays: whoever would prove it anew waits.
         if epoch is not None and connection.execute(PROVEN, where.partition_log).fetchone() != (epoch,):
-            raise ProofChangedError(
-                f"{self._server}: {where} was read of a log that is not the one which is proven now.",
-                remedy="Nothing was changed. Plan again: that proves the log first.",
-                slice=str(where),
-            )
+            raise proof_changed(self._server, where)
+        place = (*where.partition_log, where.start, where.stop)
         counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
-        values = (*where.partition_log, where.start, where.stop, batch.outcome.value, batch.reason, *counts)
-        number = connection.execute(ADD_BATCH, (*values, *batch.ends_ms, batch.run_id)).fetchone()
-        if number is None:
-            raise self._taken(connection, batch)
-        if batch.duplicates:
-            self._hold_referred(connection, batch)
-        add(connection, batch, *number)
-
-    def _hold_referred(self, connection: psycopg.Connection, batch: Batch) -> None:
-        """See that what the duplicates repeat is there, and stays: whoever would take it away waits, and finds them."""
-        referred = batch.referred()
-        connection.execute(REFERRING)
-        held = {row[0] for row in connection.execute(REFERRED, [list(referred)])} if referred else set()
-        if gone := sorted(map(str, referred - held)):
-            raise StaleDecisionError(
-                f"{self._server}: what messages of {batch.slice} repeat was taken away meanwhile: {', '.join(gone[:10])}.",
-                remedy="Nothing was changed. Ask again which messages are known.",
-                slice=str(batch.slice),
-                uuids=gone[:10],
+        values = (*place, batch.outcome.value, batch.reason, *counts, *batch.ends_ms, batch.run_id)
+        added = connection.execute(ADD_BATCH, values).fetchone()
+        if added is None:
+            asked = connection.cursor(row_factory=dict_row).execute(HOLDERS, place)
+            found = [{**row, "created_at": row["created_at"].isoformat()} for row in asked]
+            by = (
+                f"batch {h['batch']} [{h['start']}, {h['stop']}) of run {h['run_id'] or '?'}" for h in found
             )
-
-    def _taken(self, connection: psycopg.Connection, batch: Batch) -> SliceTakenError:
-        where = batch.slice
-        held = connection.execute(HOLDERS, [*where.partition_log, where.start, where.stop]).fetchall()
-        holders = [
-            {"batch": row[0], "start": row[1], "stop": row[2], "outcome": row[3], "run_id": row[4],
-             "created_at": row[5].isoformat()}
-            for row in held
-        ]  # fmt: skip
-        by = "; ".join(
-            f"batch {h['batch']} [{h['start']}, {h['stop']}) of run {h['run_id'] or '?'}" for h in holders
-        )
-        return SliceTakenError(
-            f"{self._server}: {where} is in the ledger already, all or in part: {by}.",
-            remedy="Nothing was changed. Plan again from the coverage.",
-            slice=str(where),
-            holders=holders,
-        )
+            raise slice_taken(self._server, where, found, f": {'; '.join(by)}")
+        if batch.duplicates:
+            # See that what they repeat is there, and stays: whoever would take it away waits, and finds them.
+            referred = batch.referred()
+            connection.execute(REFERRING)
+            held = {row[0] for row in connection.execute(REFERRED, [list(referred)])} if referred else set()
+            if gone := referred - held:
+                what = f"what messages of {where} repeat was taken away meanwhile"
+                raise decided_too_early(self._server, where, what, gone)
+        number, created_at, is_later = added
+        add(connection, batch, number)
+        return created_at if is_later else None

@@ -47,6 +47,12 @@ _ONLY_READS = (
     " default_transaction_read_only is off."
 )
 
+_WHO = "Check the user and the password that the stanza's credentials have."
+_RIGHTS = (
+    "Connect as one whose role may do it (archiver, reader, cleaner, repairer: deploy/postgres/roles.sql). After an upgrade, let"
+    " the owner of the tables run that script again."
+)
+
 _ERROR_CODE = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
 
 
@@ -147,7 +153,7 @@ class DatabaseServer:
         made again with its protocol trace on, where the code stands.
         """
         if error.pgconn is not None and error.pgconn.needs_password:
-            return self._forbidden("asks for a password, and none is given")
+            return self._forbidden("asks for a password, and none is given", _WHO)
         return self._by_code(error.sqlstate or _refusing_code(self), error) or self.unavailable(error)
 
     def translated(self, error: psycopg.Error) -> Exception:
@@ -158,9 +164,12 @@ class DatabaseServer:
 
     def unavailable(self, error: object) -> UnavailableError:
         """The server did not answer, or cannot now."""
+        code = (
+            error.sqlstate if isinstance(error, psycopg.Error) else None
+        )  # where the server itself said what is wrong
         return UnavailableError(
-            f"{self} {'cannot do this now' if _has_code(error) else 'did not answer'}: {_first_line(error)}.",
-            remedy=_ONLY_READS if _has_code(error, _READ_ONLY) else _LOOK,
+            f"{self} {'did not answer' if code is None else 'cannot do this now'}: {_first_line(error)}.",
+            remedy=_ONLY_READS if code == _READ_ONLY else _LOOK,
             **self._facts,
         )
 
@@ -172,10 +181,10 @@ class DatabaseServer:
             **self._facts,
         )
 
-    def _forbidden(self, what: str) -> ForbiddenError:
+    def _forbidden(self, what: str, remedy: str) -> ForbiddenError:
         return ForbiddenError(
             f"{self} {what} (user {self.user or 'by default'}).",
-            remedy="Check the user, the password and the rights that the stanza's credentials have.",
+            remedy=remedy,
             **self._facts,
         )
 
@@ -183,15 +192,14 @@ class DatabaseServer:
         if code is None:
             return None
         if code in _WRONG_CREDENTIALS:
-            return self._forbidden("refuses the credentials")
+            return self._forbidden("refuses the credentials", _WHO)
         if code == _NO_RIGHT:
-            return self._forbidden(f"does not allow this: {_first_line(error)}")
+            return self._forbidden(f"does not allow this: {_first_line(error)}", _RIGHTS)
         if code == _NO_DATABASE:
             return MissingSettingError(
                 f"{self}: the server has no such database.",
                 remedy="Create it, or correct the stanza.",
-                database=self.name,
-                address=self.address,
+                **self._facts,
             )
         if code in _NO_TABLE:
             return self.not_migrated(_first_line(error))
@@ -216,12 +224,6 @@ def translating(server: DatabaseServer) -> Iterator[None]:
 
 def _stanza(name: str) -> str:
     return f"database {name!r}" if name else "the database"
-
-
-def _has_code(error: object, expected: str | None = None) -> bool:
-    """Whether the server itself said what is wrong; and, where a code is ``expected``, by this."""
-    code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return code is not None and expected in (None, code)
 
 
 def _first_line(error: object) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import psycopg
 
-from hop_archive.catalog.postgres.session import Session, by_log, listed, only
+from hop_archive.catalog.postgres.session import Session, by_log, listed, transaction
+from hop_archive.catalog.postgres.sql import of_log
 from hop_archive.catalog.records import UNKNOWN_CLUSTER, UNTOLD, Generation, Snapshot, SnapshotKind, Standing
-from hop_archive.catalog.rules import refuse_odd
+from hop_archive.catalog.refusals import refuse_odd
 from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive.model.watermarks import Watermarks
 
@@ -24,14 +24,14 @@ GENERATIONS = """
 
 BEGIN_GENERATION = """
     INSERT INTO generations (topic, generation, cluster_id, topic_id, reason)
-    VALUES (%(topic)s, %(generation)s, %(cluster_id)s, %(topic_id)s, %(reason)s)
+    VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (topic, generation) DO NOTHING
 """
 """Index: generations_pkey."""
 
 GENERATION = """
     SELECT topic, generation, cluster_id, topic_id, detected_at, reason
-    FROM generations WHERE topic = %(topic)s AND generation = %(generation)s
+    FROM generations WHERE topic = %s AND generation = %s
 """
 """Index: generations_pkey."""
 
@@ -83,21 +83,22 @@ NOTE_PROVEN = """
 
 LEFT_BEHIND = """
     SELECT topic, generation, partition, lower(part), upper(part) FROM (
-        SELECT topic, generation, partition, unnest(int8multirange(int8range(0, stable)) - (
-            SELECT coalesce(range_agg(offsets), '{}'::int8multirange) FROM batches
+        SELECT topic, generation, partition,
+               unnest(int8multirange(int8range(0, greatest(stable, upper(covered)))) - covered) AS part
+        FROM observed JOIN generations USING (topic, generation), LATERAL (
+            SELECT coalesce(range_agg(offsets), '{}'::int8multirange) AS covered FROM batches
             WHERE batches.topic = observed.topic AND batches.generation = observed.generation
-                  AND batches.partition = observed.partition)) AS part
-        FROM observed JOIN generations USING (topic, generation)
+                  AND batches.partition = observed.partition) AS dealt
         WHERE observed.topic = ANY(%s) AND cluster_id = %s
     ) AS parts ORDER BY topic, generation, partition, part
 """
 """Index: observed_pkey, generations_pkey, and batches_lineage_idx or batches_slice_excl."""
 
-TAILS = """
+TAILS = f"""
     SELECT wanted.*, tail.* FROM unnest(%(topics)b::text[], %(generations)b::int[], %(partitions)b::int[])
         AS wanted (topic, generation, partition), LATERAL (
         (SELECT m."offset", m.timestamp, m.digest FROM messages AS m
-         WHERE m.topic = wanted.topic AND m.generation = wanted.generation AND m.partition = wanted.partition
+         WHERE {of_log("m", "wanted")}
          ORDER BY m."offset" DESC LIMIT %(most)s)
         UNION ALL
         (SELECT d."offset", d.timestamp, kept.digest FROM (
@@ -110,7 +111,7 @@ TAILS = """
     ) AS tail
     ORDER BY wanted.topic, wanted.generation, wanted.partition, tail."offset"
 """
-"""Index: messages_offset_idx, duplicates_pkey, messages_uuid_idx: a few steps from the end of each a log."""
+"""Index: messages_place_idx, duplicates_pkey, messages_uuid_idx: a few steps from the end of each a log."""
 
 KEEP_SNAPSHOTS = """
     INSERT INTO snapshots (cluster_id, kind, name, content, taken_at)
@@ -138,48 +139,33 @@ class PostgresGenerations(Session):
     """The part of a catalog in Postgres that knows generations, watermarks, proofs and snapshots."""
 
     def generations(self, topics: Collection[str] | None) -> Mapping[str, Sequence[Generation]]:
-        found = self._fetch(GENERATIONS, {"topics": listed(topics)})
-        return {
-            topic: [Generation(*row) for row in rows] for topic, rows in groupby(found, key=itemgetter(0))
-        }
+        found = self._fetch_as(Generation, GENERATIONS, {"topics": listed(topics)})
+        return {topic: [*some] for topic, some in groupby(found, key=lambda generation: generation.topic)}
 
     def begin_generation(
         self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
     ) -> Generation:
-        values = {
-            "topic": topic,
-            "generation": number,
-            "cluster_id": cluster_id,
-            "topic_id": topic_id,
-            "reason": reason,
-        }
+        """In two transactions: a generation that is there stays."""
+        self._execute(BEGIN_GENERATION, [topic, number, cluster_id, topic_id, reason])
+        (begun,) = self._fetch_as(Generation, GENERATION, [topic, number])
+        return begun
 
-        def begin(connection: psycopg.Connection) -> Generation:
-            connection.execute(BEGIN_GENERATION, values)
-            return Generation(*only(connection.execute(GENERATION, values).fetchone()))
-
-        return self._transact(begin)
-
+    @transaction
     def claim_generation(
-        self, topic: str, number: int, cluster_id: str, topic_id: str | None, reason: str
+        self,
+        connection: psycopg.Connection,
+        topic: str,
+        number: int,
+        cluster_id: str,
+        topic_id: str | None,
+        reason: str,
     ) -> bool:
-        values = {
-            "topic": topic,
-            "generation": number,
-            "cluster_id": cluster_id,
-            "topic_id": topic_id,
-            "reason": reason,
-            "unknown": UNKNOWN_CLUSTER,
-            "untold": UNTOLD,
-        }
-
-        def claim(connection: psycopg.Connection) -> bool:
-            if not connection.execute(CLAIM_GENERATION, values).rowcount:
-                return False
-            connection.execute(TELL_AGAIN, values)
-            return True
-
-        return self._transact(claim)
+        at = {"topic": topic, "generation": number}
+        claimed = {"cluster_id": cluster_id, "topic_id": topic_id, "reason": reason}
+        if not connection.execute(CLAIM_GENERATION, {**at, **claimed, "unknown": UNKNOWN_CLUSTER}).rowcount:
+            return False
+        connection.execute(TELL_AGAIN, {**at, "untold": UNTOLD})
+        return True
 
     def observe(self, watermarks: Mapping[PartitionLog, Watermarks]) -> None:
         seen = [(*at, marks.low, marks.stable, marks.high) for at, marks in sorted(watermarks.items())]
@@ -237,5 +223,5 @@ class PostgresGenerations(Session):
     def snapshots(
         self, kind: SnapshotKind, names: Collection[str] | None = None, cluster_id: str | None = None
     ) -> Sequence[Snapshot]:
-        found = self._fetch(SNAPSHOTS, {"kind": kind, "names": listed(names), "cluster_id": cluster_id})
-        return [Snapshot(*row) for row in found]
+        values = {"kind": kind, "names": listed(names), "cluster_id": cluster_id}
+        return self._fetch_as(Snapshot, SNAPSHOTS, values)

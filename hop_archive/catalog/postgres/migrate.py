@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -12,42 +14,71 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg.errors import DuplicateSchema, DuplicateTable, LockNotAvailable, UniqueViolation
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from hop_archive.catalog.postgres.errors import DatabaseServer
-from hop_archive.catalog.postgres.sequences import sequences
-from hop_archive.catalog.postgres.sql import SETTINGS, VERSION_TABLE
+from hop_archive.catalog.postgres.migrations.steps import MigrationProgress, Running
+from hop_archive.catalog.postgres.session import sequences
+from hop_archive.catalog.postgres.sql import NO_IDLE_LIMIT, SETTINGS, VERSION_TABLE
 from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
 from hop_archive.model.conditions import ENCODING
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _CONNECT_S = 10.0
-_LOCK_S = 10.0
-"""How long a migration waits for a table that others use: as long, everybody else who wants that table waits behind it."""
+_LOCK_S = 0.75
+"""How long a migration waits for a table that others use: as long, everybody else who wants that table waits behind it.
+
+Less than Postgres' deadlock_timeout (1 s): where it and a reader of two tables wait for each other, it gives way.
+"""
+_PATIENCE_S = 120.0
+_PAUSE_S = 5.0
+_TURN_S = 0.5
 _IDLE_S = 60.0
 
+HOLD_VERSION_TABLE = f"LOCK TABLE {VERSION_TABLE} IN SHARE UPDATE EXCLUSIVE MODE"
+"""Keeps other migrations away, as long as the transaction lasts. It takes the right to change that table; an advisory lock can
+be held by whoever connects."""
+NO_LOCK_LIMIT = "SELECT set_config('lock_timeout', '0', true)"
+STANDING = """
+    SELECT relname FROM pg_class
+    WHERE relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(%s))
+"""
 USERS = """
     SELECT DISTINCT pid, usename::text, application_name
     FROM pg_locks JOIN pg_stat_activity USING (pid)
          JOIN pg_class ON pg_class.oid = relation
          JOIN pg_database ON pg_database.oid = pg_locks.database AND pg_database.datname = current_database()
     WHERE granted AND relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(%s)) AND pid <> pg_backend_pid()
+          AND relname <> %s
     ORDER BY pid LIMIT 5
 """
+"""Whoever holds Alembic's table is a migration that waits for its turn, or has it."""
 
 
-def migrate(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
+def migrate(
+    dsn: str,
+    *,
+    schema: str = "public",
+    name: str = "",
+    tell: Callable[[MigrationProgress], None] = lambda _: None,
+    patience_s: float = _PATIENCE_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[str]:
     """Make or complete the catalog; a catalog of archive-core is adopted in place, all that it holds kept.
 
-    One transaction: it is done whole or not at all. Two at once go one after the other, and the second finds
-    nothing to do. While archive-core's catalog is adopted, its tables are locked (about a minute for every
-    hundred million rows, for the indexes). Sequences that stand behind their tables are set right.
+    A new one is made in one transaction, whole or not at all. One that stands goes on being read and written: what takes long
+    locks nobody out, and for the rest a table is waited for less than a second at a time. Interrupted at any moment, it is
+    completed by being run again. Two at once go one after the other, and the second finds nothing to do. Sequences that
+    stand behind their tables are set right.
 
     Args:
         dsn: Connection string of a user who may create tables.
         schema: Where the catalog is to be; made where it is not there.
         name: The stanza's name, for messages.
+        tell: Called with where it is, of a catalog that stands; from another thread, too.
+        patience_s: How long to try again where others use a table.
+        sleep: Waits between two attempts, in seconds.
 
     Returns:
         The migrations that were run, in order; none where there was nothing to do.
@@ -58,21 +89,14 @@ def migrate(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
         ConfigurationError: The database has tables under our names that are not ours, or a newer catalog; or its
             encoding is none that can hold every message's names.
     """
-    with _connected(DatabaseServer.of(name, dsn, _CONNECT_S), schema) as connection:
-        missing = _pending(connection, schema)
-        if missing:
-            _make_schema(connection, schema)
-            _alone(connection, schema)
-            missing = _pending(connection, schema)
-            config = _config()
-            config.attributes.update(connection=connection, schema=schema)
-            command.upgrade(config, "head")
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        for found in sequences(driver):
-            if found.is_behind:
-                driver.execute(found.remedy.encode())
-        return missing
+    server = DatabaseServer.of(name, dsn, _CONNECT_S)
+    made = _make_new(server, schema)
+    if made is not None:
+        return made
+    with _connected(server, schema) as connection:
+        _make_version_table(connection, schema)
+    with _turn(server, schema):
+        return _complete(server, schema, tell, max(1, round(patience_s / _PAUSE_S)), sleep)
 
 
 def pending(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
@@ -87,36 +111,160 @@ def pending(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
         return _pending(connection, schema)
 
 
+def _make_new(server: DatabaseServer, schema: str) -> list[str] | None:
+    """Make the catalog where there is none, in one transaction; None where one stands that lacks something."""
+    with _connected(server, schema) as connection:
+        missing = _pending(connection, schema)
+        if missing and "messages" not in _standing(connection, schema):
+            connection.exec_driver_sql(NO_LOCK_LIMIT)
+            _make_schema(connection, schema)
+            _make_version_table(connection, schema)
+            connection.exec_driver_sql(HOLD_VERSION_TABLE)
+            connection.exec_driver_sql(f"SELECT set_config('lock_timeout', '{_LOCK_S * 1000:.0f}', true)")
+            missing = _pending(connection, schema)
+        if missing and "messages" in _standing(connection, schema):
+            return None
+        if missing:
+            _upgrade(connection, Running(server, schema, frozenset(), 0, lambda _: None))
+        _set_sequences_right(connection)
+        return missing
+
+
+def _complete(
+    server: DatabaseServer,
+    schema: str,
+    tell: Callable[[MigrationProgress], None],
+    attempts: int,
+    sleep: Callable[[float], None],
+) -> list[str]:
+    """Migrate a catalog that others use; where they keep a table from it, again from where it is by then."""
+    with _connected(server, schema) as connection:
+        missing = _pending(connection, schema)
+        standing = frozenset(_standing(connection, schema))
+    with _database(server, schema) as engine:
+        for attempt in itertools.count(1):
+            with engine.begin() as connection:
+                left = _pending(connection, schema)
+            running = Running(server, schema, standing, _steps(left), tell)
+            try:
+                with engine.connect() as connection:
+                    _upgrade(connection, running)
+                break
+            except DBAPIError as error:
+                if not isinstance(error.orig, LockNotAvailable) or attempt >= attempts:
+                    raise
+                running.say(
+                    f"others use a table of the catalog: {_users(server, schema)}; it is tried again soon"
+                )
+                sleep(_PAUSE_S)
+        with engine.begin() as connection:
+            _set_sequences_right(connection)
+    return missing
+
+
+@contextmanager
+def _turn(server: DatabaseServer, schema: str) -> Iterator[None]:
+    """Keep other migrations away while the block runs, once none is under way; a catalog that was not begun keeps no trace of it.
+
+    Asked for again and again: an index that the other one builds concurrently would wait for whoever waits with a snapshot.
+    """
+    with _database(server, schema) as engine, engine.connect() as connection:
+        while not _is_held(connection):
+            time.sleep(_TURN_S)
+        connection.exec_driver_sql(NO_IDLE_LIMIT)
+        try:
+            yield
+        except BaseException:
+            if not _context(connection, schema).get_current_heads():
+                connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
+                connection.commit()
+            raise
+
+
+def _is_held(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql(f"{HOLD_VERSION_TABLE} NOWAIT")
+    except DBAPIError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        connection.rollback()
+        return False
+    return True
+
+
+def _upgrade(connection: Connection, running: Running) -> None:
+    config = _config()
+    config.attributes.update(connection=connection, running=running)
+    command.upgrade(config, "head")
+
+
+def _steps(revisions: Sequence[str]) -> int:
+    """How many steps these migrations have."""
+    scripts = ScriptDirectory.from_config(_config())
+    return sum(len(scripts.get_revision(revision).module.STEPS) for revision in revisions)
+
+
+def _standing(connection: Connection, schema: str) -> set[str]:
+    return set(connection.exec_driver_sql(STANDING, (schema,)).scalars())
+
+
+def _set_sequences_right(connection: Connection) -> None:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    for found in sequences(driver):
+        if found.is_behind:
+            driver.execute(found.remedy.encode())
+
+
 @contextmanager
 def _connected(server: DatabaseServer, schema: str) -> Iterator[Connection]:
-    """A connection with a transaction open, committed when the block ends and rolled back when it raises.
+    """A connection with a transaction open, committed when the block ends and rolled back when it raises."""
+    with _database(server, schema) as engine, engine.begin() as connection:
+        encoding = connection.exec_driver_sql("SELECT current_setting('server_encoding')").scalar_one()
+        if encoding != ENCODING:
+            raise ConfigurationError(
+                f"{server} is encoded in {encoding}: topics and headers hold characters that it lacks, or that it"
+                " takes unchecked.",
+                remedy=f"Create a database for the catalog with ENCODING '{ENCODING}' TEMPLATE template0.",
+                database=server.name,
+                encoding=encoding,
+            )
+        yield connection
 
-    What is set is set for the transaction alone: a pooler may stand in between.
+
+@contextmanager
+def _database(server: DatabaseServer, schema: str) -> Iterator[Engine]:
+    """What connects to the database; errors of the block are ours.
+
+    What is set is set for each transaction alone: a pooler may stand in between.
     """
     engine = create_engine(
         "postgresql+psycopg://", creator=server.connect, poolclass=NullPool, isolation_level="READ COMMITTED"
     )
     limits = {"lock_ms": _LOCK_S, "statement_ms": 0, "idle_ms": _IDLE_S}
     settings = {name: str(round(limit * 1000)) for name, limit in limits.items()}
+
+    def begun(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.execute(SETTINGS, {"schema": schema, **settings})
+
+    event.listen(engine, "begin", begun)
     try:
-        with engine.begin() as connection:
-            connection.exec_driver_sql(SETTINGS, {"schema": schema, **settings})
-            encoding = connection.exec_driver_sql("SELECT current_setting('server_encoding')").scalar_one()
-            if encoding != ENCODING:
-                raise ConfigurationError(
-                    f"{server} is encoded in {encoding}: topics and headers hold characters that it lacks, or that it"
-                    " takes unchecked.",
-                    remedy=f"Create a database for the catalog with ENCODING '{ENCODING}' TEMPLATE template0.",
-                    database=server.name,
-                    encoding=encoding,
-                )
-            yield connection
+        yield engine
     except DBAPIError as error:
         raise _refusal(server, schema, error) from error
     except psycopg.Error as error:
         raise server.translated(error) from error
     finally:
         engine.dispose()
+
+
+def _make_version_table(connection: Connection, schema: str) -> None:
+    """Alembic's own table, by which migrations take turns."""
+    connection.exec_driver_sql(NO_LOCK_LIMIT)
+    with _unless_just_made(connection):
+        _context(connection, schema)._ensure_version_table()  # noqa: SLF001 (what upgrading does first, too)
 
 
 def _make_schema(connection: Connection, schema: str) -> None:
@@ -132,19 +280,6 @@ def _make_schema(connection: Connection, schema: str) -> None:
             remedy="Let its owner GRANT USAGE, CREATE ON SCHEMA to the user, or take another schema for the catalog.",
             schema=schema,
         )
-
-
-def _alone(connection: Connection, schema: str) -> None:
-    """Wait until no other migration is under way, however long, and keep others away.
-
-    By Alembic's own table, made for it where need be: to hold that takes the right to change it. An advisory lock can be
-    held by whoever may connect.
-    """
-    connection.exec_driver_sql("SELECT set_config('lock_timeout', '0', true)")
-    with _unless_just_made(connection):
-        _context(connection, schema)._ensure_version_table()  # noqa: SLF001 (what upgrading does first, too)
-    connection.exec_driver_sql(f"LOCK TABLE {VERSION_TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
-    connection.exec_driver_sql(f"SELECT set_config('lock_timeout', '{_LOCK_S * 1000:.0f}', true)")
 
 
 @contextmanager
@@ -190,15 +325,26 @@ def _refusal(server: DatabaseServer, schema: str, error: DBAPIError) -> Exceptio
     if not isinstance(cause, psycopg.Error):
         return error
     if statement.startswith("CREATE EXTENSION"):
-        return _no_extension(server, cause)
+        # The ledger's exclusion constraint needs btree_gist (contrib; trusted since Postgres 13).
+        if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+            return ForbiddenError(
+                f"{server}: user {server.user or 'by default'} may not create the extension btree_gist.",
+                remedy="Let an administrator run CREATE EXTENSION btree_gist in this database (or GRANT CREATE ON"
+                " DATABASE to the user), then run this again.",
+                database=server.name,
+            )
+        if isinstance(cause, psycopg.errors.FeatureNotSupported | psycopg.errors.UndefinedFile):
+            return MissingSettingError(
+                f"{server}: the server does not have the extension btree_gist.",
+                remedy="Install Postgres' contrib modules on the server, then run this again.",
+                database=server.name,
+            )
+        return server.translated(cause)
     if isinstance(cause, LockNotAvailable):
-        with closing(server.connect()) as connection:
-            found = connection.execute(USERS, [schema]).fetchall()
-        users = [f"{program or 'a program'} of {role} (pid {pid})" for pid, role, program in found]
         return UnavailableError(
-            f"{server}: a migration needs a table of the catalog for itself, and others use it:"
-            f" {', '.join(users) or 'gone by now'}.",
-            remedy="Nothing was changed. Wait until they are done, or end them, then run this again.",
+            f"{server}: a migration needs a table of the catalog for itself for a moment, and others use it:"
+            f" {_users(server, schema)}.",
+            remedy="Wait until they are done, or end them, then run this again: it goes on where it is.",
             database=server.name,
         )
     if isinstance(cause, DuplicateTable | psycopg.errors.DuplicateColumn):
@@ -210,19 +356,11 @@ def _refusal(server: DatabaseServer, schema: str, error: DBAPIError) -> Exceptio
     return server.translated(cause)
 
 
-def _no_extension(server: DatabaseServer, cause: psycopg.Error) -> Exception:
-    """The ledger's exclusion constraint needs btree_gist (contrib; trusted since Postgres 13)."""
-    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-        return ForbiddenError(
-            f"{server}: user {server.user or 'by default'} may not create the extension btree_gist.",
-            remedy="Let an administrator run CREATE EXTENSION btree_gist in this database (or GRANT CREATE ON"
-            " DATABASE to the user), then run this again.",
-            database=server.name,
-        )
-    if isinstance(cause, psycopg.errors.FeatureNotSupported | psycopg.errors.UndefinedFile):
-        return MissingSettingError(
-            f"{server}: the server does not have the extension btree_gist.",
-            remedy="Install Postgres' contrib modules on the server, then run this again.",
-            database=server.name,
-        )
-    return server.translated(cause)
+def _users(server: DatabaseServer, schema: str) -> str:
+    """Who uses tables of the catalog now, for a message."""
+    with closing(server.connect()) as connection:
+        found = connection.execute(USERS, [schema, VERSION_TABLE]).fetchall()
+    return (
+        ", ".join(f"{program or 'a program'} of {role} (pid {pid})" for pid, role, program in found)
+        or "gone by now"
+    )

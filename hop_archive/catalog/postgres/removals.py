@@ -5,32 +5,41 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 import psycopg
 
-from hop_archive.catalog.postgres.session import Session, Tuple, listed, only
+from hop_archive.catalog.ledger import Numbers, cut, refuse_too_little, share
+from hop_archive.catalog.postgres.adding import copy_duplicates
+from hop_archive.catalog.postgres.row_jobs import DROP_TEXTS, FORGETTING
+from hop_archive.catalog.postgres.session import Session, Tuple, listed, only, transaction
 from hop_archive.catalog.postgres.sql import (
+    ADD_PART,
+    COLLISION,
     HAS_ADOPTED,
     IN_LOG,
     IN_SLICE,
     REFERRING,
+    ROW_IN_SLICE,
     STANDING,
     TAKING_AWAY,
 )
 from hop_archive.catalog.records import (
+    Batch,
     Candidate,
-    Copied,
-    Deed,
+    CopyOf,
+    Duplicate,
     PendingDelete,
+    Removal,
     RemovalExtent,
     RemovalOutcome,
     Removed,
     Replaced,
     Suppression,
 )
-from hop_archive.catalog.rules import Numbers, about_to_be_deleted, cut, refuse_too_little, to_count
+from hop_archive.catalog.refusals import about_to_be_deleted
 from hop_archive.errors import ConflictError
 from hop_archive.model.keys import slice_of
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
@@ -38,12 +47,20 @@ from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 _MOST_LOCKINGS = 20
 """How often in a row others may merge or split the ledger rows that are to be locked."""
 
-_NOTE_GONE = """
+_DUE = """CASE WHEN %(grace_s)s::float8 > 0 THEN statement_timestamp() + make_interval(secs => %(grace_s)s) END"""
+
+_AGAIN = """
+    ON CONFLICT (bucket, key) DO UPDATE
+    SET condemned_at = clock_timestamp(), command = EXCLUDED.command, reason = EXCLUDED.reason, run_id = EXCLUDED.run_id,
+        due = EXCLUDED.due
+"""
+
+_NOTE_GONE = f"""
     pending AS (
-        INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id)
-        SELECT DISTINCT place.bucket, gone.key, gone.bucket, gone.topic, %(command)s, %(reason)s, %(run_id)s
+        INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id, due)
+        SELECT DISTINCT place.bucket, gone.key, gone.bucket, gone.topic, %(command)s, %(reason)s, %(run_id)s, {_DUE}
         FROM gone, LATERAL unnest(ARRAY[gone.bucket] || %(backups)s::text[]) AS place (bucket)
-        ON CONFLICT (bucket, key) DO UPDATE SET condemned_at = clock_timestamp()
+        {_AGAIN}
     ), forgotten AS (
         DELETE FROM duplicates USING gone
         WHERE duplicates.generation = 0 AND duplicates.topic = gone.topic AND duplicates.uuid = gone.uuid
@@ -54,9 +71,9 @@ strikes out those of the time that they saw (``STRIKE_OUT_DELETED``). What adopt
 
 EXTENT = f"""
     SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(array_agg(DISTINCT bucket), '{{}}')
-    FROM messages WHERE {IN_SLICE}
+    FROM messages WHERE {ROW_IN_SLICE}
 """
-"""Index: messages_offset_idx."""
+"""Index: messages_place_idx."""
 
 _ADOPTED = """
     topic = %(topic)s AND digest IS NULL AND generation IS NULL
@@ -71,20 +88,37 @@ ADOPTED_EXTENT = f"""
 
 KEEPER = f"""
     SELECT min("offset") FROM (
-        (SELECT "offset" FROM messages WHERE {IN_SLICE} AND (timestamp >= %(since_ms)s OR timestamp < 0)
+        (SELECT "offset" FROM messages WHERE {ROW_IN_SLICE} AND (timestamp >= %(since_ms)s OR timestamp < 0)
          ORDER BY "offset" LIMIT 1)
         UNION ALL
         (SELECT "offset" FROM duplicates WHERE {IN_SLICE} AND (timestamp >= %(since_ms)s OR timestamp < 0)
          ORDER BY "offset" LIMIT 1)
-        UNION ALL
-        (SELECT min(m."offset") FROM duplicates AS d JOIN messages AS m ON m.uuid = d.uuid
-         WHERE d.topic = %(topic)s AND d.generation > 0 AND (d.timestamp >= %(since_ms)s OR d.timestamp < 0)
-           AND m.topic = %(topic)s AND m.generation = %(generation)s AND m.partition = %(partition)s
-           AND m."offset" >= %(start)s AND m."offset" < %(stop)s)
     ) AS young
 """
-"""Index: messages_offset_idx and duplicates_pkey, in their order up to the first that is not old; messages_uuid_idx for
-each duplicate that is not."""
+"""Index: messages_place_idx and duplicates_pkey, in their order up to the first that is not old."""
+
+REFERRED_KEEPERS = """
+    SELECT m.topic, m.generation, m.partition, min(m."offset")
+    FROM duplicates AS d JOIN messages AS m ON m.uuid = d.uuid
+         JOIN unnest(%(generations)s::int[], %(partitions)s::int[], %(starts)s::bigint[], %(stops)s::bigint[])
+              AS place (generation, partition, start, stop)
+              ON m.generation = place.generation AND m.partition = place.partition
+                 AND m."offset" >= place.start AND m."offset" < place.stop
+    WHERE d.topic = %(topic)s AND d.generation > 0 AND (d.timestamp >= %(since_ms)s OR d.timestamp < 0) AND m.topic = %(topic)s
+    GROUP BY m.topic, m.generation, m.partition
+"""
+"""Index: duplicates_pkey, for those of the topic; messages_uuid_idx for each that is not old."""
+
+REFERRED_TO = """
+    SELECT m.topic, m.generation, m.partition, min(m."offset")
+    FROM unnest(%(generations)s::int[], %(partitions)s::int[], %(starts)s::bigint[]) AS log (generation, partition, start)
+         JOIN duplicates AS d ON d.topic = %(topic)s AND d.generation = log.generation AND d.partition = log.partition
+                                 AND d."offset" >= log.start
+         JOIN messages AS m ON m.uuid = d.uuid
+    WHERE m.topic = %(topic)s AND m."offset" IS NOT NULL
+    GROUP BY m.topic, m.generation, m.partition
+"""
+"""Index: duplicates_pkey, for those from an offset on; messages_uuid_idx for each."""
 
 LOCK_BATCHES = f"""
     SELECT id, lower(offsets), upper(offsets), archived, duplicates, absent, bytes, reason, first_timestamp,
@@ -100,13 +134,6 @@ BATCH_IDS = f"""
 """
 """Index: batches_slice_excl."""
 
-ADD_PART = """
-    INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent, bytes,
-                         first_timestamp, last_timestamp, run_id, created_at)
-    VALUES (%s, %s, %s, int8range(%s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()))
-"""
-"""Index: each of batches. The row that it is a part of was deleted in the same transaction."""
-
 CHANGE_BATCH = """
     UPDATE batches SET archived = archived - %(copies)s, duplicates = duplicates + %(copies)s, bytes = bytes + %(bytes)s
     WHERE id = %(id)s AND archived >= %(copies)s
@@ -115,13 +142,13 @@ CHANGE_BATCH = """
 
 TAKE = f"""
     WITH gone AS (
-        DELETE FROM messages WHERE {IN_SLICE} RETURNING topic, uuid, bucket, key, size
+        DELETE FROM messages WHERE {ROW_IN_SLICE} RETURNING topic, uuid, bucket, key, size
     ), copies AS (
         DELETE FROM duplicates WHERE {IN_SLICE} RETURNING uuid
     ), {_NOTE_GONE}
     SELECT count(*), (SELECT count(*) FROM copies), coalesce(sum(size), 0)::bigint FROM gone
 """
-"""Index: messages_offset_idx, duplicates_pkey."""
+"""Index: messages_place_idx, duplicates_pkey."""
 
 TAKE_ADOPTED = f"""
     WITH gone AS (
@@ -160,12 +187,35 @@ COPIES = """
 """
 """Index: messages_topic_timestamp_idx, for the topic. Sorts the topic's digests: an index of them would cost each insert."""
 
+MET_COPIES = f"""
+    WITH met AS (
+        SELECT unnest(ARRAY[(detail ->> 'client_uuid')::uuid, (detail ->> 'archived_as')::uuid]) AS uuid
+        FROM findings WHERE topic = %(topic)s AND kind = '{COLLISION}'
+    )
+    SELECT encode(digest, 'hex'), uuid, timestamp, tied > 1 FROM (
+        SELECT digest, uuid, timestamp, id, count(*) OVER (PARTITION BY digest) AS alike,
+               count(*) OVER (PARTITION BY digest, timestamp) AS tied
+        FROM messages WHERE uuid IN (SELECT uuid FROM met) AND topic = %(topic)s AND digest IS NOT NULL
+    ) AS counted
+    WHERE alike > 1 ORDER BY digest, id
+"""
+"""Index: findings_topic_idx, messages_uuid_idx."""
+
+ADOPTED_PAGE = """
+    SELECT timestamp FROM messages WHERE topic = %s AND digest IS NULL AND timestamp >= %s ORDER BY timestamp OFFSET %s LIMIT 1
+"""
+"""Index: messages_adopted_idx, in its order."""
+
+_PAGE_ROWS = 20_000
+"""Adopted rows of which one statement looks for others that are the same, but for those of one millisecond."""
+_LEAST_MS, _MOST_MS = -(2**63), 2**63 - 1
+
 ADOPTED_COPIES = """
     SELECT timestamp || '/' || message_crc32, uuid, timestamp, true
     FROM messages AS m
     WHERE topic = %(topic)s AND (timestamp, message_crc32) IN (
         SELECT a.timestamp, a.message_crc32 FROM messages AS a
-        WHERE a.topic = %(topic)s AND a.digest IS NULL AND EXISTS (
+        WHERE a.topic = %(topic)s AND a.digest IS NULL AND a.timestamp >= %(start)s AND a.timestamp < %(stop)s AND EXISTS (
             SELECT FROM messages AS b
             WHERE (b.topic, b.timestamp, b.message_crc32) = (a.topic, a.timestamp, a.message_crc32)
               AND a.id <> b.id AND NOT (a.is_client_uuid AND b.is_client_uuid)))
@@ -179,23 +229,18 @@ LOCK_MESSAGES = """
 """
 """Index: messages_uuid_idx."""
 
-ADD_DUPLICATE = """
-    INSERT INTO duplicates (topic, generation, partition, "offset", timestamp, uuid, reason, batch)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-"""
-"""Index: duplicates_pkey."""
-
 REPLACE = """
     WITH replaced AS (
         SELECT * FROM unnest(%(uuids)s::uuid[], %(keys)s::text[], %(positions)s::bigint[], %(sizes)s::int[],
-                             %(crc32s)s::bigint[], %(tombstones)s::boolean[])
-            AS replaced (uuid, key, position, size, crc32, is_tombstone)
+                             %(crc32s)s::bigint[], %(tombstones)s::boolean[], %(frames)s::bigint[], %(frame_sizes)s::int[])
+            AS replaced (uuid, key, position, size, crc32, is_tombstone, frame, frame_size)
     ), old AS (
         SELECT uuid, size FROM messages WHERE uuid = ANY(%(uuids)s) AND bucket = %(bucket)s AND key = %(key)s
         ORDER BY id FOR UPDATE
     )
     UPDATE messages AS m
     SET key = replaced.key, position = replaced.position, size = replaced.size, crc32 = replaced.crc32,
+        frame = replaced.frame, frame_size = replaced.frame_size,
         title = CASE WHEN is_tombstone THEN '' ELSE m.title END,
         sender = CASE WHEN is_tombstone THEN '' ELSE m.sender END,
         file_name = CASE WHEN is_tombstone THEN '' ELSE m.file_name END,
@@ -218,20 +263,25 @@ SUPPRESSIONS = """
 """
 """Index: suppressions_pkey, for some."""
 
-NOTE_PENDING = """
-    INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id)
-    SELECT DISTINCT place.bucket, gone.key, gone.bucket, %(topic)s, %(command)s, %(reason)s, %(run_id)s
+NOTE_PENDING = f"""
+    INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, run_id, due)
+    SELECT DISTINCT place.bucket, gone.key, gone.bucket, %(topic)s, %(command)s, %(reason)s, %(run_id)s, {_DUE}
     FROM unnest(%(buckets)s::text[], %(keys)s::text[]) AS gone (bucket, key),
          LATERAL unnest(ARRAY[gone.bucket] || %(backups)s::text[]) AS place (bucket)
-    ON CONFLICT (bucket, key) DO UPDATE SET condemned_at = clock_timestamp()
+    {_AGAIN}
 """
 """Index: condemned_pkey."""
 
 PENDING = """
     SELECT bucket, key, recorded_bucket, topic, condemned_at FROM condemned
-    WHERE command = %s AND bucket = %s ORDER BY key LIMIT %s FOR UPDATE
+    WHERE command = %s AND bucket = %s AND (due IS NULL OR due <= clock_timestamp()) ORDER BY key LIMIT %s FOR UPDATE
 """
-"""Index: condemned_pkey, of a table that is all but empty. Whoever would strike out one of them waits."""
+"""Index: condemned_pkey, of a table that is all but empty, or has what waits for a day. Whoever would strike out one of them waits."""
+
+WAITING = """
+    SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s) AND due > clock_timestamp() - interval '2 days'
+"""
+"""Index: condemned_pkey."""
 
 STRIKE_OUT = """
     DELETE FROM condemned WHERE recorded_bucket = %s AND key = %s AND bucket = ANY(%s) AND NOT claimed RETURNING bucket
@@ -245,9 +295,9 @@ NAMED_ALONE = """
 """Index: messages_object_idx."""
 
 IS_NAMED_SEGMENT = f"""
-    SELECT EXISTS (SELECT FROM messages WHERE {IN_SLICE} AND key = %(key)s AND bucket = %(bucket)s AND position IS NOT NULL)
+    SELECT EXISTS (SELECT FROM messages WHERE {ROW_IN_SLICE} AND key = %(key)s AND bucket = %(bucket)s AND position IS NOT NULL)
 """
-"""Index: messages_offset_idx: a segment's key says whose documents it holds."""
+"""Index: messages_place_idx: a segment's key says whose documents it holds."""
 
 STRIKE_OUT_DELETED = """
     DELETE FROM condemned USING unnest(%s::text[], %s::text[], %s::timestamptz[]) AS over (bucket, key, at)
@@ -282,52 +332,62 @@ class PostgresRemovals(Session):
         )
         return RemovalExtent(messages, size_bytes, frozenset(buckets))
 
-    def remove(self, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed) -> Removed:
-        def work(connection: psycopg.Connection) -> Removed:
-            connection.execute(REFERRING)
-            return self._remove(connection, places, outcome, deed)
-
-        return self._transact(work)
+    @transaction
+    def remove(
+        self,
+        connection: psycopg.Connection,
+        places: Sequence[Slice],
+        outcome: RemovalOutcome,
+        removal: Removal,
+    ) -> Removed:
+        connection.execute(REFERRING)
+        return self._remove(connection, places, outcome, removal)
 
     def remove_adopted(
-        self, topic: str, deed: Deed, *, before_ms: int | None = None, most: int = 1_000
+        self, topic: str, removal: Removal, *, before_ms: int | None = None, most: int = 1_000
     ) -> Removed:
-        values = {"topic": topic, "before_ms": before_ms, "most": most, **_values(deed)}
+        values = {"topic": topic, "before_ms": before_ms, "most": most, **_values(removal)}
         return self._transact(lambda connection: _take(connection, TAKE_ADOPTED, values))
 
     def remove_messages(
-        self, message_uuids: Collection[uuid.UUID], outcome: RemovalOutcome, deed: Deed
+        self, message_uuids: Collection[uuid.UUID], outcome: RemovalOutcome, removal: Removal
     ) -> Removed:
         def work(connection: psycopg.Connection) -> Removed:
             connection.execute(TAKING_AWAY)
-            values = {"uuids": list(message_uuids), "placed": False, **_values(deed)}
+            values = {"uuids": list(message_uuids), "placed": False, **_values(removal)}
             found = connection.execute(PLACES, values).fetchall()
             slices = [
                 place
                 for at, some in groupby(found, key=lambda row: PartitionLog(*row[:3]))
                 for place in at.slices(OffsetSet.of((row[3], row[3] + 1) for row in some))
             ]
-            removed = self._remove(connection, slices, outcome, deed)
+            removed = self._remove(connection, slices, outcome, removal)
             return removed.plus(_take(connection, TAKE_UUIDS, values))
 
         return self._transact(work) if message_uuids else Removed()
 
-    def likely_copies(self, topic: str) -> Iterator[Candidate]:
-        for row in self._stream(COPIES, topic):
+    def likely_copies(self, topic: str, *, by_digest: bool = True) -> Iterator[Candidate]:
+        found = self._stream(COPIES, [topic]) if by_digest else self._stream(MET_COPIES, {"topic": topic})
+        for row in found:
             yield Candidate(*row)
-        if self._fetch(HAS_ADOPTED, [[topic]]):
-            for row in self._fetch(ADOPTED_COPIES, {"topic": topic}):
+        start: int | None = _LEAST_MS if self._fetch(HAS_ADOPTED, [[topic]]) else None
+        while start is not None:
+            page = self._fetch(ADOPTED_PAGE, [topic, start, _PAGE_ROWS])
+            # Rows of one millisecond stay together.
+            stop = max(start + 1, page[0][0]) if page else _MOST_MS
+            for row in self._fetch(ADOPTED_COPIES, {"topic": topic, "start": start, "stop": stop}):
                 yield Candidate(*row)
+            start = stop if page else None
 
-    def move_to_duplicates(self, copies: Sequence[Copied], deed: Deed) -> Removed:
+    def move_to_duplicates(self, copies: Sequence[CopyOf], removal: Removal) -> Removed:
         def work(connection: psycopg.Connection) -> Removed:
             connection.execute(TAKING_AWAY)
-            uuids = [message_uuid for copied in copies for message_uuid in (copied.copy, copied.kept)]
+            uuids = [message_uuid for pair in copies for message_uuid in (pair.copy, pair.kept)]
             rows = {row[0]: row for row in connection.execute(LOCK_MESSAGES, [uuids])}
             moved = Removed()
-            for copied in copies:
-                if copied.copy in rows and copied.kept in rows:
-                    moved = moved.plus(self._move(connection, rows.pop(copied.copy), copied, deed))
+            for pair in copies:
+                if pair.copy in rows and pair.kept in rows:
+                    moved = moved.plus(self._move(connection, rows.pop(pair.copy), pair, removal))
             return moved
 
         return self._transact(work) if copies else Removed()
@@ -338,7 +398,29 @@ class PostgresRemovals(Session):
             if place.partition_log not in kept:
                 ((first,),) = self._fetch(KEEPER, {**asdict(place), "since_ms": since_ms})
                 kept |= {} if first is None else {place.partition_log: first}
+        for topic, some in groupby(sorted(places), key=lambda place: place.topic):
+            here = list(some)
+            values = {
+                "topic": topic,
+                "since_ms": since_ms,
+                "generations": [place.generation for place in here],
+                "partitions": [place.partition for place in here],
+                "starts": [place.start for place in here],
+                "stops": [place.stop for place in here],
+            }
+            for *at, first in self._fetch(REFERRED_KEEPERS, values):
+                log = PartitionLog(*at)
+                kept[log] = min(first, kept.get(log, first))
         return kept
+
+    def referred_to(self, topic: str, kept_from: Mapping[PartitionLog, int]) -> Mapping[PartitionLog, int]:
+        values = {
+            "topic": topic,
+            "generations": [at.generation for at in kept_from],
+            "partitions": [at.partition for at in kept_from],
+            "starts": [*kept_from.values()],
+        }
+        return {PartitionLog(*at): first for *at, first in self._fetch(REFERRED_TO, values)}
 
     def retract(self, message_uuids: Collection[uuid.UUID], *, retracted: bool) -> frozenset[uuid.UUID]:
         # Index: messages_uuid_idx.
@@ -348,7 +430,12 @@ class PostgresRemovals(Session):
         return frozenset(message_uuid for (message_uuid,) in found)
 
     def suppress(self, topics: Mapping[uuid.UUID, str], reason: str) -> None:
-        self._execute(SUPPRESS, [reason, list(topics), list(topics.values())])
+        def work(connection: psycopg.Connection) -> None:
+            connection.execute(FORGETTING)
+            connection.execute(SUPPRESS, [reason, list(topics), list(topics.values())])
+            connection.execute(DROP_TEXTS, [list(topics)])
+
+        self._transact(work)
 
     def suppressed(self, message_uuids: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
         # Index: suppressions_pkey.
@@ -356,60 +443,81 @@ class PostgresRemovals(Session):
         return frozenset(message_uuid for (message_uuid,) in found)
 
     def suppressions(self, message_uuids: Collection[uuid.UUID] | None = None) -> Sequence[Suppression]:
-        found = self._fetch(SUPPRESSIONS, {"uuids": listed(message_uuids)})
-        return [Suppression(*row) for row in found]
+        return self._fetch_as(Suppression, SUPPRESSIONS, {"uuids": listed(message_uuids)})
 
     def replace_documents(
-        self, old: tuple[str, str], new: Sequence[Replaced], deed: Deed
+        self, old: tuple[str, str], new: Sequence[Replaced], removal: Removal
     ) -> frozenset[uuid.UUID]:
         if not new:
             return frozenset()
         columns = [list(column) for column in zip(*new, strict=True)]
-        names = ("uuids", "keys", "positions", "sizes", "crc32s", "tombstones")
+        names = ("uuids", "keys", "positions", "sizes", "crc32s", "tombstones", "frames", "frame_sizes")
         values = {**dict(zip(names, columns, strict=True)), "bucket": old[0], "key": old[1]}
 
         def work(connection: psycopg.Connection) -> frozenset[uuid.UUID]:
             connection.execute(TAKING_AWAY)
             changed = connection.execute(REPLACE, values).fetchall()
-            for row in changed:
-                self._count_bytes(connection, row)
+            for _, topic, generation, partition, offset, more_bytes in changed:
+                if more_bytes and generation is not None:
+                    where = Slice(topic, generation, partition, offset, offset + 1)
+                    for held in self._locked(connection, where.partition_log, [where]):
+                        self._change_batch(connection, held, copies=0, more_bytes=more_bytes)
+                if more_bytes:
+                    # Index: unique_topic.
+                    more = "UPDATE topics SET n_bytes = n_bytes + %s WHERE topic = %s"
+                    connection.execute(more, [more_bytes, topic])
             if changed:
-                buckets, key = {old[0], *deed.backups}, new[0].object_key
+                buckets, key = {old[0], *removal.backups}, new[0].object_key
                 struck = connection.execute(STRIKE_OUT, [old[0], key, list(buckets)]).rowcount
                 if struck != len(buckets):
                     raise about_to_be_deleted(key, old[0])
-                connection.execute(NOTE_PENDING, _pending_values([old], changed[0][1], deed))
+                connection.execute(NOTE_PENDING, pending_values([old], changed[0][1], removal))
             return frozenset(row[0] for row in changed)
 
         return self._transact(work)
 
-    def note_pending_deletes(self, objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> None:
-        self._execute(NOTE_PENDING, _pending_values(objects, topic, deed))
+    def note_pending_deletes(
+        self, objects: Collection[tuple[str, str]], topic: str, removal: Removal
+    ) -> None:
+        self._execute(NOTE_PENDING, pending_values(objects, topic, removal))
 
-    def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
-        def work(connection: psycopg.Connection) -> list[PendingDelete]:
-            found = connection.execute(PENDING, [command, bucket, most]).fetchall()
-            named = _named(connection, found)
-            unnamed = [row[1] for row in found if row[1] not in named]
-            # Index: condemned_pkey.
-            connection.execute(
-                "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)", [bucket, unnamed]
-            )
-            return [PendingDelete(row[0], row[1], row[1] in named, row[4]) for row in found]
-
-        return self._transact(work)
+    @transaction
+    def pending_deletes(
+        self, connection: psycopg.Connection, command: str, bucket: str, most: int = 1_000
+    ) -> Sequence[PendingDelete]:
+        found = connection.execute(PENDING, [command, bucket, most]).fetchall()
+        topics, keys, buckets = ([row[n] for row in found] for n in (3, 1, 2))
+        named = {key for (key,) in connection.execute(NAMED_ALONE, [topics, keys, buckets])}
+        for key, recorded_in in zip(keys, buckets, strict=True):
+            if (place := slice_of(key)) is not None:
+                values = {**asdict(place), "key": key, "bucket": recorded_in}
+                if only(connection.execute(IS_NAMED_SEGMENT, values).fetchone())[0]:
+                    named.add(key)
+        unnamed = [row[1] for row in found if row[1] not in named]
+        # Index: condemned_pkey.
+        connection.execute(
+            "UPDATE condemned SET claimed = true WHERE bucket = %s AND key = ANY(%s)", [bucket, unnamed]
+        )
+        return [PendingDelete(row[0], row[1], row[1] in named, row[4]) for row in found]
 
     def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
         # Index: condemned_pkey.
         statement = "SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s)"
         return frozenset(key for (key,) in self._fetch(statement, [bucket, list(keys)]))
 
+    def waiting_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:
+        return frozenset(key for (key,) in self._fetch(WAITING, [bucket, list(keys)]))
+
     def strike_out(self, objects: Sequence[PendingDelete]) -> None:
         columns = [[o.bucket for o in objects], [o.key for o in objects], [o.at for o in objects]]
         self._execute(STRIKE_OUT_DELETED, columns)
 
     def _remove(
-        self, connection: psycopg.Connection, places: Sequence[Slice], outcome: RemovalOutcome, deed: Deed
+        self,
+        connection: psycopg.Connection,
+        places: Sequence[Slice],
+        outcome: RemovalOutcome,
+        removal: Removal,
     ) -> Removed:
         """All ledger rows are locked before the first message goes: see ``sql.REFERRING``."""
         locked: list[tuple[_Held, list[Slice]]] = []
@@ -418,7 +526,23 @@ class PostgresRemovals(Session):
             locked += [(held, here) for held in self._locked(connection, at, here)]
         removed = Removed()
         for held, here in locked:
-            removed = removed.plus(self._split(connection, held, here, (outcome, deed)))
+            taken, kept = cut(held.slice, here)
+            left = held.numbers
+            for where in taken:
+                values = {**asdict(where), **_values(removal)}
+                took = _take(connection, TAKE, values)._replace(offsets=len(where))
+                absent = took.offsets - took.messages - took.duplicates
+                left = left.less(Numbers(took.messages, took.duplicates, absent, took.size_bytes))
+                removed = removed.plus(took)
+            # Index: batches_pkey.
+            connection.execute("DELETE FROM batches WHERE id = %s", [held.id])
+            shares = share(self._server, held.slice, kept, left, partial(_count, connection))
+            parts = [(where, "archived", numbers, held.rest) for where, numbers in shares]
+            rest = (removal.reason, None, None, removal.run_id, None)
+            parts += [(where, outcome, Numbers(0, 0, 0, 0), rest) for where in taken]
+            for where, became, numbers, (reason, *others) in parts:
+                place = (*where.partition_log, where.start, where.stop)
+                connection.execute(ADD_PART, (*place, became, reason, *numbers, *others))
         return removed
 
     def _locked(
@@ -441,72 +565,24 @@ class PostgresRemovals(Session):
             topic=at.topic,
         )
 
-    def _split(
-        self,
-        connection: psycopg.Connection,
-        held: _Held,
-        places: Sequence[Slice],
-        how: tuple[RemovalOutcome, Deed],
-    ) -> Removed:
-        """The kept parts' numbers are counted; the last one's are what the others leave."""
-        outcome, deed = how
-        parts = cut(held.slice, places)
-        removed, left = Removed(), held.numbers
-        for part in parts.taken:
-            values = {**asdict(held.slice.within(*part)), **_values(deed)}
-            taken = _take(connection, TAKE, values)._replace(offsets=part.stop - part.start)
-            absent = taken.offsets - taken.messages - taken.duplicates
-            left = left.less(Numbers(taken.messages, taken.duplicates, absent, taken.size_bytes))
-            removed = removed.plus(taken)
-        # Index: batches_pkey.
-        connection.execute("DELETE FROM batches WHERE id = %s", [held.id])
-        kept: list[tuple[Slice, Numbers]] = []
-        for part in to_count(parts):
-            where = held.slice.within(*part)
-            rows, size_bytes, _, _, copies = only(connection.execute(STANDING, asdict(where)).fetchone())
-            kept.append((where, Numbers(rows, copies, len(where) - rows - copies, size_bytes)))
-            left = left.less(kept[-1][1])
-        kept += [(held.slice.within(*part), left) for part in parts.kept[-1:]]
-        for where, numbers in kept:
-            refuse_too_little(self._server, held.slice, numbers)
-            _add_part(connection, where, numbers, ("archived", *held.rest))
-        for part in parts.taken:
-            rest = (outcome, deed.reason, None, None, deed.run_id, None)
-            _add_part(connection, held.slice.within(*part), Numbers(0, 0, 0, 0), rest)
-        return removed
-
-    def _move(self, connection: psycopg.Connection, row: Tuple, copied: Copied, deed: Deed) -> Removed:
+    def _move(self, connection: psycopg.Connection, row: Tuple, pair: CopyOf, removal: Removal) -> Removed:
         """Move one message; nothing where no ledger row counts it, which verification finds."""
         message_uuid, topic, generation, partition, offset, timestamp_ms, size_bytes, number = row
-        place, batch = (0, 0, number), 0
+        where, batch = Slice(topic, 0, 0, number, number + 1), 0
         if generation is not None:
             where = Slice(topic, generation, partition, offset, offset + 1)
             held = self._locked(connection, where.partition_log, [where])
             if not held:
                 return Removed()
-            place, batch = (generation, partition, offset), held[0].id
+            batch = held[0].id
             self._change_batch(connection, held[0], copies=1, more_bytes=-size_bytes)
         # Index: duplicates_uuid_idx.
-        connection.execute(
-            "UPDATE duplicates SET uuid = %(kept)s WHERE topic = %(topic)s AND uuid = %(copy)s",
-            {"topic": topic, "copy": message_uuid, "kept": copied.kept},
-        )
-        duplicate = (topic, *place, timestamp_ms, copied.kept, copied.reason, batch)
-        connection.execute(ADD_DUPLICATE, duplicate)
-        values = {"uuids": [message_uuid], "placed": True, **_values(deed)}
+        refer = "UPDATE duplicates SET uuid = %s WHERE topic = %s AND uuid = %s"
+        connection.execute(refer, [pair.kept, topic, message_uuid])
+        duplicate = Duplicate(where.start, timestamp_ms, pair.kept, pair.reason)
+        copy_duplicates(connection, Batch(where, duplicates=[duplicate]), batch)
+        values = {"uuids": [message_uuid], "placed": True, **_values(removal)}
         return _take(connection, TAKE_UUIDS, values)
-
-    def _count_bytes(self, connection: psycopg.Connection, row: Tuple) -> None:
-        """Let the summary and the ledger know how much longer a document is."""
-        _, topic, generation, partition, offset, more_bytes = row
-        if not more_bytes:
-            return
-        if generation is not None:
-            where = Slice(topic, generation, partition, offset, offset + 1)
-            for held in self._locked(connection, where.partition_log, [where]):
-                self._change_batch(connection, held, copies=0, more_bytes=more_bytes)
-        # Index: unique_topic.
-        connection.execute("UPDATE topics SET n_bytes = n_bytes + %s WHERE topic = %s", [more_bytes, topic])
 
     def _change_batch(
         self, connection: psycopg.Connection, held: _Held, *, copies: int, more_bytes: int
@@ -516,25 +592,14 @@ class PostgresRemovals(Session):
             refuse_too_little(self._server, held.slice, held.numbers._replace(archived=-copies))
 
 
-def _named(connection: psycopg.Connection, found: Sequence[Tuple]) -> set[str]:
-    """The keys, of pending deletes, that a row names; those are locked, so that none comes to be named now."""
-    topics, keys, buckets = ([row[n] for row in found] for n in (3, 1, 2))
-    named = {key for (key,) in connection.execute(NAMED_ALONE, [topics, keys, buckets])}
-    for key, bucket in zip(keys, buckets, strict=True):
-        if (place := slice_of(key)) is not None:
-            values = {**asdict(place), "key": key, "bucket": bucket}
-            if only(connection.execute(IS_NAMED_SEGMENT, values).fetchone())[0]:
-                named.add(key)
-    return named
+def _values(removal: Removal) -> dict[str, Any]:
+    return {**asdict(removal), "backups": list(removal.backups)}
 
 
-def _values(deed: Deed) -> dict[str, Any]:
-    return {**asdict(deed), "backups": list(deed.backups)}
-
-
-def _pending_values(objects: Collection[tuple[str, str]], topic: str, deed: Deed) -> dict[str, Any]:
+def pending_values(objects: Collection[tuple[str, str]], topic: str, removal: Removal) -> dict[str, Any]:
+    """What ``NOTE_PENDING`` is given."""
     buckets, keys = [bucket for bucket, _ in objects], [key for _, key in objects]
-    return {"topic": topic, "buckets": buckets, "keys": keys, **_values(deed)}
+    return {"topic": topic, "buckets": buckets, "keys": keys, **_values(removal)}
 
 
 def _take(connection: psycopg.Connection, statement: str, values: Mapping[str, Any]) -> Removed:
@@ -542,8 +607,6 @@ def _take(connection: psycopg.Connection, statement: str, values: Mapping[str, A
     return Removed(messages, duplicates, 0, size_bytes)
 
 
-def _add_part(connection: psycopg.Connection, where: Slice, numbers: Numbers, rest: Tuple) -> None:
-    outcome, reason, first_ms, last_ms, run_id, created_at = rest
-    place = (*where.partition_log, where.start, where.stop)
-    values = (*place, outcome, reason, *numbers, first_ms, last_ms, run_id, created_at)
-    connection.execute(ADD_PART, values)
+def _count(connection: psycopg.Connection, where: Slice) -> Numbers:
+    rows, size_bytes, _, _, copies = only(connection.execute(STANDING, asdict(where)).fetchone())
+    return Numbers(rows, copies, len(where) - rows - copies, size_bytes)

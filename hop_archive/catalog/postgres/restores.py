@@ -11,20 +11,20 @@ from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from hop_archive.catalog.postgres.errors import translating
-from hop_archive.catalog.postgres.session import Session, only
+from hop_archive.catalog.postgres.session import Session, only, transaction
 from hop_archive.catalog.postgres.sql import HOLD, NO_IDLE_LIMIT
 from hop_archive.catalog.records import Restore
-from hop_archive.errors import ConflictError
+from hop_archive.catalog.refusals import held_by_another
 
 _COLUMNS = "id, fingerprint, target, request, progress, outcome, report, started_at, updated_at"
 
 BEGIN = """
-    INSERT INTO restores (fingerprint, target, request) VALUES (%(fingerprint)s, %(target)s, %(request)s)
+    INSERT INTO restores (fingerprint, target, request) VALUES (%s, %s, %s)
     ON CONFLICT (fingerprint) WHERE outcome = 'running' DO NOTHING
 """
 """Index: restores_running_idx."""
 
-RUNNING = f"SELECT {_COLUMNS} FROM restores WHERE fingerprint = %(fingerprint)s AND outcome = 'running'"
+RUNNING = f"SELECT {_COLUMNS} FROM restores WHERE fingerprint = %s AND outcome = 'running'"
 """Index: restores_running_idx."""
 
 NOTE = """
@@ -57,21 +57,15 @@ class PostgresRestores(Session):
             try:
                 connection.execute(HOLD, [name])
             except LockNotAvailable as error:
-                raise ConflictError(
-                    f"{self._server}: another process is at work on {name}.",
-                    remedy="Wait until it is done, or end it; nothing was changed.",
-                    held=name,
-                ) from error
+                raise held_by_another(self._server, name) from error
             yield
 
-    def begin_restore(self, fingerprint: str, target: str, request: Mapping[str, Any]) -> Restore:
-        values = {"fingerprint": fingerprint, "target": target, "request": Jsonb(request)}
-
-        def begin(connection: psycopg.Connection) -> Restore:
-            connection.execute(BEGIN, values)
-            return Restore(*only(connection.execute(RUNNING, {"fingerprint": fingerprint}).fetchone()))
-
-        return self._transact(begin)
+    @transaction
+    def begin_restore(
+        self, connection: psycopg.Connection, fingerprint: str, target: str, request: Mapping[str, Any]
+    ) -> Restore:
+        connection.execute(BEGIN, [fingerprint, target, Jsonb(request)])
+        return Restore(*only(connection.execute(RUNNING, [fingerprint]).fetchone()))
 
     def note_restore(
         self,
@@ -93,4 +87,4 @@ class PostgresRestores(Session):
         self, *, fingerprint: str = "", running_only: bool = False, limit: int = 100
     ) -> Sequence[Restore]:
         values = {"fingerprint": fingerprint, "running_only": running_only, "limit": limit}
-        return [Restore(*found) for found in self._fetch(LATEST, values)]
+        return self._fetch_as(Restore, LATEST, values)

@@ -27,11 +27,22 @@ from psycopg.generators import execute
 from hop_archive.catalog.postgres.errors import DatabaseServer, translating
 from hop_archive.catalog.postgres.pool import Connections
 from hop_archive.catalog.postgres.session import Tuple, only, streamed
-from hop_archive.catalog.postgres.sql import HAS_ADOPTED, KNOWN_TOPICS, ROW_COLUMNS, TOPICS
+from hop_archive.catalog.postgres.sql import (
+    BY_INDEX,
+    HAS_ADOPTED,
+    KNOWN_TOPICS,
+    LOGS,
+    ROW_COLUMNS,
+    ROW_IN_LOG,
+    TOPICS,
+    WITH_ROWS,
+)
 from hop_archive.catalog.postgres.user_condition import HARMLESS, called, refusal, unquoted_columns
 from hop_archive.catalog.records import Measure, total
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Order, Query
+from hop_archive.model.slices import PartitionLog
+from hop_archive.model.topics import is_glob
 from hop_archive.model.wording import MOST_SAID, cut, harmless
 
 Statement = tuple[str, str]
@@ -52,8 +63,6 @@ SELECTED = {
     "senders": "sender = ANY(%(senders)s)",
     "media_types": "media_type = ANY(%(media_types)s)",
     "uuids": "uuid = ANY(%(uuids)s)",
-    "generation": "generation = %(generation)s",
-    "partition": "partition = %(partition)s",
     "start": '"offset" >= %(start)s',
     "stop": '"offset" < %(stop)s',
     "retracted": "retracted = %(retracted)s",
@@ -62,10 +71,29 @@ SELECTED = {
 """What each bound of a query adds to the condition of the following three, which are joined to them by AND."""
 
 SELECT_BY_PLACE = (
+    f"SELECT {ROW_COLUMNS} FROM messages WHERE {ROW_IN_LOG}",
+    'ORDER BY "offset" LIMIT %(limit)s',
+)
+"""Of one log. Index: messages_place_idx, in its order, so that the first row comes at once."""
+
+STORED_COLUMNS = '"offset", timestamp, uuid_send(uuid), digest, key, position, size, crc32, frame, frame_size'
+"""Those of ``Stored``, in the order of its fields; the UUID as bytes, of which nothing has to be made."""
+
+SELECT_STORED = (
+    f"""
+    SELECT {STORED_COLUMNS} FROM messages
+    WHERE {ROW_IN_LOG} AND (NOT EXISTS (SELECT FROM suppressions WHERE topic = %(topic)s)
+                            OR NOT EXISTS (SELECT FROM suppressions WHERE suppressions.uuid = messages.uuid))""",
+    'ORDER BY "offset" LIMIT %(limit)s',
+)
+"""Of one log. Index: messages_place_idx, in its order. Of a topic without suppressions, which is told once, no row is asked for
+in suppressions_pkey; by an anti-join alone all the rest of the log would be read and sorted for each page."""
+
+SELECT_RETRACTED = (
     f"SELECT {ROW_COLUMNS} FROM messages WHERE generation IS NOT NULL",
     'ORDER BY generation, partition, "offset" LIMIT %(limit)s',
 )
-"""Of one topic. Index: messages_offset_idx, in its order, so that the first row comes at once."""
+"""Of one topic, where only those are wanted that were taken back: few, which are sorted. Index: messages_retracted_idx."""
 
 SELECT_ADOPTED = (
     f"SELECT {ROW_COLUMNS} FROM messages WHERE generation IS NULL AND digest IS NULL",
@@ -86,19 +114,25 @@ SELECT_BY_ID = (
 )
 """Index: messages_pkey, in its order."""
 
-MEASURE_BY_PLACE = (
-    """SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(max(size), 0),
+SELECT_NEWEST = (
+    f"SELECT {ROW_COLUMNS} FROM messages WHERE true",
+    "ORDER BY timestamp DESC, id DESC LIMIT %(limit)s",
+)
+"""Index: messages_topic_timestamp_idx of one topic, messages_timestamp_id_idx of all, each backwards; of some, which is cheaper."""
+
+_MEASURE = """
+    SELECT count(*), coalesce(sum(size), 0)::bigint, coalesce(max(size), 0),
               min(timestamp) FILTER (WHERE timestamp > 0), max(timestamp) FILTER (WHERE timestamp > 0),
               count(*) FILTER (WHERE timestamp = 0), count(*) FILTER (WHERE timestamp_type = 1)
-       FROM messages WHERE generation IS NOT NULL""",
-    "",
-)
-"""Of one place. Index: messages_offset_idx."""
+       FROM messages
+"""
+MEASURE_BY_PLACE = (f"{_MEASURE} WHERE {ROW_IN_LOG}", "")
+"""Of one log, or a part of it. Index: messages_place_idx."""
 
-MEASURE_ADOPTED = (
-    MEASURE_BY_PLACE[0].replace("generation IS NOT NULL", "generation IS NULL AND digest IS NULL"),
-    "",
-)
+MEASURE_PLACED = (f"{_MEASURE} WHERE generation IS NOT NULL", "")
+"""Of topics. Index: messages_topic_timestamp_idx; of many of them the table."""
+
+MEASURE_ADOPTED = (f"{_MEASURE} WHERE generation IS NULL AND digest IS NULL", "")
 """Of one topic's adopted rows. Index: messages_adopted_idx."""
 
 SELECT_SETTINGS = """
@@ -152,6 +186,17 @@ class Selecting:
                     yield row
                     left = None if left is None else left - 1
 
+    def stored(self) -> list[Tuple]:
+        """Of the rows of its places, as ``STORED_COLUMNS`` has them."""
+        topics, _ = self._begin()
+        found: list[Tuple] = []
+        for place in sorted(place for place in self._query.places if place.topic in topics):
+            left = None if self._query.limit is None else self._query.limit - len(found)
+            text, bounds = self._complete(SELECT_STORED, {**asdict(place), "limit": left})
+            with self._reading() as connection:
+                found += connection.execute(text, bounds, binary=True).fetchall()
+        return found
+
     def measured(self) -> Measure:
         """How much the query selects."""
         topics, adopted = self._begin()
@@ -161,7 +206,7 @@ class Selecting:
             asked = [(MEASURE_BY_PLACE, asdict(place)) for place in places]
         else:
             if self._query.adopted is not True:
-                asked.append((MEASURE_BY_PLACE, {"topics": topics}))
+                asked.append((MEASURE_PLACED, {"topics": topics}))
             if adopted and self._query.adopted is not False:
                 asked.append((MEASURE_ADOPTED, {"topics": topics}))
         measures: list[Measure] = []
@@ -174,7 +219,9 @@ class Selecting:
     def _begin(self) -> tuple[list[str], set[str]]:
         """The topics to look in, and those of them with adopted rows, once the condition is known to be one."""
         with self._reading() as connection:
-            known = [topic for (topic,) in connection.execute(TOPICS)]
+            named = self._named()
+            asked = connection.execute(TOPICS) if named is None else connection.execute(WITH_ROWS, [named])
+            known = [topic for (topic,) in asked]
             if self._query.meaningless(known):
                 # A topic without messages is no mistake: it has no rows, that is all.
                 self._query.chosen_topics(topic for (topic,) in connection.execute(KNOWN_TOPICS))
@@ -182,6 +229,14 @@ class Selecting:
                 self._check(connection)
             chosen = sorted(filter(self._query.means, known))
             return chosen, {topic for (topic,) in connection.execute(HAS_ADOPTED, [chosen])}
+
+    def _named(self) -> list[str] | None:
+        """The only topics that may be meant, so that not all of a large archive are looked for; None: any may be."""
+        if self._query.places:
+            return sorted({place.topic for place in self._query.places})
+        if self._query.topics and not any(map(is_glob, self._query.topics)):
+            return sorted(self._query.topics)
+        return None
 
     def _check(self, connection: psycopg.Connection) -> None:
         """Have the server parse the condition, and not run it; refuse what may do something.
@@ -209,14 +264,22 @@ class Selecting:
         if self._query.places:
             for place in sorted(p for p in self._query.places if p.topic in topics):
                 yield SELECT_BY_PLACE, asdict(place)
-        elif order is Order.ID:
-            yield SELECT_BY_ID, {"topics": topics} if self._query.topics else {}
+        elif order is not Order.PLACE:
+            chosen: dict[str, Any] = {"topics": topics} if self._query.topics else {}
+            if len(topics) == 1:
+                chosen = {"topic": topics[0]}
+            yield SELECT_BY_ID if order is Order.ID else SELECT_NEWEST, chosen
         elif self._query.uuids is not None:
             yield SELECT_UUIDS_BY_PLACE, {"topics": topics} if self._query.topics else {}
         else:
             for topic in topics:
-                if self._query.adopted is not True:
-                    yield SELECT_BY_PLACE, {"topic": topic}
+                if self._query.adopted is not True and self._query.retracted:
+                    yield SELECT_RETRACTED, {"topic": topic}
+                elif self._query.adopted is not True:
+                    with self._reading() as connection:
+                        logs = sorted(connection.execute(LOGS, {"topic": topic}).fetchall())
+                    for log in logs:
+                        yield SELECT_BY_PLACE, PartitionLog(*log)._asdict()
                 if topic in adopted and self._query.adopted is not False:
                     yield SELECT_ADOPTED, {"topic": topic}
 
@@ -253,6 +316,8 @@ class Selecting:
             try:
                 with self._connections.lease(commits=False) as connection:
                     connection.execute(SELECT_SETTINGS, settings)
+                    if self._query.places:
+                        connection.execute(BY_INDEX)
                     yield connection
             except psycopg.Error as error:  # what only this query can be the cause of
                 code = error.sqlstate or ""

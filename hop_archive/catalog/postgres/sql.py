@@ -3,7 +3,7 @@
 Only what Postgres 14 understands. Parameters are always bound. Tables are found through the search path that
 each transaction is given (``SETTINGS``), so a statement names no schema. Each statement names the index that it relies on;
 ``migrations/versions`` makes them. Keys besides see to it that no UUID (``messages_uuid_idx``) and no offset
-(``messages_offset_idx``) is stored twice, and that no offset is in two ledger rows (``batches_slice_excl``).
+(``messages_place_idx``) is stored twice, and that no offset is in two ledger rows (``batches_slice_excl``).
 Two serve archive-core's readers: ``messages_pkey`` (``messages.id`` is their bookmark) and ``messages_timestamp_id_idx``
 ((timestamp, id) with topic and public: they page through all topics in order of time).
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hop_archive.catalog.records import COLUMNS
 
-REVISION = "0005"
+REVISION = "0012"
 """The migration that these statements need; ``migrations/versions`` ends with it."""
 
 VERSION_TABLE = "hop_archive_alembic_version"
@@ -44,6 +44,10 @@ is thrown out by the server, so that what it holds is free for those who took ov
 NO_IDLE_LIMIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
 """In a transaction that streams: between two rows its reader may take its time."""
 
+BY_INDEX = "SELECT set_config('enable_seqscan', 'off', true)"
+"""For what is about one log. Its rows came some hundred at a time and stand together, which no statistics tell of an expression:
+of a log with a sixth of 10 million rows the planner would read the whole table, 418,000 pages, where 119,000 hold it (2026-11-29)."""
+
 HOLD = "INSERT INTO held (name) VALUES (%s) ON CONFLICT (name) DO UPDATE SET since = now()"
 """Index: held_pkey. Whoever holds the name in an open transaction is waited for. A row, and no advisory lock: those can
 be held by whoever may connect."""
@@ -53,11 +57,57 @@ ROW_COLUMNS = ", ".join(f'"{name}"' if name == "offset" else name for name in CO
 IN_LOG = "topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s"
 IN_SLICE = f'{IN_LOG} AND "offset" >= %(start)s AND "offset" < %(stop)s'
 
-_IN_ENTRY = """{0}.topic = b.topic AND {0}.generation = b.generation AND {0}.partition = b.partition
-        AND {0}."offset" >= lower(b.offsets) AND {0}."offset" < upper(b.offsets)"""
-ROWS_OF = f"(SELECT count(*) FROM messages AS m WHERE {_IN_ENTRY.format('m')})"
-COPIES_OF = f"(SELECT count(*) FROM duplicates AS d WHERE {_IN_ENTRY.format('d')})"
-"""How many rows, and duplicates, stand at the offsets of the ledger row ``b``. Index: messages_offset_idx, duplicates_pkey."""
+
+LOG_HASH = "hashtextextended(topic, generation::bigint << 32 | partition)"
+"""Of the log that a row of ``messages`` stands in, null where it has no place: the first column of messages_place_idx. See
+docs/decisions/0009-rows-by-the-hash-of-their-log.md."""
+
+
+def of_log(table: str, other: str) -> str:
+    """The condition that a row of ``messages`` is of the same log as a row that has these columns, too.
+
+    Index: messages_place_idx, whose first column is ``LOG_HASH``. The columns are compared as well:
+    two logs may have one hash.
+
+    Args:
+        table: What ``messages`` is called.
+        other: What the other is called; or ``%`` for the parameters topic, generation and partition.
+    """
+    names = ("topic", "generation", "partition")
+    theirs = [f"%({name})s" if other == "%" else f"{other}.{name}" for name in names]
+    same = [f"{table}.{name} = {their}" for name, their in zip(names, theirs, strict=True)]
+    hashes = [
+        f"hashtextextended({topic}, {generation}::bigint << 32 | {partition})"
+        for topic, generation, partition in ([f"{table}.{name}" for name in names], theirs)
+    ]
+    return " AND ".join([*same, " = ".join(hashes)])
+
+
+ROW_IN_LOG = of_log("messages", "%")
+ROW_IN_SLICE = f'{ROW_IN_LOG} AND messages."offset" >= %(start)s AND messages."offset" < %(stop)s'
+"""As ``IN_LOG`` and ``IN_SLICE`` of other tables. Index: messages_place_idx."""
+
+LOGS = """
+    SELECT topic, generation, partition FROM logs WHERE topic = %(topic)s
+    UNION (
+    WITH RECURSIVE dealt AS (
+        (SELECT topic, generation, partition FROM batches WHERE topic = %(topic)s
+         ORDER BY topic, generation, partition LIMIT 1)
+        UNION ALL
+        SELECT following.* FROM dealt, LATERAL (
+            SELECT b.topic, b.generation, b.partition FROM batches AS b
+            WHERE b.topic = %(topic)s AND (b.generation, b.partition) > (dealt.generation, dealt.partition)
+            ORDER BY b.topic, b.generation, b.partition LIMIT 1) AS following
+    ) SELECT topic, generation, partition FROM dealt)
+"""
+"""Those of a topic that may have rows. Index: logs_pkey; batches_lineage_idx, one step in it a log."""
+
+ROWS_OF = f"""(SELECT count(*) FROM messages AS m WHERE {of_log("m", "b")}
+        AND m."offset" >= lower(b.offsets) AND m."offset" < upper(b.offsets))"""
+COPIES_OF = """(SELECT count(*) FROM duplicates AS d
+        WHERE d.topic = b.topic AND d.generation = b.generation AND d.partition = b.partition
+              AND d."offset" >= lower(b.offsets) AND d."offset" < upper(b.offsets))"""
+"""How many rows, and duplicates, stand at the offsets of the ledger row ``b``. Index: messages_place_idx, duplicates_pkey."""
 
 REFERRING = "LOCK TABLE duplicates IN ROW EXCLUSIVE MODE"
 """What inserting a duplicate takes anyway, before it is looked whether what it repeats is there: who takes messages away
@@ -94,28 +144,51 @@ KNOWN_TOPICS = f"""
 """
 """Index: besides, batches_lineage_idx, one step in it a topic; the two other tables are of a row a topic or so."""
 
+NOTE_LOG = "INSERT INTO logs (topic, generation, partition) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+"""Index: logs_pkey."""
+
+WITH_ROWS = """
+    SELECT topic FROM unnest(%s::text[]) AS wanted (topic)
+    WHERE EXISTS (SELECT FROM messages WHERE messages.topic = wanted.topic)
+"""
+"""Index: messages_topic_timestamp_idx: one probe a topic."""
+
 HAS_ADOPTED = """
     SELECT topic FROM unnest(%s::text[]) AS wanted (topic)
     WHERE EXISTS (SELECT FROM messages WHERE messages.topic = wanted.topic AND digest IS NULL)
 """
 """Index: messages_adopted_idx: one probe a topic."""
 
-ADD_BATCH = """
+PERIOD_ORIGIN = "timestamptz '2000-01-01 00:00+00'"
+
+ADD_BATCH = f"""
     INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent,
                          bytes, first_timestamp, last_timestamp, run_id)
     VALUES (%s, %s, %s, int8range(%s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT ON CONSTRAINT batches_slice_excl DO NOTHING
-    RETURNING id
+    RETURNING id, created_at, EXISTS (
+        SELECT FROM batches AS b
+        WHERE b.topic = batches.topic AND b.generation = batches.generation AND b.partition = batches.partition
+              AND b.offsets @> lower(batches.offsets) - 1
+              AND b.created_at < date_bin('10 minutes', batches.created_at, {PERIOD_ORIGIN}))
 """
-"""Index: batches_slice_excl. No row back: somebody holds a part of the slice. With ON CONFLICT two who come at
+"""With when it was committed, and whether the row before it in its log is of earlier ten minutes. Index: batches_slice_excl. No row back: somebody holds a part of the slice. With ON CONFLICT two who come at
 once wait for one another in order; a plain insert would let each wait for the other, a deadlock."""
+
+ADD_PART = """
+    INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent, bytes,
+                         first_timestamp, last_timestamp, run_id, created_at)
+    VALUES (%s, %s, %s, int8range(%s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()))
+"""
+"""Index: each of batches. The row that it is a part of was deleted in the same transaction, by a statement of its own:
+the exclusion constraint has to see that one gone."""
 
 STANDING = f"""
     SELECT count(*), coalesce(sum(size), 0)::bigint, min(timestamp), max(timestamp),
            (SELECT count(*) FROM duplicates WHERE {IN_SLICE})
-    FROM messages WHERE {IN_SLICE}
+    FROM messages WHERE {ROW_IN_SLICE}
 """
-"""Index: messages_offset_idx, duplicates_pkey."""
+"""Index: messages_place_idx, duplicates_pkey."""
 
 COLLISION = "uuid_collision"
 """The kind of finding that a collision is."""

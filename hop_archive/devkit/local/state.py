@@ -177,8 +177,17 @@ def locked(directory: Path) -> Iterator[None]:
 
 def _try_lock(directory: Path) -> int | None:
     path = directory / LOCK_FILE
-    if not _made(directory) or (descriptor := _opened(path)) is None:
+    if not _made(directory):
         return None
+    before = _identity(directory)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError as error:
+        if before is None or before != _identity(directory):  # it was removed meanwhile
+            return None
+        raise _unusable(directory, "no file can be made there") from error
+    except OSError as error:
+        raise _unusable(directory, f"its file {LOCK_FILE} cannot be opened: {error.strerror}") from error
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Whoever removed the stack's data removed the lock with them; then this is nobody's lock any more.
@@ -202,19 +211,6 @@ def _made(directory: Path) -> bool:
     except OSError as error:
         raise _unusable(directory, f"it cannot be made: {error.strerror}") from error
     return True
-
-
-def _opened(path: Path) -> int | None:
-    """Open the lock; None where its directory was removed meanwhile."""
-    before = _identity(path.parent)
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except FileNotFoundError as error:
-        if before is None or before != _identity(path.parent):
-            return None
-        raise _unusable(path.parent, "no file can be made there") from error
-    except OSError as error:
-        raise _unusable(path.parent, f"its file {path.name} cannot be opened: {error.strerror}") from error
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from hop_archive.model.identity import Identity
 from hop_archive.model.keys import slice_of
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
-from hop_archive.model.slices import OffsetSet, Slice
+from hop_archive.model.slices import OffsetSet
 
 COPY = "same UUID and digest"
 """Why a message is a duplicate: what archiving says of such."""
@@ -26,15 +26,7 @@ _ATTEMPTS = 5
 
 
 class Committer:
-    """Puts batches of one topic into a catalog, whatever it has of them.
-
-    Args:
-        catalog: Which.
-        topic: Whose.
-        bucket: The bucket of its objects, for messages.
-        run_id: Noted in the ledger.
-        progress: Where to count ``added``, ``covered`` and ``duplicates``.
-    """
+    """Puts batches of one topic into a catalog, whatever it has of them; counts ``added``, ``covered`` and ``duplicates``."""
 
     def __init__(self, catalog: Catalog, topic: str, bucket: str, run_id: str, progress: Progress) -> None:
         self._catalog = catalog
@@ -54,16 +46,13 @@ class Committer:
         """At once where the catalog has nothing of it; else what it lacks."""
         try:
             self._catalog.commit(batch)
-        except (SliceTakenError, StaleDecisionError):
-            yield from self._reinstate(batch)
-        except DataError:  # rows whose ledger is gone
-            yield from self._reinstate(batch)
+        except (SliceTakenError, StaleDecisionError, DataError):  # the last one for rows whose ledger is gone
+            pass
         else:
             self._counts["added"] += len(batch.rows)
             self._counts["covered"] += len(batch.slice)
             self._counts["duplicates"] += len(batch.duplicates)
-
-    def _reinstate(self, batch: Batch) -> Iterator[Finding]:
+            return
         for _ in range(_ATTEMPTS):
             settled, strangers = self._settled(batch)
             try:
@@ -73,7 +62,23 @@ class Committer:
                 continue
             for row in strangers:
                 yield self.in_use(row)
-            yield from self._refused(refused)
+            # Of what has no free place: what another generation of the topic is to have, and what was removed on purpose.
+            for row in refused:
+                assert row.generation is not None
+                offset = offset_of(row)
+                place = batch.slice.within(offset, offset + 1)
+                if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
+                    detail = "the ledger says that it was left out, or taken away on purpose"
+                    yield self.finding(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
+                    continue
+                for number in itertools.count(row.generation + 1):
+                    assert number < _MOST_GENERATIONS
+                    self.know_generation(number)
+                    moved = replace(place, generation=number)
+                    if not self.add(
+                        Batch(moved, rows=[row._replace(generation=number)], run_id=self._run_id)
+                    ):
+                        break
             return
         raise ConflictError(
             f"Other writers were first with messages of {batch.slice} each time.",
@@ -109,24 +114,6 @@ class Committer:
         kept = {row.uuid for row in rows}
         collisions = [collision for collision in batch.collisions if collision.archived_as in kept]
         return replace(batch, rows=rows, duplicates=duplicates, collisions=collisions), strangers
-
-    def _refused(self, rows: Sequence[Row]) -> Iterator[Finding]:
-        """Of what has no free place: what another generation of the topic is to have; and what was removed on purpose."""
-        for row in rows:
-            assert row.generation is not None
-            assert row.partition is not None
-            offset = offset_of(row)
-            place = Slice(self._topic, row.generation, row.partition, offset, offset + 1)
-            if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
-                detail = "the ledger says that it was left out, or taken away on purpose"
-                yield self.finding(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
-                continue
-            for number in itertools.count(row.generation + 1):
-                assert number < _MOST_GENERATIONS
-                self.know_generation(number)
-                moved = replace(place, generation=number)
-                if not self.add(Batch(moved, rows=[row._replace(generation=number)], run_id=self._run_id)):
-                    break
 
     def in_use(self, row: Row) -> Finding:
         """That a document has a UUID which is another message's."""

@@ -50,7 +50,7 @@ class Failures:
             if isinstance(error, UnavailableError):
                 all_answer()
             self._by_topic[topic] = error
-            log.error("Topic %s is left as it is: %s", topic, error)
+            log.error("Topic %s is left as it is: %s", topic, error, extra={"topic": topic})
 
     def raise_any(self) -> None:
         """Tell of all of them.

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from hop_archive.catalog.records import (
     COLUMNS,
+    LATER_COLUMNS,
     Batch,
     Collision,
     Duplicate,
@@ -34,7 +35,6 @@ from hop_archive.model.wording import said
 from hop_archive.read.catalog_snapshot import latest, meant
 from hop_archive.read.parquet import DUPLICATES, LEDGER, MESSAGES, ledger_entry, sha256
 from hop_archive.read.snapshot_locations import SnapshotLocation
-from hop_archive.read.snapshot_manifest import Manifest
 from hop_archive.recover.rebuild.commit import Committer
 from hop_archive.recover.rebuild.cut import cut
 from hop_archive.recover.rebuild.rebuild import Rebuild
@@ -45,7 +45,7 @@ Made = TypeVar("Made")
 _PORTION = 2_000
 
 _SCHEMAS = {"messages": MESSAGES, "ledger": LEDGER, "duplicates": DUPLICATES}
-_MAY_LACK = frozenset({"generation", "partition", "offset", "timestamp_type", "digest", "position"})
+_MAY_LACK = LATER_COLUMNS | {"generation", "partition", "offset", "timestamp_type", "digest", "position"}
 """Columns of messages that have no value where another archiver wrote the row, or one document is an object."""
 
 _TABLES = """
@@ -64,7 +64,7 @@ def take_in(wanted: Rebuild, location: SnapshotLocation) -> Iterator[Finding]:
     When ledger rows were made, and when generations were first seen, is not kept: it is the time of this. Running it
     again, after it was killed for instance, does what is left.
 
-    A manifest, or what it says of a topic, that is not as it was written is not believed (see ``catalog_manifest``).
+    A manifest, or what it says of a topic, that is not as it was written is not believed (see ``snapshot_manifest``).
     A topic that cannot be taken in does not stop the others; it is told, and is in ``Rebuild.failures``, once these are done.
 
     Raises:
@@ -79,7 +79,16 @@ def take_in(wanted: Rebuild, location: SnapshotLocation) -> Iterator[Finding]:
         )
     if manifest.problem and not manifest.topics:
         raise _not_believed(location, manifest.problem)
-    _keep_setups(wanted, manifest)
+    # How topics, of those wanted, and groups were set up; what the catalog has that is newer stays.
+    setups: dict[str, list[Snapshot]] = {}
+    for setup in manifest.setups:
+        if setup["kind"] == "group" or meant(setup["name"], wanted.topics):
+            taken_at = datetime.datetime.fromisoformat(setup["taken_at"])
+            kept = Snapshot(setup["cluster_id"], setup["kind"], setup["name"], setup["content"], taken_at)
+            setups.setdefault(kept.cluster_id, []).append(kept)
+    for cluster_id, snapshots in setups.items():
+        for first in range(0, len(snapshots), _PORTION):
+            wanted.catalog.keep_snapshots(cluster_id, snapshots[first : first + _PORTION])
     for topic, why in sorted(manifest.damaged.items()):
         if meant(topic, wanted.topics):
             with wanted.failures.of(topic, wanted.all_answer):
@@ -124,20 +133,6 @@ def _not_believed(location: SnapshotLocation, why: str) -> CorruptError:
     return CorruptError(f"The newest manifest in {location} is not believed: {why}.", remedy=_ANOTHER)
 
 
-def _keep_setups(wanted: Rebuild, manifest: Manifest) -> None:
-    """Keep how the source's topics, of those wanted, and groups were set up; what the catalog has that is newer stays."""
-    by_cluster: dict[str, list[Snapshot]] = {}
-    for setup in manifest.setups:
-        if setup["kind"] == "topic" and not meant(setup["name"], wanted.topics):
-            continue
-        taken_at = datetime.datetime.fromisoformat(setup["taken_at"])
-        kept = Snapshot(setup["cluster_id"], setup["kind"], setup["name"], setup["content"], taken_at)
-        by_cluster.setdefault(kept.cluster_id, []).append(kept)
-    for cluster_id, snapshots in by_cluster.items():
-        for first in range(0, len(snapshots), _PORTION):
-            wanted.catalog.keep_snapshots(cluster_id, snapshots[first : first + _PORTION])
-
-
 class _TopicFromSnapshot:
     """One topic on its way back."""
 
@@ -165,8 +160,23 @@ class _TopicFromSnapshot:
                 for generation, partition, *marks in self._told.get("observed", ())
             }
             catalog.observe({at: marks for at, marks in then.items() if at not in observed})
+            # Sort rows and copies by place, in the file; rows of other archivers, which have none, go at once.
             self._connection.execute("BEGIN")
-            self._gather()
+            for row, cells in self._read("messages", lambda cells: (self._row(cells), cells)):
+                if row.offset is not None:
+                    values = (row.generation, row.partition, row.offset, json.dumps(cells, default=_as_text))
+                    self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", values)
+            adopted = (row for row in self._read("messages", self._row) if row.offset is None)
+            while some := list(itertools.islice(adopted, _PORTION)):
+                self._wanted.progress.counts["added"] += catalog.adopt(some)
+            for copy, cells in self._read("duplicates", lambda cells: (_copy(cells["offset"], cells), cells)):
+                values = (
+                    cells["generation"],
+                    cells["partition"],
+                    copy.offset,
+                    json.dumps(cells, default=_as_text),
+                )
+                self._connection.execute("INSERT INTO copies VALUES (?, ?, ?, ?)", values)
             self._connection.execute("COMMIT")
             for entry in self._read("ledger", lambda cells: ledger_entry(topic, cells)):
                 if entry.outcome is Outcome.ARCHIVED:
@@ -176,20 +186,6 @@ class _TopicFromSnapshot:
                 with suppress(SliceTakenError):
                     catalog.commit(Batch(entry.slice, entry.outcome, entry.reason, run_id=entry.run_id))
         catalog.recount(topic)
-
-    def _gather(self) -> None:
-        """Sort rows and copies by place, in a file; rows of other archivers, which have none, go at once."""
-        for row, cells in self._read("messages", lambda cells: (self._row(cells), cells)):
-            if row.offset is not None:
-                place = (row.generation, row.partition, row.offset)
-                text = json.dumps(cells, default=bytes.hex)
-                self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", (*place, text))
-        adopted = (row for row in self._read("messages", self._row) if row.offset is None)
-        while some := list(itertools.islice(adopted, _PORTION)):
-            self._wanted.progress.counts["added"] += self._wanted.catalog.adopt(some)
-        for copy, cells in self._read("duplicates", lambda cells: (_copy(cells["offset"], cells), cells)):
-            place = (cells["generation"], cells["partition"], copy.offset)
-            self._connection.execute("INSERT INTO copies VALUES (?, ?, ?, ?)", (*place, json.dumps(cells)))
 
     def _commit(self, entry: LedgerEntry) -> Iterator[Finding]:
         whole = entry.slice
@@ -228,7 +224,12 @@ class _TopicFromSnapshot:
     def _row(self, cells: Mapping[str, Any]) -> Row:
         if len({cells[name] is None for name in ("generation", "partition", "offset")}) > 1:
             raise ValueError(f"the row of {cells['uuid']} has half a place")
-        named = {**cells, "topic": self._topic, "uuid": uuid.UUID(cells["uuid"])}
+        named = {
+            **dict.fromkeys(LATER_COLUMNS),
+            **cells,
+            "topic": self._topic,
+            "uuid": uuid.UUID(str(cells["uuid"])),
+        }
         return Row.of_cells([named[name] for name in COLUMNS])
 
     def _read(self, kind: str, made: Callable[[dict[str, Any]], Made]) -> Iterator[Made]:
@@ -250,15 +251,24 @@ class _TopicFromSnapshot:
                 pq.ParquetFile(opened) as file,
             ):
                 found = file.schema_arrow
-                for column in schema:
-                    if column.name not in found.names or found.field(column.name).type != column.type:
-                        raise ValueError(f"it has no column {column.name} of type {column.type}")
-                for batch in file.iter_batches(_PORTION):
-                    for name in schema.names:
+                # Of time, which says nothing that timestamp does not, nothing is read; UUIDs were text until 2026-11.
+                names = [name for name in schema.names if name != "time"]
+                names = [name for name in names if name in found.names or name not in LATER_COLUMNS]
+                for name in names:
+                    column_type = schema.field(name).type
+                    taken = {column_type, pa.string()} if name == "uuid" else {column_type}
+                    if name not in found.names or found.field(name).type not in taken:
+                        raise ValueError(f"it has no column {name} of type {column_type}")
+                for batch in file.iter_batches(_PORTION, columns=names):
+                    for name in names:
                         if name not in may_lack and batch.column(name).null_count:
                             raise ValueError(f"a row has no {name}")
                     yield from map(made, batch.to_pylist())
 
 
+def _as_text(value: bytes | uuid.UUID) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
 def _copy(offset: int, cells: Mapping[str, Any]) -> Duplicate:
-    return Duplicate(offset, cells["timestamp"], uuid.UUID(cells["uuid"]), cells["reason"])
+    return Duplicate(offset, cells["timestamp"], uuid.UUID(str(cells["uuid"])), cells["reason"])

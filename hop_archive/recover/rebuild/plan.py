@@ -5,50 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.keys import is_segment_key, slice_of, topic_of
 from hop_archive.model.slices import EMPTY
 from hop_archive.model.topics import matches
-from hop_archive.read.side_by_side import side_by_side
+from hop_archive.read.key_join import join_by_key
 from hop_archive.store.protocol import ObjectInfo, Store
 
 _YEAR = re.compile(r"-?\d+")
 
 
-class TopicPlan(NamedTuple):
-    """What there is to do for one topic.
+@dataclass(slots=True)
+class TopicPlan:
+    """What there is to do for one topic; counts only grow while it is listed.
 
     Attributes:
-        topic: Which.
         objects: Objects under keys of ours.
         to_read: Those whose messages the catalog may lack.
         bytes_to_read: Their bytes.
     """
 
     topic: str
-    objects: int
-    to_read: int
-    bytes_to_read: int
-
-
-@dataclass(slots=True)
-class ListingCounts:
-    """What was met in listing a topic; counts only grow."""
-
     objects: int = 0
     to_read: int = 0
     bytes_to_read: int = 0
 
 
 def stored_topics(store: Store, patterns: Sequence[str] = ()) -> list[str]:
-    """The topics of which the store has objects under keys of ours, sorted; a listing that jumps over folders.
+    """The topics, of those that names or globs mean, of which the store has objects under keys of ours; sorted.
 
-    Args:
-        store: Where to look.
-        patterns: Names or globs, any of which; empty: all.
+    Without patterns all. Lists, and jumps over folders.
 
     Raises:
         ConfigurationError: A pattern means none.
@@ -80,24 +68,25 @@ def stored_topics(store: Store, patterns: Sequence[str] = ()) -> list[str]:
 def plan(catalog: Catalog, store: Store, topics: Sequence[str]) -> Iterator[TopicPlan]:
     """What would be read, topic by topic; changes nothing."""
     for topic in topics:
-        listed = ListingCounts()
-        for _ in lacking(catalog, store, topic, listed):
+        planned = TopicPlan(topic)
+        for _ in lacking(catalog, store, planned):
             pass
-        yield TopicPlan(topic, listed.objects, listed.to_read, listed.bytes_to_read)
+        yield planned
 
 
-def lacking(catalog: Catalog, store: Store, topic: str, listed: ListingCounts) -> Iterator[ObjectInfo]:
-    """The objects of a topic whose messages the catalog may lack, in byte order of keys; those alone first.
+def lacking(catalog: Catalog, store: Store, listed: TopicPlan) -> Iterator[ObjectInfo]:
+    """The objects of ``listed.topic`` whose messages the catalog may lack, in byte order of keys; those alone first.
 
     An object whose rows are there, to its last byte and with the ledger's numbers, is not read again.
     """
+    topic = listed.topic
     miscounted = [miscount.slice for miscount in catalog.miscounts(topic) if miscount.slice is not None]
     coverage = catalog.coverage([topic])
     for segments in (False, True):
         prefix = f"segments/{topic}/" if segments else f"{topic}/"
         infos = (i for i in store.listing(prefix) if _is_of(i.key, topic, segments=segments))
         done = ""
-        for record, info in side_by_side(catalog.recorded(topic, segments=segments), infos):
+        for record, info in join_by_key(catalog.recorded(topic, segments=segments), infos):
             if info is None or info.key == done:
                 continue
             done = info.key

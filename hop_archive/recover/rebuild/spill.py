@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from hop_archive.catalog.records import COLUMNS, Row
+from hop_archive.catalog.records import COLUMNS, LATER_COLUMNS, Row
 from hop_archive.errors import ConfigurationError, ConflictError
-from hop_archive.model.identity import client_uuid
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.recover.rebuild.evidence import Evidence
 from hop_archive.store.protocol import ObjectInfo
@@ -25,7 +24,7 @@ _CACHE_KIB = 64 * 1024
 
 _KINDS = {"text": "TEXT", "uuid": "BLOB", "bytea": "BLOB"}
 """SQLite's names for what is no whole number."""
-_NULL = {"generation", "position"}
+_NULL = LATER_COLUMNS | {"generation", "position"}
 _COLUMNS = [name for name in COLUMNS if name != "topic"]  # a file is of one topic
 _UUID = _COLUMNS.index("uuid")
 _FLAGS = [number for number, name in enumerate(_COLUMNS) if COLUMNS[name] == "bool"]
@@ -89,7 +88,7 @@ _CHOOSE = """
     SELECT id, generation, partition, "offset", uuid, digest, key, rank FROM (
         SELECT found.*, row_number() OVER (
             PARTITION BY found.generation, found.partition, found."offset"
-            ORDER BY suppressed IS NULL, modified DESC, attempt DESC, key DESC, position) AS rank
+            ORDER BY suppressed IS NULL, modified DESC, attempt DESC, key DESC, frame, position) AS rank
         FROM found JOIN objects USING (key) WHERE found.generation IS NOT NULL);
     CREATE UNIQUE INDEX chosen_place ON chosen (generation, partition, "offset", rank);
     CREATE INDEX chosen_uuid ON chosen (uuid) WHERE rank = 1;
@@ -155,7 +154,6 @@ class Placed(NamedTuple):
     """A message that is to have a row in its place, unless an earlier place has the same UUID.
 
     Attributes:
-        row: Its row.
         collided_with: Its publisher's UUID, where it is archived under another.
         suppressed: Why its content was removed; None where it was not.
         first: Generation, partition and offset of the first message of this UUID.
@@ -181,7 +179,6 @@ class Unplaced(NamedTuple):
         id: Its number in the file.
         place: Partition and offset.
         content: Timestamp and digest: what else must be the same for it to be the same message.
-        modified_ms: When its object was stored.
         taken: Generations in which a segment has other content in that place.
     """
 
@@ -193,18 +190,11 @@ class Unplaced(NamedTuple):
 
 
 class Spill:
-    """The file of one topic.
+    """The file of one topic."""
 
-    Args:
-        path: Where it is, or is to be.
-        topic: Which topic.
-        bucket: The bucket that rows are to name.
-    """
-
-    def __init__(self, path: Path, topic: str, bucket: str) -> None:
+    def __init__(self, path: Path, topic: str) -> None:
         self._path = path
         self._topic = topic
-        self._bucket = bucket
         self._streams: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
@@ -216,6 +206,10 @@ class Spill:
             self._connection.execute("PRAGMA journal_mode = TRUNCATE")
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._connection.executescript(_SCHEMA)
+            # A file of an earlier version lacks what came later.
+            there = {name for _, name, *_ in self._connection.execute("PRAGMA table_info(found)")}
+            for name in (name for name in _COLUMNS if name in LATER_COLUMNS - there):
+                self._connection.execute(f'ALTER TABLE found ADD COLUMN "{name}" INTEGER')
         except BaseException:
             self._connection.close()
             raise
@@ -253,28 +247,17 @@ class Spill:
         """Take out what an earlier reading of the object brought."""
         self._connection.execute("DELETE FROM found WHERE key = ?", [key])
 
-    def add(self, evidence: Evidence, segment: PartitionLog | None) -> None:
+    def add(self, evidence: Evidence) -> None:
         """Take in documents of an object; those of another archiver, which have no place, are not for here."""
-        generation = segment.generation if segment else None
         values = []
-        for found in evidence.found:
-            document = found.document
-            row = found.row(evidence.info.key, self._bucket, generation)
+        for row, collided, suppressed in evidence.found:
             cells = [*row.cells()[1:]]
             cells[_UUID] = row.uuid.bytes
-            collided = None if document.is_client_uuid else client_uuid(document.message.headers)
-            values.append((*cells, None if collided is None else collided.bytes, found.suppressed))
+            values.append((*cells, None if collided is None else collided.bytes, suppressed))
         self._connection.executemany(_ADD, values)
 
     def end(self, info: ObjectInfo, attempt: int, claim: Slice | None, problems: int) -> None:
-        """Note that an object was read whole.
-
-        Args:
-            info: The object.
-            attempt: Which alternative of its name it is.
-            claim: What its name says was read; None where it says nothing.
-            problems: How many of its documents are not believed.
-        """
+        """Note that an object was read whole, what its name claims was read, and how many of its documents are not believed."""
         place = (claim.generation, claim.partition, claim.start, claim.stop) if claim else (None,) * 4
         values = (info.key, info.size_bytes, info.modified_ms, attempt, *place, problems)
         self._connection.execute(_ADD_OBJECT, values)

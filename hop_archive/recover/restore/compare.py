@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from hop_archive.model.progress import Progress
 from hop_archive.recover.restore import offset_map as journal
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Entry
-from hop_archive.recover.restore.write import TargetTopic, messages
+from hop_archive.recover.restore.write import TargetTopic, polled
 
 _MOST_TOLD = 100
 
@@ -25,9 +24,6 @@ class Mismatch(NamedTuple):
     """A place in the target that does not hold what was to be written there.
 
     Attributes:
-        topic: The target topic.
-        partition: The target partition.
-        offset: The target offset.
         uuid: Of the message that was to stand there; '' for none.
         what: In what it differs, for people.
     """
@@ -44,9 +40,6 @@ class ReadBack:
     """What reading back found.
 
     Attributes:
-        messages: How many messages were compared.
-        differences: The first of the differences.
-        difference_count: How many there are.
         append_times: Messages whose timestamp is the time of writing, because the target's clock is its own.
     """
 
@@ -61,8 +54,8 @@ class ReadBack:
         if len(self.differences) < _MOST_TOLD:
             self.differences.append(mismatch)
 
-    def compare(self, entry: Entry, message: Message | None) -> None:
-        """Hold what stands in the target, None for nothing, against what was written there."""
+    def compare(self, at: TopicPartition, entry: Entry, message: Message | None) -> None:
+        """Hold what stands in a partition of the target, None for nothing, against what was written there."""
         self.messages += 1
         what = ""
         if message is None:
@@ -76,9 +69,22 @@ class ReadBack:
         elif message.timestamp_ms != entry.timestamp:
             what = f"its timestamp is {message.timestamp_ms}, and was to be {entry.timestamp}"
         if what:
-            message_uuid = str(uuid.UUID(bytes=entry.uuid))
-            at = (entry.target_topic, entry.target_partition, entry.target_offset)
-            self.differ(Mismatch(*at, message_uuid, what))
+            self.differ(Mismatch(*at, entry.target_offset, str(uuid.UUID(bytes=entry.uuid)), what))
+
+    def compare_all(self, at: TopicPartition, entries: Iterator[Entry], messages: Sequence[Message]) -> None:
+        """Likewise of messages that stand one after another, most of which are as they should be."""
+        equal = 0
+        for message, entry in zip(messages, entries, strict=False):
+            _, _, offset, timestamp_ms, clock, key, value, headers, _ = message
+            _, wanted_ms, wanted, target_offset = entry
+            is_equal = (
+                offset == target_offset and timestamp_ms == wanted_ms and clock is not TimestampType.APPEND
+            )
+            if is_equal and digest(key, headers, value) == wanted:
+                equal += 1
+            else:
+                self.compare(at, entry, message)
+        self.messages += equal
 
 
 def compare(target: TargetTopic, folder: Path, control: Control, progress: Progress) -> ReadBack:
@@ -90,37 +96,27 @@ def compare(target: TargetTopic, folder: Path, control: Control, progress: Progr
     found = ReadBack()
     for partition in journal.partitions(folder):
         at = TopicPartition(target.topic, partition)
-        written = journal.entries(folder, partition)
-        for entry, message in zip_longest(written, _standing(target, at, folder, control, found)):
-            if entry is None:
-                break
-            found.compare(entry, message)
+        start, count = target.base.get(partition, 0), journal.count(folder, partition)
+        entries, read = journal.entries(folder, partition), 0
+        try:
+            with target.source.reader({at: start}) as reader:
+                for some in polled(reader, count, control):
+                    found.compare_all(at, entries, some)
+                    read += len(some)
+                    progress.counts["checked"] += len(some)
+                    control.notice(progress)
+                marks = target.source.watermarks([at])
+                if at in marks and read < count and start + count <= marks[at].high:
+                    raise UnavailableError(
+                        f"{at} of source {target.source.name} holds messages up to offset {start + count}, "
+                        f"and delivers none after {start + read}.",
+                        remedy="Run the same command again: it only compares what is written already.",
+                        topic=at.topic,
+                        partition=at.partition,
+                    )
+        except OffsetsGoneError as error:
+            found.differ(Mismatch(at.topic, at.partition, start, "", str(error)))
+        for entry in entries:
+            found.compare(at, entry, None)
             progress.counts["checked"] += 1
-            if progress.counts["checked"] % 1_000 == 0:
-                control.notice(progress)
     return found
-
-
-def _standing(
-    target: TargetTopic, at: TopicPartition, folder: Path, control: Control, found: ReadBack
-) -> Iterator[Message]:
-    """What stands in a partition, from where the restore began on: as many messages as it wrote."""
-    count = journal.count(folder, at.partition)
-    start = target.base.get(at.partition, 0)
-    try:
-        with target.source.reader({at: start}) as reader:
-            read = start
-            for message in messages(reader, count, control):
-                read += 1
-                yield message
-            marks = target.source.watermarks([at])
-            if at in marks and read < start + count <= marks[at].high:
-                raise UnavailableError(
-                    f"{at} of source {target.source.name} holds messages up to offset {start + count}, "
-                    f"and delivers none after {read}.",
-                    remedy="Run the same command again: it only compares what is written already.",
-                    topic=at.topic,
-                    partition=at.partition,
-                )
-    except OffsetsGoneError as error:
-        found.differ(Mismatch(at.topic, at.partition, start, "", str(error)))

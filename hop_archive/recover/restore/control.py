@@ -21,7 +21,6 @@ class Control:
         stop: Tells whether somebody asked to end.
         notice: Told how far it is: messages ``there`` in the target; of these ``sent`` by this process, with ``size_bytes`` of
             key, value and headers; and ``checked``, which were read back and compared.
-        sleep: How to wait.
         monotonic: A clock that never goes back, seconds.
     """
 
@@ -53,12 +52,12 @@ class Throttle:
     def wait(self, size_bytes: int) -> None:
         """Wait until one more message of so many bytes may go."""
         control = self.control
+        if not (control.messages_per_s or control.bytes_per_s):
+            return
         cost_s = max(
             1 / control.messages_per_s if control.messages_per_s else 0.0,
             size_bytes / control.bytes_per_s if control.bytes_per_s else 0.0,
         )
-        if not cost_s:
-            return
         now = control.monotonic()
         self._due = max(self._due, now - _MOST_CREDIT_S)
         if self._due > now:

@@ -22,27 +22,16 @@ def new_offset(folder: Path, partition_log: PartitionLog, committed: int, partit
     """Where a group goes on that was to go on from ``committed``: at the first restored message from there on.
 
     Offsets for which nothing was restored (markers, compacted, left out) are passed over. Behind the last message it is
-    the offset after it.
-
-    Args:
-        folder: The target's journal.
-        partition_log: Where the group had got to.
-        committed: The offset that it was to read next there.
-        partition: The target partition to which that log went.
+    the offset after it. ``partition`` is the target's to which that log went, ``folder`` the target's journal.
 
     Returns:
         The target offset; None where nothing of the log was restored.
     """
     last: int | None = None
     for path in sorted(folder.glob(f"{partition:06}-*.parquet")):
-        table = pq.read_table(path, columns=["generation", "partition", "offset", "target_offset"])
-        _, generation, archived_partition = partition_log
-        in_log = table.filter(
-            pc.and_(
-                pc.equal(table["generation"], generation), pc.equal(table["partition"], archived_partition)
-            )
-        )
-        from_there = in_log.filter(pc.greater_equal(in_log["offset"], committed))
+        place = [("generation", "=", partition_log.generation), ("partition", "=", partition_log.partition)]
+        in_log = pq.read_table(path, columns=["offset", "target_offset"], filters=place)
+        from_there = in_log.filter(pc.field("offset") >= committed)
         if from_there.num_rows:
             return int(pc.min(from_there["target_offset"]).as_py())
         if in_log.num_rows:
@@ -59,16 +48,8 @@ def moved(
 ) -> dict[TopicPartition, Committed]:
     """A group's offsets of one archived topic as those of the target that its messages went to, same partitions.
 
-    Args:
-        folder: The target's journal.
-        generation: Of which generation of the topic the offsets are.
-        committed: What the group had committed of it.
-        target: The target topic.
-        empty: Of the target's partitions that held nothing before, where each begins: of one to which nothing was
-            restored, the group goes on there, at whatever comes first.
-
-    Returns:
-        What to commit; partitions of which nothing is known are left out.
+    Partitions of which nothing is known are left out. ``empty`` tells of those of the target that held nothing before where
+    each begins: of one to which nothing was restored, the group goes on there, at whatever comes first.
     """
     found: dict[TopicPartition, Committed] = {}
     for at, commit in sorted(committed.items()):
@@ -82,11 +63,7 @@ def moved(
 
 
 def refuse_unless_known(restoration: Restoration, names: Sequence[str] | None) -> None:
-    """Refuse groups of which nothing is known, and what cannot be told where a group stands.
-
-    Args:
-        restoration: What is to be restored.
-        names: Of the groups; empty: all that are known; None: none.
+    """Refuse groups of which nothing is known (none named: all that are; None: no group), and where none can be told its place.
 
     Raises:
         ConfigurationError: A group is in no snapshot; or messages go by key, so that no partition goes on as another.
@@ -110,14 +87,7 @@ def refuse_unless_known(restoration: Restoration, names: Sequence[str] | None) -
 def move(
     restoration: Restoration, names: Sequence[str], target: Target, folder: Path, empty: Mapping[int, int]
 ) -> dict[str, Any]:
-    """Set groups on a restored target; setting them again is harmless.
-
-    Args:
-        restoration: What is restored.
-        names: Of the groups; empty: all that are known.
-        target: Where their messages went.
-        folder: The target's journal.
-        empty: As for ``moved``.
+    """Set groups, or where none is named all that are known, on a restored target; setting them again is harmless.
 
     Returns:
         For the report: ``groups`` with what each has now, as the cluster says, and ``groups_unset``, sentences on what
@@ -144,14 +114,11 @@ def move(
             )
         if any(stands[at].metadata != commit.metadata for at, commit in wanted.items()):
             unset.append(f"The target does not keep the metadata of the commits of consumer group {name}.")
-    reached = {
-        name: [[at.topic, at.partition, commit.offset] for at, commit in sorted(wanted.items())]
+    reached = [
+        {"group": name, "offsets": [[*at, commit.offset] for at, commit in sorted(wanted.items())]}
         for name, wanted in commits.items()
-    }
-    return {
-        "groups": [{"group": name, "offsets": offsets} for name, offsets in reached.items()],
-        "groups_unset": unset,
-    }
+    ]
+    return {"groups": reached, "groups_unset": unset}
 
 
 def _commits(

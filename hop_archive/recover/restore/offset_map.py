@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA = pa.schema(
-    [
-        ("topic", pa.string()),
-        ("generation", pa.int32()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("uuid", pa.binary(16)),
-        ("timestamp", pa.int64()),
-        ("digest", pa.binary(16)),
-        ("target_topic", pa.string()),
-        ("target_partition", pa.int32()),
-        ("target_offset", pa.int64()),
-    ]
+from hop_archive.catalog.stored import Stored
+from hop_archive.model.message import TopicPartition
+from hop_archive.model.slices import PartitionLog
+from hop_archive.read.parquet import ROW_GROUP, TIME, ParquetFile, columns, time_cells
+
+SCHEMA = columns(
+    ("topic", pa.string()),
+    ("generation", pa.int32()),
+    ("partition", pa.int32()),
+    ("offset", pa.int64()),
+    ("uuid", pa.uuid()),
+    ("timestamp", pa.int64()),
+    TIME,
+    ("digest", pa.binary(16)),
+    ("target_topic", pa.string()),
+    ("target_partition", pa.int32()),
+    ("target_offset", pa.int64()),
 )
 """``generation``, ``partition`` and ``offset`` are null where nobody knows where a message stood. ``digest`` is that of
-the message as it was written. ``timestamp`` is in milliseconds since 1970."""
+the message as it was written. ``timestamp`` and ``time`` are as in other tables."""
 
-ROW_GROUP = 10_000
 FILE_ROWS = 1_000_000
 """Rows of one file, some 30 MB: what is held at once while it is put into the store."""
 
 
 class Entry(NamedTuple):
-    """One message that stands in the target; see ``SCHEMA``."""
+    """What of one message is compared with what stands in the target; see ``SCHEMA``."""
 
-    topic: str
-    generation: int | None
-    partition: int | None
-    offset: int | None
     uuid: bytes
     timestamp: int
     digest: bytes
-    target_topic: str
-    target_partition: int
     target_offset: int
 
 
-class Journal:
+class Journal(contextlib.ExitStack):
     """The entries of one target topic, a row of files for each partition. Use as a context manager.
 
     Args:
@@ -55,44 +52,56 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._held: dict[int, list[Entry]] = {}
-        self._counts: dict[int, int] = {}
-        self._writers: dict[int, pq.ParquetWriter] = {}
+        self._written: dict[int, list[ParquetFile]] = {}
 
-    def __enter__(self) -> Journal:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self
+    def add(
+        self,
+        topic: str,
+        partition_log: PartitionLog | None,
+        target: TopicPartition,
+        first_offset: int,
+        stored: Sequence[Stored],
+        digests: Sequence[bytes],
+    ) -> None:
+        """Add messages that stand in the target one after another from an offset on: by partition in order of these.
 
-    def __exit__(self, *_: object) -> None:
-        for partition in [*self._held]:
-            self._flush(partition)
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        Args:
+            topic: In which they stood.
+            partition_log: Where; None where nobody knows.
+            target: Where they stand.
+            first_offset: Of the first of them there.
+            stored: What the catalog knows of each.
+            digests: Of each, as it was written.
+        """
+        written = self._written.setdefault(target.partition, [])
+        if not written or written[-1].rows >= FILE_ROWS:
+            for full in written[-1:]:
+                full.close()
+            name = f"{target.partition:06}-{len(written):04}.parquet"  # sorts by both
+            written.append(self.enter_context(ParquetFile(self._folder / name, SCHEMA)))
+        count = len(stored)
+        timestamps = [message.timestamp_ms for message in stored]
+        cells: list[Any] = [
+            pa.repeat(pa.scalar(topic), count),
+            _repeated(partition_log and partition_log.generation, count),
+            _repeated(partition_log and partition_log.partition, count),
+            [message.offset for message in stored],
+            [message.uuid for message in stored],
+            timestamps,
+            time_cells(timestamps),
+            digests,
+            pa.repeat(pa.scalar(target.topic), count),
+            _repeated(target.partition, count),
+            range(first_offset, first_offset + count),
+        ]
+        written[-1].add_columns(cells)
 
-    def add(self, entry: Entry) -> None:
-        """Add an entry: by partition in order of the target's offsets."""
-        held = self._held.setdefault(entry.target_partition, [])
-        held.append(entry)
-        if len(held) == ROW_GROUP:
-            self._flush(entry.target_partition)
 
-    def _flush(self, partition: int) -> None:
-        held = self._held.get(partition, [])
-        if not held:
-            return
-        columns = zip(*held, strict=True)
-        arrays = [pa.array(column, type=kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-        written = self._counts.get(partition, 0)
-        if partition not in self._writers:
-            path = self._folder / f"{partition:06}-{written // FILE_ROWS:04}.parquet"  # sorts by both
-            self._writers[partition] = pq.ParquetWriter(path, SCHEMA, compression="zstd")
-        self._writers[partition].write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
-        self._counts[partition] = written + len(held)
-        held.clear()
-        if self._counts[partition] % FILE_ROWS == 0:
-            self._writers.pop(partition).close()
+def _repeated(number: int | None, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(number, pa.int32()), count)
 
 
 def files(folder: Path) -> list[Path]:
@@ -114,6 +123,6 @@ def entries(folder: Path, partition: int) -> Iterator[Entry]:
     """The entries of one partition, streamed in order of the target's offsets."""
     for path in sorted(folder.glob(f"{partition:06}-*.parquet")):
         with contextlib.closing(pq.ParquetFile(path)) as file:
-            for batch in file.iter_batches(ROW_GROUP):
-                columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
-                yield from (Entry(*row) for row in zip(*columns, strict=True))
+            for batch in file.iter_batches(ROW_GROUP, columns=Entry._fields):
+                stored = (getattr(column, "storage", column) for column in batch.columns)  # bytes of UUIDs
+                yield from map(Entry._make, zip(*(column.to_pylist() for column in stored), strict=True))

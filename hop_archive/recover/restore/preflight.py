@@ -10,7 +10,7 @@ import datetime
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from hop_archive.model.wording import counted
@@ -65,13 +65,12 @@ BATCH_BYTES = 1_000_000
 """Most bytes of one batch, if it is of several messages (librdkafka's ``batch.size``)."""
 
 
-class Problem(NamedTuple):
+class PreflightProblem(NamedTuple):
     """One thing that stands in the way.
 
     Attributes:
         where: The target topic, or the archived one.
         what: What is wanted, and what was found.
-        remedy: What to do.
         setting: The setting of the target and the value that would do; None where it is about none.
     """
 
@@ -87,9 +86,9 @@ class Condition:
 
     Attributes:
         partitions: How many partitions it has; None where it does not exist.
-        held: How many offsets it holds, of whatever.
         settings: What is set, by the topic or by default; where it is to be created, what will be.
         created_with: What it is to be created with.
+        fitted: Of these, what is other than archived because the messages need it, and why.
         resumed: Whether this restore began to write to it before.
     """
 
@@ -97,6 +96,7 @@ class Condition:
     held: int
     settings: Mapping[str, str]
     created_with: Mapping[str, str] = field(default_factory=dict)
+    fitted: Mapping[str, str] = field(default_factory=dict)
     resumed: bool = False
 
     def setting(self, name: str) -> str:
@@ -114,16 +114,60 @@ class Condition:
         return self.setting("message.timestamp.type") == "LogAppendTime"
 
 
-def problems(target: Target, found: Condition, request: Request, now_ms: int) -> list[Problem]:
+def fitted(target: Target, found: Condition, request: Request, now_ms: int) -> Condition:
+    """A topic that is to be created, with the settings that its messages need; but for those that were asked for by name.
+
+    Where settings are to be as they were afterwards (``set_topic_config``), they are left for that.
+    """
+    if found.partitions is not None or request.set_topic_config:
+        return found
+    needed = {
+        name: (value, what)
+        for name, value, what in _unfit_settings(target, found, now_ms)
+        if name not in request.topic_settings
+    }
+    values = {name: value for name, (value, _) in needed.items()}
+    return replace(
+        found,
+        settings={**found.settings, **values},
+        created_with={**found.created_with, **values},
+        fitted={
+            name: f"{value} instead of {found.setting(name)}, with which {what}"
+            for name, (value, what) in needed.items()
+        },
+    )
+
+
+def problems(target: Target, found: Condition, request: Request, now_ms: int) -> Iterator[PreflightProblem]:
     """All that stands in the way of writing this target."""
-    return [
-        *_in_topic(target, found, request),
-        *_not_numbers(target, found),
-        *(
-            Problem(target.topic, what, _remedy(target, found, name, value), (name, value))
-            for name, value, what in (*_refused(target, found, now_ms), *_deleted(target, found, now_ms))
-        ),
-    ]
+    topic, is_new = target.topic, found.partitions is None
+    needed = target.partitions if not request.by_key else 1
+    if found.partitions is not None and found.partitions < needed:
+        what = f"it has too few partitions: {found.partitions}, of {needed} that are needed"
+        remedy = "Add partitions, restore to another topic, or let --by-key choose partitions anew."
+        yield PreflightProblem(topic, what, remedy)
+    if found.held and not (request.append or found.resumed):
+        remedy = "Restore to another topic (--to-topic), empty this one, or add to it with --append."
+        yield PreflightProblem(topic, f"it holds {counted(found.held, 'offset')} already", remedy)
+    if target.measure.at_zero and not request.skip_unsendable:
+        those = counted(target.measure.at_zero, "message has", "messages have")
+        what = f"{those} the timestamp 0, for which Kafka's client sends the present time"
+        yield PreflightProblem(topic, what, "Leave them out with --skip-unsendable; the report names them.")
+    for name, (least, most) in NUMBERS.items():
+        if is_new:
+            value = found.created_with.get(name)
+            if value is not None and not _is_number(name, value):
+                what = f"{name}={value} is no number that Kafka takes for it ({least} to {most})"
+                yield PreflightProblem(topic, what, f"Say one with --topic-config {name}=NUMBER.")
+        elif (
+            name in DEFAULTS and (value := found.settings.get(name)) and not _NUMBER.fullmatch(value.strip())
+        ):
+            yield PreflightProblem(topic, f"its {name} is {value}, which is no number", "Set one on it.")
+    for name, value, what in _unfit_settings(target, found, now_ms):
+        remedy = f"Have it created with --topic-config {name}={value}."
+        if not is_new:
+            remedy = f"Set {name}={value} on {topic}, or have it set for the time of the restore: --set-topic-config."
+        yield PreflightProblem(topic, what, remedy, (name, value))
 
 
 def notes(target: Target, found: Condition, request: Request) -> list[str]:
@@ -143,6 +187,7 @@ def notes(target: Target, found: Condition, request: Request) -> list[str]:
             f"{target.topic} will be created with {counted(target.partitions, 'partition')}"
             f"{f' and {settings}' if settings else ''}."
         )
+        said += fitted_notes(target, found)
     elif found.partitions > target.partitions and not request.by_key:
         said.append(
             f"{target.topic} has {counted(found.partitions, 'partition')}, and {target.source} had {target.partitions}: "
@@ -151,27 +196,9 @@ def notes(target: Target, found: Condition, request: Request) -> list[str]:
     return said
 
 
-def _in_topic(target: Target, found: Condition, request: Request) -> Iterator[Problem]:
-    """Too few partitions, messages that are there already, and those that no client can send."""
-    needed = target.partitions if not request.by_key else 1
-    if found.partitions is not None and found.partitions < needed:
-        yield Problem(
-            target.topic,
-            f"it has too few partitions: {found.partitions}, of {needed} that are needed",
-            "Add partitions, restore to another topic, or let --by-key choose partitions anew.",
-        )
-    if found.held and not (request.append or found.resumed):
-        yield Problem(
-            target.topic,
-            f"it holds {counted(found.held, 'offset')} already",
-            "Restore to another topic (--to-topic), empty this one, or add to it with --append.",
-        )
-    if target.measure.at_zero and not request.skip_unsendable:
-        yield Problem(
-            target.topic,
-            f"{counted(target.measure.at_zero, 'message has', 'messages have')} the timestamp 0, for which Kafka's client sends the present time",
-            "Leave them out with --skip-unsendable; the report names them.",
-        )
+def fitted_notes(target: Target, found: Condition) -> list[str]:
+    """What a topic that is created gets other than archived, because its messages need it."""
+    return [f"{target.topic} gets {name}={why}." for name, why in sorted(found.fitted.items())]
 
 
 def _is_number(name: str, value: str) -> bool:
@@ -179,33 +206,10 @@ def _is_number(name: str, value: str) -> bool:
     return _NUMBER.fullmatch(value.strip()) is not None and least <= int(value) <= most
 
 
-def _not_numbers(target: Target, found: Condition) -> Iterator[Problem]:
-    """Settings that have to be numbers and are none; of a topic that is to be created, none that Kafka takes."""
-    for name, (least, most) in NUMBERS.items():
-        new = found.partitions is None
-        value = (found.created_with if new else found.settings if name in DEFAULTS else {}).get(name)
-        if value is None or (not new and not value):
-            continue
-        if new and not _is_number(name, value):
-            what = f"{name}={value} is no number that Kafka takes for it ({least} to {most})"
-            yield Problem(target.topic, what, f"Say one with --topic-config {name}=NUMBER.")
-        elif not new and not _NUMBER.fullmatch(value.strip()):
-            yield Problem(target.topic, f"its {name} is {value}, which is no number", "Set one on it.")
-
-
-def _remedy(target: Target, found: Condition, name: str, value: str) -> str:
-    if found.partitions is None:
-        return f"Have it created with --topic-config {name}={value}."
-    return f"Set {name}={value} on {target.topic}, or have it set for the time of the restore: --set-topic-config."
-
-
-_Check = tuple[str, str, str]
-"""The setting, the value that would do, and what is the matter."""
-
-
-def _refused(target: Target, found: Condition, now_ms: int) -> Iterator[_Check]:
-    """Settings by which the topic would not take messages, or not all of them."""
+def _unfit_settings(target: Target, found: Condition, now_ms: int) -> Iterator[tuple[str, str, str]]:
+    """Settings by which the topic would refuse messages, or delete them at once: name, the value that would do, and why."""
     measure = target.measure
+    first, last = measure.first_timestamp_ms, measure.last_timestamp_ms
     # By the size of the document, which is some hundred bytes more than the message: rather once too often. The limit
     # is on a batch as it is sent, and the producer makes batches of up to BATCH_BYTES.
     name, largest = "max.message.bytes", measure.largest_bytes
@@ -218,26 +222,19 @@ def _refused(target: Target, found: Condition, now_ms: int) -> Iterator[_Check]:
     if "compact" in found.setting("cleanup.policy") and target.messages:
         what = "compaction would remove all but the last message of each key, and refuse those without"
         yield "cleanup.policy", "delete", what
-    if found.has_append_times:
-        return
-    first, last = measure.first_timestamp_ms, measure.last_timestamp_ms
-    name = "message.timestamp.before.max.ms"
-    if first is not None and now_ms - first > found.number(name):
-        what = f"it refuses messages as old as those of {_day(first)} ({name}={found.setting(name)})"
-        yield name, str(MAX_LONG), what
-    name = "message.timestamp.after.max.ms"
-    if last is not None and last - now_ms > found.number(name):
-        what = f"it refuses messages of as late as {_day(last)} ({name}={found.setting(name)})"
-        yield name, str(MAX_LONG), what
-
-
-def _deleted(target: Target, found: Condition, now_ms: int) -> Iterator[_Check]:
-    """Settings by which the topic would delete messages as soon as they are written."""
-    kept_ms, first = found.number("retention.ms"), target.measure.first_timestamp_ms
-    if not (kept_ms < 0 or first is None or found.has_append_times or now_ms - first <= kept_ms):
-        days = f"{kept_ms / _DAY_MS:.1f} days"
-        what = f"it deletes what is older than {days}, so messages of {_day(first)} would be deleted at once"
-        yield "retention.ms", "-1", what
+    if not found.has_append_times:
+        name = "message.timestamp.before.max.ms"
+        if first is not None and now_ms - first > found.number(name):
+            what = f"it refuses messages as old as those of {_day(first)} ({name}={found.setting(name)})"
+            yield name, str(MAX_LONG), what
+        name = "message.timestamp.after.max.ms"
+        if last is not None and last - now_ms > found.number(name):
+            what = f"it refuses messages of as late as {_day(last)} ({name}={found.setting(name)})"
+            yield name, str(MAX_LONG), what
+        kept_ms = found.number("retention.ms")
+        if first is not None and 0 <= kept_ms < now_ms - first:
+            what = f"it deletes what is older than {kept_ms / _DAY_MS:.1f} days, so messages of {_day(first)} would be deleted at once"
+            yield "retention.ms", "-1", what
     kept_bytes = found.number("retention.bytes")
     by_partition = Counter[int]()
     for lane in target.lanes:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
@@ -20,7 +20,14 @@ from hop_archive.model.topics import TopicPolicy
 from hop_archive.model.wording import counted
 from hop_archive.recover.restore.items import ItemReader
 from hop_archive.recover.restore.plan import Pin, RestorePlan, Target, pinned, plan
-from hop_archive.recover.restore.preflight import Condition, Problem, notes, problems
+from hop_archive.recover.restore.preflight import (
+    Condition,
+    PreflightProblem,
+    fitted,
+    fitted_notes,
+    notes,
+    problems,
+)
 from hop_archive.recover.restore.request import Request, fingerprint
 from hop_archive.source.protocol import Setting, Source
 from hop_archive.store.protocol import Store
@@ -32,6 +39,9 @@ log = logging.getLogger(__name__)
 _MOST_TOLD = 20
 _MOST_NAMED = 5
 _MOST_COUNTED = 5_000_000
+_COUNTED_SHARES = 100
+"""Where not all of a topic is restored one of each so many ledger rows is compared with its rows; the others where the topic's
+totals are not those of its rows."""
 _MOST_FINDINGS = 10_000
 """Objects with a finding that are remembered; where there are more, most likely the wrong store was named."""
 _DAMAGED = "Mend it (hop-archive repair), or leave out what is missing: --skip-damaged."
@@ -42,13 +52,9 @@ class Restoration:
     """A restore and all that it works with.
 
     Attributes:
-        catalog: What there is.
-        store: Where it is.
-        target: Where it goes.
-        request: What was asked for.
         policy: What the archived source says about topics: which hold tests.
+        target_policy: What the target says of them: which are archived in turn. None: it is a source that nobody archives.
         said: Moments that depend on when they were said, as they were said; see ``fingerprint``.
-        now: The clock on the wall.
     """
 
     catalog: Catalog
@@ -58,6 +64,7 @@ class Restoration:
     policy: TopicPolicy = field(default_factory=TopicPolicy)
     said: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], datetime] = utc_now
+    target_policy: TopicPolicy | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -75,23 +82,21 @@ class Preparation:
 
     Attributes:
         restoration: With the moments of the restore that is gone on with.
-        plan: What is to be written where.
         begun: The restore that is gone on with; None: it is new.
-        conditions: Each target as it is.
-        problems: What stands in the way.
-        notes: What can't be kept, or is worth knowing.
         unrestored: What of that is not as it was, and nobody chose it so: what is not known, or not there.
         not_told: What no snapshot tells of topics that are created, as it was when the restore began.
+        fitted: What topics that are created get other than archived, likewise.
     """
 
     restoration: Restoration
     plan: RestorePlan
     begun: Restore | None
     conditions: Mapping[str, Condition]
-    problems: Sequence[Problem]
+    problems: Sequence[PreflightProblem]
     notes: Sequence[str]
     unrestored: Sequence[str] = ()
     not_told: Sequence[str] = ()
+    fitted: Sequence[str] = ()
 
     def refuse(self) -> None:
         """Raise all that stands in the way, at once.
@@ -109,15 +114,8 @@ class Preparation:
             lines.append(f"  and {len(left) - _MOST_TOLD} more")
         is_damage = all(problem.remedy == _DAMAGED for problem in left)
         kind: type[HopArchiveError] = CorruptError if is_damage else ConfigurationError
-        raise kind(
-            "\n".join(
-                [
-                    f"Nothing was written: {counted(len(left), 'thing stands', 'things stand')} in the way.",
-                    *lines,
-                ]
-            ),
-            problems=[problem.what for problem in left],
-        )
+        head = f"Nothing was written: {counted(len(left), 'thing stands', 'things stand')} in the way."
+        raise kind("\n".join([head, *lines]), problems=[problem.what for problem in left])
 
     @property
     def selection(self) -> ItemReader:
@@ -126,11 +124,7 @@ class Preparation:
 
 
 def prepare(restoration: Restoration, *, anew: bool = False) -> Preparation:
-    """Find out what a restore would do, and all that stands in its way.
-
-    Args:
-        restoration: What is to be restored.
-        anew: Whether to look away from an earlier try that is not over.
+    """Find out what a restore would do, ``anew`` or on from an earlier try that is not over, and all that stands in its way.
 
     Raises:
         ConfigurationError: Nothing is selected, or a topic means none.
@@ -148,56 +142,113 @@ def prepare(restoration: Restoration, *, anew: bool = False) -> Preparation:
         pins = {name: Pin(**progress["pin"]) for name, progress in begun.progress.items()}
         planned = pinned(catalog, request, planned, pins)
     # With as many partitions as a topic had: those of which nothing is archived, too.
-    had = [int(_set_up(catalog, target).get("partitions", 0)) for target in planned.targets]
-    targets = [replace(t, partitions=max(t.partitions, n)) for t, n in zip(planned.targets, had, strict=True)]
-    planned = RestorePlan(tuple(targets))
-    conditions = _conditions(restoration, planned, begun)
-    in_the_way = _problems(restoration, planned, conditions)
+    set_ups = {target.topic: _SetUps.of(catalog, target) for target in planned.targets}
+    targets = tuple(
+        replace(t, partitions=max(t.partitions, set_ups[t.topic].best.get("partitions", 0)))
+        for t in planned.targets
+    )
+    planned = replace(planned, targets=targets)
+    conditions = _conditions(restoration, planned, begun, set_ups)
+    in_the_way = [*_problems(restoration, planned, conditions)]
     said = [note for t in targets for note in notes(t, conditions[t.topic], request)]
     not_told: Sequence[str] | None = begun.report.get("not_told") if begun else None
     if not_told is None:
-        not_told = [*_not_told(catalog, planned, conditions)]
-    missing = _missing(catalog, planned)
+        not_told = [*_not_told(catalog, planned, conditions, set_ups)]
+    fitted_said = [note for t in targets for note in fitted_notes(t, conditions[t.topic])]
+    if begun is not None:  # once topics are there, nobody sees any more what they were to be
+        earlier = [note for note in begun.report.get("fitted", ()) if note not in fitted_said]
+        said, fitted_said = [*said, *earlier], [*earlier, *fitted_said]
+    missing, uncompared = _missing(catalog, planned, request)
+    missing += [
+        f"{topic} is left out: Kafka takes no topic of that name. Restore it by itself, with --topic and --to-topic."
+        for topic in planned.unnamed
+    ]
     # Who asked for some messages did not ask for the topic as it was.
     unrestored = [*(not_told if request.is_whole else ()), *missing]
-    said += [*not_told, *missing]
-    return Preparation(restoration, planned, begun, conditions, in_the_way, said, unrestored, not_told)
+    said += [*_archived_in_turn(restoration, planned), *not_told, *missing, *uncompared]
+    return Preparation(
+        restoration, planned, begun, conditions, in_the_way, said, unrestored, not_told, fitted_said
+    )
 
 
-def _set_up(catalog: Catalog, target: Target) -> Mapping[str, Any]:
-    """How the archived topic was set up, in the generation that is restored, as its snapshot says; empty for no snapshot.
-
-    Where none is of that generation, the last that there is of the topic.
-    """
-    same, others = _set_ups(catalog, target)
-    return next(iter([*same, *others]), {})
-
-
-def _set_ups(catalog: Catalog, target: Target) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """What snapshots say of the generation of a topic that is restored, and of others of its generations."""
-    known = catalog.generations([target.source]).get(target.source, ())
-    topic_ids = [g.topic_id for g in known if g.number == target.generation]
-    found: list[Mapping[str, Any]] = [
-        content
-        for snapshot in catalog.snapshots("topic", [target.source])
-        for content in (snapshot.content, snapshot.content.get("former"))
-        if content
+def _missing(catalog: Catalog, planned: RestorePlan, request: Request) -> tuple[list[str], list[str]]:
+    """What the ledger counts and no row is of; and of what that was not looked at, or not of all of it."""
+    missing: list[str] = []
+    # To compare all reads every row of a topic: of a part of one, or of very many, most are left to verify.
+    is_all = request.is_whole and planned.messages <= _MOST_COUNTED
+    topics = sorted({target.source for target in planned.targets})
+    compared = topics if planned.messages <= _MOST_COUNTED else []
+    for topic in compared:
+        found = catalog.miscounts(topic, every=1 if is_all else _COUNTED_SHARES)
+        counts = [m for m in found if m.slice and m.what == "archived"]
+        if gone := sum(max(0, miscount.said - miscount.found) for miscount in counts):
+            missing.append(
+                f"the ledger counts {counted(gone, 'message')} of {topic} without a row: not restored. "
+                "hop-archive verify tells which, and hop-archive repair puts back what it can."
+            )
+    if is_all or not topics:
+        return missing, []
+    share = f"one ledger row in {_COUNTED_SHARES}, and totals," if compared else "none of the ledger"
+    verb = "was" if not compared else "were"
+    return missing, [
+        f"Of {_named(topics)} {share} {verb} compared with rows of messages: hop-archive verify compares all."
     ]
-    same = [content for content in found if not topic_ids or content.get("topic_id") == topic_ids[0]]
-    return same, [content for content in found if content not in same]
 
 
-def _not_told(catalog: Catalog, planned: RestorePlan, conditions: Mapping[str, Condition]) -> Iterator[str]:
+def _archived_in_turn(restoration: Restoration, planned: RestorePlan) -> Iterator[str]:
+    """Targets that are archived like any topic, once something is written there."""
+    policy, source = restoration.target_policy, restoration.target.name
+    targets = [target for target in planned.targets if policy is not None and policy.archived(target.topic)]
+    if same := [target.topic for target in targets if target.topic == target.source]:
+        yield f"{_named(same)}: what archives source {source} finds these messages to be copies of those that it has, and stores none again."
+    if others := [target.topic for target in targets if target.topic != target.source]:
+        yield (
+            f"{_named(others)}: what archives source {source} archives these messages once more, as those of another topic. "
+            "Name it under veto in the source's stanza before restoring, if that is not wanted."
+        )
+
+
+class _SetUps(NamedTuple):
+    """What snapshots say of the generation of a topic that is restored, and of others of its generations."""
+
+    same: list[Mapping[str, Any]]
+    others: list[Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, catalog: Catalog, target: Target) -> _SetUps:
+        known = catalog.generations([target.source]).get(target.source, ())
+        topic_ids = [g.topic_id for g in known if g.number == target.generation]
+        found: list[Mapping[str, Any]] = [
+            content
+            for snapshot in catalog.snapshots("topic", [target.source])
+            for content in (snapshot.content, snapshot.content.get("former"))
+            if content
+        ]
+        same = [content for content in found if not topic_ids or content.get("topic_id") == topic_ids[0]]
+        return cls(same, [content for content in found if content not in same])
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """Of the generation that is restored; where none is of that, the last that there is; empty for none."""
+        return next(iter([*self.same, *self.others]), {})
+
+
+def _not_told(
+    catalog: Catalog,
+    planned: RestorePlan,
+    conditions: Mapping[str, Condition],
+    set_ups: Mapping[str, _SetUps],
+) -> Iterator[str]:
     """What nobody knows of topics that are to be created: a sentence a kind of it."""
     seen, guessed, of_another, hidden = list[str](), list[str](), list[str](), list[str]()
     for target in planned.targets:
         if conditions[target.topic].partitions is not None:
             continue
-        same, others = _set_ups(catalog, target)
-        if same:
-            if not same[0].get("settings_known", True):
+        told = set_ups[target.topic]
+        if told.same:
+            if not told.same[0].get("settings_known", True):
                 hidden.append(target.source)
-        elif others:
+        elif told.others:
             of_another.append(target.source)
         elif any(at.generation == target.generation for at in catalog.observed([target.source])):
             seen.append(target.source)
@@ -223,7 +274,7 @@ def _named(topics: Sequence[str]) -> str:
 
 
 def _conditions(
-    restoration: Restoration, planned: RestorePlan, begun: Restore | None
+    restoration: Restoration, planned: RestorePlan, begun: Restore | None, set_ups: Mapping[str, _SetUps]
 ) -> dict[str, Condition]:
     source, names = restoration.target, [target.topic for target in planned.targets]
     there = source.topics(names).whole()
@@ -241,17 +292,18 @@ def _conditions(
     for target in planned.targets:
         name = target.topic
         # What a topic is created with: what it was set to when archived, and what was asked for.
-        archived: Mapping[str, str] = _set_up(restoration.catalog, target).get("settings", {})
-        created = dict(archived) | dict(restoration.request.topic_settings)
+        created = {**set_ups[name].best.get("settings", {}), **restoration.request.topic_settings}
         is_there = name in there
         current = {key: setting.value for key, setting in settings.get(name, {}).items()}
-        found[name] = Condition(
+        condition = Condition(
             partitions=there[name].partitions if is_there else None,
             held=held[name],
             settings=current if is_there else usual | created,
             created_with=created,
             resumed=begun is not None and name in begun.progress,
         )
+        now_ms = int(restoration.now().timestamp() * 1000)
+        found[name] = fitted(target, condition, restoration.request, now_ms)
     return found
 
 
@@ -266,66 +318,38 @@ def _settings_of(source: Source, topics: Collection[str]) -> Mapping[str, Mappin
 
 def _problems(
     restoration: Restoration, planned: RestorePlan, conditions: Mapping[str, Condition]
-) -> list[Problem]:
+) -> Iterator[PreflightProblem]:
     request, now_ms = restoration.request, int(restoration.now().timestamp() * 1000)
-    found = [
-        problem
-        for target in planned.targets
-        for problem in problems(target, conditions[target.topic], request, now_ms)
-    ]
-    if request.query.uuids is not None:
-        items = ItemReader(restoration.catalog, request)
-        selected = {item.row.uuid for target in planned.targets for item in items.items(target)}
-        found += [
-            Problem(
-                "",
-                f"message {message_uuid} is not in the catalog, or not to be restored: of another generation, taken back, suppressed",
-                "Leave it out, or see hop-archive inspect for what is known of it.",
-            )
-            for message_uuid in request.query.uuids
-            if message_uuid not in selected
-        ]
-    if not request.skip_damaged:
-        found += _damaged(restoration, planned)
-    there = [name for name, condition in conditions.items() if condition.partitions is not None]
-    found += [  # as far as the cluster tells
-        Problem(name, "the credentials may not write to it", "Grant WRITE on it to the stanza's user.")
-        for name, may in sorted(restoration.target.access(there).items())
-        if may is not None and not may & {"write", "all", "any"}
-    ]
-    return found
-
-
-def _damaged(restoration: Restoration, planned: RestorePlan) -> Iterator[Problem]:
-    """Objects of the selection that are not there, or not as long as they should be; by listing."""
-    items = ItemReader(restoration.catalog, restoration.request)
     for target in planned.targets:
-        if not target.lanes:
-            continue
-        verification = Verification(restoration.catalog, restoration.store, Query(topics=(target.source,)))
-        met = itertools.islice(recorded_objects(verification, target.source), _MOST_FINDINGS)
-        findings = {finding.object_key: finding for finding in met}
-        for item in items.items(target) if findings else ():
-            if finding := findings.pop(item.row.object_key, None):
-                yield Problem(target.source, f"object {finding.object_key}: {finding.detail}", _DAMAGED)
-
-
-def _missing(catalog: Catalog, planned: RestorePlan) -> list[str]:
-    """Of each topic, whether the ledger counts messages that have no row: those cannot be restored.
-
-    To count takes every row of the topic, of an index: of very many that is left to verify.
-    """
-    said: list[str] = []
-    topics = {target.source for target in planned.targets} if planned.messages <= _MOST_COUNTED else ()
-    for topic in sorted(topics):
-        gone = sum(
-            max(0, miscount.said - miscount.found)
-            for miscount in catalog.miscounts(topic)
-            if miscount.slice and miscount.what == "archived"
-        )
-        if gone:
-            said.append(
-                f"the ledger counts {counted(gone, 'message')} of {topic} without a row: not restored. "
-                "hop-archive verify tells which, and hop-archive repair puts back what it can."
+        yield from problems(target, conditions[target.topic], request, now_ms)
+    items = ItemReader(restoration.catalog, request)
+    if request.query.uuids is not None:
+        selected = {
+            m.message_uuid
+            for target in planned.targets
+            for page in items.pages(target)
+            for m in page.messages
+        }
+        for message_uuid in request.query.uuids:
+            if message_uuid not in selected:
+                what = f"message {message_uuid} is not in the catalog, or not to be restored: of another generation, taken back, suppressed"
+                remedy = "Leave it out, or see hop-archive inspect for what is known of it."
+                yield PreflightProblem("", what, remedy)
+    for target in planned.targets if not request.skip_damaged else ():
+        if target.lanes:  # objects that are not there, or not as long as they should be; by listing
+            verification = Verification(
+                restoration.catalog, restoration.store, Query(topics=(target.source,))
             )
-    return said
+            met = itertools.islice(recorded_objects(verification, target.source), _MOST_FINDINGS)
+            findings = {finding.object_key: finding for finding in met}
+            wanted = (m for page in items.pages(target) for m in page.messages) if findings else ()
+            for message in wanted:
+                if finding := findings.pop(message.object_key, None):
+                    yield PreflightProblem(
+                        target.source, f"object {finding.object_key}: {finding.detail}", _DAMAGED
+                    )
+    there = [name for name, condition in conditions.items() if condition.partitions is not None]
+    for name, may in sorted(restoration.target.access(there).items()):
+        if may is not None and not may & {"write", "all", "any"}:  # as far as the cluster tells
+            remedy = "Grant WRITE on it to the stanza's user."
+            yield PreflightProblem(name, "the credentials may not write to it", remedy)

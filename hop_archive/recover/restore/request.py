@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -13,6 +12,7 @@ from hop_archive.errors import ConfigurationError
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetRange
+from hop_archive.model.topics import is_topic_name
 
 Generations: TypeAlias = Literal["latest", "all"] | int
 """Which generations of a topic: the latest, all one after another, or the one of this number."""
@@ -35,9 +35,6 @@ def generations_of(text: str) -> Generations:
     raise ConfigurationError(f"Wanted latest, all or a number for the generation, found {text!r}.")
 
 
-_LEGAL = re.compile(r"[A-Za-z0-9._-]{1,249}")
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One restore, as it was asked for.
@@ -45,7 +42,6 @@ class Request:
     Attributes:
         query: Which messages. Those that were taken back are left out where its ``retracted`` is False.
         offsets: Only these offsets, any of which, of the generations that are meant; empty: all.
-        generations: Which of each topic.
         as_of_ms: The archive as of this moment: messages before it, of the generation that was alive then; None: now.
         template: Name of the target topic; ``{topic}`` in it stands for the archived name.
         append: Whether a target may hold messages already.
@@ -86,22 +82,15 @@ class Request:
                 "A restore is of all that is selected: it takes no limit.",
                 remedy="Narrow it down by topic, time or offsets.",
             )
-        if not _LEGAL.fullmatch(self.template.replace(SAME_NAME, "x")):
+        if not is_topic_name(self.template.replace(SAME_NAME, "x")):
             raise ConfigurationError(
                 f"{self.template!r} makes no name of a Kafka topic.",
                 remedy="Wanted letters, digits, '.', '_', '-', and {topic} for the archived name.",
             )
 
     def target_of(self, topic: str) -> str:
-        """The topic to which messages of ``topic`` go.
-
-        Raises:
-            ConfigurationError: The name is longer than Kafka takes.
-        """
-        name = self.template.replace(SAME_NAME, topic)
-        if not _LEGAL.fullmatch(name):
-            raise ConfigurationError(f"{name!r} is no name of a Kafka topic (249 characters at most).")
-        return name
+        """The topic to which messages of ``topic`` go, which may be no name that Kafka takes."""
+        return self.template.replace(SAME_NAME, topic)
 
     @property
     def topics(self) -> tuple[str, ...]:

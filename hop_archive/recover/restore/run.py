@@ -7,12 +7,14 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from hop_archive.errors import ConflictError, ForbiddenError, UnavailableError
-from hop_archive.ingest.collector import calm_collector
+from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.progress import Progress
@@ -26,7 +28,8 @@ from hop_archive.recover.restore.plan import Pin, Target, pin
 from hop_archive.recover.restore.preflight import problems
 from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
 from hop_archive.recover.restore.request import as_object
-from hop_archive.recover.restore.write import TargetTopic, Writer, Written, already_there
+from hop_archive.recover.restore.write import TargetTopic, Writer, already_there
+from hop_archive.recover.restore.written import Written
 from hop_archive.store.free_keys import create_free
 from hop_archive.store.protocol import NewObject
 
@@ -41,8 +44,6 @@ class RestoreResult:
     """What came of a restore.
 
     Attributes:
-        number: Its number in the catalog.
-        report: All that there is to tell, JSON-able.
         complete: Whether all is written; False where somebody asked to stop.
         differences: How many messages the target does not hold as they were to be.
         left_out: How many were left out because they cannot be had, or not be sent.
@@ -91,7 +92,7 @@ def restore(
     with restoration.catalog.hold(f"the restore {restoration.fingerprint[:12]}, which is this very one"):
         groups.refuse_unless_known(restoration, move_groups)
         found = prepare(restoration, anew=restart)
-        if not restart and (done := _done_before(found, control, move_groups)) is not None:
+        if not restart and (done := done_before(found, move_groups, check=control.check)) is not None:
             return done
         found.refuse()
         if restart and (begun := restoration.running()) is not None:
@@ -102,7 +103,7 @@ def restore(
                     restoration.target.change_settings(name, kept["settings_before"])
             restoration.catalog.note_restore(begun.number, outcome="abandoned")
         run = _RestoreRun(found, control, folder, move_groups, progress or Progress())
-        with calm_collector():
+        with fewer_collections():
             return run.all()
 
 
@@ -111,12 +112,9 @@ class TargetState:
     """What the catalog keeps of a target, so that going on finds it as it was when the restore began to write to it.
 
     Attributes:
-        topic_id: Its id; None where the broker gives none.
-        partitions: How many partitions it has.
         base: Where each partition ended.
-        empty: The partitions that held nothing.
-        pin: What it consisted of.
         planned: How many messages were to be written, at most.
+        empty: The partitions that held nothing; restores that were begun before this was kept have none.
         settings_before: Settings that are to be put back, as the topic had them of its own; None: it had none.
         result: What came of it, as reports tell it; None as long as it is not written and compared.
     """
@@ -124,42 +122,27 @@ class TargetState:
     topic_id: str | None
     partitions: int
     base: Mapping[int, int]
-    empty: Sequence[int]
     pin: Pin
     planned: int
+    empty: Sequence[int] = ()
     settings_before: Mapping[str, str | None] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> TargetState:
         """The state that the catalog has, as ``as_object`` made it."""
-        return cls(
-            topic_id=kept["topic_id"],
-            partitions=kept["partitions"],
-            base={int(number): offset for number, offset in kept["base"].items()},
-            empty=kept.get("empty", ()),  # restores that were begun before this was kept have none
-            pin=Pin(**kept["pin"]),
-            planned=kept["planned"],
-            settings_before=kept["settings_before"],
-            result=kept.get("result"),
-        )
+        return _STATE.validate_python(kept)
 
     def as_object(self) -> dict[str, Any]:
         """The state as JSON has it."""
-        kept = {
-            "topic_id": self.topic_id,
-            "partitions": self.partitions,
-            "base": {str(number): offset for number, offset in self.base.items()},
-            "empty": [*self.empty],
-            "pin": self.pin._asdict(),
-            "planned": self.planned,
-            "settings_before": dict(self.settings_before),
-        }
-        return kept if self.result is None else kept | {"result": self.result}
+        return {name: value for name, value in asdict(self).items() if name != "result" or value is not None}
 
 
-def _done_before(
-    found: Preparation, control: Control, move_groups: Sequence[str] | None
+_STATE = TypeAdapter(TargetState)
+
+
+def done_before(
+    found: Preparation, move_groups: Sequence[str] | None, *, check: bool
 ) -> RestoreResult | None:
     """The same restore, where it is done: of the very same messages, and its targets are as it left them.
 
@@ -171,7 +154,7 @@ def _done_before(
     if found.begun is not None or restoration.said or last is None:
         return None
     report = last.report
-    if (control.check and not report["checked"]) or report["left_out"]:
+    if (check and not report["checked"]) or report["left_out"]:
         return None
     if move_groups is not None and report["groups"] != [*move_groups]:
         return None
@@ -224,8 +207,11 @@ class _RestoreRun:
             where = f"{self._source.name} ({self._cluster}): {', '.join(names[:3])}{more}"
             asked = as_object(self._restoration.request)
             begun = self._catalog.begin_restore(self._restoration.fingerprint, where, asked)
-            if found.not_told:  # once topics are there, nobody sees any more that they were made by guess
-                self._catalog.note_restore(begun.number, report={"not_told": [*found.not_told]})
+            if (
+                found.not_told or found.fitted
+            ):  # once topics are there, nobody sees any more how they were made
+                kept = {"not_told": [*found.not_told], "fitted": [*found.fitted]}
+                self._catalog.note_restore(begun.number, report=kept)
         self._record = begun
 
     def all(self) -> RestoreResult:
@@ -236,33 +222,27 @@ class _RestoreRun:
         for target in self._found.plan.targets:
             kept = self._record.progress.get(target.topic)
             state = TargetState.of(kept) if kept else None
-            result = state.result if state else None
-            if result is None:
-                result = self._restored(target, state)
-            if result is None:
-                complete = False
-                break
+            if state is None or (result := state.result) is None:
+                self._progress.topic = target.topic
+                with self._catalog.hold(f"the restore to topic {target.topic} of cluster {self._cluster}"):
+                    state = self._ready(target, state)
+                    topic = TargetTopic(
+                        self._source, target.topic, state.topic_id, state.partitions, state.base
+                    )
+                    written = self._written(target, topic)
+                    if not written.complete:  # somebody asked to stop
+                        complete = False
+                        break
+                    result = self._result(target, topic, written, state)
+                    if state.settings_before and not self._restoration.request.keep_topic_config:
+                        log.info("Putting back %s on %s", state.settings_before, target.topic)
+                        self._source.change_settings(target.topic, state.settings_before)
+                    self._note(target, replace(state, result=result))
+                    shutil.rmtree(self._journal(target), ignore_errors=True)
             results[target.topic] = result
             there = sum(one["messages"] for one in results.values())
             self._progress.counts["there"] = max(self._progress.counts["there"], there)
         return self._ended(results, complete=complete)
-
-    def _restored(self, target: Target, state: TargetState | None) -> Mapping[str, Any] | None:
-        """Write one target, compare, and say what came of it; None where somebody asked to stop."""
-        self._progress.topic = target.topic
-        with self._catalog.hold(f"the restore to topic {target.topic} of cluster {self._cluster}"):
-            state = self._ready(target, state or self._created(target))
-            topic = TargetTopic(self._source, target.topic, state.topic_id, state.partitions, state.base)
-            written = self._written(target, topic)
-            if not written.complete:
-                return None
-            result = self._result(target, topic, written, state)
-            if state.settings_before and not self._restoration.request.keep_topic_config:
-                log.info("Putting back %s on %s", state.settings_before, target.topic)
-                self._source.change_settings(target.topic, state.settings_before)
-            self._note(target, replace(state, result=result))
-            shutil.rmtree(self._journal(target), ignore_errors=True)
-        return result
 
     def _note(self, target: Target, state: TargetState) -> None:
         self._catalog.note_restore(self._record.number, progress={target.topic: state.as_object()})
@@ -270,43 +250,33 @@ class _RestoreRun:
     def _journal(self, target: Target) -> Path:
         return self._folder / target.topic
 
-    # --- making ready
-
-    def _created(self, target: Target) -> TargetState:
-        """The target, created where it is not there, as it is before anything is written.
+    def _ready(self, target: Target, state: TargetState | None) -> TargetState:
+        """Create the target where it is not there, and change the settings that stand in the way, once its state is noted.
 
         Raises:
             ConflictError: It is not as it was looked at, which for the last of many topics was hours ago: it holds
                 messages now, or was made with fewer partitions.
         """
         condition = self._found.conditions[target.topic]
-        self._source.create_topic(target.topic, target.partitions, condition.created_with)
-        info = self._source.topics([target.topic])[target.topic]
-        at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
-        marks = self._source.watermarks(at).whole()
-        held = sum(mark.high - mark.low for mark in marks.values())
-        is_filled = held > condition.held and not self._restoration.request.append
-        if is_filled or len(marks) < (condition.partitions or target.partitions):
-            raise ConflictError(
-                f"Topic {target.topic} of source {self._source.name} was looked at, and changed since: it has "
-                f"{counted(len(marks), 'partition')} and holds {counted(held, 'offset')}.",
-                remedy="Nothing was written to it. End who writes there, and run the same command again.",
-                topic=target.topic,
-            )
-        return TargetState(
-            topic_id=info.topic_id,
-            partitions=info.partitions,
-            base={at.partition: mark.high for at, mark in marks.items()},
-            empty=sorted(at.partition for at, mark in marks.items() if mark.low == mark.high),
-            pin=pin(target),
-            planned=target.messages,
-        )
-
-    def _ready(self, target: Target, state: TargetState) -> TargetState:
-        """Note the state before anything is written, and change the settings that stand in the way."""
-        condition = replace(self._found.conditions[target.topic], held=0)
+        if state is None:
+            self._source.create_topic(target.topic, target.partitions, condition.created_with)
+            info = self._source.topics([target.topic])[target.topic]
+            at = [TopicPartition(target.topic, number) for number in range(info.partitions)]
+            marks = self._source.watermarks(at).whole()
+            held = sum(mark.high - mark.low for mark in marks.values())
+            is_filled = held > condition.held and not self._restoration.request.append
+            if is_filled or len(marks) < (condition.partitions or target.partitions):
+                raise ConflictError(
+                    f"Topic {target.topic} of source {self._source.name} was looked at, and changed since: it has "
+                    f"{counted(len(marks), 'partition')} and holds {counted(held, 'offset')}.",
+                    remedy="Nothing was written to it. End who writes there, and run the same command again.",
+                    topic=target.topic,
+                )
+            base = {at.partition: mark.high for at, mark in marks.items()}
+            empty = sorted(at.partition for at, mark in marks.items() if mark.low == mark.high)
+            state = TargetState(info.topic_id, info.partitions, base, pin(target), target.messages, empty)
         now_ms = int(self._restoration.now().timestamp() * 1000)
-        found = problems(target, condition, self._restoration.request, now_ms)
+        found = problems(target, replace(condition, held=0), self._restoration.request, now_ms)
         needed = dict(problem.setting for problem in found if problem.setting is not None)
         if new := [name for name in needed if name not in state.settings_before]:
             settings = self._source.settings([target.topic]).get(target.topic, {})
@@ -317,8 +287,6 @@ class _RestoreRun:
             log.info("Setting %s on %s for the time of the restore", needed, target.topic)
             self._source.change_settings(target.topic, needed)
         return state
-
-    # --- writing
 
     def _written(self, target: Target, topic: TargetTopic) -> Written:
         """Write; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
@@ -332,10 +300,16 @@ class _RestoreRun:
                 counts["there"] = before
                 shutil.rmtree(self._journal(target), ignore_errors=True)
                 with Journal(self._journal(target)) as kept:
+                    already, settled = already_there(topic), attempt == 0 and self._found.begun is None
+                    while (
+                        not settled
+                    ):  # what a broken connection left on its way may yet arrive: until twice the same
+                        control.sleep(_SETTLE_S)
+                        seen, already = already, already_there(topic)
+                        settled = seen == already
                     store = self._restoration.store
                     writer = Writer(self._found.selection, store, topic, kept, control, self._progress)
-                    settle = attempt > 0 or self._found.begun is not None
-                    return writer.write(target, self._already(topic, settle=settle))
+                    return writer.write(target, already)
             except (UnavailableError, ForbiddenError) as error:
                 if not (error.retryable or counts["there"] > before):
                     raise  # refused from the start, not meanwhile
@@ -347,19 +321,6 @@ class _RestoreRun:
                 log.warning("The restore waits and goes on: %s", error)
                 control.sleep(next(waits))
         raise AssertionError("count() does not end")
-
-    def _already(self, topic: TargetTopic, *, settle: bool) -> dict[int, int]:
-        """How much stands there; what a broken connection left on its way may yet arrive, so twice the same."""
-        counts = already_there(topic)
-        while settle:
-            self._control.sleep(_SETTLE_S)
-            again = already_there(topic)
-            if again == counts:
-                break
-            counts = again
-        return counts
-
-    # --- afterwards
 
     def _result(
         self, target: Target, topic: TargetTopic, written: Written, state: TargetState
@@ -393,6 +354,7 @@ class _RestoreRun:
             "left_out": [one._asdict() for one in written.left_out],
             "left_out_count": written.left_out_count,
             "tests_left_out": written.tests,
+            "caveats": dict(written.caveats),
             "settings_changed": sorted(state.settings_before),
             "offset_map": offset_map,
             **moved,

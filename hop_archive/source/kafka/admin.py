@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
@@ -45,11 +46,7 @@ _NEVER_DESTROYED: list[AdminClient] = []
 class Admin:
     """The admin client of a cluster. Thread-safe.
 
-    Args:
-        connection: The cluster.
-
     Attributes:
-        connection: The cluster.
         client_errors: What the client reported since it last reached the cluster.
     """
 
@@ -111,12 +108,12 @@ class Admin:
             with self._lock:
                 self._calls.update(dict.fromkeys(futures.values(), client))
             other_controller = Deadline.after(_CONTROLLER_S)
-            while concurrent.futures.wait(futures.values(), timeout=_POLL_S).not_done:
+            while _is_waiting(futures, _POLL_S):
                 client.poll(0)
                 # librdkafka is given a second to time out by itself, with a better reason; a refused login ends it at
                 # once, which librdkafka would try until the timeout.
-                if self.client_errors.refused or (
-                    deadline.passed and concurrent.futures.wait(futures.values(), timeout=1.0).not_done
+                if self.connection.is_refused(self.client_errors) or (
+                    deadline.passed and _is_waiting(futures, 1.0)
                 ):
                     raise self.failure(doing)
                 if of_controller and other_controller.passed and not deadline.passed:
@@ -157,21 +154,20 @@ class Admin:
                     found = client.list_topics(**({"topic": topic} if topic else {}), timeout=timeout_s)
                 except KafkaException as error:
                     client.poll(0)
-                    if self.client_errors.refused or deadline.passed:
+                    if self.connection.is_refused(self.client_errors) or deadline.passed:
                         raise self.failure("asking for metadata", error) from error
                 else:
                     if found.brokers:
                         self.client_errors.forget()
                         return found
                     if deadline.passed:
-                        stanza, servers = self.connection.stanza, self.connection.bootstrap_servers
                         raise UnavailableError(
-                            f"Source {stanza}, Kafka at {servers}: asking for metadata failed. The cluster says that none of "
+                            f"{self.connection}: asking for metadata failed. The cluster says that none of "
                             "its brokers is alive.",
                             remedy="One that paused registers again by itself within seconds; else look at the brokers' "
                             "logs.",
-                            source=stanza,
-                            bootstrap_servers=servers,
+                            source=self.connection.stanza,
+                            bootstrap_servers=self.connection.bootstrap_servers,
                         )
                     threading.Event().wait(_POLL_S)
 
@@ -211,3 +207,17 @@ class Admin:
                 self._users += Counter()  # forgets those that nobody uses
                 self._lock.notify_all()
                 self._calls = {future: client for future, client in self._calls.items() if not future.done()}
+
+
+def _is_waiting(futures: Mapping[Any, Future[Any]], timeout_s: float) -> bool:
+    """Whether one of them is not done, after a wait for the first such.
+
+    They are answered together, or nearly: to wait for all of a thousand at once takes a lock of each, several times.
+    """
+    until = time.monotonic() + timeout_s
+    for future in futures.values():
+        while not future.done():
+            if (left_s := until - time.monotonic()) <= 0:
+                return True
+            concurrent.futures.wait([future], left_s)
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
-from pydantic import SecretStr
 
 from hop_archive.errors import (
     ConfigurationError,
@@ -22,9 +22,10 @@ from hop_archive.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from hop_archive.model.credentials import Login
+from hop_archive.model.credentials import KafkaAccess
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.wording import said
+from hop_archive.source.kafka.handshake import Distrust, distrust
 
 Client = TypeVar("Client")
 Parameters = ParamSpec("Parameters")
@@ -61,9 +62,16 @@ NO_ANSWER = frozenset(
 )
 """No broker answered, which says nothing of what was asked."""
 
-_CONNECTING = frozenset({KafkaError._RESOLVE, KafkaError._TRANSPORT})  # noqa: SLF001
+_CONNECTING = frozenset({KafkaError._RESOLVE, KafkaError._TRANSPORT, KafkaError._SSL})  # noqa: SLF001
 # A connection that breaks during the handshake can look like a refused login, so one refusal is not believed.
 _REFUSALS = 2
+_LOOK_AGAIN_S = 10.0
+_BROKER = re.compile(r"\w+://(?P<server>[^/\s]+:\d+)/")  # how librdkafka begins what it tells of a broker
+_OAUTH_REMEDY = (
+    "Check the client's id and secret, token_endpoint, token_ca (who signed its certificate, where this system does not know "
+    "them), token_scope, and which issuer and audience the broker wants; with "
+    '"sasl-msk-iam" the region, and that IAM allows kafka-cluster:Connect.'
+)
 
 
 @dataclass(slots=True)
@@ -94,21 +102,25 @@ class ClientErrors:
 
     Attributes:
         counts: How often each code was reported.
+        last: The last error of each code.
         latest: The last error; None where there was none.
-        connecting: The last one that tells why a broker cannot be reached: its name, or its port.
+        connecting: The last one that tells why a broker cannot be reached: its name, its port, or its certificate.
         login: Which login the client has; see ``Connection.renewals``.
+        tokenless: Why the client got no new token, the last time that it asked for one.
     """
 
     counts: dict[int, int] = field(default_factory=dict)
+    last: dict[int, KafkaError] = field(default_factory=dict)
     latest: KafkaError | None = None
     connecting: KafkaError | None = None
     login: int = 0
+    tokenless: HopArchiveError | None = None
 
     def note(self, error: KafkaError) -> None:
         """Take down an error; librdkafka calls this from within poll, consume and flush."""
         LOGGER.debug("%s: %s", error.name(), error.str())
         self.counts[error.code()] = self.counts.get(error.code(), 0) + 1
-        self.latest = error
+        self.last[error.code()] = self.latest = error
         if error.code() in _CONNECTING:
             self.connecting = error
 
@@ -135,20 +147,23 @@ class Connection:
     Attributes:
         stanza: The source stanza's name.
         bootstrap_servers: As Kafka clients take it.
-        settings: More librdkafka settings, as ``security.protocol``; our own win over them.
-        secrets: Settings that no log or message may show, as ``sasl.password``.
+        access: Settings, secrets and tokens; our own settings win over them.
         timeout_s: How long to wait for an answer.
-        renew: Asks for the login anew, for a password may have been changed; None where nobody can tell another one.
+        renew: Asks for the access anew: a password or a certificate may have been changed; None where nobody can tell.
         renewals: How often it was another one. A client that has an older login is not to be used any more.
     """
 
     stanza: str
     bootstrap_servers: str
-    settings: Mapping[str, str]
-    secrets: Mapping[str, SecretStr]
+    access: KafkaAccess
     timeout_s: float
-    renew: Callable[[], Login | None] | None = None
+    renew: Callable[[], KafkaAccess] | None = None
     renewals: int = 0
+    _looked: Deadline = field(default_factory=lambda: Deadline(0.0))
+    _distrust: Distrust | None = None
+
+    def __str__(self) -> str:
+        return f"Source {self.stanza}, Kafka at {self.bootstrap_servers}"
 
     def client(
         self,
@@ -157,22 +172,38 @@ class Connection:
         errors: ClientErrors,
         settings: Mapping[str, str | int | bool],
     ) -> Client:
-        """A client of librdkafka: the stanza's ``settings`` and ``secrets`` with those given on top.
+        """A client of librdkafka: the stanza's settings and secrets with those given on top.
 
         Raises:
             ConfigurationError: librdkafka does not take the settings.
+            HopArchiveError: There is no token to be had.
         """
         errors.login = self.renewals
         configuration: dict[str, Any] = {
             "socket.connection.setup.timeout.ms": max(1000, int(self.timeout_s * 1000)),
             "reconnect.backoff.max.ms": 1000,
             "client.id": "hop_archive",
-            **self.settings,
-            **{name: secret.get_secret_value() for name, secret in self.secrets.items()},
+            **self.access.settings,
+            **{name: secret.get_secret_value() for name, secret in self.access.secrets.items()},
             "bootstrap.servers": self.bootstrap_servers,
             "error_cb": errors.note,
             **settings,
         }
+        if tokens := self.access.token:
+            first = [tokens()]  # here, where what it raises is heard
+
+            def next_token(_config: str) -> tuple[str, float]:
+                """Called by a thread of librdkafka's when four fifths of a token's time are over."""
+                try:
+                    token = first.pop() if first else tokens()
+                except HopArchiveError as error:
+                    errors.tokenless = error
+                    LOGGER.error("Source %s: no new token. %s", self.stanza, error)
+                    raise
+                errors.tokenless = None
+                return token.text.get_secret_value(), token.ends_at_s
+
+            configuration["oauth_cb"] = next_token
         try:
             return make(configuration, logger=LOGGER)
         except KafkaException as error:
@@ -185,66 +216,91 @@ class Connection:
         """
         cause = error
         if error is None or error.code() not in _KINDS:
-            reported = [code for code in errors.counts if code in _KINDS]
-            refusal = KafkaError(reported[0], "the broker refused the connection") if reported else None
-            cause = refusal or error or errors.latest
+            noted = list(errors.last.items())  # another thread may note more at the same time
+            reported = (met for code, met in noted if code in _KINDS and code in errors.counts)
+            cause = next(reported, None) or error or errors.latest
         code = cause.code() if cause else None
-        if code in AUTHENTICATION and (errors.login != self.renewals or self._renewed()):
+        kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
+        # A certificate that is not trusted looks like no answer, or like any other trouble of TLS.
+        distrusted = self._look(errors) if kind is UnavailableError or code == KafkaError._SSL else None  # noqa: SLF001
+        if (code in AUTHENTICATION or distrusted) and (errors.login != self.renewals or self._renewed()):
             return NewLoginError(
-                f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed, for the login was refused; its "
-                "secret holds another one now.",
+                f"{self}: {doing} failed, for the login was refused; its secret or certificate is another one now.",
                 remedy="Try again.",
                 source=self.stanza,
             )
-        kind, remedy = _KINDS.get(code, _UNAVAILABLE) if code is not None else _UNAVAILABLE
-        found = said(self._censored(f"{cause.name()}: {cause.str()}")) if cause else "no answer"
-        if kind is UnavailableError and (met := errors.connecting) and met is not cause:
+        reason = said(self._censored(f"{cause.name()}: {cause.str()}")) if cause else "no answer"
+        if distrusted:
+            kind, reason, remedy = ConfigurationError, distrusted.what, distrusted.remedy
+        elif kind is UnavailableError and (met := errors.connecting) and met is not cause:
             # A timeout says nothing; that a host has no address, or refuses, does.
-            found += f"; {said(self._censored(met.str()))}"
+            reason += f"; {said(self._censored(met.str()))}"
+        elif code in AUTHENTICATION and self.access.settings.get("sasl.mechanisms") == "OAUTHBEARER":
+            remedy = errors.tokenless.remedy if errors.tokenless else _OAUTH_REMEDY
+            reason += f"; {errors.tokenless.args[0].rstrip('.')}" if errors.tokenless else ""
         return kind(
-            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {doing} failed. {found}.",
+            f"{self}: {doing} failed. {reason}.",
             remedy=remedy,
             source=self.stanza,
             bootstrap_servers=self.bootstrap_servers,
             kafka_error=cause.name() if cause else None,
         )
 
+    def is_refused(self, errors: ClientErrors) -> bool:
+        """Whether waiting longer won't help: the login is refused beyond doubt, or no broker is left that this client trusts."""
+        lost = KafkaError._ALL_BROKERS_DOWN in errors.counts  # noqa: SLF001
+        return errors.refused or (lost and self._look(errors) is not None)
+
+    def _look(self, errors: ClientErrors) -> Distrust | None:
+        """Why the broker that was last told of and this client do not come together; asked of it at most every ten seconds."""
+        if not errors.connecting and KafkaError._ALL_BROKERS_DOWN not in errors.counts:  # noqa: SLF001
+            return None
+        if self._looked.passed:
+            at = _BROKER.match(errors.connecting.str()) if errors.connecting else None
+            server = at["server"] if at else self.bootstrap_servers.partition(",")[0]
+            self._distrust = distrust(server, self.access)
+            self._looked = Deadline.after(_LOOK_AGAIN_S)
+        return self._distrust
+
     def _renewed(self) -> bool:
-        """Take over the login that there is now; whether it differs from the one that was refused."""
-        login = self.renew() if self.renew else None
-        if login is None:
+        """Take over the access that there is now; whether it differs from the one that was refused."""
+        if self.renew is None:
             return False
-        before = self.settings.get("sasl.username"), self.secrets.get("sasl.password")
-        self.settings = {**self.settings, "sasl.username": login.username}
-        self.secrets = {**self.secrets, "sasl.password": login.password}
-        changed = before != (login.username, login.password)
-        self.renewals += changed
-        return changed
+        before, self.access = self.access, self.renew()
+        if before == self.access:
+            return False
+        self.renewals += 1
+        self._looked = Deadline(0.0)
+        return True
 
     def missing(self, what: str, **facts: object) -> MissingSettingError:
         """The error to raise when a topic or partition that is named is not there."""
         return MissingSettingError(
-            f"Source {self.stanza}, Kafka at {self.bootstrap_servers}: {what}.",
+            f"{self}: {what}.",
             remedy="Create the topic with as many partitions as needed, or correct its name.",
             source=self.stanza,
             **facts,
         )
 
     def _censored(self, text: str) -> str:
-        for secret in self.secrets.values():
+        for secret in self.access.secrets.values():
             text = text.replace(secret.get_secret_value(), "***") if secret.get_secret_value() else text
         return text
 
 
 _UNAVAILABLE: tuple[type[HopArchiveError], str] = (
     UnavailableError,
-    "Check that the broker runs, that bootstrap_servers is right, and that this host can reach it; then try again.",
+    "Check that the broker runs, that bootstrap_servers is right, that this host can reach it, and that security is what it "
+    "speaks there (who wants a login closes the connections of clients without); then try again.",
 )
 _KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
     **dict.fromkeys(UNKNOWN_TOPIC, (MissingSettingError, "Create the topic, or correct its name.")),
+    KafkaError._SSL: (  # noqa: SLF001
+        ConfigurationError,
+        "Check the stanza's ssl_ca, ssl_certificate and ssl_key, and what the broker itself is set to.",
+    ),
     **dict.fromkeys(
         (
-            KafkaError._SSL,  # noqa: SLF001
             KafkaError._INVALID_ARG,  # noqa: SLF001
             KafkaError.INVALID_CONFIG,
             KafkaError.INVALID_GROUP_ID,
@@ -278,7 +334,10 @@ _KINDS: dict[int, tuple[type[HopArchiveError], str]] = {
             KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
             KafkaError.UNSUPPORTED_SASL_MECHANISM,
         ),
-        (ForbiddenError, "Check the stanza's user name, password, mechanism, and the user's ACLs."),
+        (
+            ForbiddenError,
+            "Check the stanza's user name, password, security (its mechanism), and the user's ACLs.",
+        ),
     ),
 }
 

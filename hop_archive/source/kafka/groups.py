@@ -37,9 +37,6 @@ def once(admin: Admin, work: Callable[[Admin], Result]) -> Result:
     librdkafka 2.16 asks a coordinator that is gone, again and again; and where its answer comes after the call was given
     up, the process dies ("eonce->refcnt > 0", confluentinc/librdkafka#4605, docs/decisions/0006). So no client lives on that
     has given up a call about groups.
-
-    Raises:
-        HopArchiveError: What ``work`` raised.
     """
     try:
         return work(admin)
@@ -53,9 +50,6 @@ def patiently(connection: Connection, work: Callable[[Admin], Result]) -> Result
 
     librdkafka 2.16 asks the coordinator that it knows, which may be gone, again and again. And a cluster on which
     no group has committed yet, or a broker that has just started, answers for a moment that it has none.
-
-    Raises:
-        HopArchiveError: What ``work`` raised, the last time where it was tried again.
     """
     deadline = Deadline.after(connection.timeout_s)
     while True:
@@ -69,11 +63,7 @@ def patiently(connection: Connection, work: Callable[[Admin], Result]) -> Result
 
 
 def committed(admin: Admin) -> dict[str, dict[TopicPartition, Committed]]:
-    """What every group that is shown has committed; one that is deleted meanwhile is left out.
-
-    Raises:
-        HopArchiveError: A broker did not tell its groups, or a group's offsets were not told.
-    """
+    """What every group that is shown has committed; one that is deleted meanwhile is left out. All of them, or an error."""
     doing = "listing consumer groups"
     listing = admin.ask(
         lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
@@ -91,11 +81,7 @@ def committed(admin: Admin) -> dict[str, dict[TopicPartition, Committed]]:
 
 
 def access(admin: Admin, group: str) -> frozenset[str] | None:
-    """What may be done with a group (KIP-430); see `Source.group_access`.
-
-    Raises:
-        HopArchiveError: The cluster does not answer, or refuses for another reason than rights.
-    """
+    """What may be done with a group (KIP-430); see `Source.group_access`."""
     try:
         found = admin.ask(
             lambda client, timeout_s: client.describe_consumer_groups(
@@ -116,12 +102,7 @@ def access(admin: Admin, group: str) -> frozenset[str] | None:
 
 
 def commit(admin: Admin, group: str, offsets: Mapping[TopicPartition, Committed], deadline: Deadline) -> None:
-    """Commit offsets, with their metadata, for a group without joining it.
-
-    Raises:
-        ConflictError: The group has members.
-        HopArchiveError: Not all were committed.
-    """
+    """Commit offsets, with their metadata, for a group without joining it; see `Source.set_group_offsets`."""
     places = [native(at, *offset) for at, offset in sorted(offsets.items())]
     request = [ConsumerGroupTopicPartitions(group, places)]
     doing = f"committing offsets of group {group}"

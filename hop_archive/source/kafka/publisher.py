@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from hop_archive.errors import HopArchiveError
-from hop_archive.model.message import Outgoing, Receipt
+from hop_archive.model.message import ForPartition, Outgoing, Receipt
 from hop_archive.source.kafka.client import MESSAGE_BYTES_MAX, ClientErrors, Connection, kafka_error
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.source.refusals import NOW, refuse_unsendable
 
+Result = TypeVar("Result")
+
 DELIVERY_TIMEOUT_MS = 60_000
 _ANY_PARTITION = -1
 _SERVE_EVERY = 1000
+_name_of = itemgetter(0)
 _WAIT_S = 0.1
 
 
@@ -41,28 +46,32 @@ class Publisher:
         self._lock = threading.Lock()
         self._client_errors = ClientErrors()
         self._producer: Producer | None = None
+        self._failure: KafkaError | None = None
+        """The first that the call under way has met."""
 
     def publish(self, messages: Iterable[Outgoing]) -> list[Receipt]:
         """Publish and wait for all acknowledgements; ``messages`` may be a long generator.
 
-        Whatever can't be sent as it is, is refused when its turn comes: what came before it may be published.
-
-        Raises:
-            MissingSettingError: A topic, or a partition of it, does not exist.
-            DataError: Kafka could hold the message, but librdkafka can't send it: timestamp 0, for which it
-                puts the time of sending, or a header name with a NUL or a lone surrogate.
-            ConfigurationError: The topic does not take messages that large or that old.
-            ForbiddenError: The credentials do not allow it.
-            UnavailableError: Not all were acknowledged; which ones is not known.
+        Whatever can't be sent as it is, is refused when its turn comes: what came before it may be published. Errors are
+        those of ``Source.publish``.
         """
+        return self._with_producer(lambda producer: self._deliver(producer, messages))
+
+    def append(
+        self, topic: str, messages: Iterable[ForPartition], meanwhile: Callable[[], None]
+    ) -> Mapping[int, Sequence[int]]:
+        """As ``Source.append``."""
+        return self._with_producer(lambda producer: self._append(producer, topic, messages, meanwhile))
+
+    def _with_producer(self, work: Callable[[Producer], Result]) -> Result:
         with self._lock:
             if self._client_errors.login != self._connection.renewals:
                 self._discard()
             if self._producer is None:
                 self._producer = self._connection.client(Producer, "producer", self._client_errors, _SETTINGS)
-            delivery = _Delivery(self._connection, self._topics, self._producer, self._client_errors)
+            self._failure = None
             try:
-                return delivery.run(messages)
+                return work(self._producer)
             except BaseException:
                 # Nothing that is still queued may be sent later, behind the caller's back.
                 self._discard()
@@ -80,6 +89,128 @@ class Publisher:
             producer.close()
             self._client_errors.forget()
 
+    def _deliver(self, producer: Producer, messages: Iterable[Outgoing]) -> list[Receipt]:
+        receipts: list[Receipt] = []
+        partitions: dict[str, int] = {}
+        with self._translating():
+            for index, message in enumerate(messages):
+                self._check(message, partitions)
+                receipts.append(_PENDING)
+                self._send(producer, message, partial(self._delivered, receipts, index))
+                if index % _SERVE_EVERY == 0:
+                    producer.poll(0)
+                self._raise_failure()
+            self._await(producer)
+        return receipts
+
+    def _append(
+        self,
+        producer: Producer,
+        topic: str,
+        messages: Iterable[ForPartition],
+        meanwhile: Callable[[], None],
+    ) -> Mapping[int, Sequence[int]]:
+        """Looks at what is new (partition, names of headers), where ``_deliver`` looks at each message."""
+        offsets: dict[int, list[int]] = {}
+        counts: dict[str, int] = {}
+        sendable: set[str] = set()
+        produce: Any = producer.produce  # its stubs want values of headers to be text, too
+        # Who sends slowly has to hear soon of one that timed out: what is sent after it may arrive, and leaves a gap.
+        served = time.monotonic()
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            if error is None:  # by partition they come in order: the producer is idempotent
+                offsets[message.partition()].append(message.offset())
+            else:
+                self._failure = self._failure or error
+
+        with self._translating():
+            for index, message in enumerate(messages):
+                if index % _SERVE_EVERY == 0 or time.monotonic() - served > _WAIT_S:
+                    producer.poll(0)
+                    self._raise_failure()
+                    served = time.monotonic()
+                partition, key, value, headers, timestamp_ms = message
+                is_known = partition in offsets and sendable.issuperset(map(_name_of, headers))
+                if timestamp_ms == NOW or not is_known:
+                    self._check(message.to(topic), counts)
+                    offsets.setdefault(partition, [])
+                    sendable.update(name for name, _ in headers)
+                try:
+                    produce(topic, value, key, partition, delivered, headers=headers, timestamp=timestamp_ms)
+                except BufferError:  # the local queue is full
+                    self._send(producer, message.to(topic), delivered)
+                    self._raise_failure()
+            meanwhile()
+            self._await(producer)
+        return offsets
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            # Produce, poll and flush raise what makes an idempotent producer fatal: no right to write, or being fenced.
+            raise self._failed(kafka_error(error)) from error
+
+    def _await(self, producer: Producer) -> None:
+        """Wait for all acknowledgements. It ends: each message is acknowledged, or fails for good after the delivery timeout."""
+        while producer.flush(_WAIT_S):
+            self._raise_failure()
+        self._raise_failure()
+        self._client_errors.forget()
+
+    def _check(self, message: Outgoing, partitions: dict[str, int]) -> None:
+        """Refuse what is for nowhere, or can't be sent; ``partitions`` remembers how many each topic has."""
+        topic, number = message.topic, message.partition
+        if topic not in partitions:
+            info = self._topics([topic]).get(topic)
+            if info is None:
+                raise self._connection.missing(f"there is no topic {topic}")
+            partitions[topic] = info.partitions
+        if number is not None and not 0 <= number < partitions[topic]:
+            raise self._connection.missing(
+                f"topic {topic} has {partitions[topic]} partitions, and no {number}"
+            )
+        refuse_unsendable(self._connection.stanza, message)
+
+    def _send(
+        self, producer: Producer, message: Outgoing, receipt: Callable[[KafkaError | None, Any], None]
+    ) -> None:
+        while self._failure is None:
+            try:
+                producer.produce(
+                    message.topic,
+                    message.value,
+                    message.key,
+                    _ANY_PARTITION if message.partition is None else message.partition,
+                    on_delivery=receipt,
+                    headers=list(message.headers),
+                    timestamp=message.timestamp_ms or NOW,
+                )
+                return
+            except BufferError:  # the local queue is full
+                producer.poll(_WAIT_S)
+
+    def _delivered(
+        self, receipts: list[Receipt], index: int, error: KafkaError | None, message: confluent_kafka.Message
+    ) -> None:
+        if error is not None:
+            self._failure = self._failure or error
+            return
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None
+        assert number is not None
+        assert offset is not None
+        receipts[index] = Receipt(topic, number, offset)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failed(self._failure)
+
+    def _failed(self, error: KafkaError) -> HopArchiveError:
+        return self._connection.failure("publishing", error, self._client_errors)
+
 
 _SETTINGS: dict[str, str | int | bool] = {
     "enable.idempotence": True,  # keeps the order in each partition, and no message twice, over retries
@@ -92,87 +223,4 @@ _SETTINGS: dict[str, str | int | bool] = {
     "linger.ms": 5,
     "allow.auto.create.topics": False,
 }
-
-
-@dataclass(slots=True)
-class _Delivery:
-    """One call of publish."""
-
-    connection: Connection
-    topics: Callable[[Collection[str]], Mapping[str, TopicInfo]]
-    producer: Producer
-    client_errors: ClientErrors
-    partitions: dict[str, int] = field(default_factory=dict)
-    receipts: list[Receipt] = field(default_factory=list)
-    failure: KafkaError | None = None
-
-    def run(self, messages: Iterable[Outgoing]) -> list[Receipt]:
-        try:
-            for index, message in enumerate(messages):
-                self._check(message)
-                self.receipts.append(_PENDING)
-                self._send(message, partial(self._delivered, index))
-                if index % _SERVE_EVERY == 0:
-                    self.producer.poll(0)
-                self._raise_failure()
-            # Ends: each message is acknowledged, or fails for good after the delivery timeout.
-            while self.producer.flush(_WAIT_S):
-                self._raise_failure()
-        except KafkaException as error:
-            # Poll and flush raise what makes an idempotent producer fatal: no right to write, or being fenced.
-            raise self._failed(kafka_error(error)) from error
-        self._raise_failure()
-        self.client_errors.forget()
-        return self.receipts
-
-    def _check(self, message: Outgoing) -> None:
-        topic, number = message.topic, message.partition
-        if topic not in self.partitions:
-            info = self.topics([topic]).get(topic)
-            if info is None:
-                raise self.connection.missing(f"there is no topic {topic}")
-            self.partitions[topic] = info.partitions
-        if number is not None and not 0 <= number < self.partitions[topic]:
-            raise self.connection.missing(
-                f"topic {topic} has {self.partitions[topic]} partitions, and no {number}"
-            )
-        refuse_unsendable(self.connection.stanza, message)
-
-    def _send(self, message: Outgoing, receipt: Callable[[KafkaError | None, Any], None]) -> None:
-        while self.failure is None:
-            try:
-                self.producer.produce(
-                    message.topic,
-                    message.value,
-                    message.key,
-                    _ANY_PARTITION if message.partition is None else message.partition,
-                    on_delivery=receipt,
-                    headers=list(message.headers),
-                    timestamp=message.timestamp_ms or NOW,
-                )
-            except BufferError:  # the local queue is full
-                self.producer.poll(_WAIT_S)
-            except KafkaException as error:
-                raise self._failed(kafka_error(error)) from error
-            else:
-                return
-
-    def _delivered(self, index: int, error: KafkaError | None, message: confluent_kafka.Message) -> None:
-        if error is not None:
-            self.failure = self.failure or error
-            return
-        topic, number, offset = message.topic(), message.partition(), message.offset()
-        assert topic is not None
-        assert number is not None
-        assert offset is not None
-        self.receipts[index] = Receipt(topic, number, offset)
-
-    def _raise_failure(self) -> None:
-        if self.failure is not None:
-            raise self._failed(self.failure)
-
-    def _failed(self, error: KafkaError) -> HopArchiveError:
-        return self.connection.failure("publishing", error, self.client_errors)
-
-
 _PENDING = Receipt("", -1, -1)

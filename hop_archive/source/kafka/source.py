@@ -13,11 +13,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
     NewTopic,
     TopicDescription,
 )
-from pydantic import SecretStr
 
 from hop_archive.errors import HopArchiveError, UnavailableError
-from hop_archive.model.credentials import Login
-from hop_archive.model.message import Committed, Outgoing, Receipt, TopicPartition
+from hop_archive.model.credentials import KafkaAccess
+from hop_archive.model.message import Committed, ForPartition, Outgoing, Receipt, TopicPartition
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.kafka import groups as kafka_groups
 from hop_archive.source.kafka import topics as kafka_topics
@@ -48,7 +47,7 @@ _NO_ID = str(Uuid(0, 0))  # what a broker without KIP-516 answers
 
 
 class KafkaSource(Source):
-    """A Kafka cluster; see `hop_archive.source.protocol.Source` for what its methods promise.
+    """A Kafka cluster.
 
     Topic names are literal everywhere: a dot is a dot. Internal topics (``__consumer_offsets``) are listed like
     any other. Thread-safe; a reader is for one thread.
@@ -58,13 +57,11 @@ class KafkaSource(Source):
         bootstrap_servers: As Kafka clients take it, ``host:port,host:port``.
         writable: Whether publishing, creating topics, and changing anything at all is allowed.
         group_id: Under which progress is committed; nothing ever joins the group.
-        settings: More librdkafka settings, as ``security.protocol``. Those that the guarantees rest on can't be
-            overridden.
-        secrets: librdkafka settings that no log or message may show, as ``sasl.password``.
+        access: How to get in, and other settings of librdkafka's. Those that the guarantees rest on can't be overridden.
         fetch_bytes: Most bytes that a reader of one broker's partitions holds of what it has fetched, until the
             next poll. One larger message exceeds it, and each further broker adds an answer of a quarter of it.
         timeout_s: How long to wait for the cluster before it counts as unavailable; at most 10.
-        renew: Asks for the login anew where the cluster refuses it; None: nobody can tell another one.
+        renew: Asks for the access anew where the cluster refuses it; None: nobody can tell another one.
     """
 
     def __init__(
@@ -74,15 +71,13 @@ class KafkaSource(Source):
         bootstrap_servers: str,
         writable: bool = False,
         group_id: str = "hop_archive",
-        settings: Mapping[str, str] | None = None,
-        secrets: Mapping[str, SecretStr] | None = None,
+        access: KafkaAccess | None = None,
         fetch_bytes: int = FETCH_BYTES,
         timeout_s: float = TIMEOUT_S,
-        renew: Callable[[], Login | None] | None = None,
+        renew: Callable[[], KafkaAccess] | None = None,
     ) -> None:
-        self._connection = Connection(
-            name, bootstrap_servers, settings or {}, secrets or {}, timeout_s, renew
-        )
+        self.delivered = 0
+        self._connection = Connection(name, bootstrap_servers, access or KafkaAccess(), timeout_s, renew)
         self._writable = writable
         self._group_id = group_id
         self._fetch_bytes = fetch_bytes
@@ -102,7 +97,7 @@ class KafkaSource(Source):
 
     @with_a_new_login
     def topics(self, names: Collection[str] | None = None) -> Answers[str, TopicInfo]:
-        """The topics that exist now, of ``names`` or of all: one request, or two for all."""
+        """One request, or two for all."""
         found = self._described(names)
         infos = {}
         for name, topic in found.items():
@@ -117,7 +112,7 @@ class KafkaSource(Source):
 
     @with_a_new_login
     def watermarks(self, partitions: Collection[TopicPartition]) -> Answers[TopicPartition, Watermarks]:
-        """Watermarks of ``partitions``: three requests to each broker, however many partitions there are."""
+        """Three requests to each broker, however many partitions there are."""
         deadline = self._admin.deadline()
         found = kafka_watermarks.watermarks(self._admin, partitions, deadline)
         if not found or self._describes_itself(deadline):
@@ -152,10 +147,14 @@ class KafkaSource(Source):
         self._refuse_unless_writable("publish to it")
         return self._publisher.publish(messages)
 
-    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-        """Create a topic with the cluster's default replication, and wait until its partitions have leaders.
+    def append(
+        self, topic: str, messages: Iterable[ForPartition], meanwhile: Callable[[], None] = lambda: None
+    ) -> Mapping[int, Sequence[int]]:
+        self._refuse_unless_writable("publish to it")
+        return self._publisher.append(topic, messages, meanwhile)
 
-        That may take a minute where there are very many partitions.
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """With the cluster's default replication; waits until the partitions have leaders, a minute where there are very many.
 
         Raises:
             ConfigurationError: The cluster does not take such a name, setting or number of partitions.
@@ -184,9 +183,9 @@ class KafkaSource(Source):
                     threading.Event().wait(_POLL_S)
 
     def note_progress(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Commit group offsets for outside monitoring.
+        """Takes two seconds at most.
 
-        Takes two seconds at most. A failure is logged, and nothing is committed in the minute after it: what
+        A failure is logged, and nothing is committed in the minute after it: what
         monitors the group sees the next offsets then, and a cluster that comes back is not kept waiting for.
         """
         if not positions or time.monotonic() < self._progress_not_before_s:
@@ -203,13 +202,13 @@ class KafkaSource(Source):
 
     @with_a_new_login
     def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
-        """The settings of each topic; two requests, or three to a broker that tells no defaults.
+        """Two requests, or three to a broker that tells no defaults.
 
         Such a one (Tansu) lists the topic's own settings and marks them as defaults.
         """
         deadline = self._admin.deadline()
-        found = kafka_topics.describe_settings(self._admin, self.topics(topics), deadline)
-        return found if self._describes_itself(deadline) else kafka_topics.all_own(found)
+        all_own = not self._describes_itself(deadline)
+        return kafka_topics.describe_settings(self._admin, self.topics(topics), deadline, all_own=all_own)
 
     def change_settings(self, topic: str, changes: Mapping[str, str | None]) -> None:
         self._refuse_unless_writable(f"change settings of topic {topic}")
@@ -218,7 +217,7 @@ class KafkaSource(Source):
         kafka_topics.change_settings(self._admin, topic, changes)
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """Delete what stands below these offsets (KIP-107), and look whether it is gone."""
+        """Looks whether what was to be deleted (KIP-107) is gone."""
         self._refuse_unless_writable("delete records on it")
         return kafka_topics.delete_records(self._admin, before, self.watermarks)
 

@@ -35,9 +35,12 @@ _BROKEN_OFF = frozenset({KafkaError._TRANSPORT, KafkaError._NOENT})  # noqa: SLF
 
 
 def describe_settings(
-    admin: Admin, topics: Collection[str], deadline: Deadline
+    admin: Admin, topics: Collection[str], deadline: Deadline, *, all_own: bool = False
 ) -> dict[str, dict[str, Setting]]:
-    """The settings of each topic, as the brokers tell them, in one request; topics deleted meanwhile are left out."""
+    """The settings of each topic, in one request; topics deleted meanwhile are left out.
+
+    Which are its own the brokers tell, or all are (``all_own``).
+    """
     if not topics:
         return {}
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in sorted(topics)]
@@ -52,19 +55,11 @@ def describe_settings(
     on_topic = (ConfigSource.DYNAMIC_TOPIC_CONFIG, ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
     return {
         resource.name: {
-            name: Setting(entry.value, own=entry.source in on_topic)
+            name: Setting(entry.value, own=all_own or entry.source in on_topic)
             for name, entry in entries.items()
             if entry.value is not None
         }
         for resource, entries in found.items()
-    }
-
-
-def all_own(found: Mapping[str, Mapping[str, Setting]]) -> dict[str, dict[str, Setting]]:
-    """The same settings, all of them the topics' own."""
-    return {
-        topic: {name: Setting(setting.value, own=True) for name, setting in settings.items()}
-        for topic, settings in found.items()
     }
 
 
@@ -111,15 +106,7 @@ def _are_told(found: Mapping[str, Setting], changes: Mapping[str, str | None]) -
 def delete_records(
     admin: Admin, before: Mapping[TopicPartition, int], watermarks: Look
 ) -> dict[TopicPartition, int]:
-    """Delete what is below these offsets; the watermarks decide whether that was done, whatever was answered.
-
-    Args:
-        admin: The cluster.
-        before: An offset of each partition.
-        watermarks: Looks them up, as ``Source.watermarks`` does.
-
-    Returns:
-        The low watermarks afterwards.
+    """Delete what is below these offsets; the low watermarks afterwards, which decide whether that was done.
 
     Raises:
         UnsupportedError: Some are as they were, while the cluster answers everything else.
@@ -139,13 +126,11 @@ def delete_records(
     for at, offset in sorted(before.items()):
         if marks[at].low < offset:
             raise UnsupportedError(
-                f"Source {admin.connection.stanza}, Kafka at {admin.connection.bootstrap_servers}: records of {at} "
-                f"below offset {offset} were not deleted: asked for it, the broker either said yes or broke off, and "
-                f"it still holds them from {marks[at].low} on.",
+                f"{admin.connection}: records of {at} below offset {offset} were not deleted: asked for it, the broker either "
+                f"said yes or broke off, and it still holds them from {marks[at].low} on.",
                 remedy="Use a broker that has DeleteRecords (Apache Kafka), or shorten retention.ms for a while.",
                 source=admin.connection.stanza,
-                topic=at.topic,
-                partition=at.partition,
+                **at._asdict(),
                 offset=offset,
                 low=marks[at].low,
             )
@@ -153,11 +138,7 @@ def delete_records(
 
 
 def _ask_to_delete(admin: Admin, before: Mapping[TopicPartition, int]) -> bool:
-    """Ask for it once; whether the broker broke off, rather than answer.
-
-    Raises:
-        HopArchiveError: It refused, or cannot now.
-    """
+    """Ask for it once; whether the broker broke off, rather than answer."""
     places = [native(at, offset) for at, offset in sorted(before.items())]
     try:
         admin.ask(

@@ -103,11 +103,10 @@ def watermarks(
                 there[at] = partition.leader
             elif partition:
                 untold[at] = UnavailableError(
-                    f"Source {admin.connection.stanza}, Kafka at {admin.connection.bootstrap_servers}: {at} has no leader.",
+                    f"{admin.connection}: {at} has no leader.",
                     remedy="Start the brokers that hold it; what Kafka holds of it is archived then.",
                     source=admin.connection.stanza,
-                    topic=at.topic,
-                    partition=at.partition,
+                    **at._asdict(),
                     kafka_error="LEADER_NOT_AVAILABLE",
                 )
         round_ = _ask_brokers(admin, there, deadline if patience.passed else patience)
@@ -147,19 +146,15 @@ def _ask_brokers(
 def _ask_broker(
     admin: Admin, partitions: Collection[TopicPartition], deadline: Deadline
 ) -> Answers[TopicPartition, Watermarks]:
-    """Ask one broker; a partition for which one of the three is not told is untold.
-
-    Raises:
-        HopArchiveError: The login is refused.
-    """
+    """Ask one broker; a partition for which one of the three is not told is untold."""
     marks: dict[str, dict[TopicPartition, int]] = {mark: {} for mark in _MARKS}
     epochs: dict[TopicPartition, int | None] = {}
     untold: dict[TopicPartition, HopArchiveError] = {}
-    asked = set(partitions)
+    asked = {at: native(at) for at in partitions}
     for mark, (spec, isolation) in _MARKS.items():
         if not asked:
             break
-        call = partial(_list_offsets, [native(at) for at in asked], spec, isolation)
+        call = partial(_list_offsets, asked, spec, isolation)
         try:
             results, errors = admin.ask_each(call, _DOING, deadline, absent=UNKNOWN_TOPIC)
         except NewLoginError:
@@ -173,7 +168,7 @@ def _ask_broker(
         }
         untold |= {at: _failure(admin, at) for at in results.keys() - marks[mark].keys()}
         untold |= {at: _failure(admin, at, kafka_error(error)) for at, error in errors.items()}
-        asked = set(marks[mark])
+        asked = {at: asked[at] for at in marks[mark]}
     return Answers(
         {
             # The epoch of a log's end is the leader's, also where nothing was written in it (Kafka 4.4, by trial).
@@ -185,21 +180,21 @@ def _ask_broker(
 
 
 def _list_offsets(
-    places: Collection[Any],
+    places: Mapping[TopicPartition, Any],
     spec: OffsetSpec,
     isolation: IsolationLevel,
     client: AdminClient,
     timeout_s: float,
 ) -> dict[TopicPartition, Any]:
     futures = client.list_offsets(
-        dict.fromkeys(places, spec), isolation_level=isolation, request_timeout=timeout_s
+        dict.fromkeys(places.values(), spec), isolation_level=isolation, request_timeout=timeout_s
     )
-    return {TopicPartition(place.topic, place.partition): future for place, future in futures.items()}
+    return {at: futures[place] for at, place in places.items()}
 
 
 def _failure(admin: Admin, at: TopicPartition, error: KafkaError | None = None) -> HopArchiveError:
     failure = admin.connection.failure(f"{_DOING} of {at}", error, admin.client_errors)
-    failure.facts |= {"topic": at.topic, "partition": at.partition}
+    failure.facts |= at._asdict()
     return failure
 
 
@@ -228,12 +223,7 @@ def describes_itself(admin: Admin, deadline: Deadline) -> bool:
 def exact_ends(
     connection: Connection, latest: Mapping[TopicPartition, int], deadline: Deadline
 ) -> dict[TopicPartition, int]:
-    """The high watermark of each partition, from Fetch answers.
-
-    Args:
-        connection: The cluster.
-        latest: What ListOffsets said: at or below the end, and not 0.
-        deadline: By when.
+    """The high watermark of each partition, from Fetch answers; ``latest`` is what ListOffsets said: not above it, and not 0.
 
     Raises:
         UnavailableError: Not every partition answered in time.

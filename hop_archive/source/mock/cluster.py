@@ -79,13 +79,6 @@ class Log:
         exhausted = first + count >= last
         return messages, max(start, self.stable) if exhausted else messages[-1].offset + 1
 
-    def keep(self, message: Message, transaction: int | None) -> None:
-        """Append a message, which stands at ``high``."""
-        if transaction is not None:
-            self.open.setdefault(transaction, self.high)
-        self.messages.append(message)
-        self.high += 1
-
     def end(self, transaction: int, aborted: Collection[int]) -> None:
         """Write the marker that ends a transaction, which takes an offset; drop its ``aborted`` offsets."""
         self.drop(aborted)
@@ -147,10 +140,8 @@ class MockState:
     """All that a cluster holds.
 
     Attributes:
-        cluster_id: Its id.
         topic_ids: Whether topics show their ids (KIP-516).
         running: Whether it answers.
-        topics: By name.
         transactions: The open ones: the offsets that each has written, by partition.
         begun: How many transactions there were.
         progress: Group offsets that were committed, by group.
@@ -226,7 +217,7 @@ class MockCluster:
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
         """Create a topic; one that exists is left as it is.
 
-        Those of ``config`` that `mock_settings.DEFAULTS` lists have an effect.
+        Those of ``config`` that ``DEFAULTS`` lists have an effect.
 
         Raises:
             ConfigurationError: A setting is none of Kafka's, or its value is no number where it has to be one.
@@ -238,11 +229,7 @@ class MockCluster:
                 state.topics[name] = Topic(self._make_id(), logs, dict(config or {}))
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic and what it holds.
-
-        Raises:
-            MissingSettingError: There is none.
-        """
+        """Delete a topic and what it holds."""
         with self._state.change() as state:
             self.topic(state, name)
             del state.topics[name]
@@ -265,10 +252,9 @@ class MockCluster:
         partition: int = 0,
         transaction: int | None = None,
     ) -> Receipt:
-        """Append a message, whatever it is: what no client would send too.
+        """Append a message, whatever it is: what no client would send too. It may belong to an open ``transaction``.
 
-        With no ``timestamp_ms``, and in a topic with append times, it gets the clock's time. It may belong to an open
-        ``transaction``.
+        With no ``timestamp_ms``, and in a topic with append times, it gets the clock's time.
 
         Raises:
             MissingSettingError: There is no such topic or partition.
@@ -291,8 +277,10 @@ class MockCluster:
             timestamp_ms = self._clock()
         if transaction is not None:
             state.transactions[transaction].setdefault(at, []).append(log.high)
+            log.open.setdefault(transaction, log.high)
         message = Message(*at, log.high, timestamp_ms, kind, key, value, headers, log.leader_epoch)
-        log.keep(message, transaction)
+        log.messages.append(message)
+        log.high += 1
         return Receipt(*at, message.offset)
 
     def change(self) -> AbstractContextManager[MockState]:
@@ -446,11 +434,7 @@ class MockCluster:
         return min(range(len(logs)), key=lambda number: logs[number].high)
 
     def topic(self, state: MockState, name: str) -> Topic:
-        """A topic within a block of `read` or `change`.
-
-        Raises:
-            MissingSettingError: There is none.
-        """
+        """A topic within a block of `read` or `change`; MissingSettingError where there is none."""
         if name not in state.topics:
             raise MissingSettingError(
                 f"There is no topic {name} in mock cluster {state.cluster_id}.",

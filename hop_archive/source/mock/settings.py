@@ -75,11 +75,7 @@ def settings_of(config: Mapping[str, str]) -> dict[str, Setting]:
 
 
 def refuse_settings(topic: str, changes: Mapping[str, str | None]) -> None:
-    """Check settings as Kafka does: whether there are such, and whether values are of their type.
-
-    Raises:
-        ConfigurationError: One is not.
-    """
+    """Raise ConfigurationError, as Kafka does, where there is no such setting, or a value is not of its type."""
     for name, value in sorted(changes.items()):
         if name not in _NAMES:
             raise _refused(topic, name, f"there is no topic setting {name}")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from hop_archive.errors import (
     ConfigurationError,
@@ -16,7 +14,7 @@ from hop_archive.errors import (
     HopArchiveError,
     UnavailableError,
 )
-from hop_archive.model.message import Committed, Message, Outgoing, Receipt, TopicPartition
+from hop_archive.model.message import Committed, ForPartition, Message, Outgoing, Receipt, TopicPartition
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.mock.cluster import Log, MockCluster, MockState
 from hop_archive.source.mock.settings import refuse_settings, settings_of
@@ -31,13 +29,15 @@ from hop_archive.source.refusals import (
 GROUP_ID = "hop_archive"
 """The group under which `MockSource.note_progress` notes."""
 
-_WAIT_S = 0.005
+_WAIT_S, _LONGEST_WAIT_S = 0.005, 0.08
+"""Between looks for messages: first and, once it was doubled again and again, last. A look at a mock in a directory reads
+all of it; of the CPU that crash matrices took, 250 ms of looks each 5 ms were a third (2026-11-29)."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WRITING = frozenset({"write", "create", "alter", "alter_configs", "delete"})
 
 
 class MockSource(Source):
-    """A mock of a Kafka cluster; see `hop_archive.source.protocol.Source` for what its methods promise.
+    """A mock of a Kafka cluster.
 
     Args:
         name: The stanza's name, for messages.
@@ -54,6 +54,7 @@ class MockSource(Source):
         writable: bool = True,
         directory: Path | None = None,
     ) -> None:
+        self.delivered = 0
         self._name = name
         self._writable = writable
         self.cluster = cluster or MockCluster(directory=directory)
@@ -104,7 +105,7 @@ class MockSource(Source):
         return frozenset({"read", "describe", "delete"})
 
     def reader(self, starts: Mapping[TopicPartition, int]) -> MockReader:
-        return MockReader(self.name, self.cluster, starts)
+        return MockReader(self, starts)
 
     def publish(self, messages: Iterable[Outgoing]) -> Sequence[Receipt]:
         """Publish messages; when one is refused, those before it are published."""
@@ -125,6 +126,15 @@ class MockSource(Source):
             raise refusal
         return receipts
 
+    def append(
+        self, topic: str, messages: Iterable[ForPartition], meanwhile: Callable[[], None] = lambda: None
+    ) -> Mapping[int, Sequence[int]]:
+        offsets = defaultdict[int, list[int]](list)
+        for receipt in self.publish([message.to(topic) for message in messages]):
+            offsets[receipt.partition].append(receipt.offset)
+        meanwhile()
+        return offsets
+
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
         self._refuse_unless_writable("create topics on it")
         with self.cluster.read() as state:
@@ -132,7 +142,6 @@ class MockSource(Source):
         self.cluster.create_topic(name, partitions, config)
 
     def settings(self, topics: Collection[str]) -> Mapping[str, Mapping[str, Setting]]:
-        """The settings of each topic: its own over the defaults of the mock."""
         with self.cluster.read() as state:
             _running(self.name, state)
             return {name: settings_of(state.topics[name].config) for name in topics if name in state.topics}
@@ -212,27 +221,20 @@ class MockSource(Source):
 
 
 class MockReader(Reader):
-    """Reads a mock cluster; see `hop_archive.source.protocol.Reader` for what it promises.
+    """Reads a mock cluster. Nothing is fetched ahead: what happens to the cluster between two polls, the second sees."""
 
-    Nothing is fetched ahead: what happens to the cluster between two polls, the second sees.
-    """
-
-    def __init__(self, source: str, cluster: MockCluster, starts: Mapping[TopicPartition, int]) -> None:
-        self._source = source
-        self._cluster = cluster
+    def __init__(self, source: MockSource, starts: Mapping[TopicPartition, int]) -> None:
+        self._of = source
+        self._source = source.name
+        self._cluster = source.cluster
         self._next: dict[TopicPartition, int] = {}
         self._topic_ids: dict[str, str | None] = {}
         self._queue: deque[TopicPartition] = deque()
         self._errors: deque[HopArchiveError] = deque()
         self.add(starts)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+    def __exit__(self, *_: object) -> None:
+        """Nothing to let go of."""
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
         self.release(starts)
@@ -250,7 +252,7 @@ class MockReader(Reader):
         self._queue = deque(at for at in self._queue if at not in leaving)
 
     def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
-        left_s = timeout_s
+        left_s, wait_s = timeout_s, _WAIT_S
         while True:
             if self._errors:
                 raise self._errors.popleft()
@@ -262,10 +264,12 @@ class MockReader(Reader):
                         messages += self._read_one(state, at, max_messages - len(messages))
             self._queue.rotate(-1)  # another partition is the first each time
             if messages or (left_s <= 0 and not self._errors):
+                self._of.delivered += len(messages)
                 return messages
             if not self._errors:
-                self._cluster.sleep(_WAIT_S)
-                left_s -= _WAIT_S
+                self._cluster.sleep(wait_s)
+                left_s -= wait_s
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     def position(self, partition: TopicPartition) -> int:
         return self._next[partition]
@@ -325,6 +329,5 @@ def _no_leader(source: str, at: TopicPartition) -> UnavailableError:
         f"Source {source}: {at} has no leader.",
         remedy="Start the brokers that hold it.",
         source=source,
-        topic=at.topic,
-        partition=at.partition,
+        **at._asdict(),
     )

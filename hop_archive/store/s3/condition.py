@@ -13,12 +13,7 @@ _OFF = frozenset({"ReplicationConfigurationNotFoundError", "NoSuchReplicationCon
 
 
 def ask_condition(client: Any, bucket: str) -> StoreCondition:
-    """Ask an S3 API for a bucket's condition. What may not be seen is None, with the reason.
-
-    Args:
-        client: A boto3 S3 client that gives up soon.
-        bucket: An existing bucket.
-    """
+    """Ask a boto3 client for the condition of an existing bucket. What may not be seen is None, with the reason."""
     versioning, why_not, metadata = _asked(client.get_bucket_versioning, bucket)
     replication, why_neither, _ = _asked(client.get_bucket_replication, bucket)
     rules = (replication or {}).get("ReplicationConfiguration", {}).get("Rules", [])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
@@ -46,14 +46,7 @@ _MOST_QUOTED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class BucketAddress:
-    """Which bucket, where, for whom.
-
-    Attributes:
-        stanza: The store's name.
-        bucket: Its bucket.
-        endpoint: ``http(s)://host:port``; empty: AWS.
-        region: The region that requests are signed for.
-    """
+    """Which bucket, where (an empty ``endpoint``: AWS), for whom."""
 
     stanza: str
     bucket: str
@@ -67,12 +60,7 @@ class BucketAddress:
     @property
     def facts(self) -> dict[str, str]:
         """What errors carry."""
-        return {
-            "stanza": self.stanza,
-            "bucket": self.bucket,
-            "endpoint": self.endpoint,
-            "region": self.region,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +81,7 @@ class Answer:
 
     @classmethod
     def of(cls, error: BaseException) -> Answer:
-        """Read what obstore quotes."""
+        """Read it out of what obstore raised."""
         quoted = str(error)[:_MOST_QUOTED].partition("\n\nDebug source:")[0]
         status = _STATUS.search(quoted)
         element = dict(_ELEMENT.findall(quoted))
@@ -145,16 +133,6 @@ def diagnose(
     """
     import botocore.exceptions as boto
 
-    no_credentials = (
-        boto.NoCredentialsError,
-        boto.PartialCredentialsError,
-        boto.CredentialRetrievalError,
-        boto.TokenRetrievalError,
-        boto.SSOError,
-        boto.ProfileNotFound,
-        boto.MetadataRetrievalError,
-    )
-
     def redirected(context: dict[str, Any], **_: object) -> None:
         context.setdefault("s3_redirect", {})["redirected"] = True
 
@@ -169,7 +147,15 @@ def diagnose(
         return _refusal(place, error.response)
     except boto.ParamValidationError as error:
         return ConfigurationError(f"{place}: {said(' '.join(str(error).split()))}.", **place.facts)
-    except no_credentials as error:
+    except (
+        boto.NoCredentialsError,
+        boto.PartialCredentialsError,
+        boto.CredentialRetrievalError,
+        boto.TokenRetrievalError,
+        boto.SSOError,
+        boto.ProfileNotFound,
+        boto.MetadataRetrievalError,
+    ) as error:
         return without_credentials(place, error)
     except boto.BotoCoreError as error:
         return unavailable(place, said(error))

@@ -35,8 +35,8 @@ from hop_archive.errors import (
 from hop_archive.model.conditions import StoreCondition
 from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.wording import said
+from hop_archive.store.coalesce import Span, cut, spans
 from hop_archive.store.protocol import Created, Extent, NewObject, ObjectInfo, is_legal, legal
-from hop_archive.store.s3.ahead import Fetched, ReadAhead, pages_ahead
 from hop_archive.store.s3.condition import ask_condition
 from hop_archive.store.s3.credentials import KeyProvider, renewed_keys, session, stated_keys
 from hop_archive.store.s3.diagnosis import (
@@ -49,7 +49,7 @@ from hop_archive.store.s3.diagnosis import (
     unavailable,
     without_credentials,
 )
-from hop_archive.store.spans import Span, cut, spans
+from hop_archive.store.s3.read_ahead import Fetched, ReadAhead, pages_ahead
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -120,6 +120,7 @@ class S3Store:
         self._deleting_allowed = deleting_allowed
         self._timeout_s = timeout_s
         self._retry_s = retry_s
+        self.created = 0
         self._lock = threading.Lock()
         self._opened: Client | None = None
         self._unsendable: HopArchiveError | None = None
@@ -127,26 +128,20 @@ class S3Store:
 
     @property
     def name(self) -> str:
-        """The stanza's name, for messages."""
         return self._place.stanza
 
     @property
     def bucket(self) -> str:
-        """The bucket's name, as catalog rows hold it."""
         return self._place.bucket
 
     def check(self) -> None:
-        """Prove that the bucket can be listed, within 10 s; see ``Store.check``."""
         with self._explained():
             # Short of patience, whatever the stanza's: one attempt, then one by `diagnose`.
             client = self._connect(timeout_s=PROBE_TIMEOUT_S, retries=0)
             next(iter(obstore.list(client, self._prefix or None)), None)
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
-        """See ``Store.create``.
-
-        After an error, up to ``concurrency`` puts may still be under way; each takes effect whole or not at all.
-        """
+        """After an error, up to ``concurrency`` puts may still be under way; each takes effect whole or not at all."""
         for new in objects:
             legal(new.key)
         try:
@@ -174,10 +169,10 @@ class S3Store:
         return [results[index] for index in range(len(objects))]
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
-        """See ``Store.fetch``.
+        """Neighbouring extents of an object are read by one request.
 
-        Neighbouring extents of an object are read by one request. At most ``concurrency`` requests and
-        ``MAX_AHEAD_BYTES`` are ahead of what was taken, or one object when it is larger than that.
+        At most ``concurrency`` requests and ``MAX_AHEAD_BYTES`` are ahead of what was taken, or one object when it is
+        larger than that.
         """
         ahead = ReadAhead(
             self._read, self._pool("get"), max_requests=self._concurrency, max_bytes=MAX_AHEAD_BYTES
@@ -189,16 +184,15 @@ class S3Store:
             raise self._reason(failed.error, missing=failed.key) from failed.error
 
     def etag(self, key: str) -> str:
-        """See ``Store.etag``."""
         with self._explained(missing=key):
             return obstore.head(self._client(), self._prefix + legal(key))["e_tag"] or ""
 
     def listing(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """See ``Store.listing``.
+        """One request a topic more than the pages take.
 
         S3 lists in byte order, but SeaweedFS, which people run in production too, goes folder by folder: all of ``a/``
         before ``a-b/``. Only topic names have such characters before ``/``, so folders of topics are gone through in byte
-        order here (one request a topic more), and what is below them is listed as it comes.
+        order here, and what is below them is listed as it comes.
         """
         with self._explained():
             # By the page: a step of a generator for each key would cost as much as the listing itself.
@@ -206,7 +200,7 @@ class S3Store:
                 yield from [info for info in page if info.key.startswith(prefix) and info.key > start_after]
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete objects, a thousand a request; see ``Store.delete``."""
+        """A thousand a request."""
         if not self._deleting_allowed:
             raise ForbiddenError(
                 f"{self._place} does not allow deleting; {len(keys)} objects were to be deleted.",
@@ -221,7 +215,7 @@ class S3Store:
             obstore.delete(self._client(), paths)
 
     def condition(self) -> StoreCondition:
-        """Ask for clock, versioning and replication; see ``Store.condition``. Takes 10 s at most."""
+        """Takes 10 s at most."""
         self.check()
         return ask_condition(self._second_client(), self.bucket)
 
@@ -376,6 +370,8 @@ class S3Store:
             except IndexError:
                 return  # another thread took the last one
             results[index] = self._create_one(client, self._prefix + new.key, new.body)
+            with self._lock:
+                self.created += 1
 
     def _create_one(self, client: Client, path: str, body: bytes) -> Created:
         give_up = time.monotonic() + self._retry_s

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -45,14 +46,7 @@ _MOST_ROUNDS = 10
 
 @dataclass(frozen=True, slots=True)
 class TopicTests:
-    """What a test topic holds that would go.
-
-    Attributes:
-        topic: Kafka topic name.
-        messages: Messages in the catalog.
-        size_bytes: Bytes of their documents.
-        unread: Offsets that Kafka holds and that would be skipped, unread.
-    """
+    """What a test topic holds that would go: messages and bytes in the catalog, and offsets that would be skipped, unread."""
 
     topic: str
     messages: int
@@ -120,14 +114,9 @@ def clean_topics(
 ) -> Cleaned:
     """Take away all that is archived of test topics, skip what is not read yet, and move the group's offsets to the end.
 
-    Objects of theirs that no row names go, too: what crashed runs left, and those that came second.
-
-    Args:
-        archive: Where the topics are.
-        removing: Where their rows and objects are.
-        topics: Test topics, as ``topics_to_clean`` tells them.
-        delete_records: Whether to delete Kafka's own records, too, where that can be done.
-        grace_s: How old a document of its own that no row names has to be: it may be about to be catalogued.
+    Objects of theirs that no row names go, too: what crashed runs left, and those that came second; a document of its own
+    only once it is ``grace_s`` old, for it may be about to be catalogued. With ``delete_records`` Kafka's own records are
+    deleted where that can be done.
 
     Raises:
         ForbiddenError: A topic is no test topic; or the store, or the role, does not let anything be deleted.
@@ -147,7 +136,24 @@ def clean_topics(
     cleaned = Cleaned()
     for topic in topics:
         cleaned = _clean_topic(archive, removing, topic, cleaned)
-        _sweep(removing, topic, grace_s)
+        # Then what no row names, noted as pending first.
+        young_ms = int((removing.now().timestamp() - grace_s) * 1000)
+        covered = removing.catalog.coverage([topic])
+        listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
+        unnamed = (
+            info.key
+            for info in listed
+            if topic_of(info.key) == topic
+            and (
+                info.modified_ms <= young_ms
+                # A segment of offsets that are dealt with comes too late for ever.
+                or ((at := slice_of(info.key)) and at.offsets & covered.get(at.partition_log, EMPTY))
+            )
+        )
+        for keys in portions(unnamed):
+            pending = [(removing.store.bucket, key) for key in keys]
+            removing.catalog.note_pending_deletes(pending, topic, removing.removal(COMMAND, CLEANED))
+            removing.delete_pending(COMMAND)
         ends = {at: end for at, end in cleaned.ends.items() if at.topic == topic}
         if not delete_records or not ends:
             continue
@@ -156,7 +162,7 @@ def clean_topics(
             cleaned = replace(cleaned, deleted_below=deleted)
         except ConfigurationError as refused:
             # The ledger says that they are dealt with; that Kafka keeps them until its own time does no harm.
-            log.info("Records of %s stay in Kafka: %s", topic, refused)
+            log.info("Records of %s stay in Kafka: %s", topic, refused, extra={"topic": topic})
             why = {**cleaned.why_not_deleted, topic: str(refused)}
             cleaned = replace(cleaned, why_not_deleted=why)
     return cleaned
@@ -179,10 +185,10 @@ def marked(removing: Removing, query: Query) -> Iterator[Row]:
 
 def clean_marked(removing: Removing, query: Query) -> None:
     """Take away the selected messages that are marked as tests, with the duplicates that refer to them. Again: goes on."""
-    deed = removing.deed(COMMAND, MARKED)
+    removal = removing.removal(COMMAND, MARKED)
     removing.delete_pending(COMMAND)
     for rows in portions(marked(removing, query)):
-        removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", deed))
+        removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", removal))
         removing.delete_pending(COMMAND)
 
 
@@ -205,15 +211,31 @@ def _tests_of(removing: Removing, topic: str, seen: Survey | None) -> TopicTests
 
 
 def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Cleaned) -> Cleaned:
-    """Round by round: what somebody committed between a look and the skipping is seen in the next."""
-    deed = removing.deed(COMMAND, CLEANED)
+    """Round by round: what somebody committed between a look and the skipping is seen in the next.
+
+    Planning commits the group's offsets: those of the last plan, which found nothing left, are the ends.
+    """
+    removal = removing.removal(COMMAND, CLEANED)
     for _ in range(_MOST_ROUNDS):
-        skipped, ends = _read_dry(archive, topic)
+        skipped, ends = 0, dict[TopicPartition, int]()
+        # What is left to read is skipped; of other topics nothing would archive it.
+        is_read = archive.topics.archived(topic) and topic in archive.source.topics([topic])
+        for _ in range(_MOST_ROUNDS if is_read else 0):
+            found = plan_work(replace(archive, limits=_ALL_AT_ONCE), [topic])
+            found.survey.refuse_unseen()
+            ends = found.survey.progress()
+            if not found.plan.slices:
+                break
+            for left in found.plan.slices:
+                # Where somebody has dealt with a part of it, the next plan sees what is left.
+                with suppress(SliceTakenError):
+                    archive.catalog.commit(Batch(left, Outcome.SKIPPED, CLEANED, run_id=archive.run_id))
+                    skipped += len(left)
         so_far = replace(so_far, skipped=so_far.skipped + skipped, ends={**so_far.ends, **ends})
         ledger = removing.catalog.ledger([topic])
         places = [entry.slice for entry in ledger if entry.outcome is Outcome.ARCHIVED]
-        removing.remove_places(places, "skipped", deed)
-        removing.remove_adopted(topic, deed)
+        removing.remove_places(places, "skipped", removal)
+        removing.remove_adopted(topic, removal)
         if not places and not skipped:
             return so_far
     raise ConflictError(
@@ -221,48 +243,3 @@ def _clean_topic(archive: Archive, removing: Removing, topic: str, so_far: Clean
         remedy="Stop who publishes tests, or run this again.",
         topic=topic,
     )
-
-
-def _read_dry(archive: Archive, topic: str) -> tuple[int, dict[TopicPartition, int]]:
-    """Skip what is left to read; the offsets skipped, and where the partitions end.
-
-    Planning commits the group's offsets: those of the last plan, which found nothing left, are the ends.
-    """
-    skipped, ends = 0, dict[TopicPartition, int]()
-    if not archive.topics.archived(topic) or topic not in archive.source.topics([topic]):
-        return 0, {}  # nothing would archive it
-    for _ in range(_MOST_ROUNDS):
-        found = plan_work(replace(archive, limits=_ALL_AT_ONCE), [topic])
-        found.survey.refuse_unseen()
-        ends = found.survey.progress()
-        if not found.plan.slices:
-            break
-        for left in found.plan.slices:
-            try:
-                archive.catalog.commit(Batch(left, Outcome.SKIPPED, CLEANED, run_id=archive.run_id))
-                skipped += len(left)
-            except SliceTakenError:
-                pass  # somebody has dealt with a part of it: the next plan sees what is left
-    return skipped, ends
-
-
-def _sweep(removing: Removing, topic: str, grace_s: float) -> None:
-    """Delete what no row names, noted as pending first."""
-    deed = removing.deed(COMMAND, CLEANED)
-    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
-    covered = removing.catalog.coverage([topic])
-    listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
-
-    unnamed = (
-        info.key
-        for info in listed
-        if topic_of(info.key) == topic
-        and (
-            info.modified_ms <= young_ms
-            # A segment of offsets that are dealt with comes too late for ever.
-            or ((at := slice_of(info.key)) is not None and at.offsets & covered.get(at.partition_log, EMPTY))
-        )
-    )
-    for keys in portions(unnamed):
-        removing.catalog.note_pending_deletes([(removing.store.bucket, key) for key in keys], topic, deed)
-        removing.delete_pending(COMMAND)

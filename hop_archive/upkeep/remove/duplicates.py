@@ -12,13 +12,12 @@ Across topics nothing is a copy; across generations and partitions it is. The ol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
 
-from hop_archive.catalog.records import Candidate, Copied, Row
-from hop_archive.model.document import Document
+from hop_archive.catalog.records import CopyOf, Row
 from hop_archive.model.identity import client_uuid
 from hop_archive.model.query import Query
 from hop_archive.read.fetch import fetch_documents
@@ -27,48 +26,72 @@ from hop_archive.upkeep.remove.remove import Removing, portions
 COMMAND = "clean-duplicates"
 REASON = "a copy, found in the archive"
 
+MOST_SORTED = 2_000_000
+"""Digests that a scheduled look sorts, of the smallest topics first: some five seconds. Of the others it reads those alone that archiving
+itself may leave twice."""
+
 _MOST_COMPARED = 20
 """Messages of one topic, timestamp and CRC-32 that differ all the same: beyond so many, the rest is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A message and a copy of it.
-
-    Attributes:
-        kept: The older row, which stays.
-        copy: The other one.
-        reason: Why they are the same.
-    """
+    """A message, the older row of the two, which stays; a copy of it; and why they are the same."""
 
     kept: Row
     copy: Row
     reason: str
 
 
-class _Stored(NamedTuple):
-    """A message as it is archived."""
+def sorted_topics(removing: Removing, query: Query | None = None, most: int = MOST_SORTED) -> frozenset[str]:
+    """The topics, the smallest first, whose messages are no more than ``most`` together."""
+    messages = {summary.topic: summary.messages for summary in removing.catalog.summaries()}
+    chosen = (query or Query()).chosen_topics(removing.catalog.known_topics())
+    in_order = sorted(chosen, key=lambda topic: messages.get(topic, 0))
+    totals = itertools.accumulate(messages.get(topic, 0) for topic in in_order)
+    return frozenset(topic for topic, total in zip(in_order, totals, strict=True) if total <= most)
 
-    row: Row
-    document: Document
 
-
-def find_copies(removing: Removing, query: Query | None = None) -> Iterator[Pair]:
+def find_copies(
+    removing: Removing, query: Query | None = None, sorting: Collection[str] | None = None
+) -> Iterator[Pair]:
     """The copies in the archive, confirmed; changes nothing. Reads all digests of each topic, and few documents.
 
-    What is missing, damaged or suppressed is no copy of anything: a document that can't be compared stays.
+    With ``sorting`` only those of these topics: of the others such as archiving itself may leave twice, as
+    ``Catalog.likely_copies`` has it.
 
-    Args:
-        removing: Where rows and objects are.
-        query: Of which topics; None for all.
+    What is missing, damaged or suppressed is no copy of anything: a document that can't be compared stays. Of ``query``
+    the topics count; None for all.
 
     Raises:
         ConfigurationError: A topic is none; or the store is not the one whose bucket the rows name.
     """
     for topic in (query or Query()).chosen_topics(removing.catalog.known_topics()):
-        likely = removing.catalog.likely_copies(topic)
+        likely = removing.catalog.likely_copies(topic, by_digest=sorting is None or topic in sorting)
+        # Messages of one digest, or of one timestamp and CRC-32.
         for _, group in groupby(likely, key=lambda candidate: candidate.group):
-            yield from _of_group(removing, group)
+            seen: dict[tuple[object, ...], Row] = {}
+            of_one_moment = False  # without a UUID of their publisher's, only such messages can be the same
+            for candidate in group:
+                if of_one_moment and not candidate.is_tied:
+                    continue
+                row = removing.catalog.find(candidate.uuid)
+                if row is None:
+                    continue  # moved, or removed, meanwhile
+                (found,) = fetch_documents(removing.store, [removing.at_hand(row)])
+                if found.document is None or found.problems or found.document.suppressed:
+                    continue
+                message = found.document.message
+                moment = message.timestamp_ms if client_uuid(message.headers) is None else None
+                of_one_moment = moment is not None if not seen else of_one_moment
+                # Headers are those received: decoding leaves out the archive's own ``_id``.
+                content = (row.topic, message.key, message.headers, message.value, moment)
+                if (kept := seen.get(content)) is not None:
+                    by_us = kept.digest == row.digest
+                    reason = "same content, stored twice" if by_us else "same content as another archiver's"
+                    yield Pair(kept, row, reason)
+                elif len(seen) < _MOST_COMPARED:
+                    seen[content] = row
 
 
 def deduplicate(removing: Removing, query: Query | None = None) -> None:
@@ -78,44 +101,13 @@ def deduplicate(removing: Removing, query: Query | None = None) -> None:
         ForbiddenError: The store, or the role, does not let anything be deleted.
         ConfigurationError: As for ``find_copies``.
     """
-    deed = removing.deed(COMMAND, REASON)
+    removal = removing.removal(COMMAND, REASON)
     removing.delete_pending(COMMAND)
     for pairs in portions(find_copies(removing, query)):
         # A publisher takes back a message, not one of its copies.
         back = [pair.kept.uuid for pair in pairs if pair.copy.retracted and not pair.kept.retracted]
         if back:
             removing.catalog.retract(back, retracted=True)
-        copies = [Copied(pair.copy.uuid, pair.kept.uuid, pair.reason) for pair in pairs]
-        removing.count(removing.catalog.move_to_duplicates(copies, deed))
+        copies = [CopyOf(pair.copy.uuid, pair.kept.uuid, pair.reason) for pair in pairs]
+        removing.count(removing.catalog.move_to_duplicates(copies, removal))
         removing.delete_pending(COMMAND)
-
-
-def _of_group(removing: Removing, group: Iterable[Candidate]) -> Iterator[Pair]:
-    """The copies among messages of one digest, or of one timestamp and CRC-32."""
-    seen: list[_Stored] = []
-    for candidate in group:
-        # Without a UUID of their publisher's, only messages of the same moment can be the same.
-        if seen and not candidate.is_tied and client_uuid(seen[0].document.message.headers) is None:
-            continue
-        row = removing.catalog.find(candidate.uuid)
-        if row is None:
-            continue  # moved, or removed, meanwhile
-        (found,) = fetch_documents(removing.store, [removing.at_hand(row)])
-        if found.document is None or found.problems or found.document.suppressed:
-            continue
-        stored = _Stored(row, found.document)
-        kept = next((old.row for old in seen if _is_same(old, stored)), None)
-        if kept is not None:
-            by_us = kept.digest == row.digest
-            reason = "same content, stored twice" if by_us else "same content as another archiver's"
-            yield Pair(kept, row, reason)
-        elif len(seen) < _MOST_COMPARED:
-            seen.append(stored)
-
-
-def _is_same(old: _Stored, new: _Stored) -> bool:
-    """Headers are those received: decoding leaves out the archive's own ``_id``."""
-    a, b = old.document.message, new.document.message
-    if old.row.topic != new.row.topic or (a.key, a.headers, a.value) != (b.key, b.headers, b.value):
-        return False
-    return client_uuid(a.headers) is not None or a.timestamp_ms == b.timestamp_ms

@@ -31,11 +31,7 @@ _COUNTED_OFFSETS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """From which age on messages go.
-
-    Attributes:
-        topics: Names or globs of the topics; never empty: what goes is named.
-        older_than: The age.
+    """From which age on messages go, of topics that names or globs say; never without any: what goes is named.
 
     Raises:
         ConfigurationError: Made without topics, or with an age below a day.
@@ -71,10 +67,8 @@ class Old:
     """What is old of one partition, or of the rows of a topic that another archiver wrote.
 
     Attributes:
-        topic: Kafka topic name.
         partition_log: The partition; None for adopted rows.
         places: The archived slices that go, in order.
-        extent: How much it is.
         kept_from: The first offset that stays; None where nothing was found that does.
     """
 
@@ -94,9 +88,23 @@ def plan_pruning(removing: Removing, policy: Policy) -> list[Old]:
     catalog, before_ms = removing.catalog, policy.before_ms(removing.now())
     found: list[Old] = []
     for topic in _topics(removing, policy):
-        archived = [e.slice for e in catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
-        for span in catalog.spans(topic):
-            kept_from = catalog.keepers([span.within(0, span.stop)], before_ms).get(span.partition_log)
+        entries = [e for e in catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED]
+        archived = [e.slice for e in entries]
+        # From the first message or duplicate of each log to its last: duplicates go with what they are copies of.
+        spans = {span.partition_log: span for span in catalog.spans(topic)}
+        for at in (e.slice for e in entries if e.duplicates):
+            span = spans.get(at.partition_log, at)
+            spans[at.partition_log] = at.within(min(at.start, span.start), max(at.stop, span.stop))
+        keepers = dict(catalog.keepers([span.within(0, span.stop) for span in spans.values()], before_ms))
+        # What a duplicate that stays is a copy of, stays: which may let more duplicates stay.
+        while more := {
+            log: first
+            for log, first in catalog.referred_to(topic, keepers).items()
+            if first < keepers.get(log, first + 1)
+        }:
+            keepers |= more
+        for span in spans.values():
+            kept_from = keepers.get(span.partition_log)
             stop = span.stop if kept_from is None else kept_from
             places = tuple(
                 at.within(at.start, min(at.stop, stop))
@@ -122,15 +130,15 @@ def prune(removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S) -> li
         ConfigurationError: As for ``plan_pruning``.
     """
     refuse_while_live(removing, _topics(removing, policy), quiet_s)
-    deed = removing.deed(COMMAND, policy.reason)
+    removal = removing.removal(COMMAND, policy.reason)
     removing.delete_pending(COMMAND)
     planned = plan_pruning(removing, policy)
     before_ms = policy.before_ms(removing.now())
     for old in planned:
         if old.partition_log is None:
-            removing.remove_adopted(old.topic, deed, before_ms)
+            removing.remove_adopted(old.topic, removal, before_ms)
         else:
-            removing.remove_places(old.places, "pruned", deed)
+            removing.remove_places(old.places, "pruned", removal)
     return planned
 
 

@@ -7,18 +7,26 @@ whoever runs the same command again deletes it first (``Removing.delete_pending`
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
 from hop_archive.archive import utc_now
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Deed, RemovalOutcome, Removed, Row
-from hop_archive.errors import ConfigurationError, ForbiddenError
+from hop_archive.catalog.records import Removal, RemovalOutcome, Removed, Row
+from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError, ObjectMissingError
 from hop_archive.ingest.plan import units
+from hop_archive.model.document import decode
+from hop_archive.model.keys import alternative_key, slice_of
+from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
-from hop_archive.store.protocol import Store
+from hop_archive.read.check import check
+from hop_archive.read.contents import ObjectContents
+from hop_archive.store.free_keys import MOST_ALTERNATIVES
+from hop_archive.store.protocol import Created, Extent, NewObject, Store
 
 PORTION_OFFSETS = 10_000
 """Offsets whose rows go in one transaction; their objects are deleted before the next."""
@@ -34,7 +42,7 @@ class Tally:
     """What was done so far, for people and for ``--json``; counts only grow.
 
     Attributes:
-        removed: Messages, duplicates, offsets and bytes whose rows are gone.
+        removed: What of the rows is gone.
         objects: Objects that were deleted, those of the backup not counted.
         copies: Objects that were deleted in the backup.
         staying: Keys of the objects that stay, because they hold other messages.
@@ -50,16 +58,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Removing:
-    """What a removal works on.
-
-    Attributes:
-        catalog: Where the rows are.
-        store: Where the objects are; it lets them be deleted.
-        backup: Where the copies are; None where there is no backup.
-        run_id: Noted in the ledger; '' where there is no run.
-        now: The clock on the wall.
-        tally: Where to count.
-    """
+    """What a removal works on; ``run_id`` is noted in the ledger, '' where there is no run, and the ``tally`` counts."""
 
     catalog: Catalog
     store: Store
@@ -74,35 +73,32 @@ class Removing:
             if part is not None:
                 part.close()
 
-    def deed(self, command: str, reason: str) -> Deed:
+    def removal(self, command: str, reason: str) -> Removal:
         """Who takes away, and why."""
         backups = () if self.backup is None else (self.backup.bucket,)
-        return Deed(command, reason, backups, self.run_id)
+        return Removal(command, reason, backups, self.run_id)
 
     def count(self, removed: Removed) -> Removed:
         """Count what was removed; returns it."""
         self.tally.removed = self.tally.removed.plus(removed)
         return removed
 
-    def remove_places(self, places: Iterable[Slice], outcome: RemovalOutcome, deed: Deed) -> None:
-        """Take rows away portion by portion, each portion's objects after its rows. Again: goes on.
+    def remove_places(self, places: Iterable[Slice], outcome: RemovalOutcome, removal: Removal) -> None:
+        """Take rows away portion by portion, each portion's objects after its rows; ``places`` are disjoint, in order.
 
-        Args:
-            places: Disjoint, in order.
-            outcome: What the ledger says of them afterwards.
-            deed: Who, and why.
+        The outcome is what the ledger says of them afterwards. Again: goes on.
         """
         for portion in units(places, PORTION_OFFSETS):
-            self.count(self.catalog.remove(portion, outcome, deed))
-            self.delete_pending(deed.command)
+            self.count(self.catalog.remove(portion, outcome, removal))
+            self.delete_pending(removal.command)
 
-    def remove_adopted(self, topic: str, deed: Deed, before_ms: int | None = None) -> None:
+    def remove_adopted(self, topic: str, removal: Removal, before_ms: int | None = None) -> None:
         """Take away the adopted rows of a topic, or those before a time, and their objects after them. Again: goes on."""
-        while self.count(self.catalog.remove_adopted(topic, deed, before_ms=before_ms)).messages:
-            self.delete_pending(deed.command)
+        while self.count(self.catalog.remove_adopted(topic, removal, before_ms=before_ms)).messages:
+            self.delete_pending(removal.command)
 
     def delete_pending(self, command: str) -> None:
-        """Delete what ``command`` left to be deleted, now or before it crashed, but for what a row names.
+        """Delete what ``command`` left to be deleted, now or before it crashed, but for what a row names, or needs (``only_in``).
 
         Raises:
             ForbiddenError: The store does not allow deleting. (A backup that does not is told in the tally.)
@@ -117,22 +113,84 @@ class Removing:
 
     def _delete(self, command: str, store: Store) -> int:
         deleted = 0
+        is_there: dict[str, bool] = {}
         while page := self.catalog.pending_deletes(command, store.bucket):
-            unnamed = [pending.key for pending in page if not pending.is_named]
+            unnamed = [
+                pending.key
+                for pending in page
+                if not pending.is_named and self.only_in(pending.key, (), is_there) is None
+            ]
             if unnamed:
                 store.delete(unnamed)
             self.catalog.strike_out(page)
             deleted += len(unnamed)
             self.tally.staying.difference_update(unnamed)
-            self.tally.staying.update(pending.key for pending in page if pending.is_named)
+            self.tally.staying.update({pending.key for pending in page} - {*unnamed})
         return deleted
 
-    def at_hand(self, row: Row) -> Row:
-        """The row, where its object is in the store.
+    def only_in(self, key: str, staying: Collection[uuid.UUID], is_there: dict[str, bool]) -> Row | None:
+        """The row of a message, not one that is ``staying``, whose document is in this segment alone: it names one that is gone.
 
-        Raises:
-            ConfigurationError: As for ``refuse_other_buckets``.
+        So it is where a catalog was put back to before its documents were moved there, perhaps to when the segment was a
+        pending delete. ``verify`` and ``repair`` make rows name it.
+
+        Args:
+            key: The segment's; of another object: None.
+            staying: UUIDs.
+            is_there: Which objects are known to be there, or not; is added to.
         """
+        place, bucket = slice_of(key), self.store.bucket
+        named = self.catalog.objects_in(place, len(place)) if place is not None else ()
+        others = {share.key for share in named if share.bucket == bucket and share.key != key}
+        for other in others - is_there.keys():
+            found = next(iter(self.store.listing(other)), None)
+            is_there[other] = found is not None and found.key == other
+        gone = {other for other in others if not is_there[other]}
+        if place is None or not gone:
+            return None
+        rows = {
+            row.uuid: row
+            for row in self.catalog.select(Query(places=(place,)))
+            if row.object_key in gone and row.uuid not in staying
+        }
+        with suppress(ObjectMissingError, CorruptError):  # of a damaged one, what comes before
+            (body,) = self.store.fetch([Extent(key)])
+            for _, part in ObjectContents(key, body).documents():
+                row = rows.get(decode(part).uuid)
+                if row is not None and not check(row, part)[1]:
+                    return row
+        return None
+
+    def make(self, new: NewObject, topic: str, removal: Removal) -> str:
+        """Make an object under the first free key of this name, in the store and in its backup, and return that key.
+
+        It is a pending delete, for as long as the grace of ``removal``, until rows name it. A backup that does not let it be
+        made is told in the tally.
+        """
+        stores = [self.store, *([self.backup] if self.backup else [])]
+        for attempt in range(MOST_ALTERNATIVES):
+            tried = new._replace(key=alternative_key(new.key, attempt))
+            if any(info.key == tried.key for store in stores for info in store.listing(tried.key)):
+                continue  # no pending delete: it may be named
+            self.catalog.note_pending_deletes([(self.store.bucket, tried.key)], topic, removal)
+            if self.store.create([tried]) == [Created.OTHER]:
+                continue  # somebody was faster; a pending delete is named, or goes
+            try:
+                # Replication would put it into the backup as well; where there is none, the backup would lack it.
+                if self.backup is None or self.backup.create([tried]) != [Created.OTHER]:
+                    return tried.key
+            except ForbiddenError as error:
+                self.tally.backup_refusal = str(error)
+                return tried.key
+        raise CorruptError(
+            f"{MOST_ALTERNATIVES} objects with other bytes stand under the name {new.key!r}.",
+            remedy="Find out who writes there; nothing was overwritten.",
+            object_key=new.key,
+            bucket=self.store.bucket,
+        )
+
+    def at_hand(self, row: Row) -> Row:
+        """The row, unless its object is in another bucket, which is refused as by ``refuse_other_buckets``."""
         self.refuse_other_buckets([row.bucket])
         return row
 

@@ -12,18 +12,27 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from hop_archive.catalog.records import Deed, Replaced, Row
-from hop_archive.errors import ConflictError, CorruptError, ForbiddenError
+from hop_archive.catalog.records import Removal, Replaced, Row
+from hop_archive.errors import ConflictError, CorruptError, ObjectMissingError
+from hop_archive.ingest.placing import segment
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, crc32, encode
-from hop_archive.model.identity import ID_HEADER
-from hop_archive.model.keys import alternative_key, first_key, object_key, slice_of, uuid_of
+from hop_archive.model.envelope import ID_HEADER
+from hop_archive.model.frames import decompress, frames_in
+from hop_archive.model.keys import (
+    first_key,
+    is_compressed_key,
+    object_key,
+    segment_folder,
+    slice_of,
+    uuid_of,
+)
 from hop_archive.model.message import Message, TimestampType
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Slice
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.read.check import extent_of
-from hop_archive.store.free_keys import MOST_ALTERNATIVES
-from hop_archive.store.protocol import Created, NewObject, ObjectInfo
+from hop_archive.store.protocol import Extent, NewObject, ObjectInfo
+from hop_archive.upkeep.compact.plan import hold_name
 from hop_archive.upkeep.remove.remove import Removing
 
 COMMAND = "suppress"
@@ -42,7 +51,8 @@ class Suppressed:
     Attributes:
         done: Messages whose content is gone, now or from before.
         unknown: UUIDs that the catalog does not have.
-        young: Keys of objects that may hold the content, that no row names, and that are too young to be judged.
+        young: Keys of objects that may hold the content, that no row names, and that are too young to be judged; of segments that
+            are in the making, where they will be.
         keeps_versions: Whether the bucket keeps what is deleted as an old version; None where that is not known.
     """
 
@@ -85,38 +95,43 @@ def suppress(
 ) -> Suppressed:
     """Remove the content of these messages for good, wherever the archive knows it to be. Again: goes on.
 
-    Args:
-        removing: Where rows, objects and copies are.
-        message_uuids: Which messages.
-        reason: Why; stands in the catalog and in the tombstones. Where one was given before, that one stays.
-        grace_s: How old an object that no row names has to be before it is deleted.
+    The reason stands in the catalog and in the tombstones; where one was given before, that one stays. An object that no row
+    names has to be ``grace_s`` old before it is deleted.
 
     Raises:
         ConfigurationError: The store is not the one whose bucket the rows name.
         ForbiddenError: The store, or the role, does not allow it.
         ConflictError: Another process is in the way all the time.
-        ObjectMissingError, CorruptError: A segment lacks documents that have to be kept: repair it first.
+        ObjectMissingError, CorruptError: A segment lacks documents that have to be kept, or it has them alone and rows do not say
+            so: repair it first.
     """
-    deed = removing.deed(COMMAND, reason)
+    removal = removing.removal(COMMAND, reason)
     removing.delete_pending(COMMAND)
     rows = [row for asked in message_uuids if (row := removing.catalog.find(asked)) is not None]
     removing.refuse_other_buckets({row.bucket for row in rows})
     removing.catalog.suppress({row.uuid: row.topic for row in rows}, reason)
     for row in rows:
-        _suppress_one(removing, row.uuid, deed)
+        _suppress_one(removing, row.uuid, removal)
     removing.delete_pending(COMMAND)
-    young: list[str] = []
+    # What is being compacted may have been read before it was suppressed, and nothing of that is to be seen yet. What begins
+    # from now on reads tombstones.
+    young = [
+        segment_folder(*at)
+        for at in sorted({place.partition_log for row in rows for place in places(removing, row)})
+        if _is_compacted_now(removing, at)
+    ]
     for row in rows:
         young_ms = int((removing.now().timestamp() - grace_s) * 1000)
         # What crashed attempts left of the message goes; what holds it beside documents that rows name is made anew.
         for info in _may_hold(removing, row):
             named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
-            if named and sum(other.size_bytes for other in named) < info.size_bytes:
-                _rewrite(removing, row.bucket, info.key, deed)
+            if named and _holds_more(removing, info, named):
+                _rewrite(removing, row.bucket, info.key, removal)
             elif not named and info.modified_ms > young_ms:
                 young.append(info.key)
             elif not named:
-                removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, deed)
+                _refuse_to_lose(removing, info.key)
+                removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
     removing.delete_pending(COMMAND)
     known = {row.uuid for row in rows}
     unknown = tuple(asked for asked in message_uuids if asked not in known)
@@ -157,7 +172,7 @@ def places(removing: Removing, row: Row) -> list[Slice]:
     return [*found, row.slice] if row.slice is not None else found
 
 
-def _suppress_one(removing: Removing, message_uuid: uuid.UUID, deed: Deed) -> None:
+def _suppress_one(removing: Removing, message_uuid: uuid.UUID, removal: Removal) -> None:
     """As often as another process moves the message meanwhile."""
     for _ in range(_MOST_ATTEMPTS):
         row = removing.catalog.find(message_uuid)
@@ -168,13 +183,12 @@ def _suppress_one(removing: Removing, message_uuid: uuid.UUID, deed: Deed) -> No
             return
         try:
             if row.position is None:
-                key = _make(
-                    removing, object_key(row.topic, row.timestamp_ms, row.uuid), body, row.topic, deed
-                )
+                own = object_key(row.topic, row.timestamp_ms, row.uuid)
+                key = removing.make(NewObject(own, body), row.topic, removal)
                 new = Replaced(row.uuid, key, None, len(body), crc32(body), is_tombstone=True)
-                removing.catalog.replace_documents((row.bucket, row.object_key), [new], deed)
+                removing.catalog.replace_documents((row.bucket, row.object_key), [new], removal)
             else:
-                _rewrite(removing, row.bucket, row.object_key, deed)
+                _rewrite(removing, row.bucket, row.object_key, removal)
         except ConflictError:
             continue
     raise ConflictError(
@@ -190,23 +204,43 @@ def _tombstones(removing: Removing, rows: Sequence[Row]) -> dict[uuid.UUID, byte
     return {row.uuid: encode(tombstone(row, reasons[row.uuid])) for row in rows if row.uuid in reasons}
 
 
-def _rewrite(removing: Removing, bucket: str, key: str, deed: Deed) -> None:
+def _rewrite(removing: Removing, bucket: str, key: str, removal: Removal) -> None:
     """Put another segment in the place of this one: with tombstones, and without documents that no row names."""
     rows = _rows_in(removing, bucket, key)
     if not rows:
         return  # they were taken away, or another process rewrote it
+    _refuse_to_lose(removing, key, rows)
     stones = _tombstones(removing, rows)
     kept = removing.store.fetch(extent_of(row) for row in rows if row.uuid not in stones)
     bodies = [stones[row.uuid] if row.uuid in stones else next(kept) for row in rows]
-    new_key = _make(removing, first_key(key), b"".join(bodies), rows[0].topic, deed)
-    new: list[Replaced] = []
-    position = 0
-    for row, body in zip(rows, bodies, strict=True):
-        is_stone = row.uuid in stones
-        crc = crc32(body) if is_stone else row.crc32
-        new.append(Replaced(row.uuid, new_key, position, len(body), crc, is_tombstone=is_stone))
-        position += len(body)
-    removing.catalog.replace_documents((bucket, key), new, deed)
+    made = segment(first_key(key), bodies)
+    new_key = removing.make(made.objects[0], rows[0].topic, removal)
+    new = [
+        Replaced(
+            row.uuid,
+            new_key,
+            at.position,
+            len(body),
+            crc32(body) if row.uuid in stones else row.crc32,
+            is_tombstone=row.uuid in stones,
+            frame=at.frame,
+            frame_size=at.frame_size,
+        )
+        for row, body, at in zip(rows, bodies, made.places, strict=True)
+    ]
+    removing.catalog.replace_documents((bucket, key), new, removal)
+
+
+def _holds_more(removing: Removing, info: ObjectInfo, named: Sequence[Row]) -> bool:
+    """Whether a segment has more in it than the documents that these rows name; of a damaged one it is taken for granted."""
+    named_bytes = sum(row.size_bytes for row in named)
+    if not is_compressed_key(info.key):
+        return named_bytes < info.size_bytes
+    try:
+        (body,) = removing.store.fetch([Extent(info.key)])
+        return named_bytes < sum(len(decompress(body[at : at + size])) for at, size in frames_in(body))
+    except (ObjectMissingError, CorruptError):
+        return True
 
 
 def _rows_in(removing: Removing, bucket: str, key: str) -> list[Row]:
@@ -221,33 +255,7 @@ def _rows_in(removing: Removing, bucket: str, key: str) -> list[Row]:
         )
     found = removing.catalog.select(Query(places=(place,)))
     rows = [row for row in found if (row.bucket, row.object_key) == (bucket, key)]
-    return sorted(rows, key=lambda row: row.position or 0)
-
-
-def _make(removing: Removing, name: str, body: bytes, topic: str, deed: Deed) -> str:
-    """Make an object under the first free key of this name, in the store and in its backup; a pending delete until rows name it."""
-    stores = [removing.store, *([removing.backup] if removing.backup else [])]
-    for attempt in range(MOST_ALTERNATIVES):
-        key = alternative_key(name, attempt)
-        if any(info.key == key for store in stores for info in store.listing(key)):
-            continue  # no pending delete: it may be named
-        removing.catalog.note_pending_deletes([(removing.store.bucket, key)], topic, deed)
-        new = [NewObject(key, body)]
-        if removing.store.create(new) == [Created.OTHER]:
-            continue  # somebody was faster; a pending delete is named, or goes
-        try:
-            # Replication would put it into the backup as well; where there is none, the backup would lack it.
-            if removing.backup is None or removing.backup.create(new) != [Created.OTHER]:
-                return key
-        except ForbiddenError as error:
-            removing.tally.backup_refusal = str(error)
-            return key
-    raise CorruptError(
-        f"{MOST_ALTERNATIVES} objects with other bytes stand under the name {name!r}.",
-        remedy="Find out who writes there; nothing was overwritten.",
-        object_key=name,
-        bucket=removing.store.bucket,
-    )
+    return sorted(rows, key=lambda row: row.place_in_object)
 
 
 def _may_hold(removing: Removing, row: Row) -> Iterator[ObjectInfo]:
@@ -265,6 +273,31 @@ def _may_hold(removing: Removing, row: Row) -> Iterator[ObjectInfo]:
             place = slice_of(info.key)
             if place is not None and any(place.start <= offset < place.stop for offset in offsets):
                 yield info
+
+
+def _is_compacted_now(removing: Removing, at: PartitionLog) -> bool:
+    """Whether a process makes a segment of this log, of documents that it read before this was asked."""
+    try:
+        with removing.catalog.hold(hold_name(at)):
+            return False
+    except ConflictError:
+        return True
+
+
+def _refuse_to_lose(removing: Removing, key: str, named: Sequence[Row] = ()) -> None:
+    """Refuse to give up a segment, but for what of it is ``named``, that alone has a document of another message.
+
+    Raises:
+        CorruptError: It has one.
+    """
+    row = removing.only_in(key, {row.uuid for row in named}, {})
+    if row is not None:
+        raise CorruptError(
+            f"The object {key} alone has the document of {row.uuid}: its row names {row.object_key}, which is gone.",
+            remedy="The object stays. Run hop-archive verify and repair, then this again; the suppression is remembered.",
+            object_key=key,
+            bucket=removing.store.bucket,
+        )
 
 
 def _listed(removing: Removing, prefix: str, last: int | None = None) -> Iterator[ObjectInfo]:

@@ -8,16 +8,21 @@ the key that it stands under.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+import zlib
 
 from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError
 from hop_archive.ingest.write import row_of
+from hop_archive.model.annotations import annotate
 from hop_archive.model.document import Document, crc32, decode, encode
 from hop_archive.model.identity import client_uuid, derived_uuid, digest
 from hop_archive.model.keys import first_key, object_key, slice_of
+from hop_archive.model.message import Message
 
 _LENGTH = struct.Struct("<i")
+_EPOCH = b"\x10leader_epoch\0"
+_MOST_EPOCHS = 100_000
+"""A row does not say a message's leader epoch, of which each election makes another. More would be checksums by chance."""
 _DERIVED_ATTEMPTS = 10
 """Further ones are made only where a publisher uses the UUIDs that the archive derives."""
 
@@ -55,6 +60,12 @@ def doubt(document: Document, body: bytes) -> str:
     return "" if encode(document) == body else "it does not encode to the same bytes again"
 
 
+def document_of(row: Row, message: Message) -> Document:
+    """The document that was stored of a message which has this row: it says the media type by its own rule."""
+    notes = row.annotations._replace(media_type=annotate(message.headers, message.value).media_type)
+    return Document(message, row.uuid, row.is_client_uuid, row.digest or b"", row.message_crc32, notes)
+
+
 def fits(document: Document, key: str) -> bool:
     """Whether the document may stand under this key, or in the segment of this key."""
     message = document.message
@@ -63,25 +74,6 @@ def fits(document: Document, key: str) -> bool:
         return first_key(key) == object_key(message.topic, message.timestamp_ms, document.uuid)
     place = (message.topic, message.partition)
     return place == (where.topic, where.partition) and where.start <= message.offset < where.stop
-
-
-def documents_in(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """The documents that stand end to end in a segment, with their positions; ends where none begins.
-
-    A document whose length was damaged hides those after it.
-    """
-    position = 0
-    while (found := document_at(body, position)) is not None:
-        yield position, found
-        position += len(found)
-
-
-def document_at(body: bytes, position: int) -> bytes | None:
-    """The bytes of the document that begins at ``position``, by the length that it states; None where none can."""
-    if not 0 <= position <= len(body) - 5:
-        return None
-    (length,) = _LENGTH.unpack_from(body, position)
-    return body[position : position + length] if 5 <= length <= len(body) - position else None
 
 
 def corrected(row: Row, body: bytes) -> Row | None:
@@ -97,7 +89,7 @@ def corrected(row: Row, body: bytes) -> Row | None:
             return None
         # Another archiver's document holds no digest: its checksum vouches for it.
         try:
-            document = decode(body)
+            document = decode(body, row.uuid)
         except CorruptError:
             return None
         message = document.message
@@ -113,7 +105,49 @@ def corrected(row: Row, body: bytes) -> Row | None:
     generation = where.generation if where is not None else row.generation
     if generation is None or not fits(document, row.object_key):
         return None
-    made = row_of(generation, row.bucket, document, body, (row.object_key, row.position))
+    made = row_of(generation, row.bucket, document, body, row.document_place)
     made = made._replace(retracted=row.retracted)
+    # That nobody has corrected its media type yet is no difference.
+    if row.annotations == document.annotations:
+        made = made._replace(annotations=row.annotations)
     alike = made == row._replace(crc32=made.crc32, size_bytes=made.size_bytes)
     return made if same_bytes or alike else None
+
+
+def encoded_anew(row: Row, body: bytes) -> bytes | None:
+    """The very bytes that ``row`` describes, where ``body`` is another document of its message; None where it is not.
+
+    As archive-core leaves one under the same key. The row's digest proves key, headers and value; size and CRC-32 prove
+    the rest, which is the row's own.
+    """
+    if row.digest is None or row.partition is None or row.offset is None or row.timestamp_type is None:
+        return None
+    try:
+        found = decode(body, row.uuid).message
+    except CorruptError:
+        return None
+    if digest(found.key, found.headers, found.value) != row.digest:
+        return None
+    message = found._replace(
+        topic=row.topic,
+        partition=row.partition,
+        offset=row.offset,
+        timestamp_ms=row.timestamp_ms,
+        timestamp_type=row.timestamp_type,
+    )
+
+    def with_epoch(epoch: int | None) -> bytes:
+        return encode(document_of(row, message._replace(leader_epoch=epoch)))
+
+    made = with_epoch(None)
+    if (len(made), crc32(made)) == (row.size_bytes, row.crc32):
+        return made
+    made = with_epoch(0)
+    if len(made) != row.size_bytes:
+        return None
+    at = made.index(_EPOCH, len(message.value or b"")) + len(_EPOCH)
+    before, after = zlib.crc32(made[:at]), made[at + _LENGTH.size :]
+    for epoch in range(_MOST_EPOCHS):
+        if zlib.crc32(after, zlib.crc32(_LENGTH.pack(epoch), before)) == row.crc32:
+            return with_epoch(epoch)
+    return None

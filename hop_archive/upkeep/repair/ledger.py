@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from hop_archive.catalog.records import Batch, Outcome
@@ -13,18 +12,14 @@ from hop_archive.ingest.write import duplicate_of, prepare, write_objects
 from hop_archive.model.findings import Finding
 from hop_archive.model.keys import slice_of
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, Slice, offsets_by_log
 from hop_archive.model.wording import counted
 from hop_archive.upkeep.repair.evidence import fits
 from hop_archive.upkeep.repair.orphans import documents_of, row_under
-from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan, whole
-from hop_archive.upkeep.repair.upstream import runs
+from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan, contents, runs
 
 _WINDOW = 20_000
 """Offsets that are looked at together where rows are missing."""
-
-
-# --- holes in the coverage
 
 
 def plan_hole(repair: Repair, finding: Finding) -> RepairPlan:
@@ -100,36 +95,47 @@ def _missing_of(repair: Repair, reading: Reading) -> Batch:
     return stored.batch
 
 
-# --- counts
-
-
 def plan_count(repair: Repair, finding: Finding) -> RepairPlan:
     """How to make a count right: the missing are put back, and only what is more than was counted is counted anew.
+
+    The ledger row that it is about may have been merged with others since, or split: then about each that has its offsets.
 
     Raises:
         GoneError: It is right by now.
     """
-    found = [
-        miscount for miscount in repair.catalog.miscounts(finding.topic) if miscount.slice == finding.slice
-    ]
-    if not found:
+    short: dict[Slice | None, int] = {}
+    for miscount in repair.catalog.miscounts(finding.topic):
+        if _is_about(finding, miscount.slice):
+            missing = max(0, miscount.said - miscount.found)
+            short[miscount.slice] = short.get(miscount.slice, 0) + missing
+    if not short:
         raise GoneError
-    where = finding.slice
+    if None in short:
+        return RepairPlan("summary counted anew", lambda: repair.catalog.recount_summary(finding.topic))
 
-    def recount() -> str:
-        if where is None:
-            repair.catalog.recount_summary(finding.topic)
-            return "summary counted anew"
-        repair.catalog.recount_ledger(where)
-        return "ledger row counted anew"
+    def do() -> str:
+        return "; ".join(_make_right(repair, where, missing) for where, missing in short.items() if where)
 
-    if where is None:
-        return RepairPlan("summary counted anew", recount)
-    short = sum(max(0, miscount.said - miscount.found) for miscount in found)
-    if short == 0:
-        return RepairPlan("ledger row counted anew", recount)
-    how = f"{short} that the ledger counts looked for in segments and in Kafka, and put back"
-    return RepairPlan(how, lambda: _put_back_all(repair, where, short))
+    if total := sum(short.values()):
+        return RepairPlan(
+            f"{total} that the ledger counts looked for in segments and in Kafka, and put back", do
+        )
+    return RepairPlan("ledger row counted anew", do)
+
+
+def _is_about(finding: Finding, where: Slice | None) -> bool:
+    """Whether a finding is about the number in the ledger row of this slice; None: in the topic's summary."""
+    said = finding.slice
+    if said is None or where is None:
+        return said is where
+    return said.partition_log == where.partition_log and bool(said.offsets & where.offsets)
+
+
+def _make_right(repair: Repair, where: Slice, short: int) -> str:
+    if short:
+        return _put_back_all(repair, where, short)
+    repair.catalog.recount_ledger(where)
+    return "ledger row counted anew"
 
 
 def _put_back_all(repair: Repair, where: Slice, short: int) -> str:
@@ -142,12 +148,17 @@ def _put_back_all(repair: Repair, where: Slice, short: int) -> str:
     for start in range(where.start, where.stop, _WINDOW):
         window = where.within(start, min(where.stop, start + _WINDOW))
         missing = window.offsets - runs(_standing(repair, window))
-        if missing and back < short:
-            back += _from_segments(repair, window, missing, segments)
+        if missing and back < short:  # documents that stand in segments, and that no row names
+            for key in (key for at, key in segments if at.offsets & missing):
+                segment = contents(repair.store, key)
+                for standing, document in documents_of(segment) if segment is not None else ():
+                    is_missing = document.message.offset in missing and fits(document, key)
+                    if is_missing and repair.catalog.find(document.uuid) is None:
+                        row, _ = row_under(repair, standing, document, window.partition_log)
+                        back += _put_back(repair, Batch(window, rows=[row]))
             missing -= runs(_standing(repair, window))
-        if (
-            missing and back < short
-        ):  # what Kafka still delivers: its objects are created anew, or found where they stand
+        # What Kafka still delivers: its objects are created anew, or found where they stand.
+        if missing and back < short:
             log = window.partition_log
             held = [part for hole in log.slices(missing) for part in log.slices(repair.upstream.held(hole))]
             readings = repair.upstream.readings(held)
@@ -160,23 +171,6 @@ def _put_back_all(repair: Repair, where: Slice, short: int) -> str:
     return done
 
 
-def _from_segments(
-    repair: Repair, window: Slice, missing: OffsetSet, segments: Sequence[tuple[Slice, str]]
-) -> int:
-    """Put back the rows of documents that stand in segments, and that no row names."""
-    back = 0
-    for at, key in segments:
-        if not at.offsets & missing:
-            continue
-        for position, document in documents_of(key, whole(repair.store, key) or b""):
-            if document.message.offset not in missing or not fits(document, key):
-                continue
-            if repair.catalog.find(document.uuid) is None:
-                row, _ = row_under(repair, key, position, document, window.partition_log)
-                back += _put_back(repair, Batch(window, rows=[row]))
-    return back
-
-
 def _put_back(repair: Repair, batch: Batch) -> int:
     if not batch.offsets:
         return 0
@@ -185,9 +179,6 @@ def _put_back(repair: Repair, batch: Batch) -> int:
     except (StaleDecisionError, SliceTakenError):
         return 0  # another one was first, or the ledger does not count it: an absent offset may be delivered later
     return len(batch.offsets)
-
-
-# --- what only Kafka, or a person, could settle
 
 
 def plan_unarchived(repair: Repair, finding: Finding) -> RepairPlan:
@@ -202,9 +193,8 @@ def plan_unarchived(repair: Repair, finding: Finding) -> RepairPlan:
     where, catalog = finding.slice, repair.catalog
     assert where is not None
     if finding.uuid is None:
-        log = where.partition_log
-        entries = [entry.slice for entry in catalog.ledger([where.topic]) if entry.slice.partition_log == log]
-        if not where.offsets - OffsetSet.of((at.start, at.stop) for at in entries):
+        dealt_with = offsets_by_log(entry.slice for entry in catalog.ledger([where.topic]))
+        if not where.offsets - dealt_with.get(where.partition_log, EMPTY):
             raise GoneError
         raise NotMendedError("the next run of the archive reads it (hop-archive run)")
     # A message that Kafka was seen to deliver.
@@ -223,12 +213,7 @@ def plan_unarchived(repair: Repair, finding: Finding) -> RepairPlan:
             "the ledger says that nothing is there, and Kafka delivers a message that is no copy: a person decides"
         )
     how = f"recorded as a copy of {copy.uuid}, which it is by UUID and digest"
-
-    def do() -> str:
-        catalog.record_copy(where.partition_log, copy)
-        return how
-
-    return RepairPlan(how, do)
+    return RepairPlan(how, lambda: catalog.record_copy(where.partition_log, copy))
 
 
 def plan_lost(repair: Repair, finding: Finding) -> RepairPlan:
@@ -240,46 +225,11 @@ def plan_lost(repair: Repair, finding: Finding) -> RepairPlan:
     """
     where = finding.slice
     assert where is not None
-    lost = OffsetSet.of(
-        (entry.slice.start, entry.slice.stop)
-        for entry in repair.catalog.ledger([where.topic])
-        if entry.slice.partition_log == where.partition_log and entry.outcome is Outcome.LOST
-    )
-    coverage = repair.catalog.coverage([where.topic]).get(where.partition_log, EMPTY)
-    if where.offsets & coverage and not where.offsets & lost:
+    ledger = repair.catalog.ledger([where.topic])
+    lost = offsets_by_log(entry.slice for entry in ledger if entry.outcome is Outcome.LOST)
+    log, coverage = where.partition_log, repair.catalog.coverage([where.topic])
+    if where.offsets & coverage.get(log, EMPTY) and not where.offsets & lost.get(log, EMPTY):
         raise GoneError
     raise NotMendedError(
         "Kafka removed it before it was archived: accept it, with the reason, once it is explained"
     )
-
-
-def plan_foreign(repair: Repair, finding: Finding) -> RepairPlan:
-    """Nothing that mending could do: what is not the archive's is not the archive's to move.
-
-    Raises:
-        GoneError: It is not there any more.
-        NotMendedError: It is.
-    """
-    if not any(info.key == finding.object_key for info in repair.store.listing(finding.object_key)):
-        raise GoneError
-    raise NotMendedError("it is not the archive's: whoever put it there may take it away, or accept it")
-
-
-def leave_truncation(_repair: Repair, _finding: Finding) -> RepairPlan:
-    """Nothing to mend: what the log held before and after is archived, each in its own generation.
-
-    Raises:
-        NotMendedError: Always.
-    """
-    raise NotMendedError(
-        "Kafka lost messages that the archive has: look at the brokers, restore them if they are missed, and accept it"
-    )
-
-
-def leave_obstacle(_repair: Repair, _finding: Finding) -> RepairPlan:
-    """Nothing to mend in the archive: the run that gets past it closes it.
-
-    Raises:
-        NotMendedError: Always.
-    """
-    raise NotMendedError("the archive is not what is wrong: the next run that gets past it closes it")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from hop_archive.catalog.records import Batch, Row
+from hop_archive.catalog.records import GONE, Batch, Correction, DocumentPlace, Row
 from hop_archive.errors import CorruptError
 from hop_archive.ingest.write import row_of
 from hop_archive.model.document import Document, decode, encode
 from hop_archive.model.findings import Finding
-from hop_archive.model.identity import Identity
-from hop_archive.model.keys import is_segment_key, slice_of
+from hop_archive.model.identity import Identity, digest
+from hop_archive.model.keys import slice_of, uuid_of
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, PartitionLog, Slice
 from hop_archive.model.wording import counted
-from hop_archive.upkeep.repair.evidence import documents_in, fits, proven
-from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan, quarantine, whole
+from hop_archive.read.check import check
+from hop_archive.read.contents import ObjectContents
+from hop_archive.upkeep.repair.evidence import fits, proven
+from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan, contents, quarantine
 
 
 def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
@@ -27,41 +29,59 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
         NotMendedError: An archiver may be about to name it, or which generation of its topic it belongs to cannot be told.
     """
     key, catalog = finding.object_key, repair.catalog
-    body = whole(repair.store, key)
-    if body is None or _is_named(repair, key, body):
+    held = contents(repair.store, key)
+    if held is None or _is_named(repair, held):
         raise GoneError
     if catalog.pending_keys(repair.store.bucket, [key]):
         raise NotMendedError("its delete is pending: run the command that removes it again, which deletes it")
-    documents = [(at, document) for at, document in documents_of(key, body) if fits(document, key)]
+    documents = [(at, document) for at, document in documents_of(held) if fits(document, key)]
     if not documents:
         with contextlib.suppress(CorruptError):
-            if not decode(body).digest:
+            found = decode(held.body, uuid_of(key))
+            if not found.digest:
+                row = catalog.find(found.uuid)
+                content = digest(found.message.key, found.message.headers, found.message.value)
+                if row is not None and row.object_key != key and row.digest == content:
+                    return _aside(
+                        repair, key, "another archiver's document of a message that stands elsewhere"
+                    )
                 raise NotMendedError(
                     "another archiver wrote it, without a digest that could prove it: a person decides"
                 )
         return _aside(repair, key, "it holds no document that proves itself and belongs under this key")
     missing = [(at, document) for at, document in documents if catalog.find(document.uuid) is None]
     if not missing:
-        # A run that hung may still commit rows that name it, unless the ledger covers its offsets: then that is refused.
-        for _, document in documents:
-            coverage = catalog.coverage([document.message.topic])
-            offset = document.message.offset
-            if not any(offset in coverage.get(log, EMPTY) for log in _possible_logs(repair, key, document)):
-                raise NotMendedError(
-                    "its offsets are not dealt with yet: the next run of the archive settles them"
-                )
-        return _aside(repair, key, "rows name all of its messages elsewhere")
+        # A run that hung may still commit rows that name it, unless the ledger covers its offsets, or its log is called gone:
+        # then that is refused.
+        open_logs = _not_dealt_with(repair, key, documents)
+        over = {log for log in open_logs if _is_over(repair, log)}
+        if open_logs - over:
+            raise NotMendedError(
+                "its offsets are not dealt with yet: the next run of the archive settles them"
+            )
+
+        if corrections := _rows_of_gone_objects(repair, documents):
+            how = (
+                f"{counted(len(corrections), 'row')} made to name it, for the objects that they name are gone"
+            )
+            return RepairPlan(how, lambda: catalog.correct_rows(corrections))
+
+        def close_and_quarantine() -> str:
+            catalog.note_proven(dict.fromkeys(over, GONE))
+            return f"{quarantine(repair.store, key)}: {why}"
+
+        why = "rows name all of its messages elsewhere"
+        return RepairPlan(f"moved to quarantine: {why}", close_and_quarantine)
     hidden = catalog.suppressed([document.uuid for _, document in missing])
     if any(document.uuid in hidden and document.message.value is not None for _, document in missing):
         raise NotMendedError("it holds content that was suppressed: suppress it again")
-    counted_rows, uncovered = _sorted_out(repair, key, missing)
+    counted_rows, uncovered = _sorted_out(repair, missing)
     if counted_rows:
         how = f"{counted(len(counted_rows), 'row')} put back, which the ledger counts"
 
-        def put_back() -> str:
+        def put_back() -> None:
             for row, place in counted_rows:
                 catalog.put_back(Batch(place, rows=[row]))
-            return how
 
         return RepairPlan(how, put_back)
     if uncovered:
@@ -69,27 +89,37 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
     return _aside(repair, key, "its offsets are dealt with: copies, or left behind by a run that crashed")
 
 
-def documents_of(key: str, body: bytes) -> Iterator[tuple[int | None, Document]]:
-    """The documents in an object that prove themselves, with their positions (None: it is the whole object)."""
-    for position, part in documents_in(body) if is_segment_key(key) else ((None, body),):
+def plan_foreign(repair: Repair, finding: Finding) -> RepairPlan:
+    """Nothing that mending could do: what is not the archive's is not the archive's to move.
+
+    Raises:
+        GoneError: It is not there any more.
+        NotMendedError: It is.
+    """
+    if not any(info.key == finding.object_key for info in repair.store.listing(finding.object_key)):
+        raise GoneError
+    raise NotMendedError("it is not the archive's: whoever put it there may take it away, or accept it")
+
+
+def documents_of(held: ObjectContents) -> Iterator[tuple[DocumentPlace, Document]]:
+    """The documents in an object that prove themselves, with their places."""
+    for at, part in held.documents():
         document = proven(part)
         if document is not None:
-            yield position, document
+            yield at, document
 
 
-def row_under(
-    repair: Repair, key: str, position: int | None, document: Document, log: PartitionLog
-) -> tuple[Row, Slice]:
-    """The row that a document under this key makes in this log, and its place."""
-    row = row_of(log.generation, repair.store.bucket, document, encode(document), (key, position))
+def row_under(repair: Repair, at: DocumentPlace, document: Document, log: PartitionLog) -> tuple[Row, Slice]:
+    """The row that a document that stands there makes in this log, and its offset."""
+    row = row_of(log.generation, repair.store.bucket, document, encode(document), at)
     assert row.slice is not None
     return row, row.slice
 
 
-def _is_named(repair: Repair, key: str, body: bytes) -> bool:
-    where = slice_of(key)
+def _is_named(repair: Repair, held: ObjectContents) -> bool:
+    key, where = held.key, slice_of(held.key)
     if where is None:
-        found = (repair.catalog.find(document.uuid) for _, document in documents_of(key, body))
+        found = (repair.catalog.find(document.uuid) for _, document in documents_of(held))
         return any(row is not None and row.object_key == key for row in found)
     if where.topic not in repair.catalog.topics():
         return False
@@ -111,16 +141,37 @@ def _possible_logs(repair: Repair, key: str, document: Document) -> list[Partiti
     return [PartitionLog(topic, generation.number, document.message.partition) for generation in known]
 
 
+def _not_dealt_with(
+    repair: Repair, key: str, documents: Sequence[tuple[DocumentPlace, Document]]
+) -> set[PartitionLog]:
+    """The logs in which a run may still commit what an object holds: nothing covers the offset of a document in any of its."""
+    found: set[PartitionLog] = set()
+    for _, document in documents:
+        coverage, offset = repair.catalog.coverage([document.message.topic]), document.message.offset
+        logs = _possible_logs(repair, key, document)
+        if not any(offset in coverage.get(log, EMPTY) for log in logs):
+            found.update(logs)
+    return found
+
+
+def _is_over(repair: Repair, log: PartitionLog) -> bool:
+    """Whether its topic has another generation by now, so that the log can be called gone."""
+    known = repair.catalog.generations([log.topic]).get(
+        log.topic, ()
+    )  # none: a catalog that was put back to before the first
+    return bool(known) and log.generation < known[-1].number and log in repair.catalog.observed([log.topic])
+
+
 def _sorted_out(
-    repair: Repair, key: str, missing: Sequence[tuple[int | None, Document]]
+    repair: Repair, missing: Sequence[tuple[DocumentPlace, Document]]
 ) -> tuple[list[tuple[Row, Slice]], list[tuple[Row, Slice]]]:
     """The rows that the ledger counts and that are not there, and those of offsets that it does not cover."""
     counted_rows: list[tuple[Row, Slice]] = []
     uncovered: list[tuple[Row, Slice]] = []
     coverage = repair.catalog.coverage([missing[0][1].message.topic])
-    for position, document in missing:
+    for at, document in missing:
         made = [
-            row_under(repair, key, position, document, log) for log in _possible_logs(repair, key, document)
+            row_under(repair, at, document, log) for log in _possible_logs(repair, at.object_key, document)
         ]
         dealt = [
             (row, place) for row, place in made if place.start in coverage.get(place.partition_log, EMPTY)
@@ -133,6 +184,27 @@ def _sorted_out(
         counted_rows += here
         uncovered += [pair for pair in made if pair not in dealt] if not here else []
     return counted_rows, uncovered
+
+
+def _rows_of_gone_objects(
+    repair: Repair, documents: Sequence[tuple[DocumentPlace, Document]]
+) -> list[Correction]:
+    """Rows of these documents that name an object which is not there: a catalog that was put back to before they were moved."""
+    catalog, store = repair.catalog, repair.store
+    hidden = catalog.suppressed([document.uuid for _, document in documents])
+    is_there: dict[str, bool] = {}
+    corrections: list[Correction] = []
+    for at, document in documents:
+        row = catalog.find(document.uuid)
+        if row is None or (document.uuid in hidden and document.message.value is not None):
+            continue
+        if row.object_key not in is_there:
+            listed = next(iter(store.listing(row.object_key)), None)
+            is_there[row.object_key] = listed is not None and listed.key == row.object_key
+        now = row._replace(bucket=store.bucket, **at._asdict())
+        if not is_there[row.object_key] and not check(now, encode(document))[1]:
+            corrections.append(Correction(row, now))
+    return corrections
 
 
 def _is_counted(repair: Repair, here: Slice) -> bool:
@@ -174,9 +246,8 @@ def _plan_catalogue(repair: Repair, rows: Sequence[tuple[Row, Slice]]) -> Repair
     new = [(row, place) for row, place in rows if row.uuid not in known]
     how = f"{counted(len(new), 'message')} catalogued, which Kafka holds no more"
 
-    def do() -> str:
+    def do() -> None:
         for row, place in new:
             repair.catalog.account(Batch(place, rows=[row], run_id=repair.run_id))
-        return how
 
     return RepairPlan(how, do)

@@ -12,18 +12,22 @@ from dataclasses import dataclass
 
 from hop_archive.errors import ConflictError, DataError
 from hop_archive.model.findings import Finding, FindingRecord, Kind
-from hop_archive.upkeep.repair.ledger import (
-    leave_obstacle,
-    leave_truncation,
-    plan_count,
-    plan_foreign,
-    plan_hole,
-    plan_lost,
-    plan_unarchived,
-)
+from hop_archive.upkeep.repair.ledger import plan_count, plan_hole, plan_lost, plan_unarchived
 from hop_archive.upkeep.repair.objects import plan_object
-from hop_archive.upkeep.repair.orphans import plan_orphan
+from hop_archive.upkeep.repair.orphans import plan_foreign, plan_orphan
 from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan
+
+
+def _leave(why: str) -> Callable[[Repair, Finding], RepairPlan]:
+    """There is nothing to mend in the archive, and this is why."""
+
+    def refuse(_repair: Repair, _finding: Finding) -> RepairPlan:
+        raise NotMendedError(why)
+
+    return refuse
+
+
+_LEAVE_OBSTACLE = _leave("the archive is not what is wrong: the next run that gets past it closes it")
 
 PLANS: Mapping[Kind, Callable[[Repair, Finding], RepairPlan]] = {
     Kind.MISSING_OBJECT: plan_object,
@@ -36,11 +40,14 @@ PLANS: Mapping[Kind, Callable[[Repair, Finding], RepairPlan]] = {
     Kind.COUNT_MISMATCH: plan_count,
     Kind.LOST: plan_lost,
     Kind.FOREIGN_OBJECT: plan_foreign,
-    Kind.LOG_TRUNCATED: leave_truncation,
-    Kind.NO_LEADER: leave_obstacle,
-    Kind.NOT_READABLE: leave_obstacle,
-    Kind.NOT_SHOWN: leave_obstacle,
-    Kind.LEFT_UNDONE: leave_obstacle,
+    # What the log held before and after is archived, each in its own generation.
+    Kind.LOG_TRUNCATED: _leave(
+        "Kafka lost messages that the archive has: look at the brokers, restore them if they are missed, and accept it"
+    ),
+    Kind.NO_LEADER: _LEAVE_OBSTACLE,
+    Kind.NOT_READABLE: _LEAVE_OBSTACLE,
+    Kind.NOT_SHOWN: _LEAVE_OBSTACLE,
+    Kind.LEFT_UNDONE: _LEAVE_OBSTACLE,
 }
 """How each kind is mended, in this order: what objects prove settles much of what is missing, and counts come last."""
 
@@ -56,13 +63,7 @@ class RepairOutcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RepairResult:
-    """One finding, and what becomes of it.
-
-    Attributes:
-        record: The finding, as the catalog has it.
-        outcome: What becomes of it.
-        how: What is to be done, was done, or why it is left; a sentence for people.
-    """
+    """One finding, and what becomes of it: ``how`` is to be done, was done, or is why it is left, for people."""
 
     record: FindingRecord
     outcome: RepairOutcome
@@ -70,13 +71,9 @@ class RepairResult:
 
 
 def repair(asked: Repair, *, dry_run: bool = True) -> Iterator[RepairResult]:
-    """Plan, or do, what mends each open finding; holds one of them, and its object, at a time.
+    """Plan, or do unless it is a dry run, what mends each open finding; holds one of them, and its object, at a time.
 
     Running it again goes on with what is open. Two at once do no harm: each changes a row only as it was seen.
-
-    Args:
-        asked: What to mend, and with what.
-        dry_run: Change nothing; tell what would be done.
 
     Raises:
         UnavailableError: A server does not answer. What was yielded is done.
@@ -92,7 +89,7 @@ def repair(asked: Repair, *, dry_run: bool = True) -> Iterator[RepairResult]:
             try:
                 plan = plan_for(asked, record.finding)
                 outcome = RepairOutcome.PLANNED if dry_run else RepairOutcome.MENDED
-                how = plan.how if dry_run else plan.do()
+                how = plan.how if dry_run else plan.do() or plan.how
             except GoneError:
                 outcome, how = RepairOutcome.GONE, "it was not found any more"
             except told_of_finding as error:

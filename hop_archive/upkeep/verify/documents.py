@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from hop_archive.catalog.records import Row
 from hop_archive.errors import ObjectMissingError
-from hop_archive.ingest.collector import calm_collector
+from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.model.document import crc32, encode
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.message import TopicPartition
@@ -21,11 +21,7 @@ def documents(verification: Verification, known: Collection[tuple[str, str]] = (
     """Fetch the document of each selected row and compare it with the row.
 
     Finds ``missing_object``, ``wrong_size``, ``corrupt_object`` (its bytes are not those that were stored) and
-    ``row_differs``.
-
-    Args:
-        verification: What to verify.
-        known: Bucket and key of objects whose finding was told already: they are left out.
+    ``row_differs``. Objects that are ``known``, by bucket and key, are left out: their finding was told already.
     """
     chosen = verification.catalog.select(verification.query, Order.PLACE)
     return of_rows(verification, (row for row in chosen if (row.bucket, row.object_key) not in known))
@@ -33,10 +29,12 @@ def documents(verification: Verification, known: Collection[tuple[str, str]] = (
 
 def of_rows(verification: Verification, rows: Iterable[Row]) -> Iterator[Finding]:
     """Fetch the document of each of these rows and compare it with the row; finds what ``documents`` finds."""
-    with calm_collector():
-        for found in fetch_checked(verification.store, rows, prove):
+    with fewer_collections():
+        for found in fetch_checked(verification.store, rows, prove, verification.catalog.find):
             verification.checked.counts["messages"] += 1
             verification.checked.counts["bytes"] += len(found.body)
+            if found.document is not None and found.document.caveats:
+                verification.checked.counts["inexact messages"] += 1
             if found.problems and (finding := wrong(verification, found)):
                 yield finding
 
@@ -50,8 +48,10 @@ def wrong(verification: Verification, found: Fetched) -> Finding | None:
     row, document = found.row, found.document
     if verification.catalog.find(row.uuid) != row:
         return None
-    if found.error is not None:
-        kind = Kind.MISSING_OBJECT if isinstance(found.error, ObjectMissingError) else Kind.WRONG_SIZE
+    if isinstance(found.error, ObjectMissingError):
+        kind = Kind.MISSING_OBJECT
+    elif found.error is not None:  # the object ends too soon, or the frame that the document is in is damaged
+        kind = Kind.CORRUPT_OBJECT if "frame" in found.error.facts else Kind.WRONG_SIZE
     elif len(found.body) != row.size_bytes:
         kind = Kind.WRONG_SIZE
     elif crc32(found.body) == row.crc32 or (

@@ -10,19 +10,19 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
-from hop_archive.archive import utc_now
+from hop_archive.catalog.checked import VerifiedRange
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import Outcome, Row, VerifiedRange
+from hop_archive.catalog.records import Outcome, Row
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.query import Query
-from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice, offsets_by_log
 from hop_archive.upkeep.verify.documents import documents, of_rows
-from hop_archive.upkeep.verify.notebook import Notebook
+from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.verification import Verification
 
 DAYS = 30.0
@@ -38,33 +38,16 @@ _TODAY = _DAY / 2
 Part = TypeVar("Part")
 
 
-@dataclass(frozen=True, slots=True)
-class Scrub:
-    """What to scrub.
-
-    Attributes:
-        verification: Catalog, store, which topics, and where to count.
-        days: Within how many days everything is to be read again, if it runs once a day.
-        now: The clock on the wall.
-        stop: Asked between portions; what is left is for the next time.
-    """
-
-    verification: Verification
-    days: float = DAYS
-    now: Callable[[], datetime.datetime] = field(default=utc_now)
-    stop: Callable[[], bool] = field(default=lambda: False)
-
-    @property
-    def catalog(self) -> Catalog:
-        """Whose rows."""
-        return self.verification.catalog
-
-
-def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
+def scrub(
+    verification: Verification,
+    recorder: FindingsRecorder,
+    days: float = DAYS,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Finding, bool]]:
     """Read and compare what was never read and what was longest ago, a day's share, and all that is due.
 
     Run once a day, it has read everything within ``days``; where days were missed, it takes on more. Two at once
-    compare some twice, and remember it once.
+    compare some twice, and remember it once. ``stop`` is asked between portions; what is left is for the next time.
 
     Yields:
         What is found, once it is noted, with whether it is open.
@@ -73,17 +56,17 @@ def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
         ConfigurationError: A topic means none.
         UnavailableError: A server does not answer. What was compared is remembered.
     """
-    topics = asked.verification.topics()
-    for portion in _chosen(asked, topics):
-        if asked.stop():
+    catalog, topics = verification.catalog, verification.topics()
+    for portion in _chosen(verification, topics, days):
+        if stop():
             return
-        began = asked.now()
-        of_portion = replace(asked.verification, query=Query((portion.topic,), places=(portion,)))
-        yield from notebook.noted(documents(of_portion))
+        began = verification.now()
+        of_portion = replace(verification, query=Query((portion.topic,), places=(portion,)))
+        yield from recorder.noted(documents(of_portion))
         # What was found in these documents before, and is there no more, is closed.
         numbers = [
             record.number
-            for record in asked.catalog.findings([portion.topic], (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS))
+            for record in catalog.findings([portion.topic], (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS))
             if record.finding.object_key
             and (where := record.finding.slice) is not None
             and where.partition_log == portion.partition_log
@@ -91,11 +74,11 @@ def scrub(asked: Scrub, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
             and record.last_seen < began
         ]
         if numbers:
-            at = asked.now()
-            asked.catalog.resolve_findings(numbers, f"not found any more on {at:%Y-%m-%d %H:%M} UTC", at)
-        asked.catalog.note_verified(VerifiedRange(*portion.partition_log, portion.start, portion.stop, began))
+            at = verification.now()
+            catalog.resolve_findings(numbers, f"not found any more on {at:%Y-%m-%d %H:%M} UTC", at)
+        catalog.note_verified(VerifiedRange(*portion.partition_log, portion.start, portion.stop, began))
     for topic in topics:
-        yield from _adopted(asked, topic, notebook)
+        yield from _adopted(verification, topic, recorder, days, stop)
 
 
 def all_documents(verification: Verification, began: datetime.datetime) -> list[VerifiedRange]:
@@ -114,19 +97,15 @@ def all_documents(verification: Verification, began: datetime.datetime) -> list[
     return ranges
 
 
-# --- what is to be read
-
-
-def _chosen(asked: Scrub, topics: Sequence[str]) -> list[Slice]:
+def _chosen(verification: Verification, topics: Sequence[str], days: float) -> list[Slice]:
     """What was never read, as much as is a day's share; what is due; and what is next, up to that share."""
     total = 0
     read: list[tuple[datetime.datetime, Slice]] = []
     never: list[Slice] = []
-    known = {
-        key: list(some) for key, some in groupby(asked.catalog.verified(topics), key=itemgetter(0, 1, 2))
-    }
+    catalog, now = verification.catalog, verification.now()
+    known = {key: list(some) for key, some in groupby(catalog.verified(topics), key=itemgetter(0, 1, 2))}
     for topic in topics:
-        for log, archived in _archived(asked.catalog, topic).items():
+        for log, archived in _archived(catalog, topic).items():
             total += archived.size
             ranges = known.get(tuple(log), [])
             never += log.slices(archived - OffsetSet.of((done.start, done.stop) for done in ranges))
@@ -135,8 +114,8 @@ def _chosen(asked: Scrub, topics: Sequence[str]) -> list[Slice]:
                 for done in ranges
                 for part in log.slices(archived & OffsetSet.between(done.start, done.stop))
             ]
-    backlog = _by_age(asked, read)
-    left = _share(asked, total, backlog.last) - sum(map(len, backlog.today))
+    backlog = _by_age(read, now, days)
+    left = _share(total, backlog.last, now, days) - sum(map(len, backlog.today))
     fresh = list(_first(_portions(never), left))
     left -= sum(map(len, fresh)) + sum(map(len, backlog.due))
     return [*fresh, *_portions(backlog.due), *_first(_portions(backlog.next), left)]
@@ -155,9 +134,10 @@ class _Backlog(NamedTuple, Generic[Part]):
     """When something was read last, before today; None where nothing was."""
 
 
-def _by_age(asked: Scrub, read: Iterable[tuple[datetime.datetime, Part]]) -> _Backlog[Part]:
-    now = asked.now()
-    due_at = now - max(_TODAY, _DAY * (asked.days - 1))
+def _by_age(
+    read: Iterable[tuple[datetime.datetime, Part]], now: datetime.datetime, days: float
+) -> _Backlog[Part]:
+    due_at = now - max(_TODAY, _DAY * (days - 1))
     in_order = sorted(read, key=itemgetter(0))
     earlier = [(at, part) for at, part in in_order if at <= now - _TODAY]
     return _Backlog(
@@ -170,17 +150,13 @@ def _by_age(asked: Scrub, read: Iterable[tuple[datetime.datetime, Part]]) -> _Ba
 
 def _archived(catalog: Catalog, topic: str) -> dict[PartitionLog, OffsetSet]:
     """The offsets that may have documents: what was lost or skipped has none."""
-    ranges: dict[PartitionLog, list[tuple[int, int]]] = {}
-    for entry in catalog.ledger([topic]):
-        if entry.outcome is Outcome.ARCHIVED:
-            ranges.setdefault(entry.slice.partition_log, []).append((entry.slice.start, entry.slice.stop))
-    return {log: OffsetSet.of(some) for log, some in ranges.items()}
+    return offsets_by_log(e.slice for e in catalog.ledger([topic]) if e.outcome is Outcome.ARCHIVED)
 
 
-def _share(asked: Scrub, total: int, last: datetime.datetime | None) -> int:
+def _share(total: int, last: datetime.datetime | None, now: datetime.datetime, days: float) -> int:
     """So many offsets are taken on that are not due: those of one day, or of the days that were missed."""
-    missed = 1.0 if last is None else max(1.0, (asked.now() - last) / _DAY)
-    return math.ceil(total / max(asked.days, 1.0) * min(missed, max(asked.days, 1.0)))
+    missed = 1.0 if last is None else max(1.0, (now - last) / _DAY)
+    return math.ceil(total / max(days, 1.0) * min(missed, max(days, 1.0)))
 
 
 def _portions(parts: Sequence[Slice]) -> Iterator[Slice]:
@@ -198,21 +174,24 @@ def _first(portions: Iterator[Slice], share: int) -> Iterator[Slice]:
         yield taken
 
 
-# --- rows of another archiver
-
-
-def _adopted(asked: Scrub, topic: str, notebook: Notebook) -> Iterator[tuple[Finding, bool]]:
-    """The same of them: by their timestamps, in portions that end between two milliseconds."""
-    catalog = asked.catalog
+def _adopted(
+    verification: Verification,
+    topic: str,
+    recorder: FindingsRecorder,
+    days: float,
+    stop_asked: Callable[[], bool],
+) -> Iterator[tuple[Finding, bool]]:
+    """The same of another archiver's rows: by their timestamps, in portions that end between two milliseconds."""
+    catalog, now = verification.catalog, verification.now()
     span = catalog.adopted_span(topic)
     if span is None:
         return
     known = sorted(done for done in catalog.verified([topic]) if done.generation == 0)
-    backlog = _by_age(asked, ((done.verified_at, (done.start, done.stop)) for done in known))
+    backlog = _by_age(((done.verified_at, (done.start, done.stop)) for done in known), now, days)
     # How many there are: the rows that the topic's summary says, less those that its ledger does.
     rows = sum(summary.messages for summary in catalog.summaries([topic]))
     rows -= sum(entry.archived for entry in catalog.ledger([topic]))
-    left = _share(asked, max(0, rows), backlog.last)
+    left = _share(max(0, rows), backlog.last, now, days)
     left -= sum(len(some) for part in backlog.today for some, _ in _by_moment(catalog, topic, part))
     never: list[tuple[int, int]] = []
     reached, stop = span[0], span[1] + 1
@@ -227,10 +206,10 @@ def _adopted(asked: Scrub, topic: str, notebook: Notebook) -> Iterator[tuple[Fin
             while reached < stop and not (is_bounded and left <= 0):
                 size = min(_PORTION, left) if is_bounded else _PORTION
                 some, end = next(_by_moment(catalog, topic, (reached, stop), size))
-                if asked.stop():
+                if stop_asked():
                     return
-                began = asked.now()
-                yield from notebook.noted(of_rows(asked.verification, some))
+                began = verification.now()
+                yield from recorder.noted(of_rows(verification, some))
                 catalog.note_verified(VerifiedRange(topic, 0, 0, reached, end, began))
                 reached = end
                 left -= len(some)

@@ -22,16 +22,9 @@ Place = tuple[TopicPartition, int]
 
 @dataclass(frozen=True, slots=True)
 class FieldDifference:
-    """One field in which two stages of a message's way differ.
+    """One field in which two stages of a message's way differ, ``sent/received`` or ``received/stored``.
 
-    Attributes:
-        topic: Kafka topic name.
-        partition: Kafka partition.
-        offset: Kafka offset.
-        stage: ``sent/received`` or ``received/stored``.
-        field: Which field.
-        expected: What it was at the earlier stage, shortened.
-        found: What it is at the later stage, shortened.
+    What was expected is what it was at the earlier stage, what was found at the later one; both are shortened.
     """
 
     topic: str
@@ -114,10 +107,7 @@ def read_sent(path: Path) -> dict[Place, Sent]:
 def compare(done: Done, store: Store, sent: Mapping[Place, Sent]) -> Iterator[FieldDifference]:
     """The differences on the way of each message of one reading; none where all is well.
 
-    Args:
-        done: What was archived, with its reading.
-        store: Where its objects are; each is fetched and decoded.
-        sent: What was sent, as far as it was recorded; places that it lacks are not compared with it.
+    Each document is fetched and decoded. Places that ``sent`` lacks are not compared with it.
 
     Raises:
         UnavailableError: The store does not answer.
@@ -152,10 +142,10 @@ def received_stored(pairs: Sequence[tuple[Message, Row]], store: Store) -> Itera
         differences = []
         if (crc := crc32(found.body)) != row.crc32:
             differences.append(_difference(message, stage, "crc32", row.crc32, crc))
-        for field in fields(Message):
-            was, became = getattr(message, field.name), getattr(stored, field.name)
+        for field in Message._fields:
+            was, became = getattr(message, field), getattr(stored, field)
             if was != became:
-                differences.append(_difference(message, stage, field.name, was, became))
+                differences.append(_difference(message, stage, field, was, became))
         yield differences
 
 

@@ -14,11 +14,10 @@ from hop_archive.ingest.plan import lost, work
 from hop_archive.ingest.read import Reading, read_slices
 from hop_archive.ingest.survey import survey
 from hop_archive.ingest.truncation import prove_tails
-from hop_archive.model.document import crc32
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.identity import identify
 from hop_archive.model.query import Query
-from hop_archive.model.slices import OffsetSet, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, Slice, offsets_by_log
 from hop_archive.source.protocol import place_of
 from hop_archive.upkeep.verify.ledger import of_slice
 from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
@@ -64,10 +63,6 @@ def source_documents(verification: Verification, archive: Archive) -> Iterator[F
     Finds ``row_differs`` (the row is of other content), and ``not_archived`` (Kafka delivers a message, and neither a
     row nor a duplicate is recorded there). What is not covered is for ``source`` to tell.
 
-    Args:
-        verification: Which topics, how much of each partition, and where to count.
-        archive: The source, and how much may be held at once.
-
     Raises:
         UnavailableError: The source or the catalog does not answer.
     """
@@ -79,12 +74,8 @@ def source_documents(verification: Verification, archive: Archive) -> Iterator[F
         if marks.low < marks.stable and not seen.recognitions[log.topic].is_new:
             entries = verification.catalog.ledger([log.topic])
             # Of what was skipped, cleaned up or pruned there is nothing to compare with.
-            archived = OffsetSet.of(
-                (entry.slice.start, entry.slice.stop)
-                for entry in entries
-                if entry.outcome is Outcome.ARCHIVED and entry.slice.partition_log == log
-            )
-            held = archived & OffsetSet.between(marks.low, marks.stable)
+            archived = offsets_by_log(e.slice for e in entries if e.outcome is Outcome.ARCHIVED)
+            held = archived.get(log, EMPTY) & OffsetSet.between(marks.low, marks.stable)
             if sample is not None and held.size > sample:
                 # Stretches that are evenly spread: the same each time, as long as Kafka holds the same.
                 begins = [held.size * place // _PLACES for place in range(min(_PLACES, sample))]
@@ -133,21 +124,16 @@ def _compared(verification: Verification, reading: Reading) -> Iterator[Finding]
         rows = {row.offset: row for row in catalog.select(Query((where.topic,), places=(where,)))}
     copies = {copy.offset: copy for copy in catalog.duplicates_in(where, len(where))}
     for message in reading.messages:
-        identity = identify(message, crc32(message.value))
+        identity = identify(message)
         row, copy = rows.get(message.offset), copies.get(message.offset)
         if row is None and copy is not None:
             row = catalog.find(copy.uuid)
         kind = Kind.ROW_DIFFERS
         if row is not None:
             # Rows of another archiver know the message's time and checksum only.
-            if row.digest is not None:
-                same = row.digest == identity.digest
-            else:
-                same = (row.timestamp_ms, row.message_crc32) == (
-                    identity.timestamp_ms,
-                    identity.message_crc32,
-                )
-            if same:
+            known = (row.timestamp_ms, row.message_crc32) if row.digest is None else row.digest
+            seen = (identity.timestamp_ms, identity.message_crc32) if row.digest is None else identity.digest
+            if known == seen:
                 continue
             detail = f"Kafka holds another message there than was archived as {row.uuid}"
         elif copy is not None:

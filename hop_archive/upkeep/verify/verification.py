@@ -15,6 +15,12 @@ from hop_archive.model.query import Query
 from hop_archive.store.protocol import Store
 from hop_archive.upkeep.verify.sent import Place, Sent
 
+NOT_DUE = "copies not due yet"
+"""What objects are counted as whose copies may be on their way to the backup."""
+
+NEW_NOT_DUE = "new copies not due yet"
+"""Likewise those of objects that are new since the last look."""
+
 NOT_LOOKED_AT = "not looked at"
 """What the partitions and topics are counted as that the source could not show."""
 
@@ -31,16 +37,12 @@ class Verification:
     """What to verify.
 
     Attributes:
-        catalog: What there should be.
-        store: What there is.
         query: Which messages. What is not fetched is selected by topic only.
         grace_s: How old an object has to be before it counts as one that no row names.
         checked: Where to count what was looked at, for people and for ``--json``: ``objects``, ``rows``, ``messages``
-            (documents fetched), ``bytes``, ``batches``, ``offsets``.
+            (documents fetched), ``bytes``, ``batches``, ``offsets``, ``inexact messages`` (of documents with caveats).
         backup: The backup of the store; None where there is none.
         backup_grace_s: How old an object has to be before its copy counts as missing there.
-        now: The clock on the wall.
-        sleep: How to wait.
         open_archive: Opens the archive whose source is asked; None where none is.
         sample: Of the source, about so many messages of each partition are read again; None: all.
         sent: What was sent; None where nobody recorded that.
@@ -60,11 +62,7 @@ class Verification:
     sent: Mapping[Place, Sent] | None = None
 
     def oldest_young_ms(self, grace_s: float | None = None) -> int:
-        """What was created after this moment (milliseconds since 1970) is too young to be judged.
-
-        Args:
-            grace_s: How old it has to be; None: as ``Verification.grace_s`` says.
-        """
+        """What was created after this moment (milliseconds since 1970) is too young to be judged; None: by ``self.grace_s``."""
         return int((self.now().timestamp() - (self.grace_s if grace_s is None else grace_s)) * 1000)
 
     def topics(self) -> Sequence[str]:

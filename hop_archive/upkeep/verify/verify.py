@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 
-from hop_archive.catalog.records import Looked
-from hop_archive.errors import ConfigurationError
+from hop_archive.archive import Archive
+from hop_archive.catalog.checked import FIRST_KEY, LAST_KEY, CheckedRange, CheckedScope, Section
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.query import Query
 from hop_archive.upkeep.verify.documents import documents, sent_documents
 from hop_archive.upkeep.verify.ledger import ledger
-from hop_archive.upkeep.verify.notebook import Notebook
 from hop_archive.upkeep.verify.objects import backup_objects, objects
+from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.scrub import all_documents
 from hop_archive.upkeep.verify.source import source, source_documents
 from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
@@ -28,13 +28,24 @@ KINDS_OF = {
 }
 """The kinds of finding that a complete look in each direction would see, and that are therefore gone if it does not."""
 
+_UNNAMED = (Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT)
+"""Those of objects that no row names: what is too young to be judged is not gone."""
+
 MOST_KNOWN = 100_000
 """So many objects with a finding are told only once where they are read as well; beyond, twice. Some 30 MB."""
 
 
+_LOOKS: Mapping[str, Callable[[Verification, dict[Section, int]], Iterator[Finding]]] = {
+    "objects": objects,
+    "backup": backup_objects,
+    "ledger": ledger,
+    "sent": lambda verification, _: sent_documents(verification),
+}
+
+
 def verify(
     verification: Verification,
-    notebook: Notebook,
+    recorder: FindingsRecorder,
     directions: Sequence[str] | None = None,
     *,
     deep: bool = False,
@@ -43,13 +54,9 @@ def verify(
 
     What was sent, where it was recorded, is compared as well; nobody else knows it, so that is not noted.
 
-    Args:
-        verification: What to verify.
-        notebook: What remembers the findings.
-        directions: ``objects``, ``backup``, ``ledger``, ``source``, ``documents``, in the order in which to look; None:
-            objects, ledger, and the backup where there is one.
-        deep: Whether to read every document, too, but of objects that have a finding already. Where the source is a
-            direction, what it holds is read again; where it is the only one, no document is read.
+    The directions are ``objects``, ``backup``, ``ledger``, ``source``, ``documents``, in the order in which to look; None:
+    objects, ledger, and the backup where there is one. Deep is to read every document, too, but of objects that have a finding
+    already. Where the source is a direction, what it holds is read again; where it is the only one, no document is read.
 
     Yields:
         What is found, once it is noted, with whether it is open: False where it was accepted.
@@ -72,11 +79,19 @@ def verify(
     for direction in dict.fromkeys(chosen):
         topics = verification.topics() if verification.query.topics and direction != "source" else None
         spared = {key for bucket, key in known if bucket != backup_bucket}
-        began = notebook.now()
+        began = recorder.now()
         is_whole = direction in KINDS_OF and replace(verification.query, topics=()) == Query()
         read = all_documents(verification, began) if direction == "documents" and is_whole else []
-        found = _look(verification, direction, known)
-        for finding, is_open in notebook.noted(found) if direction != "sent" else zip(found, repeat(True)):
+        took: dict[Section, int] = {}
+        if direction in _LOOKS:
+            found = _LOOKS[direction](verification, took)
+        elif direction == "documents":
+            found = documents(verification, known)
+        else:
+            found = _look_at_source(
+                verification, source_documents if direction == "source_documents" else source
+            )
+        for finding, is_open in recorder.noted(found) if direction != "sent" else zip(found, repeat(True)):
             if deep and direction != "documents" and finding.object_key and len(known) < MOST_KNOWN:
                 known.add((finding.bucket, finding.object_key))
             yield finding, is_open
@@ -84,62 +99,28 @@ def verify(
             verification.query.topics or verification.checked.counts[NOT_LOOKED_AT]
         ):
             is_whole = False
-        if is_whole:
-            for looked in _looked_at(verification, direction, topics, began, spared):
-                notebook.close(looked)
-            notebook.note_read(read)
+        if not is_whole:
+            continue
+        kinds = [kind for kind in KINDS_OF[direction] if kind not in _UNNAMED]
+        if direction == "backup":
+            scope = CheckedScope(kinds, began, topics, bucket=backup_bucket or "")
+        else:
+            # What Kafka was found to hold otherwise names no object: only reading it again could tell.
+            passed_over = (*spared, "") if direction == "documents" else ()
+            scope = CheckedScope(kinds, began, topics, not_bucket=backup_bucket or "", spared=passed_over)
+        recorder.close(replace(scope, of_no_message=direction == "source"))
+        if direction == "objects":
+            young = began - datetime.timedelta(seconds=verification.grace_s)
+            recorder.close(CheckedScope(_UNNAMED, began, topics, young_since=young))
+        recorder.note_read(read)
+        recorder.note_checked(
+            [CheckedRange(section, FIRST_KEY, LAST_KEY, began, what) for section, what in took.items()]
+        )
 
 
-def _look(
-    verification: Verification, direction: str, known: Collection[tuple[str, str]]
+def _look_at_source(
+    verification: Verification, look: Callable[[Verification, Archive], Iterator[Finding]]
 ) -> Iterator[Finding]:
-    match direction:
-        case "objects":
-            yield from objects(verification)
-        case "backup":
-            if verification.backup is None:
-                raise ConfigurationError(
-                    f"Store {verification.store.name} has no backup_bucket.",
-                    remedy="Name it in the store's stanza, or leave --direction backup out.",
-                )
-            verification.backup.check()
-            yield from backup_objects(verification)
-        case "ledger":
-            yield from ledger(verification)
-        case "sent":
-            yield from sent_documents(verification)
-        case "documents":
-            yield from documents(verification, known)
-        case _:
-            assert verification.open_archive is not None, "the source is a direction"
-            with verification.open_archive() as archive:
-                look = source_documents if direction == "source_documents" else source
-                yield from look(verification, archive)
-
-
-def _looked_at(
-    verification: Verification,
-    direction: str,
-    topics: Collection[str] | None,
-    began: datetime.datetime,
-    spared: Collection[str],
-) -> Iterator[Looked]:
-    """What a complete look has looked at, as the catalog is told."""
-    kinds = KINDS_OF[direction]
-    bucket = verification.backup.bucket if verification.backup is not None else ""
-    if direction == "backup":
-        yield Looked(kinds, began, topics, bucket=bucket)
-        return
-    orphans = (Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT)
-    yield Looked(
-        [kind for kind in kinds if kind not in orphans],
-        began,
-        topics,
-        not_bucket=bucket,
-        # What Kafka was found to hold otherwise names no object: only reading it again could tell.
-        spared=(*spared, "") if direction == "documents" else (),
-        of_no_message=direction == "source",
-    )
-    if direction == "objects":
-        young = began - datetime.timedelta(seconds=verification.grace_s)
-        yield Looked(orphans, began, topics, young_since=young)
+    assert verification.open_archive is not None, "the source is a direction"
+    with verification.open_archive() as archive:
+        yield from look(verification, archive)

@@ -65,8 +65,7 @@ class Mocks:
 
 @pytest.fixture
 def world(place: Path) -> Mocks:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     return Mocks(directory)
 
 

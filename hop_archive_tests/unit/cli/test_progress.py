@@ -161,6 +161,26 @@ def test_a_line_comes_when_it_is_time_and_there_is_news() -> None:
     assert said[0].startswith("Archived 3 messages (3.0 kB)")
 
 
+def test_what_is_fetched_and_written_is_shown_before_anything_is_archived() -> None:
+    done_so_far = [0, 0]
+    activity = Activity(Clock(), lambda: (done_so_far[0], done_so_far[1]))
+    assert activity.news() == ""
+    done_so_far[:] = 12_000, 1_234
+    assert "fetched 12,000, wrote 1,234 objects" in shown(activity)
+    assert activity.news() == "Archived 0 messages (0 B), 0/s lately; fetched 12,000, wrote 1,234 objects."
+    assert activity.news() == ""
+
+
+def test_names_that_do_not_fit_are_folded_and_no_two_look_alike() -> None:
+    activity = Activity(Clock())
+    names = [f"gcn.classic.voevent.{'long_' * 9}{nth}" for nth in ("first", "second")]
+    activity.add([done(name, 0, 1) for name in names])
+    lines = shown(activity, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    told = "".join(line.split()[0] for line in lines if line.strip())
+    assert all(name in told for name in names)
+
+
 def test_the_summary_leaves_out_what_did_not_occur() -> None:
     clock = Clock()
     activity = Activity(clock)

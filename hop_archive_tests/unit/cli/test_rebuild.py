@@ -18,8 +18,7 @@ DB_AND_STORE = M[2:]
 
 
 def an_archive(place: Path) -> Path:
-    directory = mocks(place, samples=60)
-    assert invoke("run", *M, "--until-caught-up").exit_code == 0
+    directory = mocks(place, samples=60, archived=True)
     assert archived(directory) > 40
     return directory
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -12,7 +10,7 @@ import pytest
 import hop_archive
 from hop_archive.cli import COMMANDS, cli
 from hop_archive.cli.reference import reference
-from hop_archive_tests.cli_helpers import environment, invoke, place, toml
+from hop_archive_tests.cli_helpers import invoke, place
 
 __all__ = ["place"]
 
@@ -46,7 +44,7 @@ def test_every_command_option_and_argument_is_on_the_page(path: str, command: cl
     section = page[page.index(heading) :].split("\n##", 1)[0]
     ctx = click.Context(command)
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.name != "debug":
+        if isinstance(parameter, click.Option) and parameter.name != "debug" and not parameter.hidden:
             assert parameter.opts[-1] in section
         elif isinstance(parameter, click.Argument):
             assert f"| `{_cell(parameter.make_metavar(ctx))}` | " in section
@@ -72,13 +70,6 @@ def test_underscores_may_stand_for_hyphens(name: str) -> None:
 # TAB
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_completion_is_printed_for_each_shell(place: Path, shell: str) -> None:
-    ran = invoke("completion", shell)
-    assert ran.exit_code == 0
-    assert "_HOP_ARCHIVE_COMPLETE" in ran.output
-
-
 def test_the_shell_in_use_is_the_default_and_an_unknown_one_is_told(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,34 +79,3 @@ def test_the_shell_in_use_is_the_default_and_an_unknown_one_is_told(
     ran = invoke("completion")
     assert ran.exit_code == 2
     assert "hop-archive completion bash" in ran.output
-
-
-def completed(place: Path, words: str) -> list[str]:
-    """What bash would offer for the last of ``words``."""
-    asked = {
-        "_HOP_ARCHIVE_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(words.count(" ")),
-    }
-    program = "from hop_archive.cli import main; main()"
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**environment(), **asked},
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return [line.partition(",")[2] for line in ran.stdout.splitlines() if line]
-
-
-def test_commands_options_and_stanzas_complete(place: Path) -> None:
-    toml(place, '[source.hop-mine]\ntype = "mock"\n')
-    assert completed(place, "hop-archive sta") == ["status"]
-    assert completed(place, "hop-archive status --js") == ["--json"]
-    assert completed(place, "hop-archive status -H hop-") == ["hop-dev", "hop-local", "hop-mine", "hop-prod"]
-
-
-def test_a_broken_file_completes_to_nothing_and_says_nothing(place: Path) -> None:
-    toml(place, "broken")
-    assert completed(place, "hop-archive status -H hop-") == []

@@ -77,18 +77,18 @@ def test_a_source_that_nobody_named_is_not_asked(directory: Path) -> None:
     invoke("verify", *M)
     ran = invoke("repair", "-D", "m", "-S", "m", "--yes")
     assert ran.exit_code == 1
-    assert "good in none of: the store itself" in ran.stdout
+    assert "good in none of: the store itself; see hop-archive inspect, then findings --accept" in ran.stdout
     assert "Kafka" not in ran.stdout
 
 
 def test_a_scrub_reads_a_share_and_says_how_old_the_oldest_check_is(directory: Path) -> None:
-    assert "Nothing was scrubbed so far." in invoke("status", *M).stdout
+    assert "None of the ledger's offsets was read again so far." in invoke("status", *M).stdout
     ran = invoke("scrub", "-D", "m", "-S", "m", "--days", "4", "--json")
     assert ran.exit_code == 0
     told = json.loads(ran.stdout)
     assert 0 < told["scrub"]["never"] < told["scrub"]["offsets"]
     ran = invoke("scrub", "-D", "m", "-S", "m", "--days", "1")
-    assert "100.0% of the archive was read again, the oldest check at 20" in ran.stdout
+    assert "100.0% of the ledger's offsets were read again, the oldest check at 20" in ran.stdout
     assert json.loads(invoke("status", *M, "--json").stdout)["scrub"]["never"] == 0
 
 

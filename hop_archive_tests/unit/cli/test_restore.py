@@ -20,7 +20,7 @@ TOPIC = "gcn.notices"
 @pytest.fixture
 def archived(place: Path) -> Path:
     """Sample alerts in mocks of a directory, archived; a second cluster beside it."""
-    directory = mocks(place, samples=120)
+    directory = mocks(place, samples=120, archived=True)
     text = (place / "hop_archive.toml").read_text()
     toml(
         place,
@@ -39,7 +39,6 @@ def archived(place: Path) -> Path:
         production = true
         """,
     )
-    assert invoke("run", *M, "--until-caught-up", "--quiet").exit_code == 0
     return directory
 
 
@@ -94,6 +93,30 @@ def test_the_same_command_again_finds_everything_there(archived: Path, place: Pa
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert "was done before" in again.stdout
     assert "0 written now" in again.stdout
+
+
+def test_a_dry_run_of_a_restore_that_is_done_says_so(archived: Path) -> None:
+    assert restore("-T", TOPIC, "--to-topic", "again").exit_code == 0
+    result = restore("-T", TOPIC, "--to-topic", "again", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "is this very one" in result.stdout
+    assert "Nothing would be written." in result.stdout
+    told = json.loads(restore("-T", TOPIC, "--to-topic", "again", "--dry-run", "--json").stdout)
+    assert (told["dry_run"], told["done"]) == (True, told["restore"])
+    begun_anew = restore("-T", TOPIC, "--to-topic", "again", "--dry-run", "--restart")
+    assert begun_anew.exit_code == 2
+    assert "--append" in begun_anew.stderr
+
+
+def test_the_plan_says_that_its_target_is_archived_in_turn(archived: Path) -> None:
+    assert (
+        "archives these messages once more" in restore("-T", TOPIC, "--to-topic", "again", "--dry-run").stdout
+    )
+
+
+def test_the_help_offers_no_limit_since_it_is_refused(archived: Path) -> None:
+    assert "--limit" not in invoke("restore", "--help").stdout
+    assert "takes no limit" in restore("-T", TOPIC, "--limit", "5").stderr
 
 
 @pytest.mark.parametrize(

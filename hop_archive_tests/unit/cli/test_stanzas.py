@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hop_archive_tests.aws import answering, json_refusal
 from hop_archive_tests.cli_helpers import invoke, place, toml
 
 __all__ = ["place"]
@@ -69,19 +68,6 @@ def test_a_stanza_says_where_it_leads_once_its_variables_are_set(
     assert "sesame" not in invoke("list").output
 
 
-def test_a_secret_that_aws_keeps_is_not_asked_for_and_its_variables_are_not_lacking(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    toml(place, KAFKA + 'secret_name = "s"\nregion = "us-west-2"\n')
-    monkeypatch.setenv("BROKERS_OF_K", "h:1")
-    with answering(lambda _: json_refusal("AccessDeniedException")) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        found = listed()
-    assert server.bodies == []
-    assert (found["source", "k"]["address"], found["source", "k"]["missing"]) == ("Kafka at h:1", [])
-    assert found["database", "aws-prod-db"]["missing"] == []
-
-
 def test_a_variable_that_holds_nonsense_is_told_and_the_rest_is_listed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,3 +120,11 @@ def test_migrating_a_mock_is_refused_kindly(place: Path) -> None:
     assert result.exit_code == 2
     assert "mock-db" in result.stderr
     assert "needs no migration" in result.stderr
+
+
+def test_migrating_wants_neither_source_nor_store(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOP_ARCHIVE_SOURCE", "not-written-yet")
+    monkeypatch.setenv("HOP_ARCHIVE_STORE", "not-written-yet")
+    result = invoke("migrate", "-D", "mock-db")
+    assert "Database mock-db is a mock in memory, which needs no migration" in result.stderr
+    assert "not-written-yet" in invoke("migrate", "-D", "mock-db", "-H", "not-written-yet").stderr

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,25 +11,14 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import TopicSummary
-from hop_archive.cli.status import headline
 from hop_archive.cli.stopping import Stop
 from hop_archive.config import open as opening
 from hop_archive.errors import ForbiddenError, HopArchiveError, MissingSettingError, UnavailableError
-from hop_archive.read.status import WINDOWS
-from hop_archive.read.topic_facts import Facts, TopicFacts
+from hop_archive.read.headline import headline
+from hop_archive.read.topic_facts import WINDOWS, Facts, TopicFacts
 from hop_archive.source.mock.source import MockSource
-from hop_archive_tests.cli_helpers import (
-    DEADLINE_S,
-    M,
-    archived,
-    command,
-    environment,
-    invoke,
-    mocks,
-    place,
-    wait_for,
-)
-from hop_archive_tests.unit.cli.test_program import read, running, terminal
+from hop_archive_tests.cli_helpers import M, archived, invoke, mocks, place
+from hop_archive_tests.contract.catalog_helpers import adopted_row
 
 __all__ = ["place"]
 
@@ -62,12 +46,12 @@ def status(*args: str) -> dict[str, Any]:
 def test_an_archive_that_is_empty_has_no_topics(place: Path) -> None:
     mocks(place)
     assert status()["topics"] == []
-    assert "No topic has been archived" in invoke("status", *M).stdout
+    assert "No topic has been archived, and the source has none that would be." in invoke("status", *M).stdout
+    assert invoke("status", "-D", "m").stdout.splitlines()[-1] == "No topic has been archived."
 
 
 def test_each_topic_says_how_far_it_is(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     topics = status()["topics"]
     assert [one["topic"] for one in topics] == sorted(one["topic"] for one in topics)
     assert sum(one["messages"] for one in topics) == archived(directory)
@@ -85,23 +69,20 @@ def test_each_window_has_the_same_figures(place: Path) -> None:
 
 
 def test_moments_are_iso_8601_in_utc(place: Path) -> None:
-    mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    mocks(place, archived=True)
     found = status()
     moments = [found["at"], *(one[key] for one in found["topics"] for key in ("first", "last", "last_batch"))]
     assert all(moment.endswith("Z") and datetime.fromisoformat(moment) for moment in moments)
 
 
 def test_what_is_not_archived_yet_is_lag(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     MockSource("m", directory=directory).cluster.append("snews.alerts", b"one more")
     assert [one["lag"] for one in status("-T", "snews.alerts")["topics"]] == [1]
 
 
 def test_while_the_source_is_down_lags_are_not_known_and_the_rest_is(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     before = status()
     MockSource("m", directory=directory).cluster.stop()
     found = status()
@@ -116,14 +97,12 @@ def test_while_the_source_is_down_lags_are_not_known_and_the_rest_is(place: Path
 
 
 def test_one_topic_may_be_asked_for(place: Path) -> None:
-    mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    mocks(place, archived=True)
     assert [one["topic"] for one in status("-T", "gcn.notices")["topics"]] == ["gcn.notices"]
 
 
 def test_people_get_a_table_with_a_total(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     lines = invoke("status", *M).stdout.splitlines()
     assert lines[3].split()[:3] == ["TOPIC", "LAG", "MESSAGES"]
     (total,) = [line for line in lines if line.startswith("total")]
@@ -131,8 +110,7 @@ def test_people_get_a_table_with_a_total(place: Path) -> None:
 
 
 def test_offsets_that_a_transaction_holds_back_are_no_lag_and_are_shown(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     cluster = MockSource("m", directory=directory).cluster
     transaction = cluster.begin()
     for _ in range(4):
@@ -187,42 +165,12 @@ def test_the_first_line_says_that_the_source_is_down() -> None:
 
 
 def test_the_first_line_is_in_json_too(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     MockSource("m", directory=directory).cluster.append("snews.alerts", b"one more")
     assert status()["headline"] == "1 offset behind, in 1 topic."
 
 
 # --- watching
-
-
-def test_watching_prints_block_after_block_until_it_is_asked_to_end(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up", "-T", "snews.alerts")
-    cluster = MockSource("m", directory=directory).cluster
-    with running(command("status", *M, "-T", "snews.alerts", "--watch", "0.1"), place) as program:
-        wait_for(lambda: program.out.count("\nAll is archived.\n") > 1, "two blocks")
-        cluster.append("snews.alerts", b"one more")
-        wait_for(lambda: "\n1 offset behind, in 1 topic.\n" in program.out, "what is new")
-        assert program.end(signal.SIGINT) == 0
-        assert program.out.startswith("--- 20")
-        assert program.err == ""
-
-
-def test_watching_goes_on_through_outages(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
-    cluster = MockSource("m", directory=directory).cluster
-    with running(command("status", *M, "--json", "--watch", "0.1"), place) as program:
-        seen: Callable[[], list[dict[str, Any]]] = lambda: [  # noqa: E731
-            json.loads(line) for line in program.out.splitlines(keepends=True) if line.endswith("\n")
-        ]
-        wait_for(seen, "the first look")
-        cluster.stop()
-        wait_for(lambda: seen()[-1]["source"]["error"], "the outage")
-        cluster.start()
-        wait_for(lambda: seen()[-1]["source"]["error"] is None, "its end")
-        assert program.end(signal.SIGTERM) == 0
 
 
 class Flickering(MockCatalog):
@@ -280,37 +228,8 @@ def test_what_is_wrong_with_the_configuration_ends_watching(
     assert (result.exit_code, result.stderr) == (2, "Error: No tables. hop-archive migrate\n")
 
 
-def test_a_terminal_shows_the_table_in_place_and_as_much_as_fits(place: Path) -> None:
-    mocks(place)
-    invoke("run", *M, "--until-caught-up")
-    with terminal(12, 60) as (ours, its):
-        run = subprocess.Popen(
-            command("status", *M, "--watch", "0.1"),
-            cwd=place,
-            env=environment() | {"TERM": "xterm-256color"},
-            stdin=its,
-            stdout=its,
-            stderr=its,
-        )
-        os.close(its)
-        shown, end = b"", time.monotonic() + DEADLINE_S
-        while shown.count(b"All is archived") < 3 and time.monotonic() < end and (more := read(ours)):
-            shown += more
-        run.send_signal(signal.SIGINT)
-        while more := read(ours):
-            shown += more
-        assert run.wait(DEADLINE_S) == 0
-    assert shown.count(b"All is archived") >= 3
-    assert b"\x1b[1A" in shown, "each is drawn over the one before"
-    assert b"Looks again every 0.1 s; Ctrl-C ends it." in shown
-    assert b"more lines: a taller terminal" in shown
-    assert b"LAST BATCH" not in shown
-    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is back"
-
-
 def test_a_database_without_a_source_is_shown_and_says_that_the_lag_is_not_known(place: Path) -> None:
-    mocks(place)
-    invoke("run", *M, "--until-caught-up", "-q")
+    mocks(place, archived=True)
     ran = invoke("status", "-D", "m")
     assert ran.exit_code == 0, ran.output
     assert ran.stdout.startswith("How far behind the archive is, is not known")
@@ -320,6 +239,17 @@ def test_a_database_without_a_source_is_shown_and_says_that_the_lag_is_not_known
     assert {one["lag"] for one in told["topics"]} == {None}
 
 
+def test_what_another_archiver_stored_under_a_name_that_kafka_does_not_take_is_not_called_gone(
+    place: Path,
+) -> None:
+    directory = mocks(place)
+    MockCatalog("m", directory=directory).adopt([adopted_row(topic="gcn.notices+oversized")])
+    lines = invoke("status", *M).stdout.splitlines()
+    (why,) = [line for line in lines if line.startswith("gcn.notices+oversized: ")]
+    assert "never on Kafka, which takes no topic of that name" in why
+    assert "The ledger has no offsets so far." in lines
+
+
 def test_a_topic_that_nobody_knows_is_an_error(place: Path) -> None:
     mocks(place)
     ran = invoke("status", *M, "-T", "no.such.topic")
@@ -327,8 +257,7 @@ def test_a_topic_that_nobody_knows_is_an_error(place: Path) -> None:
 
 
 def test_what_is_in_the_way_is_listed_with_since_when_and_not_counted_as_archived(place: Path) -> None:
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     MockSource("m", directory=directory).cluster.lose_leader("snews.alerts")
     result = invoke("run", *M, "--until-caught-up", "--json", "-q")
     assert json.loads(result.stdout)["caught_up"] is False

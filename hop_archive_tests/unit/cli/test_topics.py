@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hop_archive.catalog.records import Batch, Outcome
 from hop_archive.model.slices import Slice
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
-from hop_archive_tests.cli_helpers import M, invoke, mocks, place, toml
+from hop_archive_tests.cli_helpers import M, invoke, mocks, place
 
 __all__ = ["place"]
 
@@ -242,17 +241,6 @@ def test_while_the_source_is_down_the_catalogs_part_is_shown(world: World) -> No
     assert result.exit_code == 0
     assert "The source's part is not known: Source m: mock cluster " in result.stdout
     assert "?" in result.stdout
-
-
-def test_a_database_that_does_not_answer_is_an_error(place: Path) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        port = nobody.getsockname()[1]
-        toml(place, f'[database.p]\ntype = "postgres"\nurl = "postgresql://me@127.0.0.1:{port}/x"')
-        result = invoke("topics", "-H", "mock-hop", "-D", "p")
-    assert result.exit_code == 3
-    assert f"127.0.0.1:{port}" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
 
 
 # --- for people

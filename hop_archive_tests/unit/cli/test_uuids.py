@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import subprocess
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hop_archive.cli.options import described, moment, without_where
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Query
 from hop_archive.model.times import milliseconds, moment_of
-from hop_archive_tests.cli_helpers import DEADLINE_S, M, command, environment, invoke, mocks, place
+from hop_archive_tests.cli_helpers import M, invoke, mocks, place
 
 __all__ = ["place"]
 
@@ -27,8 +26,7 @@ NOW = datetime.datetime(2026, 11, 24, 12, 0, 30, tzinfo=datetime.UTC)
 @pytest.fixture
 def catalog(place: Path) -> MockCatalog:
     """What is archived of a mock's samples."""
-    directory = mocks(place)
-    invoke("run", *M, "--until-caught-up")
+    directory = mocks(place, archived=True)
     return MockCatalog("m", directory=directory)
 
 
@@ -123,24 +121,6 @@ def test_the_word_where_anywhere_else_is_the_conditions_own(condition: str) -> N
     assert without_where(f"WHERE {condition}") == f" {condition}"
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(catalog: MockCatalog, place: Path) -> None:
-    many = list(catalog.select(Query()))
-    catalog.adopt(row._replace(uuid=own) for own in uuids(5_000) for row in many[:1])
-    with subprocess.Popen(
-        command("uuids", *M, "--json"),
-        cwd=place,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as printing:
-        assert printing.stdout is not None
-        assert printing.stderr is not None
-        printing.stdout.readline()
-        printing.stdout.close()
-        assert printing.stderr.read() == b""
-        assert printing.wait(DEADLINE_S) == 0
-
-
 def uuids(count: int) -> list[uuid.UUID]:
     return [uuid.uuid4() for _ in range(count)]
 
@@ -189,9 +169,16 @@ def test_what_was_selected_can_be_told_again() -> None:
 
 @pytest.mark.parametrize(
     "bounds",
-    [{"topics": ("a b",)}, {"topics": ("[",)}, {"limit": -1}, {"since_ms": 2, "until_ms": 1}, {"senders": ("\x00",)},
+    [{"topics": ("\x00",)}, {"limit": -1}, {"since_ms": 2, "until_ms": 1}, {"senders": ("\x00",)},
      {"condition": "x = '\udcff'"}],
 )  # fmt: skip
 def test_a_query_that_makes_no_sense_cannot_be_made(bounds: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Query(**bounds)
+
+
+@pytest.mark.parametrize("name", ["a b", "["])
+def test_a_name_that_kafka_would_not_take_is_refused_where_the_catalog_has_no_such_topic(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="Wanted"):
+        Query(topics=(name,)).chosen_topics(["t"])
+    assert Query(topics=("a b",)).chosen_topics(["a b", "t"]) == ["a b"]

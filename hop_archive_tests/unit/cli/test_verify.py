@@ -71,6 +71,15 @@ def test_what_a_key_holds_cannot_act_on_a_terminal(directory: Path) -> None:
     assert "\\x1b]0;owned" in ran.output
 
 
+def test_what_is_too_young_to_be_called_an_orphan_is_counted(directory: Path) -> None:
+    assert "too young" not in invoke("verify", *M).stdout
+    store(directory).create([NewObject("top.txt", b"?")])
+    ran = invoke("verify", *M)
+    assert ran.exit_code == 0
+    assert "1 objects too young to judge" in ran.stdout
+    assert json.loads(invoke("verify", *M, "--json").stdout)["checked"]["objects too young to judge"] == 1
+
+
 def test_json_of_a_sound_archive_has_no_findings(directory: Path) -> None:
     ran = invoke("verify", *M, "--json")
     assert (ran.exit_code, json.loads(ran.stdout)["findings"]) == (0, [])

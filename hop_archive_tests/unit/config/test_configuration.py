@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import make_url
 
-from hop_archive.config.load import Configuration, Kind, Selection, load, parse, select
+from hop_archive.config.load import Configuration, Kind, StanzaSelection, load, parse, select
 from hop_archive.config.stanzas import (
     FileLogStanza,
     KafkaSourceStanza,
@@ -55,6 +55,9 @@ def postgres(text: str) -> str:
 
 def mock(text: str) -> str:
     return f'[source.x]\ntype = "mock"\n{text}'
+
+
+VARIABLES = 'username_env = "A"\npassword_env = "B"'
 
 
 def problems(text: str) -> list[str]:
@@ -100,15 +103,15 @@ WRONG = {
     '[source.x]\ntpye = "kfaka"': "[source.x] tpye: unknown key; nearest known: type",
     '[store.x]\ntypes = "mock"': "[store.x] types: unknown key; nearest known: type",
     '[sources.x]\ntype = "mock"': "[sources]: unknown table; nearest known: source",
-    "[zzz]": "[zzz]: unknown table; known: source, database, store, log",
+    "[zzz]": "[zzz]: unknown table; known: source, database, store, log, alert",
     kafka("passwd_env = 'A'"): "[source.x] passwd_env: unknown key; nearest known: password_env",
     kafka("fetch_mebibytes = 0"): "[source.x] fetch_mebibytes: wanted at least 1, found 0",
     kafka("fetch_mebibytes = 2049"): "[source.x] fetch_mebibytes: wanted at most 2048, found 2049",
     kafka('topics = "a"'): '[source.x] topics: wanted a list, found "a"',
     kafka("topics = [1]"): "[source.x] topics[0]: wanted text, found 1",
     kafka('security = "ssl"'): (
-        "[source.x] security: wanted 'plaintext', 'tls', 'sasl-plain', 'sasl-scram-sha-256' or"
-        " 'sasl-scram-sha-512', found \"ssl\""
+        "[source.x] security: wanted 'plaintext', 'tls', 'sasl-plain', 'sasl-scram-sha-256',"
+        " 'sasl-scram-sha-512', 'sasl-oauthbearer' or 'sasl-msk-iam', found \"ssl\""
     ),
     kafka('security = "sasl-plain"'): (
         '[source.x]: security "sasl-plain" wants secret_name, or username_env and password_env'
@@ -121,9 +124,40 @@ WRONG = {
         '[source.x]: security "tls" sends no username or password; wanted a "sasl-..." one'
     ),
     kafka('security = "sasl-plain"\nsecret_name = "s"'): "[source.x]: secret_name wants a region beside it",
-    kafka('region = "r"'): "[source.x]: region and profile are of use only beside secret_name",
+    kafka(
+        'region = "r"'
+    ): "[source.x]: region and profile are of use only beside secret_name or sasl-msk-iam",
     kafka('security = "sasl-plain"\nusername_env = "A"\npassword_env = "B"\nusername = "u"'): (
-        "[source.x]: username chooses among a secret's users; wanted secret_name beside it"
+        "[source.x]: username chooses among a secret's users; wanted secret_name or hop_auth beside it"
+    ),
+    kafka('security = "sasl-msk-iam"'): "[source.x]: sasl-msk-iam wants a region beside it",
+    kafka('security = "sasl-msk-iam"\nregion = "r"\nusername_env = "A"\npassword_env = "B"'): (
+        '[source.x]: security "sasl-msk-iam" sends no username or password; wanted a "sasl-..." one that does'
+    ),
+    kafka('security = "tls"\nhop_auth = "a"\ntls = true'): (
+        "[source.x]: hop_auth says how to log in, and as whom; wanted no security and no tls beside it"
+    ),
+    kafka(
+        'ssl_key = "k"'
+    ): "[source.x]: wanted ssl_certificate and ssl_key, or neither (they may be one file)",
+    kafka("tls = false"): '[source.x]: tls = false is for "sasl-..."; wanted security = "plaintext"',
+    kafka('security = "plaintext"\nssl_ca = "c"'): (
+        "[source.x]: ssl_ca and ssl_certificate are of use only with TLS"
+    ),
+    kafka('token_endpoint = "https://h/t"'): (
+        '[source.x]: wanted security = "sasl-oauthbearer" and a token_endpoint, or neither'
+    ),
+    kafka('token_endpoint = "https://me:hunter2@h/t"'): (
+        "[source.x] token_endpoint: wanted https://host/path, without a name or a password, found something"
+        " else (not shown: it may be a secret)"
+    ),
+    kafka('token_scope = "s"'): "[source.x]: token_scope and token_ca are of use only beside token_endpoint",
+    kafka(f'security = "sasl-plain"\ntls = false\n{VARIABLES}'): (
+        "[source.x]: the login would travel unencrypted to h:1; wanted TLS, or cleartext_allowed = true"
+    ),
+    kafka(f'security = "sasl-oauthbearer"\ntoken_endpoint = "http://h/t"\n{VARIABLES}'): (
+        "[source.x]: the client's secret would travel unencrypted to http://h/t; wanted TLS, or"
+        " cleartext_allowed = true"
     ),
     s3('profile = "p"\naccess_key_env = "A"\nsecret_key_env = "B"'): (
         "[store.x]: wanted a profile, or access_key_env and secret_key_env"
@@ -139,7 +173,7 @@ WRONG = {
     mock("rate = nan"): "[source.x] rate: wanted a finite number, found NaN",
     mock("qqq = 1"): (
         "[source.x] qqq: unknown key; known:"
-        " topics, veto, private, test_topics, writable, production, type, samples, rate, directory"
+        " topics, veto, private, test_topics, writable, production, directory, type, samples, rate"
     ),
     postgres("port = 1"): "[database.x]: wanted url, or host, name and user, or instance_id",
     postgres(
@@ -276,7 +310,7 @@ def test_each_kind_of_stanza_is_overlaid(kind: str) -> None:
 
 def test_the_shipped_stanzas_are_those_of_the_design() -> None:
     shipped = load(environ={})
-    assert set(shipped.sources) == {"hop-prod", "hop-dev", "hop-local", "mock-hop"}
+    assert set(shipped.sources) == {"hop-prod", "hop-dev", "hop-user", "hop-local", "mock-hop"}
     assert set(shipped.databases) == {"aws-prod-db", "aws-dev-db", "local-db", "mock-db"}
     assert set(shipped.stores) == {
         "s3-prod",
@@ -532,8 +566,8 @@ def test_a_stanza_that_is_not_there_is_told_with_the_nearest_and_the_known() -> 
     with pytest.raises(MissingSettingError) as caught:
         load(environ={}).source("hop-prd")
     assert str(caught.value) == (
-        'There is no source stanza named "hop-prd". Nearest: hop-prod, hop-dev.'
-        " Known: hop-dev, hop-local, hop-prod, mock-hop."
+        'There is no source stanza named "hop-prd". Nearest: hop-prod, hop-dev, hop-user.'
+        " Known: hop-dev, hop-local, hop-prod, hop-user, mock-hop."
         " Name one of these, or write a [source.hop-prd] into hop_archive.toml."
     )
     assert caught.value.facts["wanted"] == "hop-prd"
@@ -641,6 +675,8 @@ def test_a_regular_expression_is_no_pattern_anywhere(pattern: str) -> None:
         assert f"[source.x] {key}[0]: wanted a topic name or glob" in problem
     (problem,) = problems(s3(f'layouts = {{ "{quoted}" = "segment" }}'))
     assert "[store.x] layouts[" in problem
+    (problem,) = problems(s3(f'compressions = {{ "{quoted}" = "zstd" }}'))
+    assert "[store.x] compressions[" in problem
 
 
 @pytest.mark.parametrize(
@@ -674,6 +710,21 @@ def test_the_first_pattern_in_the_files_order_decides_the_layout() -> None:
     assert [policy.layout_for(name) for name in names] == ["message", "segment", "message", "segment"]
 
 
+def test_segments_are_compressed_where_the_stanza_says_so_and_nowhere_else() -> None:
+    assert not parse(s3('layout = "segment"')).store("x").layout_policy().compresses("a")
+    text = s3('compression = "zstd"\n[store.x.compressions]\n"ztf.*" = "none"\n"*a" = "zstd"')
+    policy = parse(text).store("x").layout_policy()
+    assert [policy.compresses(name) for name in ("ztf.a", "a", "other")] == [False, True, True]
+    text = s3('[store.x.compressions]\n"ztf.*" = "zstd"')
+    policy = parse(text).store("x").layout_policy()
+    assert [policy.compresses(name) for name in ("ztf.a", "other")] == [True, False]
+    shipped = load(environ={}).stores
+    assert {name for name, stanza in shipped.items() if stanza.layout_policy().compresses("a")} == {
+        "local-segments",
+        "mock-segments",
+    }
+
+
 def test_a_file_log_names_its_file() -> None:
     stanza = parse('[log.x]\ntype = "file"\npath = "${DIR}/a.log"').log("x").resolved({"DIR": "d"})
     assert isinstance(stanza, FileLogStanza)
@@ -683,7 +734,7 @@ def test_a_file_log_names_its_file() -> None:
 # What is used together
 
 
-def selected(**named: str) -> Selection:
+def selected(**named: str) -> StanzaSelection:
     return select(load(environ={}), **named, environ={})
 
 
@@ -727,3 +778,11 @@ def test_a_name_of_another_kind_is_told_and_so_is_the_variable_that_holds_it() -
         selected(source="local-db")
     with pytest.raises(MissingSettingError, match="HOP_ARCHIVE_STORE names it"):
         select(load(environ={}), environ={"HOP_ARCHIVE_STORE": "nowhere"})
+
+
+def test_a_store_says_how_large_segments_are_and_when_small_objects_become_some() -> None:
+    policy = parse(s3("segment_mebibytes = 8\ncompact_after_days = 1.5")).store("x").layout_policy()
+    assert (policy.segment_bytes, policy.compact_after_days) == (8 * 2**20, 1.5)
+    assert parse(s3("")).store("x").layout_policy().compact_after_days is None
+    with pytest.raises(ConfigurationError, match="compact_after_days"):
+        parse(s3("compact_after_days = -1"))

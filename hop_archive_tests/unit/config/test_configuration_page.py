@@ -44,6 +44,9 @@ def test_each_variable_of_the_shipped_stanzas_is_named() -> None:
     assert [name for name in sorted(variables) if f"`{name}`" not in PAGE.read_text()] == []
 
 
-def test_the_example_is_a_configuration() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert set(parse(example).databases) == {"my-db"}
+@pytest.mark.parametrize(
+    ("page", "databases"), [("configuration.md", {"my-db"}), ("adopting.md", {"their-db"})]
+)
+def test_the_example_is_a_configuration(page: str, databases: set[str]) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE.with_name(page).read_text(), re.DOTALL)
+    assert set(parse(example).databases) == databases

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer
 from hop_archive.config import logs
 from hop_archive.config.stanzas import ConsoleLogStanza, FileLogStanza
 from hop_archive.errors import ConfigurationError, UnavailableError
+from hop_archive.model.slices import PartitionLog, Slice
 
 MOMENT = 1767225600.0  # 2026-01-01T00:00:00Z
 log = logging.getLogger("hop_archive.ingest.write")
@@ -22,7 +23,9 @@ log = logging.getLogger("hop_archive.ingest.write")
 @pytest.fixture(autouse=True)
 def _as_if_nothing_had_been_configured() -> Iterator[None]:
     level = logging.getLogger().level
+    logs.note_run("")  # a command that archived in this process noted its own
     yield
+    logs.note_run("")
     logs.remove_former()
     logging.getLogger().setLevel(level)
 
@@ -45,6 +48,34 @@ def test_a_json_line_has_the_same_as_an_object() -> None:
         "logger": "hop_archive.ingest.write",
         "message": "stored 3",
     }
+
+
+def json_line(message: str, *arguments: object, **extra: object) -> dict[str, object]:
+    made = record(message, *arguments)
+    vars(made).update(extra)
+    found: dict[str, object] = json.loads(logs.JsonFormatter().format(made))
+    return found
+
+
+def test_a_json_line_says_of_which_run_topic_and_slice_it_is() -> None:
+    place = {"topic": "gcn", "partition": 2}
+    logs.note_run("host-1")
+    try:
+        of_slice = json_line("%s: recorded as %s", Slice("gcn", 1, 2, 5, 9), "lost")
+    finally:
+        logs.note_run("")
+    assert of_slice["run"] == "host-1"
+    assert {name: of_slice[name] for name in ("topic", "partition", "slice")} == {
+        **place,
+        "slice": "gcn[2]@5-9 (generation 1)",
+    }
+    assert json_line("%s is tidied", PartitionLog("gcn", 1, 2)).items() >= place.items()
+    assert (
+        json_line("Given up: %s", UnavailableError("no", topic="gcn", partition=2)).items() >= place.items()
+    )
+    assert json_line("Topic %s changed", "gcn", topic="gcn")["topic"] == "gcn"
+    assert json_line("left", slice=Slice("gcn", 1, 2, 5, 9))["slice"] == "gcn[2]@5-9 (generation 1)"
+    assert json_line("stored %d", 3).keys() == {"time", "level", "logger", "message"}
 
 
 def test_a_json_line_is_one_line_whatever_the_message_and_the_traceback() -> None:

@@ -70,6 +70,14 @@ def test_another_seed_or_time_shares_no_id_with_this_stream(seed: int, now_ms: i
     assert ids.isdisjoint(usable_id(sample) for sample in samples(1_000, seed=seed, now_ms=now_ms))
 
 
+def test_what_is_counted_of_samples_does_not_depend_on_the_clock() -> None:
+    one, other = (
+        [(s.topic, s.kind, s.partition, s.key) for s in samples(400, seed=7, now_ms=now_ms)]
+        for now_ms in (1_700_000_000_000, 1_764_000_000_123)
+    )
+    assert one == other
+
+
 def test_forty_samples_show_every_kind() -> None:
     assert {sample.kind for sample in STREAM[:40]} == set(KINDS)
 

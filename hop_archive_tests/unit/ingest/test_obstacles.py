@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from hop_archive.archive import Archive
+from hop_archive.catalog.checked import CheckedScope
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.records import Looked
 from hop_archive.errors import ForbiddenError
 from hop_archive.ingest.obstacles import note_obstacles
 from hop_archive.model.findings import OBSTACLES, Finding, FindingRecord, Kind
@@ -65,7 +65,7 @@ class Refusing(MockCatalog):
     def note_findings(self, findings: Sequence[Finding], seen_at: datetime.datetime) -> Sequence[bool]:
         raise ForbiddenError("may only read")
 
-    def close_unseen(self, looked: Looked, how: str, at: datetime.datetime) -> int:
+    def close_unseen(self, scope: CheckedScope, how: str, at: datetime.datetime) -> int:
         self.writes += 1
         return 0
 

@@ -167,6 +167,18 @@ def test_readings_are_cut_exactly_at_the_limit_of_messages() -> None:
     assert ends(found) == [(0, 4), (4, 8), (8, 10)]
 
 
+def test_what_comes_later_fills_a_reading_up_to_the_limit_of_messages_and_no_further() -> None:
+    limits = Limits(batch_messages=4, poll_messages=3)
+    assert ends(read(one(Log.full(10)), [Slice("t", 1, 0, 0, 10)], limits)) == [(0, 4), (4, 8), (8, 10)]
+
+
+def test_of_messages_that_come_together_each_partition_is_given_the_weight_of_its_own() -> None:
+    light, heavy = T0, TopicPartition("t", 1)
+    reader = ScriptedReader({light: Log.full(3, size_bytes=1), heavy: Log.full(3, size_bytes=50)}, Clock())
+    found = read(reader, [Slice("t", 1, 0, 0, 3), Slice("t", 1, 1, 0, 3)])
+    assert {r.slice.partition: r.size_bytes for r in found} == {0: 3, 1: 150}
+
+
 def test_a_limit_reached_at_the_end_makes_no_empty_reading() -> None:
     found = read(one(Log.full(8)), [Slice("t", 1, 0, 0, 8)], Limits(batch_messages=4))
     assert ends(found) == [(0, 4), (4, 8)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hop_archive.model.annotations import Annotations, annotate, sniffed_media_type
+from hop_archive.model.annotations import Annotations, annotate, refined_media_type, sniffed_media_type
 from hop_archive.model.message import Header
 from hop_archive_tests.strategies import any_headers, nullable_bytes
 
@@ -126,6 +126,17 @@ def test_text_is_text_wherever_looking_ends_inside_a_character(character: str, s
     assert sniffed_media_type(b"a" * shift + character.encode() * 1_000) == "text/plain"
 
 
+@given(st.text(), st.binary(max_size=4), st.integers(0, 3), st.integers(0, 600))
+def test_text_is_what_decodes_and_can_be_printed(text: str, more: bytes, cut: int, filling: int) -> None:
+    value = (("x" * filling + text).encode() + more)[cut:]
+    looked_at = value[:512]
+    whole = looked_at.decode(errors="ignore")
+    decodes = len(whole.encode()) > len(looked_at) - 4 if len(value) >= 512 else whole.encode() == value
+    is_text = decodes and all(c.isprintable() or c in "\r\n\t\f" for c in whole)
+    if not value.lstrip().startswith((b"<", b"{", b"[")) and value:
+        assert sniffed_media_type(value) == ("text/plain" if is_text else "application/octet-stream")
+
+
 @pytest.mark.parametrize("length", range(509, 516))
 def test_binary_data_is_not_taken_for_text_at_any_length(length: int) -> None:
     assert sniffed_media_type(b"\xff" * length) == "application/octet-stream"
@@ -153,3 +164,90 @@ def test_annotating_never_fails_and_never_gives_what_postgres_cannot_hold(
 @given(any_headers, nullable_bytes)
 def test_annotations_are_the_same_each_time(headers: tuple[Header, ...], value: bytes | None) -> None:
     assert annotate(headers, value) == annotate(list(headers), value)
+
+
+# What a row says, where it is better. Of each of these file 5.44 (libmagic) says the same, but where a comment says otherwise.
+
+CSV = b'ra,dec,mag\n1,2,"3,5"\n4,5,6\n'
+REFINED = [
+    (b"SIMPLE  =                    T", "image/fits"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff\xe0", "image/jpeg"),
+    (b"GIF89a\x01\x00", "image/gif"),
+    (b"II*\x00" + bytes(20), "image/tiff"),
+    (b"MM\x00*" + bytes(20), "image/tiff"),
+    (b"RIFF\x24\x0a\x00\x00WEBPVP8 ", "image/webp"),
+    (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", "application/pdf"),
+    (b"%PDF-1.4\n1 0 obj\n", "application/pdf"),
+    (b"%!PS-Adobe-3.0\n", "application/postscript"),
+    (b"PK\x03\x04\x14\x00", "application/zip"),
+    (b"BZh91AY&SY", "application/x-bzip2"),
+    (b"\xfd7zXZ\x00\x00", "application/x-xz"),
+    (b"\x28\xb5\x2f\xfd\x04\x00", "application/zstd"),
+    (b"name".ljust(257, b"\x00") + b"ustar\x0000", "application/x-tar"),
+    (CSV, "text/csv"),
+    (CSV + b"7,8", "text/csv"),
+    (CSV * 1_000, "text/csv"),
+    (b"a,b\nc,d\n", "text/plain"),  # file calls even this one CSV
+    (b"Dear all, hello\nthis is a notice, with commas\nand one line more\n", "text/plain"),
+    (b"<?xml version='1.0'?><other/>", "text/xml"),
+    (b"<other/>", "text/xml"),  # file: text/plain
+    (b"<!DOCTYPE html><html>", "text/html"),
+    (b" \n<!-- a --><!-- b --><HTML lang='en'>", "text/html"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"),
+    (b"<?xml version='1.0'?>\n<svg/>", "image/svg+xml"),
+    (b"<3 is a heart", "text/plain"),
+    ("größe des Sterns".encode("latin-1"), "text/plain"),
+    (b"\xff" * 600, "application/octet-stream"),  # file: text/plain
+    (bytes(range(256)), "application/octet-stream"),
+    (b"", "application/x-empty"),
+    (b'<?xml version="1.0"?><voe:VOEvent ivorn="x">', "application/x.voevent"),  # file: text/xml
+    (b"Obj\x01" + bytes(20), "application/avro"),  # file: application/octet-stream
+    (b"\x1f\x8b\x08\x00", "application/gzip"),
+    (b"\x89HDF\r\n\x1a\n", "application/x-hdf5"),
+    (JSON, "application/json"),
+    (b"TITLE: GCN NOTICE\r\nDATE:\t24/01/01\n", "text/plain"),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), REFINED)
+def test_a_row_says_what_archive_core_says_or_better(value: bytes, expected: str) -> None:
+    assert refined_media_type(annotate([], value).media_type, value) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [pair for pair in REFINED if pair[0]])
+def test_a_blob_is_looked_into(value: bytes, expected: str) -> None:
+    assert refined_media_type(media_type(b"blob", value=value), value) == expected
+
+
+@pytest.mark.parametrize("value", [b"[GCN] a notice in words", b"{not json}"])
+def test_a_blob_of_text_in_brackets_is_text(value: bytes) -> None:
+    assert refined_media_type("application/octet-stream", value) == "text/plain"
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != b"blob"])
+@pytest.mark.parametrize("value", [b"\x89PNG\r\n\x1a\n", CSV, b""])
+def test_a_telling_format_is_believed_whatever_the_value(form: bytes, value: bytes) -> None:
+    assert refined_media_type(media_type(form, value=value), value) == FORMATS[form]
+
+
+def test_of_a_value_that_is_gone_nothing_better_is_told() -> None:
+    for told in ("application/octet-stream", "application/fits", "text/plain", ""):
+        assert refined_media_type(told, None) == told
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=300), st.text(alphabet='<!->?xml svg,\n\r"a[{', max_size=200).map(str.encode)
+    )
+)
+def test_refining_never_fails_and_is_done_once(value: bytes) -> None:
+    for told in ("", "application/octet-stream", "text/plain", "application/fits", "application/xml"):
+        assert "/" in refined_media_type(told, value) or value
+
+
+@pytest.mark.parametrize("unit", [b"<!---->", b"<!--", b"<?xml ", b" ", b",\n", b'"', b"<!doctype svg "])
+def test_refining_takes_linear_time(unit: bytes) -> None:
+    value = b"<" + unit * 2_000
+    for told in ("application/octet-stream", "text/plain", "application/xml"):
+        assert refined_media_type(told, value)

@@ -9,8 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hop_archive.catalog.records import Recorded
-from hop_archive.model.keys import alternative_key, is_segment_key, object_key, segment_key, topic_of
-from hop_archive.read.side_by_side import side_by_side
+from hop_archive.model.keys import (
+    alternative_key,
+    attempt_of,
+    first_key,
+    is_compressed_key,
+    is_segment_key,
+    object_key,
+    segment_key,
+    slice_of,
+    topic_of,
+    uuid_of,
+)
+from hop_archive.model.slices import Slice
+from hop_archive.read.key_join import join_by_key
 from hop_archive.store.protocol import ObjectInfo
 
 OWN = uuid.UUID(int=1)
@@ -30,7 +42,7 @@ def test_each_key_comes_with_what_has_it_and_in_order(recorded: list[str], liste
     left, right = sorted(recorded), sorted(set(listed))
     found = [
         (record.key if record else None, info.key if info else None)
-        for record, info in side_by_side(records(left), infos(right))
+        for record, info in join_by_key(records(left), infos(right))
     ]
     there = set(right)
     expected: list[tuple[str | None, str | None]] = [(key, key if key in there else None) for key in left]
@@ -47,7 +59,7 @@ def test_a_side_that_is_out_of_order_is_refused(side: int) -> None:
     keys = [["a", "b"], ["a", "b"]]
     keys[side].reverse()
     with pytest.raises(ValueError, match="not in byte order"):
-        list(side_by_side(records(keys[0]), infos(keys[1])))
+        list(join_by_key(records(keys[0]), infos(keys[1])))
 
 
 @pytest.mark.parametrize("topic", ["a", "a.b-c_d", "segments", "hop_archive", "9"])
@@ -55,9 +67,18 @@ def test_a_side_that_is_out_of_order_is_refused(side: int) -> None:
 @pytest.mark.parametrize("attempt", [0, 1, 12])
 def test_every_key_of_ours_tells_its_topic(topic: str, timestamp_ms: int, attempt: int) -> None:
     alone = alternative_key(object_key(topic, timestamp_ms, OWN), attempt)
-    segment = alternative_key(segment_key(topic, 3, 10, 0, 2**62), attempt)
-    assert (topic_of(alone), is_segment_key(alone)) == (topic, False)
-    assert (topic_of(segment), is_segment_key(segment)) == (topic, True)
+    assert (topic_of(alone), is_segment_key(alone), is_compressed_key(alone)) == (topic, False, False)
+    for compressed in (False, True):
+        name = segment_key(topic, 3, 10, 0, 2**62, compressed=compressed)
+        segment = alternative_key(name, attempt)
+        assert segment.endswith(".bson.zst" if compressed else ".bson")
+        assert (topic_of(segment), is_segment_key(segment), is_compressed_key(segment)) == (
+            topic,
+            True,
+            compressed,
+        )
+        assert (attempt_of(segment), first_key(segment)) == (attempt, name)
+        assert slice_of(segment) == Slice(topic, 3, 10, 0, 2**62)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +90,8 @@ def test_every_key_of_ours_tells_its_topic(topic: str, timestamp_ms: int, attemp
         "a/2026/1/2/3/no-uuid.bson",
         f"a/2026/1/2/{OWN}.bson",
         f"a/2026/1/2/3/{OWN}.json",
+        f"a/2026/1/2/3/{OWN}.bson.zst",
+        f"segments/a/1/0/{0:020}-{1:020}.zst",
         f"a/b/2026/1/2/3/{OWN}.bson",
         "segments/a/1/0/1-2.bson",
         f"segments/a/1/{0:020}-{1:020}.bson",
@@ -77,3 +100,25 @@ def test_every_key_of_ours_tells_its_topic(topic: str, timestamp_ms: int, attemp
 )
 def test_other_keys_are_of_no_topic(key: str) -> None:
     assert topic_of(key) is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        (OWN.urn, OWN),
+        (OWN.bytes, OWN),
+        (uuid.UUID(int=0x27 << 120 | 0x0A2F5C).bytes, uuid.UUID(int=0x27 << 120 | 0x0A2F5C)),
+        (b"15 bytes of them", uuid.UUID(bytes=b"15 bytes of them")),
+        (b"seventeen of them", None),
+        ("b'no end of it, truly", None),
+        (r"b'\x no such escape, truly'", None),
+        (r"b'\q no such escape'", None),
+    ],
+)
+def test_keys_that_archive_ingest_made_in_november_2022_tell_topic_and_uuid(
+    last: object, found: uuid.UUID | None
+) -> None:
+    key = f"a/2022/11/28/3/{last}.bson"
+    assert uuid_of(key) == found
+    assert topic_of(key) == (None if "no end" in key else "a")

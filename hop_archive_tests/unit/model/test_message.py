@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import pickle
 
 import pytest
@@ -25,7 +24,7 @@ def test_timestamp_types_have_the_numbers_of_the_kafka_protocol() -> None:
 
 @pytest.mark.parametrize("field", ["key", "value"])
 def test_null_is_not_empty_in(field: str) -> None:
-    assert dataclasses.replace(message(), **{field: None}) != dataclasses.replace(message(), **{field: b""})  # type: ignore[arg-type]  # (the name is data)
+    assert message()._replace(**{field: None}) != message()._replace(**{field: b""})  # type: ignore[arg-type]  # (the name is data)
 
 
 def test_null_is_not_empty_in_a_header_value() -> None:
@@ -41,7 +40,7 @@ def test_a_repeated_header_counts() -> None:
 
 
 def test_a_message_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         message().value = b"other"  # type: ignore[misc]  # (that is what must fail)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_wo
 
 @pytest.fixture
 def world() -> World:
-    made = awkward_world("segment")
+    made = awkward_world("zstd")
     exhausted(catch_up(made.archive(run_id="first"), overlap=0))
     made.catalog.adopt([adopted_row(QUIET)])
     made.catalog.commit(Batch(Slice(QUIET, 1, 0, 500, 510), Outcome.LOST, "too late"))
@@ -141,6 +142,20 @@ def test_rows_that_changed_or_went_are_seen_and_their_topic_is_written_anew(
     assert everything(back(world, location)) == everything(world.catalog)
 
 
+def test_a_row_that_is_lost_stops_no_snapshot(world: World, location: SnapshotLocation) -> None:
+    """Only once what came since is written does its number tell, and all of the topic is written in the same snapshot."""
+    taken(world, location)
+    fill(world.cluster, seed=4)
+    exhausted(catch_up(world.archive(), overlap=0))
+    row = next(row for row in reversed([*world.catalog.rows(BUSY)]) if row.offset is not None)
+    with world.catalog._state.change() as tables:
+        del tables.rows[row.uuid]
+    for _ in range(2):
+        manifest, _ = taken(world, location)
+        assert manifest["messages"] == sum(len(rows) for rows in rows_of(world.catalog).values())
+    assert rows_of(back(world, location)) == rows_of(world.catalog)
+
+
 def test_everything_is_written_anew_when_asked_for_and_after_some_days(
     world: World, location: SnapshotLocation
 ) -> None:
@@ -168,7 +183,7 @@ def test_pyarrow_reads_the_folder_as_it_is(world: World, tmp_path: Path) -> None
     table = ds.dataset(tmp_path / "catalog" / "messages", partitioning="hive").to_table()
     found = {(r["topic"], r["uuid"], r["offset"], r["key"]) for r in table.to_pylist()}
     rows = [row for some in rows_of(world.catalog).values() for row in some]
-    assert found == {(r.topic, str(r.uuid), r.offset, r.object_key) for r in rows}
+    assert found == {(r.topic, r.uuid, r.offset, r.object_key) for r in rows}
     assert table.num_rows == len(rows)
     assert set(table.column("month").to_pylist()) == {"2023-11"}
     counted = ds.dataset(tmp_path / "catalog" / "ledger", partitioning="hive").to_table()
@@ -285,11 +300,11 @@ def with_other_bytes(path: Path) -> None:
     path.write_bytes(body)
 
 
-def with_column(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
+def with_column(name: str, value: object, kind: pa.DataType | None = None) -> Callable[[pa.Table], pa.Table]:
     def change(table: pa.Table) -> pa.Table:
         at = table.column_names.index(name)
-        kind = table.schema.field(name).type
-        return table.set_column(at, name, pa.array([value] * table.num_rows, kind))
+        kind_of_all = kind or table.schema.field(name).type
+        return table.set_column(at, name, pa.array([value] * table.num_rows, kind_of_all))
 
     return change
 
@@ -314,12 +329,12 @@ def twice(table: pa.Table) -> pa.Table:
         ("messages", with_other_bytes),
         ("messages", without_column),
         ("messages", with_numbers_as_text),
-        ("messages", with_column("uuid", "no UUID")),
+        ("messages", with_column("uuid", "no UUID", pa.string())),
         ("messages", with_column("size", None)),
         ("messages", with_column("partition", None)),
         ("messages", with_column("timestamp_type", 99)),
         ("messages", twice),
-        ("duplicates", with_column("uuid", "no UUID")),
+        ("duplicates", with_column("uuid", "no UUID", pa.string())),
         ("ledger", with_column("outcome", "eaten")),
         ("ledger", with_column("start", 2**40)),
     ],
@@ -336,6 +351,55 @@ def test_a_file_that_says_what_cannot_be_costs_its_topic_and_is_one_message(
         exhausted(take_in(wanted, location))
     assert list(catalog.rows(QUIET)) == list(world.catalog.rows(QUIET))
     assert BUSY in wanted.failures
+
+
+def as_before(table: pa.Table) -> pa.Table:
+    """As files were until 2026-11: without ``time``, and with text as UUIDs."""
+    texts = pa.array([str(each) for each in table.column("uuid").to_pylist()], pa.string())
+    return table.set_column(table.column_names.index("uuid"), "uuid", texts).drop_columns(["time"])
+
+
+def test_a_snapshot_of_before_is_read_and_the_next_one_writes_its_topics_anew(
+    world: World, tmp_path: Path
+) -> None:
+    folder = tmp_path / "catalog"
+    location = FolderLocation(folder)
+    _, every = taken(world, location)
+    for kind in ("messages", "duplicates"):
+        rewritten(folder, kind, as_before)
+    (manifest,) = (folder / "manifests").glob("*.json")
+    found = json.loads(manifest.read_bytes())
+    for topic, part in found["topics"].items():
+        del part["state"]["form"]
+        found["topics"][topic] = sealed(topic, part)
+    manifest.write_text(json.dumps(sealed("", found)))
+    assert everything(back(world, location)) == everything(world.catalog)
+    again, rows = taken(world, location)
+    assert rows == every
+    for told in (each for topic in again["topics"].values() for each in topic["files"]):
+        if told["kind"] != "ledger":
+            schema = pq.read_schema(folder / told["path"])
+            assert (str(schema.field("time").type), schema.field("uuid").type) == (
+                "timestamp[ms, tz=UTC]",
+                pa.uuid(),
+            )
+    assert everything(back(world, location)) == everything(world.catalog)
+
+
+def without_frames(table: pa.Table) -> pa.Table:
+    """As files were before segments were compressed."""
+    return table.drop_columns(["frame", "frame_size"])
+
+
+def test_a_snapshot_of_before_there_were_frames_is_read(tmp_path: Path) -> None:
+    world = awkward_world("segment")
+    exhausted(catch_up(world.archive(), overlap=0))
+    location = FolderLocation(tmp_path / "catalog")
+    taken(world, location)
+    rewritten(tmp_path / "catalog", "messages", without_frames)
+    found = back(world, location)
+    assert {row.frame for row in found.rows(BUSY)} == {None}
+    assert everything(found) == everything(world.catalog)
 
 
 def test_a_topic_with_the_longest_name_comes_back_from_a_snapshot(location: SnapshotLocation) -> None:
@@ -618,3 +682,18 @@ def test_what_the_catalog_knows_since_is_not_replaced_by_what_a_snapshot_knew(
     after = world.catalog.observed([BUSY, QUIET])
     exhausted(take_in(Rebuild(world.catalog, world.store), location))
     assert world.catalog.observed([BUSY, QUIET]) == after
+
+
+def test_a_topic_whose_name_kafka_would_not_take_is_in_a_snapshot_and_can_be_selected(
+    world: World, location: SnapshotLocation
+) -> None:
+    theirs = f"{BUSY}+oversized"
+    world.catalog.adopt([adopted_row(theirs)._replace(uuid=uuid.UUID(int=77), object_key="theirs.bson")])
+    manifest, _ = taken(world, location)
+    assert manifest["topics"][theirs]["messages"] == 1
+    assert rows_of(back(world, location)) == rows_of(world.catalog)
+    for selected in (theirs, f"{BUSY}[+]*"):
+        assert [row.topic for row in world.catalog.select(Query((selected,)))] == [theirs]
+    for regex in (f"{BUSY}+", "^a$", "[a", ""):
+        with pytest.raises(ConfigurationError, match="Wanted a topic name or glob"):
+            list(world.catalog.select(Query((regex,))))

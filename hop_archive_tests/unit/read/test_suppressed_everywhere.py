@@ -8,7 +8,6 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.model.document import decode
-from hop_archive.model.topics import Layout
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.recover.restore.request import Request
 from hop_archive.store.mock import MockStore
@@ -21,12 +20,12 @@ from hop_archive.upkeep.verify.objects import objects
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.invariants import fetched
 from hop_archive_tests.restores import archived_world, empty_cluster, held, restoration, run
-from hop_archive_tests.worlds import BUSY, World, exhausted
+from hop_archive_tests.worlds import BUSY, World, WorldLayout, exhausted
 
 REASON = "by order of a court"
 
 
-def suppressed_world(layout: Layout) -> tuple[World, bytes]:
+def suppressed_world(layout: WorldLayout) -> tuple[World, bytes]:
     """The awkward world, archived, of which one message is suppressed; and the value that it had."""
     world = archived_world(layout)
     world.store = _deleting(world.store)
@@ -42,8 +41,8 @@ def _deleting(store: MockStore) -> MockStore:
     return store
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_a_catalog_that_is_rebuilt_knows_it_and_verifies_clean(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_a_catalog_that_is_rebuilt_knows_it_and_verifies_clean(layout: WorldLayout) -> None:
     world, value = suppressed_world(layout)
     known = {one.uuid: one.reason for one in world.catalog.suppressions()}
     before = {row.uuid: row for row in world.catalog.rows(BUSY)}
@@ -65,8 +64,8 @@ def _whole(store: MockStore, key: str) -> bytes:
     return next(store.fetch([Extent(key)]))
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_a_restore_puts_everything_else_back(layout: Layout, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_a_restore_puts_everything_else_back(layout: WorldLayout, tmp_path: Path) -> None:
     world, value = suppressed_world(layout)
     target = empty_cluster()
     outcome = run(restoration(world, target, Request(template="{topic}.again")), tmp_path)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import sqlite3
+import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import bson
 import pytest
@@ -22,6 +25,7 @@ from hop_archive.errors import ConfigurationError, ConflictError, DataError, For
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, crc32, encode
 from hop_archive.model.findings import Kind
+from hop_archive.model.frames import FramedPlace, compress
 from hop_archive.model.identity import digest, identify
 from hop_archive.model.keys import alternative_key, attempt_of, object_key, segment_key, slice_of
 from hop_archive.model.message import Message, TimestampType
@@ -34,6 +38,11 @@ from hop_archive.recover.rebuild.spill import Spill, Unplaced, file_name
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.strategies import strangely_typed
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdCompressor
+else:
+    from backports.zstd import ZstdCompressor
 
 RANGES = st.lists(
     st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda p: (p[0], p[0] + p[1])), max_size=8
@@ -155,7 +164,7 @@ def document(offset: int, value: bytes = b"value", **changes: Any) -> Document:
     message = Message(
         "t", 0, offset, 1_700_000_000_000 + offset, TimestampType.CREATE, b"key", value, leader_epoch=0
     )
-    identity = identify(message, crc32(value))
+    identity = identify(message)
     made = Document(message, identity.uuid, False, identity.digest, crc32(value), Annotations(sender="me"))
     return replace(made, **changes)
 
@@ -175,7 +184,7 @@ FORGED = {
     "a UUID of nobody": lambda one: replace(one, uuid=uuid.UUID(int=5)),
     "a publisher's UUID that is in no header": lambda one: replace(one, is_client_uuid=True),
     "another CRC-32": lambda one: replace(one, message_crc32=5),
-    "another topic": lambda one: replace(one, message=replace(one.message, topic="u")),
+    "another topic": lambda one: replace(one, message=one.message._replace(topic="u")),
 }
 
 
@@ -197,7 +206,7 @@ def test_content_that_was_exchanged_under_a_publishers_uuid_gets_no_row() -> Non
     was = Document(sent, own, True, digest(b"key", sent.headers, b"value"), crc32(b"value"))
     catalog, findings = rebuilt(NewObject(key_of(was), encode(was)))
     assert (len(list(catalog.rows("t"))), findings) == (1, [])
-    exchanged = replace(was, message=replace(sent, key=b"another"))
+    exchanged = replace(was, message=sent._replace(key=b"another"))
     catalog, findings = rebuilt(NewObject(key_of(was), encode(exchanged)))
     assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
     assert list(catalog.topics()) == []
@@ -225,6 +234,71 @@ def test_segments_larger_than_a_piece_are_read_whole(monkeypatch: pytest.MonkeyP
     rows = list(catalog.rows("t"))
     assert [row.size_bytes for row in rows] == [len(body) for body in bodies]
     assert [row.position for row in rows] == [sum(len(b) for b in bodies[:n]) for n in range(20)]
+
+
+COMPRESSED = segment_key("t", 1, 0, 0, 20, compressed=True)
+
+
+@pytest.fixture
+def framed(monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, list[FramedPlace]]:
+    """A compressed segment of twenty documents in several frames, read in small pieces, and their places."""
+    monkeypatch.setattr("hop_archive.recover.rebuild.evidence._PIECE_BYTES", 1_000)
+    monkeypatch.setattr("hop_archive.model.frames.FRAME_BYTES", 2_000)
+    return compress([encode(document(offset, b"x" * (offset * 37 % 400))) for offset in range(20)])
+
+
+Framed: TypeAlias = tuple[bytes, list[FramedPlace]]
+
+
+def test_a_compressed_segment_gives_every_row_with_its_place(framed: Framed) -> None:
+    body, places = framed
+    catalog, findings = rebuilt(NewObject(COMPRESSED, body))
+    assert findings == []
+    rows = list(catalog.rows("t"))
+    assert [(row.frame, row.frame_size, row.position) for row in rows] == [
+        (*place.frame, place.position) for place in places
+    ]
+    assert len({place.frame for place in places}) > 3
+
+
+@pytest.mark.parametrize("at", [0, 4, 12, -1])
+@pytest.mark.parametrize("which", [0, 8, 19])
+def test_a_damaged_frame_costs_its_own_documents_only(framed: Framed, at: int, which: int) -> None:
+    body, places = framed
+    frame = places[which].frame
+    damaged = bytearray(body)
+    damaged[frame.position + at % frame.size_bytes] ^= 0xFF
+    catalog, findings = rebuilt(NewObject(COMPRESSED, bytes(damaged)))
+    assert {kind for kind, _ in findings} == {Kind.CORRUPT_OBJECT.value}
+    sound = [offset for offset, place in enumerate(places) if place.frame != frame]
+    assert [row.offset for row in catalog.rows("t")] == sound
+
+
+def test_without_its_seek_table_a_compressed_segment_gives_what_follows_one_another(framed: Framed) -> None:
+    body, places = framed
+    end = places[-1].frame.position + places[-1].frame.size_bytes
+    for cut_at in (end, end + 5, len(body) - 1):
+        catalog, findings = rebuilt(NewObject(COMPRESSED, body[:cut_at]))
+        assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
+        assert len(list(catalog.rows("t"))) == 20
+    last = places[-1].frame
+    catalog, findings = rebuilt(NewObject(COMPRESSED, body[: last.position + 10]))
+    assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
+    assert [row.offset for row in catalog.rows("t")] == [n for n, at in enumerate(places) if at.frame != last]
+
+
+def test_of_a_frame_that_claims_too_much_nothing_is_made() -> None:
+    bomb = ZstdCompressor().compress(bytes(64 * 2**20), ZstdCompressor.FLUSH_FRAME)
+    catalog, findings = rebuilt(NewObject(COMPRESSED, bomb))
+    assert any("claims 67108864 bytes" in detail for _, detail in findings)
+    assert list(catalog.topics()) == []
+
+
+def test_a_frame_that_ends_within_a_document_is_told(framed: Framed) -> None:
+    body, _ = compress([encode(document(1)), encode(document(2))[:-1]])
+    catalog, findings = rebuilt(NewObject(COMPRESSED, body))
+    assert [kind for kind, _ in findings] == [Kind.CORRUPT_OBJECT.value]
+    assert [row.offset for row in catalog.rows("t")] == [1]
 
 
 def test_foreign_objects_and_what_the_archive_keeps_for_itself_are_passed_over() -> None:
@@ -257,7 +331,7 @@ def test_documents_of_another_archiver_become_rows_as_it_leaves_them() -> None:
 
 
 def tombstone(one: Document) -> bytes:
-    bare = replace(one.message, key=None, value=None, headers=())
+    bare = one.message._replace(key=None, value=None, headers=())
     return encode(replace(one, message=bare, suppressed="by court order"))
 
 
@@ -308,7 +382,7 @@ def test_topics_are_found_by_jumping_over_folders_and_patterns_must_mean_one() -
 
 def document_of(topic: str, offset: int) -> Document:
     message = Message(topic, 0, offset, 1_700_000_000_000 + offset, TimestampType.CREATE, None, b"v")
-    identity = identify(message, crc32(b"v"))
+    identity = identify(message)
     return Document(message, identity.uuid, False, identity.digest, crc32(b"v"), Annotations())
 
 
@@ -438,8 +512,22 @@ def test_a_server_that_does_not_answer_ends_it_at_once(monkeypatch: pytest.Monke
 def test_two_rebuilds_in_one_folder_are_refused(tmp_path: Path) -> None:
     store = MockStore()
     store.create([NewObject(key_of(document(3)), encode(document(3)))])
-    with Spill(tmp_path / file_name("t"), "t", "mock"), pytest.raises(ConflictError):
+    with Spill(tmp_path / file_name("t"), "t"), pytest.raises(ConflictError):
         list(rebuild(Rebuild(MockCatalog(), store, work_dir=tmp_path)))
+
+
+def test_a_file_of_before_there_were_frames_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / file_name("t")
+    with Spill(path, "t"):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        for name in ("frame", "frame_size"):
+            connection.execute(f"ALTER TABLE found DROP COLUMN {name}")
+    store, catalog = MockStore(), MockCatalog()
+    body, _ = compress([encode(document(3))])
+    store.create([NewObject(COMPRESSED, body)])
+    assert list(rebuild(Rebuild(catalog, store, work_dir=tmp_path))) == []
+    assert [row.frame for row in catalog.rows("t")] == [0]
 
 
 def test_a_file_that_is_none_of_ours_is_one_clear_error(tmp_path: Path) -> None:

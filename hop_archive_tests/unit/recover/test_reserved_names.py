@@ -24,7 +24,7 @@ from hop_archive.model.keys import (
     uuid_of,
 )
 from hop_archive.model.query import Query
-from hop_archive.model.topics import Layout, TopicPolicy
+from hop_archive.model.topics import TopicPolicy
 from hop_archive.read.snapshot_locations import PREFIX
 from hop_archive.recover.rebuild.plan import stored_topics
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
@@ -37,7 +37,7 @@ from hop_archive.upkeep.verify.objects import backup_objects, objects
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.removals import archive_all, small_world
 from hop_archive_tests.strategies import timestamps_ms
-from hop_archive_tests.worlds import NOW_MS, World, exhausted
+from hop_archive_tests.worlds import NOW_MS, World, WorldLayout, exhausted
 
 RESERVED = ("hop_archive", "segments", "2023", "quarantine", "probe", "restores", "snapshots", "ledger")
 OWN = (
@@ -58,7 +58,7 @@ def orphan_segment(topic: str) -> str:
     return segment_key(topic, 1, 0, 700, 800)
 
 
-def archived_world(layout: Layout, topics: Collection[str]) -> World:
+def archived_world(layout: WorldLayout, topics: Collection[str]) -> World:
     world = World(layout)
     for topic in topics:
         world.cluster.create_topic(topic)
@@ -74,8 +74,8 @@ def found(world: World, *topics: str) -> list[tuple[str, str]]:
     return sorted((one.kind.value, one.object_key) for one in objects(wanted))
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_nothing_is_wrong_with_them(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_nothing_is_wrong_with_them(layout: WorldLayout) -> None:
     world = archived_world(layout, RESERVED)
     assert found(world) == []
     assert [one for topic in RESERVED for one in found(world, topic)] == []
@@ -83,8 +83,8 @@ def test_nothing_is_wrong_with_them(layout: Layout) -> None:
     assert list(backup_objects(wanted)) == []
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_each_object_is_counted_once(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_each_object_is_counted_once(layout: WorldLayout) -> None:
     world = archived_world(layout, [topic for topic in RESERVED if topic != "2023"])
     wanted = Verification(world.catalog, world.store)
     assert list(objects(wanted)) == []
@@ -117,8 +117,8 @@ def test_a_message_of_theirs_that_is_missing_is_told() -> None:
     assert found(world) == sorted((Kind.MISSING_OBJECT.value, key) for key in gone)
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_they_are_rebuilt_as_they_were(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_they_are_rebuilt_as_they_were(layout: WorldLayout) -> None:
     world = archived_world(layout, RESERVED)
     assert stored_topics(world.store) == sorted(RESERVED)
     catalog = MockCatalog()
@@ -127,9 +127,9 @@ def test_they_are_rebuilt_as_they_were(layout: Layout) -> None:
         assert list(catalog.rows(topic)) == list(world.catalog.rows(topic))
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
 @pytest.mark.parametrize("topic", ["hop_archive", "segments", "2023"])
-def test_cleaning_one_takes_its_objects_away_and_nothing_else(layout: Layout, topic: str) -> None:
+def test_cleaning_one_takes_its_objects_away_and_nothing_else(layout: WorldLayout, topic: str) -> None:
     world = small_world(layout)
     for name in RESERVED:
         world.cluster.create_topic(name)

@@ -14,9 +14,18 @@ from hop_archive.catalog.records import Measure
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog
+from hop_archive.model.topics import is_topic_name
 from hop_archive.recover.restore.partitioner import murmur2, partition_of
 from hop_archive.recover.restore.plan import Lane, Target
-from hop_archive.recover.restore.preflight import DEFAULTS, MAX_LONG, NUMBERS, Condition, notes, problems
+from hop_archive.recover.restore.preflight import (
+    DEFAULTS,
+    MAX_LONG,
+    NUMBERS,
+    Condition,
+    fitted,
+    notes,
+    problems,
+)
 from hop_archive.recover.restore.request import Request, fingerprint
 
 NOW_MS = 1_800_000_000_000
@@ -35,9 +44,8 @@ def test_a_template_that_makes_no_topic_name_is_refused(template: str) -> None:
         Request(template=template)
 
 
-def test_a_name_that_becomes_too_long_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="249"):
-        Request(template="{topic}.restored").target_of("x" * 245)
+def test_a_name_that_becomes_too_long_is_none_that_kafka_takes() -> None:
+    assert not is_topic_name(Request(template="{topic}.restored").target_of("x" * 245))
 
 
 def test_a_limit_is_refused() -> None:
@@ -145,12 +153,40 @@ TABLE: list[tuple[Measure, Mapping[str, str], str | None]] = [
 def test_a_setting_that_stands_in_the_way_is_told_with_the_value_that_would_do(
     measure: Measure, settings: Mapping[str, str], wanted: str | None
 ) -> None:
-    found = problems(target(measure), condition(settings=settings), Request(), NOW_MS)
+    found = [*problems(target(measure), condition(settings=settings), Request(), NOW_MS)]
     assert ["=".join(one.setting or ()) for one in found] == ([wanted] if wanted else [])
     for one in found:
         name, value = one.setting or ("", "")
         mended = condition(settings={**settings, name.replace(".", "_"): value})
-        assert problems(target(measure), mended, Request(), NOW_MS) == []
+        assert not [*problems(target(measure), mended, Request(), NOW_MS)]
+
+
+@pytest.mark.parametrize(("measure", "settings", "wanted"), TABLE)
+def test_a_topic_that_is_created_gets_the_settings_that_its_messages_need_and_the_plan_says_so(
+    measure: Measure, settings: Mapping[str, str], wanted: str | None
+) -> None:
+    archived = condition(None, settings=settings)
+    made = fitted(target(measure), archived, Request(), NOW_MS)
+    name, _, value = (wanted or "").partition("=")
+    assert made.created_with == ({name: value} if wanted else {})
+    assert not [*problems(target(measure), made, Request(), NOW_MS)]
+    told = [note for note in notes(target(measure), made, Request()) if " gets " in note]
+    assert [note.partition(" gets ")[2].partition(" instead of ")[0] for note in told] == (
+        [wanted] if wanted else []
+    )
+    assert all(archived.setting(name) in note for note in told)
+
+
+def test_only_what_was_not_asked_for_is_fitted_to_messages() -> None:
+    old = target(FINE._replace(first_timestamp_ms=NOW_MS - 8 * DAY_MS, largest_bytes=2_000_000))
+    asked = Request(topic_settings={"retention.ms": "1000"})
+    made = fitted(old, condition(None, settings={"retention_ms": "1000"}), asked, NOW_MS)
+    assert [problem.setting for problem in problems(old, made, asked, NOW_MS)] == [("retention.ms", "-1")]
+    assert made.created_with == {"max.message.bytes": "2001024"}
+    there = condition(1, settings={"retention_ms": "1000"})
+    assert fitted(old, there, Request(), NOW_MS) == there
+    for_a_time = Request(set_topic_config=True)
+    assert fitted(old, condition(None), for_a_time, NOW_MS) == condition(None)
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
@@ -176,41 +212,30 @@ def test_settings_that_kafka_takes_are_no_problem_whatever_it_makes_of_them() ->
         "cleanup.policy": "delete",
         "new.one": "x",
     }
-    assert (
-        problems(
-            target(FINE),
-            dataclasses.replace(condition(None, settings=own), created_with=own),
-            Request(),
-            NOW_MS,
-        )
-        == []
-    )
+    created = dataclasses.replace(condition(None, settings=own), created_with=own)
+    assert not [*problems(target(FINE), created, Request(), NOW_MS)]
 
 
 def test_a_compacted_topic_without_messages_is_no_problem() -> None:
     empty = Target("new", "old", (), 1)
-    assert problems(empty, condition(settings={"cleanup_policy": "compact"}), Request(), NOW_MS) == []
+    assert not [*problems(empty, condition(settings={"cleanup_policy": "compact"}), Request(), NOW_MS)]
 
 
 def test_all_that_stands_in_the_way_is_told_at_once() -> None:
     bad = Measure(10, 10_000, 5_000_000, 5, NOW_MS, at_zero=2)
-    found = problems(
-        target(bad, 3),
-        condition(2, 7, {"retention_bytes": "1", "cleanup_policy": "compact"}),
-        Request(),
-        NOW_MS,
-    )
+    stands = condition(2, 7, {"retention_bytes": "1", "cleanup_policy": "compact"})
+    found = [*problems(target(bad, 3), stands, Request(), NOW_MS)]
     assert len(found) == 7
     assert all(one.where == "new" and one.what and one.remedy for one in found)
 
 
 def test_what_was_asked_for_is_no_problem() -> None:
     zero = FINE._replace(at_zero=3)
-    assert problems(target(zero), condition(), Request(skip_unsendable=True), NOW_MS) == []
-    assert problems(target(FINE), condition(held=5), Request(append=True), NOW_MS) == []
+    assert not [*problems(target(zero), condition(), Request(skip_unsendable=True), NOW_MS)]
+    assert not [*problems(target(FINE), condition(held=5), Request(append=True), NOW_MS)]
     resumed = dataclasses.replace(condition(held=5), resumed=True)
-    assert problems(target(FINE), resumed, Request(), NOW_MS) == []
-    assert problems(target(FINE, 3), condition(1), Request(by_key=True), NOW_MS) == []
+    assert not [*problems(target(FINE), resumed, Request(), NOW_MS)]
+    assert not [*problems(target(FINE, 3), condition(1), Request(by_key=True), NOW_MS)]
 
 
 def test_what_cannot_be_kept_is_said() -> None:

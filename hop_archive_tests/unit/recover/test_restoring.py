@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from hop_archive.catalog.records import Snapshot
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.records import Miscount, Snapshot
+from hop_archive.catalog.stored import Stored
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.errors import (
     ConfigurationError,
@@ -25,8 +28,8 @@ from hop_archive.errors import (
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import Document, crc32, decode, encode
-from hop_archive.model.identity import ID_HEADER
-from hop_archive.model.message import Committed, Message, TopicPartition
+from hop_archive.model.envelope import ID_HEADER
+from hop_archive.model.message import Committed, Message, Receipt, TopicPartition
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetRange, PartitionLog
@@ -42,7 +45,9 @@ from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import GROUP_ID, MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
+from hop_archive.upkeep.remove.suppress import suppress
 from hop_archive_tests.invariants import committed
+from hop_archive_tests.removals import archive_all, small_world
 from hop_archive_tests.restores import (
     archived_world,
     content,
@@ -53,7 +58,7 @@ from hop_archive_tests.restores import (
     run,
     stored,
 )
-from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, adopted_row, exhausted
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, WorldLayout, adopted_row, exhausted
 
 AGAIN = f"{BUSY}.again"
 ONE = Request(query=Query(topics=(BUSY,)), template="{topic}.again")
@@ -67,7 +72,7 @@ def wholly(world: World, request: Request, tmp_path: Path, cluster: MockCluster 
     return target
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
 def test_everything_is_put_back_as_it_was_to_the_same_partitions_in_order(
     layout: str, tmp_path: Path
 ) -> None:
@@ -214,18 +219,23 @@ def test_by_key_messages_go_where_a_producer_would_put_them(tmp_path: Path) -> N
     assert sum(map(len, held(target, AGAIN).values())) == 40
 
 
-def test_adopted_messages_which_have_no_place_are_put_back_first(tmp_path: Path) -> None:
-    world = archived_world()
-    message = Message(QUIET, -1, -1, NOW_MS - 5, 0, b"k", b"of old", ())  # type: ignore[arg-type]  # CREATE
+def adopt_message(world: World, topic: str) -> None:
+    """One message that another archiver left, with its object."""
+    message = Message(topic, -1, -1, NOW_MS - 5, 0, b"k", b"of old", ())  # type: ignore[arg-type]  # CREATE
     own = uuid.UUID(int=77)
     document = Document(message, own, True, b"", crc32(b"of old"))
     body = encode(document)
-    row = adopted_row(QUIET)._replace(
-        uuid=own, is_client_uuid=True, object_key=f"{QUIET}/2023/11/14/22/{own}.bson", size_bytes=len(body),
+    row = adopted_row(topic)._replace(
+        uuid=own, is_client_uuid=True, object_key=f"{topic}/2023/11/14/22/{own}.bson", size_bytes=len(body),
         crc32=crc32(body), message_crc32=crc32(b"of old"), timestamp_ms=NOW_MS - 5,
     )  # fmt: skip
     world.store.create([NewObject(row.object_key, body)])
     world.catalog.adopt([row])
+
+
+def test_adopted_messages_which_have_no_place_are_put_back_first(tmp_path: Path) -> None:
+    world = archived_world()
+    adopt_message(world, QUIET)
     quiet = Request(query=Query(topics=(QUIET,)), template="{topic}.again")
     target = wholly(world, quiet, tmp_path)
     found = held(target, f"{QUIET}.again")[0]
@@ -327,9 +337,89 @@ def test_a_read_only_target_is_refused(tmp_path: Path) -> None:
         run(own, tmp_path)
 
 
+def test_a_topic_whose_name_kafka_does_not_take_is_left_out_and_told_and_goes_to_a_name_that_is_given(
+    tmp_path: Path,
+) -> None:
+    world, theirs = archived_world(), f"{QUIET}+oversized"
+    adopt_message(world, theirs)
+    outcome = run(restoration(world, target := empty_cluster(), Request()), tmp_path / "all")
+    assert outcome.complete
+    assert held(target, QUIET) == stored(world.archive(), QUIET)
+    assert any(theirs in note and "--to-topic" in note for note in outcome.unrestored)
+    named = Request(query=Query(topics=(theirs,)))
+    with pytest.raises(ConfigurationError, match="takes no topic of that name") as refused:
+        prepare(restoration(world, target, named))
+    assert "--to-topic" in str(refused.value.remedy)
+    outcome = run(restoration(world, target, replace(named, template="big")), tmp_path / "one")
+    assert [message.value for message in committed(target, TopicPartition("big", 0))] == [b"of old"]
+
+
 def test_topics_that_would_go_to_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="would both go to one"):
         run(restoration(archived_world(), empty_cluster(), Request(template="one")), tmp_path)
+
+
+def test_old_messages_to_a_new_topic_need_nothing_to_be_said(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    later = datetime.datetime.fromtimestamp(NOW_MS / 1000, tz=datetime.UTC) + datetime.timedelta(days=400)
+    own = replace(restoration(world, target, ONE), now=lambda: later)
+    outcome = run(own, tmp_path)
+    assert (outcome.complete, outcome.differences) == (True, 0)
+    assert held(target, AGAIN) == stored(world.archive(), BUSY)
+    assert MockSource(cluster=target).settings([AGAIN])[AGAIN]["retention.ms"] == ("-1", True)
+    (told,) = [note for note in outcome.report["notes"] if f"{AGAIN} gets retention.ms=-1" in note]
+    assert "7.0 days" in told
+
+
+def test_what_a_new_topic_got_other_than_archived_is_told_by_who_goes_on_with_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    later = datetime.datetime.fromtimestamp(NOW_MS / 1000, tz=datetime.UTC) + datetime.timedelta(days=400)
+    own = replace(restoration(world, target, ONE), now=lambda: later)
+    stops = iter([False, False, True])
+    assert not run(own, tmp_path / "a", patient(stop=lambda: next(stops))).complete
+    outcome = run(own, tmp_path / "b")
+    assert outcome.complete
+    (told,) = [note for note in outcome.report["notes"] if f"{AGAIN} gets retention.ms=-1" in note]
+    assert "7.0 days" in told
+
+
+@pytest.mark.parametrize(("veto", "is_told"), [((), True), ((AGAIN,), False)])
+def test_a_target_that_is_archived_in_turn_is_told(
+    veto: tuple[str, ...], is_told: bool, tmp_path: Path
+) -> None:
+    own = restoration(archived_world(), empty_cluster(), ONE, target_policy=TopicPolicy(veto=veto))
+    assert (
+        any(f"{AGAIN}: what archives source there archives" in note for note in prepare(own).notes) is is_told
+    )
+    same = replace(own, request=Request(query=Query(topics=(BUSY,))), target_policy=TopicPolicy())
+    assert any(f"{BUSY}: " in note and "copies" in note for note in prepare(same).notes)
+    assert not any("archives" in note for note in prepare(replace(own, target_policy=None)).notes)
+
+
+def test_every_ledger_row_of_a_whole_topic_is_compared_and_of_a_part_it_is_said_that_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, count = archived_world(), MockCatalog.miscounts
+
+    def where_totals_agree(
+        catalog: MockCatalog, topic: str, *, every: int = 1, turn: int = 0
+    ) -> Sequence[Miscount]:
+        return count(catalog, topic) if every == 1 else []
+
+    monkeypatch.setattr(MockCatalog, "miscounts", where_totals_agree)
+    row = next(iter(world.catalog.rows(BUSY)))
+    with world.catalog._state.change() as tables:
+        del tables.rows[row.uuid]
+    whole = prepare(restoration(world, empty_cluster(), ONE))
+    assert any("without a row" in sentence for sentence in whole.unrestored)
+    assert not any("verify compares all" in note for note in whole.notes)
+    since = replace(ONE, query=Query(topics=(BUSY,), since_ms=0))
+    part = prepare(restoration(world, empty_cluster(), since))
+    assert any("verify compares all" in note for note in part.notes)
+    assert not any("without a row" in note for note in part.notes)
 
 
 # --- others at work
@@ -362,6 +452,23 @@ def test_another_writer_is_noticed_and_named(tmp_path: Path, monkeypatch: pytest
     own = replace(restoration(world, target, ONE), target=Rude("there", cluster=target))
     with pytest.raises(ConflictError, match=rf"{AGAIN}\[0\].*offset"):
         run(own, tmp_path)
+
+
+def test_where_another_wrote_in_the_place_of_a_lost_message_the_receipts_tell(tmp_path: Path) -> None:
+    """The number of messages is then what it is to be."""
+    world, target = archived_world(), empty_cluster()
+
+    class Replacing(MockSource):
+        def publish(self, messages):  # type: ignore[no-untyped-def]
+            *sent, lost = messages
+            self.cluster.append(lost.topic, b"mine", partition=lost.partition)
+            receipts = super().publish(sent)
+            after = 1 + max(one.offset for one in receipts if one.partition == lost.partition)
+            return [*receipts, Receipt(lost.topic, lost.partition, after)]
+
+    own = replace(restoration(world, target, ONE), target=Replacing("there", cluster=target))
+    with pytest.raises(ConflictError, match=rf"{AGAIN}\[[01]\].*offset 0, and ends at 1"):
+        run(own, tmp_path, patient(check=False))
 
 
 def test_what_another_wrote_after_a_crash_is_noticed_before_anything_is_added(
@@ -517,16 +624,14 @@ def test_a_report_and_the_map_of_offsets_are_in_the_store(tmp_path: Path) -> Non
         (body,) = world.store.fetch([Extent(key)])
         (folder / key.rpartition("/")[2]).write_bytes(body)
     rows = {(row.partition, row.offset): row for row in world.catalog.rows(BUSY)}
-    entries = [entry for number in (0, 1) for entry in journal.entries(folder, number)]
-    assert {(one.partition, one.offset) for one in entries} == rows.keys()
-    for one in entries:
-        (message,) = [
-            m
-            for m in committed(target, TopicPartition(AGAIN, one.target_partition))
-            if m.offset == one.target_offset
-        ]
-        row = rows[one.partition, one.offset]
-        assert (one.uuid, one.digest) == (row.uuid.bytes, row.digest)
+    table = pq.read_table(folder, partitioning=None).to_pylist()
+    assert {(each["uuid"], each["time"]) for each in table} == {(r.uuid, r.timestamp) for r in rows.values()}
+    assert {(each["partition"], each["offset"]) for each in table} == rows.keys()
+    for each in table:
+        at = TopicPartition(each["target_topic"], each["target_partition"])
+        (message,) = [m for m in committed(target, at) if m.offset == each["target_offset"]]
+        row = rows[each["partition"], each["offset"]]
+        assert (each["uuid"], each["digest"], each["timestamp"]) == (row.uuid, row.digest, row.timestamp_ms)
         found = decode(next(world.store.fetch([Extent(row.object_key)])))
         assert content(found.message) == content(message)
 
@@ -538,10 +643,11 @@ def test_nothing_is_read_back_where_that_is_not_wanted_and_the_report_says_so(tm
 
 
 def test_offsets_of_groups_are_mapped_exactly_holes_included(tmp_path: Path) -> None:
-    with journal.Journal(tmp_path) as kept:
-        for number, old in enumerate((3, 4, 8, 20)):
-            kept.add(journal.Entry("a", 2, 5, old, b"u" * 16, 1, b"d" * 16, "b", 5, 100 + number))
     at = PartitionLog("a", 2, 5)
+    some = [Stored(old, 1, b"u" * 16, b"d" * 16, "key", None, 1, 1, None, None) for old in (3, 4, 8, 20)]
+    with journal.Journal(tmp_path) as kept:
+        kept.add("a", at, TopicPartition("b", 5), 100, some[:1], [b"d" * 16])
+        kept.add("a", at, TopicPartition("b", 5), 101, some[1:], [b"d" * 16] * 3)
     wanted = {0: 100, 3: 100, 4: 101, 5: 102, 8: 102, 9: 103, 20: 103, 21: 104, 999: 104}
     assert {old: groups.new_offset(tmp_path, at, old, 5) for old in wanted} == wanted
     assert groups.new_offset(tmp_path, PartitionLog("a", 1, 5), 3, 5) is None
@@ -637,6 +743,48 @@ def test_progress_counts_up_to_all_that_there_is(tmp_path: Path) -> None:
 
 
 # --- what reviewers tried
+
+
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_what_is_suppressed_after_it_was_selected_is_not_put_back_as_an_empty_message(
+    layout: WorldLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 2)
+    world, target = archive_all(small_world(layout)), empty_cluster()
+    *_, last = (row for row in world.catalog.rows(BUSY) if row.partition == 0)
+    expected = stored(world.archive(), BUSY)
+    expected[0].pop()
+
+    def suppress_it() -> bool:
+        suppress(world.removing(), [last.uuid], "by order of a court", grace_s=0)
+        return False
+
+    outcome = run(restoration(world, target, ONE), tmp_path, patient(stop=suppress_it))
+    assert (outcome.complete, outcome.differences, outcome.left_out) == (True, 0, 0)
+    assert held(target, AGAIN) == expected
+
+
+def test_who_asks_to_stop_is_not_told_that_all_before_a_damaged_message_was_written(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    victim = [row for row in world.catalog.rows(BUSY) if row.partition == 0][5]
+    body = world.store._shelf.get(victim.object_key) or b""
+    world.store.damage(victim.object_key, body[:-9] + b"?" + body[-8:])
+    stops = iter([False, False, True])
+    outcome = run(restoration(world, target, ONE), tmp_path / "a", patient(stop=lambda: next(stops, True)))
+    assert not outcome.complete
+    assert sum(map(len, held(target, AGAIN).values())) == 1
+    with pytest.raises(CorruptError, match=str(victim.uuid)):
+        run(restoration(world, target, ONE), tmp_path / "b")
+
+
+def test_a_map_of_offsets_that_is_made_message_by_message_holds_few_tables(tmp_path: Path) -> None:
+    at = PartitionLog("a", 1, 0)
+    with journal.Journal(tmp_path) as kept:
+        for n in range(1_050):
+            one = Stored(n, n, b"u" * 16, b"d" * 16, "key", None, 1, 1, None, None)
+            kept.add("a", at, TopicPartition("b", 0), n, [one], [b"d" * 16])
+        assert len(kept._written[0][0]._tables) <= 100
+    assert [entry.target_offset for entry in journal.entries(tmp_path, 0)] == [*range(1_050)]
 
 
 def test_a_topic_made_anew_between_two_tries_does_not_change_what_is_restored(
@@ -797,10 +945,10 @@ def test_duplicates_keep_their_own_place_in_the_map_of_offsets(tmp_path: Path) -
     folder.mkdir()
     for key in outcome.report["topics"][AGAIN]["offset_map"]:
         (folder / key.rpartition("/")[2]).write_bytes(next(world.store.fetch([Extent(key)])))
-    entries = [entry for number in (0, 1) for entry in journal.entries(folder, number)]
-    assert all(entry.partition == entry.target_partition for entry in entries)
+    entries = pq.read_table(folder, partitioning=None).to_pylist()
+    assert all(entry["partition"] == entry["target_partition"] for entry in entries)
     copies = {(at.partition, one.offset) for at, one in world.catalog.duplicates(BUSY)}
-    assert copies <= {(entry.partition, entry.offset) for entry in entries}
+    assert copies <= {(entry["partition"], entry["offset"]) for entry in entries}
 
 
 def groups_of(cluster: MockCluster) -> dict[str, Mapping[TopicPartition, Committed]]:
@@ -965,7 +1113,7 @@ def test_what_another_left_in_a_partition_where_all_is_restored_or_nothing_is_to
         cluster.create_topic(AGAIN, 3, {"retention.ms": "-1"})
     calls = Faults()
     run(restoration(archived_world(), other, ONE, calls), tmp_path / "calls")
-    last = len(calls.calls) - calls.calls[::-1].index("target.publish")
+    last = len(calls.calls) - calls.calls[::-1].index("target.append")
     with pytest.raises(CrashError):
         run(restoration(world, target, ONE, Faults((Fault(last, When.AFTER, crash),))), tmp_path / "a")
     assert len(held(target, AGAIN)[0]) == len(stored(world.archive(), BUSY)[0])

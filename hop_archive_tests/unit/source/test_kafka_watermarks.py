@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from hop_archive.errors import UnavailableError
+from hop_archive.model.credentials import KafkaAccess
 from hop_archive.model.message import TopicPartition
 from hop_archive.source.kafka.admin import Admin
 from hop_archive.source.kafka.client import ClientErrors, Connection, Deadline
@@ -26,7 +27,7 @@ class Cluster:
         asked: How often metadata were asked for.
     """
 
-    connection = Connection("s", "h:9092", {}, {}, 1.0)
+    connection = Connection("s", "h:9092", KafkaAccess(), 1.0)
     client_errors = ClientErrors()
 
     def __init__(

@@ -18,7 +18,7 @@ from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.worlds import BUSY
 
 
-@pytest.fixture(params=["message", "segment"])
+@pytest.fixture(params=["message", "segment", "zstd"])
 def kept(request: pytest.FixtureRequest) -> Ruin:
     made = ruin(request.param)
     made.backup._deleting_allowed = True

@@ -13,11 +13,10 @@ from hop_archive.devkit.prove import prove
 from hop_archive.errors import ConfigurationError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.limits import Limits
-from hop_archive.model.topics import Layout
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.upkeep.verify.sent import read_sent
-from hop_archive_tests.worlds import BUSY, QUIET, World, awkward_world, exhausted
+from hop_archive_tests.worlds import BUSY, QUIET, World, WorldLayout, awkward_world, exhausted
 
 MANY = 1200
 
@@ -39,14 +38,14 @@ class Observed(World):
     store: Asked = field(default_factory=Asked)
 
 
-def archived_world(layout: Layout = "message") -> World:
+def archived_world(layout: WorldLayout = "message") -> World:
     world = awkward_world(layout)
     exhausted(catch_up(world.archive()))
     return world
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_an_archive_of_awkward_messages_is_proved(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_an_archive_of_awkward_messages_is_proved(layout: WorldLayout) -> None:
     proofs = prove(archived_world(layout).archive(), [BUSY, QUIET])
     assert all(proof.holds for proof in proofs)
     busy, quiet = proofs
@@ -75,8 +74,8 @@ def _without(store: MockStore, keys: set[str]) -> MockStore:
     return left
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_documents_are_fetched_many_at_a_time(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_documents_are_fetched_many_at_a_time(layout: WorldLayout) -> None:
     world = Observed(layout)
     world.cluster.create_topic(QUIET)
     for number in range(MANY):

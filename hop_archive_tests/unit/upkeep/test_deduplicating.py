@@ -12,14 +12,15 @@ from hop_archive.errors import ConfigurationError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, crc32, encode
-from hop_archive.model.identity import ID_HEADER, client_uuid, digest
+from hop_archive.model.envelope import ID_HEADER
+from hop_archive.model.identity import client_uuid, digest
 from hop_archive.model.message import Header, Message, TimestampType
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
 from hop_archive.store.protocol import NewObject
-from hop_archive.upkeep.remove.duplicates import deduplicate, find_copies
+from hop_archive.upkeep.remove.duplicates import deduplicate, find_copies, sorted_topics
 from hop_archive_tests.removals import Backed, assert_whole, small_world
-from hop_archive_tests.worlds import BUSY, exhausted
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, exhausted
 
 TOPIC, OTHER = "alerts", "news"
 ID: tuple[Header, ...] = ((ID_HEADER, bytes(range(16))),)
@@ -171,3 +172,23 @@ def test_a_store_that_is_not_that_of_the_rows_is_refused() -> None:
     zoo.add(b"x")
     with pytest.raises(ConfigurationError, match="name the bucket mock; store backup is the bucket backup"):
         list(find_copies(replace(zoo.world.removing(), store=zoo.world.backup)))
+
+
+def test_what_archiving_itself_leaves_twice_is_found_without_sorting_all_digests() -> None:
+    """A publisher's UUID that is in use by other content, and a message under it that comes again and again."""
+    world = small_world()
+    world.cluster.append(BUSY, b"first", headers=ID)
+    for number in range(3):
+        world.cluster.append(BUSY, b"second", headers=ID, timestamp_ms=NOW_MS + number, partition=number % 2)
+        exhausted(catch_up(world.archive(), overlap=0))
+    everything = list(find_copies(world.removing()))
+    assert len(everything) == 2
+    assert list(find_copies(world.removing(), sorting=())) == everything
+
+
+def test_the_digests_of_the_smallest_topics_are_sorted_up_to_a_number() -> None:
+    world = small_world()  # ten messages and three
+    exhausted(catch_up(world.archive(), overlap=0))
+    found = [sorted_topics(world.removing(), most=most) for most in (2, 3, 12, 13)]
+    assert found == [frozenset(), {QUIET}, {QUIET}, {BUSY, QUIET}]
+    assert sorted_topics(world.removing(), Query(topics=(BUSY,)), most=10) == {BUSY}

@@ -13,7 +13,7 @@ from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.devkit.samples import filler
 from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.model.conditions import CatalogCondition, StoreCondition
-from hop_archive.model.topics import TopicPolicy
+from hop_archive.model.topics import Compression, LayoutPolicy, TopicPolicy
 from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Answers, TopicInfo
 from hop_archive.store.mock import MockStore
@@ -28,6 +28,7 @@ from hop_archive.upkeep.doctor import (
     examine_source,
     examine_store,
 )
+from hop_archive_tests.worlds import QUIET, adopted_row
 
 OK, WARNING, UNKNOWN, FAILED = Verdict.OK, Verdict.WARNING, Verdict.UNKNOWN, Verdict.FAILED
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -220,6 +221,8 @@ def test_a_right_to_insert_that_lacks_is_a_failure_that_names_role_and_table() -
         ("INSERT on suppressions", "may restore and rebuild"),
         ("INSERT on snapshots", "may verify and take snapshots"),
         ("DELETE on verified", "may verify and take snapshots"),
+        ("INSERT on claims", "may share work"),
+        ("UPDATE on archivers", "may share work"),
     ],
 )
 def test_who_was_granted_nothing_on_a_new_table_is_told_to_have_the_roles_made_again(
@@ -234,6 +237,61 @@ def test_who_was_granted_nothing_on_a_new_table_is_told_to_have_the_roles_made_a
     assert (check.verdict, check.detail) == (WARNING, f"role joe lacks {lacks}")
     assert "deploy/postgres/roles.sql" in check.remedy
     assert named(found, "may write").verdict is OK
+
+
+@pytest.mark.parametrize("lacks", ["INSERT on message_ts", "SELECT on message_ts"])
+def test_rights_on_the_text_index_are_missed_only_where_the_stanza_names_topics(lacks: str) -> None:
+    catalog = Catalog()
+    right, _, table = lacks.partition(" on ")
+    catalog.lacks = {table: right}
+    assert set(verdicts(list(examine_catalog(catalog, deleting_allowed=True))).values()) == {OK}
+    check = named(list(examine_catalog(catalog, deleting_allowed=True, indexes_text=True)), "may index text")
+    assert (check.verdict, check.detail) == (WARNING, f"role joe lacks {lacks}")
+
+
+SEGMENTS, MESSAGES = LayoutPolicy("segment"), LayoutPolicy()
+MIXED = LayoutPolicy(by_topic=((QUIET, "segment"),))
+
+
+@pytest.mark.parametrize(
+    ("layouts", "verdict", "named_topic"),
+    [
+        (SEGMENTS, WARNING, QUIET),
+        (MIXED, WARNING, QUIET),
+        (MESSAGES, OK, ""),
+        (LayoutPolicy(by_topic=(("other", "segment"),)), OK, ""),
+        (LayoutPolicy(compact_after_days=7.0), WARNING, QUIET),
+    ],
+)
+def test_segments_in_an_adopted_catalog_are_warned_of(
+    layouts: LayoutPolicy, verdict: Verdict, named_topic: str
+) -> None:
+    catalog = Catalog()
+    catalog.adopt([adopted_row(QUIET)])
+    check = named(
+        list(examine_catalog(catalog, deleting_allowed=True, layouts=layouts)), "archive-core's readers"
+    )
+    assert check.verdict is verdict
+    assert named_topic in check.detail
+    assert bool(check.remedy) is (verdict is WARNING)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_readers_of_an_adopted_catalog_are_told_that_segments_are_compressed(
+    compression: Compression,
+) -> None:
+    catalog = Catalog()
+    catalog.adopt([adopted_row(QUIET)])
+    layouts = LayoutPolicy("segment", compression=compression)
+    check = named(
+        list(examine_catalog(catalog, deleting_allowed=True, layouts=layouts)), "archive-core's readers"
+    )
+    assert ("compressed" in check.detail) is (compression == "zstd")
+
+
+def test_segments_in_a_catalog_that_was_not_adopted_are_nothing_to_say() -> None:
+    found = list(examine_catalog(Catalog(), deleting_allowed=True, layouts=SEGMENTS))
+    assert "archive-core's readers" not in verdicts(found)
 
 
 @pytest.mark.parametrize(("allowed", "verdict"), [(True, WARNING), (False, OK)])

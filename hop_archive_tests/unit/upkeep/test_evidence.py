@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.model.document import Document, crc32, decode, encode
-from hop_archive.upkeep.repair.evidence import document_at, documents_in, fits, proven
+from hop_archive.read.contents import document_at, documents_in
+from hop_archive.upkeep.repair.evidence import fits, proven
 from hop_archive_tests.damaging import ruin
 from hop_archive_tests.worlds import BUSY, QUIET
 
@@ -35,7 +36,7 @@ def test_a_sound_document_proves_itself(document: Document) -> None:
     ],
 )
 def test_a_document_of_other_content_does_not(document: Document, change: dict[str, object]) -> None:
-    message = replace(document.message, **change)  # type: ignore[arg-type] # as given
+    message = document.message._replace(**change)  # type: ignore[arg-type] # as given
     forged = replace(document, message=message, message_crc32=crc32(message.value))
     assert proven(encode(forged)) is None
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import Outcome
+from hop_archive.catalog.records import CopyOf, Outcome, Removal
 from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode
@@ -34,8 +34,8 @@ from hop_archive.upkeep.verify.ledger import ledger
 from hop_archive.upkeep.verify.objects import objects
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.invariants import fetched
-from hop_archive_tests.removals import Backed, archive_all, assert_whole, small_world
-from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, adopted_row, exhausted
+from hop_archive_tests.removals import Backed, archive_all, assert_nowhere, assert_whole, small_world
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, WorldLayout, adopted_row, exhausted
 
 DAY = datetime.timedelta(days=1)
 
@@ -186,8 +186,30 @@ def test_a_message_that_a_young_duplicate_refers_to_stays() -> None:
     plan = plan_pruning(removing, Policy((BUSY,), 30 * DAY))
     assert [(old.partition_log and old.partition_log.partition, old.kept_from) for old in plan] == [
         (0, 5),
-        (1, None),
+        (1, 5),
     ]
+
+
+@pytest.mark.parametrize("later", ["at the end", "after what stays", "in another generation"])
+def test_no_duplicate_is_left_of_what_was_pruned(later: str) -> None:
+    world = small_world()
+    own = (("_id", bytes(16)),)
+    day_ms = 86_400_000
+    for again in range(2):
+        if again and later == "after what stays":
+            world.cluster.append(BUSY, b"young", partition=0, timestamp_ms=NOW_MS + 2 * day_ms)
+        if again and later == "in another generation":
+            archive_all(world)
+            world.cluster.recreate_topic(BUSY)
+        world.cluster.append(BUSY, b"once", headers=own, partition=0, timestamp_ms=NOW_MS + 8)
+    archive_all(world)
+    removing = replace(world.removing(), now=lambda: at_day(world, 30, ms=100))
+    prune(removing, Policy((BUSY,), 30 * DAY))
+    kept = {row.uuid for row in world.rows()}
+    copies = [copy.uuid for _, copy in world.catalog.duplicates(BUSY)]
+    assert kept.issuperset(copies)
+    assert len(copies) == (1 if later == "after what stays" else 0)
+    assert_whole(world)
 
 
 def test_adopted_rows_are_pruned_by_their_time() -> None:
@@ -230,7 +252,7 @@ def test_a_tombstone_has_no_content_and_reads_back_as_what_it_is() -> None:
     assert stone.message.headers == ()
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
 def test_a_suppressed_message_verifies_and_what_repeats_it_later_is_a_duplicate(layout: str) -> None:
     world = small_world(layout)  # type: ignore[arg-type] # of these two it is one
     own = uuid.UUID(int=5)
@@ -250,6 +272,29 @@ def test_a_suppressed_message_verifies_and_what_repeats_it_later_is_a_duplicate(
     row = world.catalog.find(own)
     assert row is not None
     assert decode(fetched(world.store, row)).suppressed == "a reason"
+
+
+@pytest.mark.parametrize("layout", ["segment", "zstd"])
+def test_a_copy_that_stands_among_others_in_a_segment_and_that_no_row_names_goes_too(
+    layout: WorldLayout,
+) -> None:
+    world = small_world(layout)
+    for partition, timestamp_ms in ((0, NOW_MS), (1, NOW_MS + 1)):
+        world.cluster.append(BUSY, b"a secret", partition=partition, timestamp_ms=timestamp_ms)
+    archive_all(world)
+    first, second = (row for row in world.catalog.rows(BUSY) if b"a secret" in fetched(world.store, row))
+    world.catalog.move_to_duplicates(
+        [CopyOf(second.uuid, first.uuid, "alike")], Removal("deduplicate", "alike")
+    )
+    world.removing().delete_pending("deduplicate")
+    assert second.object_key in {info.key for info in world.store.listing()}
+    suppress(world.removing(), [first.uuid], "a reason", grace_s=-1)
+    assert_whole(world)
+    assert_nowhere(world, b"a secret")
+    assert world.catalog.find(first.uuid) is not None
+    before = list(world.store.listing())
+    suppress(world.removing(), [first.uuid], "a reason", grace_s=-1)
+    assert list(world.store.listing()) == before, "what holds no more than its rows is left alone"
 
 
 def test_what_a_crashed_run_left_of_a_suppressed_message_goes_once_it_is_old_enough() -> None:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from hop_archive.catalog.records import Deed, Row
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.records import Removal, Row
 from hop_archive.errors import ForbiddenError
 from hop_archive.model.document import decode, encode
-from hop_archive.model.findings import Kind
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import object_key
+from hop_archive.model.message import TimestampType
 from hop_archive.model.slices import Slice
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
-from hop_archive.upkeep.repair.plan import QUARANTINE
+from hop_archive.upkeep.repair.orphans import plan_orphan
+from hop_archive.upkeep.repair.plan import QUARANTINE, NotMendedError, Repair, Upstream
 from hop_archive.upkeep.repair.repair import RepairOutcome
 from hop_archive_tests.damaging import Ruin, kinds, ruin
-from hop_archive_tests.invariants import assert_archived, assert_no_object_twice
-from hop_archive_tests.worlds import BUSY, QUIET
+from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
+from hop_archive_tests.removals import archive_all, small_world
+from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout
 
 Damage = Callable[[Ruin, Row], object]
 
 
-@pytest.fixture(params=["message", "segment"])
-def broken(request: pytest.FixtureRequest) -> Ruin:
+@pytest.fixture(params=["message", "segment", "zstd"])
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ruin:
+    monkeypatch.setattr("hop_archive.model.frames.FRAME_BYTES", 1_000)  # two or three documents a frame
     found = ruin(request.param)
     assert found.verify() == []
     return found
@@ -52,6 +59,10 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
     "length flipped": (lambda b, row: b.flip(row, 1), {"corrupt_object"}),
     "row altered": (
         lambda b, row: b.alter(row, timestamp_ms=row.timestamp_ms + 1, digest=b"0" * 16),
+        {"row_differs"},
+    ),
+    "timestamp type altered": (
+        lambda b, row: b.alter(row, timestamp_type=TimestampType.NONE),
         {"row_differs"},
     ),
     "checksum altered": (lambda b, row: b.alter(row, crc32=row.crc32 ^ 1), {"row_differs"}),
@@ -86,6 +97,24 @@ def test_what_was_damaged_is_found_planned_and_mended(broken: Ruin, damage: str,
     assert {one.outcome for one in mended} <= {RepairOutcome.MENDED, RepairOutcome.GONE}, [
         (m.outcome, m.how) for m in mended
     ]
+    assert_whole(broken)
+
+
+@pytest.mark.parametrize("layout", ["segment", "zstd"])
+def test_a_row_that_says_another_place_in_its_segment_is_corrected_without_backup_or_kafka(
+    layout: WorldLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hop_archive.model.frames.FRAME_BYTES", 1_000)
+    broken = ruin(layout)
+    rows = broken.rows(BUSY)[10:13]
+    first, second, third = rows
+    broken.alter(first, position=(first.position or 0) + 7)
+    broken.alter(second, frame=third.frame, frame_size=third.frame_size, position=third.position)
+    broken.alter(third, frame=None if third.frame is None else third.frame + 1, position=10**6)
+    assert broken.verify()
+    mended = broken.repair(backup=False, source=False)
+    assert RepairOutcome.MENDED in {one.outcome for one in mended}
+    assert broken.rows(BUSY)[10:13] == rows
     assert_whole(broken)
 
 
@@ -146,8 +175,7 @@ def test_what_is_partly_good_is_partly_mended() -> None:
 def test_an_orphan_that_is_a_copy_or_garbage_is_moved_aside(broken: Ruin) -> None:
     row = broken.rows(BUSY)[0]
     copy = object_key(row.topic, row.timestamp_ms, row.uuid).replace(".bson", ".7.bson")
-    body = broken.body(row.object_key)
-    one = body if row.position is None else body[row.position : row.position + row.size_bytes]
+    one = fetched(broken.world.store, row)
     garbage = f"{BUSY}/2026/1/2/3/{uuid.UUID(int=99)}.bson"
     broken.world.store.create([NewObject(copy, one), NewObject(garbage, b"?")])
     assert kinds(broken.verify()) == ["orphan_object"]
@@ -191,11 +219,33 @@ def test_an_orphan_that_kafka_holds_no_more_is_catalogued(broken: Ruin) -> None:
     assert broken.verify() == []
 
 
+def test_an_orphan_of_a_log_that_is_over_is_put_aside_and_no_run_can_name_it_any_more() -> None:
+    from hop_archive.ingest.follow import catch_up
+    from hop_archive.ingest.write import commit_batches, store_slices
+
+    broken = ruin("segment")
+    log = next(iter(broken.world.catalog.coverage([QUIET])))
+    stop = broken.world.catalog.coverage([QUIET])[log].stop
+    broken.world.cluster.append(QUIET, b"read under the old name", key=b"k", timestamp_ms=1_700_000_000_000)
+    hung = store_slices(broken.archive(), [Slice(*log, stop, stop + 1)])
+    broken.world.cluster.recreate_topic(QUIET)
+    broken.world.cluster.append(QUIET, b"read under the old name", key=b"k", timestamp_ms=1_700_000_000_000)
+    for _ in catch_up(broken.archive()):
+        pass
+    broken.replicate()
+    assert kinds(broken.verify()) == ["orphan_object"]
+    (mended,) = broken.repair()
+    assert mended.outcome is RepairOutcome.MENDED, mended.how
+    broken.replicate()
+    assert broken.verify() == []
+    assert [done.archived for done in commit_batches(broken.archive(), hung)] == [0]
+
+
 def test_an_object_whose_delete_is_pending_is_not_catalogued_again() -> None:
     broken = ruin("message")
     row = broken.rows(BUSY)[5]
     place = Slice(BUSY, row.generation or 0, row.partition or 0, row.offset or 0, (row.offset or 0) + 1)
-    broken.world.catalog.remove([place], "pruned", Deed("prune", "old"))
+    broken.world.catalog.remove([place], "pruned", Removal("prune", "old"))
     assert broken.world.catalog.find(row.uuid) is None
     assert kinds(broken.verify()) == ["orphan_object"]
     (left,) = broken.repair()
@@ -206,12 +256,9 @@ def test_an_object_whose_delete_is_pending_is_not_catalogued_again() -> None:
 
 def test_an_orphan_of_a_document_that_was_changed_is_not_believed(broken: Ruin) -> None:
     row = broken.rows(BUSY)[3]
-    body = broken.body(row.object_key)
-    one = body if row.position is None else body[row.position : row.position + row.size_bytes]
-    from dataclasses import replace
-
+    one = fetched(broken.world.store, row)
     document = decode(one)
-    forged = replace(document, message=replace(document.message, value=b"forged"), uuid=uuid.UUID(int=77))
+    forged = replace(document, message=document.message._replace(value=b"forged"), uuid=uuid.UUID(int=77))
     key = object_key(BUSY, document.message.timestamp_ms, forged.uuid)
     broken.world.store.create([NewObject(key, encode(forged))])
     broken.verify()
@@ -295,6 +342,33 @@ def test_what_is_counted_and_nowhere_to_be_had_stays_open(broken: Ruin) -> None:
     left = [one for one in broken.world.catalog.findings() if one.finding.kind is Kind.COUNT_MISMATCH]
     assert left
     assert broken.repair(dry_run=False)[-1].outcome is RepairOutcome.LEFT
+
+
+@pytest.mark.parametrize("damage", ["row deleted", "ledger row altered"])
+def test_a_wrong_count_is_mended_also_once_its_ledger_row_was_merged_with_others(damage: str) -> None:
+    broken = ruin("segment")
+    row = victim(broken)
+    DAMAGES[damage][0](broken, row)
+    (found,) = [f for f in broken.verify() if f.kind is Kind.COUNT_MISMATCH and f.slice]
+    now = broken.archive().now()
+    assert broken.world.catalog.merge_ledger(now + datetime.timedelta(days=1)) > 0
+    assert found.slice not in [entry.slice for entry in broken.world.catalog.ledger([row.topic])]
+    assert {one.outcome for one in broken.repair()} == {RepairOutcome.MENDED}
+    assert_whole(broken)
+
+
+def test_a_segment_of_a_topic_of_which_the_catalog_knows_another_archivers_rows_alone_is_left() -> None:
+    """As in a catalog that was put back to before the archive's first run: there is no generation yet."""
+    world = archive_all(small_world("segment"))
+    nowhere = dict.fromkeys(
+        ("generation", "partition", "offset", "timestamp_type", "digest", "position", "frame", "frame_size")
+    )
+    before = MockCatalog()
+    rows = list(world.catalog.rows(QUIET))
+    before.adopt([row._replace(object_key=f"{QUIET}/{row.uuid}.bson", **nowhere) for row in rows])  # type: ignore[arg-type] # nulls
+    asked = Repair(before, world.store, None, Upstream(None))
+    with pytest.raises(NotMendedError, match="not dealt with yet"):
+        plan_orphan(asked, Finding(Kind.ORPHAN_OBJECT, QUIET, "", object_key=rows[0].object_key))
 
 
 def test_what_is_not_the_archives_is_left_to_people(broken: Ruin) -> None:

@@ -65,11 +65,7 @@ def forget_copies(broken: Ruin) -> None:
     with broken.world.catalog._state.change() as tables:
         tables.duplicates.clear()
         for ledger in tables.ledger.values():
-            ledger[:] = [
-                replace(one, entry=replace(e, duplicates=0, absent=e.absent + e.duplicates))
-                for one in ledger
-                for e in [one.entry]
-            ]
+            ledger[:] = [replace(e, duplicates=0, absent=e.absent + e.duplicates) for e in ledger]
 
 
 def test_a_copy_that_a_rebuilt_catalog_lacks_is_told_and_recorded(sound: Ruin) -> None:

@@ -13,8 +13,8 @@ from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.upkeep.verify import scrub as scrubbing
-from hop_archive.upkeep.verify.notebook import Notebook
-from hop_archive.upkeep.verify.scrub import Scrub, scrub
+from hop_archive.upkeep.verify.recorder import FindingsRecorder
+from hop_archive.upkeep.verify.scrub import scrub
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.damaging import Ruin, ruin
@@ -39,9 +39,9 @@ def night(
 ) -> tuple[list[Finding], int]:
     """One night's scrub: what it found, and how many documents it read."""
     archive = broken.archive(faults)
-    wanted = Verification(archive.catalog, archive.store)
-    asked = Scrub(wanted, days, now=lambda: T0 + day * DAY, stop=stop)
-    found = [one for one, _ in scrub(asked, Notebook(archive.catalog, now=asked.now))]
+    wanted = Verification(archive.catalog, archive.store, now=lambda: T0 + day * DAY)
+    recorder = FindingsRecorder(archive.catalog, now=wanted.now)
+    found = [one for one, _ in scrub(wanted, recorder, days, stop)]
     return found, wanted.checked.counts["messages"]
 
 
@@ -158,13 +158,13 @@ def test_what_was_all_read_at_once_is_read_again_in_shares(sound: Ruin) -> None:
 def test_a_look_at_every_document_counts_as_reading_them(sound: Ruin) -> None:
     sound.flip(sound.rows(BUSY)[4])
     wanted = Verification(sound.world.catalog, sound.world.store)
-    notebook = Notebook(sound.world.catalog, now=lambda: T0)
-    found = verify(wanted, notebook, ("documents",))
+    recorder = FindingsRecorder(sound.world.catalog, now=lambda: T0)
+    found = verify(wanted, recorder, ("documents",))
     next(found)
     assert never(sound) > 0, "it is not over yet"
     found.close()  # type: ignore[attr-defined]
     assert never(sound) > 0, "it was broken off"
-    list(verify(wanted, notebook, ("documents",)))
+    list(verify(wanted, recorder, ("documents",)))
     assert never(sound) == 0
     assert {one.verified_at for one in sound.world.catalog.verified()} == {T0}
 

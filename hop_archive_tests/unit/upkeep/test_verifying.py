@@ -14,7 +14,7 @@ from hop_archive.model.findings import Kind
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
-from hop_archive.model.topics import Layout, TopicPolicy
+from hop_archive.model.topics import TopicPolicy
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject, ObjectInfo
 from hop_archive.upkeep.remove.remove import Removing
@@ -22,7 +22,7 @@ from hop_archive.upkeep.verify.ledger import ledger
 from hop_archive.upkeep.verify.objects import objects, recorded_objects
 from hop_archive.upkeep.verify.source import source
 from hop_archive.upkeep.verify.verification import Verification
-from hop_archive_tests.worlds import QUIET, World, awkward_world
+from hop_archive_tests.worlds import QUIET, World, WorldLayout, awkward_world
 
 
 def archived(world: World) -> World:
@@ -64,7 +64,7 @@ def test_many_foreign_objects_are_found_by_few_listings_wherever_they_stand() ->
 class Snapshot(MockCatalog):
     """A catalog of which a long verification sees rows as they stood when it began: without any."""
 
-    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
+    def recorded(self, topic: str, *, segments: bool, after: str = "") -> Iterator[Recorded]:
         return iter(())
 
 
@@ -82,12 +82,13 @@ class AsBefore(MockCatalog):
 
     was: Sequence[Recorded] = ()
 
-    def recorded(self, topic: str, *, segments: bool) -> Iterator[Recorded]:
-        return (one for one in self.was if one.topic == topic and one.is_segment is segments)
+    def recorded(self, topic: str, *, segments: bool, after: str = "") -> Iterator[Recorded]:
+        of_look = (one for one in self.was if one.topic == topic and one.is_segment is segments)
+        return (one for one in of_look if one.key > after)
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_what_was_removed_with_its_object_meanwhile_is_not_missing(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_what_was_removed_with_its_object_meanwhile_is_not_missing(layout: WorldLayout) -> None:
     world = archived(awkward_world(layout))
     rows = list(world.catalog.rows(QUIET))
     was = [one for way in (True, False) for one in world.catalog.recorded(QUIET, segments=way)]
@@ -103,7 +104,7 @@ def test_what_was_removed_with_its_object_meanwhile_is_not_missing(layout: Layou
     removing.remove_places(
         [entry.slice for entry in world.catalog.ledger([QUIET])],
         "pruned",
-        removing.deed("t", ""),
+        removing.removal("t", ""),
     )
     for look in LOOKS:
         assert list(look(wanted)) == []
@@ -121,8 +122,8 @@ class Blink(MockStore):
         return iter(found)
 
 
-@pytest.mark.parametrize("layout", ["message", "segment"])
-def test_an_object_that_is_there_when_it_is_looked_for_again_is_not_missing(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_an_object_that_is_there_when_it_is_looked_for_again_is_not_missing(layout: WorldLayout) -> None:
     world = archived(awkward_world(layout))
     key = next(world.catalog.rows(QUIET)).object_key
     world.store.__class__ = Blink
@@ -176,7 +177,7 @@ def test_a_hole_that_is_filled_meanwhile_is_not_told() -> None:
     state = world.catalog._state
     with state.change() as tables:
         partition_log = max(tables.ledger, key=lambda at: len(tables.ledger[at]))
-        middle = sorted(tables.ledger[partition_log], key=lambda dealt: dealt.entry.slice.start)[1]
+        middle = sorted(tables.ledger[partition_log], key=lambda entry: entry.slice.start)[1]
         tables.ledger[partition_log].remove(middle)
 
     def fill(_: float) -> None:

@@ -8,12 +8,13 @@ from hop_archive.catalog.postgres.sql import VERSION_TABLE
 
 
 def run() -> None:
-    """Migrate over the connection in the configuration's attributes, in the transaction it has open."""
+    """Migrate over the connection in the configuration's attributes: in the transaction that it has open, or each in its own."""
     attributes = context.config.attributes
     context.configure(
         connection=attributes["connection"],
         version_table=VERSION_TABLE,
-        version_table_schema=attributes["schema"],
+        version_table_schema=attributes["running"].schema,
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from alembic import op
+from sqlalchemy import Connection
 
+from hop_archive.catalog.postgres.migrations.steps import Index, MigrationWork, analyze, run
 from hop_archive.errors import ConfigurationError
 
 revision = "0001"
@@ -79,13 +80,6 @@ _COMMENT = """
     COMMENT ON COLUMN messages.batch IS
     'The batch as it was committed. Merging gives ledger rows new ids: find today''s by offset, not by this.'
 """
-_MESSAGE_INDEXES = (
-    "CREATE INDEX messages_topic_timestamp_idx ON messages (topic, timestamp)",
-    'CREATE UNIQUE INDEX messages_offset_idx ON messages (topic, generation, partition, "offset")',
-    "CREATE INDEX messages_adopted_idx ON messages (topic, timestamp, message_crc32) WHERE digest IS NULL",
-    "CREATE INDEX IF NOT EXISTS messages_timestamp_id_idx ON messages (timestamp, id) INCLUDE (topic, public)",
-)
-
 _BATCHES = """
     CREATE TABLE batches (
         id bigserial PRIMARY KEY,
@@ -179,13 +173,23 @@ _TOPICS = """
     )
 """
 _TOPIC_BYTES = "ALTER TABLE topics ADD COLUMN n_bytes bigint NOT NULL DEFAULT 0"
-_COMPLETE_TOPICS = """
-    INSERT INTO topics (topic, e_timestamp, l_timestamp, n_messages, n_bytes)
-    SELECT topic, min(timestamp), max(timestamp), count(*), sum(size) FROM messages GROUP BY topic
+# What a summary lacks is the same at any time once the triggers below count: rows and their count are committed together. So it
+# is found with one look at one moment, however long that takes, and added later; nobody waits meanwhile. n_messages may be null.
+_LACKING = """
+    WITH found AS (
+        SELECT topic, min(timestamp) AS first, max(timestamp) AS last, count(*) AS messages, sum(size) AS bytes
+        FROM messages GROUP BY topic
+    )
+    SELECT topic, first, last, messages - coalesce(n_messages, 0), bytes - coalesce(n_bytes, 0)
+    FROM found LEFT JOIN topics USING (topic) ORDER BY topic
+"""
+_COMPLETE_TOPIC = """
+    INSERT INTO topics (topic, e_timestamp, l_timestamp, n_messages, n_bytes) VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (topic) DO UPDATE
     SET e_timestamp = least(topics.e_timestamp, EXCLUDED.e_timestamp),
         l_timestamp = greatest(topics.l_timestamp, EXCLUDED.l_timestamp),
-        n_messages = EXCLUDED.n_messages, n_bytes = EXCLUDED.n_bytes
+        n_messages = coalesce(topics.n_messages, 0) + EXCLUDED.n_messages,
+        n_bytes = topics.n_bytes + EXCLUDED.n_bytes
 """
 
 _DROP_ROW_TRIGGERS = """
@@ -236,15 +240,16 @@ _COUNT_DELETED_TRIGGER = """
 """
 
 
+_IS_BEGUN = "SELECT to_regprocedure('hop_archive_count_deleted()') IS NOT NULL"
+"""Whether an interrupted run made the tables: all in one transaction, and this is the last of it."""
+
+
 def upgrade() -> None:
-    """Make the catalog; what archive-core made stays as it is, with our columns beside its own."""
-    _run("CREATE EXTENSION IF NOT EXISTS btree_gist", _MESSAGES)
-    _refuse_unfit_messages()
-    _run(_OUR_COLUMNS, _COMMENT, *_MESSAGE_INDEXES)
-    _run(_BATCHES, *_BATCH_INDEXES, _DUPLICATES, _GENERATIONS, _OBSERVED, _FINDINGS, _FINDINGS_INDEX)
-    _run(_DROP_ROW_TRIGGERS, _TOPICS, _TOPIC_BYTES, _COMPLETE_TOPICS)
-    _run(_COUNT_FOREIGN, _COUNT_FOREIGN_TRIGGER, _COUNT_DELETED, _COUNT_DELETED_TRIGGER)
-    _run("ANALYZE messages")  # so that the planner knows at once how many rows have no digest
+    """Make the catalog; what archive-core made stays as it is, with our columns beside its own.
+
+    Its tables are locked for the moment that new columns and triggers take. All that goes over its rows keeps nobody waiting.
+    """
+    run(STEPS)
 
 
 def downgrade() -> None:
@@ -252,18 +257,56 @@ def downgrade() -> None:
     raise ConfigurationError("the catalog has no way back: restore the database from its backup instead.")
 
 
-def _run(*statements: str) -> None:
+def _make_tables(connection: Connection) -> None:
+    """What others wait for comes last: ``messages``, then what a transaction that writes to it writes after it."""
+    if connection.exec_driver_sql(_IS_BEGUN).scalar_one():
+        return
+    _execute(connection, "CREATE EXTENSION IF NOT EXISTS btree_gist", _MESSAGES)
+    _refuse_unfit_messages(connection)
+    _execute(
+        connection,
+        _BATCHES,
+        *_BATCH_INDEXES,
+        _DUPLICATES,
+        _GENERATIONS,
+        _OBSERVED,
+        _FINDINGS,
+        _FINDINGS_INDEX,
+    )
+    _execute(connection, _OUR_COLUMNS, _COMMENT, _DROP_ROW_TRIGGERS, _TOPICS, _TOPIC_BYTES)
+    _execute(connection, _COUNT_FOREIGN, _COUNT_FOREIGN_TRIGGER, _COUNT_DELETED, _COUNT_DELETED_TRIGGER)
+
+
+def _complete_topics(connection: Connection) -> None:
+    """Read all rows, then correct a row a topic, in order; those are held until the end, which is at once."""
+    lacking = connection.exec_driver_sql(_LACKING).all()
+    for topic in lacking:
+        connection.exec_driver_sql(_COMPLETE_TOPIC, tuple(topic))
+
+
+def _execute(connection: Connection, *statements: str) -> None:
     for statement in statements:
-        op.get_bind().exec_driver_sql(statement)
+        connection.exec_driver_sql(statement)
 
 
-def _refuse_unfit_messages() -> None:
+def _refuse_unfit_messages(connection: Connection) -> None:
     """A table ``messages`` that was there before has to be archive-core's, with all of its own migrations."""
-    found = set(op.get_bind().exec_driver_sql(_COLUMNS).scalars())
+    found = set(connection.exec_driver_sql(_COLUMNS).scalars())
     missing = sorted(_ARCHIVE_CORE_COLUMNS - found)
-    if missing or op.get_bind().exec_driver_sql(_UNIQUE_UUID).first() is None:
+    if missing or connection.exec_driver_sql(_UNIQUE_UUID).first() is None:
         what = f"has no {', '.join(missing)}" if missing else "has no unique index on uuid"
         raise ConfigurationError(
             f"the database has a table messages that {what}.",
             remedy="If archive-core made it, run archive-core's newest migrations first; else take another schema.",
         )
+
+
+STEPS = (
+    MigrationWork("tables, columns and triggers of the catalog", _make_tables),
+    Index("messages_topic_timestamp_idx", "messages", "(topic, timestamp)"),
+    Index("messages_offset_idx", "messages", '(topic, generation, partition, "offset")', unique=True),
+    Index("messages_adopted_idx", "messages", "(topic, timestamp, message_crc32) WHERE digest IS NULL"),
+    Index("messages_timestamp_id_idx", "messages", "(timestamp, id) INCLUDE (topic, public)"),
+    analyze("messages"),  # so that the planner knows at once how many rows have no digest
+    MigrationWork("the summary of each topic", _complete_topics),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alembic import op
+from hop_archive.catalog.postgres.migrations.steps import Index, run, statements
 
 revision = "0003"
 down_revision = "0002"
@@ -73,8 +73,6 @@ _STATEMENTS = (
     )
     """,
     "CREATE UNIQUE INDEX restores_running_idx ON restores (fingerprint) WHERE outcome = 'running'",
-    # Which messages were taken back: few, so the index costs nothing. A snapshot of the catalog asks each time.
-    "CREATE INDEX messages_retracted_idx ON messages (topic) WHERE retracted",
     # The last good answer of a cluster about one thing: a topic's settings, a consumer group's offsets.
     """
     CREATE TABLE snapshots (
@@ -88,8 +86,13 @@ _STATEMENTS = (
     """,
 )
 
+STEPS = (
+    # Which messages were taken back: few, so the index costs nothing. A snapshot of the catalog asks each time.
+    Index("messages_retracted_idx", "messages", "(topic) WHERE retracted"),
+    statements("tables of upkeep and restoring", *_STATEMENTS),
+)
+
 
 def upgrade() -> None:
-    """Add the tables; takes a moment, but for one look at the ledger and one at the messages for the index."""
-    for statement in _STATEMENTS:
-        op.get_bind().exec_driver_sql(statement)
+    """Add them; what commits waits for one look at the ledger."""
+    run(STEPS)

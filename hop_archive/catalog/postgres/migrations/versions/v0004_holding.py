@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from alembic import op
+from hop_archive.catalog.postgres.migrations.steps import run, statements
 
 revision = "0004"
 down_revision = "0003"
 
-_STATEMENTS = (
+STEPS = (
     # Whoever has written a name in an open transaction holds it. Rows may be there, or not: they say nothing.
-    """
-    CREATE TABLE held (
-        name text PRIMARY KEY,
-        since timestamptz NOT NULL DEFAULT now()
-    )
-    """,
+    statements(
+        "table of names that are held",
+        "CREATE TABLE held (name text PRIMARY KEY, since timestamptz NOT NULL DEFAULT now())",
+    ),
 )
 
 
 def upgrade() -> None:
     """Add the table; takes a moment."""
-    for statement in _STATEMENTS:
-        op.get_bind().exec_driver_sql(statement)
+    run(STEPS)

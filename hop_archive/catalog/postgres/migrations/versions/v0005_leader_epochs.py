@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from alembic import op
+from hop_archive.catalog.postgres.migrations.steps import run, statements
 
 revision = "0005"
 down_revision = "0004"
 
+STEPS = (statements("column for leader epochs", "ALTER TABLE observed ADD COLUMN leader_epoch integer"),)
+
 
 def upgrade() -> None:
     """Add the column; takes a moment. Nothing is proven by it: the next plan reads the end of each log again."""
-    op.get_bind().exec_driver_sql("ALTER TABLE observed ADD COLUMN leader_epoch integer")
+    run(STEPS)

@@ -1,0 +1,1 @@
+"""How the archive is, told outside: what is wrong to people, numbers to Prometheus."""

@@ -1,0 +1,1 @@
+"""Services that take notifications: a protocol, and Apprise behind it."""

@@ -1,0 +1,1 @@
+"""Many small objects become few large ones."""
