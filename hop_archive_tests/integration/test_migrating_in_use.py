@@ -12,6 +12,7 @@ from typing import LiteralString
 
 import psycopg
 import pytest
+from alembic.migration import MigrationContext
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hop_archive.catalog.postgres import migrate as migrate_module
@@ -272,6 +273,36 @@ def test_two_at_once_adopt_once(url: str, new_schema: list[list[str]]) -> None:
     assert done[:2] == [[], []]
     assert len(done[2]) > 5  # type: ignore[arg-type]
     assert schema_of(url) == new_schema
+
+
+@pytest.mark.parametrize("error", ["duplicate_table", "duplicate_object", "unique_violation"])
+def test_the_other_ones_table_is_taken_however_postgres_tells_of_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """Of two at the very same moment, one is told of the other's table, of its type, or of a row in Postgres' own tables."""
+    ensure = MigrationContext._ensure_version_table
+
+    def made_by_another(context: MigrationContext) -> None:
+        monkeypatch.setattr(MigrationContext, "_ensure_version_table", ensure)
+        with psycopg.connect(url) as other:
+            other.execute(
+                "CREATE TABLE IF NOT EXISTS hop_archive_alembic_version (version_num varchar(32) PRIMARY KEY)"
+            )
+        assert context.connection is not None
+        context.connection.exec_driver_sql(f"DO $$ BEGIN RAISE {error}; END $$")
+
+    monkeypatch.setattr(MigrationContext, "_ensure_version_table", made_by_another)
+    assert len(migrate(url)) > 5
+
+
+def test_an_error_in_making_the_version_table_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(context: MigrationContext) -> None:
+        assert context.connection is not None
+        context.connection.exec_driver_sql("DO $$ BEGIN RAISE disk_full; END $$")
+
+    monkeypatch.setattr(MigrationContext, "_ensure_version_table", refused)
+    with pytest.raises(UnavailableError, match="disk_full"):
+        migrate(url)
 
 
 def test_a_refused_catalog_keeps_no_trace(url: str) -> None:

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg.errors import DuplicateSchema, DuplicateTable, LockNotAvailable, UniqueViolation
+from psycopg.errors import DuplicateTable, LockNotAvailable
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
@@ -40,6 +40,8 @@ HOLD_VERSION_TABLE = f"LOCK TABLE {VERSION_TABLE} IN SHARE UPDATE EXCLUSIVE MODE
 """Keeps other migrations away, as long as the transaction lasts. It takes the right to change that table; an advisory lock can
 be held by whoever connects."""
 NO_LOCK_LIMIT = "SELECT set_config('lock_timeout', '0', true)"
+SCHEMA_STANDS = "SELECT to_regnamespace(quote_ident(%s))"
+VERSION_TABLE_STANDS = "SELECT to_regclass(quote_ident(%s) || '.' || quote_ident(%s))"
 STANDING = """
     SELECT relname FROM pg_class
     WHERE relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(%s))
@@ -263,15 +265,15 @@ def _database(server: DatabaseServer, schema: str) -> Iterator[Engine]:
 def _make_version_table(connection: Connection, schema: str) -> None:
     """Alembic's own table, by which migrations take turns."""
     connection.exec_driver_sql(NO_LOCK_LIMIT)
-    with _unless_just_made(connection):
+    with _unless_made_by_now(connection, VERSION_TABLE_STANDS, schema, VERSION_TABLE):
         _context(connection, schema)._ensure_version_table()  # noqa: SLF001 (what upgrading does first, too)
 
 
 def _make_schema(connection: Connection, schema: str) -> None:
     """IF NOT EXISTS alone would ask for the right to make schemas even where there is nothing to make."""
-    if connection.exec_driver_sql("SELECT to_regnamespace(quote_ident(%s))", (schema,)).scalar() is None:
+    if connection.exec_driver_sql(SCHEMA_STANDS, (schema,)).scalar() is None:
         quoted = connection.exec_driver_sql("SELECT quote_ident(%s)", (schema,)).scalar_one()
-        with _unless_just_made(connection):
+        with _unless_made_by_now(connection, SCHEMA_STANDS, schema):
             connection.exec_driver_sql(f"CREATE SCHEMA {quoted}")
     if connection.exec_driver_sql("SELECT current_schema() <> %s", (schema,)).scalar_one():
         # Else tables would be made in the next one that may be used, which is that of temporary tables.
@@ -283,13 +285,16 @@ def _make_schema(connection: Connection, schema: str) -> None:
 
 
 @contextmanager
-def _unless_just_made(connection: Connection) -> Iterator[None]:
-    """What another migration makes at the same moment is waited for, and then is there."""
+def _unless_made_by_now(connection: Connection, stands: str, *names: str) -> Iterator[None]:
+    """What another migration makes at the same moment is waited for, and then is there.
+
+    Which error tells of it hangs on how far the other one is: its table, its type, or a row of Postgres' own may be found first.
+    """
     try:
         with connection.begin_nested():
             yield
-    except DBAPIError as error:
-        if not isinstance(error.orig, UniqueViolation | DuplicateTable | DuplicateSchema):
+    except DBAPIError:
+        if connection.exec_driver_sql(stands, names).scalar() is None:
             raise
 
 
