@@ -15,7 +15,7 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka simulate mutants bench bench-quick bench-scale container push constraints check-image clean
+.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka simulate mutants soak bench bench-quick bench-scale container push constraints check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,11 @@ simulate: setup ## Play histories of many processes with faults, over mocks, and
 
 mutants: setup ## Put faults into a copy of the code, one after another, and show that each is found
 	$(BIN)/python -m hop_archive_tests.simulation.mutants
+
+# For how long everything is killed, frozen and cut; SEED replays a schedule. What the archive then needs to complete comes on top.
+MINUTES ?= 5
+soak: setup ## Archive while servers, runs, disks and clocks fail by a seeded schedule (MINUTES, SEED), then compare every message
+	$(BIN)/python -m hop_archive_tests.soak --minutes $(MINUTES) $(if $(filter command line environment,$(origin SEED)),--seed $(SEED))
 
 bench: setup ## Measure all side by side in one run, about a quarter of an hour; also writes bench.json and bench.html
 	$(BIN)/python -m hop_archive_tests.bench --json bench.json --page bench.html

@@ -44,11 +44,12 @@ def deployment(
     environ: Mapping[str, str],
     storage: str = "",
     services: Sequence[str] = (CODE, DAEMON, WEBSERVER),
+    settings: Path = CHECKOUT / "dagster.yaml",
 ) -> Iterator[Deployment]:
-    """Start the services with the settings of ``make dev`` while the block runs; ``storage`` is more of ``dagster.yaml``."""
+    """Start the services while the block runs, with the settings of ``make dev`` or others; ``storage`` is more of them."""
     home.mkdir()
     code_port, port = choose_ports(2)
-    (home / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text() + storage)
+    (home / "dagster.yaml").write_text(settings.read_text() + storage)
     (home / "workspace.yaml").write_text(
         f"load_from: [{{grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: hop_archive}}}}]"
     )

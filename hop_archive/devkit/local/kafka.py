@@ -49,10 +49,12 @@ class Kafka(Server):
     Attributes:
         home: Its directory.
         cluster_id: Tells its answers from those of another stack's broker.
+        advertised_port: Where it tells its clients to come, where that is a proxy's; None: where it listens.
     """
 
     home: Path
     cluster_id: str
+    advertised_port: int | None = None
     # It would wait five seconds for connected clients. There is nothing that it could save meanwhile.
     grace_s: ClassVar[float] = 0.2
 
@@ -75,7 +77,8 @@ class Kafka(Server):
     def launch(self, ports: Sequence[int]) -> Launch:
         listener = f"tcp://{LOOPBACK}:{ports[0]}"
         command = (str(self._programs()[1]), "broker", "--cluster-id", self.cluster_id)
-        listeners = ("--listener-url", listener, "--advertised-listener-url", listener)
+        advertised = f"tcp://{LOOPBACK}:{self.advertised_port or ports[0]}"
+        listeners = ("--listener-url", listener, "--advertised-listener-url", advertised)
         return Launch((*command, *listeners, "--storage-engine", "memory://tansu/"), self.home)
 
     def probe(self, ports: Sequence[int]) -> None:
