@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from hop_archive.cli.fitting import folded_text
-from hop_archive.cli.output import program_version
+from hop_archive.cli.output import program_version, say
 from hop_archive.cli.streams import Outlet, occupy, text
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import cut, harmless, said
@@ -215,7 +215,7 @@ class Commands(click.Group):
             vars(error)["message"] = _fit(error.message)
             raise
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            say("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError):
@@ -226,7 +226,7 @@ class Commands(click.Group):
 def _report(ctx: click.Context, error: HopArchiveError) -> NoReturn:
     if ctx.meta.get(_DEBUG):
         click.echo(_trace(error), err=True)
-    click.echo(f"Error: {_fit(str(error))}", err=True)
+    say(f"Error: {_fit(str(error))}", err=True)
     ctx.exit(error.exit_code)
 
 
@@ -314,11 +314,11 @@ def main() -> None:
         if output.is_work or output.failure is None:
             sys.exit(end.code)
         # The work is done, and nobody could see what was printed of it.
-        click.echo(f"What was printed could not be written: {output.failure.strerror}.", err=True)
+        say(f"What was printed could not be written: {output.failure.strerror}.", err=True)
         sys.exit((ConfigurationError.exit_code if "--json" in sys.argv else 0) or end.code)
     except BaseException as error:
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
-            click.echo(f"Error: {_fit(str(_unusable(error)))}", err=True)  # of --help, before any command
+            say(f"Error: {_fit(str(_unusable(error)))}", err=True)  # of --help, before any command
             sys.exit(ConfigurationError.exit_code)
         # Said where it can be seen, whatever is logged elsewhere, and last what it was: that is read first.
         what = (

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hop_archive.cli.options import Explained, StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import duration
+from hop_archive.cli.output import duration, say
 from hop_archive.model.wording import counted
 
 _EPILOG = """\b
@@ -88,7 +88,7 @@ def catalog_snapshot(
         about = {name: manifest[name] for name in ("number", "began_at", "ended_at", "database", "messages")}
         click.echo(json.dumps({**about, "rows_written": done["rows"], "files_written": done["files"]}))
         return
-    click.echo(
+    say(
         f"Snapshot {manifest['number']} in {location}: {counted(manifest['messages'], 'message')} of"
         f" {counted(len(manifest['topics']), 'topic')}; {counted(done['rows'], 'row')} of"
         f" {counted(done['written'], 'topic')} written in {duration(time.monotonic() - began)}."

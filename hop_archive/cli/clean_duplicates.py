@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import size
+from hop_archive.cli.output import say, size
 from hop_archive.cli.removal import agreed, opened, print_removed, yes_option
 from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
@@ -56,10 +56,10 @@ def clean_duplicates(chosen: StanzaOptions, topics: tuple[str, ...], *, yes: boo
                 copy, kept = str(pair.copy.uuid), str(pair.kept.uuid)
                 shown.append({"topic": pair.copy.topic, "copy": copy, "kept": kept, "reason": pair.reason})
                 if not as_json:
-                    click.echo(f"{copy}  is {kept}, in {pair.copy.topic}: {pair.reason}")
+                    say(f"{copy}  is {kept}, in {pair.copy.topic}: {pair.reason}")
         if not as_json:
             found = f"{counted(copies, 'copy', 'copies')} found, {size(size_bytes)}."
-            click.echo(found if copies else "No copies found.")
+            say(found if copies else "No copies found.")
         plan = {"copies": copies, "bytes": size_bytes, "first": shown}
         question = "Move these copies to the duplicates?"
         if not (copies or as_json) or not agreed(question, plan, yes=yes, as_json=as_json):

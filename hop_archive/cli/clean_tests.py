@@ -7,7 +7,7 @@ import contextlib
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import count, print_lines, size, table
+from hop_archive.cli.output import count, print_lines, say, size, table
 from hop_archive.cli.removal import agreed, opened, print_removed, yes_option
 from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
@@ -78,9 +78,9 @@ def clean_tests(
                 rows = [[t.topic, count(t.messages), size(t.size_bytes), count(t.unread)] for t in plan]
                 print_lines(table(["test topic", "messages", "bytes", "unread"], rows, right={1, 2, 3}))
             else:
-                click.echo("There is no test topic.")
+                say("There is no test topic.")
             if marked is not None:
-                click.echo(f"{counted(marked, 'message')} of any topic with a header _test.")
+                say(f"{counted(marked, 'message')} of any topic with a header _test.")
         plan_object = {
             "topics": [
                 {"topic": t.topic, "messages": t.messages, "bytes": t.size_bytes, "unread": t.unread}
@@ -103,8 +103,8 @@ def clean_tests(
         )
         if as_json:
             return
-        click.echo(f"Skipped {counted(cleaned.skipped, 'offset')} unread.")
+        say(f"Skipped {counted(cleaned.skipped, 'offset')} unread.")
         if cleaned.deleted_below:
-            click.echo(f"Kafka's records are deleted in {counted(len(cleaned.deleted_below), 'partition')}.")
+            say(f"Kafka's records are deleted in {counted(len(cleaned.deleted_below), 'partition')}.")
         for topic, why in cleaned.why_not_deleted.items():
-            click.echo(f"Kafka's records of {topic} stay: {why}")
+            say(f"Kafka's records of {topic} stay: {why}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import count, print_lines, size, table
+from hop_archive.cli.output import count, print_lines, say, size, table
 from hop_archive.cli.prune import age
 from hop_archive.cli.removal import agreed, opened, print_plan, yes_option
 from hop_archive.model.wording import counted
@@ -147,7 +147,7 @@ def compact(
     else:
         _print_done(wanted, removing.tally, grace_hours)
         for finding in findings:
-            click.echo(str(finding))
+            say(str(finding))
     if stop.requested:
         ctx.exit(130)
     if findings:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hop_archive.cli.options import Explained, StanzaOptions, stanza_options
+from hop_archive.cli.output import say
 from hop_archive.errors import ConfigurationError, MissingSettingError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def connect(chosen: StanzaOptions, arguments: tuple[str, ...], *, read_only: boo
     kept = {variable: value for variable, value in os.environ.items() if variable not in _MISTAKABLE}
     environment = {**kept, **child_environment(stanza, read_only=read_only)}
     if sys.stderr.isatty():
-        click.echo(f"Database {setup.selection.database} ({stanza.describe()})", err=True)
+        say(f"Database {setup.selection.database} ({stanza.describe()})", err=True)
     # The program takes the place of this process: its exit code is ours, and Ctrl-C is its own.
     sys.stdout.flush()
     sys.stderr.flush()

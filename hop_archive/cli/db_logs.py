@@ -17,7 +17,7 @@ import click
 
 from hop_archive.cli import output
 from hop_archive.cli.options import Setup, StanzaOptions, moment, stanza_options
-from hop_archive.cli.output import size
+from hop_archive.cli.output import say, size
 from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.model.times import MOMENT_HELP
 
@@ -70,7 +70,7 @@ def db_logs(
     logs = _logs(chosen.setup(), directory)
     files = newest(logs.files(), since)
     if not files:
-        click.echo("Nothing was written since then." if since else "There is no log.", err=True)
+        say("Nothing was written since then." if since else "There is no log.", err=True)
     lines: Iterable[tuple[LogFile, str]] = _lines(logs, files, since)
     for file, line in lines if last is None else deque(lines, maxlen=last):
         click.echo(json.dumps({"file": file.name, "line": line}) if as_json else line)
@@ -82,7 +82,7 @@ def _lines(
     from hop_archive.config.server_logs import later
 
     for file in files:
-        click.echo(f"{file.name}  ({size(file.size_bytes)}, to {output.moment(file.written_at)})", err=True)
+        say(f"{file.name}  ({size(file.size_bytes)}, to {output.moment(file.written_at)})", err=True)
         yield from ((file, line) for line in later(logs.lines(file), since))
 
 
@@ -127,5 +127,5 @@ def _of_the_stack(directory: Path) -> FilesHere:
         is_down = False  # its state is not to be had, which is no reason to keep the log back
     if is_down:
         remedy = f"hop-archive local up --dir {shlex.quote(str(stack.directory))}"
-        click.echo(f"This server does not run now. Start it: {remedy}", err=True)
+        say(f"This server does not run now. Start it: {remedy}", err=True)
     return FilesHere((present.with_name(f"{present.name}.1"), present))

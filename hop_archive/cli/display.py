@@ -10,20 +10,13 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
-import click
-
-from hop_archive.cli.output import count
+from hop_archive.cli.output import count, say
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LINE_EVERY_S = 5.0
 """At most one line in this time, where there is no terminal."""
-
-
-def say(text: str) -> None:
-    """Print a line on the error output."""
-    click.echo(text, err=True)
 
 
 @dataclass(slots=True)
@@ -47,7 +40,7 @@ class Display:
     draw: Callable[[Console], RenderableType]
     line: Callable[[], str] | None = None
     _: KW_ONLY
-    say: Callable[[str], None] = say
+    say: Callable[[str], None] = lambda text: say(text, err=True)
     every_s: float = LINE_EVERY_S
     on_output: bool = False
     stays: bool = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options
-from hop_archive.cli.output import print_json, print_lines
+from hop_archive.cli.output import print_json, print_lines, say
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.wording import counted
 
@@ -69,9 +69,9 @@ def doctor(chosen: StanzaOptions, *, probe: bool, as_json: bool) -> int:
                 print_lines([f"{'':{widths[0]}}  {'':{widths[1]}}  → {check.remedy}"])
         click.echo()
         if failures:
-            click.echo(f"{failures} of {len(verdicts)} checks failed.")
+            say(f"{failures} of {len(verdicts)} checks failed.")
         else:
-            click.echo(f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well.")
+            say(f"All is well, with {counted(warnings, 'warning')}." if warnings else "All is well.")
     return 1 if failures else 0
 
 

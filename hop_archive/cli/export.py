@@ -18,7 +18,7 @@ from hop_archive.cli.options import (
     selection_options,
     stanza_options,
 )
-from hop_archive.cli.output import duration, print_json, program_version, rate, size
+from hop_archive.cli.output import duration, print_json, program_version, rate, say, size
 from hop_archive.errors import CorruptError
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
@@ -135,7 +135,7 @@ def write_folder(chosen: StanzaOptions, folder: Path, request: ExportRequest, *,
         print_json(manifest, ensure_ascii=False)
     else:
         what = "message" if manifest["format"] == "bson" else "payload"
-        click.echo(
+        say(
             f"Exported {counted(manifest['messages'], what)} ({size(manifest['bytes'])}) of"
             f" {counted(len(manifest['topics']), 'topic')} to {folder} in {duration(time.monotonic() - began)}."
         )

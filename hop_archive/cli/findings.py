@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import JsonList, moment, print_lines
+from hop_archive.cli.output import JsonList, moment, print_lines, say
 from hop_archive.cli.verify import as_object, line
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.findings import ACCEPTED, FindingRecord, kinds_of
@@ -83,7 +83,7 @@ def findings(
                     remedy="hop-archive findings shows those that are, with their numbers.",
                 )
             done = catalog.resolve_findings(accepted, f"{ACCEPTED}{because}", utc_now())
-            click.echo(f"Accepted {counted(done, 'finding')}.")
+            say(f"Accepted {counted(done, 'finding')}.")
             return 0
         found = catalog.findings(topics or None, kinds_of(kinds), open_only=not every, limit=limit)
         opened, any_found = 0, False
@@ -100,7 +100,7 @@ def findings(
     if listed:
         listed.end(open=opened)
     else:
-        click.echo(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
+        say(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
     return 1 if opened else 0
 
 

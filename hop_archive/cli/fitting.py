@@ -11,6 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
+from typing import TextIO
 
 _LEAST_WIDTH = 40
 """Columns of a terminal that says it has fewer, or none."""
@@ -29,9 +30,10 @@ _GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
 _TWO_FIELDS = re.compile(r"(?P<first>\s*\S(?:.*?\S)?)(?P<gap> {2,})(?P<rest>\S.*)")
 
 
-def terminal_width() -> int | None:
-    """How many characters a line of the output has; None where that is no terminal."""
-    return max(_LEAST_WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """How many characters a line of the output, or of another stream, has; None where that is no terminal."""
+    is_terminal = (sys.stdout if stream is None else stream).isatty()
+    return max(_LEAST_WIDTH, shutil.get_terminal_size().columns) if is_terminal else None
 
 
 def folded_cell(text: str, width: int) -> list[str]:

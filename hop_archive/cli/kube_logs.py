@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import StanzaOptions, stanza_options
+from hop_archive.cli.output import say
 from hop_archive.errors import (
     ConfigurationError,
     ForbiddenError,
@@ -151,7 +152,7 @@ def kube_logs(
         selector = selector or stanza.kube_selector
     selector = selector or SELECTOR
     cluster = open_cluster(context, namespace)
-    click.echo(f"Logs of {selector} in {cluster}.", err=True)
+    say(f"Logs of {selector} in {cluster}.", err=True)
     containers = cluster.containers(selector, container)
     given = {
         "tail_lines": lines or None,
@@ -164,7 +165,7 @@ def kube_logs(
     read = _following if follow else _in_turn
     for source, line in read(cluster, containers, part):
         if isinstance(line, NoLogError):
-            click.echo(f"{source} has no log: {line}", err=True)
+            say(f"{source} has no log: {line}", err=True)
         elif as_json:
             click.echo(json.dumps({"pod": source.pod, "container": source.name, "line": line}))
         else:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from hop_archive.cli.options import Command, hush
-from hop_archive.cli.output import print_json, print_lines
+from hop_archive.cli.output import print_json, print_lines, say
 from hop_archive.cli.publish import Sending, rate_option, record_option
 from hop_archive.cli.stopping import Stop
 from hop_archive.errors import needing_extra
@@ -102,7 +102,7 @@ def env(directory: Path, *, as_json: bool) -> None:
     address = stack.address()
     if ended := stack.not_running():
         remedy = f"hop-archive local up --dir {shlex.quote(str(directory))}"
-        click.echo(f"Not running any more: {', '.join(ended)}. Restart with: {remedy}", err=True)
+        say(f"Not running any more: {', '.join(ended)}. Restart with: {remedy}", err=True)
     if as_json:
         print_json(asdict(address))
         return
@@ -122,13 +122,13 @@ def down(directory: Path, *, purge: bool) -> None:
     if damaged:
         again = f"hop-archive local down --purge --dir {shlex.quote(str(directory))}"
         then = f" The passwords of its data were in it; to begin anew, remove the data: {again}"
-        click.echo(
+        say(
             f"The stack.json in {directory} is damaged: servers were looked for without it.{'' if purge else then}",
             err=True,
         )
-    click.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No local stack was up in {directory}.")
+    say(f"Stopped {', '.join(stopped)}." if stopped else f"No local stack was up in {directory}.")
     if purge:
-        click.echo(f"Nothing of a local stack is left in {directory}.")
+        say(f"Nothing of a local stack is left in {directory}.")
 
 
 @local.command(epilog=_PUBLISH_EPILOG)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hop_archive.cli.options import StanzaOptions, stanza_options
-from hop_archive.cli.output import program_version
+from hop_archive.cli.output import program_version, say
 from hop_archive.cli.stopping import Stop
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def metrics(chosen: StanzaOptions, listen: str, textfile: Path | None, every_s: 
             return
         with Looking(look, every_s) as looking, contextlib.ExitStack() as stack, stop.on_signals():
             stack.callback(serve(registry_of(looking.numbers, program_version()), listen))
-            click.echo(f"Metrics at http://{_shown(listen)}/metrics; Ctrl-C ends it.", err=True)
+            say(f"Metrics at http://{_shown(listen)}/metrics; Ctrl-C ends it.", err=True)
             while not stop.requested:
                 stop.sleep(3_600.0)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hop_archive.cli.display import LINE_EVERY_S, say
+from hop_archive.cli.display import LINE_EVERY_S
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options
+from hop_archive.cli.output import say
 
 if TYPE_CHECKING:
     from hop_archive.catalog.postgres.migrations.steps import MigrationProgress
@@ -48,10 +49,10 @@ def migrate(chosen: StanzaOptions, *, as_json: bool) -> None:
         return
     where = f"Database {name} ({stanza.describe()})"
     if not done:
-        click.echo(f"{where} is up to date already; nothing to do.")
+        say(f"{where} is up to date already; nothing to do.")
         return
-    click.echo(f"{where}: ran {', '.join(done)}.")
-    click.echo(
+    say(f"{where}: ran {', '.join(done)}.")
+    say(
         "Where programs connect by roles of their own: run deploy/postgres/roles.sql now, again after an upgrade."
     )
 
@@ -64,6 +65,6 @@ def _telling() -> Callable[[MigrationProgress], None]:
         nonlocal step, said_at
         if progress.step != step or time.monotonic() - said_at >= LINE_EVERY_S:
             step, said_at = progress.step, time.monotonic()
-            say(str(progress))
+            say(str(progress), err=True)
 
     return tell

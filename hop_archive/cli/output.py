@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -74,6 +75,14 @@ def print_lines(lines: Iterable[str]) -> None:
     """Each line as it is made, as `fitted`."""
     for line in fitted(lines):
         click.echo(line)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print what people read, on the output or the error output: folded at words where that is a terminal that is narrower."""
+    width = terminal_width(sys.stderr if err else sys.stdout)
+    for line in text.split("\n"):
+        for part in [line] if width is None else folded_line(line, width):
+            click.echo(part, err=err)
 
 
 class JsonList:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.display import Display, bar, say
+from hop_archive.cli.display import Display, bar
 from hop_archive.cli.options import Explained, Setup, StanzaOptions, json_option, stanza_options
-from hop_archive.cli.output import count, duration, print_json, print_lines, rate, size, table, timestamp
+from hop_archive.cli.output import count, duration, print_json, print_lines, rate, say, size, table, timestamp
 from hop_archive.cli.stopping import Stop
 from hop_archive.errors import ConfigurationError, DataError
 from hop_archive.model.message import Receipt, TopicPartition
@@ -311,7 +311,7 @@ def show(options: PublishOptions, content: PublishContent, source: str) -> None:
         where = {"source": source, "topic": options.topic, "seed": options.seed}
         print_json({"dry_run": True, **where, "total": total, "messages": messages})
         return
-    click.echo(f"Would send {content.what} to topic {options.topic} of {source} (seed {options.seed}):\n")
+    say(f"Would send {content.what} to topic {options.topic} of {source} (seed {options.seed}):\n")
     rows = [
         [
             sample.kind,
@@ -326,11 +326,11 @@ def show(options: PublishOptions, content: PublishContent, source: str) -> None:
     names = ["MESSAGE", "KEY", "VALUE", "HEADERS", "TIMESTAMP", "WHAT IT IS"]
     print_lines(table(names, rows, right=(1, 2, 3)))
     if total is None:
-        click.echo("… and so on, until it is stopped.")
+        say("… and so on, until it is stopped.")
     elif total > len(some):
-        click.echo(f"… and {total - len(some):,} more.")
+        say(f"… and {total - len(some):,} more.")
     for name, why in content.left_out:
-        click.echo(f"Left out: {name}: {why}.")
+        say(f"Left out: {name}: {why}.")
 
 
 def _format_of(sample: Sample) -> str:
@@ -363,12 +363,14 @@ class _Publishing:
         if _is_in_memory(stanza):
             say(
                 f"Note: {name} is a mock in memory: what is published there is gone when this command ends. Give its "
-                "stanza a directory (of mock-hop: HOP_ARCHIVE_MOCK_DIR) to keep it."
+                "stanza a directory (of mock-hop: HOP_ARCHIVE_MOCK_DIR) to keep it.",
+                err=True,
             )
         if not stanza.policy().archived(options.topic):
             say(
                 f"Note: The stanza of {name} leaves {options.topic} out of the archive;"
-                f" hop-archive run -T {options.topic} takes it."
+                f" hop-archive run -T {options.topic} takes it.",
+                err=True,
             )
         if options.record is not None:
             # Before anything is sent, rather than after it.
@@ -410,7 +412,10 @@ class _Publishing:
             if self.ask:
                 value = "null" if message.value is None else size(len(message.value))
                 about = self.content.about.get(message.kind) or _format_of(message)
-                say(f"{message.kind}: {about} (value {value}, {counted(len(message.headers), 'header')})")
+                say(
+                    f"{message.kind}: {about} (value {value}, {counted(len(message.headers), 'header')})",
+                    err=True,
+                )
                 before = signal.signal(signal.SIGINT, signal.default_int_handler)
                 try:
                     answer = _ANSWERS[

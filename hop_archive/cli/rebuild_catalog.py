@@ -23,7 +23,7 @@ from hop_archive.cli.options import (
     stanza_options,
     topic_option,
 )
-from hop_archive.cli.output import count, duration, print_json, print_lines, size, table
+from hop_archive.cli.output import count, duration, print_json, print_lines, say, size, table
 from hop_archive.model.wording import counted, harmless
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ def rebuild_catalog(
             if rows:
                 print_lines(table(("topic", "objects", "to read", "bytes"), rows, right=(1, 2, 3)))
             to_read = sum(topic.to_read for topic in plans)
-            click.echo(f"{counted(to_read, 'object')} of {counted(len(plans), 'topic')} to read.")
+            say(f"{counted(to_read, 'object')} of {counted(len(plans), 'topic')} to read.")
             if snapshot is not None:
-                click.echo(f"First the snapshot in {snapshot} would be taken in.")
+                say(f"First the snapshot in {snapshot} would be taken in.")
             if not (sys.stdin.isatty() and sys.stdout.isatty()):
-                click.echo("Nothing was changed. --yes does it.")
+                say("Nothing was changed. --yes does it.")
                 return 0
             if not click.confirm("Do it?"):
                 return 0
@@ -170,7 +170,7 @@ def _rebuild(
                     )
                     if not as_json:
                         where, why = harmless(finding.object_key), harmless(finding.detail)
-                        click.echo(f"{finding.kind.value}  {where}: {why}")
+                        say(f"{finding.kind.value}  {where}: {why}")
             except Exception as error:
                 if not rebuilding.failures:
                     raise
@@ -186,7 +186,7 @@ def _rebuild(
             }
         )
     else:
-        click.echo(
+        say(
             f"{counted(counts['added'], 'message')} added, of {counted(counts['topics'], 'topic')};"
             f" {counted(counts['read'], 'object')} of {count(counts['objects'])} read ({size(counts['read_bytes'])})"
             f" in {duration(time.monotonic() - began)}."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.output import size
+from hop_archive.cli.output import say, size
 from hop_archive.model.wording import counted
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def agreed(question: str, plan: Any, *, yes: bool, as_json: bool) -> bool:
     elif sys.stdin.isatty() and sys.stdout.isatty():
         return click.confirm(question)
     else:
-        click.echo("Nothing was done: this was the plan. Add --yes to do it.")
+        say("Nothing was done: this was the plan. Add --yes to do it.")
     return False
 
 
@@ -77,16 +77,16 @@ def print_removed(tally: Tally, plan: Any, *, as_json: bool, **more: Any) -> Non
         }
         print_plan(plan, done=True, removed=about, **more)
         return
-    click.echo(
+    say(
         f"Removed {counted(removed.messages, 'message')} ({size(removed.size_bytes)}), "
         f"{counted(tally.objects, 'object')} and {counted(tally.copies, 'object')} of the backup."
     )
     if tally.staying:
-        click.echo(
+        say(
             f"Of {counted(len(tally.staying), 'segment')} other messages need the rest: there the removed ones have no row any "
             "more, and their bytes go with the segment."
         )
     if tally.backup_refusal:
-        click.echo(
+        say(
             f"In the backup, copies stay: {tally.backup_refusal} They are remembered: run this again with other rights."
         )

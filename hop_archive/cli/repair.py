@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import JsonList, print_lines
+from hop_archive.cli.output import JsonList, print_lines, say
 from hop_archive.cli.stopping import Stop
 from hop_archive.cli.verify import as_object, line
 from hop_archive.model.findings import kinds_of
@@ -108,7 +108,7 @@ def repair(
             )
             recorder = FindingsRecorder(asked.catalog)
             found = sum(is_open for _, is_open in verify(verification, recorder, deep=deep))
-            click.echo(f"Verified: {counted(found, 'finding')} found.", err=True)
+            say(f"Verified: {counted(found, 'finding')} found.", err=True)
         asked = replace(asked, topics=topics or None, kinds=kinds_of(kinds), stop=stop)
         if as_json:
             counts: Counter[str] = Counter()
@@ -150,7 +150,7 @@ def _go(asked: Repair, *, yes: bool) -> int:
         counts = _shown(repair(asked))
         to_do = counts[RepairOutcome.PLANNED] + counts[RepairOutcome.GONE]
         if not counts:
-            click.echo("Nothing is open.")
+            say("Nothing is open.")
             return 0
         if not to_do:
             print_lines(
@@ -158,11 +158,11 @@ def _go(asked: Repair, *, yes: bool) -> int:
             )
             return counts[RepairOutcome.LEFT]
         if not (sys.stdin.isatty() and click.confirm(f"Mend {counted(to_do, 'finding')} now?")):
-            click.echo(f"Nothing was changed. Add --yes to mend {counted(to_do, 'finding')}.")
+            say(f"Nothing was changed. Add --yes to mend {counted(to_do, 'finding')}.")
             return to_do + counts[RepairOutcome.LEFT]
     done = _shown(repair(asked, dry_run=False))
     if not done:
-        click.echo("Nothing is open.")
+        say("Nothing is open.")
         return 0
     print_lines(
         [

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from hop_archive.cli.options import Explained, StanzaOptions, stanza_options, topic_option
+from hop_archive.cli.output import say
 from hop_archive.cli.status import why_unasked
 from hop_archive.model.wording import counted
 
@@ -51,7 +52,6 @@ def report(chosen: StanzaOptions, file: Path, days: int, topics: tuple[str, ...]
         found = gather(archive, days, topics or None, unasked=why_unasked(setup))
     file.write_text(page(found), encoding="utf-8")
     first, last = found.days[0], found.days[-1]
-    click.echo(
-        f"{file}: {counted(len(found.topics), 'topic')}, {counted(len(found.days), 'day')}, {first} to {last}."
-    )
-    click.echo(found.headline)
+    days = f"{counted(len(found.days), 'day')}, {first} to {last}" if first < last else f"{first}"
+    say(f"{file}: {counted(len(found.topics), 'topic')}, {days}.")
+    say(found.headline)

@@ -7,6 +7,7 @@ import uuid
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, uuids_argument
+from hop_archive.cli.output import say
 from hop_archive.cli.removal import agreed, print_plan, yes_option
 from hop_archive.model.wording import counted
 
@@ -39,15 +40,15 @@ def retract(
         plan = {"change": [str(message_uuid) for message_uuid in changing], "unknown": unknown}
         if not as_json:
             for message_uuid in unknown:
-                click.echo(f"{message_uuid} is not in the catalog.")
+                say(f"{message_uuid} is not in the catalog.")
             verb = "to be marked as retracted" if not undo else "to lose the mark"
-            click.echo(f"{counted(len(changing), 'message')} {verb}.")
+            say(f"{counted(len(changing), 'message')} {verb}.")
         if changing and agreed("Do that?", plan, yes=yes, as_json=as_json):
             catalog.retract(changing, retracted=not undo)
             if as_json:
                 print_plan(plan, done=True)
             else:
-                click.echo("Done.")
+                say("Done.")
         elif as_json and not changing:
             print_plan(plan, done=False)
     return 1 if unknown else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options
-from hop_archive.cli.output import count, moment, print_json
+from hop_archive.cli.output import count, moment, print_json, say
 from hop_archive.errors import MissingSettingError
 from hop_archive.model.wording import counted
 
@@ -107,12 +107,12 @@ def index_text(
             }
         )
     else:
-        click.echo(
+        say(
             f"{counted(done.counts['indexed'], 'message')} indexed, {count(done.counts['headers'])} of them by their headers alone;"
             f" {at_least}{count(left.messages)} waiting."
         )
         if done.counts["unreadable"]:
-            click.echo(
+            say(
                 f"{counted(done.counts['unreadable'], 'document')} could not be read: hop-archive verify --deep says why, and after"
                 " their repair --all indexes them."
             )
@@ -147,7 +147,7 @@ def correct_media_types(
     if as_json:
         print_json({"corrected": done.counts["corrected"], "is_complete": done.counts["rows"] >= done.total})
     else:
-        click.echo(f"{counted(done.counts['corrected'], 'row')} corrected.")
+        say(f"{counted(done.counts['corrected'], 'row')} corrected.")
     if stop.requested:
         ctx.exit(130)
 

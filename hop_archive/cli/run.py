@@ -19,7 +19,7 @@ import click
 from hop_archive.cli.alarms import StateFile, Telling, alert_option, open_alarms
 from hop_archive.cli.metrics import served
 from hop_archive.cli.options import Setup, StanzaOptions, stanza_options, topic_option
-from hop_archive.cli.output import count, duration, print_json, print_lines, timestamp
+from hop_archive.cli.output import count, duration, print_json, print_lines, say, timestamp
 from hop_archive.cli.stopping import Stop
 from hop_archive.errors import ConfigurationError, HopArchiveError, MissingSettingError, UnavailableError
 from hop_archive.model.limits import Limits
@@ -225,10 +225,10 @@ class _Run:
         if not self.options.quiet and chosen.database_from == chosen.store_from == "default":
             to = f"from {chosen.source} to {chosen.database} and {chosen.store}…"
             if chosen.is_default:
-                click.echo(f"No stanza named: archiving sample alerts {to}", err=True)
+                say(f"No stanza named: archiving sample alerts {to}", err=True)
             else:
                 mocks = "These are mocks: nothing lasts."
-                click.echo(f"No database and no store named: archiving {to} {mocks}", err=True)
+                say(f"No database and no store named: archiving {to} {mocks}", err=True)
         with self.stop.on_signals():
             fill(source, stanza)
             check(self.archive, self.topics)
@@ -282,7 +282,7 @@ class _Run:
         """Print what differs. A run that goes on and on survives a store that does not answer, and says so."""
         try:
             for difference in comparison.check(done):
-                click.echo(str(difference), err=self.options.as_json)
+                say(str(difference), err=self.options.as_json)
         except (UnavailableError, ConfigurationError) as error:
             if self.options.until_caught_up:
                 raise
@@ -355,13 +355,13 @@ class _Run:
             return
         print_lines(self._told())
         if self.comparison:
-            click.echo(self.comparison.summary())
+            say(self.comparison.summary())
         if self.stop.signal:
-            click.echo(f"Ended by {self.stop.signal.name}; the next run goes on from here.")
+            say(f"Ended by {self.stop.signal.name}; the next run goes on from here.")
             if self.outage.refusal:
-                click.echo(f"Refused until then: {self.outage.refusal}")
+                say(f"Refused until then: {self.outage.refusal}")
         elif self.options.until_caught_up and sys.exc_info()[0] is None:
-            click.echo("Caught up.")
+            say("Caught up.")
 
     def _told(self) -> Iterator[str]:
         """What was done, what was not, and why."""

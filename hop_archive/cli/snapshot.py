@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
-from hop_archive.cli.output import moment, print_json, print_lines, table
+from hop_archive.cli.output import moment, print_json, print_lines, say, table
 from hop_archive.errors import MissingSettingError
 from hop_archive.model.wording import counted, harmless
 
@@ -69,19 +69,19 @@ def take(chosen: StanzaOptions, *, as_json: bool) -> None:
         taken = take_snapshot(archive)
     if not as_json:
         what = f"{counted(taken.topics, 'topic')} and {counted(taken.groups, 'consumer group')}"
-        click.echo(f"Kept how {what} of cluster {taken.cluster_id} are set up.")
+        say(f"Kept how {what} of cluster {taken.cluster_id} are set up.")
         if taken.changed:
-            click.echo(f"Set up otherwise than before: {_named(taken.changed)}.")
+            say(f"Set up otherwise than before: {_named(taken.changed)}.")
         if taken.hidden:
-            click.echo(
+            say(
                 f"Settings may not be looked at (DESCRIBE_CONFIGS on the topic is wanted): {_named(taken.hidden)}."
             )
         if taken.no_groups:
-            click.echo(f"No consumer group was taken: {taken.no_groups}")
+            say(f"No consumer group was taken: {taken.no_groups}")
         if taken.untold:
-            click.echo(f"Not looked at, and kept as they were last: {_named(list(taken.untold))}.")
+            say(f"Not looked at, and kept as they were last: {_named(list(taken.untold))}.")
         for why in sorted(set(taken.untold.values()))[:_MOST_NAMED]:
-            click.echo(f"  {harmless(why)}")
+            say(f"  {harmless(why)}")
         return
     print_json(
         {

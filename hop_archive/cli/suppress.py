@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, uuids_argument
-from hop_archive.cli.output import print_lines, size
+from hop_archive.cli.output import print_lines, say, size
 from hop_archive.cli.removal import agreed, opened, print_removed, yes_option
 from hop_archive.errors import ConfigurationError, HopArchiveError
 from hop_archive.model.wording import counted
@@ -75,11 +75,11 @@ def suppress(
             if as_json:
                 continue
             if row is None:
-                click.echo(f"{message_uuid}  is not in the catalog")
+                say(f"{message_uuid}  is not in the catalog")
             else:
                 where = "a document of its own" if row.position is None else "a segment, to be written anew"
                 extent = f"{size(row.size_bytes)} in {where}"
-                click.echo(f"{message_uuid}  {row.topic}, {extent}: {row.object_key}")
+                say(f"{message_uuid}  {row.topic}, {extent}: {row.object_key}")
         if not agreed("Remove this content for good?", plan, yes=yes, as_json=as_json):
             return 0
         found = take_content_away(removing, message_uuids, reason.strip())
@@ -104,7 +104,7 @@ def suppress(
         ]
         left += _in_kafka(setup, removing, rows)
         if not as_json:
-            click.echo(f"What is archived of {counted(len(found.done), 'message')} has no content any more.")
+            say(f"What is archived of {counted(len(found.done), 'message')} has no content any more.")
         print_removed(
             removing.tally,
             plan,
@@ -129,7 +129,7 @@ def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str
     from hop_archive.upkeep.repair.plan import Upstream
 
     if not setup.selection.asks_source:
-        click.echo("Whether Kafka still holds it was not looked at: name the source (-H) to know.", err=True)
+        say("Whether Kafka still holds it was not looked at: name the source (-H) to know.", err=True)
         return []
     stood = sorted(at for row in rows for at in places(removing, row))
     try:

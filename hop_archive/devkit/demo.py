@@ -232,6 +232,7 @@ def _restore(console: Console, archive: Archive, since_ms: int) -> bool:
         f"   {outcome.report['messages']} messages written, read back and compared: "
         f"{outcome.differences or 'no'} differences"
     )
+    console.print("   (the stanza hop-local vetoes *.restored: what is put back is not archived in turn)")
     return not outcome.differences
 
 

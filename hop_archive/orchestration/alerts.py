@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 CHECK, RUN = "asset check", "run failed"
 
-TOLD_BY_THE_LOOK = frozenset({"nothing_lost", "lag_within_bounds", "objects_present", "no_open_findings"})
+TOLD_BY_THE_LOOK = frozenset(
+    {"nothing_lost", "lag_within_bounds", "objects_present", "no_open_findings", "nothing_found"}
+)
 """Checks of what every round looks at itself, by topic, and sooner than the checks are evaluated."""
 
 _ARCHIVING = frozenset({archive_topic.name, archive_quiet_topics.name})

@@ -299,6 +299,14 @@ def no_open_findings(
         return NO_OPEN_FINDINGS.look(archive.catalog, Home.of(context.run))
 
 
+def _lateness(
+    oldest: datetime.datetime | None, now: datetime.datetime, allowed: datetime.timedelta
+) -> dg.AssetCheckSeverity:
+    """Yellow for what is late. What has stood still for twice what is allowed has stopped, and people are to hear of it."""
+    has_stopped = oldest is not None and now - oldest > 2 * allowed
+    return dg.AssetCheckSeverity.ERROR if has_stopped else dg.AssetCheckSeverity.WARN
+
+
 class LookBounds(dg.Config):
     """How long ago an object may have been looked at last."""
 
@@ -319,16 +327,16 @@ def looked_at_in_time(
     archive: dg.ResourceParam[Archive],
     backup: dg.ResourceParam[Backup],
 ) -> dg.AssetCheckResult:
-    """Yellow where the job verify does not keep up."""
+    """Yellow where the job verify does not keep up; red, which tells people, where it is as late again."""
     with as_failures():
         fresh = freshness(Verification(archive.catalog, archive.store, backup=backup.store))
-    before = archive.now() - datetime.timedelta(days=config.days)
+    now, allowed = archive.now(), datetime.timedelta(days=config.days)
     # What is there longer than that, and was never looked at in the least, nobody looks at.
     oldest = fresh.oldest or (_first_seen(archive) if fresh.never else None)
-    is_late = oldest is not None and oldest < before
+    is_late = oldest is not None and oldest < now - allowed
     return dg.AssetCheckResult(
         passed=not is_late,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=_lateness(oldest, now, allowed),
         description=f"{'Something was last looked at' if fresh.oldest else 'Nothing was ever looked at, of what is there since'} "
         f"more than {config.days:g} days ago. See that verify_often runs and ends, or "
         "launch the job verify."
@@ -364,15 +372,15 @@ class ScrubBounds(dg.Config):
 def scrubbed_in_time(
     context: dg.AssetCheckExecutionContext, config: ScrubBounds, archive: dg.ResourceParam[Archive]
 ) -> dg.AssetCheckResult:
-    """Yellow where the job scrub does not keep up, by topic."""
+    """Yellow where the job scrub does not keep up, by topic; red, which tells people, where it is as late again."""
     with as_failures():
         shares = archive.catalog.verified_shares()
-    before = archive.now() - datetime.timedelta(days=config.days)
-    late = [(share.topic, share.oldest) for share in shares if share.oldest and share.oldest < before]
+    now, allowed = archive.now(), datetime.timedelta(days=config.days)
+    late = [(share.topic, share.oldest) for share in shares if share.oldest and share.oldest < now - allowed]
     rows = ({"topic": topic, "oldest_check": at.isoformat(timespec="minutes")} for topic, at in late)
     return dg.AssetCheckResult(
         passed=not late,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=_lateness(min((at for _, at in late), default=None), now, allowed),
         description=f"In {counted(len(late), 'topic')} the oldest check is more than {config.days:g} days ago; the first is "
         f"{late[0][0]}. See that scrub_nightly runs and ends, or launch the job scrub."
         if late

@@ -156,13 +156,14 @@ def scrubbing(
     began_s = archive.monotonic()
     with as_failures():
         recorder = FindingsRecorder(archive.catalog, now=archive.now)
+        before = archive.catalog.verified_shares()
         try:
             found, shown = _counted(scrub(due, recorder, config.days))
         except HopArchiveError:
             _judge(context, archive, due.topics(), {SCRUBBING: [NOTHING_FOUND]})
             raise
-        _judge(context, archive, due.topics())
         shares = archive.catalog.verified_shares()
+        _judge(context, archive, due.topics(), anew={share.topic for share in {*shares}.difference(before)})
         check = NOTHING_FOUND.look(archive.catalog, Home.of(context.run))
     age = {}  # nothing where nothing was ever read, which is not a check of just now
     if oldest := min((share.oldest for share in shares if share.oldest), default=None):
@@ -264,10 +265,11 @@ def _judge(
     archive: Archive,
     topics: Collection[str],
     others: Mapping[dg.AssetKey, Sequence[FindingsCheck]] | None = None,
+    anew: Collection[str] = (),
 ) -> None:
-    """Evaluate the checks of these topics' partitions, of the archive and of ``others`` by what is open now."""
+    """Evaluate the checks of these topics where there is news, or of those ``anew``, of the archive and of ``others``, by what is open."""
     home = Home.of(context.run)
-    for evaluation in evaluations(context.instance, archive.catalog, topics, home):
+    for evaluation in evaluations(context.instance, archive.catalog, topics, home, anew):
         context.log_event(evaluation)  # type: ignore[arg-type]  # as in archiving
     checks = {whole_archive.key: OF_TOPICS, **(others or {})}
     for evaluation in whole_evaluations(context.instance, archive.catalog, home, checks):

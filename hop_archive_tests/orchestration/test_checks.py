@@ -249,26 +249,37 @@ def test_a_red_check_links_to_the_job_that_mends_it_where_one_does(world: World)
     assert "Bring back the broker" in str(red.description)
 
 
-def test_a_scrub_that_does_not_keep_up_is_yellow(world: World, instance: dg.DagsterInstance) -> None:
+@pytest.mark.parametrize(
+    ("days", "severity"), [(36, dg.AssetCheckSeverity.WARN), (71, dg.AssetCheckSeverity.ERROR)]
+)
+def test_a_scrub_that_does_not_keep_up_is_yellow_and_red_once_it_has_stopped(
+    days: int, severity: dg.AssetCheckSeverity, world: World, instance: dg.DagsterInstance
+) -> None:
     run_shared(definitions(world), instance)
-    long_ago = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     world.catalog.note_verified(VerifiedRange(BUSY, 1, 0, 0, 5, long_ago))
     found = evaluate(world, instance)["scrubbed_in_time"]
     assert not found.passed
-    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert found.severity is severity
     assert [row["topic"] for row in records(found, "late")] == [BUSY]
 
 
-def test_a_verification_that_does_not_keep_up_is_yellow(world: World, instance: dg.DagsterInstance) -> None:
+@pytest.mark.parametrize(
+    ("days", "severity"), [(9, dg.AssetCheckSeverity.WARN), (17, dg.AssetCheckSeverity.ERROR)]
+)
+def test_a_verification_that_does_not_keep_up_is_yellow_and_red_once_it_has_stopped(
+    days: int, severity: dg.AssetCheckSeverity, world: World, instance: dg.DagsterInstance
+) -> None:
     run_shared(definitions(world), instance)
-    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=9)
+    now = datetime.datetime.now(datetime.UTC)
+    long_ago = now - datetime.timedelta(days=days)
     section = Section(world.store.bucket, BUSY, Look.ALONE)
-    world.catalog.note_checked([CheckedRange(section, "a", "b", long_ago + datetime.timedelta(days=2))])
+    world.catalog.note_checked([CheckedRange(section, "a", "b", now - datetime.timedelta(days=7))])
     assert evaluate(world, instance)["looked_at_in_time"].passed
     world.catalog.note_checked([CheckedRange(section, "b", "c", long_ago)])
     found = evaluate(world, instance)["looked_at_in_time"]
     assert not found.passed
-    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert found.severity is severity
     assert found.metadata["sections_never_looked_at"].value == 7
 
 

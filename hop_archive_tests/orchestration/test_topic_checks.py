@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.findings import ACCEPTED, Finding, Kind
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.resources import Backup
 from hop_archive_tests.damaging import Ruin, ruin
@@ -89,6 +89,49 @@ def test_only_the_topics_that_were_verified_are_judged(
     broken.world.catalog.note_findings(found, now)
     run_job(defs, instance, "verify", topics=[QUIET])
     assert shown(instance, BUSY) == GREEN, "as it was said with its report"
+
+
+def evaluations_of_topics(instance: dg.DagsterInstance) -> int:
+    """How many evaluations there are of checks that topics have."""
+    keys = [dg.AssetCheckKey(MESSAGES, name) for name in (OBJECTS, OTHERS)]
+    history = instance.event_log_storage.get_asset_check_execution_history
+    return sum(len(history(key, limit=1000)) for key in keys)
+
+
+def test_a_look_with_which_all_is_well_logs_nothing_of_topics_that_are_green(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    before = evaluations_of_topics(instance)
+    run_job(defs, instance, "verify")
+    assert evaluations_of_topics(instance) == before
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    run_job(defs, instance, "verify")
+    assert evaluations_of_topics(instance) == before + 2
+    assert shown(instance, QUIET) == GREEN
+
+
+def test_what_was_settled_elsewhere_is_green_with_the_next_look(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    run_job(defs, instance, "verify")
+    (finding,) = broken.world.catalog.findings()
+    broken.world.catalog.resolve_findings([finding.number], ACCEPTED, datetime.datetime.now(datetime.UTC))
+    assert shown(instance, BUSY) == GREEN | {OBJECTS: "FAILED"}
+    run_job(defs, instance, "verify")
+    assert shown(instance, BUSY) == GREEN
+
+
+def test_a_scrub_says_anew_how_much_was_read_of_those_topics_of_which_it_read_something(
+    defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    run_job(defs, instance, "scrub", days=1.0)
+    said = last(instance, OBJECTS, BUSY).description
+    assert said is not None
+    assert said.startswith("Nothing is open. Of what is archived 100.0% was read again")
+    before = evaluations_of_topics(instance)
+    run_job(defs, instance, "scrub", days=1.0)
+    assert evaluations_of_topics(instance) == before, "nothing was due"
 
 
 def test_a_topic_without_a_partition_is_left_out(broken: Ruin, instance: dg.DagsterInstance) -> None:
