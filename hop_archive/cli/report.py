@@ -52,6 +52,6 @@ def report(chosen: StanzaOptions, file: Path, days: int, topics: tuple[str, ...]
         found = gather(archive, days, topics or None, unasked=why_unasked(setup))
     file.write_text(page(found), encoding="utf-8")
     first, last = found.days[0], found.days[-1]
-    days = f"{counted(len(found.days), 'day')}, {first} to {last}" if first < last else f"{first}"
-    say(f"{file}: {counted(len(found.topics), 'topic')}, {days}.")
+    span = f"{counted(len(found.days), 'day')}, {first} to {last}" if first < last else f"{first}"
+    say(f"{file}: {counted(len(found.topics), 'topic')}, {span}.")
     say(found.headline)

@@ -33,7 +33,7 @@ def main(directory: Path, rate: float, port: int) -> None:
     try:
         with interrupted_by_signals():
             bench = set_up(directory, Path(INSTANCE_FILE))
-            threading.Thread(target=_trickle, args=(bench, rate), daemon=True).start()
+            threading.Thread(target=trickle, args=(bench, rate), daemon=True).start()
             click.echo("Starting Dagster: half a minute, or more on a busy machine.")
             # Its daemons say at INFO what each sensor does, every few seconds; what goes wrong they say louder.
             quiet = ("--log-level", "warning")
@@ -60,7 +60,7 @@ def _announce(url: str) -> None:
         time.sleep(0.5)
 
 
-def _trickle(bench: Workbench, rate: float) -> None:
+def trickle(bench: Workbench, rate: float) -> None:
     """Publish sample alerts for ever; each portion under a seed of its own, so that no stream repeats another."""
     archive = bench.archive()
     create_sample_topics(archive.source)

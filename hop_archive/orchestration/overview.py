@@ -87,7 +87,11 @@ def _totals(facts: Facts, waiting_s: float | None, earlier: Sequence[tuple[float
         "bytes_last_hour": unless_zero(sum(topic.size_bytes for topic in last_hour)),
         "lag_messages": facts.source_error or unless_zero(sum(lags)),
         **({} if waiting_s is None else {"lag_s": round(waiting_s, 1)}),
-        **({} if last_batch is None else {"last_batch_age_s": round((now - last_batch).total_seconds(), 1)}),
+        **(
+            {}
+            if last_batch is None
+            else {"last_batch_age_s": max(0.0, round((now - last_batch).total_seconds(), 1))}
+        ),
         "oldest_message": moment(oldest),
         "newest_message": moment(newest),
         "lost": unless_zero(sum(t.total.lost + (t.unrecorded or 0) for t in topics)),
@@ -143,7 +147,7 @@ def _by_hour(looks: Sequence[tuple[float, int]]) -> dict[str, dg.MetadataValue]:
 
 
 def _topic_rows(topics: Sequence[TopicFacts], now: datetime.datetime) -> Sequence[Mapping[str, Any]]:
-    """Topics that wait first, then those that had most in the last day."""
+    """Topics that wait first, then those that had most in the last day; what matters least comes last, where a window cuts it off."""
     chosen = sorted(
         topics,
         key=lambda t: (-(t.lag or 0), -t.windows["last_24_hours"].messages, -t.total.messages, t.topic),
@@ -151,12 +155,12 @@ def _topic_rows(topics: Sequence[TopicFacts], now: datetime.datetime) -> Sequenc
     return [
         {
             "topic": topic.topic,
+            "waiting": "?" if topic.lag is None else topic.lag,
+            "newest": age(now, topic.total.last_timestamp_ms).replace(" ", "\N{NO-BREAK SPACE}"),
             "messages": topic.total.messages,
             "bytes": size(topic.total.size_bytes).replace(" ", "\N{NO-BREAK SPACE}"),
-            "last_24_hours": topic.windows["last_24_hours"].messages,
             "last_hour": topic.windows["last_hour"].messages,
-            "waiting": "?" if topic.lag is None else topic.lag,
-            "newest": age(now, topic.total.last_timestamp_ms),
+            "last_24_hours": topic.windows["last_24_hours"].messages,
         }
         for topic in chosen[:MOST_SHOWN]
     ]

@@ -34,7 +34,7 @@ from hop_archive.devkit import dev, workbench
 _, directory, program = sys.argv
 workbench.Workbench.command = lambda *_: [sys.executable, "-c", program]
 workbench.ENDING_S = 1.0
-dev._trickle = lambda *_: None
+dev.trickle = lambda *_: None
 sys.argv = ["dev", "--dir", directory]
 dev.main()
 """
@@ -48,7 +48,7 @@ def test_whoever_ends_it_is_told_that_the_servers_are_up_and_how_to_stop_them(
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setattr(Workbench, "command", lambda *_: [sys.executable, "-c", PRESSES_CTRL_C])
-    monkeypatch.setattr(dev, "_trickle", lambda *_: None)
+    monkeypatch.setattr(dev, "trickle", lambda *_: None)
     result = CliRunner().invoke(dev.main, ["--dir", str(local_stack.directory)])
     assert result.exit_code == 0, result.output
     last = result.stdout.splitlines()[-1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hop_archive.cli import COMMANDS, GROUPS
+from hop_archive.cli import COMMANDS, GROUPS, output
 from hop_archive.cli.fitting import fitted_table, folded_cell, folded_line, folded_text
 
 WIDTHS = st.integers(min_value=12, max_value=120)
@@ -58,6 +60,19 @@ def test_what_is_left_out_is_named_bare_columns_first() -> None:
     )
     lost = [[*rows[0][:3], "7", rows[0][4]]]
     assert fitted_table(HEADER, lost, (1, 2, 3), optional, 62)[-1] == "No room for: LAST BATCH."
+
+
+def test_a_sentence_is_folded_at_words_on_a_narrow_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "Nothing was changed, for this was a plan.\n  Add --yes to mend what was found of all topics."
+    monkeypatch.setattr(output, "terminal_width", lambda stream: 30 if stream is sys.stderr else None)
+    output.say(text)
+    output.say(text, err=True)
+    told = capsys.readouterr()
+    assert told.out == f"{text}\n"
+    assert max(map(len, told.err.splitlines())) <= 30
+    assert told.err.split() == text.split()
 
 
 def test_a_command_that_is_folded_can_be_copied() -> None:
