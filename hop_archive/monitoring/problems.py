@@ -90,9 +90,10 @@ def look(archive: Archive, bounds: Bounds, memory: Memory, *, unasked: bool = Fa
         )
         return Seen(tuple(problems), frozenset({*sorts, SOURCE})), Memory(memory.marks, losses)
     now_s = archive.now().timestamp()
-    positions = positions_of(seen)
-    marks = marked(memory.marks, positions, now_s)
-    problems += _behind(positions, marks, bounds, now_s)
+    positions, held_back = positions_of(seen), held_back_of(seen)
+    both = {topic: {**places, **held_back.get(topic, {})} for topic, places in positions.items()}
+    marks = marked(memory.marks, both, now_s)
+    problems += _behind(positions, held_back, marks, bounds, now_s)
     unknown = frozenset(Problem(LAG, topic, "", "").key for topic in seen.not_whole)
     return Seen(tuple(problems), frozenset({*sorts, SOURCE, LAG}), unknown), Memory(marks, losses)
 
@@ -107,6 +108,19 @@ def positions_of(seen: Survey) -> dict[str, dict[str, Position]]:
             first = waits.ranges[0].start if waits else end
             found.setdefault(at.topic, {})[f"{at.generation}/{at.partition}"] = Position(
                 end, waits.size, first
+            )
+    return found
+
+
+def held_back_of(seen: Survey) -> dict[str, dict[str, Position]]:
+    """What open transactions keep from readers, of the same topics: offsets from the last stable one to the end of the log."""
+    found: dict[str, dict[str, Position]] = {}
+    for at, known in seen.knowledge.items():
+        marks = known.watermarks
+        if at.topic not in seen.not_whole and marks.high > marks.stable:
+            place = f"{at.generation}/{at.partition} held back"
+            found.setdefault(at.topic, {})[place] = Position(
+                marks.high, marks.high - marks.stable, marks.stable
             )
     return found
 
@@ -164,22 +178,38 @@ def _found(opened: Sequence[OpenCount], bounds: Bounds) -> list[Problem]:
     ]
 
 
-def _behind(positions: Positions, marks: Marks, bounds: Bounds, now_s: float) -> list[Problem]:
+def _behind(
+    positions: Positions, held_back: Positions, marks: Marks, bounds: Bounds, now_s: float
+) -> list[Problem]:
     found = []
     for topic, places in sorted(positions.items()):
         waited_s, waiting = lag_s(marks, topic, now_s), sum(at.waiting for at in places.values())
-        if waiting > bounds.most_messages or waited_s > bounds.most_lag_s:
-            waits = f", the oldest for {waited_s / 60:,.0f} minutes" if waited_s >= 60 else ""
-            found.append(
-                Problem(
-                    LAG,
-                    topic,
-                    f"{counted(waiting, 'message waits', 'messages wait')}{waits}.",
-                    "See whether runs start, and what they fail of: the page Runs, or the log of hop-archive run. "
-                    "hop-archive status tells how far behind each topic is.",
-                    f"/assets/archived_messages?partition={topic}",
-                )
+        held = sum(at.waiting for at in held_back.get(topic, {}).values())
+        if waiting <= bounds.most_messages and waited_s <= bounds.most_lag_s:
+            continue
+        parts, remedy = [], ""
+        if waiting:
+            parts.append(counted(waiting, "message waits", "messages wait"))
+            remedy = (
+                "See whether runs start, and what they fail of: the page Runs, or the log of hop-archive run. "
+                "hop-archive status tells how far behind each topic is."
             )
+        if held:
+            parts.append(f"{counted(held, 'offset is', 'offsets are')} held back by open transactions")
+            remedy = remedy or (
+                "Kafka gives them to nobody before the transaction ends. Whoever began it has to end it; kafka-transactions.sh "
+                "finds such as hang, and aborts them. What retention takes meanwhile is lost."
+            )
+        since = f", the first for {waited_s / 60:,.0f} minutes" if waited_s >= 60 else ""
+        found.append(
+            Problem(
+                LAG,
+                topic,
+                f"{'; '.join(parts)}{since}.",
+                remedy,
+                f"/assets/archived_messages?partition={topic}",
+            )
+        )
     return found
 
 

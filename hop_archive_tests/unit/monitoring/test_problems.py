@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import replace
+from functools import partial
 
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.ingest.follow import catch_up
@@ -36,6 +37,30 @@ def test_too_many_messages_that_wait_are_a_problem_and_so_is_one_that_waits_too_
     assert {p.sort for p in seen.problems} == {LAG}
     exhausted(catch_up(world.archive()))
     assert look(later, Bounds(), memory)[0].problems == ()
+
+
+def test_a_transaction_that_hangs_is_told_once_it_has_held_back_for_too_long_and_others_are_not() -> None:
+    world = World()
+    world.cluster.create_topic("t", partitions=2)
+    hung = world.cluster.begin()
+    world.cluster.append("t", b"hangs", transaction=hung)
+    memory = Memory()
+    for minute in range(20):
+        moment = NOW + datetime.timedelta(minutes=minute)
+        at = replace(world.archive(), now=partial(max, moment, moment))
+        quick = world.cluster.begin()
+        world.cluster.append("t", b"behind it")
+        world.cluster.append("t", b"goes on", partition=1, transaction=quick)
+        exhausted(catch_up(world.archive()))
+        seen, memory = look(at, Bounds(), memory)
+        world.cluster.commit(quick)
+        told = [problem.what for problem in seen.problems]
+        assert bool(told) == (minute > 15), (minute, told)
+    assert "offsets are held back by open transactions, the first for 19 minutes" in told[0]
+    assert "wait" not in told[0]
+    world.cluster.abort(hung)
+    exhausted(catch_up(world.archive()))
+    assert look(at, Bounds(), memory)[0].problems == ()
 
 
 def test_what_retention_took_is_told_and_what_was_gone_before_the_archive_began_is_not() -> None:
