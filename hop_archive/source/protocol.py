@@ -215,6 +215,8 @@ class Source(Protocol):
     ) -> Mapping[int, Sequence[int]]:
         """Publish to the partitions of one topic as ``publish`` does, in bulk: some tens of thousands at a time.
 
+        Also where an error is raised, what stands in a partition are the first of the messages for it, without a gap.
+
         Args:
             topic: Which topic.
             messages: May be a generator, and end early.

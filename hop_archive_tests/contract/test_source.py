@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from hop_archive.errors import (
 from hop_archive.model.credentials import KafkaAccess
 from hop_archive.model.message import ForPartition, Header, Message, Receipt, TimestampType, TopicPartition
 from hop_archive.model.watermarks import Watermarks
+from hop_archive.source.kafka import publisher
 from hop_archive.source.kafka.client import ClientErrors, Connection, NewLoginError
 from hop_archive.source.kafka.reader import KafkaReader
 from hop_archive.source.kafka.source import TIMEOUT_S, KafkaSource
@@ -308,6 +310,41 @@ def test_what_cannot_be_appended_is_refused_as_if_it_was_published(broker: Broke
     with pytest.raises(ConnectionResetError):
         source.append(topic, [good], raising(ConnectionResetError))
     assert source.watermarks([TopicPartition(topic, 0)])[TopicPartition(topic, 0)].high <= 1
+
+
+@pytest.mark.parametrize("refused", [0, 100])
+def test_nothing_stands_behind_a_message_that_is_refused_while_others_are_on_their_way(
+    broker: Broker, source: Source, refused: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    needs(broker, "checking settings")
+    topic = broker.create_topic(config={"message.timestamp.before.max.ms": "604800000"})
+    now = now_ms()  # five to a batch, and many batches on their way at once
+    sent = [ForPartition(0, b"%d" % n, bytes(200_000), [], now) for n in range(250)]
+    sent[refused] = sent[refused]._replace(timestamp_ms=1)
+    with pytest.raises(ConfigurationError, match=r"(?i)timestamp"):
+        source.append(topic, sent)
+    source.publish([Sent(topic, key=b"the end", timestamp_ms=now)])
+    at = TopicPartition(topic, 0)
+    stand = [m.key for m in read_partition(source, topic, source.watermarks([at])[at].stable)]
+    assert stand == [*(m.key for m in sent[: len(stand) - 1]), b"the end"]
+    assert len(stand) - 1 <= refused
+    assert "gap" not in caplog.text.lower()
+
+
+def test_what_is_not_acknowledged_for_too_long_is_given_up(
+    mortal: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "DELIVERY_TIMEOUT_S", 1.0)
+    topic = mortal.create_topic()
+
+    def messages() -> Iterator[ForPartition]:
+        yield ForPartition(0, None, b"it answers", [], now_ms())
+        mortal.stop()
+        for number in range(3):
+            yield ForPartition(0, None, b"%d" % number, [], now_ms())
+
+    with closing(mortal.source()) as source, pytest.raises(UnavailableError):
+        source.append(topic, messages())
 
 
 def raising(error: type[Exception]) -> Callable[[], None]:

@@ -24,6 +24,7 @@ from hop_archive.recover.restore.prepare import Restoration, prepare
 from hop_archive.recover.restore.request import Request
 from hop_archive.recover.restore.run import RestoreResult, restore
 from hop_archive.source.kafka.source import KafkaSource
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.source_fixtures import read_partition
 from hop_archive_tests.faults.real import documents, plain, publish
@@ -235,3 +236,36 @@ def test_a_broker_that_is_killed_on_the_way_and_comes_back_ends_with_everything_
     outcome = restore(own, control, tmp_path)
     assert (outcome.complete, outcome.differences) == (True, 0)
     assert outcome.report["messages"] == 60_000 == outcome.report["topics"][f"{topic}.again"]["compared"]
+
+
+def test_a_restore_that_kafka_refuses_in_the_middle_leaves_no_gap_and_goes_on_once_it_is_allowed(
+    archive: Archive, broker: ApacheKafka, namespace: str, tmp_path: Path
+) -> None:
+    cluster = Cluster(broker.bootstrap_servers)
+    topic = cluster.new_topic(namespace, retention_ms=-1)
+    alerts = [replace(alert, timestamp_ms=None) for alert in plain(topic, 250, size_bytes=100_000)]
+    alerts[100] = replace(alerts[100], timestamp_ms=int(time.time() * 1000) - 30 * DAY_MS)
+    publish(archive.source, alerts)
+    exhausted(catch_up(archive))
+    again, other = (cluster.new_topic(f"{namespace}.{name}", retention_ms=-1) for name in ("again", "other"))
+    asked = itertools.count()
+
+    def forbid_once() -> bool:
+        if next(asked) == 2:  # of two messages of one portion
+            for name in (
+                again,
+                other,
+            ):  # a broker takes changes in their order: what holds of the other does of this one
+                archive.source.change_settings(name, {"message.timestamp.before.max.ms": str(DAY_MS)})
+            wait_for(lambda: cluster.publish_one(other, b"", timestamp=1), "old messages are refused")
+        return False
+
+    request = Request(query=Query(topics=(topic,)), template="{topic}.again")
+    own = Restoration(archive.catalog, archive.store, archive.source, request)
+    with pytest.raises(ConfigurationError, match="TIMESTAMP"):
+        restore(own, Control(stop=forbid_once), tmp_path)
+    assert len(standing(archive, again)) <= 100
+    archive.source.change_settings(again, {"message.timestamp.before.max.ms": None})
+    outcome = run(archive, request, tmp_path)
+    assert (outcome.report["messages"], outcome.differences) == (250, 0)
+    assert [content(message) for message in standing(archive, again)] == archived(archive, topic)

@@ -37,6 +37,10 @@ LOGGER = logging.getLogger("hop_archive.librdkafka")
 
 LOGGER.addHandler(logging.NullHandler())  # or else Python prints warnings where no logging is set up
 
+_GAPLESS = ("enable.gapless.guarantee is experimental", "Gap-less ordering would not be guaranteed")
+# That it is asked for was decided (`publisher`), and what comes of it is told by an error of ours.
+LOGGER.addFilter(lambda record: not any(part in record.getMessage() for part in _GAPLESS))
+
 MESSAGE_BYTES_MAX = 100 * 1024 * 1024
 """The largest message that can be read or published."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -15,17 +15,19 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.message import ForPartition, Outgoing, Receipt
-from hop_archive.source.kafka.client import MESSAGE_BYTES_MAX, ClientErrors, Connection, kafka_error
+from hop_archive.source.kafka.client import MESSAGE_BYTES_MAX, ClientErrors, Connection, Deadline, kafka_error
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.source.refusals import NOW, refuse_unsendable
 
 Result = TypeVar("Result")
 
-DELIVERY_TIMEOUT_MS = 60_000
+DELIVERY_TIMEOUT_S = 60.0
+"""Longest without any acknowledgement while some are waited for."""
 _ANY_PARTITION = -1
 _SERVE_EVERY = 1000
 _name_of = itemgetter(0)
 _WAIT_S = 0.1
+_TELLING_S = 10.0
 
 
 class Publisher:
@@ -46,8 +48,14 @@ class Publisher:
         self._lock = threading.Lock()
         self._client_errors = ClientErrors()
         self._producer: Producer | None = None
+        self._begun: set[tuple[str, int]] = set()
+        """The partitions that have something of this producer."""
         self._failure: KafkaError | None = None
-        """The first that the call under way has met."""
+        """Why a message was refused first in the call under way."""
+        self._acknowledged = self._seen = 0
+        """How many messages were, and how many of these by the last look."""
+        self._patience = Deadline.after(DELIVERY_TIMEOUT_S)
+        """When it is given up, unless something is acknowledged before."""
 
     def publish(self, messages: Iterable[Outgoing]) -> list[Receipt]:
         """Publish and wait for all acknowledgements; ``messages`` may be a long generator.
@@ -70,6 +78,7 @@ class Publisher:
             if self._producer is None:
                 self._producer = self._connection.client(Producer, "producer", self._client_errors, _SETTINGS)
             self._failure = None
+            self._patience = Deadline.after(DELIVERY_TIMEOUT_S)
             try:
                 return work(self._producer)
             except BaseException:
@@ -84,21 +93,23 @@ class Publisher:
 
     def _discard(self) -> None:
         producer, self._producer = self._producer, None
+        self._begun.clear()
         if producer is not None:
             producer.purge()
-            producer.close()
+            with suppress(KafkaException):  # that it was fatal was told
+                producer.close()
             self._client_errors.forget()
 
     def _deliver(self, producer: Producer, messages: Iterable[Outgoing]) -> list[Receipt]:
         receipts: list[Receipt] = []
         partitions: dict[str, int] = {}
-        with self._translating():
+        with self._translating(producer):
             for index, message in enumerate(messages):
                 self._check(message, partitions)
                 receipts.append(_PENDING)
                 self._send(producer, message, partial(self._delivered, receipts, index))
                 if index % _SERVE_EVERY == 0:
-                    producer.poll(0)
+                    self._serve(producer)
                 self._raise_failure()
             self._await(producer)
         return receipts
@@ -115,20 +126,19 @@ class Publisher:
         counts: dict[str, int] = {}
         sendable: set[str] = set()
         produce: Any = producer.produce  # its stubs want values of headers to be text, too
-        # Who sends slowly has to hear soon of one that timed out: what is sent after it may arrive, and leaves a gap.
-        served = time.monotonic()
+        served = time.monotonic()  # who sends slowly has to hear soon that he is refused
 
         def delivered(error: KafkaError | None, message: Any) -> None:
             if error is None:  # by partition they come in order: the producer is idempotent
                 offsets[message.partition()].append(message.offset())
+                self._acknowledged += 1
             else:
-                self._failure = self._failure or error
+                self._note(error)
 
-        with self._translating():
+        with self._translating(producer):
             for index, message in enumerate(messages):
                 if index % _SERVE_EVERY == 0 or time.monotonic() - served > _WAIT_S:
-                    producer.poll(0)
-                    self._raise_failure()
+                    self._serve(producer)
                     served = time.monotonic()
                 partition, key, value, headers, timestamp_ms = message
                 is_known = partition in offsets and sendable.issuperset(map(_name_of, headers))
@@ -136,6 +146,13 @@ class Publisher:
                     self._check(message.to(topic), counts)
                     offsets.setdefault(partition, [])
                     sendable.update(name for name, _ in headers)
+                    if (topic, partition) not in self._begun:
+                        # Of a producer that is new to it a partition takes batches from any number on (Kafka 4.4,
+                        # ProducerAppendInfo): also such as stand behind one that it has refused.
+                        self._send(producer, message.to(topic), delivered)
+                        self._await(producer)
+                        self._begun.add((topic, partition))
+                        continue
                 try:
                     produce(topic, value, key, partition, delivered, headers=headers, timestamp=timestamp_ms)
                 except BufferError:  # the local queue is full
@@ -146,17 +163,36 @@ class Publisher:
         return offsets
 
     @contextmanager
-    def _translating(self) -> Iterator[None]:
+    def _translating(self, producer: Producer) -> Iterator[None]:
         try:
             yield
         except KafkaException as error:
-            # Produce, poll and flush raise what makes an idempotent producer fatal: no right to write, or being fenced.
-            raise self._failed(kafka_error(error)) from error
+            # Produce, poll and flush raise what makes an idempotent producer fatal: no right to write, being fenced, or
+            # a message that was refused. Why it was is told with the message, a moment after.
+            told = Deadline.after(_TELLING_S)
+            while self._failure is None and len(producer) and not told.passed:
+                with suppress(KafkaException):
+                    producer.poll(_WAIT_S)
+            raise self._failed(self._failure or kafka_error(error)) from error
+
+    def _serve(self, producer: Producer, wait_s: float = 0.0) -> None:
+        """Take in acknowledgements, for which ``wait_s`` is waited where there are none yet.
+
+        Raises:
+            HopArchiveError: A message was refused, or nothing was acknowledged for too long. All that is still on its way is
+                given up at once then: were it message by message, those behind the first might arrive.
+        """
+        producer.poll(wait_s)
+        if self._acknowledged != self._seen or not len(producer):
+            self._seen, self._patience = self._acknowledged, Deadline.after(DELIVERY_TIMEOUT_S)
+        self._raise_failure()
+        if self._patience.passed:
+            raise self._failed(KafkaError(KafkaError._MSG_TIMED_OUT))  # noqa: SLF001 (librdkafka's local codes)
 
     def _await(self, producer: Producer) -> None:
-        """Wait for all acknowledgements. It ends: each message is acknowledged, or fails for good after the delivery timeout."""
+        """Wait for all acknowledgements."""
         while producer.flush(_WAIT_S):
-            self._raise_failure()
+            self._serve(producer)
         self._raise_failure()
         self._client_errors.forget()
 
@@ -190,19 +226,25 @@ class Publisher:
                 )
                 return
             except BufferError:  # the local queue is full
-                producer.poll(_WAIT_S)
+                self._serve(producer, _WAIT_S)
 
     def _delivered(
         self, receipts: list[Receipt], index: int, error: KafkaError | None, message: confluent_kafka.Message
     ) -> None:
         if error is not None:
-            self._failure = self._failure or error
+            self._note(error)
             return
         topic, number, offset = message.topic(), message.partition(), message.offset()
         assert topic is not None
         assert number is not None
         assert offset is not None
         receipts[index] = Receipt(topic, number, offset)
+        self._acknowledged += 1
+
+    def _note(self, error: KafkaError) -> None:
+        """Remember why a message was refused: the first reason, unless that is another message of the same batch."""
+        if self._failure is None or self._failure.code() == KafkaError._INVALID_DIFFERENT_RECORD:  # noqa: SLF001
+            self._failure = error
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -214,12 +256,15 @@ class Publisher:
 
 _SETTINGS: dict[str, str | int | bool] = {
     "enable.idempotence": True,  # keeps the order in each partition, and no message twice, over retries
+    # What a partition refuses for good makes the producer fatal: without this, what is on its way behind it is sent again
+    # under other numbers, and leaves a gap that a restore could not go on from.
+    "enable.gapless.guarantee": True,
     "acks": "all",
     "partitioner": "murmur2_random",  # the Java client's: a key goes where it went when that client sent it
     "message.max.bytes": MESSAGE_BYTES_MAX,
     "queue.buffering.max.kbytes": MESSAGE_BYTES_MAX // 1024
     + 1024,  # below one message it would never take it
-    "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+    "delivery.timeout.ms": 0,  # never message by message: see ``_serve``
     "linger.ms": 5,
     "allow.auto.create.topics": False,
 }
