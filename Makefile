@@ -15,10 +15,10 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka simulate mutants soak bench bench-quick bench-scale container push constraints check-image clean
+.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka test-kafka-long simulate mutants soak bench bench-quick bench-scale container push constraints check-image clean
 
 help: ## List the recipes
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv with hop_archive and all that its development needs
 
@@ -63,7 +63,7 @@ man: setup ## Make manual pages of all commands, in build/man
 
 # Where an environment forbids bytecode, as images of Python do, each of hundreds of programs and each process of pytest would
 # compile all of it anew: to collect the tests took 20 s of processor time each, for 12 (2026-11-29).
-check test test-unit test-field test-kafka: export PYTHONDONTWRITEBYTECODE :=
+check test test-unit test-field test-kafka test-kafka-long: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup ## The tests, on real local servers where there are such
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=30 -m 'not kafka' hop_archive_tests --ignore hop_archive_tests/unit
@@ -80,7 +80,10 @@ test-field: setup ## The tests on archive-core's own shapes: its documents in ev
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m field hop_archive_tests
 
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
-	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m kafka
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m 'kafka and not slow_kafka'
+
+test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, restores that are killed, a remote storage
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka
 
 # How long to simulate, and from which seed on: another one finds other histories.
 SECONDS ?= 60

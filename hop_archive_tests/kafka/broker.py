@@ -22,8 +22,9 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,7 +36,7 @@ from confluent_kafka.admin import AdminClient
 from hop_archive.errors import ForbiddenError, MissingSettingError, UnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 30.0
 FETCH_TIMEOUT_S = 600.0
 # Below the range that Linux and macOS hand out to outgoing connections: while the broker is down, a client's own
@@ -47,6 +48,8 @@ PORTS = range(12_000, 20_000)[
     )
 ]
 HEAP = ("-Xms128m", "-Xmx512m")
+SMALL_HEAP = ("-Xms64m", "-Xmx256m")
+"""Of one of three."""
 # No JIT beyond the first tier and no parallel collector: a test's broker lives for seconds.
 QUICK_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
@@ -114,10 +117,29 @@ def find_kafka(environment: Mapping[str, str] | None = None) -> KafkaInstallatio
     env = os.environ if environment is None else environment
     if home := env.get("KAFKA_HOME"):
         return _installation(Path(home) / "libs", f"KAFKA_HOME={home}")
-    folder = _cache(env) / f"kafka-{pinned_version()}"
+    folder = _cache(env) / cached_name()
     if not folder.is_dir():
-        _fetch(folder, env)
+        _fetch(folder, env, "-DincludeScope=runtime")
     return _installation(folder, f"Maven artifacts in {folder}")
+
+
+def find_kafkas_tests(environment: Mapping[str, str] | None = None) -> str:
+    """Return the class path of what Kafka itself is tested with, as far as ``pom.xml`` names it; fetched like Kafka.
+
+    Raises:
+        MissingSettingError: It must be fetched, and ``mvn`` is not there.
+        UnavailableError: Maven failed.
+    """
+    env = os.environ if environment is None else environment
+    folder = _cache(env) / f"{cached_name()}-tests"
+    if not folder.is_dir():
+        _fetch(folder, env, "-DincludeScope=test", "-DincludeClassifiers=test")
+    return f"{folder}/*"
+
+
+def cached_name() -> str:
+    """Return the name of the folder for what ``pom.xml`` names: another one for each change of it."""
+    return f"kafka-{pinned_version()}-{zlib.crc32(POM.read_bytes()):08x}"
 
 
 def pinned_version() -> str:
@@ -147,6 +169,20 @@ def find_java(environment: Mapping[str, str] | None = None) -> str:
     return java
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The place of a broker in a cluster whose brokers are controllers, too, each with a vote.
+
+    Attributes:
+        number: Its id: 1 for the first.
+        ports: Of all of them, in the order of their ids: the broker's, and the controller's.
+    """
+
+    cluster_id: str
+    number: int
+    ports: Sequence[tuple[int, int]]
+
+
 class ApacheKafka:
     """One broker, its own controller, on 127.0.0.1, with its data in ``directory``.
 
@@ -161,6 +197,8 @@ class ApacheKafka:
         properties: Broker settings, on top of `DEFAULT_PROPERTIES`.
         environment: Read instead of the process's own.
         joins: A broker whose cluster this one is the second of, without a vote; None makes a cluster of one.
+        seat: Its place among several that all have a vote (`KafkaCluster`); it starts only with most of the others.
+        classpath: Jars beside Kafka's own.
     """
 
     def __init__(
@@ -169,14 +207,21 @@ class ApacheKafka:
         properties: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         joins: ApacheKafka | None = None,
+        seat: Seat | None = None,
+        classpath: str = "",
     ) -> None:
         self._directory = directory
         self._joins = joins
-        self.cluster_id: str = joins.cluster_id if joins else _new_cluster_id()
+        self._seat = seat
+        self._classpath = classpath
+        known = joins or seat
+        self.cluster_id: str = known.cluster_id if known else new_cluster_id()
         self._properties = dict(properties or {})
         self._environment = dict(os.environ if environment is None else environment)
         self._given = self._environment.get("HOP_ARCHIVE_TEST_KAFKA", "")
-        self._ports = () if self._given else _free_ports(2)
+        self._ports: Sequence[int] = () if self._given else free_ports(2)
+        if seat:
+            self._ports = seat.ports[seat.number - 1]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -256,10 +301,13 @@ class ApacheKafka:
         if self._process and self._process.poll() is None:
             return
         java, kafka = find_java(self._environment), find_kafka(self._environment)
+        if self._classpath:
+            kafka = replace(kafka, classpath=f"{kafka.classpath}:{self._classpath}")
         settings = self._write_properties()
         if not (self._directory / "data" / "meta.properties").exists():
             self._format(java, kafka, settings)
-        self._process = self._launch(_command(java, kafka, "kafka.Kafka", str(settings)))
+        heap = SMALL_HEAP if self._seat else HEAP
+        self._process = self._launch(java_command(java, kafka, "kafka.Kafka", str(settings), heap=heap))
         try:
             self._wait_until_it_answers()
         except BaseException:
@@ -284,18 +332,23 @@ class ApacheKafka:
                 "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._joins._ports[1]}",
                 "log.dirs": str(self._directory / "data"),
             }
+        listeners = f"PLAINTEXT://{broker},CONTROLLER://{controller}"
+        quorum = {"controller.quorum.bootstrap.servers": controller}
+        if self._seat:
+            voters = [f"{n}@127.0.0.1:{port}" for n, (_, port) in enumerate(self._seat.ports, 1)]
+            quorum = {"node.id": str(self._seat.number), "controller.quorum.voters": ",".join(voters)}
         return {
-            "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-            "controller.quorum.bootstrap.servers": controller,
+            "listeners": listeners,
+            "advertised.listeners": listeners,
             "log.dirs": str(self._directory / "data"),
+            **quorum,
         }
 
     def _format(self, java: str, kafka: KafkaInstallation, settings: Path) -> None:
         # --cluster-id=X and not two words: an id may begin with a dash.
-        alone = () if self._joins else ("--standalone",)
+        alone = () if self._joins or self._seat else ("--standalone",)
         arguments = ("format", f"--cluster-id={self.cluster_id}", *alone, "--config", str(settings))
-        process = self._launch(_command(java, kafka, "kafka.tools.StorageTool", *arguments))
+        process = self._launch(java_command(java, kafka, "kafka.tools.StorageTool", *arguments))
         try:
             code = process.wait(START_TIMEOUT_S)
         finally:
@@ -352,9 +405,12 @@ class ApacheKafka:
         )
 
 
-def _command(java: str, kafka: KafkaInstallation, main: str, *arguments: str) -> list[str]:
+def java_command(
+    java: str, kafka: KafkaInstallation, main: str, *arguments: str, heap: Sequence[str] = HEAP
+) -> list[str]:
+    """What runs a class of Kafka's: the broker, or one of its tools."""
     # With no log4j configuration in the class path, log4j's own default prints to the console from this level on.
-    return [java, *HEAP, *QUICK_JVM, "-Dlog4j2.level=INFO", "-cp", kafka.classpath, main, *arguments]
+    return [java, *heap, *QUICK_JVM, "-Dlog4j2.level=INFO", "-cp", kafka.classpath, main, *arguments]
 
 
 def _answers(bootstrap_servers: str) -> bool:
@@ -370,11 +426,13 @@ def _answers(bootstrap_servers: str) -> bool:
         return False
 
 
-def _new_cluster_id() -> str:
+def new_cluster_id() -> str:
+    """An id as Kafka makes them."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
-def _free_ports(count: int) -> tuple[int, ...]:
+def free_ports(count: int) -> tuple[int, ...]:
+    """Ports that nobody listens at, and no other worker of the tests takes."""
     found: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
         if _is_free(port):
@@ -415,13 +473,13 @@ def _cache(env: Mapping[str, str]) -> Path:
     return Path(env.get("HOP_ARCHIVE_CACHE") or Path.home() / ".cache" / "hop_archive")
 
 
-def _fetch(folder: Path, env: Mapping[str, str]) -> None:
-    """Fill ``folder`` with the jars of ``pom.xml``; it appears whole or not at all."""
+def _fetch(folder: Path, env: Mapping[str, str], *which: str) -> None:
+    """Fill ``folder`` with those jars of ``pom.xml``; it appears whole or not at all."""
     mvn = _find_maven(env)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         libs = Path(scratch) / "libs"
-        _run_maven(mvn, libs, env)
+        _run_maven(mvn, libs, env, *which)
         try:
             libs.rename(folder)
         except OSError:
@@ -440,8 +498,8 @@ def _find_maven(env: Mapping[str, str]) -> str:
     )
 
 
-def _run_maven(mvn: str, libs: Path, env: Mapping[str, str]) -> None:
-    command = [mvn, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
+def _run_maven(mvn: str, libs: Path, env: Mapping[str, str], *which: str) -> None:
+    command = [mvn, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", *which]
     done = subprocess.run(
         [*command, f"-DoutputDirectory={libs}"],
         env=dict(env),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from hop_archive_tests.kafka.broker import ApacheKafka, _free_ports
+from hop_archive_tests.kafka.broker import ApacheKafka, free_ports
 
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 PASSWORD = "right-password"
@@ -81,12 +82,22 @@ class Listeners:
         return certificate, key
 
 
-def add_listeners(kafka: ApacheKafka, directory: Path) -> Listeners:
-    """Give these listeners to a broker that has not been started yet, beside the one without any protection."""
-    found = Listeners(directory, dict(zip(_PROTOCOLS, _free_ports(len(_PROTOCOLS)), strict=True)))
+def add_listeners(
+    kafka: ApacheKafka,
+    directory: Path,
+    names: Collection[str] = _PROTOCOLS.keys(),
+    authority: trustme.CA | None = None,
+) -> Listeners:
+    """Give these listeners to a broker that has not been started yet, beside the one without any protection.
+
+    Brokers of one cluster have one ``authority``, and a ``directory`` each.
+    """
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    found = Listeners(directory, ports, authority or trustme.CA())
     places = kafka._places()
-    listeners = ",".join([places["listeners"], *(f"{name}://{found.server(name)}" for name in _PROTOCOLS)])
-    protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **_PROTOCOLS}
+    listeners = ",".join([places["listeners"], *(f"{name}://{found.server(name)}" for name in names)])
+    used = {name: _PROTOCOLS[name] for name in names}
+    protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **used}
     kafka._properties.update(
         {
             "listeners": listeners,
@@ -101,7 +112,7 @@ def add_listeners(kafka: ApacheKafka, directory: Path) -> Listeners:
         }
     )
     validator = "org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
-    for name in ("login", "clear"):
+    for name in {"login", "clear"} & {name.lower() for name in names}:
         jaas = {
             "plain": f'{_PLAIN} required user_alice="{PASSWORD}";',
             "scram-sha-256": f"{_SCRAM} required;",
@@ -111,12 +122,12 @@ def add_listeners(kafka: ApacheKafka, directory: Path) -> Listeners:
         for mechanism, text in jaas.items():
             kafka._properties[f"listener.name.{name}.{mechanism}.sasl.jaas.config"] = text
         kafka._properties[f"listener.name.{name}.oauthbearer.sasl.server.callback.handler.class"] = validator
-    _give_certificates(kafka, found)
+    _give_certificates(kafka, found, used)
     return found
 
 
-def _give_certificates(kafka: ApacheKafka, found: Listeners) -> None:
-    for name, protocol in _PROTOCOLS.items():
+def _give_certificates(kafka: ApacheKafka, found: Listeners, protocols: Mapping[str, str]) -> None:
+    for name, protocol in protocols.items():
         if protocol.endswith("SSL"):
             made = found.authority.issue_cert(
                 "another.example.org" if name == "OTHERNAME" else "127.0.0.1",

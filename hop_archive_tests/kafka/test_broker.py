@@ -30,7 +30,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from hop_archive.errors import ForbiddenError, MissingSettingError, UnavailableError
 
-from .broker import ApacheKafka, KafkaInstallation, find_java, find_kafka, pinned_version
+from .broker import ApacheKafka, KafkaInstallation, cached_name, find_java, find_kafka
 from .conftest import kafka_or_skip
 
 DEADLINE_S = 20.0
@@ -248,7 +248,7 @@ def test_a_kafka_home_that_holds_no_kafka_is_named_in_the_error(tmp_path: Path) 
 def test_kafka_is_fetched_once_and_then_found_without_maven(tmp_path: Path) -> None:
     environment = maven_that(tmp_path, PUTS_A_JAR)
     fetched = find_kafka(environment)
-    assert fetched.classpath == f"{tmp_path}/cache/kafka-{pinned_version()}/*"
+    assert fetched.classpath == f"{tmp_path}/cache/{cached_name()}/*"
     assert find_kafka({**environment, "PATH": ""}) == fetched
 
 
@@ -260,7 +260,7 @@ def test_a_failed_fetch_says_what_maven_said_and_leaves_nothing_in_the_cache(tmp
 
 
 def test_a_fetch_that_another_process_finished_first_keeps_the_others_result(tmp_path: Path) -> None:
-    theirs = tmp_path / "cache" / f"kafka-{pinned_version()}"
+    theirs = tmp_path / "cache" / cached_name()
     other_process = f"mkdir {theirs} && touch {theirs}/kafka_2.13-8.8.8.jar"
     assert find_kafka(maven_that(tmp_path, f"{PUTS_A_JAR}; {other_process}")).version == "8.8.8"
 
