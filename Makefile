@@ -82,7 +82,7 @@ test-field: setup ## The tests on archive-core's own shapes: its documents in ev
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m 'kafka and not slow_kafka'
 
-test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, restores that are killed, a remote storage
+test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, verifying, cleaning up and restores that are killed
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka
 
 # How long to simulate, and from which seed on: another one finds other histories.

@@ -24,7 +24,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -119,22 +119,8 @@ def find_kafka(environment: Mapping[str, str] | None = None) -> KafkaInstallatio
         return _installation(Path(home) / "libs", f"KAFKA_HOME={home}")
     folder = _cache(env) / cached_name()
     if not folder.is_dir():
-        _fetch(folder, env, "-DincludeScope=runtime")
+        _fetch(folder, env)
     return _installation(folder, f"Maven artifacts in {folder}")
-
-
-def find_kafkas_tests(environment: Mapping[str, str] | None = None) -> str:
-    """Return the class path of what Kafka itself is tested with, as far as ``pom.xml`` names it; fetched like Kafka.
-
-    Raises:
-        MissingSettingError: It must be fetched, and ``mvn`` is not there.
-        UnavailableError: Maven failed.
-    """
-    env = os.environ if environment is None else environment
-    folder = _cache(env) / f"{cached_name()}-tests"
-    if not folder.is_dir():
-        _fetch(folder, env, "-DincludeScope=test", "-DincludeClassifiers=test")
-    return f"{folder}/*"
 
 
 def cached_name() -> str:
@@ -198,7 +184,6 @@ class ApacheKafka:
         environment: Read instead of the process's own.
         joins: A broker whose cluster this one is the second of, without a vote; None makes a cluster of one.
         seat: Its place among several that all have a vote (`KafkaCluster`); it starts only with most of the others.
-        classpath: Jars beside Kafka's own.
     """
 
     def __init__(
@@ -208,12 +193,10 @@ class ApacheKafka:
         environment: Mapping[str, str] | None = None,
         joins: ApacheKafka | None = None,
         seat: Seat | None = None,
-        classpath: str = "",
     ) -> None:
         self._directory = directory
         self._joins = joins
         self._seat = seat
-        self._classpath = classpath
         known = joins or seat
         self.cluster_id: str = known.cluster_id if known else new_cluster_id()
         self._properties = dict(properties or {})
@@ -301,8 +284,6 @@ class ApacheKafka:
         if self._process and self._process.poll() is None:
             return
         java, kafka = find_java(self._environment), find_kafka(self._environment)
-        if self._classpath:
-            kafka = replace(kafka, classpath=f"{kafka.classpath}:{self._classpath}")
         settings = self._write_properties()
         if not (self._directory / "data" / "meta.properties").exists():
             self._format(java, kafka, settings)
@@ -473,13 +454,13 @@ def _cache(env: Mapping[str, str]) -> Path:
     return Path(env.get("HOP_ARCHIVE_CACHE") or Path.home() / ".cache" / "hop_archive")
 
 
-def _fetch(folder: Path, env: Mapping[str, str], *which: str) -> None:
-    """Fill ``folder`` with those jars of ``pom.xml``; it appears whole or not at all."""
+def _fetch(folder: Path, env: Mapping[str, str]) -> None:
+    """Fill ``folder`` with the jars of ``pom.xml``; it appears whole or not at all."""
     mvn = _find_maven(env)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         libs = Path(scratch) / "libs"
-        _run_maven(mvn, libs, env, *which)
+        _run_maven(mvn, libs, env)
         try:
             libs.rename(folder)
         except OSError:
@@ -498,8 +479,8 @@ def _find_maven(env: Mapping[str, str]) -> str:
     )
 
 
-def _run_maven(mvn: str, libs: Path, env: Mapping[str, str], *which: str) -> None:
-    command = [mvn, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", *which]
+def _run_maven(mvn: str, libs: Path, env: Mapping[str, str]) -> None:
+    command = [mvn, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
     done = subprocess.run(
         [*command, f"-DoutputDirectory={libs}"],
         env=dict(env),
