@@ -90,18 +90,19 @@ def recognise(
 
 
 def truncated_logs(
-    recognised: Mapping[str, Recognition], other: Mapping[PartitionLog, tuple[Slice, str]]
+    generations: Mapping[str, Sequence[Generation]], other: Mapping[PartitionLog, tuple[Slice, str]]
 ) -> dict[str, Recognition]:
-    """The new generations of topics whose logs lost their end and grew past it again, after those ``recognised``.
+    """The new generations of topics whose logs lost their end and grew past it again, after all that the catalog has.
 
-    ``other`` has of each such partition the offsets from the first that is known to differ, and how it differs.
+    ``other`` has of each such partition the offsets from the first that is known to differ, and how it differs. It may be of
+    another generation than the last: of one that was rebuilt later nobody knows where it came from.
     """
     found: dict[str, Recognition] = {}
     for partition_log, (slice_, how) in sorted(other.items()):
         before = found.get(partition_log.topic)
         found[partition_log.topic] = Recognition(
             partition_log.topic,
-            recognised[partition_log.topic].number + 1,
+            generations[partition_log.topic][-1].number + 1,
             before.reason if before else f"log truncated: partition {partition_log.partition}: {how}",
             (*(before.truncated if before else ()), slice_),
         )

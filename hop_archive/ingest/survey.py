@@ -417,7 +417,7 @@ def _proven(archive: Archive, seen: Survey) -> Survey:
             topic=at.topic,
             partition=at.partition,
         )
-    recognitions = {**seen.recognitions, **truncated_logs(seen.recognitions, proof.other)}
+    recognitions = {**seen.recognitions, **truncated_logs(seen.generations, proof.other)}
     knowledge = {}
     for partition_log, known in seen.knowledge.items():
         number = recognitions[partition_log.topic].number

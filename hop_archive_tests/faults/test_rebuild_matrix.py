@@ -327,6 +327,26 @@ def test_a_topic_made_anew_is_not_taken_for_the_archived_one(original: World) ->
     assert sum(len(rows) for rows in rows_of(again.catalog).values()) > before + 100
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_is_passed_over_of_a_topic_made_anew_that_was_archived_before_the_catalog_was_rebuilt(
+    layout: WorldLayout,
+) -> None:
+    """The rebuild finds what is of the topic of before, under the generation's number, or under none: the log has yet to come there."""
+    original = archived_world(layout)
+    for topic, partitions in ((BUSY, 2), (QUIET, 1)):
+        original.cluster.delete_topic(topic)
+        original.cluster.create_topic(topic, partitions)
+        original.cluster.append(topic, b"the first of the topic of now")
+    again = with_an_empty_catalog(original)
+    exhausted(catch_up(again.archive(), overlap=0))
+    rebuilt(again)
+    for seed in (21, 22, 23):
+        fill(again.cluster, seed=seed)
+    exhausted(catch_up(again.archive(), overlap=0))
+    for topic in (BUSY, QUIET):
+        assert_archived(again.archive(), again.cluster, topic)
+
+
 def test_a_rebuild_that_asks_the_source_later_takes_back_what_it_called_untold() -> None:
     original = archived_world("message")
     again = with_an_empty_catalog(original)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from hop_archive.catalog.protocol import Catalog
-from hop_archive.catalog.records import UNKNOWN_CLUSTER, Batch, Duplicate, Row
+from hop_archive.catalog.records import UNKNOWN_CLUSTER, UNPROVEN, Batch, Duplicate, Row
 from hop_archive.errors import ConflictError, DataError, SliceTakenError, StaleDecisionError
 from hop_archive.ingest.decide import Decided
 from hop_archive.model.findings import Finding, Kind
@@ -16,7 +16,7 @@ from hop_archive.model.identity import Identity
 from hop_archive.model.keys import slice_of
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Query
-from hop_archive.model.slices import OffsetSet
+from hop_archive.model.slices import OffsetSet, PartitionLog
 
 COPY = "same UUID and digest"
 """Why a message is a duplicate: what archiving says of such."""
@@ -26,7 +26,12 @@ _ATTEMPTS = 5
 
 
 class Committer:
-    """Puts batches of one topic into a catalog, whatever it has of them; counts ``added``, ``covered`` and ``duplicates``."""
+    """Puts batches of one topic into a catalog, whatever it has of them; counts ``added``, ``covered`` and ``duplicates``.
+
+    What is added may be of a topic of before that had this name, and the catalog that is rebuilt may have given its number to the
+    topic of now. So each log to which anything is added is yet to be proven: the next plan compares its end with what Kafka
+    holds before anything more is read, and begins another generation where that is something else.
+    """
 
     def __init__(self, catalog: Catalog, topic: str, bucket: str, run_id: str, progress: Progress) -> None:
         self._catalog = catalog
@@ -34,6 +39,17 @@ class Committer:
         self._bucket = bucket
         self._run_id = run_id
         self._counts = progress.counts
+        self._added_to: set[PartitionLog] = set()
+
+    def doubt(self, partition_log: PartitionLog) -> None:
+        """Before something is added to a log: it is yet to be proven."""
+        if partition_log not in self._added_to:
+            self._added_to.add(partition_log)
+            self._catalog.note_proven({partition_log: UNPROVEN})
+
+    def doubt_again(self) -> None:
+        """After all is added: a plan may have proven a log meanwhile, by what was there by then."""
+        self._catalog.note_proven(dict.fromkeys(self._added_to, UNPROVEN))
 
     def know_generation(self, number: int) -> None:
         """Before any row of it: whoever archives meanwhile must not take this number for what Kafka has now."""
@@ -44,6 +60,7 @@ class Committer:
 
     def commit(self, batch: Batch) -> Iterator[Finding]:
         """At once where the catalog has nothing of it; else what it lacks."""
+        self.doubt(batch.slice.partition_log)
         try:
             self._catalog.commit(batch)
         except (SliceTakenError, StaleDecisionError, DataError):  # the last one for rows whose ledger is gone
@@ -88,6 +105,7 @@ class Committer:
 
     def add(self, batch: Batch) -> Sequence[Row]:
         """Reinstate a batch none of whose rows' UUIDs is elsewhere; the rows that found no place."""
+        self.doubt(batch.slice.partition_log)
         done = self._catalog.reinstate(batch)
         self._counts["added"] += done.added
         self._counts["covered"] += done.covered

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from hop_archive.catalog.records import (
     COLUMNS,
     LATER_COLUMNS,
+    UNKNOWN_CLUSTER,
     Batch,
     Collision,
     Duplicate,
@@ -27,7 +28,7 @@ from hop_archive.catalog.records import (
     Row,
     Snapshot,
 )
-from hop_archive.errors import ConfigurationError, CorruptError, SliceTakenError
+from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, SliceTakenError
 from hop_archive.model.findings import Finding
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
@@ -151,6 +152,7 @@ class _TopicFromSnapshot:
         with closing(sqlite3.connect(self._scratch / "rows", isolation_level=None)) as self._connection:
             self._connection.execute("PRAGMA synchronous = OFF")
             self._connection.executescript(_TABLES)
+            self._refuse_another_topic()
             for known in self._told["generations"]:
                 origin = (known["cluster_id"], known["topic_id"], known["reason"])
                 catalog.begin_generation(topic, known["number"], *origin)
@@ -183,9 +185,34 @@ class _TopicFromSnapshot:
                     yield from self._commit(entry)
                     continue
                 # What was lost, skipped or pruned, unless the catalog knows more of it by now.
+                self._to.doubt(entry.slice.partition_log)
                 with suppress(SliceTakenError):
                     catalog.commit(Batch(entry.slice, entry.outcome, entry.reason, run_id=entry.run_id))
+        self._to.doubt_again()
         catalog.recount(topic)
+
+    def _refuse_another_topic(self) -> None:
+        """Raise where the catalog has given a generation's number to another topic of this name than the snapshot.
+
+        Raises:
+            ConflictError: It has: what the snapshot says would be said of that one.
+        """
+        there = {g.number: g for g in self._wanted.catalog.generations([self._topic]).get(self._topic, ())}
+        for told in self._told["generations"]:
+            number, origin = told["number"], (told["cluster_id"], told["topic_id"])
+            known = there.get(number)
+            if (
+                known is not None
+                and UNKNOWN_CLUSTER not in (known.cluster_id, told["cluster_id"])
+                and (known.cluster_id, known.topic_id) != origin
+            ):
+                raise ConflictError(
+                    f"Generation {number} of {self._topic} is topic {origin[1]} of cluster {origin[0]} in the snapshot in "
+                    f"{self._location}, and topic {known.topic_id} of cluster {known.cluster_id} in database "
+                    f"{self._wanted.catalog.name}: archiving began before the snapshot was taken in.",
+                    remedy="Stop archiving, and take the snapshot into an empty database; or rebuild this topic from the store alone.",
+                    topic=self._topic,
+                )
 
     def _commit(self, entry: LedgerEntry) -> Iterator[Finding]:
         whole = entry.slice

@@ -70,6 +70,7 @@ class Rebuild:
         progress: Where to count ``topics`` that are done, ``objects`` listed, and of these ``read`` with ``read_bytes``;
             messages ``added`` and offsets ``covered`` that were not there, ``duplicates`` recorded as such, and topics
             ``claimed``: the source was proven to have what is archived.
+        monotonic: A clock that never goes back, seconds.
     """
 
     catalog: Catalog
@@ -82,6 +83,7 @@ class Rebuild:
     progress: Progress = field(default_factory=Progress)
     notice: Callable[[Progress], None] = lambda _: None
     failures: Failures = field(default_factory=Failures)
+    monotonic: Callable[[], float] = time.monotonic
 
     def all_answer(self) -> None:
         """Ask each server.
@@ -166,11 +168,12 @@ class _TopicRebuild:
             self._to.know_generation(partition_log.generation)
             yield from self._commit_log(partition_log)
         self._cover()
+        self._to.doubt_again()
         # Claim the newest generation, where the source has it. Of others whose origin nobody knows nothing will be read
         # again, so holes are explained; holes of generations that are known are work.
         newest = catalog.generations([topic]).get(topic, ())[-1:]
         if self._wanted.source is not None and newest and newest[0].cluster_id == UNKNOWN_CLUSTER:
-            self._counts["claimed"] += claim(self._wanted.source, catalog, newest[0])
+            self._counts["claimed"] += claim(self._wanted.source, catalog, newest[0], self._wanted.monotonic)
         generations = catalog.generations([topic]).get(topic, ())
         over = {generation.number for generation in generations if generation.cluster_id == UNKNOWN_CLUSTER}
         for partition_log, covered in catalog.coverage([topic]).items():
@@ -302,7 +305,12 @@ def _place(row: Row) -> str:
     return f"{in_frame}at byte {row.position}"
 
 
-def claim(source: Source, catalog: Catalog, rebuilt: Generation) -> bool:
+def claim(
+    source: Source,
+    catalog: Catalog,
+    rebuilt: Generation,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> bool:
     """Say where a rebuilt generation came from, if that is proven: told by content, never guessed.
 
     To take a topic that was made anew for the archived one would skip messages unnoticed. To take the archived one for
@@ -341,7 +349,7 @@ def claim(source: Source, catalog: Catalog, rebuilt: Generation) -> bool:
             assert row.offset is not None
             place = Slice(*partition_log, row.offset, row.offset + 1)
             with source.reader({}) as reader:
-                readings = read_slices(reader, [place], Limits(), time.monotonic)
+                readings = read_slices(reader, [place], Limits(), monotonic)
                 there = next((message for reading in readings for message in reading.messages), None)
             if there is None or there.timestamp_ms != row.timestamp_ms:
                 return False

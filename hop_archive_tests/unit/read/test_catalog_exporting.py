@@ -89,6 +89,22 @@ def back(
     return catalog
 
 
+def test_a_snapshot_is_not_taken_in_where_its_generations_are_other_topics_in_the_catalog(
+    world: World, location: SnapshotLocation
+) -> None:
+    """A topic was made anew, and archiving began before the snapshot was taken in: what it says would be said of that one."""
+    taken(world, location)
+    world.cluster.recreate_topic(BUSY)
+    world.cluster.append(BUSY, b"the first of the topic of now", partition=0)
+    anew = replace(world, catalog=MockCatalog())
+    exhausted(catch_up(anew.archive(), overlap=0))
+    before = anew.catalog.ledger([BUSY])
+    with pytest.raises(ConflictError, match="archiving began before the snapshot was taken in"):
+        exhausted(take_in(Rebuild(anew.catalog, anew.store), location))
+    assert anew.catalog.ledger([BUSY]) == before
+    assert list(anew.catalog.rows(QUIET)) == list(world.catalog.rows(QUIET)), "the others are"
+
+
 def test_a_catalog_comes_back_from_a_snapshot_as_it_was(world: World, location: SnapshotLocation) -> None:
     with world.catalog._state.change() as tables:
         for own in list(tables.rows)[::5]:
