@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from hop_archive.catalog.records import Removal, Replaced, Row
-from hop_archive.errors import ConflictError, CorruptError, ObjectMissingError
+from hop_archive.errors import ConflictError, CorruptError, ObjectMissingError, UnavailableError
 from hop_archive.ingest.placing import segment
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, crc32, encode
@@ -29,11 +29,14 @@ from hop_archive.model.keys import (
 )
 from hop_archive.model.message import Message, TimestampType
 from hop_archive.model.query import Query
-from hop_archive.model.slices import PartitionLog, Slice
-from hop_archive.read.check import extent_of
+from hop_archive.model.slices import EMPTY, PartitionLog, Slice
+from hop_archive.read.check import check, extent_of
+from hop_archive.read.contents import ObjectContents
 from hop_archive.store.protocol import Extent, NewObject, ObjectInfo
 from hop_archive.upkeep.compact.plan import hold_name
 from hop_archive.upkeep.remove.remove import Removing
+from hop_archive.upkeep.repair.orphans import documents_of
+from hop_archive.upkeep.repair.plan import whole
 
 COMMAND = "suppress"
 
@@ -129,7 +132,7 @@ def suppress(
                 _rewrite(removing, row.bucket, info.key, removal)
             elif not named and info.modified_ms > young_ms:
                 young.append(info.key)
-            elif not named:
+            elif not named and _holds(removing, info, row):
                 _refuse_to_lose(removing, info.key)
                 removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
     removing.delete_pending(COMMAND)
@@ -212,7 +215,9 @@ def _rewrite(removing: Removing, bucket: str, key: str, removal: Removal) -> Non
     _refuse_to_lose(removing, key, rows)
     stones = _tombstones(removing, rows)
     kept = removing.store.fetch(extent_of(row) for row in rows if row.uuid not in stones)
-    bodies = [stones[row.uuid] if row.uuid in stones else next(kept) for row in rows]
+    bodies = [
+        stones[row.uuid] if row.uuid in stones else _as_stored(removing, row, next(kept)) for row in rows
+    ]
     made = segment(first_key(key), bodies)
     new_key = removing.make(made.objects[0], rows[0].topic, removal)
     new = [
@@ -229,6 +234,68 @@ def _rewrite(removing: Removing, bucket: str, key: str, removal: Removal) -> Non
         for row, body, at in zip(rows, bodies, made.places, strict=True)
     ]
     removing.catalog.replace_documents((bucket, key), new, removal)
+
+
+def _as_stored(removing: Removing, row: Row, body: bytes) -> bytes:
+    """The bytes of a document that is kept; where they are damaged, those that are read twice the same.
+
+    Raises:
+        UnavailableError: They are other ones each time.
+    """
+    if not check(row, body)[1]:
+        return body
+    (again,) = removing.store.fetch([extent_of(row)])
+    if again != body and check(row, again)[1]:
+        raise UnavailableError(
+            f"The object {row.object_key} in bucket {row.bucket} is read differently each time.",
+            remedy="Nothing was changed. Run this again; the suppression is remembered.",
+            object_key=row.object_key,
+            bucket=row.bucket,
+        )
+    return again
+
+
+def _holds(removing: Removing, info: ObjectInfo, row: Row) -> bool:
+    """Whether an object that no row names may hold this message: of a damaged one it is taken for granted.
+
+    Raises:
+        CorruptError: It holds it, and beside it a message that the catalog does not know, which would go with it. So it is where a
+            catalog was made anew and not rebuilt.
+        UnavailableError: Not all of it was read.
+    """
+    stores = (removing.store, *([removing.backup] if removing.backup else []))
+    body = next((found for store in stores if (found := whole(store, info.key)) is not None), None)
+    if body is None:
+        return True
+    if len(body) != info.size_bytes:
+        raise UnavailableError(
+            f"Of the object {info.key} {len(body)} bytes were read, and it has {info.size_bytes}.",
+            remedy="Nothing was changed. Run this again; the suppression is remembered.",
+            object_key=info.key,
+        )
+    documents = [document for _, document in documents_of(ObjectContents(info.key, body))]
+    if documents and all(document.digest != row.digest for document in documents):
+        return False
+    for document in documents:
+        if document.digest != row.digest and not _is_dealt_with(removing, document, slice_of(info.key)):
+            raise CorruptError(
+                f"The object {info.key} holds the message {document.uuid}, too, which the catalog does not know.",
+                remedy="The object stays. Run hop-archive rebuild-catalog, then this again; the suppression is remembered.",
+                object_key=info.key,
+                bucket=removing.store.bucket,
+            )
+    return True
+
+
+def _is_dealt_with(removing: Removing, document: Document, segment_slice: Slice | None) -> bool:
+    """Whether the catalog has the message of a document, or has dealt with its offset, at which no other message stands."""
+    if removing.catalog.find(document.uuid) is not None or segment_slice is None:
+        return True
+    message, log = document.message, segment_slice.partition_log
+    if message.offset not in removing.catalog.coverage([log.topic]).get(log, EMPTY):
+        return False
+    there = removing.catalog.select(Query(places=(Slice(*log, message.offset, message.offset + 1),)))
+    return all(row.digest == document.digest for row in there)
 
 
 def _holds_more(removing: Removing, info: ObjectInfo, named: Sequence[Row]) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 import uuid
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import CopyOf, Outcome, Removal
-from hop_archive.errors import ConfigurationError, ConflictError, ForbiddenError
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.records import Batch, CopyOf, Outcome, Removal
+from hop_archive.devkit.faults import Faults
+from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, ForbiddenError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode
 from hop_archive.model.message import TopicPartition
@@ -20,6 +23,7 @@ from hop_archive.read.check import check
 from hop_archive.source.mock.source import GROUP_ID, MockSource
 from hop_archive.source.protocol import Source
 from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import NewObject
 from hop_archive.upkeep.remove.clean_tests import (
     clean_marked,
     clean_topics,
@@ -295,6 +299,62 @@ def test_a_copy_that_stands_among_others_in_a_segment_and_that_no_row_names_goes
     before = list(world.store.listing())
     suppress(world.removing(), [first.uuid], "a reason", grace_s=-1)
     assert list(world.store.listing()) == before, "what holds no more than its rows is left alone"
+
+
+@pytest.mark.parametrize("layout", ["segment", "zstd"])
+def test_suppressing_keeps_what_stands_beside_a_message_whole_where_the_store_answers_by_a_half(
+    layout: WorldLayout,
+) -> None:
+    world = archive_all(small_world(layout))
+    torn: list[int] = []
+
+    class Torn(Faults):
+        def delivered(self, number: int, item: Any) -> Any:
+            if self.calls[number - 1] == "store.fetch item" and not torn:
+                torn.append(number)
+                return item[: len(item) // 2]
+            return item
+
+    first = next(row for row in world.rows() if row.topic == BUSY)
+    suppress(world.removing(Torn()), [first.uuid], "a reason", grace_s=-1)
+    assert torn
+    assert_whole(world)
+
+
+@pytest.mark.parametrize("layout", ["segment", "zstd"])
+def test_suppressing_over_a_catalog_that_is_not_rebuilt_deletes_nothing_that_it_does_not_know(
+    layout: WorldLayout,
+) -> None:
+    """The topic was made anew, and then the catalog: under the same numbers stand segments of the topic of before."""
+    world = archive_all(small_world(layout))
+    before = {info.key for info in world.store.listing()}
+    world.cluster.recreate_topic(BUSY)
+    world.cluster.append(BUSY, b"a secret", partition=0)
+    world.catalog = MockCatalog()
+    archive_all(world)
+    secret = next(row for row in world.catalog.rows(BUSY) if b"a secret" in fetched(world.store, row))
+    suppress(world.removing(), [secret.uuid], "a reason", grace_s=-1)
+    assert before <= {info.key for info in world.store.listing()}
+    assert_nowhere(world, b"a secret")
+
+
+@pytest.mark.parametrize("layout", ["segment", "zstd"])
+def test_suppressing_refuses_to_delete_what_the_catalog_does_not_know_beside_the_message(
+    layout: WorldLayout,
+) -> None:
+    """A catalog that was made anew has one message of a segment again, and is to be rebuilt first."""
+    world = archive_all(small_world(layout))
+    own, other, *_ = (row for row in world.rows() if row.topic == BUSY and row.partition == 0)
+    world.catalog = MockCatalog()
+    world.layout = "message"
+    world.catalog.begin_generation(BUSY, 1, "id", None, "")
+    alone = own._replace(object_key="alone.bson", position=None, frame=None, frame_size=None)
+    world.store.create([NewObject("alone.bson", b"")])
+    assert own.slice is not None
+    world.catalog.commit(Batch(own.slice, rows=[alone]))
+    with pytest.raises(CorruptError, match=f"holds the message {other.uuid}"):
+        suppress(world.removing(), [own.uuid], "a reason", grace_s=-1)
+    assert other.object_key in {info.key for info in world.store.listing()}
 
 
 def test_what_a_crashed_run_left_of_a_suppressed_message_goes_once_it_is_old_enough() -> None:
