@@ -87,6 +87,16 @@ class Faults:
             return arguments
         return (arguments[0][: min(limits)], *arguments[1:])
 
+    def perform(
+        self, number: int, found: Callable[..., Any], arguments: tuple[Any, ...], more: dict[str, Any]
+    ) -> Any:
+        """Let a call take effect, of what of its arguments ``reached`` lets pass."""
+        return found(*self.reached(number, arguments), **more)
+
+    def delivered(self, number: int, item: Any) -> Any:
+        """What arrives of an item that an iterator gives."""
+        return item
+
     def strike(self, number: int, when: When) -> None:
         """Let those faults happen that are due on this side of call ``number``."""
         for fault in self.script:
@@ -110,7 +120,7 @@ class _Faulty:
         def call(*args: Any, **kwargs: Any) -> Any:
             number = self._faults.begin(f"{self._name}.{attribute}", args)
             self._faults.strike(number, When.BEFORE)
-            result = found(*self._faults.reached(number, args), **kwargs)
+            result = self._faults.perform(number, found, args, kwargs)
             self._faults.strike(number, When.AFTER)
             if attribute == "reader":
                 return _Faulty(result, "reader", self._faults)
@@ -129,7 +139,7 @@ class _Faulty:
         for item in items:
             number = self._faults.begin(f"{self._name}.{attribute} item")
             self._faults.strike(number, When.BEFORE)
-            yield item
+            yield self._faults.delivered(number, item)
             self._faults.strike(number, When.AFTER)
 
 

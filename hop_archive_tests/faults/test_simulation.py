@@ -8,11 +8,13 @@ from itertools import pairwise
 import pytest
 
 from hop_archive.devkit.faults import CrashError
+from hop_archive.ingest import write
 from hop_archive_tests.simulation.history import At, History, Process, shrunk
+from hop_archive_tests.simulation.mutants import MUTANTS, ROOT, Mutant, mutated
 from hop_archive_tests.simulation.run import failure, of_seed, play
 from hop_archive_tests.simulation.stage import StuckError
 
-SEEDS = 1_000
+SEEDS = 700
 PORTION = 100
 
 
@@ -60,6 +62,27 @@ def test_what_fails_is_shrunk_to_what_it_takes() -> None:
     assert small.events == (needed,)
     assert [p.deed for p in small.processes] == ["verify"]
     assert (small.switches, small.blows, small.at_once, small.layout) == ((), (), 1, "message")
+
+
+def test_a_seed_that_fails_of_a_mutant_fails_again_the_same_and_is_shrunk_to_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows are committed whose objects were never made: no process but one that archives is needed for that."""
+    monkeypatch.setattr(write, "write_objects", lambda archive, group: list(group))
+    history = next(of_seed(seed) for seed in range(50) if len(of_seed(seed).processes) > 3)
+    why = failure(history)
+    assert why is not None
+    assert "which is not there" in why
+    assert failure(of_seed(history.seed)) == why
+    small = shrunk(history, lambda candidate: "which is not there" in (failure(candidate) or ""))
+    assert (small.events, small.blows, small.switches, small.at_once) == ((), (), (), 1)
+    assert len(small.processes) <= 1
+    assert failure(small) == failure(small)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.why)
+def test_each_mutant_can_be_put_into_the_code_as_it_is_now(mutant: Mutant) -> None:
+    assert mutated(mutant, ROOT) != (ROOT / "hop_archive" / mutant.path).read_text()
 
 
 def test_a_process_that_goes_round_in_circles_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

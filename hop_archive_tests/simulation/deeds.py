@@ -30,6 +30,7 @@ from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.scrub import scrub
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
+from hop_archive_tests.simulation.recovery import catalog_snapshot, reading, rebuilding, reporting, restored
 from hop_archive_tests.simulation.world import TOPICS, SimulatedWorld
 from hop_archive_tests.worlds import exhausted, layout_policy
 
@@ -139,9 +140,17 @@ DEEDS: dict[str, Deed] = {
     "suppress": suppressed,
     "compact": compacted,
     "snapshot": snapshot,
+    "restore": restored,
+    "rebuild": rebuilding,
+    "catalog snapshot": catalog_snapshot,
+    "read": reading,
+    "report": reporting,
 }
 
-REMOVALS = ("deduplicate", "prune", "clean", "compact")
+REMOVALS = ("deduplicate", "prune", "clean")
+"""These take messages away."""
+
+AGAIN = ("deduplicate", "prune", "clean", "compact", "rebuild", "restore")
 """Of these, one that failed is done again by the same command."""
 
 

@@ -14,11 +14,26 @@ LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 
 
 class Blow(enum.Enum):
-    """What befalls a call. ``PART``: a half of what it was given takes effect, and then its answer is lost."""
+    """What befalls a call.
+
+    ``PART``: a half of what it was given takes effect, and then its answer is lost. ``LATE``: its client gives it up, and the
+    server does it some calls later, of whomever. ``TWICE``: the server does it again some calls later, as where a client had
+    sent it a second time. ``TORN``: a half of an object's bytes arrive. ``STALE``: a listing, or an object, is as it was some
+    changes ago.
+
+    What of these is in the contract: an answer that comes late or twice (``Store.create`` is conditional, a commit a
+    transaction). S3 and its like are consistent since 2020, and an HTTP client tells a body that is cut: torn and stale
+    answers are not to be had of them, and are played all the same, for nothing may be *lost* by one. Not played: a DELETE
+    that comes late, which no condition guards; and reads of a replica of the database, which no stanza may name.
+    """
 
     FAIL_BEFORE = "fails before"
     FAIL_AFTER = "fails after"
     PART = "is half done"
+    LATE = "is given up, and takes effect later"
+    TWICE = "takes effect, and once more later"
+    TORN = "is answered by a half"
+    STALE = "is answered as of before"
     CRASH_BEFORE = "is where the process dies, before"
     CRASH_AFTER = "is where the process dies, after"
 
@@ -73,8 +88,12 @@ def history_of(seed: int, deeds: tuple[str, ...], events: tuple[str, ...]) -> Hi
     """The history of a seed: the same seed and names give the same one."""
     chance = random.Random(seed)
     processes = tuple(
-        Process("archive" if chance.random() < 0.4 else chance.choice(deeds), chance.getrandbits(30))
-        for _ in range(chance.randint(2, 6))
+        # Mostly there is something archived before anything else is done with it.
+        Process(
+            "archive" if chance.random() < (0.3 if n else 0.8) else chance.choice(deeds),
+            chance.getrandbits(30),
+        )
+        for n in range(chance.randint(2, 6))
     )
     reach = 120 * len(processes)
 
@@ -86,15 +105,9 @@ def history_of(seed: int, deeds: tuple[str, ...], events: tuple[str, ...]) -> Hi
             )
         )
 
-    return History(
-        seed,
-        chance.choice(LAYOUTS),
-        chance.choice((1, 2, 2, 3)),
-        processes,
-        some(14, ("switch",)),
-        some(4, tuple(blow.name for blow in Blow)),
-        some(6, events),
-    )
+    layout, at_once = chance.choice(LAYOUTS), chance.choice((1, 2, 2, 3))
+    switches, blows = some(14, ("switch",)), some(5, tuple(blow.name for blow in Blow))
+    return History(seed, layout, at_once, processes, switches, blows, some(6, events))
 
 
 def _step(chance: random.Random, reach: int) -> int:

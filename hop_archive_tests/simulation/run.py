@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
+from hop_archive.recover.restore import items
+from hop_archive.recover.restore import write as writing
 from hop_archive.upkeep.compact import plan as compaction
-from hop_archive_tests.simulation.deeds import DEEDS, REMOVALS
+from hop_archive_tests.simulation.deeds import AGAIN, DEEDS, REMOVALS
+from hop_archive_tests.simulation.finish import finish
 from hop_archive_tests.simulation.history import History, history_of
-from hop_archive_tests.simulation.judge import always, finish, judge
+from hop_archive_tests.simulation.judge import Scene, judge
 from hop_archive_tests.simulation.stage import Player, Stage
 from hop_archive_tests.simulation.world import EVENTS, SimulatedWorld
 
@@ -24,23 +27,29 @@ def play(history: History) -> tuple[SimulatedWorld, Stage, list[Player]]:
         AssertionError: An invariant does not hold.
     """
     world = SimulatedWorld(history.seed, history.layout)
-    stage = Stage(
-        history,
-        lambda player, deed, choice: DEEDS[deed](world, player, choice),
-        world.happen,
-        lambda call: always(world, call),
-    )
+    world.removes = any(process.deed in REMOVALS for process in history.processes)
+    stage = Stage(history, lambda player, deed, choice: DEEDS[deed](world, player, choice), Scene(world))
     world.resting.append(stage.rest)
-    with patch.object(compaction, "LEAST_OBJECTS", 2):
-        players = stage.run()
-    world.resting.clear()
-    undone = [
-        (player.name, history.processes[player.number].choice)
-        for player in players
-        if player.error is not None and player.name in REMOVALS
-    ]
-    finish(world, undone)
-    judge(world)
+    world.ending.append(stage.end_all)
+    try:
+        # Some dozens of messages make many calls, and small segments.
+        with (
+            patch.object(compaction, "LEAST_OBJECTS", 2),
+            patch.object(writing, "PORTION_MESSAGES", 5),
+            patch.object(items, "PAGE", 7),
+        ):
+            players = stage.run()
+            world.resting.clear()
+            world.ending.clear()
+            undone = [
+                (player.name, history.processes[player.number].choice)
+                for player in players
+                if player.error is not None and player.name in AGAIN
+            ]
+            finish(world, undone)
+        judge(world)
+    finally:
+        world.close()
     return world, stage, players
 
 

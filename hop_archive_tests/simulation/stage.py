@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from hop_archive.devkit.faults import CrashError, Faults, When
 from hop_archive.errors import HopArchiveError, UnavailableError
+from hop_archive_tests.simulation.calls import can_befall
 from hop_archive_tests.simulation.history import At, Blow, History
 
 MOST_STEPS = 20_000
 """A history that takes more goes round in circles."""
 
+_LATEST = 40
+"""By how many steps what is late is late at most."""
+
 
 class StuckError(AssertionError):
     """A process went on without end, or all waited for each other."""
+
+
+class Scene(Protocol):
+    """What surrounds the processes."""
+
+    def happen(self, at: At) -> None:
+        """Let an event happen."""
+
+    def asked(self, deed: str, call: str, arguments: tuple[Any, ...]) -> None:
+        """A process is about to make a call: refuse it where it cannot be answered now.
+
+        Raises:
+            UnavailableError: It cannot.
+            AssertionError: It asks for more than anybody may.
+        """
+
+    def changed(self, call: str) -> None:
+        """A call was made: what has to hold always?
+
+        Raises:
+            AssertionError: Something does not hold.
+        """
+
+    def before(self, part: object, versions: int) -> object:
+        """A part as it was so many changes ago."""
+
+
+class _Late(NamedTuple):
+    step: int
+    call: str
+    effect: Callable[[], object]
 
 
 class Player(Faults):
@@ -29,21 +66,44 @@ class Player(Faults):
         self.dead = False
         self.ended = False
         self.error: BaseException | None = None
-        self._part: dict[int, bool] = {}
+        self.due: dict[int, At] = {}
 
     def begin(self, call: str, arguments: tuple[Any, ...] = ()) -> int:
         number = super().begin(call, arguments)
-        self._stage.before(self, number)
+        self._stage.before(self, number, arguments)
         return number
 
+    def befalls(self, number: int) -> Blow | None:
+        """What befalls a call, if anything."""
+        at = self.due.get(number)
+        return None if at is None else Blow[at.what]
+
+    @property
+    def was_deceived(self) -> bool:
+        """Whether a store told this process what is not so (any more)."""
+        return any(Blow[at.what] in (Blow.TORN, Blow.STALE) for at in self.due.values())
+
     def reached(self, number: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not self._part.get(number) or not self.sizes[number - 1]:
+        if self.befalls(number) is not Blow.PART or not self.sizes[number - 1]:
             return arguments
         return (arguments[0][: len(arguments[0]) // 2], *arguments[1:])
 
-    def half(self, number: int) -> None:
-        """Let only a half of what this call is given take effect."""
-        self._part[number] = True
+    def perform(
+        self, number: int, found: Callable[..., Any], arguments: tuple[Any, ...], more: dict[str, Any]
+    ) -> Any:
+        blow = self.befalls(number)
+        effect = partial(found, *self.reached(number, arguments), **more)
+        if blow is Blow.STALE:
+            older = self._stage.scene.before(found.__self__, 1 + self.due[number].choice % 3)  # type: ignore[attr-defined]
+            return getattr(older, found.__name__)(*arguments, **more)
+        if blow in (Blow.LATE, Blow.TWICE):
+            self._stage.later(self, number, effect)
+        if blow is Blow.LATE:
+            raise UnavailableError(f"told to give up {self.calls[number - 1]}.")
+        return effect()
+
+    def delivered(self, number: int, item: Any) -> Any:
+        return item[: len(item) // 2] if self.befalls(number) is Blow.TORN else item
 
     def strike(self, number: int, when: When) -> None:
         self._stage.strike(self, number, when)
@@ -55,21 +115,15 @@ class Stage:
     Args:
         history: What happens.
         play: Does a deed as a process; called in a thread of its own.
-        happen: Lets an event happen.
-        changed: Called after each call that may have changed something, with its name: what has to hold always.
+        scene: What surrounds them.
     """
 
-    def __init__(
-        self,
-        history: History,
-        play: Callable[[Player, str, int], None],
-        happen: Callable[[At], None],
-        changed: Callable[[str], None],
-    ) -> None:
+    def __init__(self, history: History, play: Callable[[Player, str, int], None], scene: Scene) -> None:
         self._history = history
-        self._play, self._happen, self._changed = play, happen, changed
+        self._play = play
+        self.scene = scene
         self._switches = {at.step: at.choice for at in history.switches}
-        self._blows = {at.step: Blow[at.what] for at in history.blows}
+        self._blows = {at.step: at for at in history.blows}
         self._events: dict[int, list[At]] = {}
         for at in history.events:
             self._events.setdefault(at.step, []).append(at)
@@ -77,7 +131,7 @@ class Stage:
         self._playing: list[Player] = []
         self._threads: list[threading.Thread] = []
         self._over = threading.Semaphore(0)
-        self._due: dict[tuple[int, int], Blow] = {}
+        self._late: list[_Late] = []
         self._failure: BaseException | None = None
         self._current: Player | None = None
         self.step = 0
@@ -99,41 +153,53 @@ class Stage:
                 raise StuckError(f"no process goes on after step {self.step}: {self.steps[-5:]}")
         for thread in self._threads:
             thread.join(120)
+        if self._failure is None:
+            with contextlib.suppress(CrashError):  # what it is raised for is raised below
+                self._let_arrive(self._late)
         if self._failure is not None:
             raise self._failure
         return players
 
-    def before(self, player: Player, number: int) -> None:
+    def before(self, player: Player, number: int, arguments: tuple[Any, ...]) -> None:
         """A process is about to make a call: a step, at which others may go on first."""
         if player.dead or self._failure is not None:
             raise CrashError(f"{player.name} is dead")
         self.step += 1
         if self.step > MOST_STEPS:
             self._fail(StuckError(f"{player.name} goes on without end: {self.steps[-12:]}"))
-        self.steps.append(f"{player.number} {player.calls[number - 1]}")
-        if (blow := self._blows.get(self.step)) is not None:
-            self._due[player.number, number] = blow
+        call = player.calls[number - 1]
+        self.steps.append(f"{player.number} {call}")
+        if (blow := self._blows.pop(self.step, None)) is not None:
+            if can_befall(Blow[blow.what], call):
+                player.due[number] = blow
+            else:  # it befalls the next call that it can befall
+                self._blows.setdefault(self.step + 1, blow)
+        self._let_arrive([late for late in self._late if late.step <= self.step])
         for at in self._events.get(self.step, ()):
-            self._happen(at)
+            self.scene.happen(at)
         if (choice := self._switches.get(self.step)) is not None:
             self._hand_over(player, self._playing[choice % len(self._playing)])
+        if player.dead or self._failure is not None:
+            raise CrashError(f"{player.name} is dead")
+        try:
+            self.scene.asked(player.name, call, arguments)
+        except AssertionError as error:
+            self._fail(error)
+
+    def later(self, player: Player, number: int, effect: Callable[[], object]) -> None:
+        """Let a call take effect some steps from now."""
+        step = self.step + 1 + player.due[number].choice % _LATEST
+        self._late.append(_Late(step, player.calls[number - 1], effect))
 
     def strike(self, player: Player, number: int, when: When) -> None:
         """Let a call go wrong where that is due."""
         call = player.calls[number - 1]
         if when is When.AFTER:
-            try:
-                self._changed(call)
-            except AssertionError as error:
-                self._fail(error)
-        blow = self._due.get((player.number, number))
-        if blow is None:
-            return
+            self._judge(call)
+        blow = player.befalls(number)
         if when is When.BEFORE:
             if blow is Blow.FAIL_BEFORE:
                 raise UnavailableError(f"told to fail before {call}.")
-            if blow is Blow.PART:
-                player.half(number)
             if blow is Blow.CRASH_BEFORE:
                 player.dead = True
                 raise CrashError(call)
@@ -149,6 +215,24 @@ class Stage:
         player = self._current
         if player is not None and len(self._playing) > 1 and not player.dead:
             self._hand_over(player, self._next(player))
+
+    def end_all(self) -> None:
+        """Let all processes die that have begun: an operator ends them."""
+        for player in self._playing:
+            player.dead = player.dead or bool(player.calls)
+
+    def _judge(self, call: str) -> None:
+        try:
+            self.scene.changed(call)
+        except AssertionError as error:
+            self._fail(error)
+
+    def _let_arrive(self, late: list[_Late]) -> None:
+        for one in [*late]:
+            self._late.remove(one)
+            with contextlib.suppress(HopArchiveError):
+                one.effect()
+            self._judge(one.call)
 
     def _enter(self) -> None:
         player = next(self._waiting, None)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import random
+import shutil
+import tempfile
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.mock.session import Tables
+from hop_archive.catalog.records import Row
 from hop_archive.devkit.faults import Faults
+from hop_archive.errors import UnavailableError
 from hop_archive.model.limits import Limits
 from hop_archive.model.message import Message
+from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.source.mock.cluster import Log, MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive.upkeep.remove.remove import Removing
+from hop_archive_tests.simulation.calls import creates_objects, writes_to_catalog
 from hop_archive_tests.simulation.history import At
 from hop_archive_tests.worlds import NOW_MS, WorldLayout, layout_policy
 
@@ -26,6 +36,21 @@ TOPICS = ("alerts.busy", "alerts.quiet")
 PARTITIONS = {"alerts.busy": 2, "alerts.quiet": 1}
 TINY = Limits(run_messages=60, batch_messages=4, batch_bytes=2_000, buffer_bytes=8_000, poll_messages=5)
 DAY_MS = 86_400_000
+
+
+@dataclass(slots=True)
+class RestoreBegun:
+    """What was there when the first try of a restore began.
+
+    Attributes:
+        rows: What the catalog had, at the beginning of any try.
+        suppressed: Messages whose content had been taken away by then.
+        catalog: The catalog that knows of it.
+    """
+
+    rows: dict[uuid.UUID, Row]
+    suppressed: frozenset[uuid.UUID]
+    catalog: MockCatalog
 
 
 @dataclass(slots=True)
@@ -38,6 +63,14 @@ class SimulatedWorld:
         compacted: Topic id, partition and offset of what compaction took away.
         cut: Topic id and partition of what lost its end at some time.
         resting: Called when somebody waits, so that others go on.
+        ending: Called when all processes are to end.
+        target: Where messages are restored to.
+        restored: What was in the catalog when restores to a topic began, by that topic's name; and what was suppressed.
+        full: Where there is no room, and for how many calls more.
+        lost: The catalogs that are no more, as they were at their end.
+        dangling: UUIDs and keys of rows whose objects had gone when a catalog was put back that named them.
+        names: The topics of topic ids.
+        removes: Whether a process takes messages away, be it copies.
     """
 
     seed: int
@@ -54,11 +87,23 @@ class SimulatedWorld:
     compacted: set[tuple[str, int, int]] = field(default_factory=set)
     cut: set[tuple[str, int]] = field(default_factory=set)
     resting: list[Callable[[], None]] = field(default_factory=list)
+    ending: list[Callable[[], None]] = field(default_factory=list)
+    target: MockCluster = field(init=False)
+    restored: dict[str, RestoreBegun] = field(default_factory=dict)
+    full: dict[str, int] = field(default_factory=dict)
+    lost: list[MockCatalog] = field(default_factory=list)
+    dangling: set[tuple[uuid.UUID, str]] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)
+    removes: bool = False
+    _folder: Path | None = None
+    _dump: Tables | None = None
+    _versions: dict[str, deque[dict[str, tuple[bytes, int, str]]]] = field(default_factory=dict)
     _ids: int = 0
     _open: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cluster = MockCluster(clock=self.now_ms, sleep=self.sleep, make_id=self._make_id)
+        self.target = MockCluster(clock=self.now_ms, sleep=self.sleep, make_id=self._make_id)
         self.catalog = MockCatalog(clock=self.now)
         self.store = MockStore(deleting_allowed=True, clock=self.now_ms)
         self.backup = MockStore("backup", bucket="backup", deleting_allowed=True, clock=self.now_ms)
@@ -112,6 +157,47 @@ class SimulatedWorld:
         stores = (wrap(self.store, "store"), wrap(self.backup, "backup"))
         return Removing(wrap(self.catalog, "catalog"), *stores, run_id="removal", now=self.now)
 
+    @property
+    def folder(self) -> Path:
+        """Where processes keep files; outlasts them."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="hop_archive-simulation-"))
+        return self._folder
+
+    def close(self) -> None:
+        """Leave nothing on this machine."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+
+    # --- what befalls calls
+
+    def refuse(self, call: str) -> None:
+        """Refuse to write where there is no room; after some refusals there is.
+
+        Raises:
+            UnavailableError: There is none.
+        """
+        for part, needs_room in (("store", creates_objects), ("catalog", writes_to_catalog)):
+            if self.full.get(part) and needs_room(call):
+                self.full[part] -= 1
+                raise UnavailableError(f"no room for {call}.")
+
+    def remember(self) -> None:
+        """Remember what is in the stores now, as one of the versions of them."""
+        for store in (self.store, self.backup):
+            versions = self._versions.setdefault(store.name, deque(maxlen=4))
+            versions.append({**objects_of(store)})
+
+    def before(self, part: object, versions: int) -> object:
+        """A store as it was so many changes ago."""
+        assert isinstance(part, MockStore)
+        known = self._versions.get(part.name)
+        if not known:
+            return part
+        older = MockStore(part.name, bucket=part.bucket, clock=self.now_ms)
+        objects_of(older).update(known[max(0, len(known) - 1 - versions)])
+        return older
+
     # --- events
 
     def happen(self, at: At) -> None:
@@ -139,6 +225,7 @@ class SimulatedWorld:
             self.cluster.allow(topic)
             for number in range(PARTITIONS[topic]):
                 self.cluster.elect_leader(topic, number)
+        self.full.clear()
         self.at_ms += 10 * DAY_MS
         self.ticks += 1_000_000
         self.replicate()
@@ -153,14 +240,17 @@ class SimulatedWorld:
 
     def body(self, key: str) -> bytes:
         """The bytes of an object."""
-        body = self.store._shelf.get(key)
-        assert body is not None
-        return body
+        return objects_of(self.store)[key][0]
+
+    def rows(self) -> list[Row]:
+        """All rows of the catalog."""
+        return [row for topic in PARTITIONS for row in self.catalog.rows(topic)]
 
     def look(self) -> None:
         """Record what readers of committed messages are given now."""
         with self.cluster.read() as state:
-            for topic in state.topics.values():
+            for name, topic in state.topics.items():
+                self.names[topic.topic_id] = name
                 for number, log in enumerate(topic.logs):
                     ever = self.lives.setdefault((topic.topic_id, number), {})
                     for message in (
@@ -169,6 +259,30 @@ class SimulatedWorld:
                         known = ever.setdefault(message.offset, [])
                         if message not in known:
                             known.append(message)
+
+    def ever_at(self, topic: str, partition: int | None, offset: int | None) -> list[Message]:
+        """What ever stood at an offset of a topic, whichever topic of that name it was."""
+        return [
+            message
+            for (topic_id, number), ever in self.lives.items()
+            if number == partition and self.names[topic_id] == topic
+            for at, messages in ever.items()
+            if at == offset
+            for message in messages
+        ]
+
+    def was_told(self, topic_id: str, partition: int, offset: int) -> bool:
+        """Whether a catalog that is lost said of an offset that it was no message of its own: lost, left out or a copy."""
+        for catalog in self.lost:
+            for generation in catalog.generations([self.names[topic_id]]).get(self.names[topic_id], ()):
+                at = PartitionLog(generation.topic, generation.number, partition)
+                with catalog._state.read() as tables:
+                    archived = offset in {
+                        row.offset for row in tables.rows_in(Slice(*at, offset, offset + 1))
+                    }
+                    if generation.topic_id == topic_id and offset in tables.covered(at) and not archived:
+                        return True
+        return False
 
     # --- how events are done
 
@@ -256,12 +370,33 @@ class SimulatedWorld:
         if not self._open:
             self.cluster.delete_topic(topic)
 
+    def _fill(self, chance: random.Random) -> None:
+        self.full[chance.choice(("store", "catalog"))] = chance.randint(1, 12)
+
+    def _dump_catalog(self, _: random.Random) -> None:
+        with self.catalog._state.read() as tables:
+            self._dump = copy.deepcopy(tables)
+
+    def _lose_catalog(self, chance: random.Random) -> None:
+        """An operator ends all processes, and puts another catalog in the place of the one that is lost: a dump of before, or an empty one."""
+        for end in self.ending:
+            end()
+        self.lost.append(self.catalog)
+        self.catalog = MockCatalog(clock=self.now)
+        if self._dump is not None and chance.random() < 0.7:
+            self.catalog._state._value = copy.deepcopy(self._dump)
+            there = objects_of(self.store)
+            self.dangling |= {(r.uuid, r.object_key) for r in self.rows() if r.object_key not in there}
+
     _OF_THE_WORLD: ClassVar[dict[str, Callable[[SimulatedWorld, random.Random], None]]] = {
         "publish": lambda self, chance: self._publish(chance, chance.randint(1, 8)),
         "a day passes": _pass_a_day,
         "clock jumps": _let_the_clock_jump,
         "cluster emptied": _empty,
         "replication": lambda self, _: self.replicate(),
+        "disk full": _fill,
+        "catalog dumped": _dump_catalog,
+        "catalog lost": _lose_catalog,
     }
     _OF_A_LOG: ClassVar[dict[str, Callable[[SimulatedWorld, random.Random, str, int, Log], None]]] = {
         "commit": _commit,
@@ -277,6 +412,11 @@ class SimulatedWorld:
         "topic made anew": _make_anew,
         "topic deleted": _delete,
     }
+
+
+def objects_of(store: MockStore) -> dict[str, tuple[bytes, int, str]]:
+    """Body, time and ETag of each object of a store in memory."""
+    return store._shelf._objects  # type: ignore[union-attr]  # in memory it has these
 
 
 EVENTS = (*SimulatedWorld._OF_THE_WORLD, *SimulatedWorld._OF_A_LOG)
