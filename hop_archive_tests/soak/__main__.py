@@ -27,8 +27,8 @@ from hop_archive_tests.soak.producer import Publisher
 from hop_archive_tests.soak.schedule import schedule
 from hop_archive_tests.soak.world import PREFIX, TOPICS, World, built
 
-STILL_S = 300.0
-"""For so long nothing may move while the archive completes; Dagster takes a run that never began for dead after one minute."""
+STILL_S = 900.0
+"""For so long nothing may move, neither the ledger nor Dagster's runs; that takes a run that never began for dead after five minutes."""
 _LOOK_S = 0.25
 _ASK_S = 2.0
 
@@ -84,11 +84,16 @@ def _soak(world: World, minutes: float, seed: int, rate: float) -> dict[str, Any
             return world.archived()
         return {}
 
+    def signs() -> object:
+        with suppress(psycopg.Error):
+            return sorted(covered().items()), world.runs()
+        return None
+
     def complete() -> bool:
         now = covered()
         return all(now.get(log, 0) >= end for log, end in ends.items())
 
-    why = why or _wait(world, lambda: sorted(covered().items()), complete)
+    why = why or _wait(world, signs, complete)
     recovered_s = time.monotonic() - ceased
     world.end_archiving()
     click.echo(f"{'It is not complete: ' + why if why else 'Complete'}. Now the checker.")
