@@ -24,7 +24,7 @@ from hop_archive.devkit.workbench import interrupted_by_signals
 from hop_archive_tests import ending
 from hop_archive_tests.soak import checker
 from hop_archive_tests.soak.producer import Publisher
-from hop_archive_tests.soak.schedule import schedule
+from hop_archive_tests.soak.schedule import Deed, Kind, schedule
 from hop_archive_tests.soak.world import PREFIX, TOPICS, World, built
 
 STILL_S = 900.0
@@ -66,8 +66,9 @@ def main(minutes: float, seed: int | None, rate: float, directory: Path, report:
 
 
 def _soak(world: World, minutes: float, seed: int, rate: float) -> dict[str, Any]:
+    """Let everything go wrong, then nothing any more; what came of it."""
     record = world.directory / "sent.bson"
-    publisher = Publisher(world.proxied.bootstrap_servers, TOPICS, record, seed=seed, per_s=rate)
+    publisher = Publisher(world.servers.proxied.bootstrap_servers, TOPICS, record, seed=seed, per_s=rate)
     publisher.start()
     began = time.monotonic()
     _play(world, seed, minutes * 60)
@@ -76,50 +77,14 @@ def _soak(world: World, minutes: float, seed: int, rate: float) -> dict[str, Any
     why = _wait(world, lambda: (publisher.acknowledged, publisher.failed), lambda: not publisher.waiting())
     publisher.close_partitions()
     ceased = time.monotonic()
-    ends = checker.read_record(record).ends()
     click.echo(f"{publisher.acknowledged} messages were acknowledged; waiting for the archive.")
-
-    def covered() -> dict[tuple[str, int], int]:
-        with suppress(psycopg.Error):
-            return world.archived()
-        return {}
-
-    def signs() -> object:
-        with suppress(psycopg.Error):
-            return sorted(covered().items()), world.runs()
-        return None
-
-    def complete() -> bool:
-        now = covered()
-        return all(now.get(log, 0) >= end for log, end in ends.items())
-
-    why = why or _wait(world, signs, complete)
+    why = why or _wait_for_archive(world, record)
     recovered_s = time.monotonic() - ceased
     world.end_archiving()
     click.echo(f"{'It is not complete: ' + why if why else 'Complete'}. Now the checker.")
-    verified = world.final_look()
-    where = checker.Where(
-        str(record),
-        world.address.database_url,
-        world.address.s3_endpoint,
-        world.address.s3_access_key,
-        world.address.s3_secret_key,
-        f"{PREFIX}/",
-    )
-    judged = subprocess.run(
-        [sys.executable, "-m", checker.__name__],
-        input=json.dumps(asdict(where)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if not judged.stdout:
-        raise click.ClickException(f"The checker failed: {judged.stderr}")
-    verdict = json.loads(judged.stdout)
-    struck = {
-        f"{t.value}: {name}": n for name, proxy in world.proxies.items() for t, n in proxy.struck.items()
-    }
+    verified, verdict = world.final_look(), _judged(world, record)
     wrong = verdict["wrong"] or why or publisher.failed
+    struck = [(name, proxy.struck.items()) for name, proxy in world.servers.proxies.items()]
     return {
         "seed": seed,
         "minutes": minutes,
@@ -130,7 +95,7 @@ def _soak(world: World, minutes: float, seed: int, rate: float) -> dict[str, Any
         "verify --deep": verified,
         "seconds": round(time.monotonic() - began),
         "recovered in seconds": round(recovered_s),
-        "network faults": struck,
+        "network faults": {f"{trouble.value}: {name}": n for name, some in struck for trouble, n in some},
         "done": dict(world.done),
         "came back by supervision": dict(world.came_back),
         "upkeep": dict(world.upkeep_runs),
@@ -139,16 +104,60 @@ def _soak(world: World, minutes: float, seed: int, rate: float) -> dict[str, Any
     }
 
 
+def _wait_for_archive(world: World, record: Path) -> str:
+    """Wait until the ledger covers all that was acknowledged; why it was given up, '' where not."""
+    ends = checker.read_record(record).ends()
+
+    def signs() -> object:
+        with suppress(psycopg.Error):
+            return sorted(world.archived().items()), world.runs()
+        return None
+
+    def complete() -> bool:
+        with suppress(psycopg.Error):
+            covered = world.archived()
+            return all(covered.get(log, 0) >= end for log, end in ends.items())
+        return False
+
+    return _wait(world, signs, complete)
+
+
+def _judged(world: World, record: Path) -> dict[str, Any]:
+    """What the checker says, a process that imports nothing of the archive."""
+    address = world.servers.address
+    where = checker.Where(
+        str(record),
+        address.database_url,
+        address.s3_endpoint,
+        address.s3_access_key,
+        address.s3_secret_key,
+        f"{PREFIX}/",
+    )
+    asked = json.dumps(asdict(where))
+    program = [sys.executable, "-m", checker.__name__]
+    judged = subprocess.run(program, input=asked, capture_output=True, text=True, check=False)
+    if not judged.stdout:
+        raise click.ClickException(f"The checker failed: {judged.stderr}")
+    verdict: dict[str, Any] = json.loads(judged.stdout)
+    return verdict
+
+
 def _play(world: World, seed: int, seconds: float) -> None:
     """Do what the schedule says, and undo it in time."""
     began, number = time.monotonic(), itertools.count()
     due: list[tuple[float, int, Callable[[], None]]] = []
-    deeds = schedule(seed, seconds)
-    for deed in deeds:
+    for deed in schedule(seed, seconds):
         heapq.heappush(due, (deed.at_s, next(number), lambda deed=deed: begin(deed)))  # type: ignore[misc]
 
-    def begin(deed: Any) -> None:
-        heapq.heappush(due, (time.monotonic() - began + deed.for_s, next(number), world.begin(deed)))
+    busy_until: dict[tuple[bool, str], float] = {}
+
+    def begin(deed: Deed) -> None:
+        where, now = (deed.kind is Kind.NETWORK, deed.target), time.monotonic() - began
+        if (free_at := busy_until.get(where, 0.0)) > now:  # the one before began late
+            heapq.heappush(due, (free_at, next(number), lambda: begin(deed)))
+            return
+        busy_until[where] = now + deed.for_s
+        heapq.heappush(due, (now + deed.for_s, next(number), world.begin(deed)))
 
     try:
         while time.monotonic() - began < seconds or due:
@@ -157,7 +166,7 @@ def _play(world: World, seed: int, seconds: float) -> None:
                 heapq.heappop(due)[2]()
             time.sleep(_LOOK_S)
     finally:
-        for proxy in world.proxies.values():
+        for proxy in world.servers.proxies.values():
             proxy.calm()
 
 

@@ -95,12 +95,29 @@ compact_after_days = 0
 """
 
 
+@dataclass(frozen=True)
+class Servers:
+    """Kafka, Postgres and S3 behind proxies.
+
+    Attributes:
+        address: Where they are themselves; ``proxied``: where their clients find them.
+        disks: The data of those whose disk can be filled up.
+    """
+
+    stack: LocalStack
+    broker: ProcessMark
+    proxies: Mapping[str, Proxy]
+    address: StackAddress
+    proxied: StackAddress
+    disks: Mapping[str, Path]
+
+
 @dataclass
 class World:
     """What runs, and what is done to it.
 
     Attributes:
-        address: Where the servers are themselves; ``proxied``: where their clients find them.
+        clock: The file that says by how much clocks are wrong; None: they cannot be.
         done: What was done, by kind and target.
         came_back: What ended by itself and was started again.
         left_out: What could not be had here, and why.
@@ -108,19 +125,14 @@ class World:
     """
 
     directory: Path
-    stack: LocalStack
-    broker: ProcessMark
-    proxies: Mapping[str, Proxy]
-    address: StackAddress
-    proxied: StackAddress
+    servers: Servers
     services: Deployment
     environ: Mapping[str, str]
     dice: random.Random
     clock: Path | None
-    disks: Mapping[str, Path]
+    left_out: Mapping[str, str]
     done: Counter[str] = field(default_factory=Counter)
     came_back: Counter[str] = field(default_factory=Counter)
-    left_out: dict[str, str] = field(default_factory=dict)
     down: Counter[str] = field(default_factory=Counter)
     programs: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     upkeep_runs: Counter[str] = field(default_factory=Counter)
@@ -129,7 +141,7 @@ class World:
     def supervise(self) -> None:
         """Start again what has ended, as a supervisor does; of servers what their faults ended, too."""
         for name in ("postgres", "s3"):
-            if not self.down[name] and not self.stack.runs(name):
+            if not self.down[name] and not self.servers.stack.runs(name):
                 self.came_back[name] += 1
                 self._start_server(name)
         for name, process in self.services.processes.items():
@@ -156,8 +168,8 @@ class World:
         match deed.kind:
             case Kind.NETWORK:
                 assert deed.trouble
-                self.proxies[deed.target].begin(deed.trouble, deed.chance)
-                undo = self.proxies[deed.target].calm
+                self.servers.proxies[deed.target].begin(deed.trouble, deed.chance)
+                undo = self.servers.proxies[deed.target].calm
             case Kind.KILL:
                 undo = self._kill(deed.target)
             case Kind.FREEZE:
@@ -182,7 +194,7 @@ class World:
 
     def archived(self) -> dict[tuple[str, int], int]:
         """How many offsets of each partition the ledger covers."""
-        with psycopg.connect(self.address.database_url, connect_timeout=10) as connection:
+        with psycopg.connect(self.servers.address.database_url, connect_timeout=10) as connection:
             rows = connection.execute(
                 "SELECT topic, partition, sum(upper(offsets) - lower(offsets)) FROM batches GROUP BY 1, 2"
             ).fetchall()
@@ -190,7 +202,7 @@ class World:
 
     def runs(self) -> dict[str, int]:
         """Dagster's runs so far, by job and what became of them."""
-        url = urlsplit(self.address.database_url)._replace(path="/dagster").geturl()
+        url = urlsplit(self.servers.address.database_url)._replace(path="/dagster").geturl()
         with psycopg.connect(url) as connection:
             rows = connection.execute(
                 "SELECT pipeline_name, status, count(*) FROM runs GROUP BY 1, 2"
@@ -220,7 +232,7 @@ class World:
 
     def _start_server(self, name: str) -> None:
         with suppress(HopArchiveError):  # then once more, with the next look
-            self.stack.start(name)  # type: ignore[arg-type]
+            self.servers.stack.start(name)  # type: ignore[arg-type]
 
     def _kill(self, target: str) -> Callable[[], None] | None:
         victims = self._processes(target)[:1]
@@ -236,7 +248,7 @@ class World:
                 self.services.start_what_is_not_there()
 
         if target in ("postgres", "s3"):
-            self.stack.kill(target)  # type: ignore[arg-type]
+            self.servers.stack.kill(target)  # type: ignore[arg-type]
         elif target in (CODE, DAEMON):
             self.services.kill(target)
         else:
@@ -269,17 +281,17 @@ class World:
             if target in (CODE, DAEMON):
                 return [psutil.Process(self.services.processes[target].pid)]
             if target == "kafka":
-                return [psutil.Process(self.broker.pid)]
-            server = psutil.Process(self.stack.pid("s3" if target == "s3" else "postgres"))
+                return [psutil.Process(self.servers.broker.pid)]
+            server = psutil.Process(self.servers.stack.pid("s3" if target == "s3" else "postgres"))
             sessions = server.children()
             return self.dice.sample(sessions, len(sessions)) if target == "session" else [server, *sessions]
         return []
 
     def _fill(self, target: str) -> Callable[[], None] | None:
-        if target not in self.disks:
+        if target not in self.servers.disks:
             return None
         self.down[target] += 1  # nothing starts on a full disk
-        filler = self.disks[target] / "filler"
+        filler = self.servers.disks[target] / "filler"
         with filler.open("wb", buffering=0) as file, suppress(OSError):
             while file.write(bytes(_FILLED_AT_ONCE)) == _FILLED_AT_ONCE:
                 pass
@@ -302,62 +314,22 @@ def built(directory: Path, seed: int, minutes: float) -> Iterator[World]:
     """Start everything in a directory that is empty; end everything, and leave the directory."""
     left_out: dict[str, str] = {}
     with ExitStack() as ending:
-        broker_port = choose_ports(1)[0]
-        kafka_proxy = ending.enter_context(Proxy(broker_port, seed=seed))
-        stack = LocalStack(
-            directory / "stack", external=External(bootstrap_servers=f"{LOOPBACK}:{kafka_proxy.port}")
-        )
-        broker = _start_broker(directory / "kafka", broker_port, kafka_proxy.port)
-        ending.callback(processes.stop, broker, signal.SIGKILL, 1.0)
-        address = stack.up()
-        ending.callback(stack.down)
-        disks = _on_small_disks(stack, minutes, ending, left_out)
-        ending.callback(stack.down)  # before its disks are taken away
-        database, s3 = urlsplit(address.database_url), urlsplit(address.s3_endpoint)
-        proxies = {"kafka": kafka_proxy}
-        for name, url in (("postgres", database), ("s3", s3)):
-            assert url.port
-            proxies[name] = ending.enter_context(Proxy(url.port, seed=seed))
-        proxied = replace(
-            address,
-            database_url=_at(database, proxies["postgres"].port),
-            s3_endpoint=_at(s3, proxies["s3"].port),
-        )
-        migrate(address.database_url, name="here")
-        with psycopg.connect(address.database_url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE dagster")
-        _create_topics(proxied.bootstrap_servers)
+        servers = _started(directory, seed, minutes, ending, left_out)
         (directory / "hop_archive.toml").write_text(_STANZAS)
         clock = _clock(directory, left_out)
         environ = {
             **environment(),
-            **proxied.environment(),
+            **servers.proxied.environment(),
             "HOP_ARCHIVE_TOML": str(directory / "hop_archive.toml"),
             **(_preloaded(clock) if clock else {}),
         }
-        settings = _dagster_settings(directory, {**environ, **_of_dagster(proxied)})
+        of_dagster = {**environ, **_of_dagster(servers.proxied)}
+        settings = _dagster_settings(directory, of_dagster)
         services = ending.enter_context(
-            deployment(
-                directory / "dagster",
-                {**environ, **_of_dagster(proxied)},
-                services=(CODE, DAEMON),
-                settings=settings,
-            )
+            deployment(directory / "dagster", of_dagster, services=(CODE, DAEMON), settings=settings)
         )
-        world = World(
-            directory,
-            stack,
-            broker,
-            proxies,
-            address,
-            proxied,
-            services,
-            environ,
-            random.Random(f"world:{seed}"),
-            clock,
-            disks,
-        )
-        world.left_out.update(left_out)
+        dice = random.Random(f"world:{seed}")
+        world = World(directory, servers, services, environ, dice, clock, left_out)
         try:
             yield world
         finally:
@@ -366,6 +338,36 @@ def built(directory: Path, seed: int, minutes: float) -> Iterator[World]:
                     if process.environ().get(RUN_VARIABLE) == os.environ[RUN_VARIABLE]:
                         process.resume()
             world.end_archiving()
+
+
+def _started(
+    directory: Path, seed: int, minutes: float, ending: ExitStack, left_out: dict[str, str]
+) -> Servers:
+    """Servers with topics, a catalog, and a database for Dagster; they end with ``ending``."""
+    broker_port = choose_ports(1)[0]
+    proxies = {"kafka": ending.enter_context(Proxy(broker_port, seed=seed))}
+    bootstrap = f"{LOOPBACK}:{proxies['kafka'].port}"
+    broker = _start_broker(directory / "kafka", broker_port, proxies["kafka"].port)
+    ending.callback(processes.stop, broker, signal.SIGKILL, 1.0)
+    stack = LocalStack(directory / "stack", external=External(bootstrap_servers=bootstrap))
+    address = stack.up()
+    ending.callback(stack.down)
+    disks = _on_small_disks(stack, minutes, ending, left_out)
+    ending.callback(stack.down)  # before its disks are taken away
+    database, s3 = urlsplit(address.database_url), urlsplit(address.s3_endpoint)
+    for name, url in (("postgres", database), ("s3", s3)):
+        assert url.port
+        proxies[name] = ending.enter_context(Proxy(url.port, seed=seed))
+    proxied = replace(
+        address,
+        database_url=_at(database, proxies["postgres"].port),
+        s3_endpoint=_at(s3, proxies["s3"].port),
+    )
+    migrate(address.database_url, name="here")
+    with psycopg.connect(address.database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE dagster")
+    _create_topics(bootstrap)
+    return Servers(stack, broker, proxies, address, proxied, disks)
 
 
 def _start_broker(home: Path, port: int, advertised: int) -> ProcessMark:
