@@ -94,6 +94,11 @@ def connect(url: str) -> psycopg.Connection:
     return psycopg.connect(url, autocommit=True)
 
 
+def as_url(conninfo: str) -> str:
+    """What a stanza takes of what a test's database is named by."""
+    return "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**conninfo_to_dict(conninfo))
+
+
 def insert_as_archive_core(url: str, rows: Iterable[Row]) -> None:
     """One insert a row, naming the columns that archive-core knows."""
     with connect(url) as connection:

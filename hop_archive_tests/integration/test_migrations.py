@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 
 import hop_archive.catalog.postgres.migrations.env
+from hop_archive.catalog.postgres import migrate as migrate_module
 from hop_archive.catalog.postgres import sql
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate, pending
@@ -327,9 +328,20 @@ def test_a_newer_catalog_is_refused(empty_database_url: str) -> None:
         with pytest.raises(ConfigurationError, match=r"9999.*newer"):
             call(empty_database_url)
     catalog = PostgresCatalog("local-db", empty_database_url)
-    with pytest.raises(MissingSettingError, match="9999"):
-        catalog.check()
+    for ask in (catalog.check, catalog.topics):
+        with pytest.raises(ConfigurationError, match=r"9999.*newer"):
+            ask()
     catalog.close()
+
+
+def test_a_server_that_is_too_old_is_refused_and_left_as_it_was(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "OLDEST", 99)
+    for call in (migrate, pending):
+        with pytest.raises(ConfigurationError, match=r"is Postgres \d+.*needs 99 or newer"):
+            call(empty_database_url)
+    assert objects(empty_database_url) == []
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from hop_archive.catalog.postgres.compaction import PostgresCompaction
 from hop_archive.catalog.postgres.errors import translating
 from hop_archive.catalog.postgres.generations import PostgresGenerations
 from hop_archive.catalog.postgres.ledger import PostgresLedger
+from hop_archive.catalog.postgres.pool import VERSION
 from hop_archive.catalog.postgres.removals import PostgresRemovals
 from hop_archive.catalog.postgres.repairs import PostgresRepairs
 from hop_archive.catalog.postgres.restores import PostgresRestores
 from hop_archive.catalog.postgres.row_jobs import PostgresRowJobs
 from hop_archive.catalog.postgres.rows import PostgresRows
 from hop_archive.catalog.postgres.session import sequences, transaction
-from hop_archive.catalog.postgres.sql import ADD_BATCH, HAS_ADOPTED, REFERRING, REVISION, VERSION_TABLE
+from hop_archive.catalog.postgres.sql import ADD_BATCH, HAS_ADOPTED, REFERRING, REVISION
 from hop_archive.catalog.postgres.verification import PostgresVerification
 from hop_archive.catalog.records import Batch
 from hop_archive.catalog.refusals import decided_too_early, proof_changed, slice_taken
@@ -101,7 +102,7 @@ class PostgresCatalog(
         with translating(self._server):
             try:
                 with self._connections.lease() as connection:
-                    found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
+                    found = connection.execute(VERSION).fetchall()
             except UndefinedTable:
                 raise self._server.not_migrated("it has no tables of hop_archive") from None
         if found != [(REVISION,)]:

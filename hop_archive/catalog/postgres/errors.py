@@ -181,6 +181,14 @@ class DatabaseServer:
             **self._facts,
         )
 
+    def too_new(self, version: str) -> ConfigurationError:
+        """A later version has migrated the catalog: what this one would do there, and miss, nobody knows."""
+        return ConfigurationError(
+            f"{self}: the catalog is at migration {version}, which this version of hop_archive does not know.",
+            remedy="Upgrade hop_archive: a newer version has migrated this catalog.",
+            **self._facts,
+        )
+
     def _forbidden(self, what: str, remedy: str) -> ForbiddenError:
         return ForbiddenError(
             f"{self} {what} (user {self.user or 'by default'}).",

@@ -22,7 +22,7 @@ from hop_archive.catalog.postgres.migrations.steps import MigrationProgress, Run
 from hop_archive.catalog.postgres.session import sequences
 from hop_archive.catalog.postgres.sql import NO_IDLE_LIMIT, SETTINGS, VERSION_TABLE
 from hop_archive.errors import ConfigurationError, ForbiddenError, MissingSettingError, UnavailableError
-from hop_archive.model.conditions import ENCODING
+from hop_archive.model.conditions import ENCODING, OLDEST
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _CONNECT_S = 10.0
@@ -109,21 +109,22 @@ def pending(dsn: str, *, schema: str = "public", name: str = "") -> list[str]:
         ForbiddenError: The credentials are wrong.
         ConfigurationError: The catalog is newer than this version knows.
     """
-    with _connected(DatabaseServer.of(name, dsn, _CONNECT_S), schema) as connection:
-        return _pending(connection, schema)
+    server = DatabaseServer.of(name, dsn, _CONNECT_S)
+    with _connected(server, schema) as connection:
+        return _pending(server, connection, schema)
 
 
 def _make_new(server: DatabaseServer, schema: str) -> list[str] | None:
     """Make the catalog where there is none, in one transaction; None where one stands that lacks something."""
     with _connected(server, schema) as connection:
-        missing = _pending(connection, schema)
+        missing = _pending(server, connection, schema)
         if missing and "messages" not in _standing(connection, schema):
             connection.exec_driver_sql(NO_LOCK_LIMIT)
             _make_schema(connection, schema)
             _make_version_table(connection, schema)
             connection.exec_driver_sql(HOLD_VERSION_TABLE)
             connection.exec_driver_sql(f"SELECT set_config('lock_timeout', '{_LOCK_S * 1000:.0f}', true)")
-            missing = _pending(connection, schema)
+            missing = _pending(server, connection, schema)
         if missing and "messages" in _standing(connection, schema):
             return None
         if missing:
@@ -141,12 +142,12 @@ def _complete(
 ) -> list[str]:
     """Migrate a catalog that others use; where they keep a table from it, again from where it is by then."""
     with _connected(server, schema) as connection:
-        missing = _pending(connection, schema)
+        missing = _pending(server, connection, schema)
         standing = frozenset(_standing(connection, schema))
     with _database(server, schema) as engine:
         for attempt in itertools.count(1):
             with engine.begin() as connection:
-                left = _pending(connection, schema)
+                left = _pending(server, connection, schema)
             running = Running(server, schema, standing, _steps(left), tell)
             try:
                 with engine.connect() as connection:
@@ -222,7 +223,17 @@ def _set_sequences_right(connection: Connection) -> None:
 def _connected(server: DatabaseServer, schema: str) -> Iterator[Connection]:
     """A connection with a transaction open, committed when the block ends and rolled back when it raises."""
     with _database(server, schema) as engine, engine.begin() as connection:
-        encoding = connection.exec_driver_sql("SELECT current_setting('server_encoding')").scalar_one()
+        number, version, encoding = connection.exec_driver_sql(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
+            " current_setting('server_encoding')"
+        ).one()
+        if number < OLDEST * 10_000:
+            raise ConfigurationError(
+                f"{server} is Postgres {version}: the catalog needs {OLDEST} or newer.",
+                remedy="Move the database to a newer server; nothing was changed in this one.",
+                database=server.name,
+                version=version,
+            )
         if encoding != ENCODING:
             raise ConfigurationError(
                 f"{server} is encoded in {encoding}: topics and headers hold characters that it lacks, or that it"
@@ -303,16 +314,13 @@ def _context(connection: Connection, schema: str) -> MigrationContext:
     return MigrationContext.configure(connection, opts=options)
 
 
-def _pending(connection: Connection, schema: str) -> list[str]:
+def _pending(server: DatabaseServer, connection: Connection, schema: str) -> list[str]:
     scripts = ScriptDirectory.from_config(_config())
     applied = _context(connection, schema).get_current_heads()
     known = [script.revision for script in scripts.walk_revisions()]
     unknown = sorted(set(applied) - set(known))
     if unknown:
-        raise ConfigurationError(
-            f"The catalog is at migration {', '.join(unknown)}, which this version of hop_archive does not know.",
-            remedy="Upgrade hop_archive: a newer version has migrated this catalog.",
-        )
+        raise server.too_new(", ".join(unknown))
     return list(reversed(known[: known.index(applied[0])] if applied else known))
 
 

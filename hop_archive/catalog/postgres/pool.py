@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from hop_archive.catalog.postgres.errors import NO_SESSION, DatabaseServer
-from hop_archive.catalog.postgres.sql import SETTINGS
+from hop_archive.catalog.postgres.sql import REVISION, SETTINGS, VERSION_TABLE
 from hop_archive.errors import HopArchiveError, UnavailableError
 
 Answer = TypeVar("Answer")
@@ -29,6 +29,11 @@ _IDLE_IN_TRANSACTION_S = 60.0
 BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}"
 """Each transaction begins with it. What waits for another's row has to see what that one made of it, whatever the role's
 ``default_transaction_isolation`` is. ``default_transaction_read_only`` stands: who sets it wants it."""
+
+
+VERSION = f"SELECT version_num FROM {VERSION_TABLE}"
+
+MAY_KNOW_VERSION = "SELECT coalesce(has_table_privilege(to_regclass(%(table)s), 'SELECT'), false)"
 
 
 class _SilentError(psycopg.OperationalError):
@@ -100,6 +105,7 @@ class Connections:
         self._lock = threading.Lock()
         self._pool: ConnectionPool[_Connection] | None = None
         self._refusal: psycopg.Error | None = None
+        self._is_known = False
 
     @contextmanager
     def lease(self, *, commits: bool = True) -> Iterator[psycopg.Connection]:
@@ -110,12 +116,14 @@ class Connections:
 
         Raises:
             UnavailableError, ForbiddenError, MissingSettingError: There is no connection to be had.
+            ConfigurationError: A later version has migrated the catalog.
             psycopg.Error: What the block or the commit raises passes through; it may have been committed where the
                 connection was lost in between.
         """
         pool = self._opened()
         connection = self._take(pool)
         try:
+            self._refuse_later_version(connection)
             yield connection
             if commits:
                 connection.commit()
@@ -142,6 +150,16 @@ class Connections:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
+
+    def _refuse_later_version(self, connection: psycopg.Connection) -> None:
+        """Once, whoever asks first: a command, a run or tick of Dagster, a notebook. Who works on while it is migrated may."""
+        if not self._is_known:
+            # Asked first: an error would end the transaction. A reader's role may be of somebody else's making, without the right.
+            ((may,),) = connection.execute(MAY_KNOW_VERSION, {"table": VERSION_TABLE}).fetchall()
+            found = connection.execute(VERSION).fetchall() if may else []
+            for version in (version for (version,) in found if version > REVISION):
+                raise self._server.too_new(version)
+            self._is_known = True
 
     def _opened(self) -> ConnectionPool[_Connection]:
         with self._lock:
