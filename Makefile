@@ -15,7 +15,7 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka test-kafka-long simulate mutants soak bench bench-quick bench-scale container push constraints check-image clean
+.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka test-kafka-long test-postgres simulate mutants soak bench bench-quick bench-scale container push image-lock sbom audit check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ man: setup ## Make manual pages of all commands, in build/man
 
 # Where an environment forbids bytecode, as images of Python do, each of hundreds of programs and each process of pytest would
 # compile all of it anew: to collect the tests took 20 s of processor time each, for 12 (2026-11-29).
-check test test-unit test-field test-kafka test-kafka-long: export PYTHONDONTWRITEBYTECODE :=
+check test test-unit test-field test-kafka test-kafka-long test-postgres: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup ## The tests, on real local servers where there are such
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=30 -m 'not kafka' hop_archive_tests --ignore hop_archive_tests/unit
@@ -84,6 +84,9 @@ test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Jav
 
 test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, verifying, cleaning up and restores that are killed
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka
+
+test-postgres: setup ## The tests that rest on Postgres, on each version that is promised (needs Maven, once)
+	$(BIN)/python -m hop_archive_tests.postgres_versions -n $(WORKERS) --dist loadfile $(POSTGRES)
 
 # How long to simulate, and from which seed on: another one finds other histories.
 SECONDS ?= 60
@@ -122,8 +125,17 @@ container: ## Build the image of what is checked out (IMAGE, VERSION, COMMIT, PL
 push: ## Build and push a release: make push GITHUB_REF=hop-archive-1.2.3 (REGISTRY, IMAGE, PLATFORM)
 	$(PYTHON) docker/release.py push --ref "$$AS_REF" --registry "$$AS_REGISTRY" --image "$$AS_IMAGE" --platform "$$AS_PLATFORM"
 
-constraints: setup ## Pin the image to the versions that are installed here and tested
-	$(BIN)/python docker/pin.py > docker/constraints.txt
+image-lock: setup ## Pin the image to what is installed here and tested, with the hashes of dev.lock
+	$(BIN)/python docker/pin.py > docker/image.lock
+	$(BIN)/python docker/pin.py build > docker/build.lock
+	$(BIN)/python docker/sbom.py licences > docs/licences.md
+
+sbom: setup ## Write the image's bill of materials (CycloneDX): build/sbom.cdx.json
+	@mkdir -p build
+	$(BIN)/python docker/sbom.py > build/sbom.cdx.json
+
+audit: setup ## Ask for known vulnerabilities of all that is locked; says so where nobody can be asked
+	$(BIN)/python docker/audit.py
 
 check-image: setup ## Run all that the image would run, and a light install, from a wheel in fresh environments with pinned versions
 	HOP_ARCHIVE_TEST_WHOLE_IMAGE=1 $(BIN)/pytest hop_archive_tests/deployment/test_production.py hop_archive_tests/deployment/test_light.py

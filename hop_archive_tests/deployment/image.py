@@ -60,6 +60,11 @@ def environment_variables() -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S+)", text))
 
 
+def locked(which: str) -> dict[str, str]:
+    """Version by name of what a lock of the image pins: ``image``, or ``build``."""
+    return dict(re.findall(r"(?m)^(\S+)==(\S+)", (DOCKER / f"{which}.lock").read_text()))
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """An environment with the wheel, and the folder that is /opt/dagster in the image."""
@@ -92,15 +97,20 @@ def install(directory: Path, *extras: str) -> Path:
     python = str(venv / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet"]
     if os.environ.get(WHOLE):
-        constraints = ("--constraint", str(DOCKER / "constraints.txt"))
-        _run(
-            *pip,
-            "install",
-            "--only-binary",
-            ":all:",
-            *constraints,
-            f"{wheel}[{','.join(extras)}]" if extras else str(wheel),
-        )
+        wheels = (*pip, "install", "--only-binary", ":all:")
+        if extras == ("all",):
+            lock = str(DOCKER / "image.lock")
+            _run(*wheels, "--no-deps", "--require-hashes", "--requirement", lock)
+            _run(*pip, "install", "--no-deps", "--no-index", str(wheel))
+        else:
+            versions = directory / "versions.txt"
+            versions.write_text("".join(f"{name}=={version}\n" for name, version in locked("image").items()))
+            _run(
+                *wheels,
+                "--constraint",
+                str(versions),
+                f"{wheel}[{','.join(extras)}]" if extras else str(wheel),
+            )
         _run(*pip, "check")
     else:
         _run(*pip, "install", "--no-deps", "--no-index", str(wheel))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from packaging.utils import canonicalize_name
 from hop_archive.cli import COMMANDS
 from hop_archive.config.load import load, select
 from hop_archive.devkit.local.s3 import BACKUP_BUCKET, PRIMARY_BUCKET
-from hop_archive_tests.deployment.image import CHECKOUT, DOCKER, compose, copied, dockerfile
+from hop_archive_tests.deployment.image import CHECKOUT, DOCKER, compose, copied, dockerfile, locked
 from hop_archive_tests.installed import wanted_with
 
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yaml"))
@@ -166,16 +167,41 @@ def test_all_of_the_archive_s_services_are_one_image() -> None:
 
 
 def test_the_image_s_versions_are_ones_that_the_package_takes() -> None:
-    lines = [
-        line for line in (DOCKER / "constraints.txt").read_text().splitlines() if not line.startswith("#")
-    ]
-    pinned = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines}
+    pinned = locked("image")
     unfit = [
         str(wanted)
         for wanted in wanted_with("all")
         if not wanted.specifier.contains(pinned.get(canonicalize_name(wanted.name), "0"))
     ]
-    assert unfit == [], "make constraints"
+    assert unfit == [], "make image-lock"
+
+
+@pytest.mark.parametrize("which", ["image", "build"])
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the image has Python 3.11")
+def test_a_lock_of_the_image_is_of_what_is_installed_here_with_the_hashes_of_the_lock_that_it_came_by(
+    which: str,
+) -> None:
+    made = runpy.run_path(str(DOCKER / "pin.py"))
+    assert (DOCKER / f"{which}.lock").read_text() == made["lock"](which), "make image-lock"
+
+
+def test_the_image_takes_nothing_that_its_locks_do_not_name_by_hash() -> None:
+    installs = [
+        part
+        for name, words in dockerfile()
+        if name == "RUN"
+        for part in words.split("&&")
+        if "pip install" in part
+    ]
+    by_lock = [part for part in installs if "--require-hashes" in part and "--no-deps" in part]
+    assert len(by_lock) == 2
+    (own,) = [part for part in installs if part not in by_lock]
+    assert "--no-index" in own
+
+
+def test_actions_are_pinned_by_the_hash_of_a_commit() -> None:
+    used = [found for path in WORKFLOWS for found in re.findall(r"(?m)uses: (\S+)", path.read_text())]
+    assert [one for one in used if not re.fullmatch(r"\./\S+|[\w./-]+@[0-9a-f]{40}", one)] == []
 
 
 def test_releases_and_their_workflow_are_named_alike() -> None:
