@@ -480,7 +480,7 @@ class Catalog(Protocol):
         """
 
     def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
-        """The pending deletes of ``bucket`` that ``command`` noted and whose grace is over, the first of them by key.
+        """Pending deletes of ``bucket`` that ``command`` noted and whose grace is over: ``most`` of them, or all; those that are due at once first, all by key.
 
         Those that no row names are the caller's to delete: from now on ``replace_documents`` lets no row name them.
         """

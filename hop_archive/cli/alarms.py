@@ -19,8 +19,8 @@ from hop_archive.errors import HopArchiveError
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.monitoring.alarm import Alarm, State
-    from hop_archive.monitoring.telling import Seen
+    from hop_archive.upkeep.monitoring.alarm import Alarm, State
+    from hop_archive.upkeep.monitoring.telling import Seen
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def open_alarms(setup: Setup, given: Sequence[str]) -> list[Alarm]:
     """
     from hop_archive.config.load import select_alerts
     from hop_archive.config.open import open_alert
-    from hop_archive.monitoring.alarm import Alarm
+    from hop_archive.upkeep.monitoring.alarm import Alarm
 
     names = select_alerts(setup.configuration, given)
     found = []
@@ -79,7 +79,7 @@ class StateFile:
 
     def read(self) -> State:
         """What was kept; nothing where there is no file, or none that can be read."""
-        from hop_archive.monitoring.alarm import State
+        from hop_archive.upkeep.monitoring.alarm import State
 
         try:
             return State.from_json(self.path.read_text(encoding="utf-8"))
@@ -154,7 +154,7 @@ class Telling:
             pause_s = self._every_s
 
     def _round(self, failure: BaseException | None) -> None:
-        from hop_archive.monitoring.alarm import look_and_tell
+        from hop_archive.upkeep.monitoring.alarm import look_and_tell
 
         for number, (alarm, file) in enumerate(self._alarms):
             try:
@@ -170,7 +170,7 @@ class Telling:
 
 
 def _of_run(failure: BaseException | None) -> Seen:
-    from hop_archive.monitoring.telling import Problem, Seen
+    from hop_archive.upkeep.monitoring.telling import Problem, Seen
 
     sort = "hop-archive run"
     if failure is None:

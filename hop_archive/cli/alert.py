@@ -40,7 +40,7 @@ def test(chosen: StanzaOptions, names: tuple[str, ...]) -> None:
     Nothing of a URL is printed but its scheme: the rest may be a secret.
     """
     from hop_archive.config.load import select_alerts
-    from hop_archive.notify.protocol import Notification
+    from hop_archive.model.notification import Notification
 
     setup = chosen.setup()
     wanted = select_alerts(setup.configuration, names) or tuple(setup.configuration.alerts)

@@ -108,7 +108,7 @@ def env(directory: Path, *, as_json: bool) -> None:
         return
     variables = address.environment() | {"HOP_ARCHIVE_LOCAL_DIR": str(stack.directory)}
     for name, value in variables.items():
-        click.echo(f"export {name}={_quoted(value)}")
+        click.echo(f"export {name}={shlex.quote(value)}")
 
 
 @local.command()
@@ -174,7 +174,3 @@ def _stack(directory: Path, *, with_environment: bool = False) -> LocalStack:
         from hop_archive.devkit.local.address import External
         from hop_archive.devkit.local.stack import LocalStack
     return LocalStack(directory, external=External.from_environment(os.environ) if with_environment else None)
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "'\"'\"'") + "'"

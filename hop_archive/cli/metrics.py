@@ -16,9 +16,9 @@ from hop_archive.cli.stopping import Stop
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.monitoring.lags import Marks
-    from hop_archive.monitoring.metrics import RunMetrics
-    from hop_archive.monitoring.numbers import Numbers
+    from hop_archive.upkeep.monitoring.lags import Marks
+    from hop_archive.upkeep.monitoring.metrics import RunMetrics
+    from hop_archive.upkeep.monitoring.numbers import Numbers
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ def metrics(chosen: StanzaOptions, listen: str, textfile: Path | None, every_s: 
     Reads the database, and asks the source, where one is named, how far it is. Any number of these may run beside whatever
     archives.
     """
-    from hop_archive.monitoring.metrics import registry_of, serve, write_textfile
-    from hop_archive.monitoring.numbers import Looking, count
+    from hop_archive.upkeep.monitoring.metrics import registry_of, serve, write_textfile
+    from hop_archive.upkeep.monitoring.numbers import Looking, count
 
     setup, stop = chosen.setup(), Stop()
     unasked = not setup.selection.asks_source
@@ -94,9 +94,9 @@ def metrics(chosen: StanzaOptions, listen: str, textfile: Path | None, every_s: 
 @contextlib.contextmanager
 def served(archive: Archive, address: str) -> Iterator[tuple[Archive, RunMetrics]]:
     """The archive, measured, and what measures it, with its metrics served while the block lasts."""
-    from hop_archive.monitoring.measured import measured
-    from hop_archive.monitoring.metrics import RunMetrics, registry_of, serve
-    from hop_archive.monitoring.numbers import Looking, count
+    from hop_archive.upkeep.monitoring.measured import measured
+    from hop_archive.upkeep.monitoring.metrics import RunMetrics, registry_of, serve
+    from hop_archive.upkeep.monitoring.numbers import Looking, count
 
     def look(marks: Marks, has_looked: bool) -> Numbers:
         return count(archive, marks, has_looked=has_looked)

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from hop_archive.ingest.follow import Obstacle
     from hop_archive.ingest.totals import TopicTotals
     from hop_archive.ingest.write import Done
-    from hop_archive.monitoring.metrics import RunMetrics
     from hop_archive.read.topic_facts import LeftOutTopics
     from hop_archive.source.protocol import Source
+    from hop_archive.upkeep.monitoring.metrics import RunMetrics
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from hop_archive.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     from hop_archive.archive import Archive
-    from hop_archive.monitoring.telling import Known, Seen
+    from hop_archive.upkeep.monitoring.telling import Known, Seen
 
 _WEB_ADDRESS = re.compile(r"https?://[^\s@#]+")
 
@@ -72,9 +72,9 @@ def watch(
     A dead man's switch: it needs the database, and asks the source, where one is named, how far behind the archive is. It looks
     once and changes nothing in the archive: cron or a systemd timer repeats it.
     """
-    from hop_archive.monitoring.alarm import Alarm, look_and_tell
-    from hop_archive.monitoring.dagster_health import dagster_health
-    from hop_archive.monitoring.problems import DATABASE
+    from hop_archive.upkeep.monitoring.alarm import Alarm, look_and_tell
+    from hop_archive.upkeep.monitoring.dagster_health import dagster_health
+    from hop_archive.upkeep.monitoring.problems import DATABASE
 
     if dagster is not None and not _WEB_ADDRESS.fullmatch(dagster):
         # Not shown: a password in it would stand in what is told.
@@ -124,7 +124,7 @@ def watch(
 def _silence(archive: Archive, most_s: float) -> Seen:
     """Whether a batch was committed lately; not known where the database does not answer, which is told anyway."""
     from hop_archive.errors import HopArchiveError
-    from hop_archive.monitoring.telling import Problem, Seen
+    from hop_archive.upkeep.monitoring.telling import Problem, Seen
 
     sort = "silence"
     try:

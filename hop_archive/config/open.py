@@ -13,6 +13,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.protocol import Catalog
+from hop_archive.config.apprise import open_services, ping
 from hop_archive.config.aws import databases, secrets
 from hop_archive.config.kafka import access
 from hop_archive.config.load import Configuration, StanzaSelection
@@ -27,8 +28,7 @@ from hop_archive.config.stanzas import (
 )
 from hop_archive.errors import ForbiddenError, needing_extra
 from hop_archive.model.limits import Limits
-from hop_archive.notify.apprise import open_services, ping
-from hop_archive.notify.protocol import Service
+from hop_archive.model.notification import Service
 from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Source
 from hop_archive.store.mock import MockStore

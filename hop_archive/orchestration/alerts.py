@@ -21,11 +21,11 @@ from hop_archive.archive import Archive
 from hop_archive.config.load import select_alerts
 from hop_archive.config.open import open_alert
 from hop_archive.model.wording import counted, said
-from hop_archive.monitoring.alarm import Alarm, State, look_and_tell
-from hop_archive.monitoring.telling import Problem, Seen
 from hop_archive.orchestration.archiving import archive_quiet_topics, archive_topic
 from hop_archive.orchestration.reports import ARCHIVED_MESSAGES
 from hop_archive.orchestration.resources import StanzasResource, as_failures
+from hop_archive.upkeep.monitoring.alarm import Alarm, State, look_and_tell
+from hop_archive.upkeep.monitoring.telling import Problem, Seen
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ of the newest totals. Other runs that change what a check says evaluate it again
 
 import datetime
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -336,7 +337,10 @@ def looked_at_in_time(
         fresh = freshness(Verification(archive.catalog, archive.store, backup=backup.store))
     now, allowed = archive.now(), datetime.timedelta(days=config.days)
     # What is there longer than that, and was never looked at in the least, nobody looks at.
-    oldest = fresh.oldest or (_first_seen(archive) if fresh.never else None)
+    oldest = fresh.oldest
+    if oldest is None and fresh.never:
+        generations = chain.from_iterable(archive.catalog.generations(None).values())
+        oldest = min((generation.detected_at for generation in generations), default=None)
     is_late = oldest is not None and oldest < now - allowed
     return dg.AssetCheckResult(
         passed=not is_late,
@@ -353,12 +357,6 @@ def looked_at_in_time(
             **(job_link(Home.of(context.run), "verify") if is_late else {}),
         },
     )
-
-
-def _first_seen(archive: Archive) -> datetime.datetime | None:
-    """When the archive first saw a topic."""
-    every = archive.catalog.generations(None).values()
-    return min((generation.detected_at for of_topic in every for generation in of_topic), default=None)
 
 
 class ScrubBounds(dg.Config):

@@ -22,7 +22,7 @@ from hop_archive.config.open import (
     open_for_removal,
     open_source,
 )
-from hop_archive.config.stanzas import LogStanza, MockSourceStanza
+from hop_archive.config.stanzas import MockSourceStanza
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.model.limits import Limits
 from hop_archive.model.topics import TopicPolicy
@@ -99,13 +99,7 @@ class StanzasResource(dg.ConfigurableResource["StanzasResource"]):
 
 
 _started_logs: set[str] = set()
-
-
-def _start_log(name: str, stanza: LogStanza) -> None:
-    """Send hop_archive's own lines where a log stanza says: once a process, which has several ticks at once."""
-    if name not in _started_logs:
-        _started_logs.add(name)
-        logs.configure(stanza.resolved())
+"""The log stanzas by which hop_archive's own lines are sent: once a process, which has several ticks at once."""
 
 
 class ArchiveResource(dg.ConfigurableResource[Archive]):
@@ -132,7 +126,9 @@ class ArchiveResource(dg.ConfigurableResource[Archive]):
             )
             run_id = context.run.run_id if context.run else ""
             if selection.log_from != "default":
-                _start_log(selection.log, configuration.log(selection.log))
+                if selection.log not in _started_logs:
+                    _started_logs.add(selection.log)
+                    logs.configure(configuration.log(selection.log).resolved())
                 logs.note_run(run_id)
             archive = open_archive(configuration, selection, environ, limits, run_id)
             stanza = configuration.source(selection.source).resolved(environ)

@@ -92,7 +92,9 @@ def topic_pages(context: dg.SensorEvaluationContext, archive: dg.ResourceParam[A
         # Reported here, and not by what is returned: a check is of the materialization that is there when it is said.
         for materialization in materializations(archive, late):
             context.instance.report_runless_asset_event(materialization)
-        for evaluation in evaluations(context.instance, archive.catalog, late, _home(context)):
+        origin, name = context.code_location_origin, context.repository_name
+        home = Home(origin.location_name, name) if origin is not None and name is not None else None
+        for evaluation in evaluations(context.instance, archive.catalog, late, home):
             context.instance.report_runless_asset_event(evaluation)
     return dg.SensorResult(
         cursor=str(looked_at[-1][0] if left else max(since_s, until_s)),
@@ -188,11 +190,6 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if ended
         else f"{counts} under way; none is dead.",
     )
-
-
-def _home(context: dg.SensorEvaluationContext) -> Home | None:
-    origin, name = context.code_location_origin, context.repository_name
-    return Home(origin.location_name, name) if origin is not None and name is not None else None
 
 
 def _obstructed(archive: Archive, seen: Survey, topics: Collection[str]) -> dict[str, int]:

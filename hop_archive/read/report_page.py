@@ -97,7 +97,12 @@ def page(report: Report) -> str:
     }
     plots = (
         ("Messages a day", _summed(topic.messages for topic in report.topics), "blue", _number),
-        ("Bytes a day", _summed(topic.size_bytes for topic in report.topics), "green", _size),
+        (
+            "Bytes a day",
+            _summed(topic.size_bytes for topic in report.topics),
+            "green",
+            lambda value: size(round(value)),
+        ),
         ("Longest lag a day", longest_lag, "violet", duration),
         ("Lost offsets a day", _summed(topic.lost for topic in report.topics), "red", _number),
         ("Duplicates a day", _summed(topic.duplicates for topic in report.topics), "gold", _number),
@@ -106,6 +111,8 @@ def page(report: Report) -> str:
     figures = "".join(
         _figure(name, days, values, f"var(--{color})", told) for name, values, color, told in plots
     )
+    error = report.facts.source_error
+    unknown = f"<p>The lag is not known: {html.escape(error)}</p>" if error else ""
     nothing = f'<p class="dim">In these days none: {", ".join(none)}.</p>' if none else ""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}, {span}</title>'
@@ -113,7 +120,7 @@ def page(report: Report) -> str:
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
         f'<p class="dim">{span}, as of {report.facts.at:%Y-%m-%d %H:%M} UTC</p>'
         f'<p class="head{" red" if report.is_red else ""}">{html.escape(report.headline)}</p>'
-        f"{_unknown(report)}{_totals(report)}{_wrong(report)}"
+        f"{unknown}{_totals(report)}{_wrong(report)}"
         f'<h2>By day</h2><div class="plots">{figures}</div>'
         f"{nothing}"
         f"<h2>By topic</h2>{_table(report)}"
@@ -121,11 +128,6 @@ def page(report: Report) -> str:
         "record; lag is from a message’s timestamp to its commit; verified is what was read again and compared "
         "(hop-archive scrub).</p></body></html>\n"
     )
-
-
-def _unknown(report: Report) -> str:
-    error = report.facts.source_error
-    return f"<p>The lag is not known: {html.escape(error)}</p>" if error else ""
 
 
 def _totals(report: Report) -> str:
@@ -310,7 +312,3 @@ def _round_up(most: float) -> float:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
-
-
-def _size(value: float) -> str:
-    return size(round(value))

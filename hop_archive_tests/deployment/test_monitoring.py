@@ -16,9 +16,9 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from hop_archive.ingest.follow import catch_up
-from hop_archive.monitoring.measured import STAGES
-from hop_archive.monitoring.metrics import ArchiveMetrics, RunMetrics, registry_of
-from hop_archive.monitoring.numbers import count
+from hop_archive.upkeep.monitoring.measured import STAGES
+from hop_archive.upkeep.monitoring.metrics import ArchiveMetrics, RunMetrics, registry_of
+from hop_archive.upkeep.monitoring.numbers import count
 from hop_archive_tests.worlds import awkward_world, exhausted
 
 CHECKOUT = Path(__file__).parents[2]

@@ -24,7 +24,7 @@ from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.pool import BEGIN
 from hop_archive.catalog.postgres.select import SELECT_SETTINGS
 from hop_archive.catalog.postgres.sql import ROW_IN_LOG, TOPICS
-from hop_archive.catalog.records import Correction, Recorded, Removal, RowJob
+from hop_archive.catalog.records import Correction, PendingDelete, Recorded, Removal, RowJob
 from hop_archive.errors import ConflictError
 from hop_archive.model.findings import Kind
 from hop_archive.model.identity import Identity
@@ -110,7 +110,13 @@ FILL = (
     INSERT INTO batches (topic, generation, partition, offsets, outcome, duplicates)
     SELECT topic, 1, 0, int8range("offset", "offset" + 1), 'archived', 1 FROM duplicates WHERE "offset" % 60 = 20
     """,
-    "VACUUM (ANALYZE) messages, batches, duplicates, verified, observed, generations, logs, topics",
+    # What a night of compaction left, which waits for a day; a few are due.
+    """
+    INSERT INTO condemned (bucket, key, recorded_bucket, topic, command, reason, due)
+    SELECT 'archive', md5(n::text), 'archive', 'topic.1', 'compact', '', now() + CASE WHEN n % 2000 = 0 THEN -1 ELSE 1 END * interval '1 day'
+    FROM generate_series(1, 60000) AS n
+    """,
+    "VACUUM (ANALYZE) condemned, messages, batches, duplicates, verified, observed, generations, logs, topics",
 )
 
 
@@ -410,6 +416,19 @@ def test_segments_from_a_key_on_are_read_some_thousand_rows_at_a_time(
     for plan in plans:
         assert plan.scanned <= SMALL, plan.text
         assert plan.pages < 1_500, plan.text
+
+
+def test_of_objects_that_wait_to_be_deleted_those_that_are_due_are_read(
+    large: PostgresCatalog, large_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[PendingDelete] = []
+
+    def look(catalog: PostgresCatalog) -> None:
+        found.extend(catalog.pending_deletes("compact", "archive"))
+
+    for plan in plans_of(look, large, large_url, monkeypatch):
+        assert plan.pages < 400, plan.text  # of some 1,300
+    assert len(found) == 30
 
 
 def test_the_planner_knows_how_many_rows_a_log_has(large_url: str) -> None:

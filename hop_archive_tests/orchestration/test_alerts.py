@@ -11,13 +11,13 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding, Kind
-from hop_archive.monitoring.alarm import Alarm, State
-from hop_archive.monitoring.telling import Problem, Rules, Seen, Told
 from hop_archive.orchestration.alerts import TOLD_BY_THE_LOOK, AlarmsResource, Cursor, FailedRun, alerts
 from hop_archive.orchestration.definitions import build_definitions, defs
 from hop_archive.orchestration.resources import StanzasResource
+from hop_archive.upkeep.monitoring.alarm import Alarm, State
+from hop_archive.upkeep.monitoring.telling import Problem, Rules, Seen, Told
 from hop_archive_tests.orchestration.helpers import AT_ONCE, archive_of, tick
-from hop_archive_tests.unit.monitoring.test_telling import Mailbox
+from hop_archive_tests.unit.upkeep.monitoring.test_telling import Mailbox
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted
 
 AT_LEAST = Rules(settle_s=0.0)

@@ -10,7 +10,7 @@ from dagster._core.scheduler.instigation import InstigatorType, TickData, TickSt
 from dagster_graphql.schema import create_schema
 from dagster_graphql.test.utils import define_out_of_process_context, execute_dagster_graphql
 
-from hop_archive.monitoring.dagster_health import _QUERY, judged
+from hop_archive.upkeep.monitoring.dagster_health import _QUERY, judged
 
 NOW_S = 1_000_000.0
 

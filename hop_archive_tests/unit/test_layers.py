@@ -21,8 +21,8 @@ from hop_archive_tests.installed import installed_with
 
 ROOT = Path(hop_archive.__file__).parent
 BASIS = {"errors", "model"}
-ADAPTERS = {"source", "catalog", "store", "notify"}
-USE_CASES = {"ingest", "read", "upkeep", "recover", "monitoring"}
+ADAPTERS = {"source", "catalog", "store"}
+USE_CASES = {"ingest", "read", "upkeep", "recover"}
 TARGETS = {
     "hop_archive": {"config", "read"},  # hop_archive.open
     "errors": set[str](),
@@ -31,14 +31,12 @@ TARGETS = {
     "source": BASIS | {"shared_state"},
     "catalog": BASIS | {"shared_state"},
     "store": BASIS | {"shared_state"},
-    "notify": BASIS,
     "archive": BASIS | ADAPTERS,
     "config": BASIS | ADAPTERS | {"archive"},
     "ingest": BASIS | ADAPTERS | {"archive", "read"},
     "read": BASIS | ADAPTERS | {"archive", "ingest"},
     "upkeep": BASIS | ADAPTERS | {"archive", "ingest", "read"},
     "recover": BASIS | ADAPTERS | {"archive", "ingest", "read", "upkeep"},
-    "monitoring": BASIS | ADAPTERS | {"archive", "ingest", "read"},
     "orchestration": BASIS | ADAPTERS | USE_CASES | {"archive", "config", "shared_state", "devkit"},
     "cli": BASIS | ADAPTERS | USE_CASES | {"archive", "config", "devkit"},
     "devkit": BASIS | ADAPTERS | USE_CASES | {"archive", "config", "orchestration", "cli"},
@@ -53,7 +51,6 @@ PROTOCOLS = {
     "hop_archive.catalog.stored",
     "hop_archive.store.protocol",
     "hop_archive.store.free_keys",
-    "hop_archive.notify.protocol",
 }
 """What use cases know of sources, catalogs and stores."""
 DOOR = {"hop_archive.orchestration.resources": {"hop_archive.devkit.sampling"}}
@@ -72,13 +69,13 @@ ZSTD = {"backports", "compression"}
 """Packages one of which, by Python's version, brings zstd: the standard library has it from 3.14 on."""
 OF_EXTRAS = {
     "hop_archive.cli.kube_logs": ("kubernetes",),
+    "hop_archive.config.apprise": ("monitoring",),
     "hop_archive.config.aws.msk": ("msk",),
     "hop_archive.devkit": ("dagster", "kafka", "local"),
     "hop_archive.orchestration": ("dagster",),
-    "hop_archive.monitoring.metrics": ("monitoring",),
-    "hop_archive.notify.apprise": ("monitoring",),
     "hop_archive.read.browse": ("analysis",),
     "hop_archive.source.kafka": ("kafka",),
+    "hop_archive.upkeep.monitoring.metrics": ("monitoring",),
 }
 """What needs more than the package itself brings: modules, those below them included, and the extras whose packages they import."""
 

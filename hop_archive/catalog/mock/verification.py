@@ -85,7 +85,7 @@ class MockVerification(MockSession):
     def checked(self, topics: Collection[str] | None = None) -> Sequence[CheckedRange]:
         with self._state.read() as tables:
             every = [done for done in tables.checked if topics is None or done.section.topic in topics]
-        return sorted(every, key=_by_section)
+        return sorted(every, key=lambda done: (*done.section[:2], done.section.look.value, done.after))
 
     def note_checked(self, new: Sequence[CheckedRange]) -> None:
         with self._state.change() as tables:
@@ -121,11 +121,6 @@ class MockVerification(MockSession):
             rows = [row for row in tables.rows.values() if row.topic == topic and row.digest is None]
         rows.sort(key=lambda row: row.timestamp_ms)
         yield from (row for row in rows if row.timestamp_ms >= since_ms)
-
-
-def _by_section(done: CheckedRange) -> tuple[str, str, str, str]:
-    bucket, topic, look = done.section
-    return bucket, topic, look.value, done.after
 
 
 def _bare(finding: Finding) -> Finding:

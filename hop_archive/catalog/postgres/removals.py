@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
@@ -274,9 +273,14 @@ NOTE_PENDING = f"""
 
 PENDING = """
     SELECT bucket, key, recorded_bucket, topic, condemned_at FROM condemned
-    WHERE command = %s AND bucket = %s AND (due IS NULL OR due <= clock_timestamp()) ORDER BY key LIMIT %s FOR UPDATE
+    WHERE bucket = %(bucket)s AND key = ANY(ARRAY(
+        SELECT key FROM condemned
+        WHERE bucket = %(bucket)s AND command = %(command)s AND coalesce(due, '-infinity') <= now()
+        ORDER BY coalesce(due, '-infinity'), key LIMIT %(most)s
+    )) AND command = %(command)s AND coalesce(due, '-infinity') <= now()
+    ORDER BY key FOR UPDATE
 """
-"""Index: condemned_pkey, of a table that is all but empty, or has what waits for a day. Whoever would strike out one of them waits."""
+"""Index: condemned_due_idx, then condemned_pkey. Whoever would strike out one of them waits."""
 
 WAITING = """
     SELECT key FROM condemned WHERE bucket = %s AND key = ANY(%s) AND due > clock_timestamp() - interval '2 days'
@@ -485,7 +489,7 @@ class PostgresRemovals(Session):
     def pending_deletes(
         self, connection: psycopg.Connection, command: str, bucket: str, most: int = 1_000
     ) -> Sequence[PendingDelete]:
-        found = connection.execute(PENDING, [command, bucket, most]).fetchall()
+        found = connection.execute(PENDING, {"command": command, "bucket": bucket, "most": most}).fetchall()
         topics, keys, buckets = ([row[n] for row in found] for n in (3, 1, 2))
         named = {key for (key,) in connection.execute(NAMED_ALONE, [topics, keys, buckets])}
         for key, recorded_in in zip(keys, buckets, strict=True):
@@ -520,6 +524,11 @@ class PostgresRemovals(Session):
         removal: Removal,
     ) -> Removed:
         """All ledger rows are locked before the first message goes: see ``sql.REFERRING``."""
+
+        def count(part: Slice) -> Numbers:
+            rows, size_bytes, _, _, copies = only(connection.execute(STANDING, asdict(part)).fetchone())
+            return Numbers(rows, copies, len(part) - rows - copies, size_bytes)
+
         locked: list[tuple[_Held, list[Slice]]] = []
         for at, some in groupby(sorted(places), key=lambda place: place.partition_log):
             here = list(some)
@@ -536,7 +545,7 @@ class PostgresRemovals(Session):
                 removed = removed.plus(took)
             # Index: batches_pkey.
             connection.execute("DELETE FROM batches WHERE id = %s", [held.id])
-            shares = share(self._server, held.slice, kept, left, partial(_count, connection))
+            shares = share(self._server, held.slice, kept, left, count)
             parts = [(where, "archived", numbers, held.rest) for where, numbers in shares]
             rest = (removal.reason, None, None, removal.run_id, None)
             parts += [(where, outcome, Numbers(0, 0, 0, 0), rest) for where in taken]
@@ -605,8 +614,3 @@ def pending_values(objects: Collection[tuple[str, str]], topic: str, removal: Re
 def _take(connection: psycopg.Connection, statement: str, values: Mapping[str, Any]) -> Removed:
     ((messages, duplicates, size_bytes),) = connection.execute(statement, values).fetchall()
     return Removed(messages, duplicates, 0, size_bytes)
-
-
-def _count(connection: psycopg.Connection, where: Slice) -> Numbers:
-    rows, size_bytes, _, _, copies = only(connection.execute(STANDING, asdict(where)).fetchone())
-    return Numbers(rows, copies, len(where) - rows - copies, size_bytes)

@@ -222,8 +222,9 @@ class _TopicRebuild:
                 ):
                     fitting.append(found)
                 else:
+                    in_frame = "" if row.frame is None else f"in the frame at byte {row.frame}, "
                     doubts.append(
-                        f"{_place(row)}: a message of partition {row.partition}, offset {row.offset}"
+                        f"{in_frame}at byte {row.position}: a message of partition {row.partition}, offset {row.offset}"
                     )
             doubts += part.problems
             foreign += (
@@ -298,11 +299,6 @@ class _TopicRebuild:
         for start, stop, _ in cut((), ((offset, None) for offset in offsets), self._wanted.most_rows):
             self._to.know_generation(partition_log.generation)
             self._to.add(Batch(Slice(*partition_log, start, stop), run_id=self._wanted.run_id))
-
-
-def _place(row: Row) -> str:
-    in_frame = "" if row.frame is None else f"in the frame at byte {row.frame}, "
-    return f"{in_frame}at byte {row.position}"
 
 
 def claim(

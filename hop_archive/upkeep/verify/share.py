@@ -329,7 +329,15 @@ def _close(
             [
                 record.number
                 for record in catalog.findings([topic], (Kind.COUNT_MISMATCH,))
-                if record.last_seen < began and after < _ledger_key_of(record.finding) <= through
+                # What is about the summary, which is looked at last, has the last key.
+                if record.last_seen < began
+                and after
+                < (
+                    LAST_KEY
+                    if (at := record.finding.slice) is None
+                    else ledger_key(at.generation, at.partition, at.stop)
+                )
+                <= through
             ]
         )
     elif look is Look.OUTSIDE:
@@ -383,12 +391,6 @@ def _within(between: tuple[str, str], keys: tuple[str, str]) -> tuple[str, str] 
 def _is_in_folder(key: str, topics: Collection[str]) -> bool:
     folder, slash, rest = key.partition("/")
     return bool(slash) and (folder in topics or (folder == "segments" and rest.partition("/")[0] in topics))
-
-
-def _ledger_key_of(finding: Finding) -> str:
-    """Of what is about the summary, which is looked at last, that is the last."""
-    where = finding.slice
-    return LAST_KEY if where is None else ledger_key(where.generation, where.partition, where.stop)
 
 
 def _new(

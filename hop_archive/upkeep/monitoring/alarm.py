@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from hop_archive.archive import Archive
+from hop_archive.model.notification import Service
 from hop_archive.model.wording import counted
-from hop_archive.monitoring.lags import Mark
-from hop_archive.monitoring.problems import DATABASE, SOURCE, Bounds, Memory, look
-from hop_archive.monitoring.telling import Rules, Seen, Told, message
-from hop_archive.notify.protocol import Service
+from hop_archive.upkeep.monitoring.lags import Mark
+from hop_archive.upkeep.monitoring.problems import DATABASE, SOURCE, Bounds, Memory, look
+from hop_archive.upkeep.monitoring.telling import Rules, Seen, Told, message
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from hop_archive.errors import ConfigurationError, needing_extra
 from hop_archive.ingest.totals import totals_of
 from hop_archive.ingest.write import Done
 from hop_archive.model.findings import Kind
-from hop_archive.monitoring.measured import KINDS, STAGES
-from hop_archive.monitoring.numbers import Numbers
+from hop_archive.upkeep.monitoring.measured import KINDS, STAGES
+from hop_archive.upkeep.monitoring.numbers import Numbers
 
 with needing_extra("monitoring"):
     from prometheus_client import (

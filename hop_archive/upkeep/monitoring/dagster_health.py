@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hop_archive.model.wording import said
-from hop_archive.monitoring.telling import Problem, Seen
+from hop_archive.upkeep.monitoring.telling import Problem, Seen
 
 DAGSTER = "Dagster"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from hop_archive.config.apprise import open_services, ping
 from hop_archive.config.load import load
 from hop_archive.config.open import open_source
 from hop_archive.devkit.sampling import fill
 from hop_archive.errors import ConfigurationError
-from hop_archive.notify.apprise import open_services, ping
-from hop_archive.notify.protocol import Notification
+from hop_archive.model.notification import Notification
 from hop_archive_tests.cli_helpers import M, invoke, mocks, place
 from hop_archive_tests.listening import mail_server, webhook
 

@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from pydantic import SecretStr
 
 from hop_archive.errors import ConfigurationError, needing_extra
-from hop_archive.notify.protocol import Notification
+from hop_archive.model.notification import Notification
 
 TIMEOUT_S = 10.0
 """How long one service may take. Apprise's own limits of a connection and an answer, 4 s each, are below that; mail's is 15 s.

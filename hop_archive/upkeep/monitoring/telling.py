@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
+from hop_archive.model.notification import Notification
 from hop_archive.model.wording import counted
-from hop_archive.notify.protocol import Notification
 
 _MOST_NEWS = 1_000
 """What is kept for services that did not take it."""

@@ -9,8 +9,8 @@ from functools import partial
 from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding, Kind
-from hop_archive.monitoring.problems import DATABASE, FINDING, LAG, LOST, SOURCE, Bounds, Memory, look
-from hop_archive.monitoring.telling import Rules, Told
+from hop_archive.upkeep.monitoring.problems import DATABASE, FINDING, LAG, LOST, SOURCE, Bounds, Memory, look
+from hop_archive.upkeep.monitoring.telling import Rules, Told
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted
 
 NOW = datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC)

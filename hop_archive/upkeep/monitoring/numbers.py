@@ -14,8 +14,8 @@ from hop_archive.catalog.records import TopicSummary
 from hop_archive.errors import HopArchiveError
 from hop_archive.ingest.survey import survey
 from hop_archive.model.wording import said
-from hop_archive.monitoring.lags import Marks, lag_s, marked
-from hop_archive.monitoring.problems import positions_of
+from hop_archive.upkeep.monitoring.lags import Marks, lag_s, marked
+from hop_archive.upkeep.monitoring.problems import positions_of
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.devkit.faults import Fault, Faults, When, fail
-from hop_archive.monitoring.alarm import Alarm, State, look_and_tell, tell
-from hop_archive.monitoring.telling import Problem, Rules, Seen, Told, Tone, message
-from hop_archive.notify.protocol import Notification
+from hop_archive.model.notification import Notification
+from hop_archive.upkeep.monitoring.alarm import Alarm, State, look_and_tell, tell
+from hop_archive.upkeep.monitoring.telling import Problem, Rules, Seen, Told, Tone, message
 from hop_archive_tests.worlds import awkward_world
 
 RULES = Rules(settle_s=900)

@@ -19,9 +19,9 @@ from hop_archive.devkit.faults import Fault, Faults, When, fail
 from hop_archive.errors import ConfigurationError, UnavailableError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding, Kind
-from hop_archive.monitoring.measured import measured
-from hop_archive.monitoring.metrics import ArchiveMetrics, RunMetrics, registry_of, serve
-from hop_archive.monitoring.numbers import MOST_TOPICS, OTHERS, Lag, Looking, Numbers, count
+from hop_archive.upkeep.monitoring.measured import measured
+from hop_archive.upkeep.monitoring.metrics import ArchiveMetrics, RunMetrics, registry_of, serve
+from hop_archive.upkeep.monitoring.numbers import MOST_TOPICS, OTHERS, Lag, Looking, Numbers, count
 from hop_archive_tests.worlds import BUSY, QUIET, World, awkward_world, exhausted
 
 NOW = datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC)

@@ -13,8 +13,8 @@ from hop_archive.ingest.survey import BEFORE_FIRST_SIGHT, Survey, survey
 from hop_archive.ingest.write import UNREADABLE
 from hop_archive.model.findings import OBSTACLES, Kind, OpenCount
 from hop_archive.model.wording import counted
-from hop_archive.monitoring.lags import Marks, Position, Positions, lag_s, marked
-from hop_archive.monitoring.telling import Problem, Seen
+from hop_archive.upkeep.monitoring.lags import Marks, Position, Positions, lag_s, marked
+from hop_archive.upkeep.monitoring.telling import Problem, Seen
 
 LOST, FINDING, LAG, DATABASE, SOURCE = "lost messages", "findings", "lag", "database", "source"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hop_archive.monitoring.lags import Mark, Marks, Position, Positions, lag_s, marked
+from hop_archive.upkeep.monitoring.lags import Mark, Marks, Position, Positions, lag_s, marked
 
 T = "topic"
 PLACE = "1/0"

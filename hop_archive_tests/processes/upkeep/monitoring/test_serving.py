@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from hop_archive.errors import ConfigurationError
-from hop_archive.monitoring.metrics import registry_of, serve
+from hop_archive.upkeep.monitoring.metrics import registry_of, serve
 from hop_archive_tests.cli_helpers import DEADLINE_S, M, command, environment, invoke, mocks, place
 
 __all__ = ["place"]

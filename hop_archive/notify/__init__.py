@@ -1,1 +1,0 @@
-"""Services that take notifications: a protocol, and Apprise behind it."""
