@@ -98,12 +98,12 @@ class StubbornCatalog(MockCatalog):
     times = 1_000_000
     reason = "the catalog has a row with its number 17"
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, *batches: Batch) -> None:
         """Commit, or refuse."""
-        if batch.slice.topic in self.refused and batch.rows and self.times:
-            self.times -= 1
+        if self.times and any(batch.slice.topic in self.refused and batch.rows for batch in batches):
+            self.times -= len(batches) == 1
             raise StaleDecisionError(self.reason)
-        super().commit(batch)
+        super().commit(*batches)
 
 
 def stubborn_world(*refused: str) -> tuple[World, StubbornCatalog]:

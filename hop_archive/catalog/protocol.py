@@ -188,8 +188,11 @@ class Catalog(Protocol):
     def summary_miscounts(self, topic: str) -> Sequence[Miscount]:
         """Where the summary's numbers are wrong, provided that the ledger's are right; reads the topic's rows only where some are."""
 
-    def commit(self, batch: Batch) -> None:
-        """Record a batch: its rows, duplicates, collisions, ledger row and topic summary, or none of them.
+    def commit(self, *batches: Batch) -> None:
+        """Record batches: their rows, duplicates, collisions, ledger rows and topic summaries, or nothing of any of them.
+
+        At least one. Slices are disjoint, and what one has as a duplicate may be a row of another. Together they cost about
+        what one does; what is in the way of one of them refuses all.
 
         Once in ten minutes it merges, afterwards, older ledger rows of the same log (``catalog.ledger``): what windows and days
         are told of stays the same, to ten minutes in the last hour, to two hours in the last day.

@@ -355,6 +355,64 @@ def test_a_duplicate_of_what_was_taken_away_meanwhile_refuses_the_whole_batch(ca
     catalog.commit(replace(stale, duplicates=copies[:1]))  # and the slice is still free
 
 
+def several() -> list[Batch]:
+    """Batches of three logs, of which one repeats messages of another that comes after it, and one of its own."""
+    later = full_batch(0, 4, "other", partition=1)
+    first = full_batch(0, 5)
+    copies = [Duplicate(5, 0, later.rows[1].uuid, "same"), Duplicate(7, 0, first.rows[0].uuid, "same")]
+    return [later, replace(first, slice=slice_of(0, 9), duplicates=copies), full_batch(3, 6, partition=1)]
+
+
+def test_batches_that_are_committed_together_are_there_as_if_each_had_been_by_itself(
+    catalog: Catalog,
+) -> None:
+    catalog.commit(full_batch(9, 11))
+    batches = several()
+    catalog.commit(*batches)
+    for batch in batches:
+        (entry,) = [one for one in catalog.ledger() if one.slice == batch.slice]
+        counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
+        assert (entry.archived, entry.duplicates, entry.absent, entry.size_bytes) == counts
+        assert (entry.first_timestamp_ms, entry.last_timestamp_ms) == batch.ends_ms
+        rows = [
+            row
+            for row in catalog.rows(batch.slice.topic)
+            if row.slice and row.slice.offsets & batch.slice.offsets
+        ]
+        assert [row for row in rows if row.partition == batch.slice.partition] == list(batch.rows)
+    assert catalog.coverage() == {
+        ALERTS: OffsetSet.between(0, 11),
+        PartitionLog("alerts", 1, 1): OffsetSet.between(3, 6),
+        PartitionLog("other", 1, 1): OffsetSet.between(0, 4),
+    }
+    assert {one.topic: one.messages for one in catalog.summaries()} == {"alerts": 10, "other": 4}
+    assert not catalog.miscounts("alerts")
+    assert not catalog.miscounts("other")
+
+
+@pytest.mark.parametrize("why", ["slice", "uuid", "uuid of another", "duplicate", "proof"])
+def test_what_is_in_the_way_of_one_batch_refuses_all_that_are_committed_with_it(
+    catalog: Catalog, why: str
+) -> None:
+    catalog.commit(full_batch(20, 23))
+    (taken, *_) = catalog.rows("alerts")
+    catalog.observe({ALERTS: Watermarks(0, 30, 30)})
+    catalog.note_proven({ALERTS: 3})
+    first, second, third = several()
+    batch, error = {
+        "slice": (full_batch(22, 25), SliceTakenError),
+        "uuid": (Batch(slice_of(0, 1, partition=2), rows=[row_at(slice_of(0, 1, partition=2), 0, uuid=taken.uuid)]), StaleDecisionError),
+        "uuid of another": (Batch(slice_of(0, 1, partition=2), rows=[row_at(slice_of(0, 1, partition=2), 0, uuid=first.rows[0].uuid)]), StaleDecisionError),
+        "duplicate": (Batch(slice_of(0, 1, partition=2), duplicates=[Duplicate(0, 0, uuid.uuid4(), "same")]), StaleDecisionError),
+        "proof": (replace(full_batch(25, 27), proven_epoch=4), ProofChangedError),
+    }[why]  # fmt: skip
+    before = everything(catalog, "alerts", "other")
+    with pytest.raises(error):
+        catalog.commit(first, second, batch, third)
+    assert everything(catalog, "alerts", "other") == before
+    catalog.commit(first, second, third)
+
+
 def test_a_uuid_twice_in_one_batch_refuses_it(catalog: Catalog) -> None:
     where = slice_of(0, 2)
     own = uuid.uuid4()

@@ -139,8 +139,8 @@ def test_what_a_deleted_topic_was_seen_to_hold_is_recorded_as_lost_with_it() -> 
 def test_when_every_commit_is_refused_catching_up_ends_with_an_error_that_says_so() -> None:
     archive = awkward_world().archive()
 
-    def refuse(batch: Batch) -> None:
-        raise SliceTakenError(f"{batch.slice} is taken")
+    def refuse(*batches: Batch) -> None:
+        raise SliceTakenError(f"{batches[0].slice} is taken")
 
     archive.catalog.commit = refuse  # type: ignore[method-assign]
     with pytest.raises(ConflictError, match="committed nothing"):

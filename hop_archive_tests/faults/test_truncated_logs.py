@@ -366,9 +366,9 @@ def test_a_broker_that_tells_leader_epochs_no_more_is_read_on_once_the_end_was_p
 class Refusing(MockCatalog):
     """A catalog whose logs are always proven anew before a commit."""
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, *batches: Batch) -> None:
         """Refuse."""
-        raise ProofChangedError(f"{batch.slice} was read of another log")
+        raise ProofChangedError(f"{batches[0].slice} was read of another log")
 
 
 def test_following_waits_where_all_that_came_was_left_to_the_next_plan() -> None:

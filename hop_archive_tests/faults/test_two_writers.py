@@ -286,10 +286,10 @@ def test_after_a_group_that_failed_nothing_is_written_that_the_caller_is_never_t
     archive = world.archive()
     commit, refused = archive.catalog.commit, [UnavailableError("the database went away")]
 
-    def commit_but_the_first(batch: Batch) -> None:
+    def commit_but_the_first(*batches: Batch) -> None:
         if refused:
             raise refused.pop()
-        commit(batch)
+        commit(*batches)
 
     archive.catalog.commit = commit_but_the_first  # type: ignore[method-assign]
     with _Writer(archive) as writer:

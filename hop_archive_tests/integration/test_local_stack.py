@@ -33,7 +33,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from obstore.store import S3Store
 
-from hop_archive.cli.local import _quoted, local
+from hop_archive.cli.local import local
 from hop_archive.devkit.local.address import External, ServerName, StackAddress
 from hop_archive.devkit.local.machine import choose_ports, is_free, others_can_enter, package_directory
 from hop_archive.devkit.local.processes import ProcessMark, uninterrupted
@@ -641,12 +641,6 @@ def test_env_is_shell_that_exports_the_address(stack: LocalStack) -> None:
     script = f'{printed}\n{sys.executable} -c "import json, os; print(json.dumps(dict(os.environ)))"'
     seen = json.loads(subprocess.check_output(["/bin/sh", "-c", script]))
     assert stack.address().environment().items() <= seen.items()
-
-
-def test_a_value_with_quotes_and_dollars_survives_the_shell() -> None:
-    value = 'it\'s $HOME \\ `id` "x"\n'
-    printed = subprocess.check_output(["/bin/sh", "-c", f"printf %s {_quoted(value)}"], text=True)
-    assert printed == value
 
 
 def test_env_of_a_stack_that_was_never_up_names_the_command_to_run(tmp_path: Path) -> None:

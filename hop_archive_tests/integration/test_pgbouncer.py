@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from hop_archive.catalog.checked import VerifiedRange
 from hop_archive.catalog.postgres import adding
+from hop_archive.catalog.postgres.adding import Numbered
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate, pending
 from hop_archive.catalog.records import Batch, Duplicate
@@ -173,9 +174,9 @@ def test_a_server_that_the_pooler_loses_is_an_outage_that_is_over_at_the_next_ca
         list(stream)
     copy = adding.copy_messages
 
-    def cut_first(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+    def cut_first(connection: psycopg.Connection, *batches: Numbered) -> None:
         cut(empty_database_url)
-        copy(connection, batch, number)
+        copy(connection, *batches)
 
     with monkeypatch.context() as patched:
         patched.setattr(adding, "copy_messages", cut_first)

@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from hop_archive.catalog.postgres import adding, catalog, generations, ledger, rows, sql
 from hop_archive.catalog.postgres import pool as postgres_pool
+from hop_archive.catalog.postgres.adding import Numbered
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.records import UNPROVEN, Batch, Collision, CopyOf, Duplicate, Removal, Replaced
 from hop_archive.errors import (
@@ -128,10 +129,10 @@ def test_who_proves_a_log_anew_waits_for_who_commits_and_its_watermarks_wait_for
     at_work, wake = threading.Event(), threading.Event()
     copy = adding.copy_messages
 
-    def hang(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+    def hang(connection: psycopg.Connection, *batches: Numbered) -> None:
         at_work.set()
         assert wake.wait(30)
-        copy(connection, batch, number)
+        copy(connection, *batches)
 
     monkeypatch.setattr(adding, "copy_messages", hang)
     committing = InThread(lambda: writer.commit(replace(full_batch(0, 20), proven_epoch=3)))
@@ -185,11 +186,11 @@ def test_a_writer_that_hangs_within_its_commit_is_thrown_out_and_can_do_no_harm(
     at_work, wake = threading.Event(), threading.Event()
     copy = adding.copy_messages
 
-    def hang_once(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+    def hang_once(connection: psycopg.Connection, *batches: Numbered) -> None:
         if not at_work.is_set():
             at_work.set()
             assert wake.wait(30)
-        copy(connection, batch, number)
+        copy(connection, *batches)
 
     monkeypatch.setattr(adding, "copy_messages", hang_once)
     batch = full_batch(0, 20)
@@ -256,10 +257,10 @@ def test_what_a_duplicate_repeats_cannot_go_before_it_is_known_that_it_is_repeat
     at_work, wake = threading.Event(), threading.Event()
     copy = adding.copy_duplicates
 
-    def wait_first(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+    def wait_first(connection: psycopg.Connection, *batches: Numbered) -> None:
         at_work.set()
         assert wake.wait(30)
-        copy(connection, batch, number)
+        copy(connection, *batches)
 
     monkeypatch.setattr(adding, "copy_duplicates", wait_first)
     repeating = Batch(
@@ -381,13 +382,13 @@ def test_what_the_server_breaks_off_is_tried_five_times(
     copy = adding.copy_messages
     left = [None] * failures
 
-    def break_off(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+    def break_off(connection: psycopg.Connection, *batches: Numbered) -> None:
         if left:
             left.pop()
             connection.execute(
                 "DO $$ BEGIN RAISE EXCEPTION 'staged' USING ERRCODE = 'serialization_failure'; END $$"
             )
-        copy(connection, batch, number)
+        copy(connection, *batches)
 
     monkeypatch.setattr(adding, "copy_messages", break_off)
     batch = full_batch(0, 5)
@@ -533,9 +534,9 @@ def test_a_server_that_stops_within_a_commit_is_not_waited_for_for_ever(
     catalog = make_postgres()
     copy = adding.copy_messages
 
-    def freeze(connection: psycopg.Connection, batch: Batch, number: int) -> None:
+    def freeze(connection: psycopg.Connection, *batches: Numbered) -> None:
         frozen([connection.info.backend_pid])
-        copy(connection, batch, number)
+        copy(connection, *batches)
 
     with monkeypatch.context() as patched:
         patched.setattr(adding, "copy_messages", freeze)

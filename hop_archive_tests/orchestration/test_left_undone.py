@@ -29,12 +29,12 @@ class AwayCatalog(MockCatalog):
 
     commits = 1_000_000
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, *batches: Batch) -> None:
         """Commit, or be away."""
         if not self.commits:
             raise UnavailableError("The catalog is away.")
         self.commits -= 1
-        super().commit(batch)
+        super().commit(*batches)
 
 
 def open_kinds(world: World) -> list[tuple[str, Kind]]:

@@ -125,11 +125,11 @@ class WatchedCatalog(StubbornCatalog):
         super().__init__()
         self.was_open: list[bool] = []
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, *batches: Batch) -> None:
         """Note, and commit or refuse."""
-        if batch.slice.topic in self.refused:
-            self.was_open.append(bool(self.open_findings([batch.slice.topic])))
-        super().commit(batch)
+        for topic in {batch.slice.topic for batch in batches} & self.refused:
+            self.was_open.append(bool(self.open_findings([topic])))
+        super().commit(*batches)
 
 
 def run_successor(defs: dg.Definitions, instance: dg.DagsterInstance) -> str:

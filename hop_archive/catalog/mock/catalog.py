@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hop_archive.catalog.ledger import TEN_MINUTES, begin
 from hop_archive.catalog.mock.claims import MockClaims
@@ -15,6 +15,7 @@ from hop_archive.catalog.mock.repairs import MockRepairs
 from hop_archive.catalog.mock.restores import MockRestores
 from hop_archive.catalog.mock.row_jobs import MockRowJobs
 from hop_archive.catalog.mock.rows import MockRows
+from hop_archive.catalog.mock.session import Tables
 from hop_archive.catalog.mock.verification import MockVerification
 from hop_archive.catalog.records import Batch, LedgerEntry
 from hop_archive.catalog.refusals import decided_too_early, proof_changed, slice_taken
@@ -77,32 +78,44 @@ class MockCatalog(
                         found[candidate] = Known(row.uuid, row.topic, *content)
             return list(found.values())
 
-    def commit(self, batch: Batch) -> None:
-        where, at = batch.slice, batch.slice.partition_log
+    def commit(self, *batches: Batch) -> None:
+        batches = tuple(sorted(batches, key=lambda batch: batch.slice))
         with self._state.change() as tables:
-            known = tables.observed.get(at)
-            if batch.proven_epoch not in (None, known.leader_epoch if known else None):
-                raise proof_changed(self._named, where)
-            holders = [
-                {"start": e.slice.start, "stop": e.slice.stop, "outcome": e.outcome.value, "run_id": e.run_id,
-                 "created_at": e.created_at.isoformat()}
-                for e in tables.entries_in(where)
-            ]  # fmt: skip
-            if holders:
-                raise slice_taken(self._named, where, holders)
-            uuids = [row.uuid for row in batch.rows]
+            for batch in batches:
+                self._refuse_untimely(tables, batch, {row.uuid for other in batches for row in other.rows})
+            uuids = [row.uuid for batch in batches for row in batch.rows]
             taken = {found for found in uuids if found in tables.rows}
             if taken or len({*uuids}) < len(uuids):
-                what = f"another writer catalogued messages of {where} meanwhile"
-                raise decided_too_early(self._named, where, what, taken)
-            if gone := batch.referred() - tables.rows.keys():
-                what = f"what messages of {where} repeat was taken away meanwhile"
-                raise decided_too_early(self._named, where, what, gone)
+                what = f"another writer catalogued messages of {batches[0].slice} meanwhile"
+                raise decided_too_early(self._named, batches[0].slice, what, taken)
             now = self._clock()
-            before = tables.entries_in(where.within(where.start - 1, where.start)) if where.start else []
-            counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
-            rest = (batch.run_id, now, *batch.ends_ms)
-            tables.put(LedgerEntry(where, batch.outcome, batch.reason, *counts, *rest))
-            tables.add(batch)
-        if any(entry.created_at < begin(now, TEN_MINUTES) for entry in before):
-            self.tidy(at, now)
+            before = [
+                entry
+                for where in (batch.slice for batch in batches if batch.slice.start)
+                for entry in tables.entries_in(where.within(where.start - 1, where.start))
+            ]
+            for batch in batches:
+                counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
+                rest = (batch.run_id, now, *batch.ends_ms)
+                tables.put(LedgerEntry(batch.slice, batch.outcome, batch.reason, *counts, *rest))
+                tables.add(batch)
+        for entry in before:
+            if entry.created_at < begin(now, TEN_MINUTES):
+                self.tidy(entry.slice.partition_log, now)
+
+    def _refuse_untimely(self, tables: Tables, batch: Batch, new: Collection[uuid.UUID]) -> None:
+        """Raise where something changed since a batch was made; ``new``: the rows that are committed with it."""
+        where = batch.slice
+        known = tables.observed.get(where.partition_log)
+        if batch.proven_epoch not in (None, known.leader_epoch if known else None):
+            raise proof_changed(self._named, where)
+        holders = [
+            {"start": e.slice.start, "stop": e.slice.stop, "outcome": e.outcome.value, "run_id": e.run_id,
+             "created_at": e.created_at.isoformat()}
+            for e in tables.entries_in(where)
+        ]  # fmt: skip
+        if holders:
+            raise slice_taken(self._named, where, holders)
+        if gone := batch.referred() - tables.rows.keys() - {*new}:
+            what = f"what messages of {where} repeat was taken away meanwhile"
+            raise decided_too_early(self._named, where, what, gone)

@@ -8,7 +8,7 @@ best of ten): 74 ms; in COPY's text format 79 ms; by way of a temporary table wi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 
@@ -44,19 +44,27 @@ ADD_COLLISION = """
 """Index: findings_topic_idx. Resolved as it is made: the archive holds both messages."""
 
 ADD_TO_TOPIC = """
-    WITH log AS (
-        INSERT INTO logs (topic, generation, partition) VALUES (%(topic)s, %(generation)s, %(partition)s)
+    WITH added AS (
+        SELECT * FROM unnest(%s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+                      AS added (topic, generation, partition, first_ms, last_ms, rows, size_bytes)
+    ), log AS (
+        INSERT INTO logs (topic, generation, partition)
+        SELECT DISTINCT topic, generation, partition FROM added ORDER BY topic, generation, partition
         ON CONFLICT DO NOTHING
     )
     INSERT INTO topics (topic, e_timestamp, l_timestamp, n_messages, n_bytes)
-    VALUES (%(topic)s, %(first_ms)s, %(last_ms)s, %(rows)s, %(size_bytes)s)
+    SELECT topic, min(first_ms), max(last_ms), sum(rows)::bigint, sum(size_bytes)::bigint FROM added GROUP BY topic ORDER BY topic
     ON CONFLICT (topic) DO UPDATE
     SET e_timestamp = least(topics.e_timestamp, EXCLUDED.e_timestamp),
         l_timestamp = greatest(topics.l_timestamp, EXCLUDED.l_timestamp),
         n_messages = topics.n_messages + EXCLUDED.n_messages,
         n_bytes = topics.n_bytes + EXCLUDED.n_bytes
 """
-"""Index: logs_pkey, unique_topic. Last in its transaction: other partitions of the topic wait for this row."""
+"""Index: logs_pkey, unique_topic. Last in its transaction: other partitions of the topic wait for this row. In order, so that
+two who add to several topics wait for one another, and not each for the other."""
+
+Numbered: TypeAlias = tuple[Batch, int]
+"""A batch, and the number of the ledger row whose messages these are."""
 
 STAGE = f"CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT {ROW_COLUMNS} FROM messages WITH NO DATA"
 
@@ -64,42 +72,50 @@ COPY_STAGED = f"COPY staged ({ROW_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 """Index: none; a table of the transaction's own."""
 
 
-def add(connection: psycopg.Connection, batch: Batch, number: int) -> None:
-    """Insert what ``batch`` holds, in its open transaction, as that of ledger row ``number``; the summary last.
+def add(connection: psycopg.Connection, *batches: Numbered) -> None:
+    """Insert what batches hold, in their open transaction; the summaries last.
 
     Raises:
         psycopg.errors.UniqueViolation: A UUID or an offset has a row already, or an offset is recorded already.
     """
-    if batch.rows:
-        copy_messages(connection, batch, number)
-    if batch.duplicates:
-        copy_duplicates(connection, batch, number)
-    log = batch.slice.partition_log
-    for collision in batch.collisions:
-        connection.execute(ADD_COLLISION, {"kind": COLLISION, **log._asdict(), **collision._asdict()})
-    if batch.rows:
-        first_ms, last_ms = batch.ends_ms
-        added = {
-            "first_ms": first_ms,
-            "last_ms": last_ms,
-            "rows": len(batch.rows),
-            "size_bytes": batch.size_bytes,
-        }
-        connection.execute(ADD_TO_TOPIC, {**log._asdict(), **added})
+    if with_rows := [numbered for numbered in batches if numbered[0].rows]:
+        copy_messages(connection, *with_rows)
+    if repeating := [numbered for numbered in batches if numbered[0].duplicates]:
+        copy_duplicates(connection, *repeating)
+    for batch, _ in batches:
+        at = {"kind": COLLISION, **batch.slice.partition_log._asdict()}
+        for collision in batch.collisions:
+            connection.execute(ADD_COLLISION, {**at, **collision._asdict()})
+    if with_rows:
+        added = [
+            (*batch.slice.partition_log, *batch.ends_ms, len(batch.rows), batch.size_bytes)
+            for batch, _ in with_rows
+        ]
+        connection.execute(ADD_TO_TOPIC, columns_of(added))
 
 
-def copy_messages(connection: psycopg.Connection, batch: Batch, number: int) -> None:
-    """The rows of ``batch`` alone."""
+def columns_of(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    """Some rows, at least one, as arrays that a statement unnests."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def copy_messages(connection: psycopg.Connection, *batches: Numbered) -> None:
+    """The rows of batches alone, all in one COPY."""
     with connection.cursor() as cursor, cursor.copy(COPY_MESSAGES) as copy:
         copy.write(SIGNATURE)
-        for block in binary_rows(batch.rows, number):
-            copy.write(block)
+        for batch, number in batches:
+            for block in binary_rows(batch.rows, number):
+                copy.write(block)
         copy.write(END)
 
 
-def copy_duplicates(connection: psycopg.Connection, batch: Batch, number: int) -> None:
-    """The duplicates of ``batch`` alone."""
-    rows = ((*batch.slice.partition_log, *duplicate, number) for duplicate in batch.duplicates)
+def copy_duplicates(connection: psycopg.Connection, *batches: Numbered) -> None:
+    """The duplicates of batches alone."""
+    rows = (
+        (*batch.slice.partition_log, *duplicate, number)
+        for batch, number in batches
+        for duplicate in batch.duplicates
+    )
     _copy(connection, COPY_DUPLICATES, [*DUPLICATE_COLUMNS.values(), "int8"], rows)
 
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.errors import UndefinedTable, UniqueViolation
 from psycopg.rows import dict_row
 
-from hop_archive.catalog.postgres.adding import add
+from hop_archive.catalog.postgres.adding import add, columns_of
 from hop_archive.catalog.postgres.claims import PostgresClaims
 from hop_archive.catalog.postgres.compaction import PostgresCompaction
 from hop_archive.catalog.postgres.errors import translating
@@ -26,9 +26,10 @@ from hop_archive.catalog.postgres.sql import ADD_BATCH, HAS_ADOPTED, REFERRING, 
 from hop_archive.catalog.postgres.verification import PostgresVerification
 from hop_archive.catalog.records import Batch
 from hop_archive.catalog.refusals import decided_too_early, proof_changed, slice_taken
-from hop_archive.errors import DataError
+from hop_archive.errors import DataError, SliceTakenError
 from hop_archive.model.conditions import OLDEST, TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
+from hop_archive.model.slices import PartitionLog, Slice
 
 CONDITION = """
     SELECT clock_timestamp(), current_setting('server_version'), current_setting('server_version_num')::int,
@@ -46,10 +47,13 @@ RIGHTS = """
 """
 
 PROVEN = """
-    SELECT leader_epoch FROM observed WHERE topic = %s AND generation = %s AND partition = %s FOR KEY SHARE
+    SELECT topic, generation, partition, leader_epoch
+    FROM observed JOIN unnest(%s::text[], %s::int[], %s::int[]) AS wanted (topic, generation, partition)
+         USING (topic, generation, partition)
+    ORDER BY topic, generation, partition FOR KEY SHARE OF observed
 """
-"""Index: observed_pkey. First in its transaction: who waits here holds nothing. As a foreign key would, it lets others
-note watermarks (``OBSERVE``) meanwhile, but not who proves (``HOLD_TO_PROVE``)."""
+"""Index: observed_pkey. First in its transaction, and in order: who waits here keeps nobody who is before it waiting. As a foreign
+key would, it lets others note watermarks (``OBSERVE``) meanwhile, but not who proves (``HOLD_TO_PROVE``)."""
 
 HOLDERS = """
     SELECT id AS batch, lower(offsets) AS start, upper(offsets) AS stop, outcome, run_id, created_at
@@ -145,58 +149,75 @@ class PostgresCatalog(
                 found.update((row[0], Known(*row)) for row in by_content)
         return list(found.values())
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, *batches: Batch) -> None:
         """Besides what ``Catalog.commit`` says.
 
         Raises:
-            DataError: An offset of the slice has a row that the ledger knows nothing of.
+            DataError: An offset of the slice has a row that the ledger knows nothing of; told of one batch alone.
         """
         try:
-            begun_at = self._record(batch)
+            tidied = self._record(sorted(batches, key=lambda batch: batch.slice))
         except UniqueViolation as error:
-            taken = [found for (found,) in self._fetch(TAKEN_UUIDS, [[row.uuid for row in batch.rows]])]
-            if error.diag.constraint_name in ("messages_place_idx", "duplicates_pkey"):
+            uuids = [row.uuid for batch in batches for row in batch.rows]
+            taken = [found for (found,) in self._fetch(TAKEN_UUIDS, [uuids])]
+            first, *others = (batch.slice for batch in batches)
+            if not others and error.diag.constraint_name in ("messages_place_idx", "duplicates_pkey"):
                 raise DataError(
-                    f"{self._server} holds messages of {batch.slice} that its ledger knows nothing of.",
+                    f"{self._server} holds messages of {first} that its ledger knows nothing of.",
                     remedy="The ledger was changed by hand: put its rows back, or rebuild the catalog.",
-                    slice=str(batch.slice),
+                    slice=str(first),
                     uuids=[*map(str, taken)],
                 ) from error
-            what = f"another writer catalogued messages of {batch.slice} meanwhile"
-            raise decided_too_early(self._server, batch.slice, what, taken) from error
-        if begun_at is not None:
-            self.tidy(batch.slice.partition_log, begun_at)
+            what = f"another writer catalogued messages of {first}{' or others' if others else ''} meanwhile"
+            raise decided_too_early(self._server, first, what, taken) from error
+        for partition_log, begun_at in tidied.items():
+            self.tidy(partition_log, begun_at)
 
     @transaction
-    def _record(self, connection: psycopg.Connection, batch: Batch) -> datetime.datetime | None:
-        """When it was committed, where the log's ledger is to be tidied.
+    def _record(
+        self, connection: psycopg.Connection, batches: Sequence[Batch]
+    ) -> dict[PartitionLog, datetime.datetime]:
+        """The logs whose ledger is to be tidied, and when it was committed.
 
-        The ledger row before all others: whoever has an overlapping slice waits there, and is refused before any work.
+        The ledger rows before all others: whoever has an overlapping slice waits there, and is refused before any work.
         """
-        where = batch.slice
-        epoch = batch.proven_epoch
-        # The log is still proven under the batch's epoch, and stays: whoever would prove it anew waits.
-        if epoch is not None and connection.execute(PROVEN, where.partition_log).fetchone() != (epoch,):
-            raise proof_changed(self._server, where)
-        place = (*where.partition_log, where.start, where.stop)
-        counts = (len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes)
-        values = (*place, batch.outcome.value, batch.reason, *counts, *batch.ends_ms, batch.run_id)
-        added = connection.execute(ADD_BATCH, values).fetchone()
-        if added is None:
-            asked = connection.cursor(row_factory=dict_row).execute(HOLDERS, place)
-            found = [{**row, "created_at": row["created_at"].isoformat()} for row in asked]
-            by = (
-                f"batch {h['batch']} [{h['start']}, {h['stop']}) of run {h['run_id'] or '?'}" for h in found
-            )
-            raise slice_taken(self._server, where, found, f": {'; '.join(by)}")
-        if batch.duplicates:
-            # See that what they repeat is there, and stays: whoever would take it away waits, and finds them.
-            referred = batch.referred()
+        # The logs are still proven under the batches' epochs, and stay: whoever would prove one anew waits.
+        if proven := [batch for batch in batches if batch.proven_epoch is not None]:
+            asked = connection.execute(PROVEN, columns_of(batch.slice.partition_log for batch in proven))
+            epochs = {PartitionLog(*row[:3]): row[3] for row in asked}
+            for batch in proven:
+                if epochs.get(batch.slice.partition_log) != batch.proven_epoch:
+                    raise proof_changed(self._server, batch.slice)
+        rows = [
+            (*batch.slice.partition_log, batch.slice.start, batch.slice.stop, batch.outcome.value, batch.reason,
+             len(batch.rows), len(batch.duplicates), batch.absent, batch.size_bytes, *batch.ends_ms, batch.run_id)
+            for batch in batches
+        ]  # fmt: skip
+        added = {
+            (PartitionLog(*log), start): (number, at, is_later)
+            for number, *log, start, at, is_later in connection.execute(ADD_BATCH, columns_of(rows))
+        }
+        numbered = []
+        for batch in batches:
+            new = added.get((batch.slice.partition_log, batch.slice.start))
+            if new is None:
+                raise self._taken(connection, batch.slice)
+            numbered.append((batch, new[0]))
+        if any(batch.duplicates for batch in batches):
             connection.execute(REFERRING)
-            held = {row[0] for row in connection.execute(REFERRED, [list(referred)])} if referred else set()
-            if gone := referred - held:
-                what = f"what messages of {where} repeat was taken away meanwhile"
-                raise decided_too_early(self._server, where, what, gone)
-        number, created_at, is_later = added
-        add(connection, batch, number)
-        return created_at if is_later else None
+        add(connection, *numbered)
+        for batch in batches:
+            # See that what they repeat is there, and stays: whoever would take it away waits, and finds them.
+            if referred := batch.referred():
+                held = {row[0] for row in connection.execute(REFERRED, [list(referred)])}
+                if gone := referred - held:
+                    what = f"what messages of {batch.slice} repeat was taken away meanwhile"
+                    raise decided_too_early(self._server, batch.slice, what, gone)
+        return {log: at for (log, _), (_, at, is_later) in added.items() if is_later}
+
+    def _taken(self, connection: psycopg.Connection, where: Slice) -> SliceTakenError:
+        place = (*where.partition_log, where.start, where.stop)
+        asked = connection.cursor(row_factory=dict_row).execute(HOLDERS, place)
+        found = [{**row, "created_at": row["created_at"].isoformat()} for row in asked]
+        by = (f"batch {h['batch']} [{h['start']}, {h['stop']}) of run {h['run_id'] or '?'}" for h in found)
+        return slice_taken(self._server, where, found, f": {'; '.join(by)}")

@@ -589,7 +589,7 @@ class PostgresRemovals(Session):
         refer = "UPDATE duplicates SET uuid = %s WHERE topic = %s AND uuid = %s"
         connection.execute(refer, [pair.kept, topic, message_uuid])
         duplicate = Duplicate(where.start, timestamp_ms, pair.kept, pair.reason)
-        copy_duplicates(connection, Batch(where, duplicates=[duplicate]), batch)
+        copy_duplicates(connection, (Batch(where, duplicates=[duplicate]), batch))
         values = {"uuids": [message_uuid], "placed": True, **_values(removal)}
         return _take(connection, TAKE_UUIDS, values)
 

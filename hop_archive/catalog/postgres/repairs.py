@@ -10,7 +10,7 @@ import psycopg
 from psycopg.errors import UniqueViolation
 
 from hop_archive.catalog.ledger import refuse_to_hide
-from hop_archive.catalog.postgres.adding import ADD_TO_TOPIC, add, stage
+from hop_archive.catalog.postgres.adding import ADD_TO_TOPIC, add, columns_of, stage
 from hop_archive.catalog.postgres.row_jobs import DROP_TEXTS
 from hop_archive.catalog.postgres.session import Session, Tuple, only, transaction
 from hop_archive.catalog.postgres.sql import (
@@ -257,7 +257,7 @@ class PostgresRepairs(Session):
             covered = OffsetSet.of((row[1], row[2]) for row in ledger)
             if not all(offset in covered for offset in batch.offsets):
                 raise stale(str(where), "the ledger does not cover all of it as archived")
-            add(connection, batch, ledger[0][0])
+            add(connection, (batch, ledger[0][0]))
             for _, start, stop, _, archived, duplicates in ledger:
                 rows, _, _, _, copies = _standing(connection, where.within(start, stop))
                 if rows > archived or copies > duplicates:
@@ -275,7 +275,7 @@ class PostgresRepairs(Session):
                 raise stale(str(where), "the ledger does not call it absent")
             if _standing(connection, where)[0]:
                 raise stale(str(where), "a row stands there")
-            add(connection, Batch(where, duplicates=[copy]), *counted)
+            add(connection, (Batch(where, duplicates=[copy]), counted[0]))
 
         self._unless_taken(work, str(at))
 
@@ -293,14 +293,14 @@ class PostgresRepairs(Session):
             place = (*where.partition_log, where.start, where.stop, Outcome.ARCHIVED.value, "")
             counts = (archived, duplicates, absent, size_bytes + batch.size_bytes)
             ends = (min(times, default=None), max(times, default=None), batch.run_id)
-            number = connection.execute(ADD_BATCH, (*place, *counts, *ends)).fetchone()
+            number = connection.execute(ADD_BATCH, columns_of([(*place, *counts, *ends)])).fetchone()
             if number is None:
                 raise SliceTakenError(
                     f"{where} is in the ledger by now, all or in part.",
                     remedy="Nothing was changed.",
                     slice=str(where),
                 )
-            add(connection, batch, number[0])
+            add(connection, (batch, number[0]))
 
         self._unless_taken(work, str(where))
 
@@ -341,7 +341,8 @@ class PostgresRepairs(Session):
         if elsewhere := [message_uuid for message_uuid, has_row in unplaced.items() if has_row]:
             what = f"messages of {batch.slice} have rows elsewhere"
             raise decided_too_early(self._server, batch.slice, what, elsewhere)
-        at = batch.slice.partition_log._asdict()
+        log = batch.slice.partition_log
+        at = log._asdict()
         with connection.cursor() as cursor:
             if batch.duplicates:
                 cursor.executemany(ADD_DUPLICATE, [{**at, **d._asdict()} for d in batch.duplicates])
@@ -350,13 +351,8 @@ class PostgresRepairs(Session):
         connection.execute(COUNT_COVERED, [[number for number, _ in covered]])
         if added:
             times, sizes = zip(*added, strict=True)
-            counted = {
-                "first_ms": min(times),
-                "last_ms": max(times),
-                "rows": len(added),
-                "size_bytes": sum(sizes),
-            }
-            connection.execute(ADD_TO_TOPIC, {**at, **counted})
+            counted = (*log, min(times), max(times), len(added), sum(sizes))
+            connection.execute(ADD_TO_TOPIC, columns_of([counted]))
         refused = tuple(row for row in batch.rows if row.uuid in unplaced)
         return Reinstated(len(added), sum(length for _, length in covered), refused)
 

@@ -164,16 +164,22 @@ PERIOD_ORIGIN = "timestamptz '2000-01-01 00:00+00'"
 ADD_BATCH = f"""
     INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent,
                          bytes, first_timestamp, last_timestamp, run_id)
-    VALUES (%s, %s, %s, int8range(%s, %s), %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    SELECT topic, generation, partition, int8range(start, stop), outcome, reason, archived, duplicates, absent,
+           bytes, first_timestamp, last_timestamp, run_id
+    FROM unnest(%s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[],
+                %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
+         AS new (topic, generation, partition, start, stop, outcome, reason, archived, duplicates, absent,
+                 bytes, first_timestamp, last_timestamp, run_id)
     ON CONFLICT ON CONSTRAINT batches_slice_excl DO NOTHING
-    RETURNING id, created_at, EXISTS (
+    RETURNING id, topic, generation, partition, lower(offsets), created_at, EXISTS (
         SELECT FROM batches AS b
         WHERE b.topic = batches.topic AND b.generation = batches.generation AND b.partition = batches.partition
               AND b.offsets @> lower(batches.offsets) - 1
               AND b.created_at < date_bin('10 minutes', batches.created_at, {PERIOD_ORIGIN}))
 """
-"""With when it was committed, and whether the row before it in its log is of earlier ten minutes. Index: batches_slice_excl. No row back: somebody holds a part of the slice. With ON CONFLICT two who come at
-once wait for one another in order; a plain insert would let each wait for the other, a deadlock."""
+"""Some rows, in the order of their slices; of each, when it was committed, and whether the row before it in its log is of earlier
+ten minutes. Index: batches_slice_excl. One does not come back: somebody holds a part of its slice. With ON CONFLICT two who
+come at once wait for one another in order; a plain insert would let each wait for the other, a deadlock."""
 
 ADD_PART = """
     INSERT INTO batches (topic, generation, partition, offsets, outcome, reason, archived, duplicates, absent, bytes,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -211,11 +211,8 @@ def describes_itself(admin: Admin, deadline: Deadline) -> bool:
     doing = "describing a broker"
     silence = None
     for broker in sorted(admin.metadata(deadline).brokers):
-        asked = [ConfigResource(ConfigResource.Type.BROKER, str(broker))]
         configs, errors = admin.ask_each(
-            lambda client, timeout_s, asked=asked: client.describe_configs(asked, request_timeout=timeout_s),
-            doing,
-            Deadline.after(min(deadline.left_s, _SLOW_S)),
+            partial(_describe_broker, broker), doing, Deadline.after(min(deadline.left_s, _SLOW_S))
         )
         silence = next((e for e in errors.values() if kafka_error(e).code() in NO_ANSWER), None)
         if silence is None:
@@ -259,3 +256,8 @@ def exact_ends(
         raise connection.failure("asking where partitions end", kafka_error(error), errors) from error
     finally:
         consumer.close()
+
+
+def _describe_broker(broker: int, client: AdminClient, timeout_s: float) -> Mapping[Any, Future[Any]]:
+    resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
+    return client.describe_configs([resource], request_timeout=timeout_s)

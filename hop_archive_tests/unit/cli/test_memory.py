@@ -72,8 +72,8 @@ class Sieve(MockStore):
 class Forgetful(MockCatalog):
     largest = 0
 
-    def commit(self, batch: Batch) -> None:
-        self.largest = max(self.largest, len(batch.rows))
+    def commit(self, *batches: Batch) -> None:
+        self.largest = max(self.largest, *(len(batch.rows) for batch in batches))
 
 
 def peak_bytes(limits: Limits, sizes: Sequence[int], messages: int) -> int:

@@ -452,10 +452,11 @@ class Choosy(MockCatalog):
         super().__init__()
         self._refused = refused
 
-    def commit(self, batch: Batch) -> None:
-        if error := self._refused.get(batch.slice.topic):
-            raise error
-        super().commit(batch)
+    def commit(self, *batches: Batch) -> None:
+        for batch in batches:
+            if error := self._refused.get(batch.slice.topic):
+                raise error
+        super().commit(*batches)
 
 
 def a_store_of(*topics: str) -> MockStore:
