@@ -128,7 +128,6 @@ Pattern = Annotated[Text, _wanted(is_pattern, PATTERN_RULE)]
 Patterns = Annotated[tuple[Pattern, ...], Field(strict=False)]
 Layouts = dict[Annotated[str, _wanted_at_once(is_pattern, PATTERN_RULE)], Layout]
 Compressions = dict[Annotated[str, _wanted_at_once(is_pattern, PATTERN_RULE)], Compression]
-Count = Annotated[int, Field(ge=1)]
 EnvName = Annotated[
     str, _wanted_at_once(_ENV_NAME.fullmatch, "the name of an environment variable, in capitals")
 ]

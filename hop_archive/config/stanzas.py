@@ -22,7 +22,6 @@ from hop_archive.config.fields import (
     AlertUrl,
     Bucket,
     Compressions,
-    Count,
     Endpoint,
     EnvName,
     Filled,
@@ -45,6 +44,8 @@ from hop_archive.config.validation import Context, made
 from hop_archive.errors import ConfigurationError, MissingSettingError
 from hop_archive.model.credentials import AccessKeys, Login
 from hop_archive.model.topics import Compression, Layout, LayoutPolicy, TopicPolicy
+
+_YEAR_MINUTES = 525_600
 
 
 class Stanza(BaseModel):
@@ -358,8 +359,8 @@ class MockSourceStanza(_Mock, _Source):
     """
 
     type: Literal["mock"] = "mock"
-    samples: int = Field(default=100, ge=0)
-    rate: float = Field(default=0.0, ge=0)
+    samples: int = Field(default=100, ge=0, le=10_000_000)
+    rate: float = Field(default=0.0, ge=0, le=1_000_000)
 
 
 class _Permissions(Stanza):
@@ -419,7 +420,7 @@ class PostgresStanza(_Database, _OfAws):
     sslmode: SslMode = ""
     sslrootcert: Text = ""
     schema_name: Filled = Field(default="public", alias="schema")
-    pool_size: Count = 4
+    pool_size: int = Field(default=4, ge=1, le=1_000)
     kube_context: Text = ""
     kube_namespace: Text = ""
     kube_selector: Text = ""
@@ -539,7 +540,8 @@ class _Store(_Permissions):
         layouts: Topic name or glob to layout; the first that means the topic wins, in the file's order.
         compression: How new segments are compressed; a stanza that does not say so means what it meant before there was a choice.
         compressions: Topic name or glob to compression, likewise.
-        segment_mebibytes: Size at which a segment is closed and the next begun, before compression.
+        segment_mebibytes: Size at which a segment is closed and the next begun, before compression. S3 would take 5 GiB by one PUT; but
+            a segment is held whole, some times over, where it is made, and has to get through within the 30 s of a request.
         compact_after_days: How long after messages were archived a schedule puts their objects together, where they are small;
             None: never. Readers that take an object for one document, as archive-core's do, cannot read them then.
     """
@@ -548,7 +550,7 @@ class _Store(_Permissions):
     layouts: Layouts = Field(default_factory=dict)
     compression: Compression = "none"
     compressions: Compressions = Field(default_factory=dict)
-    segment_mebibytes: Count = 32
+    segment_mebibytes: int = Field(default=32, ge=1, le=512)
     compact_after_days: float | None = Field(default=None, ge=0, le=36_500, allow_inf_nan=False)
 
     def layout_policy(self) -> LayoutPolicy:
@@ -584,12 +586,12 @@ class S3Stanza(_Store):
     region: Text = ""
     bucket: Bucket
     backup_bucket: OptionalBucket = ""
-    backup_grace_minutes: float = Field(default=15.0, ge=0, allow_inf_nan=False)
+    backup_grace_minutes: float = Field(default=15.0, ge=0, le=_YEAR_MINUTES, allow_inf_nan=False)
     prefix: Prefix = ""
     access_key_env: EnvName = ""
     secret_key_env: EnvName = ""
     profile: Text = ""
-    put_concurrency: Count = 64
+    put_concurrency: int = Field(default=64, ge=1, le=1_024)
 
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Self:
@@ -688,10 +690,10 @@ class AlertStanza(_OfAws):
     ping_url: PingUrl = SecretStr("")
     ui: WebAddress = ""
     most_messages: int = Field(default=100_000, ge=0)
-    most_lag_minutes: float = Field(default=15.0, gt=0)
-    patience_minutes: float = Field(default=5.0, ge=0)
-    settle_minutes: float = Field(default=15.0, ge=0)
-    remind_hours: float = Field(default=0.0, ge=0)
+    most_lag_minutes: float = Field(default=15.0, gt=0, le=_YEAR_MINUTES)
+    patience_minutes: float = Field(default=5.0, ge=0, le=_YEAR_MINUTES)
+    settle_minutes: float = Field(default=15.0, ge=0, le=_YEAR_MINUTES)
+    remind_hours: float = Field(default=0.0, ge=0, le=_YEAR_MINUTES / 60)
 
     @model_validator(mode="after")
     def _tells_somebody(self) -> Self:

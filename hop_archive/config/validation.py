@@ -100,9 +100,11 @@ class _Reporter:
             case "literal_error":
                 return f"wanted {facts['expected']}"
             case "greater_than_equal":
-                return f"wanted at least {facts['ge']:g}"
+                return f"wanted at least {facts['ge']:.15g}"
+            case "greater_than":
+                return f"wanted more than {facts['gt']:.15g}"
             case "less_than_equal":
-                return f"wanted at most {facts['le']:g}"
+                return f"wanted at most {facts['le']:.15g}"
         return f"wanted {_WANTED[details['type']]}" if details["type"] in _WANTED else details["msg"]
 
 

@@ -78,6 +78,9 @@ WRONG = {
     s3('put_concurrency = "64"'): '[store.x] put_concurrency: wanted a whole number, found "64"',
     s3("put_concurrency = true"): "[store.x] put_concurrency: wanted a whole number, found true",
     s3("put_concurrency = 0"): "[store.x] put_concurrency: wanted at least 1, found 0",
+    s3("put_concurrency = 1025"): "[store.x] put_concurrency: wanted at most 1024, found 1025",
+    s3("segment_mebibytes = 513"): "[store.x] segment_mebibytes: wanted at most 512, found 513",
+    s3("backup_grace_minutes = 1e300"): "[store.x] backup_grace_minutes: wanted at most 525600, found 1e+300",
     s3("put_concurency = 5"): "[store.x] put_concurency: unknown key; nearest known: put_concurrency",
     s3('prefix = "/a"'): "[store.x] prefix: wanted a prefix with no '/' at either end, found \"/a\"",
     s3('backup_bucket = "abc"'): "[store.x]: wanted a backup_bucket that is not the bucket itself",
@@ -170,6 +173,7 @@ WRONG = {
         "[database.x]: wanted url or its parts, found url and sslmode"
     ),
     mock("rate = -1"): "[source.x] rate: wanted at least 0, found -1",
+    mock("samples = 10_000_001"): "[source.x] samples: wanted at most 10000000, found 10000001",
     mock("rate = nan"): "[source.x] rate: wanted a finite number, found NaN",
     mock("qqq = 1"): (
         "[source.x] qqq: unknown key; known:"
