@@ -7,6 +7,7 @@
      │    ├── MissingSettingError    a stanza, variable, secret, table or bucket is not there
      │    │    └── MessageNotFoundError  the archive has no message of this UUID
      │    ├── ForbiddenError         the stanza or the credentials do not allow it
+     │    ├── ObjectFrozenError      an object has to be restored from cold storage before it is read
      │    ├── SequenceBehindError    the catalog's numbers for new rows are taken
      │    └── UnsupportedError       the server cannot do it, however often it is asked
      ├── UnavailableError            a server did not answer; the same call may succeed later exit 3
@@ -72,6 +73,14 @@ class MessageNotFoundError(MissingSettingError):
 
 class ForbiddenError(ConfigurationError):
     """The stanza or the credentials do not allow what was asked."""
+
+
+class ObjectFrozenError(ConfigurationError):
+    """An object stands in a storage class that is not read from before the object was restored.
+
+    Attributes:
+        facts: ``object_key`` ('' where it is not known), ``bucket``.
+    """
 
 
 class SequenceBehindError(ConfigurationError):

@@ -83,13 +83,14 @@ def suppress(
         if not agreed("Remove this content for good?", plan, yes=yes, as_json=as_json):
             return 0
         found = take_content_away(removing, message_uuids, reason.strip())
-        left, bucket = [], removing.store.bucket
-        if found.keeps_versions:
-            keys = ", ".join(sorted({key for entry in plan if (key := entry["object_key"])}))
-            left.append(
-                f"Bucket {bucket} keeps old versions: the content is there until those of {keys} are deleted (aws s3api "
-                f"list-object-versions --bucket {bucket} --prefix KEY, then delete-object with each --version-id). See to the backup, too."
+        left = [
+            line
+            for store, keeps in (
+                (removing.store, found.keeps_versions),
+                (removing.backup, found.backup_keeps_versions),
             )
+            if store is not None and (line := _old_versions(store.bucket, keeps, found.held))
+        ]
         if found.young:
             some = ", ".join(found.young[:5])
             left.append(
@@ -118,6 +119,20 @@ def suppress(
         if not as_json:
             print_lines(left)
     return 1 if left or found.unknown else 0
+
+
+def _old_versions(bucket: str, keeps: bool | None, held: Sequence[str]) -> str:
+    """What there is to do about old versions of what was deleted; '' where there is nothing."""
+    if keeps is False:
+        return ""
+    is_kept = (
+        "keeps, or has kept, old versions" if keeps else "may keep old versions (that could not be looked at)"
+    )
+    which = f"those of {', '.join(held)}" if held else "those that the first call of this named"
+    return (
+        f"Bucket {bucket} {is_kept}: the content is there until {which} are deleted (aws s3api list-object-versions --bucket"
+        f" {bucket} --prefix KEY, then delete-object with each --version-id; where a lock holds them, when its time is over)."
+    )
 
 
 def _in_kafka(setup: Setup, removing: Removing, rows: Sequence[Row]) -> list[str]:

@@ -153,10 +153,15 @@ class StoreCondition:
         at: The time by the service's clock; None where it does not tell.
         versioning: Whether a deleted or replaced object is kept as an old version; None where it is not known.
         replication: Whether objects are copied to another bucket by the service; None where it is not known.
-        why_unknown: Why something is not known, for people; '' where all is.
+        why_unknown: Why one of these two is not known, for people; '' where both are.
+        has_old_versions: Whether old versions may be there: it keeps them, or kept them once; None where it is not known.
+        lifecycle: What rules of its lifecycle take out of reach, in words: objects that they delete, or move to where they cannot be
+            read at once; None where it is not known.
     """
 
     at: datetime.datetime | None
     versioning: bool | None
     replication: bool | None
     why_unknown: str = ""
+    has_old_versions: bool | None = False
+    lifecycle: tuple[str, ...] | None = ()

@@ -344,6 +344,25 @@ def examine_store(
         yield check(Verdict.UNKNOWN, f"{kept} ({found.why_unknown})")
     else:
         yield check(Verdict.OK, kept)
+    yield _lifecycle(part, found.lifecycle)
+
+
+def _lifecycle(part: str, found: tuple[str, ...] | None) -> Check:
+    """Whether the bucket itself takes objects away, or where they cannot be read."""
+    check = partial(Check, part, "lifecycle")
+    if found is None:
+        return check(
+            Verdict.UNKNOWN,
+            "whether rules delete or freeze objects may not be looked at (s3:GetLifecycleConfiguration)",
+        )
+    if not found:
+        return check(Verdict.OK, "no rule takes objects away")
+    return check(
+        Verdict.WARNING,
+        "; ".join(found),
+        "Take these rules away, or let them mean other prefixes than the archive's: what they delete is lost, and what they move there"
+        " is not read before it was restored. Rules for old versions, and for GLACIER_IR or INTELLIGENT_TIERING, do no harm.",
+    )
 
 
 def _probed(store: Store, part: str, *, deleting_allowed: bool) -> Iterator[Check]:
@@ -352,6 +371,11 @@ def _probed(store: Store, part: str, *, deleting_allowed: bool) -> Iterator[Chec
     try:
         (first,) = store.create([NewObject(PROBE_KEY, _PROBE)])
         (second,) = store.create([NewObject(PROBE_KEY, _OTHER_PROBE)])
+        if (
+            first is second is Created.OTHER
+        ):  # somebody else's: nothing was put yet, for what stands is not touched
+            (standing,) = store.fetch([Extent(PROBE_KEY)])
+            store.create([NewObject(PROBE_KEY, standing)])
         # One of the two stands there, be it from an earlier look, and the other is refused.
         if Created.OTHER in (first, second) and second is not Created.NEW:
             yield Check(part, what, Verdict.OK, "and what stands is never replaced")

@@ -270,6 +270,14 @@ class BreakingProxy:
         """The answer to a request that is not passed on; empty: it is."""
         return b""
 
+    def altered(self, request: bytes) -> bytes:
+        """What is passed on in the place of a request."""
+        return request
+
+    def answered(self, request: bytes, answer: bytes) -> bytes:
+        """What is told of the server's answer to a request."""
+        return answer
+
     @contextmanager
     def run(self) -> Iterator[str]:
         """Serve, and tell the endpoint."""
@@ -290,8 +298,8 @@ class BreakingProxy:
                 if answer := self.refusal(request):
                     client.sendall(answer)
                     continue
-                server.sendall(request)
-                answer = _one_http_message(server)
+                server.sendall(self.altered(request))
+                answer = self.answered(request, _one_http_message(server))
                 if request.startswith(b"PUT") and self.swallow > 0:
                     self.swallow -= 1
                     self.swallowed.append(answer.split(b"\r\n")[0].decode())
@@ -299,6 +307,53 @@ class BreakingProxy:
                         client.recv(1)  # returns when the other side has lost patience
                     return
                 client.sendall(answer)
+
+
+class IgnoringProxy(BreakingProxy):
+    """Passes requests on to a server as if it had never heard of ``If-None-Match``: a put replaces what stands there."""
+
+    def altered(self, request: bytes) -> bytes:
+        return re.sub(rb"(?i)\r\nif-none-match:[^\r]*", b"", request, count=1)
+
+
+@dataclass
+class LaggingProxy(BreakingProxy):
+    """Passes requests on to a server; what was put is not there for so many ``looks`` at it."""
+
+    looks: int = 0
+    _unseen: dict[bytes, int] = field(default_factory=dict)
+
+    def refusal(self, request: bytes) -> bytes:
+        method, path, *_ = request.split(b" ", 2)
+        if method != b"GET" or not self._unseen.get(path):
+            return b""
+        self._unseen[path] -= 1
+        body = b"<Error><Code>NoSuchKey</Code><Message>not yet</Message></Error>"
+        return b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+    def answered(self, request: bytes, answer: bytes) -> bytes:
+        method, path, *_ = request.split(b" ", 2)
+        if method == b"PUT" and b" 200 " in answer[:16]:
+            self._unseen[path] = self.looks
+        return answer
+
+
+class CountingProxy(BreakingProxy):
+    """Passes requests on to a server, and remembers them: method and path, in order."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self.asked: list[str] = []
+
+    def altered(self, request: bytes) -> bytes:
+        self.asked.append(b" ".join(request.split(b" ", 2)[:2]).decode())
+        return request
+
+
+def proven(store: S3Store) -> S3Store:
+    """The store, as if its server had been seen to honour conditions: for tests of what else servers do."""
+    store._is_proven = True
+    return store
 
 
 class RefusingProxy(BreakingProxy):

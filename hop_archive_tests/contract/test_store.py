@@ -48,6 +48,7 @@ from hop_archive_tests.contract.store_fixtures import (  # fixtures are found by
     opened,
     own_s3,
     page,
+    proven,
     s3,
     s3_server,
     silent_server,
@@ -868,7 +869,7 @@ def test_a_server_that_is_back_in_time_is_waited_for(own_s3: S3Server) -> None:
 def test_a_put_whose_answer_was_lost_is_settled_without_the_caller(s3: S3Server, hangs_up: bool) -> None:
     proxy = BreakingProxy(s3.address.endpoint, swallow=3, hangs_up=hangs_up)
     with proxy.run() as endpoint:
-        store = s3.store(endpoint=endpoint, timeout_s=2, retry_s=30)
+        store = proven(s3.store(endpoint=endpoint, timeout_s=2, retry_s=30))
         results = store.create([NewObject(f"t/{number}", b"x") for number in range(10)])
     assert len(proxy.swallowed) == 3
     assert all(" 200 " in answer for answer in proxy.swallowed)
@@ -884,7 +885,7 @@ def test_a_conflict_with_a_put_under_way_is_tried_again(s3: S3Server, conflicts:
     }
     server = ScriptedServer(script)
     with server.run() as endpoint:
-        assert create(s3.store(endpoint=endpoint), key=b"x") == [NEW]
+        assert create(proven(s3.store(endpoint=endpoint)), key=b"x") == [NEW]
     assert server.asked.count("PUT") == conflicts + 1
 
 
@@ -918,7 +919,7 @@ def test_what_the_service_said_is_told_harmless_and_cut(s3: S3Server) -> None:
     says = f"\x1b]0;owned\x07 the digest differs {'again and ' * 500}\nand a second line"
     server = ScriptedServer({"PUT": [(400, "BadDigest")], "GET": [(200, "")]}, says)
     with server.run() as endpoint, pytest.raises(UnavailableError, match="status 400, BadDigest") as caught:
-        create(s3.store(endpoint=endpoint, retry_s=0.1), key=b"x")
+        create(proven(s3.store(endpoint=endpoint, retry_s=0.1)), key=b"x")
     told = str(caught.value)
     assert told.isprintable()
     assert r"\x1b]0;owned\x07 the digest differs" in told
@@ -929,7 +930,7 @@ def test_what_the_service_said_is_told_harmless_and_cut(s3: S3Server) -> None:
 def test_a_server_that_knows_no_conditional_puts_is_told_at_once_what_it_lacks(s3: S3Server) -> None:
     server = ScriptedServer({"PUT": [(501, "NotImplemented")], "GET": [(200, "")]})
     with server.run() as endpoint, pytest.raises(UnsupportedError, match="If-None-Match") as caught:
-        create(s3.store(endpoint=endpoint, retry_s=0.1), key=b"x")
+        create(proven(s3.store(endpoint=endpoint, retry_s=0.1)), key=b"x")
     assert "status 501, NotImplemented: on order" in str(caught.value)
 
 
@@ -943,7 +944,7 @@ def test_a_body_that_is_always_cut_off_is_not_asked_for_twice_as_long_as_patienc
 def test_one_refusal_of_a_put_is_not_believed(s3: S3Server) -> None:
     server = ScriptedServer({"PUT": [(403, "AccessDenied"), (200, "")], "GET": [(200, "")]})
     with server.run() as endpoint:
-        assert create(s3.store(endpoint=endpoint), key=b"x") == [NEW]
+        assert create(proven(s3.store(endpoint=endpoint)), key=b"x") == [NEW]
 
 
 def test_one_refusal_of_a_get_is_not_believed(s3: S3Server) -> None:
@@ -958,7 +959,7 @@ def test_who_has_a_skewed_clock_is_told_to_look_at_that_and_not_at_the_keys(
 ) -> None:
     server = ScriptedServer({"PUT": [(403, "RequestTimeTooSkewed")], "GET": [listed]})
     with server.run() as endpoint, pytest.raises(ForbiddenError, match="clock") as caught:
-        create(s3.store(endpoint=endpoint), key=b"x")
+        create(proven(s3.store(endpoint=endpoint)), key=b"x")
     assert "keys" not in str(caught.value)
 
 
@@ -998,7 +999,7 @@ def test_a_bucket_in_another_region_is_told_with_the_region(s3: S3Server) -> Non
 def test_a_server_that_slows_down_for_a_while_is_waited_for(s3: S3Server) -> None:
     server = ScriptedServer({"PUT": [*[(503, "SlowDown")] * 3, (200, "")], "GET": [(404, "NoSuchKey")]})
     with server.run() as endpoint:
-        assert create(s3.store(endpoint=endpoint, retry_s=30), key=b"x") == [NEW]
+        assert create(proven(s3.store(endpoint=endpoint, retry_s=30)), key=b"x") == [NEW]
 
 
 def test_a_fetch_waits_for_a_server_that_slows_down(s3: S3Server) -> None:

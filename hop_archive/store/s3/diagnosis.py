@@ -19,6 +19,7 @@ from hop_archive.errors import (
     ForbiddenError,
     HopArchiveError,
     MissingSettingError,
+    ObjectFrozenError,
     UnavailableError,
     UnsupportedError,
 )
@@ -34,9 +35,13 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 """What AWS answers with status 400; with 401 and 403 the status says it."""
 
+_OF_ONE = re.compile(r"\(code: (\w+)\)$")
+"""What one of several objects was refused for that were to be deleted: the request itself was answered with status 200."""
+
 _FORBIDDEN_STATUSES = frozenset({401, 403})
 _CLOCK = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"})
 
+_FROZEN = "InvalidObjectState"
 _CANNOT_STATUS = 501
 _STATUS = re.compile(r"status code: (\d{3})")
 _ELEMENT = re.compile(r"<(Code|Message)>([^<]*)")
@@ -87,7 +92,8 @@ class Answer:
         element = dict(_ELEMENT.findall(quoted))
         code = said(element.get("Code", ""))
         if status is None:
-            return cls(0, code, said(quoted.removeprefix("Generic S3 error: ")))
+            of_one = _OF_ONE.search(quoted.strip())
+            return cls(0, of_one[1] if of_one else code, said(quoted.removeprefix("Generic S3 error: ")))
         body = said(f"{code}: {element['Message']}") if "Message" in element else said(quoted[status.end() :])
         return cls(int(status[1]), code, f"status {status[1]}, {body}")
 
@@ -99,17 +105,25 @@ class Answer:
     @property
     def is_refusal(self) -> bool:
         """Whether the credentials are why."""
-        return self.code in _CREDENTIALS or self.status in _FORBIDDEN_STATUSES
+        return self.code in {*_CREDENTIALS, "AccessDenied"} or self.status in _FORBIDDEN_STATUSES
 
 
-def by_answer(place: BucketAddress, error: BaseException) -> HopArchiveError:
-    """Return the error for what obstore raised, where the service, asked again, finds nothing wrong."""
+def by_answer(place: BucketAddress, error: BaseException, key: str = "") -> HopArchiveError:
+    """Return the error for what obstore raised, of an object if a key is given, where the service, asked again, finds nothing wrong."""
     answer = Answer.of(error)
     if answer.is_final:
         return UnsupportedError(
             f"{place} does not know what was asked of it: {answer.text}.",
-            remedy="The archive creates objects only where none stands (If-None-Match: *, S3's conditional writes); use a "
-            "server, or a release of it, that can.",
+            remedy=_CONDITIONAL_WRITES,
+            **place.facts,
+        )
+    if answer.code == _FROZEN:
+        return ObjectFrozenError(
+            f"{place}: {f'object {key}' if key else 'an object'} is in cold storage ({answer.text}).",
+            remedy=f"Restore it for some days (aws s3api restore-object --bucket {place.bucket} --key KEY --restore-request Days=7), and run "
+            "this again when that is done. Let no lifecycle rule move objects of the archive to GLACIER or DEEP_ARCHIVE: hop-archive"
+            " doctor names those that do.",
+            object_key=key,
             **place.facts,
         )
     if answer.is_refusal or isinstance(error, PermissionDeniedError | UnauthenticatedError):
@@ -117,6 +131,16 @@ def by_answer(place: BucketAddress, error: BaseException) -> HopArchiveError:
         allowed = "; it may be listed with these credentials, but not more" if denied else ""
         return forbidden(place, answer.text + allowed, answer.code)
     return unavailable(place, f"{answer.text}; asked again, it answers")
+
+
+def overwrites(place: BucketAddress) -> UnsupportedError:
+    """Return the error for a server that took a put which it had to refuse."""
+    return UnsupportedError(
+        f"{place} replaced an object by a put that is for keys where none stands: it ignores If-None-Match.",
+        remedy=f"Nothing else was written. {_CONDITIONAL_WRITES} Without that, two archivers, or one that wakes up late, overwrite "
+        "each other's objects; hop-archive doctor tells whether a server can.",
+        **place.facts,
+    )
 
 
 def diagnose(
@@ -191,9 +215,14 @@ def forbidden(place: BucketAddress, found: str, code: str = "") -> ForbiddenErro
     )
 
 
+_CONDITIONAL_WRITES = (
+    "The archive creates objects only where none stands (If-None-Match: *, S3's conditional writes); use a server, or a release "
+    "of it, that can."
+)
 _CHECK_KEYS = (
     "Check the keys that the stanza names, or, when it names none, what the default AWS chain finds "
-    "(profile, environment, role), and that they may list, read and write this bucket."
+    "(profile, environment, role), and that they may list, read and write this bucket, and delete there if that was asked. What a "
+    "lock or a legal hold keeps is deleted when that is over: run this again then."
 )
 _SET_CLOCK = (
     "Set this machine's clock, or the server's (date -u, chronyc tracking): requests are signed with the time, and are taken "

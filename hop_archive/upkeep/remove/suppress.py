@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from itertools import chain
 
 from hop_archive.catalog.records import Removal, Replaced, Row
-from hop_archive.errors import ConflictError, CorruptError, ObjectMissingError, UnavailableError
+from hop_archive.errors import (
+    ConflictError,
+    CorruptError,
+    HopArchiveError,
+    ObjectMissingError,
+    UnavailableError,
+)
 from hop_archive.ingest.placing import segment
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, crc32, encode
@@ -32,7 +38,7 @@ from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, PartitionLog, Slice
 from hop_archive.read.check import check, extent_of
 from hop_archive.read.contents import ObjectContents
-from hop_archive.store.protocol import Extent, NewObject, ObjectInfo
+from hop_archive.store.protocol import Extent, NewObject, ObjectInfo, Store
 from hop_archive.upkeep.compact.plan import hold_name
 from hop_archive.upkeep.remove.remove import Removing
 from hop_archive.upkeep.repair.orphans import documents_of
@@ -56,13 +62,17 @@ class Suppressed:
         unknown: UUIDs that the catalog does not have.
         young: Keys of objects that may hold the content, that no row names, and that are too young to be judged; of segments that
             are in the making, where they will be.
-        keeps_versions: Whether the bucket keeps what is deleted as an old version; None where that is not known.
+        keeps_versions: Whether old versions of what was deleted may be in the bucket; None where that is not known.
+        backup_keeps_versions: Likewise of the backup; False without one.
+        held: Keys of the objects that held the content when this began; none where an earlier call has replaced them all.
     """
 
     done: tuple[uuid.UUID, ...]
     unknown: tuple[uuid.UUID, ...]
     young: tuple[str, ...]
     keeps_versions: bool | None
+    backup_keeps_versions: bool | None = False
+    held: tuple[str, ...] = ()
 
 
 def tombstone(row: Row, reason: str) -> Document:
@@ -113,8 +123,7 @@ def suppress(
     rows = [row for asked in message_uuids if (row := removing.catalog.find(asked)) is not None]
     removing.refuse_other_buckets({row.bucket for row in rows})
     removing.catalog.suppress({row.uuid: row.topic for row in rows}, reason)
-    for row in rows:
-        _suppress_one(removing, row.uuid, removal)
+    held = {row.object_key for row in rows if _suppress_one(removing, row.uuid, removal)}
     removing.delete_pending(COMMAND)
     # What is being compacted may have been read before it was suppressed, and nothing of that is to be seen yet. What begins
     # from now on reads tombstones.
@@ -129,17 +138,31 @@ def suppress(
         for info in _may_hold(removing, row):
             named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
             if named and _holds_more(removing, info, named):
+                held.add(info.key)
                 _rewrite(removing, row.bucket, info.key, removal)
             elif not named and info.modified_ms > young_ms:
                 young.append(info.key)
             elif not named and _holds(removing, info, row):
                 _refuse_to_lose(removing, info.key)
+                held.add(info.key)
                 removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
     removing.delete_pending(COMMAND)
     known = {row.uuid for row in rows}
     unknown = tuple(asked for asked in message_uuids if asked not in known)
-    versions = removing.store.condition().versioning if rows else None
-    return Suppressed(tuple(row.uuid for row in rows), unknown, tuple(young), versions)
+    of_store, of_backup = (
+        _has_old_versions(store) if store and rows else False for store in (removing.store, removing.backup)
+    )
+    return Suppressed(
+        tuple(row.uuid for row in rows), unknown, tuple(young), of_store, of_backup, tuple(sorted(held))
+    )
+
+
+def _has_old_versions(store: Store) -> bool | None:
+    """Whether old versions may be there; None where that is not known, be it that the store cannot be asked by now."""
+    try:
+        return store.condition().has_old_versions
+    except HopArchiveError:
+        return None
 
 
 def likenesses(removing: Removing, rows: Sequence[Row]) -> list[Row]:
@@ -175,15 +198,15 @@ def places(removing: Removing, row: Row) -> list[Slice]:
     return [*found, row.slice] if row.slice is not None else found
 
 
-def _suppress_one(removing: Removing, message_uuid: uuid.UUID, removal: Removal) -> None:
-    """As often as another process moves the message meanwhile."""
-    for _ in range(_MOST_ATTEMPTS):
+def _suppress_one(removing: Removing, message_uuid: uuid.UUID, removal: Removal) -> bool:
+    """As often as another process moves the message meanwhile. False: there was nothing left to do."""
+    for attempt in range(_MOST_ATTEMPTS):
         row = removing.catalog.find(message_uuid)
         if row is None:
-            return
+            return attempt > 0
         body = _tombstones(removing, [row])[message_uuid]
         if (row.size_bytes, row.crc32) == (len(body), crc32(body)):
-            return
+            return attempt > 0
         try:
             if row.position is None:
                 own = object_key(row.topic, row.timestamp_ms, row.uuid)

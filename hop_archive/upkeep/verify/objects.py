@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from hop_archive.catalog.checked import LAST_KEY, Look, Section
 from hop_archive.catalog.records import Recorded
-from hop_archive.errors import ConfigurationError
+from hop_archive.errors import ConfigurationError, ObjectMissingError
 from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import OWN_FOLDER, is_own, is_segment_key, topic_of, uuid_of
@@ -302,6 +302,8 @@ def confirmed(verification: Verification, record: Recorded, finding: Finding) ->
     again = compared(record, at(store, record.key))
     if again is None or again.kind is not finding.kind:
         return None
+    if again.kind is Kind.MISSING_OBJECT and _is_readable(store, record.key):
+        return None
     if finding.bucket == store.bucket:
         return finding
     # Where the catalog names another bucket than was looked in, that is most likely why: the wrong store was named.
@@ -312,6 +314,15 @@ def confirmed(verification: Verification, record: Recorded, finding: Finding) ->
 def at(store: Store, key: str) -> ObjectInfo | None:
     """The object of this key, if it is there."""
     return next((info for info in store.listing(key) if info.key == key), None)
+
+
+def _is_readable(store: Store, key: str) -> bool:
+    """Whether it is there though it is not listed: listings of some servers lag behind."""
+    try:
+        store.etag(key)
+    except ObjectMissingError:
+        return False
+    return True
 
 
 def is_named(verification: Verification, record: Recorded) -> bool:

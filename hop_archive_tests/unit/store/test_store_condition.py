@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -60,6 +61,57 @@ def test_versioning_that_was_suspended_and_rules_that_are_off_do_not_count(s3: A
     version(s3, "bucket", "Suspended")
     found = ask_condition(s3, "bucket")
     assert (found.versioning, found.replication) == (False, False)
+    assert found.has_old_versions  # of the time before
+
+
+def test_a_bucket_that_never_kept_versions_has_none(s3: Any) -> None:
+    assert ask_condition(s3, "bucket").has_old_versions is False
+
+
+PREFIXED = {"Filter": {"Prefix": "archive/segments/"}}
+EVERYWHERE = {"Filter": {"Prefix": ""}}
+RULES = {
+    "expires": ({**EVERYWHERE, "Expiration": {"Days": 30}}, "rule r deletes objects after 30 days"),
+    "expires by filter and size": (
+        {"Filter": {"And": {"Prefix": "archive/", "ObjectSizeGreaterThan": 9}}, "Expiration": {"Days": 1}},
+        "rule r deletes objects under archive/ after 1 days",
+    ),
+    "expires at a date": (
+        {**PREFIXED, "Expiration": {"Date": datetime.datetime(2027, 1, 1)}},
+        "rule r deletes objects under archive/segments/ on 2027-01-01",
+    ),
+    "freezes": (
+        {**PREFIXED, "Transitions": [{"Days": 9, "StorageClass": "DEEP_ARCHIVE"}]},
+        "rule r moves objects under archive/segments/ to DEEP_ARCHIVE after 9 days",
+    ),
+    "stays at hand": ({**EVERYWHERE, "Transitions": [{"Days": 9, "StorageClass": "GLACIER_IR"}]}, ""),
+    "elsewhere": ({"Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}, ""),
+    "tagged": ({"Filter": {"Tag": {"Key": "a", "Value": "b"}}, "Expiration": {"Days": 1}}, ""),
+    "old versions": ({**EVERYWHERE, "NoncurrentVersionExpiration": {"NoncurrentDays": 9}}, ""),
+    "off": ({**EVERYWHERE, "Status": "Disabled", "Expiration": {"Days": 30}}, ""),
+}
+
+
+@pytest.mark.parametrize(("rule", "told"), RULES.values(), ids=RULES.keys())
+def test_rules_that_take_objects_out_of_reach_are_told_and_no_others(
+    s3: Any, rule: dict[str, Any], told: str
+) -> None:
+    s3.put_bucket_lifecycle_configuration(
+        Bucket="bucket", LifecycleConfiguration={"Rules": [{"ID": "r", "Status": "Enabled", **rule}]}
+    )
+    found = ask_condition(s3, "bucket", "archive/").lifecycle
+    assert found is not None
+    assert len(found) == bool(told)
+    assert all(line.startswith(told) for line in found)
+
+
+@pytest.mark.parametrize("name", ["lifecycle", "lifecycle-backup"])
+def test_the_rules_that_are_shipped_take_nothing_out_of_reach(s3: Any, name: str) -> None:
+    shipped = Path(__file__).parents[3] / "deploy" / "s3" / f"{name}.json"
+    s3.put_bucket_lifecycle_configuration(
+        Bucket="bucket", LifecycleConfiguration=json.loads(shipped.read_text())
+    )
+    assert ask_condition(s3, "bucket").lifecycle == ()
 
 
 class Refusing:
@@ -79,6 +131,6 @@ class Refusing:
 
 def test_what_may_not_be_seen_is_not_known_and_the_clock_is_told_all_the_same() -> None:
     found = ask_condition(Refusing(), "bucket")
-    assert (found.versioning, found.replication) == (None, None)
+    assert (found.versioning, found.replication, found.has_old_versions, found.lifecycle) == (None,) * 4
     assert found.why_unknown == "get_bucket_versioning: AccessDenied"
     assert found.at == datetime.datetime(2026, 11, 24, 2, 6, 46, tzinfo=datetime.UTC)

@@ -439,6 +439,19 @@ def test_copies_are_missed_where_the_stanza_names_a_bucket_for_them(
     assert ("backup_bucket" in check.remedy) is (verdict is WARNING)
 
 
+@pytest.mark.parametrize(
+    ("rules", "verdict"),
+    [((), OK), (("rule r deletes objects after 3 days",), WARNING), (None, UNKNOWN)],
+)
+def test_rules_that_take_objects_away_are_warned_of(rules: tuple[str, ...] | None, verdict: Verdict) -> None:
+    store = Keeping(versioning=True)
+    store.found = replace(store.found, lifecycle=rules)
+    check = named(list(examine_store(store)), "lifecycle")
+    assert check.verdict is verdict
+    assert all(rule in check.detail for rule in rules or ())
+    assert bool(check.remedy) is (verdict is WARNING)
+
+
 # Clocks
 
 
