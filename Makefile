@@ -140,8 +140,9 @@ audit: setup ## Ask for known vulnerabilities of all that is locked; says so whe
 check-image: setup ## Run all that the image would run, and a light install, from a wheel in fresh environments with pinned versions
 	HOP_ARCHIVE_TEST_WHOLE_IMAGE=1 $(BIN)/pytest hop_archive_tests/deployment/test_production.py hop_archive_tests/deployment/test_light.py
 
+# Without pip, which pip-audit wants and which is there: it would replace itself in the middle of its work.
 lock: setup ## Write dev.lock anew: the newest versions that pyproject.toml allows, with their hashes
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes --no-header --output-file dev.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-package pip --no-header --output-file dev.lock pyproject.toml
 
 clean: ## Remove the virtual environment and caches; data of the local stack stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
