@@ -53,18 +53,14 @@ def merged(entries: Iterable[LedgerEntry], kind: Callable[[LedgerEntry], object]
         if (
             last
             and last.slice.stop == entry.slice.start
-            and _alike(last, entry)
+            and last.slice.start // BLOCK == entry.slice.start // BLOCK
+            and (last.outcome, last.reason) == (entry.outcome, entry.reason)
             and kind(last) == kind(entry)
         ):
             done[-1] = _joined(last, entry)
         else:
             done.append(entry)
     return done
-
-
-def _alike(left: LedgerEntry, right: LedgerEntry) -> bool:
-    is_near = left.slice.start // BLOCK == right.slice.start // BLOCK
-    return is_near and (left.outcome, left.reason) == (right.outcome, right.reason)
 
 
 def _joined(left: LedgerEntry, right: LedgerEntry) -> LedgerEntry:

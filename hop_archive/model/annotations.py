@@ -188,14 +188,14 @@ def refined_media_type(media_type: str, value: bytes | None) -> str:
         return signed
     if media_type == "application/xml":
         media_type = _marked_up(head) or _TEXT
-    elif media_type == _OCTETS and _is_single_byte_text(head):
+    elif (
+        # Text in an encoding such as Latin-1: no control characters, and mostly ASCII.
+        media_type == _OCTETS
+        and not _CONTROL.search(head)
+        and len(head.translate(None, _HIGH)) * 2 >= len(head)
+    ):
         media_type = _TEXT
     return "text/csv" if media_type == _TEXT and _is_csv(head) else media_type
-
-
-def _is_single_byte_text(head: bytes) -> bool:
-    """Whether it is text in an encoding such as Latin-1: no control characters, and mostly ASCII."""
-    return not _CONTROL.search(head) and len(head.translate(None, _HIGH)) * 2 >= len(head)
 
 
 def _is_csv(head: bytes) -> bool:

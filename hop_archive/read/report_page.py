@@ -206,7 +206,9 @@ def _figure(
     most, total = max(values.values(), default=0), sum(values.values())
     if not most:
         return ""
-    top = _round_up(most)
+    # The end of the axis: 1, 2, 4, 5 or 10 times a power of ten, so that its half is told in few digits, too.
+    power = 10.0 ** math.floor(math.log10(most))
+    top = next(factor * power for factor in (1, 2, 4, 5, 10) if factor * power >= most)
     places = sorted({0, (len(days) - 1) // 2, len(days) - 1})
     # A single day stands in the middle.
     centred = ' style="justify-content: center"' if len(places) == 1 else ""
@@ -302,12 +304,6 @@ def _summed(by_topic: Iterable[Mapping[datetime.date, int]]) -> Counter[datetime
     for by_day in by_topic:
         values.update(by_day)
     return values
-
-
-def _round_up(most: float) -> float:
-    """The end of an axis: 1, 2, 4, 5 or 10 times a power of ten, so that its half is told in few digits, too."""
-    power = 10.0 ** math.floor(math.log10(most))
-    return next(factor * power for factor in (1, 2, 4, 5, 10) if factor * power >= most)
 
 
 def _number(value: float) -> str:

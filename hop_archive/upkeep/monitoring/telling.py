@@ -241,7 +241,11 @@ def message(news: Sequence[News], archive: str, ui: str = "", dropped: int = 0) 
     ):
         every = list(found)
         lines += [f"RED: {sort}"]
-        lines += [f"- {_named(one)}" for one in every[:_MOST_LINES]]
+        for one in every[:_MOST_LINES]:
+            when = datetime.datetime.fromtimestamp(one.at_s, datetime.UTC)
+            still = "still: " if one.tone is Tone.STILL else ""
+            place = f"{one.problem.place}: " if one.problem.place else ""
+            lines.append(f"- {still}{place}{one.problem.what} (seen {when:%Y-%m-%d %H:%M} UTC)")
         lines += [f"- and {len(every) - _MOST_LINES:,} more"] if len(every) > _MOST_LINES else []
         for remedy in dict.fromkeys(one.problem.remedy for one in every):
             lines += [f"What to do: {remedy}"] if remedy else []
@@ -258,10 +262,3 @@ def message(news: Sequence[News], archive: str, ui: str = "", dropped: int = 0) 
     if ui:
         lines += [f"Dagster: {ui}"]
     return Notification(f"{archive}: {', '.join(parts)}", "\n".join(lines).strip(), bool(red))
-
-
-def _named(news: News) -> str:
-    when = datetime.datetime.fromtimestamp(news.at_s, datetime.UTC)
-    still = "still: " if news.tone is Tone.STILL else ""
-    place = f"{news.problem.place}: " if news.problem.place else ""
-    return f"{still}{place}{news.problem.what} (seen {when:%Y-%m-%d %H:%M} UTC)"

@@ -114,7 +114,14 @@ def plan_count(repair: Repair, finding: Finding) -> RepairPlan:
         return RepairPlan("summary counted anew", lambda: repair.catalog.recount_summary(finding.topic))
 
     def do() -> str:
-        return "; ".join(_make_right(repair, where, missing) for where, missing in short.items() if where)
+        done = []
+        for where, missing in short.items():
+            if where and missing:
+                done.append(_put_back_all(repair, where, missing))
+            elif where:
+                repair.catalog.recount_ledger(where)
+                done.append("ledger row counted anew")
+        return "; ".join(done)
 
     if total := sum(short.values()):
         return RepairPlan(
@@ -129,13 +136,6 @@ def _is_about(finding: Finding, where: Slice | None) -> bool:
     if said is None or where is None:
         return said is where
     return said.partition_log == where.partition_log and bool(said.offsets & where.offsets)
-
-
-def _make_right(repair: Repair, where: Slice, short: int) -> str:
-    if short:
-        return _put_back_all(repair, where, short)
-    repair.catalog.recount_ledger(where)
-    return "ledger row counted anew"
 
 
 def _put_back_all(repair: Repair, where: Slice, short: int) -> str:
