@@ -67,10 +67,17 @@ def locked(which: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An environment with the wheel, and the folder that is /opt/dagster in the image."""
+    """An environment with the wheel, the folder that is /opt/dagster in the image, and the user's own, which is empty."""
 
     programs: Path
     home: Path
+    user: Path
+
+    def entries(self) -> dict[str, tuple[int, int]]:
+        """Every file and folder of the image by its path, with its size, and when it was changed last."""
+        roots = (self.programs.parent, self.home, self.user)
+        found = [path for root in roots for path in (root, *root.rglob("*")) if not path.is_symlink()]
+        return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
 def build(directory: Path) -> Image:
@@ -78,13 +85,17 @@ def build(directory: Path) -> Image:
     venv = install(directory, "all")
     if not os.environ.get(WHOLE):
         _lend_programs(venv)
-    home = directory / "dagster"
-    home.mkdir()
+    home, user = directory / "dagster", directory / "user"
+    user.mkdir()
+    for name in re.findall(
+        rf"{HOME}(\S*)", next(words for _, words in dockerfile() if "install --directory" in words)
+    ):
+        (directory / f"dagster{name}").mkdir()
     for names, where in copied():
         if where.startswith(HOME):
             for name in names:
                 shutil.copy(CHECKOUT / name, home)
-    return Image(venv / "bin", home)
+    return Image(venv / "bin", home, user)
 
 
 def install(directory: Path, *extras: str) -> Path:
@@ -216,7 +227,7 @@ class Host:
             **self.environ,
             "PATH": f"{self.image.programs}{os.pathsep}/usr/bin{os.pathsep}/bin",
             "DAGSTER_HOME": str(self.image.home),
-            "HOME": str(self.directory),
+            "HOME": str(self.image.user),
             "TMPDIR": str(self.directory),
         }
 

@@ -115,6 +115,7 @@ def test_on_kubernetes_a_run_is_a_job_that_kubernetes_takes(tmp_path: Path) -> N
     assert {"configMapRef": {"name": "hop-archive-settings"}} in one["envFrom"]
     assert {"secretRef": {"name": "hop-archive-secrets"}} in one["envFrom"]
     assert one["securityContext"]["runAsUser"] == 10001
+    assert one["securityContext"]["readOnlyRootFilesystem"]
     assert made["spec"]["backoffLimit"] == 0
     mounted = {v["configMap"]["name"] for v in pod["spec"]["volumes"] if "configMap" in v}
     assert mounted == {"hop-archive-dagster"}
@@ -155,6 +156,21 @@ def test_pods_run_what_compose_runs_and_have_a_liveness_probe(part: str) -> None
         assert probe["httpGet"]["path"] in " ".join(service["healthcheck"]["test"])
     assert template["metadata"]["labels"]["app"] == "hop-archive"
     assert template["spec"]["securityContext"]["runAsNonRoot"]
+
+
+def test_no_container_can_write_to_its_image_and_each_has_a_place_for_temporary_files() -> None:
+    for part in PARTS:
+        spec = KUBERNETES["Deployment", f"hop-archive-{part}"]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    for name in ("run", "service"):
+        for container in read(f"ecs/{name}.json")["containerDefinitions"]:
+            assert container["readonlyRootFilesystem"]
+            assert [mount["containerPath"] for mount in container["mountPoints"]] == ["/tmp"]
+    for service in ("buckets", "catalog", "dagster-storage", *PARTS):
+        assert compose()["services"][service]["read_only"]
+        assert compose()["services"][service]["tmpfs"] == ["/tmp"]
 
 
 def test_the_settings_name_all_that_production_s_stanzas_and_dagster_want() -> None:

@@ -65,6 +65,7 @@ class Deployment:
     logs_bucket: str
     port: int
     s3: Any
+    as_built: dict[str, tuple[int, int]]
 
     def ask(self, query: str, **variables: str) -> Any:
         """Ask the webserver."""
@@ -161,6 +162,7 @@ def deployment(
         aws_secret_access_key=address.s3_secret_key,
     )
     try:
+        as_built = image.entries()
         with ended(Host(image, directory, environ, words)) as host:
             for service in ("buckets", "catalog", "dagster-storage"):
                 host.complete(service)
@@ -168,7 +170,7 @@ def deployment(
                 host.start(service)
             topics = create_sample_topics(archive.source, name)
             sent = publish(archive.source, sample_alerts(name, ALERTS))
-            made = Deployment(host, archive, topics, sent, f"{name}-logs", port, s3)
+            made = Deployment(host, archive, topics, sent, f"{name}-logs", port, s3, as_built)
             wait_for(lambda: is_archived(made), "all is archived", 90)
             wait_for(lambda: answers(made) and made.runs(), "a run has succeeded", 60)
             yield made
@@ -236,6 +238,11 @@ def test_the_command_is_the_releases_and_reads_the_same_archive(deployment: Depl
     status = deployment.host.run("code", [program, "status", "--json"])
     assert status.returncode == 0, status.stderr
     assert {one["lag"] for one in json.loads(status.stdout)["topics"]} == {0}
+
+
+def test_nothing_is_written_to_the_image_so_it_may_be_read_only(deployment: Deployment) -> None:
+    """By root, too, whom no permission keeps out: so it is looked whether anything was."""
+    assert deployment.host.image.entries() == deployment.as_built
 
 
 def test_what_is_done_once_may_be_done_again(deployment: Deployment) -> None:
