@@ -94,7 +94,7 @@ SEED ?= 1
 simulate: setup ## Play histories of many processes with faults, over mocks, and judge them; one that fails is shrunk
 	$(BIN)/python -m hop_archive_tests.simulation --seconds $(SECONDS) --seed $(SEED)
 
-mutants: setup ## Put faults into a copy of the code, one after another, and show that each is found
+mutants: setup ## Put faults into a copy of the code, one after another, and tell of each whether it is found
 	$(BIN)/python -m hop_archive_tests.simulation.mutants
 
 # For how long everything is killed, frozen and cut; SEED replays a schedule. What the archive then needs to complete comes on top.

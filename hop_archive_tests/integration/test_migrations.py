@@ -40,7 +40,7 @@ from hop_archive_tests.integration.archive_core_catalog import (
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
-ALL = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012"]
+ALL = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013"]
 EVERY_OBJECT = """
     SELECT nspname, relname, relkind::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname NOT LIKE 'pg_%' AND nspname <> 'information_schema' ORDER BY 1, 2
@@ -155,7 +155,7 @@ def test_rows_from_before_there_were_hashes_of_logs_are_found_by_them(empty_data
             "DELETE FROM batches WHERE partition = 2"
         )  # what the ledger lost is found all the same
         connection.execute(BEFORE_0009)
-    assert migrate(empty_database_url) == ["0009", "0010", "0011", "0012"]
+    assert migrate(empty_database_url) == ["0009", "0010", "0011", "0012", "0013"]
     assert (objects(empty_database_url), ask(empty_database_url, INDEXES)) == as_new
     assert [list(catalog.rows(topic)) for topic in ("a", "b", "z")] == ask_all
     assert catalog.partition_logs("a") == [batch.slice.partition_log for batch in batches[:3]]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hop_archive.catalog.records import COLUMNS
 
-REVISION = "0012"
+REVISION = "0013"
 """The migration that these statements need; ``migrations/versions`` ends with it."""
 
 VERSION_TABLE = "hop_archive_alembic_version"

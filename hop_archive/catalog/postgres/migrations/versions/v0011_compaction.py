@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from hop_archive.catalog.postgres.migrations.steps import Index, run, statements
+from hop_archive.catalog.postgres.migrations.steps import run, statements
 
 revision = "0011"
 down_revision = "0010"
 
 STEPS = (
     # From when on an object may be deleted; null: at once.
-    statements("grace of pending deletes", "ALTER TABLE condemned ADD COLUMN IF NOT EXISTS due timestamptz"),
-    # Old objects of a large compaction wait by the million: whoever looks for those that are due reads those alone.
-    Index("condemned_due_idx", "condemned", "(bucket, command, (coalesce(due, '-infinity')), key)"),
+    statements("grace of pending deletes", "ALTER TABLE condemned ADD COLUMN due timestamptz"),
     # How far each log was compacted, and how often rows of it were made to name other objects: a snapshot asks that.
     statements(
         "table of compacted logs",
