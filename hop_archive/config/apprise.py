@@ -108,10 +108,6 @@ class AppriseService:
         return f"it answered with HTTP {codes[-1]}" if codes else "it cannot be reached, or refuses"
 
 
-def _of_others(_: logging.LogRecord) -> bool:
-    return not _sending.get()
-
-
 def _hush() -> None:
     """Let Apprise's words reach its own results only, and those of its HTTP client nobody; again: changes nothing more."""
     own = logging.getLogger("apprise")
@@ -120,7 +116,7 @@ def _hush() -> None:
     if not own.handlers:
         own.addHandler(logging.NullHandler())
     for name in ("urllib3.connectionpool", "urllib3.util.retry"):
-        logging.getLogger(name).addFilter(_of_others)
+        logging.getLogger(name).addFilter(lambda _: not _sending.get())
 
 
 def ping(url: SecretStr, timeout_s: float = 10.0) -> str:

@@ -118,8 +118,13 @@ class Proxy:
                 self._pump(reader, to_upstream, answers=False), self._pump(upstream, writer, answers=True)
             )
         except (OSError, _Broken, asyncio.CancelledError):
+            # Close with RST, dropping what was not sent yet; one that is being closed already sends that.
             for each in writers:
-                _reset(each)
+                if not each.is_closing():
+                    with suppress(OSError):
+                        connection: socket.socket = each.get_extra_info("socket")
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    each.transport.abort()
         finally:
             for each in writers:
                 each.close()
@@ -162,12 +167,3 @@ class Proxy:
 
 class _Broken(Exception):  # noqa: N818 - it is what was ordered, and no error
     """The connection is to be broken now."""
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with RST, dropping what was not sent yet; one that is being closed already sends that."""
-    if not writer.is_closing():
-        with suppress(OSError):
-            connection: socket.socket = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        writer.transport.abort()

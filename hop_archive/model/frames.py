@@ -198,8 +198,9 @@ def walk(pieces: Iterable[bytes]) -> Iterator[tuple[Frame, bytes]]:
                 continue
             if held[: len(_MAGIC)] != _MAGIC:
                 return
-            size_bytes = _size_bytes(held)
-            if size_bytes is None:
+            try:
+                size_bytes = zstd.get_frame_size(held)
+            except zstd.ZstdError:  # it does not end in what is held
                 if len(held) > _most_bytes(held):
                     return
                 break
@@ -214,11 +215,3 @@ def _most_bytes(data: bytes | bytearray) -> int:
     except zstd.ZstdError:
         return _MOST_HEADER_BYTES
     return _MOST_HEADER_BYTES + (claimed + claimed // 128 if claimed is not None and claimed < 2**31 else 0)
-
-
-def _size_bytes(data: bytes | bytearray) -> int | None:
-    """How long the frame is that begins here; None where it does not end in ``data``."""
-    try:
-        return zstd.get_frame_size(data)
-    except zstd.ZstdError:
-        return None

@@ -133,12 +133,10 @@ def fetch_each(
                 thing, failed = next(coming)
                 yield thing, error
                 for following in coming:
-                    if not _fails_alike(following[1], failed, error):
+                    extent = following[1]
+                    of_damaged_frame = "frame" in error.facts and extent.frame == failed.frame
+                    fails_alike = isinstance(error, ObjectMissingError) or of_damaged_frame
+                    if extent.key != failed.key or not fails_alike:
                         coming = itertools.chain([following], coming)
                         break
                     yield following[0], error
-
-
-def _fails_alike(extent: Extent, failed: Extent, error: ObjectMissingError | CorruptError) -> bool:
-    is_of_damaged_frame = "frame" in error.facts and extent.frame == failed.frame
-    return extent.key == failed.key and (isinstance(error, ObjectMissingError) or is_of_damaged_frame)

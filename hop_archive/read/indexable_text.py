@@ -102,14 +102,6 @@ def _json(value: bytes) -> object:
     return json.loads(value.decode(), parse_int=_Number)
 
 
-def _of_json(value: bytes) -> Iterator[str]:
-    return _of_content(_json(value))
-
-
-def _of_avro(value: bytes) -> Iterator[str]:
-    return itertools.chain.from_iterable(map(_of_content, avro_records(value)[0]))
-
-
 def _of_text(value: bytes) -> Iterator[str]:
     text = value.decode()
     return iter([text] if _is_readable(text) else [])
@@ -192,8 +184,8 @@ class _Elements:
 
 
 _EXTRACTORS: Mapping[str, Callable[[bytes], Iterator[str]]] = {
-    "application/avro": _of_avro,
-    "application/json": _of_json,
+    "application/avro": lambda value: itertools.chain.from_iterable(map(_of_content, avro_records(value)[0])),
+    "application/json": lambda value: _of_content(_json(value)),
     "text/plain": _of_text,
     "application/x.gcn.circular": _of_circular,
     "application/x.gcn.notice": _of_notice,
