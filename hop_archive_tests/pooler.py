@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from hop_archive.devkit.local.machine import LOOPBACK, choose_ports
 from hop_archive_tests.conftest import unavailable
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 _SETTINGS = """
 [databases]

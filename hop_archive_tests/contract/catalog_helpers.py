@@ -26,7 +26,7 @@ from hop_archive.model.slices import Slice
 from hop_archive_tests.databases import drop_database
 
 DATABASE_VARIABLE = "HOP_ARCHIVE_TEST_DATABASE_URL"
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 TABLES = ", ".join(EVERY_TABLE)
 
 Adopt = Callable[[Sequence[Row]], object]
@@ -175,7 +175,7 @@ def everything(catalog: Catalog, *topics: str) -> tuple[object, ...]:
 
 
 def await_condition(what: str, condition: Callable[[], object]) -> None:
-    """Wait until ``condition`` holds; fails, saying ``what`` was waited for, after 20 s."""
+    """Wait until ``condition`` holds; fails, saying ``what`` was waited for, after two minutes."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited {DEADLINE_S} s: {what}"

@@ -37,7 +37,7 @@ from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Reader, Source
 from hop_archive_tests.kafka.broker import ApacheKafka
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 FAR_FUTURE_MS = 253_402_300_799_000  # the end of the year 9999
 
 # Tests are of messages with any timestamp, which neither retention nor the broker's clock is to refuse.

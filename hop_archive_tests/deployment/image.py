@@ -240,7 +240,7 @@ class Host:
             check=False,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=300,
         )
 
     def complete(self, service: str) -> None:

@@ -98,7 +98,7 @@ def broker_of(file: Path, port: int) -> ApacheKafka:
         def _format(self, java: str, kafka: object, settings: Path) -> None:
             command = [java, "-cp", find_kafka().classpath, "kafka.tools.StorageTool", "format"]
             arguments = ["--cluster-id=4L6g3nShT-eMCtK--X86sw", "--config", str(settings)]
-            subprocess.run([*command, *arguments], check=True, capture_output=True, timeout=60)
+            subprocess.run([*command, *arguments], check=True, capture_output=True, timeout=300)
 
     made = WithFile(file.parent)
     made._ports = (port, 0)
@@ -151,7 +151,7 @@ def grant(directory: Path, server: str) -> None:
     program.write_text(f'#!/bin/sh\nset -f; echo "$*" >> {record}\n')
     program.chmod(0o755)
     environ = {**os.environ, "PATH": f"{directory}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run([str(ACLS), server, "archiver"], env=environ, check=True, timeout=20)
+    subprocess.run([str(ACLS), server, "archiver"], env=environ, check=True, timeout=120)
     client = AdminClient({"bootstrap.servers": server})
     for line in record.read_text().splitlines():
         for future in client.create_acls(list(bindings(line.split()))).values():

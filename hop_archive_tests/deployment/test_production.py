@@ -73,7 +73,7 @@ class Deployment:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             found = json.loads(answer.read())
         assert "errors" not in found, found
         return found["data"]
@@ -171,8 +171,8 @@ def deployment(
             topics = create_sample_topics(archive.source, name)
             sent = publish(archive.source, sample_alerts(name, ALERTS))
             made = Deployment(host, archive, topics, sent, f"{name}-logs", port, s3, as_built)
-            wait_for(lambda: is_archived(made), "all is archived", 90)
-            wait_for(lambda: answers(made) and made.runs(), "a run has succeeded", 60)
+            wait_for(lambda: is_archived(made), "all is archived", 600)
+            wait_for(lambda: answers(made) and made.runs(), "a run has succeeded", 300)
             yield made
     finally:
         archive.close()

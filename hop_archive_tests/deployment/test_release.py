@@ -77,7 +77,7 @@ class Repository:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
 
     def ran(self) -> list[str]:

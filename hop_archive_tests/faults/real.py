@@ -32,7 +32,7 @@ from hop_archive_tests.cli_helpers import command, environment
 from hop_archive_tests.invariants import assert_ledger_is_sound, assert_no_object_twice
 from hop_archive_tests.worlds import exhausted
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 _LONGEST_PAUSE_S = 0.2
 SEGMENTS = "segment"
 """Topics with this in their name are archived in segments, the others message by message."""

@@ -23,7 +23,7 @@ from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.dagster_services import CODE, DAEMON, WEBSERVER, Deployment, deployment
 from hop_archive_tests.faults.real import plain, processes_of, publish
 
-pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PATIENCE_S = 6
 STANZAS = dict.fromkeys(("HOP_ARCHIVE_SOURCE", "HOP_ARCHIVE_DATABASE", "HOP_ARCHIVE_STORE"), "here")
@@ -71,7 +71,7 @@ def status_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun
 
 def assert_goes_on(archive: Archive, topic: str, seed: int) -> None:
     publish(archive.source, plain(topic, 5, seed=seed))
-    wait_for(lambda: not survey(archive, [topic]).pending(), "what arrives is archived", 120)
+    wait_for(lambda: not survey(archive, [topic]).pending(), "what arrives is archived", 300)
 
 
 def assert_pair_does_no_harm(made: Deployment, instance: dg.DagsterInstance, pair: Sequence[str]) -> str:
@@ -80,7 +80,7 @@ def assert_pair_does_no_harm(made: Deployment, instance: dg.DagsterInstance, pai
     Returns:
         The run that followed.
     """
-    wait_for(lambda: followers(instance), f"a run follows, before {pair} are killed", 120)
+    wait_for(lambda: followers(instance), f"a run follows, before {pair} are killed", 300)
     run = followers(instance)[0]
     for name in pair:
         if name == WORKER:
@@ -90,7 +90,7 @@ def assert_pair_does_no_harm(made: Deployment, instance: dg.DagsterInstance, pai
     made.start_what_is_not_there()
     if WORKER in pair:
         failed = dg.DagsterRunStatus.FAILURE
-        wait_for(lambda: status_of(instance, run) is failed, f"{pair}: its run is failed", 120)
+        wait_for(lambda: status_of(instance, run) is failed, f"{pair}: its run is failed", 300)
     return run.run_id
 
 
@@ -135,13 +135,13 @@ def test_a_worker_that_is_stopped_is_killed_and_its_topics_go_on(
     environ = processes_of(tmp_path, namespace, address).environ
     with impatient(tmp_path, environ) as made, dg.DagsterInstance.from_config(str(made.home)) as instance:
         try:
-            wait_for(lambda: followers(instance), "a run follows", 120)
+            wait_for(lambda: followers(instance), "a run follows", 300)
             run = followers(instance)[0]
             worker = psutil.Process(pid_of(instance, run))
             worker.suspend()
             failed = dg.DagsterRunStatus.FAILURE
             try:
-                wait_for(lambda: status_of(instance, run) is failed, "its run is failed", 120)
+                wait_for(lambda: status_of(instance, run) is failed, "its run is failed", 300)
                 wait_for(lambda: is_gone(worker), "its process is gone")
             finally:
                 with suppress(psutil.NoSuchProcess):

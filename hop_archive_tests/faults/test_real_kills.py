@@ -114,7 +114,7 @@ def test_an_index_of_text_that_is_killed_goes_on_where_it_was_and_no_text_comes_
         wait_for(lambda: not other.execute(HOLDING).fetchall(), "the server notices that it is gone")
         other.execute("DROP FUNCTION waiting CASCADE")
         assert texts() == PORTION_ROWS
-        told, _ = processes.start(*index_text).communicate(timeout=60)
+        told, _ = processes.start(*index_text).communicate(timeout=300)
         assert json.loads(told)["indexed"] == number - PORTION_ROWS
         assert json.loads(told)["waiting"] == 0
         assert texts() == number

@@ -168,7 +168,7 @@ def consume(address: StackAddress, topic: str, count: int) -> list[bytes | None]
     }
     with closing(Consumer(settings)) as consumer:
         consumer.assign([TopicPartition(topic, 0, 0)])
-        return [message.value() for message in consumer.consume(count, timeout=20)]
+        return [message.value() for message in consumer.consume(count, timeout=120)]
 
 
 def leave_data(address: StackAddress, name: str) -> None:
@@ -406,7 +406,7 @@ def test_the_broker_forgets_all_on_a_restart_and_numbers_topics_anew(stack: Loca
     former = create_topic(address, "forgotten")
     stack.stop("kafka")
     stack.start("kafka")
-    assert "forgotten" not in admin(address).list_topics(timeout=20).topics
+    assert "forgotten" not in admin(address).list_topics(timeout=120).topics
     assert create_topic(address, "forgotten") != former
 
 
@@ -720,7 +720,7 @@ def test_an_interrupted_up_leaves_no_process(fresh: LocalStack) -> None:
         # Looking for a file is quick; by the time that all processes are gone through, a busy machine may be done.
         wait_for(lambda: fresh.log("postgres").exists(), "a server launched")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         if process.returncode != 0:
             break
         fresh.down(purge=True)  # it was up before the signal came: nothing was interrupted
@@ -751,7 +751,7 @@ def test_down_finds_what_a_killed_up_started(fresh: LocalStack) -> None:
     process = spawn_up(fresh.directory)
     wait_for(lambda: len(processes_of(fresh.directory)) >= 2, "servers started")
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     fresh.down()
     assert processes_of(fresh.directory) == []
 
@@ -760,7 +760,7 @@ def test_up_completes_what_a_killed_up_began(fresh: LocalStack) -> None:
     process = spawn_up(fresh.directory)
     wait_for(lambda: fresh.log("postgres").exists(), "Postgres launched")
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     leave_data(fresh.up(), "after")
     assert has_data(fresh.address(), "after")
 

@@ -33,7 +33,7 @@ from hop_archive.errors import ForbiddenError, MissingSettingError, UnavailableE
 from .broker import ApacheKafka, KafkaInstallation, cached_name, find_java, find_kafka
 from .conftest import kafka_or_skip
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 FAR_FUTURE_MS = 2**53
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client leaves it untyped
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # likewise

@@ -82,7 +82,7 @@ def test_started_by_a_script_that_ignores_interrupts_it_ends_by_any_signal_and_l
         assert line, "it ended before it was asked to"
         pid = int(line.split()[1]) if line.startswith("CHILD") else 0
     started.send_signal(number)
-    told, _ = started.communicate(timeout=60)
+    told, _ = started.communicate(timeout=300)
     assert started.returncode == 0, told
     assert "Kafka, Postgres and S3 are still up" in told
     assert ("does not end; it is killed" in told) is bool(stubborn)

@@ -25,7 +25,7 @@ from hop_archive_tests.orchestration.helpers import (
 )
 from hop_archive_tests.worlds import BUSY, QUIET, fill
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 SELECTOR = {"repositoryName": "__repository__", "repositoryLocationName": "hop_archive"}
 DATA = {
@@ -73,7 +73,7 @@ class Pages:
         body = json.dumps({"query": query, "variables": variables}).encode()
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/graphql", body, headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             found = json.load(answer)
         assert "errors" not in found, found
         return found["data"]
@@ -122,7 +122,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
                 )
             return False
 
-        wait_for(is_up, "the webserver answers, and knows the code", 180)
+        wait_for(is_up, "the webserver answers, and knows the code", 400)
         yield shown
 
 

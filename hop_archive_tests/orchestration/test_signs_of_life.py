@@ -208,7 +208,7 @@ def stopped() -> Iterator[tuple[Any, str]]:
     marks = spawn.Queue()
     process = spawn.Process(target=hang, args=(marks,))
     process.start()
-    mark = marks.get(timeout=60)
+    mark = marks.get(timeout=300)
     assert process.pid
     os.kill(process.pid, signal.SIGSTOP)
     yield process, mark
@@ -232,7 +232,7 @@ def test_a_process_that_hangs_is_killed_and_those_of_other_machines_and_later_on
         assert not kill_process(other)
     run = run_of(world, instance, tags={**SAYS, PROCESS: mark})
     assert looked(instance, every_ten_seconds(7)) == [run.run_id]
-    process.join(timeout=60)
+    process.join(timeout=300)
     assert process.exitcode == -signal.SIGKILL
     assert "the run's process hung, and was ended" in told_failure(instance, run)
 

@@ -53,7 +53,7 @@ def test_processes_change_one_after_another(tmp_path: Path) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in some:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         assert process.returncode == 0
     with SharedState[dict[str, int]](dict, tmp_path).read() as value:
         assert value == {"count": 150}
@@ -64,7 +64,7 @@ def test_a_process_that_dies_within_a_change_changes_nothing_and_holds_up_nobody
     with state.change() as value:
         value["a"] = 1
     process = program(DIE_INSIDE, tmp_path)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 9
     with state.change() as value:
         assert value == {"a": 1}

@@ -37,7 +37,7 @@ def test_processes_with_other_hash_seeds_make_the_same_documents() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
         ).stdout
         for seed in ("1", "2")
     }
@@ -63,6 +63,6 @@ def test_object_keys_do_not_depend_on_where_the_machine_is(zone: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     ).stdout
     assert key == f"t/1970/1/1/1/{uuid.UUID(int=1)}.bson\n"

@@ -131,7 +131,7 @@ def address(server: _Server) -> str:
 
 def program(text: str, servers: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-X", "faulthandler", "-c", text, servers]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_cluster_that_counts_no_broker_as_alive_is_unavailable_and_ends_no_process() -> None:
