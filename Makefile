@@ -15,7 +15,7 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo dev down check format docs docs-site man test test-unit coverage test-field test-kafka test-kafka-long test-postgres simulate mutants soak bench bench-quick bench-scale container push image-lock sbom audit check-image clean
+.PHONY: help setup lock demo dev down check format docs docs-site pictures man test test-unit coverage test-field test-kafka test-kafka-long test-postgres simulate mutants soak bench bench-quick bench-scale container push image-lock sbom audit check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ docs: setup ## Make docs/commands.md from the commands' own help, and docs/hop_a
 
 docs-site: setup ## Build the documentation as a site, in build/site; anything wrong in it is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+pictures: setup ## Make the pictures of the documentation anew (wants Chromium, and playwright in .venv)
+	$(BIN)/python docs/pictures.py
 
 man: setup ## Make manual pages of all commands, in build/man
 	$(BIN)/python docs/man.py build/man
