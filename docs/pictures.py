@@ -7,6 +7,8 @@ machine. It uses a stack of its own, in build/pictures, which it removes at the 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import io
 import json
 import os
 import shutil
@@ -18,11 +20,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import click
-from playwright.sync_api import Page, sync_playwright
+from PIL import Image
 
 from hop_archive.devkit.dev import trickle
 from hop_archive.devkit.local.stack import LocalStack
@@ -35,6 +37,9 @@ from hop_archive.ingest.survey import survey
 from hop_archive.read.report import gather
 from hop_archive.read.report_page import keep_in_folder
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 IMAGES = Path(__file__).parent / "images"
 STACK = Path("build/pictures")
 QUIET_TOPICS = 500
@@ -46,6 +51,7 @@ LONGEST_S = 900.0
 
 def main() -> None:
     """Fill an archive, damage it, have it looked at, and take a picture of each page."""
+    _refuse_without_a_browser()
     bench = set_up(STACK, Path(INSTANCE_FILE))
     try:
         _publish(bench)
@@ -113,7 +119,8 @@ def take(
     )
     then(page)
     page.wait_for_timeout(3_000)  # icons and switches come after the words
-    page.screenshot(path=IMAGES / f"{name}.png")
+    taken = Image.open(io.BytesIO(page.screenshot()))
+    taken.convert("RGB").quantize(256).save(IMAGES / f"{name}.png", optimize=True)  # a third of the size
     click.echo(f"{name}.png: {url}")
 
 
@@ -197,15 +204,31 @@ def _damage(bench: Workbench) -> None:
     s3.put_object(Bucket=bucket, Key=short, Body=body[: len(body) // 2])
 
 
-@contextlib.contextmanager
-def _browser() -> Iterator[Page]:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        sys.exit(
+def _refuse_without_a_browser() -> None:
+    """End at once, not after minutes of filling, where what takes the pictures is not installed."""
+    wanting = []
+    if importlib.util.find_spec("playwright") is None:
+        wanting.append(
+            "playwright is not in .venv: .venv/bin/pip install playwright (no browser of its own is wanted)."
+        )
+    if _chromium() is None:
+        wanting.append(
             "There is no Chromium here: apt-get install chromium, or say in CHROMIUM where another one is."
         )
+    if wanting:
+        sys.exit("\n".join(wanting))
+
+
+def _chromium() -> str | None:
+    return shutil.which(os.environ.get("CHROMIUM", "chromium"))
+
+
+@contextlib.contextmanager
+def _browser() -> Iterator[Page]:
+    from playwright.sync_api import sync_playwright  # not in dev.lock: only this script wants it
+
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
         yield browser.new_page()
         browser.close()
 
