@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -156,7 +157,7 @@ def test_the_stack_that_the_environment_names_is_found(
     place: Path, local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = invoke("local", "env", "--dir", str(local_stack.directory)).stdout.splitlines()
-    assert exported[-1] == f"export HOP_ARCHIVE_LOCAL_DIR='{local_stack.directory}'"
+    assert exported[-1] == f"export HOP_ARCHIVE_LOCAL_DIR={shlex.quote(str(local_stack.directory))}"
     environment = local_stack.address().environment() | {"HOP_ARCHIVE_LOCAL_DIR": str(local_stack.directory)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
