@@ -28,6 +28,7 @@ _SERVE_EVERY = 1000
 _name_of = itemgetter(0)
 _WAIT_S = 0.1
 _TELLING_S = 10.0
+_PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001 (librdkafka's local codes)
 
 
 class Publisher:
@@ -173,7 +174,12 @@ class Publisher:
             while self._failure is None and len(producer) and not told.passed:
                 with suppress(KafkaException):
                     producer.poll(_WAIT_S)
-            raise self._failed(self._failure or kafka_error(error)) from error
+            refusal = self._failure
+            if (
+                refusal is None or refusal.code() in _PURGED
+            ):  # what was never sent is told to be dropped, and not why
+                refusal = kafka_error(error)
+            raise self._failed(refusal) from error
 
     def _serve(self, producer: Producer, wait_s: float = 0.0) -> None:
         """Take in acknowledgements, for which ``wait_s`` is waited where there are none yet.

@@ -26,8 +26,8 @@ class Deaf:
         self._first: Callable[[KafkaError | None, Any], None] | None = None
         self.sent = 0
 
-    def produce(self, *arguments: Any, **_: Any) -> None:
-        self._first = self._first or arguments[4]
+    def produce(self, *arguments: Any, **named: Any) -> None:
+        self._first = self._first or named.get("on_delivery") or arguments[4]
         self.sent += 1
 
     def poll(self, _: float) -> None:
@@ -37,6 +37,9 @@ class Deaf:
     def flush(self, timeout_s: float) -> int:
         self.poll(timeout_s)
         return 0
+
+    def __len__(self) -> int:
+        return 1
 
     def purge(self) -> None: ...
 
