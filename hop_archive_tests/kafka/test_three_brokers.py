@@ -52,7 +52,7 @@ from hop_archive_tests.kafka.test_broker import Cluster, Offsets
 from hop_archive_tests.kafka.test_connections import LOGIN, source_of
 from hop_archive_tests.worlds import exhausted
 
-pytestmark = [pytest.mark.kafka, pytest.mark.local, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.local, pytest.mark.timeout(900), pytest.mark.slow_kafka]
 
 HERE = ("-H", "here", "-D", "here", "-S", "here")
 
