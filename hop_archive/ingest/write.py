@@ -227,8 +227,8 @@ def prepare(
 def write_group(archive: Archive, group: Sequence[Prepared]) -> list[Done]:
     """Create the objects of all, then commit all batches at once.
 
-    Where something is in the way of one, they are committed one after another. Where another writer was first with a slice or a UUID, or a topic is another generation now, the rest is
-    decided anew, one by one: it may rest on what was not committed.
+    Where something is in the way of one, they are committed one after another. Where another writer was first with a slice or a
+    UUID, or a topic is another generation now, the rest is decided anew, one by one: it may rest on what was not committed.
     """
     stored = write_objects(archive, group)
     changed = changed_generations(archive, {p.reading.slice: p.reading.proven_epoch for p in stored})

@@ -210,6 +210,15 @@ def test_a_segment_of_which_other_rows_need_the_rest_is_kept(catalog: Catalog) -
     assert (pending.key, pending.is_named) == (old, True)
 
 
+def test_of_many_pending_deletes_those_that_are_due_at_once_come_first(catalog: Catalog) -> None:
+    catalog.note_pending_deletes([("archive", "a.zst")], "alerts", replace(AT_ONCE, grace_s=0.001))
+    while not catalog.pending_deletes("compact", "archive"):
+        time.sleep(0.001)
+    catalog.note_pending_deletes([("archive", "y.zst"), ("archive", "z.zst")], "alerts", AT_ONCE)
+    assert [one.key for one in catalog.pending_deletes("compact", "archive", most=2)] == ["y.zst", "z.zst"]
+    assert to_delete(catalog) == ["a.zst", "y.zst", "z.zst"]
+
+
 def test_messages_of_one_segment_may_be_taken_away_with_a_grace_for_it(catalog: Catalog) -> None:
     """However many rows name it, it is one pending delete, due at one time."""
     key = segment_key("alerts", 1, 0, 0, 6)

@@ -210,16 +210,20 @@ class MockRemovals(MockSession):
     def pending_deletes(self, command: str, bucket: str, most: int = 1_000) -> Sequence[PendingDelete]:
         with self._state.change() as tables:
             named = {(row.bucket, row.object_key) for row in tables.rows.values()}
-            found = [
-                PendingDelete(where, key, (pending.recorded_bucket, key) in named, pending.at)
-                for (where, key), pending in sorted(tables.condemned.items())
+            now = self._clock()
+            due = sorted(
+                (pending.due is not None, pending.due or now, key)
+                for (where, key), pending in tables.condemned.items()
                 if pending.command == command
                 and where == bucket
-                and (pending.due is None or pending.due <= self._clock())
-            ][:most]
-            for delete in found:
-                pending = tables.condemned[bucket, delete.key]
-                tables.condemned[bucket, delete.key] = replace(pending, claimed=not delete.is_named)
+                and (pending.due is None or pending.due <= now)
+            )
+            found = []
+            for key in sorted(key for _, _, key in due[:most]):
+                pending = tables.condemned[bucket, key]
+                is_named = (pending.recorded_bucket, key) in named
+                tables.condemned[bucket, key] = replace(pending, claimed=not is_named)
+                found.append(PendingDelete(bucket, key, is_named, pending.at))
         return found
 
     def pending_keys(self, bucket: str, keys: Collection[str]) -> frozenset[str]:

@@ -175,9 +175,8 @@ class Publisher:
                 with suppress(KafkaException):
                     producer.poll(_WAIT_S)
             refusal = self._failure
-            if (
-                refusal is None or refusal.code() in _PURGED
-            ):  # what was never sent is told to be dropped, and not why
+            # Of what was never sent it is told that it was dropped, and not why.
+            if refusal is None or refusal.code() in _PURGED:
                 refusal = kafka_error(error)
             raise self._failed(refusal) from error
 

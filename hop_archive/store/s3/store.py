@@ -162,7 +162,8 @@ class S3Store:
             while todo and not self._is_proven:
                 index, new = todo.popleft()
                 results[index] = self._create_first(client, self._prefix + new.key, new.body)
-                self.created += 1
+                with self._lock:
+                    self.created += 1
             # Threads rather than asyncio: 150 us of CPU a put against 230 us, 2026-11-23, obstore 0.12.1, and no
             # slower when another thread of the process is busy. Each takes the next until none is left.
             try:
