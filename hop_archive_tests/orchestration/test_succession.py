@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,11 +11,20 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hop_archive.archive import Archive
 from hop_archive.catalog.records import Batch
 from hop_archive.ingest.survey import survey
-from hop_archive.orchestration import succession
+from hop_archive.orchestration import reports, succession
 from hop_archive.orchestration.runs import FOLLOWING
-from hop_archive.orchestration.succession import STAYS_S, SUCCESSIONS, TAKES_OVER, TAKES_S, Stay, take_over
+from hop_archive.orchestration.succession import (
+    STAYS_S,
+    SUCCESSIONS,
+    TAKES_OVER,
+    TAKES_S,
+    Stay,
+    release,
+    take_over,
+)
 from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.faults.real import in_background
 from hop_archive_tests.invariants import assert_archived
@@ -141,6 +151,35 @@ def run_successor(defs: dg.Definitions, instance: dg.DagsterInstance) -> str:
         raise_on_error=False,
     )
     return run.run_id
+
+
+def test_what_arrives_is_archived_while_pages_of_topics_are_being_written(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster's storage takes its time, and a run that follows has fifty of them to write when it begins."""
+    run_id, write = str(uuid.uuid4()), reports.materializations
+    seeds = [1]
+
+    def slowly(archive: Archive, topics: Collection[str]) -> Iterator[dg.AssetMaterialization]:
+        if seeds:
+            arrives(world, seeds.pop())
+            release(instance, [run_id])  # else it follows for an hour
+        yield from write(archive, topics)
+
+    monkeypatch.setattr(reports, "materializations", slowly)
+    run = (
+        definitions(world, pacing=FOLLOW)
+        .resolve_job_def("archive_quiet_topics")
+        .execute_in_process(
+            run_id=run_id,
+            run_config=shared_config(TOPICS, follow_s=0.1),
+            tags={FOLLOWING: "0.1 s"},
+            instance=instance,
+        )
+    )
+    assert run.success
+    assert not seeds
+    assert all(materializations(instance, topic) for topic in TOPICS)
 
 
 def test_a_successor_says_what_it_finds_lost(
