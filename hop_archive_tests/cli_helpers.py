@@ -22,7 +22,7 @@ from hop_archive.cli import cli
 from hop_archive.config import logs
 from hop_archive.store.mock import MockStore
 
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 """How long a condition is waited for: only a failure waits so long, and a busy machine takes its time to start programs."""
 CHATTY = (logs.LIBRDKAFKA, "psycopg.pool")
 

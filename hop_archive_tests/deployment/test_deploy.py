@@ -321,7 +321,7 @@ def test_kafka_s_rights_are_to_read_and_to_describe(tmp_path: Path) -> None:
     record = tmp_path / "record"
     environ = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "RECORD": str(record)}
     script = str(DEPLOY / "kafka" / "acls.sh")
-    subprocess.run([script, "kafka:9092", "archiver"], env=environ, check=True, timeout=120)
+    subprocess.run([script, "kafka:9092", "archiver"], env=environ, check=True, timeout=600)
     lines = record.read_text().splitlines()
     start = "--bootstrap-server kafka:9092 --add --allow-principal User:archiver"
     assert [line.removeprefix(start).strip() for line in lines] == [

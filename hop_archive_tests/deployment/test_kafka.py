@@ -151,7 +151,7 @@ def grant(directory: Path, server: str) -> None:
     program.write_text(f'#!/bin/sh\nset -f; echo "$*" >> {record}\n')
     program.chmod(0o755)
     environ = {**os.environ, "PATH": f"{directory}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run([str(ACLS), server, "archiver"], env=environ, check=True, timeout=120)
+    subprocess.run([str(ACLS), server, "archiver"], env=environ, check=True, timeout=600)
     client = AdminClient({"bootstrap.servers": server})
     for line in record.read_text().splitlines():
         for future in client.create_acls(list(bindings(line.split()))).values():

@@ -66,7 +66,7 @@ class Light:
             check=False,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     def done(self, *command: str, **environ: str) -> str:

@@ -73,7 +73,7 @@ class Deployment:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.loads(answer.read())
         assert "errors" not in found, found
         return found["data"]

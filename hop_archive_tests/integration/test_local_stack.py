@@ -168,7 +168,7 @@ def consume(address: StackAddress, topic: str, count: int) -> list[bytes | None]
     }
     with closing(Consumer(settings)) as consumer:
         consumer.assign([TopicPartition(topic, 0, 0)])
-        return [message.value() for message in consumer.consume(count, timeout=120)]
+        return [message.value() for message in consumer.consume(count, timeout=60)]
 
 
 def leave_data(address: StackAddress, name: str) -> None:
@@ -306,7 +306,7 @@ def test_up_restarts_a_killed_server_where_it_was_and_no_other(stack: LocalStack
 
 def test_two_ups_at_once_make_one_stack(fresh: LocalStack) -> None:
     both = [spawn_up(fresh.directory) for _ in range(2)]
-    results = [(process.communicate(timeout=120), process.returncode) for process in both]
+    results = [(process.communicate(timeout=600), process.returncode) for process in both]
     assert [code for _, code in results] == [0, 0], results
     servers = [process for process in processes_of(fresh.directory) if process.pid == os.getsid(process.pid)]
     assert sorted(process.pid for process in servers) == sorted(pids(fresh).values())
@@ -406,7 +406,7 @@ def test_the_broker_forgets_all_on_a_restart_and_numbers_topics_anew(stack: Loca
     former = create_topic(address, "forgotten")
     stack.stop("kafka")
     stack.start("kafka")
-    assert "forgotten" not in admin(address).list_topics(timeout=120).topics
+    assert "forgotten" not in admin(address).list_topics(timeout=600).topics
     assert create_topic(address, "forgotten") != former
 
 

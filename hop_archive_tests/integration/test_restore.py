@@ -217,7 +217,7 @@ def started(directory: Path, address: StackAddress, *options: str) -> subprocess
 
 def to_the_end(directory: Path, address: StackAddress, *options: str) -> Mapping[str, Any]:
     process = started(directory, address, *options, "--json")
-    told, errors = process.communicate(timeout=120)
+    told, errors = process.communicate(timeout=600)
     assert process.returncode == 0, told + errors
     report: Mapping[str, Any] = json.loads(told)
     return report
@@ -278,7 +278,7 @@ def test_of_two_at_once_one_is_refused_and_nothing_is_doubled(
     take_snapshot(archive)
     options = ("-T", topic, "--to-topic", f"{topic}.again", "--rate", "1500")
     both = [started(directory, address, *options) for _ in range(2)]
-    ends = [(process.communicate(timeout=120), process.returncode) for process in both]
+    ends = [(process.communicate(timeout=600), process.returncode) for process in both]
     assert sorted(code for _, code in ends) == [0, 4]
     refused = next(errors for (_, errors), code in ends if code == 4)
     assert "another process is at work" in refused

@@ -42,7 +42,7 @@ def python(program: str, tmp_path: Path, environ: dict[str, str]) -> str:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert found.returncode == 0, found.stderr

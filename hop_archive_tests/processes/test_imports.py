@@ -93,7 +93,7 @@ def deeds(directory: Path, names: list[str]) -> dict[str, list[str]]:
         env={},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert program.returncode == 0, program.stderr
