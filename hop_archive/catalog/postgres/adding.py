@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import psycopg
 
 from hop_archive.catalog.postgres.binary_rows import END, SIGNATURE, binary_rows
+from hop_archive.catalog.postgres.session import columns_of
 from hop_archive.catalog.postgres.sql import COLLISION, ROW_COLUMNS
 from hop_archive.catalog.records import COLUMNS, Batch, Row
 
@@ -92,11 +93,6 @@ def add(connection: psycopg.Connection, *batches: Numbered) -> None:
             for batch, _ in with_rows
         ]
         connection.execute(ADD_TO_TOPIC, columns_of(added))
-
-
-def columns_of(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
-    """Some rows, at least one, as arrays that a statement unnests."""
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def copy_messages(connection: psycopg.Connection, *batches: Numbered) -> None:

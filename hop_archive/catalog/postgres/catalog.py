@@ -9,7 +9,7 @@ import psycopg
 from psycopg.errors import UndefinedTable, UniqueViolation
 from psycopg.rows import dict_row
 
-from hop_archive.catalog.postgres.adding import add, columns_of
+from hop_archive.catalog.postgres.adding import add
 from hop_archive.catalog.postgres.claims import PostgresClaims
 from hop_archive.catalog.postgres.compaction import PostgresCompaction
 from hop_archive.catalog.postgres.errors import translating
@@ -21,7 +21,7 @@ from hop_archive.catalog.postgres.repairs import PostgresRepairs
 from hop_archive.catalog.postgres.restores import PostgresRestores
 from hop_archive.catalog.postgres.row_jobs import PostgresRowJobs
 from hop_archive.catalog.postgres.rows import PostgresRows
-from hop_archive.catalog.postgres.session import sequences, transaction
+from hop_archive.catalog.postgres.session import columns_of, sequences, transaction
 from hop_archive.catalog.postgres.sql import ADD_BATCH, HAS_ADOPTED, REFERRING, REVISION
 from hop_archive.catalog.postgres.verification import PostgresVerification
 from hop_archive.catalog.records import Batch
@@ -144,7 +144,7 @@ class PostgresCatalog(
             adopted = {row[0] for row in connection.execute(HAS_ADOPTED, [topics])}
             contents = [(i.topic, i.timestamp_ms, i.message_crc32) for i in identities if i.topic in adopted]
             if contents:
-                columns = [list(column) for column in zip(*contents, strict=True)]
+                columns = columns_of(contents)
                 by_content = connection.execute(KNOWN_ADOPTED, columns, binary=True)
                 found.update((row[0], Known(*row)) for row in by_content)
         return list(found.values())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 import psycopg
 
-from hop_archive.catalog.postgres.session import Session, by_log, listed, transaction
+from hop_archive.catalog.postgres.session import Session, by_log, columns_of, listed, transaction
 from hop_archive.catalog.postgres.sql import of_log
 from hop_archive.catalog.records import UNKNOWN_CLUSTER, UNTOLD, Generation, Snapshot, SnapshotKind, Standing
 from hop_archive.catalog.refusals import refuse_odd
@@ -170,7 +169,7 @@ class PostgresGenerations(Session):
     def observe(self, watermarks: Mapping[PartitionLog, Watermarks]) -> None:
         seen = [(*at, marks.low, marks.stable, marks.high) for at, marks in sorted(watermarks.items())]
         if seen:
-            self._execute(OBSERVE, [list(column) for column in zip(*seen, strict=True)])
+            self._execute(OBSERVE, columns_of(seen))
 
     def observed(self, topics: Collection[str]) -> Mapping[PartitionLog, Watermarks]:
         found = self._fetch(OBSERVED, [list(topics)])
@@ -185,7 +184,7 @@ class PostgresGenerations(Session):
             return
         before = instead_of or dict.fromkeys(epochs)
         proven = [(*at, epoch, before[at]) for at, epoch in epochs.items()]
-        columns: list[Any] = [list(column) for column in zip(*proven, strict=True)]
+        columns = columns_of(proven)
 
         def note(connection: psycopg.Connection) -> None:
             """In two statements: the second sees what was committed while the first waited."""
@@ -203,7 +202,7 @@ class PostgresGenerations(Session):
     ) -> Mapping[PartitionLog, Sequence[Standing]]:
         if not partition_logs:
             return {}
-        topics, generations, partitions = ([*column] for column in zip(*partition_logs, strict=True))
+        topics, generations, partitions = columns_of(partition_logs)
         values = {"topics": topics, "generations": generations, "partitions": partitions, "most": most}
         found = self._fetch(TAILS, values)
         return {at: [Standing(*row) for row in rows] for at, rows in by_log(found)}

@@ -13,7 +13,7 @@ import psycopg
 from hop_archive.catalog.ledger import Numbers, cut, refuse_too_little, share
 from hop_archive.catalog.postgres.adding import copy_duplicates
 from hop_archive.catalog.postgres.row_jobs import DROP_TEXTS, FORGETTING
-from hop_archive.catalog.postgres.session import Session, Tuple, listed, only, transaction
+from hop_archive.catalog.postgres.session import Session, Tuple, columns_of, listed, only, transaction
 from hop_archive.catalog.postgres.sql import (
     ADD_PART,
     COLLISION,
@@ -454,7 +454,7 @@ class PostgresRemovals(Session):
     ) -> frozenset[uuid.UUID]:
         if not new:
             return frozenset()
-        columns = [list(column) for column in zip(*new, strict=True)]
+        columns = columns_of(new)
         names = ("uuids", "keys", "positions", "sizes", "crc32s", "tombstones", "frames", "frame_sizes")
         values = {**dict(zip(names, columns, strict=True)), "bucket": old[0], "key": old[1]}
 

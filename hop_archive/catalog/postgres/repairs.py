@@ -10,9 +10,9 @@ import psycopg
 from psycopg.errors import UniqueViolation
 
 from hop_archive.catalog.ledger import refuse_to_hide
-from hop_archive.catalog.postgres.adding import ADD_TO_TOPIC, add, columns_of, stage
+from hop_archive.catalog.postgres.adding import ADD_TO_TOPIC, add, stage
 from hop_archive.catalog.postgres.row_jobs import DROP_TEXTS
-from hop_archive.catalog.postgres.session import Session, Tuple, only, transaction
+from hop_archive.catalog.postgres.session import Session, Tuple, columns_of, only, transaction
 from hop_archive.catalog.postgres.sql import (
     ADD_BATCH,
     ADD_PART,

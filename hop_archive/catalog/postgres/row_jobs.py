@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import psycopg
 
-from hop_archive.catalog.postgres.session import Session, only, transaction
+from hop_archive.catalog.postgres.session import Session, columns_of, only, transaction
 from hop_archive.catalog.postgres.sql import ROW_COLUMNS
 from hop_archive.catalog.records import Row, RowJob, RowPortion, RowRange, TextBacklog, TextEntry
 from hop_archive.model.annotations import REFINED
@@ -120,7 +120,7 @@ class PostgresRowJobs(Session):
     @transaction
     def add_texts(self, connection: psycopg.Connection, entries: Sequence[TextEntry]) -> int:
         connection.execute(INDEXING)
-        columns = [list(column) for column in zip(*entries, strict=True)] or [[], [], []]
+        columns = columns_of(entries) or [[], [], []]
         return connection.execute(ADD_TEXTS, columns).rowcount
 
     def text_backlog(self, topics: Collection[str], most: int) -> TextBacklog:

@@ -195,6 +195,11 @@ def transaction(
     return called
 
 
+def columns_of(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    """Some rows as arrays that a statement unnests, one a column; of no rows none."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def streamed(cursor: psycopg.ServerCursor) -> Iterator[Tuple]:
     """All rows of a server-side cursor, fetched some at a time.
 
