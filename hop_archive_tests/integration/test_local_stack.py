@@ -16,6 +16,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import distributions
@@ -36,7 +37,8 @@ from obstore.store import S3Store
 from hop_archive.cli.local import local
 from hop_archive.devkit.local.address import External, ServerName, StackAddress
 from hop_archive.devkit.local.machine import choose_ports, is_free, others_can_enter, package_directory
-from hop_archive.devkit.local.processes import ProcessMark, uninterrupted
+from hop_archive.devkit.local.postgres import server_account
+from hop_archive.devkit.local.processes import Account, ProcessMark, uninterrupted
 from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack, find_strays
 from hop_archive.devkit.local.state import STATE_FILE, read_state, write_state
 from hop_archive.errors import (
@@ -918,6 +920,19 @@ def test_as_root_postgres_runs_from_packages_that_only_root_can_read(
     leave_data(fresh.up(), "here")
     assert has_data(fresh.address(), "here")
     assert not psutil.Process(fresh.pid("postgres")).exe().startswith(str(closed))
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root makes users")
+def test_several_that_make_the_servers_user_at_once_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"hop_archive_t{os.getpid()}"
+    monkeypatch.setattr("hop_archive.devkit.local.postgres.SYSTEM_USER", name)
+    try:
+        with ThreadPoolExecutor(4) as at_once:
+            made = set(at_once.map(lambda _: server_account(), range(4)))
+        entry = pwd.getpwnam(name)
+        assert made == {Account(name, entry.pw_uid, entry.pw_gid)}
+    finally:
+        subprocess.run(["/usr/sbin/userdel", name], check=False)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="needs a second user")

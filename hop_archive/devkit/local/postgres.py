@@ -10,6 +10,7 @@ was there before is changed; programs that only root can get at are copied.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -205,15 +206,29 @@ def server_account() -> Account | None:
         return None
     useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if useradd and _account(SYSTEM_USER) is None:
-        home = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
-        # Not checked: it fails too where another process was first, and then the user is there.
-        subprocess.run([useradd, "--system", *home, SYSTEM_USER], capture_output=True, check=False)
+        _add_user(useradd)
     if (account := _account(SYSTEM_USER) or _account("nobody")) is not None:
         return account
     raise MissingSettingError(
         f"Postgres refuses to run as root, and there is neither a user {SYSTEM_USER} nor a way to make it.",
         remedy=f"Create a system user {SYSTEM_USER}, or run this as an ordinary user.",
     )
+
+
+def _add_user(useradd: str) -> None:
+    """Add the system user, by one process at a time.
+
+    useradd looks whether there is such a user before it takes its lock: of several at once each adds it, and the number of the
+    last replaces the one under which a server of the first may run by then.
+    """
+    accounts = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(accounts, fcntl.LOCK_EX)
+        if _account(SYSTEM_USER) is None:
+            home = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+            subprocess.run([useradd, "--system", *home, SYSTEM_USER], capture_output=True, check=False)
+    finally:
+        os.close(accounts)
 
 
 def _account(name: str) -> Account | None:
