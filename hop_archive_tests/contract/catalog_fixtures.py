@@ -86,7 +86,8 @@ def make_postgres(database_url: str) -> Iterator[Callable[..., PostgresCatalog]]
     made: list[PostgresCatalog] = []
 
     def make(**options: object) -> PostgresCatalog:
-        made.append(PostgresCatalog("test-db", database_url, **options))  # type: ignore[arg-type] # as given
+        # Patient: on a machine whose disk stands still, ten seconds for what another writer holds were not enough (2026-11-30).
+        made.append(PostgresCatalog("test-db", database_url, **{"timeout_s": 60.0, **options}))  # type: ignore[arg-type] # as given
         return made[-1]
 
     yield make
