@@ -33,8 +33,10 @@ TESTS = (
     "integration/test_postgres_surroundings.py",
     "integration/test_text_search.py",
     "integration/test_upgrades.py",
+    "deployment/test_grants.py",
     "deployment/test_roles.py",
     "faults/test_real_failover.py",
+    "faults/test_real_standby.py",
 )
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.11.0"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64v8"}

@@ -31,7 +31,7 @@ BEGIN
     -- And who numbers rows may set right a sequence that stands behind its table, as after a dump was restored.
     EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_reader,'
                    ' hop_archive_cleaner, hop_archive_repairer', current_schema());
-    EXECUTE format('GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_cleaner,'
+    EXECUTE format('GRANT UPDATE ON ALL SEQUENCES IN SCHEMA %I TO hop_archive_archiver, hop_archive_cleaner,'
                    ' hop_archive_repairer', current_schema());
 END
 $do$;
@@ -44,7 +44,7 @@ GRANT INSERT, UPDATE ON topics, observed, findings TO hop_archive_archiver;
 GRANT INSERT, UPDATE, DELETE ON batches TO hop_archive_archiver;
 
 -- It also writes down what was verified and restored, and how topics and consumer groups were set up.
-GRANT INSERT, UPDATE, DELETE ON verified, checked TO hop_archive_archiver;
+GRANT INSERT, DELETE ON verified, checked TO hop_archive_archiver;
 GRANT INSERT, UPDATE ON restores, snapshots TO hop_archive_archiver;
 
 -- Two that would be in each other's way take turns by a row of held, or by a lock of a table that takes the right to change it:
@@ -70,7 +70,8 @@ GRANT INSERT ON suppressions TO hop_archive_archiver;
 GRANT DELETE ON messages, duplicates TO hop_archive_cleaner;
 GRANT UPDATE (retracted, key, position, frame, frame_size, size, crc32, title, sender, file_name, originator) ON messages
     TO hop_archive_cleaner;
-GRANT INSERT, UPDATE ON duplicates, findings, topics TO hop_archive_cleaner;
+GRANT INSERT, UPDATE ON duplicates, findings TO hop_archive_cleaner;
+GRANT UPDATE ON topics TO hop_archive_cleaner;
 GRANT INSERT, UPDATE, DELETE ON batches, condemned TO hop_archive_cleaner;
 GRANT INSERT ON suppressions TO hop_archive_cleaner;
 
@@ -90,7 +91,7 @@ GRANT INSERT ON logs TO hop_archive_repairer;
 -- Before it puts aside what rows name elsewhere, it calls a log gone that another generation followed: no run commits to it then.
 GRANT UPDATE (leader_epoch) ON observed TO hop_archive_repairer;
 GRANT INSERT, UPDATE ON batches, topics, findings TO hop_archive_repairer;
-GRANT INSERT, UPDATE, DELETE ON verified, checked TO hop_archive_repairer;
+GRANT INSERT, DELETE ON verified, checked TO hop_archive_repairer;
 
 -- It corrects the media types of all rows, some at a time; and a text goes with the UUID that turned out to be another.
 GRANT INSERT, UPDATE ON held, row_progress TO hop_archive_repairer;

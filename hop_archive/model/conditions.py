@@ -119,8 +119,8 @@ class CatalogCondition:
     def lacking_to_look_after(self) -> list[str]:
         """The rights that verifying and snapshots of the source need, beside those to archive, and the role lacks."""
         return [
-            *self.lacking("SELECT", "INSERT", "UPDATE", tables=("verified", "snapshots", "row_progress")),
-            *self.lacking("SELECT", "INSERT", tables=("checked",)),
+            *self.lacking("SELECT", "INSERT", "UPDATE", tables=("snapshots", "row_progress")),
+            *self.lacking("SELECT", "INSERT", tables=("verified", "checked")),
             *self.lacking("DELETE", tables=("verified", "checked")),
         ]
 

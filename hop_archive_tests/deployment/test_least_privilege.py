@@ -246,9 +246,7 @@ def told(house: House, command: str, need: Need) -> Result:
 def given(house: House, command: str) -> Callable[[], bool]:
     """Bring about what a command has something to do with; what tells afterwards that it was done."""
     own = house.uuids()[0]
-    with psycopg.connect(
-        house.database.administrator.rpartition("/")[0] + f"/{house.database.name}"
-    ) as owner:
+    with psycopg.connect(house.database.inside) as owner:
         match command:
             case "rebuild-catalog":
                 owner.execute("DELETE FROM messages WHERE uuid = %s", [own])

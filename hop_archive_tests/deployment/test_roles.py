@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -54,6 +54,11 @@ class Server:
         at = urlsplit(self.administrator)
         return f"postgresql://{self.name}_{role}:secret@{at.hostname}:{at.port}/{self.name}"
 
+    @property
+    def inside(self) -> str:
+        """The database, as an administrator."""
+        return urlsplit(self.administrator)._replace(path=f"/{self.name}").geturl()
+
     def does(self, role: str, statement: str) -> int:
         """Do something as a role; how many rows it was."""
         with psycopg.connect(self.url(role)) as connection:
@@ -75,14 +80,13 @@ def administrator(stack: LocalStack) -> str:
 @pytest.fixture(scope="module")
 def server(local_stack: LocalStack) -> Iterator[Server]:
     made = Server(administrator(local_stack), f"t{uuid.uuid4().hex[:12]}")
-    inside = urlsplit(made.administrator)._replace(path=f"/{made.name}").geturl()
     database = sql.Identifier(made.name)
     with psycopg.connect(made.administrator, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
     try:
-        migrate(inside, name="owner")
+        migrate(made.inside, name="owner")
         for _ in range(2):  # again, it changes nothing
-            with psycopg.connect(inside) as connection:
+            with psycopg.connect(made.inside) as connection:
                 connection.execute(SQL.encode())
         with psycopg.connect(made.administrator, autocommit=True) as connection:
             for role in ROLES:
@@ -130,7 +134,7 @@ def test_the_archiver_merges_the_ledger(archive: Archive) -> None:
 
 
 def test_the_archiver_rebuilds_what_the_catalog_lacks(archive: Archive, server: Server) -> None:
-    with psycopg.connect(server.administrator.rpartition("/")[0] + f"/{server.name}") as owner:
+    with psycopg.connect(server.inside) as owner:
         owner.execute(f"DELETE FROM messages WHERE topic = '{BUSY}' AND \"offset\" > 20".encode())
         owner.execute(f"DELETE FROM generations WHERE topic = '{BUSY}'".encode())
     assert list(rebuild(Rebuild(archive.catalog, archive.store, archive.source))) == []
@@ -216,9 +220,7 @@ def test_the_reader_holds_no_row_no_name_and_takes_no_number(
 
 @pytest.fixture
 def owner(server: Server) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(
-        server.administrator.rpartition("/")[0] + f"/{server.name}", autocommit=True
-    ) as found:
+    with psycopg.connect(server.inside, autocommit=True) as found:
         yield found
 
 
@@ -353,7 +355,7 @@ def test_the_archiver_indexes_text_and_what_the_cleaner_takes_away_or_suppresses
 def test_the_repairer_corrects_media_types_which_the_archiver_cannot(
     archive: Archive, server: Server
 ) -> None:
-    with psycopg.connect(server.administrator.rpartition("/")[0] + f"/{server.name}") as owner:
+    with psycopg.connect(server.inside) as owner:
         # As an older version wrote it.
         changed = "UPDATE messages SET media_type = 'application/octet-stream' WHERE media_type = 'image/png'"
         assert owner.execute(changed.encode()).rowcount == 1
@@ -374,100 +376,6 @@ def indexing(catalog: PostgresCatalog, archive: Archive) -> None:
 
 def suppressing(catalog: PostgresCatalog, archive: Archive) -> None:
     catalog.suppress({uuid.uuid4(): BUSY}, "by court order")
-
-
-def sharing(catalog: PostgresCatalog, archive: Archive) -> None:
-    logs = archive.catalog.partition_logs(BUSY)
-    assert catalog.claim_logs("other", logs, 60.0).mine == {*logs}
-    catalog.claim_logs("own", logs, 60.0)
-    catalog.renew_claims("own", 60.0)
-    catalog.claim_logs("other", logs[:0], 60.0)
-    assert catalog.claim_logs("own", logs, 60.0).mine == {*logs}
-    catalog.drop_claims("own")
-    catalog.drop_claims("other")
-
-
-def compacting(catalog: PostgresCatalog, archive: Archive) -> None:
-    """As ``compact`` does it, with a document of its own; and back again."""
-    row = next(iter(catalog.rows(QUIET)))
-    assert row.slice is not None
-    removal = Removal("compact", "moved", grace_s=1.0)
-    with catalog.hold("compacting"):
-        for was, now in (
-            (row, row._replace(object_key="elsewhere")),
-            (row._replace(object_key="elsewhere"), row),
-        ):
-            catalog.note_pending_deletes([(row.bucket, now.object_key)], QUIET, removal)
-            catalog.move_documents([Correction(was, now)], removal)
-    catalog.note_compacted(row.slice.partition_log, done_to=1, looked_to=1)
-
-
-def correcting_types(catalog: PostgresCatalog, archive: Archive) -> None:
-    correct_media_types(catalog, archive.store, Progress())
-
-
-def correcting_a_uuid(catalog: PostgresCatalog, archive: Archive) -> None:
-    row = next(iter(catalog.rows(QUIET)))
-    other = row._replace(uuid=uuid.uuid4())
-    catalog.correct_rows([Correction(row, other)])
-    catalog.correct_rows([Correction(other, row)])
-
-
-Deed = Callable[[PostgresCatalog, Archive], None]
-# What may be done to the text index and all that keeps it true, to claims, and to what tells how far logs were compacted.
-GRANTS: dict[tuple[str, str, str], Deed] = {
-    ("archiver", "INSERT", "message_ts"): indexing,
-    ("archiver", "INSERT", "row_progress"): indexing,
-    ("archiver", "UPDATE", "row_progress"): indexing,
-    ("archiver", "INSERT", "held"): indexing,
-    ("archiver", "UPDATE", "held"): indexing,
-    ("archiver", "DELETE", "message_ts"): suppressing,
-    ("archiver", "INSERT", "suppressions"): suppressing,
-    **{
-        ("archiver", right, table): sharing
-        for right in ("INSERT", "UPDATE", "DELETE")
-        for table in ("archivers", "claims")
-    },
-    ("cleaner", "DELETE", "message_ts"): suppressing,
-    ("cleaner", "INSERT", "suppressions"): suppressing,
-    **{
-        ("cleaner", right, table): compacting
-        for right in ("INSERT", "UPDATE")
-        for table in ("compacted", "held")
-    },
-    ("repairer", "INSERT", "row_progress"): correcting_types,
-    ("repairer", "UPDATE", "row_progress"): correcting_types,
-    ("repairer", "INSERT", "held"): correcting_types,
-    ("repairer", "UPDATE", "held"): correcting_types,
-    ("repairer", "DELETE", "message_ts"): correcting_a_uuid,
-}
-
-
-def test_nobody_has_another_right_to_the_text_index_to_claims_and_to_compaction_than_these(
-    archive: Archive, owner: psycopg.Connection
-) -> None:
-    found = owner.execute(
-        "SELECT grantee, privilege_type, table_name FROM information_schema.role_table_grants"
-        " WHERE table_name IN ('message_ts', 'row_progress', 'held', 'suppressions', 'archivers', 'claims', 'compacted') AND privilege_type <> 'SELECT'"
-        "       AND grantee <> grantor"
-    ).fetchall()
-    assert {(role.removeprefix("hop_archive_"), right, table) for role, right, table in found} == {*GRANTS}
-
-
-@pytest.mark.parametrize(("role", "right", "table"), GRANTS)
-def test_each_right_to_the_text_index_to_claims_and_to_compaction_is_wanted_by_something_that_the_role_does(
-    archive: Archive, server: Server, owner: psycopg.Connection, role: str, right: str, table: str
-) -> None:
-    deed = GRANTS[role, right, table]
-    catalog = PostgresCatalog(role, server.url(role))
-    deed(catalog, archive)
-    owner.execute(f"REVOKE {right} ON {table} FROM hop_archive_{role}".encode())
-    try:
-        with pytest.raises(ForbiddenError, match="roles\\.sql"):
-            deed(catalog, archive)
-    finally:
-        owner.execute(SQL.encode())
-        catalog.close()
 
 
 @pytest.mark.parametrize("role", ["reader", "repairer", "cleaner"])
