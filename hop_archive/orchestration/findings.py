@@ -178,18 +178,25 @@ NOTHING_FOUND = FindingsCheck(
 _Materialization, _ = get_args(get_type_hints(dg.AssetCheckEvaluation)["target_materialization_data"])
 
 
+def with_news(instance: dg.DagsterInstance, catalog: Catalog, topics: Collection[str]) -> set[str]:
+    """Those of these topics that have a partition, and findings open or checks that are not shown as green.
+
+    A look at 1,000 topics with which all is well is no news.
+    """
+    there = {*instance.get_dynamic_partitions("topics")}.intersection(topics)
+    if not there:
+        return there
+    found = {count.topic for count in catalog.open_findings(sorted(there))}
+    green = _shown_green(instance)
+    return {topic for topic in there if topic in found or topic not in green}
+
+
 def evaluations(
-    instance: dg.DagsterInstance,
-    catalog: Catalog,
-    topics: Collection[str],
-    home: Home | None,
-    anew: Collection[str] | None = None,
+    instance: dg.DagsterInstance, catalog: Catalog, topics: Collection[str], home: Home | None
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Both checks of each of these topics that has a partition, as of now, for a run of several topics to log.
 
-    After each materialization: Dagster shows a check as not evaluated that was evaluated before it. Where ``anew`` says
-    which topics are to be judged again although they are green, and are shown so, others that are logs nothing: a look at 1,000
-    topics with which all is well is no news.
+    After each materialization: Dagster shows a check as not evaluated that was evaluated before it.
     """
     judged = sorted({*instance.get_dynamic_partitions("topics")}.intersection(topics))
     if not judged:
@@ -197,11 +204,6 @@ def evaluations(
     found: dict[str, list[OpenCount]] = {}
     for count in catalog.open_findings(judged):
         found.setdefault(count.topic, []).append(count)
-    if anew is not None:
-        green = _shown_green(instance).difference(anew)
-        judged = [topic for topic in judged if topic in found or topic not in green]
-        if not judged:
-            return
     shares = {share.topic: share for share in catalog.verified_shares(judged)}
     newest = {
         record.partition_key: _of(record)

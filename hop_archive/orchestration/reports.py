@@ -147,12 +147,16 @@ def bars(counts: Mapping[str, int]) -> str:
 
 
 def in_a_row(totals: Mapping[str, TopicTotals]) -> str:
-    """What a run did, for a tag called ``messages`` in a narrow column: ``1,200 of 7 topics``."""
+    """What a run did, for a tag called ``messages`` in a narrow column: ``1,200 of 7 topics``, ``none waited``."""
+    if not totals:
+        return "none waited"
     return f"{sum(one.messages for one in totals.values()):,} of {counted(len(totals), 'topic')}"
 
 
 def in_a_line(totals: Mapping[str, TopicTotals]) -> str:
     """What a run did, as short as it can be said: ``1,200 messages of 7 topics, 3.4 MB``."""
+    if not totals:
+        return "no messages waited"
     whole = sum(totals.values(), start=TopicTotals("all"))
     said = (
         f"{counted(whole.messages, 'message')} of {counted(len(totals), 'topic')}, {size(whole.size_bytes)}"

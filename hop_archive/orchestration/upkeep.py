@@ -23,9 +23,10 @@ from hop_archive.orchestration.findings import (
     FindingsCheck,
     evaluations,
     whole_evaluations,
+    with_news,
 )
 from hop_archive.orchestration.overview import whole_archive
-from hop_archive.orchestration.reports import ARCHIVED_MESSAGES, unless_zero
+from hop_archive.orchestration.reports import ARCHIVED_MESSAGES, materializations, unless_zero
 from hop_archive.orchestration.resources import Backup, as_failures
 from hop_archive.orchestration.runs import (
     ASKED,
@@ -267,9 +268,18 @@ def _judge(
     others: Mapping[dg.AssetKey, Sequence[FindingsCheck]] | None = None,
     anew: Collection[str] = (),
 ) -> None:
-    """Evaluate the checks of these topics where there is news, or of those ``anew``, of the archive and of ``others``, by what is open."""
+    """Evaluate the checks of these topics where there is news, or of those ``anew``, of the archive and of ``others``, by what is open.
+
+    Where there is news, the topic's page is written first: it says how many findings are open, too.
+    """
     home = Home.of(context.run)
-    for evaluation in evaluations(context.instance, archive.catalog, topics, home, anew):
+    news = with_news(context.instance, archive.catalog, topics)
+    try:
+        for materialization in materializations(archive, sorted(news)):
+            context.log_event(materialization)
+    except HopArchiveError as error:  # of the source, which none of this needs
+        context.log.warning(f"Pages of topics are written later: {error}")
+    for evaluation in evaluations(context.instance, archive.catalog, news.union(anew), home):
         context.log_event(evaluation)  # type: ignore[arg-type]  # as in archiving
     checks = {whole_archive.key: OF_TOPICS, **(others or {})}
     for evaluation in whole_evaluations(context.instance, archive.catalog, home, checks):

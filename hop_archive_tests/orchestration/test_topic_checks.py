@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hop_archive.errors import UnavailableError
 from hop_archive.model.findings import ACCEPTED, Finding, Kind
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.resources import Backup
@@ -79,6 +80,35 @@ def test_verification_turns_the_check_of_the_topic_red_and_of_the_others_green(
     assert isinstance(table, dg.TableMetadataValue)
     (row,) = table.records
     assert (row.data["topic"], row.data["kind"], row.data["open"]) == (BUSY, "missing_object", 1)
+
+
+def open_by_page(instance: dg.DagsterInstance, topic: str) -> str:
+    """How many findings of a topic are open, by its page as it is now."""
+    return str(materializations(instance, topic)[0]["open_findings"])
+
+
+def test_the_page_of_a_topic_says_what_was_found_and_mended(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    pages = len(materializations(instance, QUIET))
+    run_job(defs, instance, "verify")
+    assert open_by_page(instance, BUSY) == "1"
+    run_job(defs, instance, "repair", dry_run=False)
+    assert open_by_page(instance, BUSY) == "0"
+    assert len(materializations(instance, QUIET)) == pages
+
+
+def test_the_checks_are_judged_though_kafka_is_down_and_pages_cannot_be_written(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object) -> None:
+        raise UnavailableError("the broker is down.")
+
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    monkeypatch.setattr("hop_archive.orchestration.reports.survey", down)
+    run_job(defs, instance, "verify")
+    assert shown(instance, BUSY) == GREEN | {OBJECTS: "FAILED"}
 
 
 def test_only_the_topics_that_were_verified_are_judged(
