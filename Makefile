@@ -85,7 +85,7 @@ test-field: setup ## The tests on archive-core's own shapes: its documents in ev
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m 'kafka and not slow_kafka'
 
-test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, verifying, cleaning up and restores that are killed
+test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, upkeep, restores that are killed; and the store on S3Mock, in Java, too
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka
 
 test-postgres: setup ## The tests that rest on Postgres, on each version that is promised (needs Maven, once)

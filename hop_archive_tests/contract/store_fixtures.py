@@ -32,6 +32,7 @@ from hop_archive.errors import MissingSettingError
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Store
 from hop_archive.store.s3.store import S3Store
+from hop_archive_tests.contract.s3mock import s3mock
 
 READER_KEYS = ("reader", "readers-secret")
 MOTO_BUCKET = "contract"
@@ -200,10 +201,23 @@ def moto_endpoint() -> Iterator[str]:
     server.stop()
 
 
-def _moto_store(endpoint: str, deleting_allowed: bool) -> Store:
+@pytest.fixture(scope="session")
+def s3mock_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Address]:
+    """Adobe's S3Mock, which knows no credentials; an S3 of another make than all others here."""
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(s3mock(tmp_path_factory.mktemp("s3mock")))
+        except MissingSettingError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        yield address
+
+
+def _store_at(endpoint: str, bucket: str, deleting_allowed: bool) -> Store:
     return S3Store(
-        "moto-test",
-        bucket=MOTO_BUCKET,
+        f"{bucket}-test",
+        bucket=bucket,
         endpoint=endpoint,
         access_key="any",
         secret_key="any",
@@ -212,7 +226,15 @@ def _moto_store(endpoint: str, deleting_allowed: bool) -> Store:
     )
 
 
-@pytest.fixture(params=["mock in memory", "mock in a directory", "seaweedfs", "moto"])
+@pytest.fixture(
+    params=[
+        "mock in memory",
+        "mock in a directory",
+        "seaweedfs",
+        "moto",
+        pytest.param("s3mock", marks=[pytest.mark.kafka, pytest.mark.slow_kafka]),
+    ]
+)
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     """Opens the store of each kind. All that one test opens see the same objects, but mocks in memory."""
     with ExitStack() as stack:
@@ -234,10 +256,15 @@ def _opener(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bool], 
     if request.param == "seaweedfs":
         server: S3Server = request.getfixturevalue("s3")
         return lambda allowed: server.store(deleting_allowed=allowed)
+    if request.param == "s3mock":
+        address: S3Address = request.getfixturevalue("s3mock_address")
+        bucket = f"contract-{uuid.uuid4().hex[:8]}"  # of each test: to empty one takes it seconds
+        address.expect("PUT", bucket)
+        return lambda allowed: _store_at(address.endpoint, bucket, allowed)
     endpoint: str = request.getfixturevalue("moto_endpoint")
     request.getfixturevalue("monkeypatch").setenv("MOTO_S3_DEFAULT_MAX_KEYS", str(MOTO_PAGE))
     _renew_bucket(endpoint)
-    return lambda allowed: _moto_store(endpoint, allowed)
+    return lambda allowed: _store_at(endpoint, MOTO_BUCKET, allowed)
 
 
 def _renew_bucket(endpoint: str) -> None:
@@ -254,7 +281,7 @@ def store(opened: Opened) -> Store:
 @pytest.fixture
 def page(opened: Opened, request: pytest.FixtureRequest) -> int:
     """How many keys the store lists, and deletes, by one request: S3's thousand, or moto's few; mocks have no bound."""
-    return 1_000 if request.node.callspec.params["opened"] == "seaweedfs" else MOTO_PAGE
+    return 1_000 if request.node.callspec.params["opened"] in ("seaweedfs", "s3mock") else MOTO_PAGE
 
 
 @dataclass

@@ -15,14 +15,11 @@ import base64
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import uuid
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +31,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from hop_archive.errors import ForbiddenError, MissingSettingError, UnavailableError
+from hop_archive_tests.java import QUICK_JVM, find_jars, find_java
 
 POM = Path(__file__).with_name("pom.xml")
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 30.0
-FETCH_TIMEOUT_S = 600.0
 # Below the range that Linux and macOS hand out to outgoing connections: while the broker is down, a client's own
 # connection can't be given the broker's port, nor a client that keeps trying end up connected to itself. And not where the
 # local stack chooses, nor where another process of the tests does: it was given the port of a broker that was down, once.
@@ -50,8 +47,6 @@ PORTS = range(12_000, 20_000)[
 HEAP = ("-Xms128m", "-Xmx512m")
 SMALL_HEAP = ("-Xms64m", "-Xmx256m")
 """Of one of three."""
-# No JIT beyond the first tier and no parallel collector: a test's broker lives for seconds.
-QUICK_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 # Small and quick rather than safe or fast: one replica, one partition, housekeeping every second or less.
 DEFAULT_PROPERTIES: Mapping[str, str] = {
@@ -117,15 +112,8 @@ def find_kafka(environment: Mapping[str, str] | None = None) -> KafkaInstallatio
     env = os.environ if environment is None else environment
     if home := env.get("KAFKA_HOME"):
         return _installation(Path(home) / "libs", f"KAFKA_HOME={home}")
-    folder = _cache(env) / cached_name()
-    if not folder.is_dir():
-        _fetch(folder, env)
+    folder = find_jars(POM, f"kafka-{pinned_version()}", env)
     return _installation(folder, f"Maven artifacts in {folder}")
-
-
-def cached_name() -> str:
-    """Return the name of the folder for what ``pom.xml`` names: another one for each change of it."""
-    return f"kafka-{pinned_version()}-{zlib.crc32(POM.read_bytes()):08x}"
 
 
 def pinned_version() -> str:
@@ -133,26 +121,6 @@ def pinned_version() -> str:
     version = ElementTree.parse(POM).findtext(".//{*}kafka.version")
     assert version
     return version
-
-
-def find_java(environment: Mapping[str, str] | None = None) -> str:
-    """Return the path of the ``java`` command, that of ``JAVA_HOME`` before that of ``PATH``.
-
-    Raises:
-        MissingSettingError: There is none.
-    """
-    env = os.environ if environment is None else environment
-    in_home = Path(env["JAVA_HOME"]) / "bin" if env.get("JAVA_HOME") else None
-    java = (in_home and shutil.which("java", path=str(in_home))) or shutil.which(
-        "java", path=env.get("PATH", "")
-    )
-    if not java:
-        raise MissingSettingError(
-            "Apache Kafka needs Java, and there is no java command in JAVA_HOME or on the PATH.",
-            remedy="Install a Java runtime, version 17 or later (Debian: openjdk-17-jre-headless), or set "
-            "HOP_ARCHIVE_TEST_KAFKA to the bootstrap servers of a running Kafka.",
-        )
-    return java
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,48 +416,3 @@ def _installation(libs: Path, origin: str) -> KafkaInstallation:
         f"{origin}: no Apache Kafka there; {libs} holds no kafka_2.*.jar.",
         remedy="Point KAFKA_HOME at the folder that holds libs/, or unset it; a broken cache folder can be deleted.",
     )
-
-
-def _cache(env: Mapping[str, str]) -> Path:
-    return Path(env.get("HOP_ARCHIVE_CACHE") or Path.home() / ".cache" / "hop_archive")
-
-
-def _fetch(folder: Path, env: Mapping[str, str]) -> None:
-    """Fill ``folder`` with the jars of ``pom.xml``; it appears whole or not at all."""
-    mvn = _find_maven(env)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        libs = Path(scratch) / "libs"
-        _run_maven(mvn, libs, env)
-        try:
-            libs.rename(folder)
-        except OSError:
-            # Another process was first, and its folder is not empty.
-            if not folder.is_dir():
-                raise
-
-
-def _find_maven(env: Mapping[str, str]) -> str:
-    if mvn := shutil.which("mvn", path=env.get("PATH", "")):
-        return mvn
-    raise MissingSettingError(
-        "Apache Kafka has to be fetched, once, and there is no mvn command on the PATH.",
-        remedy="Install Maven (Debian: maven), or set KAFKA_HOME to an Apache Kafka installation, or "
-        "HOP_ARCHIVE_TEST_KAFKA to the bootstrap servers of a running one.",
-    )
-
-
-def _run_maven(mvn: str, libs: Path, env: Mapping[str, str]) -> None:
-    command = [mvn, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-    done = subprocess.run(
-        [*command, f"-DoutputDirectory={libs}"],
-        env=dict(env),
-        capture_output=True,
-        text=True,
-        timeout=FETCH_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise UnavailableError(
-            f"Maven could not fetch Apache Kafka {pinned_version()}:\n{done.stdout}{done.stderr}"
-        )

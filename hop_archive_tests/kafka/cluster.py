@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,10 @@ from confluent_kafka.cimpl import NewTopic
 
 from hop_archive.source.kafka.client import LOGGER
 from hop_archive_tests.cli_helpers import wait_for
+from hop_archive_tests.java import find_java
 from hop_archive_tests.kafka.broker import (
     ApacheKafka,
     Seat,
-    find_java,
     find_kafka,
     free_ports,
     java_command,
@@ -172,7 +173,7 @@ class KafkaCluster:
         """Run one of Kafka's own tools, and return what it printed."""
         own = ("--bootstrap-server", self.bootstrap_servers, *arguments)
         done = subprocess.run(
-            java_command(find_java(), find_kafka(), main, *own),
+            java_command(find_java(os.environ), find_kafka(), main, *own),
             capture_output=True,
             text=True,
             timeout=TOOL_S,

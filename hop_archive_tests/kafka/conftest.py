@@ -17,7 +17,8 @@ from hop_archive.source.kafka.source import KafkaSource
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.contract.source_fixtures import RIGHTS
 from hop_archive_tests.faults.real import Processes, processes_of
-from hop_archive_tests.kafka.broker import ApacheKafka, find_java, find_kafka
+from hop_archive_tests.java import find_java
+from hop_archive_tests.kafka.broker import ApacheKafka, find_kafka
 from hop_archive_tests.kafka.cluster import KafkaCluster, Three
 from hop_archive_tests.kafka.listeners import Listeners, add_listeners, add_scram_login
 
@@ -26,7 +27,7 @@ def kafka_or_skip() -> None:
     """Skip where Java, Kafka or Maven is missing, but not in CI."""
     try:
         if not os.environ.get("HOP_ARCHIVE_TEST_KAFKA"):
-            find_java()
+            find_java(os.environ)
             find_kafka()
     except MissingSettingError as error:
         if os.environ.get("CI"):

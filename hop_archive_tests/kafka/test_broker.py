@@ -29,11 +29,13 @@ from confluent_kafka.admin._listoffsets import (
 from confluent_kafka.cimpl import NewTopic
 
 from hop_archive.errors import ForbiddenError, MissingSettingError, UnavailableError
+from hop_archive_tests.java import cached_name, find_java
 
-from .broker import ApacheKafka, KafkaInstallation, cached_name, find_java, find_kafka
+from .broker import POM, ApacheKafka, KafkaInstallation, find_kafka, pinned_version
 from .conftest import kafka_or_skip
 
 DEADLINE_S = 120.0
+KAFKA = f"kafka-{pinned_version()}"
 FAR_FUTURE_MS = 2**53
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client leaves it untyped
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # likewise
@@ -248,7 +250,7 @@ def test_a_kafka_home_that_holds_no_kafka_is_named_in_the_error(tmp_path: Path) 
 def test_kafka_is_fetched_once_and_then_found_without_maven(tmp_path: Path) -> None:
     environment = maven_that(tmp_path, PUTS_A_JAR)
     fetched = find_kafka(environment)
-    assert fetched.classpath == f"{tmp_path}/cache/{cached_name()}/*"
+    assert fetched.classpath == f"{tmp_path}/cache/{cached_name(POM, KAFKA)}/*"
     assert find_kafka({**environment, "PATH": ""}) == fetched
 
 
@@ -260,7 +262,7 @@ def test_a_failed_fetch_says_what_maven_said_and_leaves_nothing_in_the_cache(tmp
 
 
 def test_a_fetch_that_another_process_finished_first_keeps_the_others_result(tmp_path: Path) -> None:
-    theirs = tmp_path / "cache" / cached_name()
+    theirs = tmp_path / "cache" / cached_name(POM, KAFKA)
     other_process = f"mkdir {theirs} && touch {theirs}/kafka_2.13-8.8.8.jar"
     assert find_kafka(maven_that(tmp_path, f"{PUTS_A_JAR}; {other_process}")).version == "8.8.8"
 
