@@ -12,16 +12,12 @@ from typing import Any
 
 import boto3
 import dagster as dg
-import kubernetes_validate
 import pytest
 import yaml
 from botocore.exceptions import ClientError
 from dagster._core.instance.config import dagster_instance_config
 from dagster._serdes import ConfigurableClassData
 from dagster_aws.ecs import EcsRunLauncher
-from dagster_k8s import K8sRunLauncher, construct_dagster_k8s_job
-from moto import mock_aws
-from moto.core import set_initial_no_auth_action_count
 
 from hop_archive.config.load import load
 from hop_archive.config.stanzas import S3Stanza
@@ -32,6 +28,13 @@ REGION = "us-west-2"
 OBJECTS = yaml.safe_load_all((DEPLOY / "kubernetes" / "hop-archive.yaml").read_text())
 KUBERNETES = {(found["kind"], found["metadata"]["name"]): found for found in OBJECTS}
 PARTS = ("code", "webserver", "daemon")
+
+
+def assert_kubernetes_takes(made: Any) -> None:
+    """It is an object by Kubernetes' own schema."""
+    import kubernetes_validate  # here, as above all: the processes that only collect these tests need none of it
+
+    kubernetes_validate.validate(made, "1.31", strict=True)
 
 
 def read(path: str) -> Any:
@@ -49,6 +52,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
+    from moto import mock_aws
+
     with mock_aws():
         yield
 
@@ -89,6 +94,9 @@ def test_the_queue_limits_runs_by_topic_by_source_and_of_backfills(tmp_path: Pat
 
 
 def test_on_kubernetes_a_run_is_a_job_that_kubernetes_takes(tmp_path: Path) -> None:
+    from dagster_k8s import K8sRunLauncher, construct_dagster_k8s_job
+    from kubernetes.client import ApiClient
+
     config = settings(tmp_path, "kubernetes")["run_launcher"]
     kubeconfig = tmp_path / "kubeconfig"
     cluster = {"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}]}
@@ -105,10 +113,8 @@ def test_on_kubernetes_a_run_is_a_job_that_kubernetes_takes(tmp_path: Path) -> N
         user_defined_k8s_config=container.run_k8s_config,
         labels={"dagster/job": "archive_topic"},
     )
-    from kubernetes.client import ApiClient
-
     made = ApiClient().sanitize_for_serialization(job)
-    kubernetes_validate.validate(made, "1.31", strict=True)
+    assert_kubernetes_takes(made)
     pod = made["spec"]["template"]
     (one,) = pod["spec"]["containers"]
     assert pod["metadata"]["labels"]["app"] == "hop-archive"  # what kube-logs looks for
@@ -139,7 +145,7 @@ def test_on_ecs_the_launcher_takes_the_registered_task(tmp_path: Path, aws: None
 
 @pytest.mark.parametrize("key", KUBERNETES, ids=" ".join)
 def test_every_object_is_one_by_kubernetes_own_schema(key: tuple[str, str]) -> None:
-    kubernetes_validate.validate(KUBERNETES[key], "1.31", strict=True)
+    assert_kubernetes_takes(KUBERNETES[key])
     assert KUBERNETES[key]["metadata"]["namespace"] == "hop-archive"
 
 
@@ -305,6 +311,8 @@ def test_each_may_do_with_objects_what_it_is_for(name: str, put: bool, delete: b
                 client.put_bucket_versioning, **at, VersioningConfiguration={"Status": "Suspended"}
             ),
         }
+
+    from moto.core import set_initial_no_auth_action_count
 
     enforced = set_initial_no_auth_action_count(0)(found)()
     wanted = {"get": True, "list": True, "put": put, "delete": delete, "elsewhere": False, "settings": False}

@@ -10,6 +10,7 @@ from hop_archive.devkit.faults import Fault, Faults, When, crash
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
 from hop_archive.read.check import extent_of
+from hop_archive.upkeep.compact import plan
 from hop_archive.upkeep.compact.compact import compact
 from hop_archive.upkeep.remove.suppress import suppress
 from hop_archive_tests.compactions import after_grace, compact_all, trickled_world, wanted
@@ -28,11 +29,19 @@ from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout, at_call, exhauste
 LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 LOGS = {(BUSY, 0), (QUIET, 0)}
 """Those in which there is something to compact; of the third log there are too few objects."""
+LEAST_OBJECTS = 6
+"""For so few a segment is made, here: one more than the third log has."""
 
 
 @pytest.fixture(params=LAYOUTS, scope="module")
 def base(request: pytest.FixtureRequest) -> Backed:
-    return trickled_world(request.param)
+    return trickled_world(request.param, each=LEAST_OBJECTS - 1)
+
+
+@pytest.fixture(autouse=True)
+def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there are few calls, each of which is the last one once, and few documents to look at after it."""
+    monkeypatch.setattr(plan, "LEAST_OBJECTS", LEAST_OBJECTS)
 
 
 def assert_all_are_read(world: Backed, base: Backed) -> None:

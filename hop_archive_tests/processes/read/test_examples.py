@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import matplotlib as mpl
-import pandas as pd
-import polars as pl
 import pytest
 
 import hop_archive
@@ -87,6 +84,9 @@ def test_the_examples_for_duckdb_do_what_they_say(archive: OpenArchive) -> None:
 def test_every_reader_has_times_uuids_and_whole_numbers_as_it_has_such(
     archive: OpenArchive,
 ) -> None:
+    import pandas as pd  # here, as Matplotlib below: the processes that only collect these tests need none of it
+    import polars as pl
+
     assert invoke("export", "night", *M).exit_code == 0
     files = "catalog/messages/*/*/*.parquet"
     wanted = {row.uuid: (row.timestamp, row.offset) for row in archive.rows(retracted=True)}
@@ -112,6 +112,8 @@ def test_every_reader_has_times_uuids_and_whole_numbers_as_it_has_such(
 def test_the_notebook_runs_and_draws_every_message(
     archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import matplotlib as mpl
+
     mpl.use("Agg")
     monkeypatch.setenv("HOP_ARCHIVE_DATABASE", "aws-prod-db")
     monkeypatch.setenv("HOP_ARCHIVE_STORE", "s3-prod")
