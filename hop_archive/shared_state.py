@@ -14,7 +14,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
@@ -46,7 +46,7 @@ class Plain(Generic[Value]):
         Raises:
             ValueError: A text in it is no Unicode.
         """
-        return self._adapter.dump_json((value,))
+        return _adapter(self._kind).dump_json((value,))
 
     def loads(self, data: bytes) -> Value:
         """The value that ``dumps`` made this of; fields that came since have their defaults.
@@ -54,13 +54,15 @@ class Plain(Generic[Value]):
         Raises:
             ValueError: It is not of the type.
         """
-        return self._adapter.validate_json(data)[0]
+        value: Value = _adapter(self._kind).validate_json(data)[0]
+        return value
 
-    @cached_property
-    def _adapter(self) -> TypeAdapter[tuple[Value]]:
-        # Not before it is needed: it takes tens of milliseconds, and mocks in memory need none.
-        # Within a tuple, because a dataclass by itself would not take the settings.
-        return TypeAdapter(tuple[self._kind], config=_BYTES_AS_TEXT)  # type: ignore[name-defined]
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    # Once a type, and not before it is needed: it takes tens of milliseconds, and mocks in memory need none.
+    # Within a tuple, because a dataclass by itself would not take the settings.
+    return TypeAdapter(tuple[kind], config=_BYTES_AS_TEXT)
 
 
 class Pairs:
