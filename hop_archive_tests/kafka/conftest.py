@@ -66,17 +66,12 @@ def own_broker(broker: ApacheKafka) -> ApacheKafka:
     return broker
 
 
-REAUTHENTICATE_MS = 3_000
-
-
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
     kafka_or_skip()
     folder = tmp_path_factory.mktemp("three")
-    reauthenticate = {"listener.name.login.scram-sha-512.connections.max.reauth.ms": str(REAUTHENTICATE_MS)}
     # Brokers speak to each other without a login, before any of them knows who may do what. Rights are of those with one.
-    rights = {**RIGHTS, "super.users": "User:ANONYMOUS"}
-    kafka = KafkaCluster(folder, {**rights, **reauthenticate})
+    kafka = KafkaCluster(folder, {**RIGHTS, "super.users": "User:ANONYMOUS"})
     if not kafka.owned:
         pytest.skip("HOP_ARCHIVE_TEST_KAFKA names a cluster that tests may not change")
     authority = trustme.CA()

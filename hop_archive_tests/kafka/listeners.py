@@ -26,6 +26,8 @@ from hop_archive_tests.kafka.broker import ApacheKafka, free_ports
 
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 PASSWORD = "right-password"
+REAUTHENTICATE_MS = 3_000
+"""After how long a client that logged in by SCRAM-SHA-512 has to do so again: by then a changed password is noticed."""
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 _OAUTH = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
@@ -108,6 +110,7 @@ def add_listeners(
             "listener.name.mutual.ssl.client.auth": "required",
             # Or else a client may stay for as long as its connection does, whatever becomes of its token.
             "listener.name.login.oauthbearer.connections.max.reauth.ms": "60000",
+            "listener.name.login.scram-sha-512.connections.max.reauth.ms": str(REAUTHENTICATE_MS),
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
         }
     )
