@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -89,3 +90,14 @@ def test_a_process_that_goes_round_in_circles_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr("hop_archive_tests.simulation.stage.MOST_STEPS", 5)
     with pytest.raises(StuckError, match="goes on without end"):
         play(of_seed(0))
+
+
+def test_a_process_whose_calls_come_of_two_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of two goes on no seed says; once in two thousand histories each waited for the other."""
+    monkeypatch.setattr("hop_archive_tests.simulation.run.AtResult", ThreadPoolExecutor)
+    history = next(
+        h for h in map(of_seed, range(50)) if h.processes[0].deed == "archive" and h.processes[0].choice % 2
+    )
+    alone = replace(history, processes=history.processes[:1], switches=(), blows=(), events=(), at_once=1)
+    with pytest.raises(AssertionError, match="in two threads"):
+        play(alone)

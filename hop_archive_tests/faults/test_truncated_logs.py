@@ -363,6 +363,20 @@ def test_a_broker_that_tells_leader_epochs_no_more_is_read_on_once_the_end_was_p
     assert values(world, 1) == [f"old {n}" for n in range(6)] + [f"new {n}" for n in range(8)]
 
 
+def test_what_was_read_while_the_broker_told_no_epochs_is_left_once_the_log_was_proven_under_one() -> None:
+    world = world_of(6)
+    silent = replace(world.archive(), source=Silent(cluster=world.cluster))
+    exhausted(catch_up(silent))
+    send(world, "gone", 4)
+    batches = store_slices(silent, plan_work(silent).plan.slices)
+    assert [batch.proven_epoch for batch in batches] == [None]
+    lose_end(world)
+    plan_work(world.archive())  # by a broker that tells them: the end of what is covered is the same
+    (done,) = commit_batches(silent, batches)
+    assert not done.batches
+    assert_new_life_alone(world)
+
+
 class Refusing(MockCatalog):
     """A catalog whose logs are always proven anew before a commit."""
 

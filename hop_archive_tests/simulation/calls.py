@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hop_archive_tests.simulation.history import Blow
+from hop_archive_tests.simulation.history import At, Blow
 
 STORE_READS = ("fetch", "listing", "etag", "check", "condition")
 CATALOG_READS = frozenset({
@@ -51,3 +51,15 @@ def can_befall(blow: Blow, call: str) -> bool:
     if blow is Blow.STALE:
         return call in ("store.listing", "backup.listing", "store.fetch", "backup.fetch")
     return True
+
+
+_MOMENTS = ("", "", "reader.add", "catalog.commit")
+
+
+def awaited(event: At) -> str:
+    """The call before which an event happens, from its step on; '' where it happens at its step, as each second one does.
+
+    What is planned, then read, then committed has to be the same all the while, and the moments between are short: a topic that
+    was made anew before it was read, and after it was looked at, came about in one history of four hundred.
+    """
+    return _MOMENTS[event.choice % len(_MOMENTS)]

@@ -40,7 +40,7 @@ Deed: TypeAlias = Callable[[SimulatedWorld, Faults, int], None]
 
 def archive(world: SimulatedWorld, faults: Faults, choice: int) -> None:
     """As ``hop-archive run --until-caught-up`` does it."""
-    exhausted(catch_up(world.archive(faults, f"run-{choice}"), overlap=0))
+    exhausted(catch_up(world.archive(faults, f"run-{choice}"), overlap=choice % 2))
 
 
 def in_halves(world: SimulatedWorld, faults: Faults, choice: int) -> None:

@@ -64,7 +64,8 @@ class History:
         processes: In the order in which they begin.
         switches: Steps before which another process goes on; ``choice`` says which.
         blows: Steps whose call goes wrong; ``what`` is the name of a `Blow`.
-        events: What happens to the source, the clock or the objects at a step.
+        events: What happens to the source, the clock or the objects at a step, or before the next call that it waits for
+            (``calls.awaited``).
     """
 
     seed: int

@@ -65,7 +65,7 @@ MUTANTS = (
         "ingest/write.py",
         "    if first == whole.start:\n        return (batch,)\n",
         "    if first >= whole.start:\n        return (batch,)\n",
-        "faults/test_changing_sources.py",
+        "faults/test_two_writers.py",
     ),
     Mutant(
         "a client's UUID that other content has makes its message a duplicate",
@@ -168,7 +168,7 @@ MUTANTS = (
         "ingest/write.py",
         "    return (gone, replace(batch, slice=whole.within(gone_to, whole.stop)))\n",
         "    return (batch,)\n",
-        "faults/test_changing_sources.py",
+        "faults/test_two_writers.py",
     ),
     Mutant(
         "a reader's slice ends with its last message, and not where the log does",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
+from hop_archive.ingest import write
 from hop_archive.recover.restore import items
 from hop_archive.recover.restore import write as writing
 from hop_archive.upkeep.compact import plan as compaction
@@ -11,7 +12,7 @@ from hop_archive_tests.simulation.deeds import AGAIN, DEEDS, REMOVALS
 from hop_archive_tests.simulation.finish import finish
 from hop_archive_tests.simulation.history import History, history_of
 from hop_archive_tests.simulation.judge import Scene, judge
-from hop_archive_tests.simulation.stage import Player, Stage
+from hop_archive_tests.simulation.stage import AtResult, Player, Stage
 from hop_archive_tests.simulation.world import EVENTS, SimulatedWorld
 
 
@@ -37,6 +38,7 @@ def play(history: History) -> tuple[SimulatedWorld, Stage, list[Player]]:
             patch.object(compaction, "LEAST_OBJECTS", 2),
             patch.object(writing, "PORTION_MESSAGES", 5),
             patch.object(items, "PAGE", 7),
+            patch.object(write, "ThreadPoolExecutor", AtResult),
         ):
             players = stage.run()
             world.resting.clear()

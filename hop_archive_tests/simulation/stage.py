@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from hop_archive.devkit.faults import CrashError, Faults, When
 from hop_archive.errors import HopArchiveError, UnavailableError
-from hop_archive_tests.simulation.calls import can_befall
+from hop_archive_tests.simulation.calls import awaited, can_befall
 from hop_archive_tests.simulation.history import At, Blow, History
 
 MOST_STEPS = 20_000
 """A history that takes more goes round in circles."""
+
+_STUCK_S = 120.0
+"""For how long no step is made before processes are said to wait for each other; a busy machine takes long for a history."""
 
 _LATEST = 40
 """By how many steps what is late is late at most."""
@@ -49,6 +53,30 @@ class Scene(Protocol):
         """A part as it was so many changes ago."""
 
 
+class AtResult(Executor):
+    """Does what it is given when it is asked for the result, and in the thread that asks: a process of a history has one."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """As any executor is made."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        return _Asked(partial(work, *args, **more))
+
+
+class _Asked(Future[Any]):
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self._work = work
+
+    def result(self, timeout: float | None = None) -> Any:
+        if not self.done():
+            try:
+                self.set_result(self._work())
+            except BaseException as error:  # noqa: BLE001 - it is raised again, as by any future
+                self.set_exception(error)
+        return super().result(timeout)
+
+
 class _Late(NamedTuple):
     step: int
     call: str
@@ -63,6 +91,7 @@ class Player(Faults):
         self.number, self.name = number, name
         self._stage = stage
         self.go = threading.Semaphore(0)
+        self.thread: threading.Thread | None = None
         self.dead = False
         self.ended = False
         self.error: BaseException | None = None
@@ -149,8 +178,11 @@ class Stage:
             self._enter()
         if self._playing:
             self._release(self._playing[0])
-            if not self._over.acquire(timeout=120):
-                raise StuckError(f"no process goes on after step {self.step}: {self.steps[-5:]}")
+            reached = -1
+            while not self._over.acquire(timeout=_STUCK_S):
+                if self.step == reached:
+                    raise StuckError(f"no process goes on after step {self.step}: {self.steps[-5:]}")
+                reached = self.step
         for thread in self._threads:
             thread.join(120)
         if self._failure is None:
@@ -164,6 +196,10 @@ class Stage:
         """A process is about to make a call: a step, at which others may go on first."""
         if player.dead or self._failure is not None:
             raise CrashError(f"{player.name} is dead")
+        if threading.current_thread() is not player.thread:
+            self._fail(
+                AssertionError(f"{player.name} makes calls in two threads: nothing says which goes on")
+            )
         self.step += 1
         if self.step > MOST_STEPS:
             self._fail(StuckError(f"{player.name} goes on without end: {self.steps[-12:]}"))
@@ -175,8 +211,11 @@ class Stage:
             else:  # it befalls the next call that it can befall
                 self._blows.setdefault(self.step + 1, blow)
         self._let_arrive([late for late in self._late if late.step <= self.step])
-        for at in self._events.get(self.step, ()):
-            self.scene.happen(at)
+        for at in self._events.pop(self.step, ()):
+            if awaited(at) in ("", call):
+                self.scene.happen(at)
+            else:
+                self._events.setdefault(self.step + 1, []).append(at)
         if (choice := self._switches.get(self.step)) is not None:
             self._hand_over(player, self._playing[choice % len(self._playing)])
         if player.dead or self._failure is not None:
@@ -238,9 +277,9 @@ class Stage:
         player = next(self._waiting, None)
         if player is not None:
             self._playing.append(player)
-            thread = threading.Thread(target=self._perform, args=(player,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            player.thread = threading.Thread(target=self._perform, args=(player,), daemon=True)
+            self._threads.append(player.thread)
+            player.thread.start()
 
     def _perform(self, player: Player) -> None:
         player.go.acquire()

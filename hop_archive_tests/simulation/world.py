@@ -357,9 +357,10 @@ class SimulatedWorld:
     def _truncate(self, chance: random.Random, topic: str, number: int, log: Log) -> None:
         if not log.open and log.high > log.low:
             self.cut.add((self._id(topic), number))
-            self.cluster.lose_end(topic, number, chance.randint(log.low, log.high - 1))
-            if chance.random() < 0.5:
-                self._publish(chance, 6)
+            lost = chance.randint(1, log.high - log.low)
+            self.cluster.lose_end(topic, number, log.high - lost)
+            if chance.random() < 0.5:  # up to its old end, or past it
+                self._publish(chance, lost + chance.randint(-1, 3), topic=topic, number=number)
 
     def _make_anew(self, chance: random.Random, topic: str, number: int, _: Log) -> None:
         if not self._open:
