@@ -132,10 +132,35 @@ def _reading(archive: Archive, slices: Sequence[Slice]) -> Iterator[tuple[Iterat
     epochs = proven_epochs(archive, {s.partition_log for s in slices})
     with fewer_collections(), archive.source.reader({}) as reader:
         given_up = GivenUp(archive, {s.partition_log: s.start for s in reversed(slices)})
-        yield (
-            read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up),
-            given_up,
+        readings = read_slices(
+            reader, slices, archive.limits, archive.monotonic, epochs=epochs, refused=given_up
         )
+        yield _void_of_others(archive, slices, readings), given_up
+
+
+def _void_of_others(
+    archive: Archive, slices: Sequence[Slice], readings: Iterable[Reading]
+) -> Iterator[Reading]:
+    """The readings; void are those of topics that were made anew after they were planned and before they were read.
+
+    No batch of those would be committed. But their objects would be there before their generation has begun, and whoever rebuilds
+    the catalog takes a document that stands alone for one of the generation of that time: of one that is over, of which it may
+    just have been said that these offsets are lost. Asked once: a reader itself tells of a topic that is made anew under it.
+    """
+    others: set[str] | None = None
+    for reading in readings:
+        if others is None:
+            others = _made_anew(archive, slices)
+        yield replace(reading, is_void=True) if reading.slice.topic in others else reading
+
+
+def _made_anew(archive: Archive, slices: Sequence[Slice]) -> set[str]:
+    """The topics that are not the ones any more that slices were planned of; not those of which that cannot be told."""
+    topics = sorted({s.topic for s in slices})
+    now, found = archive.source.topics(topics), archive.catalog.generations(topics)
+    planned = {(s.topic, s.generation) for s in slices}
+    ids = {name: {g.topic_id for g in found.get(name, ()) if (name, g.number) in planned} for name in now}
+    return {name for name, info in now.items() if info.topic_id not in ids[name]}
 
 
 def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:

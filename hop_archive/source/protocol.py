@@ -110,6 +110,8 @@ class Reader(AbstractContextManager["Reader"], Protocol):
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
         """Begin to read more partitions, each at its start offset; one already there starts anew from it.
 
+        A topic of which something is being read stays the one that it was when that was added, and not what it is by now.
+
         Raises:
             UnavailableError: The cluster does not answer; nothing was added.
         """

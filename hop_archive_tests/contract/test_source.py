@@ -668,6 +668,24 @@ def test_nothing_of_a_topic_made_anew_is_read_as_if_it_were_the_old_one(
         assert values(read_until(reader, at, count)) == [b"new"] * count
 
 
+def test_a_topic_made_anew_is_noticed_though_its_only_partition_is_begun_anew_meanwhile(
+    broker: Broker, source: Source
+) -> None:
+    """As where one slice of a partition is read to its end, and the next one begins."""
+    needs(broker, "deletion under a reader")
+    topic = broker.create_topic()
+    at = TopicPartition(topic, 0)
+    source.publish(Sent(topic, b"old") for _ in range(3))
+    with source.reader({at: 0}) as reader:
+        read_until(reader, at, 3)
+        broker.make_anew(topic)
+        source.publish(Sent(topic, b"new") for _ in range(5))
+        reader.add({at: 1})
+        more, error = read_until_error(reader)
+    assert isinstance(error, GenerationChangedError)
+    assert not more
+
+
 @pytest.mark.kafka
 def test_a_reader_that_is_led_into_a_new_topic_hands_out_nothing_of_it(apache: ApacheBroker) -> None:
     topic = apache.create_topic()

@@ -22,10 +22,12 @@ from hop_archive.errors import (
 )
 from hop_archive.ingest.follow import Obstacle, archive_continuously, catch_up, follow_for
 from hop_archive.ingest.survey import ADOPTED, BEFORE_FIRST_SIGHT, OUTLIVED, OVERTAKEN, look, plan_work
-from hop_archive.ingest.write import UNREADABLE
+from hop_archive.ingest.write import UNREADABLE, archive_slices, store_slices
 from hop_archive.model.findings import Kind
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
+from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.source.mock.cluster import MockCluster
+from hop_archive.source.mock.source import MockSource
 from hop_archive.store.protocol import Created, NewObject
 from hop_archive_tests.invariants import assert_archived, assert_ledger_is_sound
 from hop_archive_tests.worlds import (
@@ -389,6 +391,54 @@ def test_a_look_at_a_topic_from_before_it_was_made_anew_begins_no_generation_aft
         with world.cluster.read() as state:
             topic_id = state.topics[QUIET].topic_id
         assert world.catalog.generations([QUIET])[QUIET][-1].topic_id == topic_id, faults.calls[number - 1]
+
+
+def planned_and_made_anew() -> tuple[World, Archive, Sequence[Slice]]:
+    world = World()
+    world.cluster.create_topic(BUSY)
+    world.cluster.append(BUSY, b"old")
+    archive = world.archive()
+    slices = plan_work(archive).plan.slices
+    world.cluster.recreate_topic(BUSY)
+    world.cluster.append(BUSY, b"new")
+    return world, archive, slices
+
+
+@pytest.mark.parametrize("store", [lambda *args: [*archive_slices(*args)], store_slices])
+def test_of_a_topic_that_was_made_anew_before_it_was_read_no_object_is_left(
+    store: Callable[[Archive, Sequence[Slice]], object],
+) -> None:
+    world, archive, slices = planned_and_made_anew()
+    store(archive, slices)
+    assert not [*world.store.listing()]
+    exhausted(catch_up(world.archive()))
+    assert_archived(world.archive(), world.cluster, BUSY)
+
+
+def test_of_a_topic_that_was_made_anew_before_it_was_followed_no_object_is_left() -> None:
+    world = World()
+    world.cluster.create_topic(BUSY)
+    exhausted(catch_up(world.archive()))
+
+    def make_anew() -> None:
+        world.cluster.recreate_topic(BUSY)
+        world.cluster.append(BUSY, b"new")
+
+    steps = follow_for(world.archive(at_call("reader.add", make_anew)), [BUSY], 60.0, lambda _: None)
+    next(dones for dones in steps if dones)
+    assert not [*world.store.listing()]
+    exhausted(steps)
+    assert_archived(world.archive(), world.cluster, BUSY)
+
+
+def test_what_a_rebuild_finds_of_a_topic_is_not_taken_for_what_was_lost_with_the_one_before() -> None:
+    """A run reads the new one under the plan of the old one, and another run says that the old one's offsets are lost."""
+    world, archive, slices = planned_and_made_anew()
+    assert not [done.batches for done in archive_slices(archive, slices) if done.batches]
+    plan_work(world.archive())
+    exhausted(rebuild(Rebuild(world.catalog, world.store, MockSource(cluster=world.cluster))))
+    (entry,) = world.catalog.ledger([BUSY])
+    assert (entry.slice.generation, entry.outcome, entry.reason) == (1, Outcome.LOST, OUTLIVED)
 
 
 def test_what_is_followed_of_a_topic_that_was_made_anew_since_it_was_planned_is_not_lost() -> None:

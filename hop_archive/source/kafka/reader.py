@@ -94,8 +94,8 @@ class KafkaReader(Reader):
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
         found = self._source.topics({tp.topic for tp in starts})
-        self.release(starts)
         read = {tp.topic for tp in self._assigned}
+        self.release(starts)
         untold = [tp for tp in starts if tp.topic in found.untold]
         there = {
             tp: start

@@ -237,10 +237,10 @@ class MockReader(Reader):
         """Nothing to let go of."""
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
+        read = {at.topic for at in self._queue}
         self.release(starts)
         with self._cluster.read() as state:
             _running(self._source, state)
-            read = {at.topic for at in self._queue}
             for topic in {at.topic for at in starts} - read:
                 info = state.info(topic)
                 self._topic_ids[topic] = info.topic_id if info else None
