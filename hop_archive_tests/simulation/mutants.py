@@ -52,6 +52,7 @@ MUTANTS = (
         "ingest/write.py",
         "        if planned is None or s.topic not in now or now[s.topic].topic_id != planned.topic_id:\n",
         "        if planned is None:\n",
+        "faults/test_two_writers.py",
     ),
     Mutant(
         "what was read under another leader than the one that was proven is committed",
@@ -175,6 +176,13 @@ MUTANTS = (
         "ingest/read.py",
         "        reached = max(self._reader.position(partition), fill.start)\n",
         "        reached = fill.start\n",
+    ),
+    Mutant(
+        "objects are made of a topic that was made anew before it was read, before its generation begins",
+        "ingest/write.py",
+        "    return {name for name, info in now.items() if info.topic_id not in ids[name]}\n",
+        "    return set()\n",
+        "faults/test_changing_sources.py",
     ),
 )
 """Each is a single line's, and each of another promise."""
