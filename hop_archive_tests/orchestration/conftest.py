@@ -11,6 +11,8 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from hop_archive_tests.worlds import World, awkward_world
 
@@ -40,6 +42,26 @@ def sqlite_waits_for_no_disk() -> Iterator[None]:
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", opened)
     yield
     sqlalchemy.event.remove(sqlalchemy.Engine, "connect", opened)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_are_read_once() -> Iterator[None]:
+    """Let Alembic keep the list of Dagster's migrations, which is read anew for each database, and each run has one of its own.
+
+    They are scores of modules. That was a seventh of what tests of runs took (2026-11-30).
+    """
+    read: dict[tuple[str | None, str | None], ScriptDirectory] = {}
+    original = ScriptDirectory.from_config
+
+    def once(config: Config) -> ScriptDirectory:
+        which = (config.config_file_name, config.get_main_option("script_location"))
+        if which not in read:
+            read[which] = original(config)
+        return read[which]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", staticmethod(once))
+        yield
 
 
 @pytest.fixture(scope="session")
