@@ -82,11 +82,13 @@ coverage: setup ## Run the unit tests, and show what of the code they do not rea
 test-field: setup ## The tests on archive-core's own shapes: its documents in every form, rows and tables
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m field hop_archive_tests
 
+# Where tests on it are, and nowhere else (unit/test_marks.py): to collect all others took each process 10 s.
+ON_KAFKA := hop_archive_tests/kafka hop_archive_tests/contract hop_archive_tests/deployment/test_kafka.py
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
-	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m 'kafka and not slow_kafka'
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m 'kafka and not slow_kafka' $(ON_KAFKA)
 
 test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, upkeep, restores that are killed; and the store on S3Mock, in Java, too
-	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka
+	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka $(ON_KAFKA)
 
 test-postgres: setup ## The tests that rest on Postgres, on each version that is promised (needs Maven, once)
 	$(BIN)/python -m hop_archive_tests.postgres_versions -n $(WORKERS) --dist loadfile $(POSTGRES)
