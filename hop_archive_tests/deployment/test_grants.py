@@ -433,3 +433,20 @@ def test_nobody_has_another_right_to_sequences(owner: psycopg.Connection) -> Non
         *((role, "SELECT") for role in (*NEEDED, "reader")),
         *((role, "UPDATE") for role in NUMBERING),
     }
+
+
+@pytest.mark.parametrize("role", [*NEEDED, "reader"])
+def test_who_may_not_enter_the_schema_is_told_what_is_lacking(
+    server: Server, owner: psycopg.Connection, role: str
+) -> None:
+    owner.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+    owner.execute(f"REVOKE USAGE ON SCHEMA public FROM hop_archive_{role}".encode())
+    catalog = PostgresCatalog(role, server.url(role))
+    try:
+        for ask in (catalog.check, catalog.condition, catalog.topics):
+            with pytest.raises(ForbiddenError, match=r"schema.*roles\.sql"):
+                ask()
+    finally:
+        catalog.close()
+        owner.execute(f"GRANT USAGE ON SCHEMA public TO hop_archive_{role}".encode())
+        owner.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")

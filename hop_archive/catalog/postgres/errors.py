@@ -189,6 +189,10 @@ class DatabaseServer:
             **self._facts,
         )
 
+    def closed(self, schema: str) -> ForbiddenError:
+        """The role may not use the schema, whatever it may do with tables in it."""
+        return self._forbidden(f"does not allow the use of schema {schema}", _RIGHTS)
+
     def _forbidden(self, what: str, remedy: str) -> ForbiddenError:
         return ForbiddenError(
             f"{self} {what} (user {self.user or 'by default'}).",

@@ -33,7 +33,11 @@ BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {SETTINGS}"
 
 VERSION = f"SELECT version_num FROM {VERSION_TABLE}"
 
-MAY_KNOW_VERSION = "SELECT coalesce(has_table_privilege(to_regclass(%(table)s), 'SELECT'), false)"
+MAY_KNOW_VERSION = """
+    SELECT coalesce(has_table_privilege(to_regclass(%(table)s), 'SELECT'), false),
+           EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s AND NOT has_schema_privilege(oid, 'USAGE'))
+"""
+"""And whether the schema is closed to us: Postgres says of what is in one that it is not there, as if nobody had migrated it."""
 
 
 class _SilentError(psycopg.OperationalError):
@@ -115,7 +119,7 @@ class Connections:
             commits: Whether the transaction is committed at the block's end, or rolled back there, too.
 
         Raises:
-            UnavailableError, ForbiddenError, MissingSettingError: There is no connection to be had.
+            UnavailableError, ForbiddenError, MissingSettingError: There is no connection to be had, or the schema is closed to it.
             ConfigurationError: A later version has migrated the catalog.
             psycopg.Error: What the block or the commit raises passes through; it may have been committed where the
                 connection was lost in between.
@@ -155,7 +159,10 @@ class Connections:
         """Once, whoever asks first: a command, a run or tick of Dagster, a notebook. Who works on while it is migrated may."""
         if not self._is_known:
             # Asked first: an error would end the transaction. A reader's role may be of somebody else's making, without the right.
-            ((may,),) = connection.execute(MAY_KNOW_VERSION, {"table": VERSION_TABLE}).fetchall()
+            names = {"table": VERSION_TABLE, "schema": self._schema}
+            ((may, is_closed),) = connection.execute(MAY_KNOW_VERSION, names).fetchall()
+            if is_closed:
+                raise self._server.closed(self._schema)
             found = connection.execute(VERSION).fetchall() if may else []
             for version in (version for (version,) in found if version > REVISION):
                 raise self._server.too_new(version)
