@@ -14,11 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import hop_archive
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(hop_archive.__file__).parent
 
