@@ -38,15 +38,18 @@ def unavailable(reason: str) -> None:
 
 _SLOW_S = 20
 _LONG_S = {
-    "test_real_dagster_pairs": 140,
-    "test_real_rivals": 110,
-    "test_real_dagster_outages": 80,
-    "test_demo": 80,
-    "test_production": 70,
-    "test_many_topics": 55,
-    "test_real_outages": 45,
-    "test_real_kills": 40,
-    "test_imports": 30,
+    "test_real_dagster_pairs": 180,
+    "test_production": 160,
+    "test_real_dagster_outages": 145,
+    "test_demo": 125,
+    "test_real_outages": 105,
+    "test_real_rivals": 105,
+    "test_cli_run": 95,
+    "test_restore": 90,
+    "test_real_kills": 45,
+    "test_light": 40,
+    "test_many_topics": 40,
+    "test_memory": 40,
 }
 """What files take in all, in seconds, of those that are slow; others ``_SLOW_S``. Only their order is made by it."""
 
