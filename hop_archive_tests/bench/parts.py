@@ -78,7 +78,7 @@ PARTS = (
     ),
     Part(
         MANY,
-        ("under_dagster", "many", "--minutes", "1.5"),
+        ("under_dagster", "many", "--minutes", "3"),
         ("--topics", "20", "--minutes", "0.3", "--warm-s", "10"),
         _many,
     ),

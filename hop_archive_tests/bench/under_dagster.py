@@ -255,13 +255,15 @@ def quiet(every_s: float, minutes: float) -> None:
 @main.command()
 @click.option("--topics", default=1_000, show_default=True)
 @click.option("--minutes", default=10.0, show_default=True)
-@click.option("--follow-s", default=0.0, show_default=True)
 @click.option(
-    "--warm-s", default=90.0, show_default=True, help="Published for so long before it is measured."
+    "--follow-s", type=float, help="How long each run follows; by default as long as it does in production."
 )
-def many(topics: int, minutes: float, follow_s: float, warm_s: float) -> None:
+@click.option(
+    "--warm-s", default=150.0, show_default=True, help="Published for so long before it is measured."
+)
+def many(topics: int, minutes: float, follow_s: float | None, warm_s: float) -> None:
     """Topics with a message a minute each; then ticks with nothing to do."""
-    with bench(topics, follow_s=follow_s) as made:
+    with bench(topics, **({} if follow_s is None else {"follow_s": follow_s})) as made:
         made.publish(topics / 60, warm_s)  # that each has been reported once
         found = measured(made, topics / 60, minutes * 60)
         click.echo(json.dumps({**found, **ticks(made, 7)}, indent=2))
