@@ -163,10 +163,11 @@ def survey(archive: Archive, topics: Collection[str] | None = None) -> Survey:
     """
     infos, undescribed, deleted = _topics(archive, topics)
     # Coverage before watermarks: these only grow, so a batch that another run commits in between can never
-    # make the log look shorter than what was read of it.
-    generations = archive.catalog.generations(list(infos))
+    # make the log look shorter than what was read of it. And before generations, which another run begins meanwhile: what is
+    # covered is of one that is known.
     coverage = archive.catalog.coverage(list(infos))
     observed = archive.catalog.observed(list(infos))
+    generations = archive.catalog.generations(list(infos))
     marks = archive.source.watermarks(_partitions(infos))
     cluster_id = marks.cluster_id or archive.source.cluster_id()
     infos, marks = _of_one_generation(archive, infos, marks, generations, observed)

@@ -82,6 +82,18 @@ def assert_both_lives(
     assert kept <= place.start < place.stop == end
 
 
+def test_a_log_that_another_run_begins_while_a_plan_looks_and_that_loses_its_end_is_archived_whole() -> None:
+    world = world_of()
+
+    def meanwhile() -> None:
+        exhausted(catch_up(world.archive(run_id="the other")))
+        lose_end(world)
+
+    plan_work(world.archive(at_call("catalog.coverage", meanwhile)))
+    exhausted(catch_up(world.archive()))
+    assert_both_lives(world)
+
+
 @pytest.mark.parametrize("new", [8, 4, 2])
 def test_a_log_that_lost_its_end_is_a_new_generation_whether_it_grew_past_it_to_it_or_not(new: int) -> None:
     world = world_of()
