@@ -17,7 +17,7 @@ from hop_archive.orchestration import sensors
 from hop_archive.orchestration.definitions import defs
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.store.mock import MockStore
-from hop_archive_tests.orchestration.conftest import QUIETLY
+from hop_archive_tests.orchestration.conftest import quietly
 
 RunConfig = Mapping[str, Any]
 
@@ -54,7 +54,7 @@ def with_instance(
     os.environ.update(environ)
     os.chdir(folder)
     tempfile.tempdir = None  # what it was in another environment
-    with dg.DagsterInstance.local_temp(folder, overrides=QUIETLY) as instance:
+    with dg.DagsterInstance.local_temp(folder, overrides=quietly(folder)) as instance:
         return work(instance, argument)
 
 
