@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 STACK ?= .local-stack
 # Processes that run tests, each with servers of its own. Half of the time a test waits for those: four left a sixth of two cores idle.
 WORKERS ?= 5
-# The same where they are seldom waited for: unit tests only compute, and each of Kafka's tests has a JVM at work.
+# The same where they are seldom waited for: unit tests only compute.
 BUSY_WORKERS ?= 2
+# The same for tests on Apache Kafka, a JVM each: two left a half of two cores idle, and took 249 s for 176 (2026-11-30).
+KAFKA_WORKERS ?= 4
 # The image: its name, where make push takes it (ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com), and for what machines.
 IMAGE ?= hop-archive
 REGISTRY ?= ghcr.io/scimma
@@ -85,7 +87,7 @@ test-field: setup ## The tests on archive-core's own shapes: its documents in ev
 # Where tests on it are, and nowhere else (unit/test_marks.py): to collect all others took each process 10 s.
 ON_KAFKA := hop_archive_tests/kafka hop_archive_tests/contract hop_archive_tests/deployment/test_kafka.py
 test-kafka: setup ## The tests that need Apache Kafka itself (KAFKA_HOME, or Java and Maven)
-	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m 'kafka and not slow_kafka' $(ON_KAFKA)
+	$(BIN)/pytest -n $(KAFKA_WORKERS) --dist loadfile --no-loadscope-reorder --durations=30 -m 'kafka and not slow_kafka' $(ON_KAFKA)
 
 test-kafka-long: setup ## Those of them that take long: three brokers restarted under load, upkeep, restores that are killed; and the store on S3Mock, in Java, too
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka $(ON_KAFKA)
