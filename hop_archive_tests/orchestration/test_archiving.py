@@ -462,9 +462,14 @@ def test_a_run_that_stays_writes_pages_before_it_ends(
 ) -> None:
     monkeypatch.setattr(archiving, "_PAGES_EVERY_S", 0.0)
     world = awkward_world()
-    done = len(trace(awkward_world()))
-    arrives = Faults((Fault(done + 60, When.BEFORE, lambda _: fill(world.cluster, seed=1)),))
-    assert run_shared(definitions(world, arrives), instance, follow_s=3.0).success
+    to_come = [1]
+
+    def arrive_once_a_page_is_there(_: str) -> None:
+        if to_come and materializations(instance, BUSY):
+            fill(world.cluster, seed=to_come.pop())
+
+    arrives = Faults(tuple(Fault(n, When.BEFORE, arrive_once_a_page_is_there) for n in range(1, 2_000)))
+    assert run_shared(definitions(world, arrives), instance, follow_s=8.0).success
     messages = [page["dagster/row_count"] for page in materializations(instance, BUSY)]
     (summary,) = world.catalog.summaries([BUSY])
     assert messages[0] == summary.messages > messages[-1] > 0
