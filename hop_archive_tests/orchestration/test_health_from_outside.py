@@ -80,6 +80,18 @@ def test_a_sensor_that_ticks_no_more_or_only_fails_is_named() -> None:
     assert problems["sensor failing"].patience_s > 0  # one that fails once is no news
 
 
+def test_what_ticked_before_the_clock_was_set_back_is_named_for_it_stands_still() -> None:
+    """Dagster waits until the clock shows again what it showed: a look that asks how long ago that was would call it well."""
+    sensors = (sensor("ahead", timestamp=NOW_S + 7_000), sensor("on", timestamp=NOW_S + 30))
+    found = answer(daemon(beat=NOW_S + 7_000), daemon("ASSET", beat=NOW_S + 30), sensors=sensors)
+    problems = {problem.place: problem for problem in judged(found, NOW_S)}
+    assert {place: problem.what for place, problem in problems.items()} == {
+        "daemon SENSOR": "its last sign of life is 1 h 56 min ahead: the clock was set back, and it may stand still until then.",
+        "sensor ahead": "its last tick is 1 h 56 min ahead: the clock was set back, and it does not tick until then.",
+    }
+    assert all("dagster schedule wipe" in problem.remedy for problem in problems.values())
+
+
 def test_code_that_cannot_be_loaded_is_named() -> None:
     assert told(answer(daemon(), error="ModuleNotFoundError: confluent_kafka\n  File …")) == [
         ("code location hop_archive", "it cannot be loaded: ModuleNotFoundError: confluent_kafka.")

@@ -137,9 +137,12 @@ class World:
     programs: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     upkeep_runs: Counter[str] = field(default_factory=Counter)
     upkeep: str = ""
+    has_ticks_ahead: bool = False
 
     def supervise(self) -> None:
         """Start again what has ended, as a supervisor does; of servers what their faults ended, too."""
+        if self.has_ticks_ahead:
+            self._forget_ticks()
         for name in ("postgres", "s3"):
             if not self.down[name] and not self.servers.stack.runs(name):
                 self.came_back[name] += 1
@@ -200,10 +203,13 @@ class World:
             ).fetchall()
         return {(topic, partition): int(count) for topic, partition, count in rows}
 
+    @property
+    def _dagster_url(self) -> str:
+        return urlsplit(self.servers.address.database_url)._replace(path="/dagster").geturl()
+
     def runs(self) -> dict[str, int]:
         """Dagster's runs so far, by job and what became of them."""
-        url = urlsplit(self.servers.address.database_url)._replace(path="/dagster").geturl()
-        with psycopg.connect(url) as connection:
+        with psycopg.connect(self._dagster_url) as connection:
             rows = connection.execute(
                 "SELECT pipeline_name, status, count(*) FROM runs GROUP BY 1, 2"
             ).fetchall()
@@ -233,6 +239,13 @@ class World:
     def _start_server(self, name: str) -> None:
         with suppress(HopArchiveError):  # then once more, with the next look
             self.servers.stack.start(name)  # type: ignore[arg-type]
+
+    def _forget_ticks(self) -> None:
+        """Do what ``watch --dagster`` says where the clock was set back: Dagster stands still until it shows again what it had shown."""
+        self.services.kill(DAEMON)
+        with suppress(psycopg.Error), psycopg.connect(self._dagster_url, connect_timeout=10) as connection:
+            connection.execute("TRUNCATE jobs, instigators, job_ticks")  # dagster schedule wipe
+            self.has_ticks_ahead = False
 
     def _kill(self, target: str) -> Callable[[], None] | None:
         victims = self._processes(target)[:1]
@@ -311,7 +324,13 @@ class World:
         if self.clock is None:
             return None
         _set(self.clock, offset_s)
-        return partial(_set, self.clock, 0)
+
+        def back() -> None:
+            assert self.clock
+            _set(self.clock, 0)
+            self.has_ticks_ahead = True
+
+        return back
 
 
 @contextmanager

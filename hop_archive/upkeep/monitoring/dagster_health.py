@@ -20,6 +20,15 @@ _LEAST_SILENCE_S = 600.0
 _INTERVALS = 5
 """A sensor that has not ticked for so many of its intervals, and ten minutes, ticks no more: a tick may take a minute."""
 
+_MOST_AHEAD_S = 120.0
+"""A sign of life, or a tick, that is further ahead than clocks of two machines should be apart is from before one was set back."""
+
+_SET_BACK = (
+    "Set the clock right, restart the daemon, and let it forget those ticks: dagster schedule wipe (sensors and schedules that"
+    " were switched by hand are as the code has them then)."
+)
+"""Dagster 1.13 counts by that clock: its loop sleeps, and sensors do not tick, until it shows again what it had shown."""
+
 _TIMEOUT_S = 20.0
 
 # The newest tick may be under way, so two. Without afterTimestamp dagster dev answered that there are none (1.13).
@@ -77,8 +86,11 @@ def dagster_health(url: str, now_s: float) -> Seen:
 def judged(found: Mapping[str, Any], now_s: float) -> Iterator[Problem]:
     """What is wrong by an answer of Dagster's. Pure."""
     for daemon in found["instance"]["daemonHealth"]["allDaemonStatuses"]:
-        if daemon["required"] and not daemon["healthy"]:
-            beat = daemon["lastHeartbeatTime"]
+        beat = daemon["lastHeartbeatTime"]
+        if daemon["required"] and beat and beat - now_s > _MOST_AHEAD_S:
+            what = f"its last sign of life is {_long(beat - now_s)} ahead: the clock was set back, and it may stand still until then."
+            yield _problem(f"daemon {daemon['daemonType']}", what, _SET_BACK)
+        elif daemon["required"] and not daemon["healthy"]:
             since = (
                 f"its last sign of life was {_ago(now_s - beat)}" if beat else "it never gave a sign of life"
             )
@@ -112,7 +124,10 @@ def _silent(sensor: Mapping[str, Any], now_s: float) -> Iterator[Problem]:
     last = next((tick for tick in ticks if tick["status"] != "STARTED"), None)
     if not ticks:
         yield _problem(place, "it has never ticked.", "See whether the daemon runs.", patience_s)
-    elif (silent_s := now_s - ticks[0]["timestamp"]) > patience_s:
+    elif (silent_s := now_s - ticks[0]["timestamp"]) < -_MOST_AHEAD_S:
+        what = f"its last tick is {_long(-silent_s)} ahead: the clock was set back, and it does not tick until then."
+        yield _problem(place, what, _SET_BACK)
+    elif silent_s > patience_s:
         remedy = "See whether the daemon runs, and what the page Automation says."
         yield _problem(place, f"it ticked last {_ago(silent_s)}.", remedy)
     elif last and last["status"] == "FAILURE":
@@ -126,5 +141,9 @@ def _problem(place: str, what: str, remedy: str, patience_s: float = 0.0) -> Pro
 
 
 def _ago(seconds: float) -> str:
+    return f"{_long(seconds)} ago"
+
+
+def _long(seconds: float) -> str:
     minutes = int(seconds // 60)
-    return f"{minutes // 60} h {minutes % 60} min ago" if minutes >= 60 else f"{minutes} min ago"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
