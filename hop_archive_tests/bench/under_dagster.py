@@ -46,9 +46,13 @@ _DRAINED_S = 300.0
 
 @dataclass(slots=True)
 class Watcher:
-    """Sees each message of the catalog within a twentieth of a second, and how long ago it had been published."""
+    """Sees each message of the catalog within a twentieth of a second, and how long ago it had been published.
+
+    Those only that were published since it was made.
+    """
 
     url: str
+    since_ms: float = field(default_factory=lambda: time.time() * 1000)
     waited_s: list[float] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -63,7 +67,7 @@ class Watcher:
                 now = time.time()
                 new = [(number, ms) for number, ms in rows if number not in self.seen]
                 self.seen.update(number for number, _ in new)
-                self.waited_s += [now - ms / 1000 for _, ms in new]
+                self.waited_s += [now - ms / 1000 for _, ms in new if ms >= self.since_ms]
                 last = max([last, *(number for number, _ in new)])
 
     def stop(self) -> None:
