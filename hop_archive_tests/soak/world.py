@@ -241,8 +241,13 @@ class World:
             self.servers.stack.start(name)  # type: ignore[arg-type]
 
     def _forget_ticks(self) -> None:
-        """Do what ``watch --dagster`` says where the clock was set back: Dagster stands still until it shows again what it had shown."""
+        """Do what ``watch --dagster`` says where the clock was set back: Dagster stands still until it shows again what it had shown.
+
+        The rival, too, is started again: librdkafka's threads may wait as long, and ``close`` of a client for them (seed 13).
+        """
         self.services.kill(DAEMON)
+        if "rival" in self.programs:
+            self.programs["rival"].kill()
         with suppress(psycopg.Error), psycopg.connect(self._dagster_url, connect_timeout=10) as connection:
             connection.execute("TRUNCATE jobs, instigators, job_ticks")  # dagster schedule wipe
             self.has_ticks_ahead = False
