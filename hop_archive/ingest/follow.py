@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from hop_archive.archive import Archive
@@ -299,9 +298,7 @@ def _follow_tails(
                     # Once they are read: what has its id still when it is read is read as what it was planned for.
                     now = archive.source.topics({partition_log.topic for partition_log in starts})
                     others = {name for name, info in now.items() if info.topic_id != infos[name].topic_id}
-                own = [
-                    replace(r, is_void=True) if r.slice.topic in (others or ()) else r for r in group
-                ]  # see ``_void_of_others``
+                own = [reading.void_if_of(others or ()) for reading in group]
                 dones = list(store_groups(archive, [own], overlap=0))
             except HopArchiveError:
                 _note_seen(archive, group, others or ())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from types import MappingProxyType
@@ -69,6 +69,10 @@ class Reading:
             return False
         last = self.messages[-1].leader_epoch if self.messages else None
         return self.proven_epoch < 0 or (last is not None and last > self.proven_epoch)
+
+    def void_if_of(self, topics: Collection[str]) -> Reading:
+        """The same, void where it is of one of these topics, which were made anew after they were planned."""
+        return replace(self, is_void=True) if self.slice.topic in topics else self
 
 
 @dataclass(slots=True)

@@ -150,17 +150,12 @@ def _void_of_others(
     others: set[str] | None = None
     for reading in readings:
         if others is None:
-            others = _made_anew(archive, slices)
-        yield replace(reading, is_void=True) if reading.slice.topic in others else reading
-
-
-def _made_anew(archive: Archive, slices: Sequence[Slice]) -> set[str]:
-    """The topics that are not the ones any more that slices were planned of; not those of which that cannot be told."""
-    topics = sorted({s.topic for s in slices})
-    now, found = archive.source.topics(topics), archive.catalog.generations(topics)
-    planned = {(s.topic, s.generation) for s in slices}
-    ids = {name: {g.topic_id for g in found.get(name, ()) if (name, g.number) in planned} for name in now}
-    return {name for name, info in now.items() if info.topic_id not in ids[name]}
+            topics = sorted({s.topic for s in slices})
+            now, found = archive.source.topics(topics), archive.catalog.generations(topics)
+            planned = {(s.topic, s.generation) for s in slices}
+            ids = {t: {g.topic_id for g in found.get(t, ()) if (t, g.number) in planned} for t in now}
+            others = {topic for topic, info in now.items() if info.topic_id not in ids[topic]}
+        yield reading.void_if_of(others)
 
 
 def store_slices(archive: Archive, slices: Sequence[Slice]) -> list[Batch]:

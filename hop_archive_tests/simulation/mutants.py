@@ -180,8 +180,8 @@ MUTANTS = (
     Mutant(
         "objects are made of a topic that was made anew before it was read, before its generation begins",
         "ingest/write.py",
-        "    return {name for name, info in now.items() if info.topic_id not in ids[name]}\n",
-        "    return set()\n",
+        "            others = {topic for topic, info in now.items() if info.topic_id not in ids[topic]}\n",
+        "            others = set()\n",
         "faults/test_changing_sources.py",
     ),
 )
