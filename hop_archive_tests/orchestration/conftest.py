@@ -80,9 +80,9 @@ def migrations_are_read_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def engines_are_made_once() -> Iterator[None]:
-    """Let Dagster's storages keep an engine of a database, which they make anew for each statement, and with it what it has compiled."""
+    """Let Dagster's storages keep the engine of a database for a test, and what it has compiled: they make one for each statement."""
     made: dict[str, sqlalchemy.Engine] = {}
 
     def once(url: str, **options: Any) -> sqlalchemy.Engine:
