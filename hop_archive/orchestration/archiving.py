@@ -254,13 +254,24 @@ def archive_topics(
     """
     with as_failures(), _Pages(context, archive, config.report_every_s) as pages:
         total, left = _archived(context, archive, config, pages)
-        pages.write(total)
-        if left:
-            undone = {c.topic for c in archive.catalog.open_findings() if c.kind is Kind.LEFT_UNDONE}
-            pages.judge(undone - {*total})
+        try:
+            pages.write(total)
+            if left:
+                undone = {c.topic for c in archive.catalog.open_findings() if c.kind is Kind.LEFT_UNDONE}
+                pages.judge(undone - {*total})
+        except HopArchiveError as error:
+            if not left:
+                raise
+            # What was archived is told all the same, and topic_pages writes the pages later.
+            left = _with(left, error)
     yield dg.Output(None, metadata=reports.of_run(total, reports.elapsed_s(context)))
     if left:
         raise dg.Failure(left, allow_retries=False)
+
+
+def _with(left: str, error: HopArchiveError) -> str:
+    """Why something is left, and then what is in the way of telling more, where that is another reason."""
+    return left if str(error) in left else f"{left} {error}"
 
 
 class _Pages:
@@ -404,7 +415,12 @@ def report(
     Where it left work undone again and again, it fails after that: what was archived is, and the rest is not well.
     """
     with as_failures():
-        (of_topic,) = reports.materializations(archive, [context.partition_key])
+        try:
+            (of_topic,) = reports.materializations(archive, [context.partition_key])
+        except HopArchiveError as error:
+            if not left:
+                raise
+            raise dg.Failure(_with(left, error), allow_retries=False) from None
     totals = sum_totals([total, lost])
     # Runs that people start have none of the sensor's tags.
     tags = {**topic_tag(context.partition_key), ARCHIVED: reports.in_a_row(totals)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import dagster as dg
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.records import Batch
+from hop_archive.catalog.records import Batch, TopicSummary
 from hop_archive.devkit.faults import Fault, Faults, When, fail
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.model.findings import Kind
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.orchestration.helpers import (
@@ -150,6 +153,49 @@ def test_an_outage_while_a_run_follows_fails_it_once_what_it_archived_is_reporte
     assert "The catalog is away." in why(run)
     for summary in world.catalog.summaries():
         assert materializations(instance, summary.topic)[0]["dagster/row_count"] == summary.messages
+
+
+class DumbCatalog(AwayCatalog):
+    """One that tells nothing of topics either, once it takes no commit."""
+
+    def summaries(self, *args: Any, **options: Any) -> Sequence[TopicSummary]:
+        """What there is, or why it is not told."""
+        if not self.commits:
+            raise ForbiddenError("The catalog refuses to tell.")
+        return super().summaries(*args, **options)
+
+
+def test_a_catalog_that_tells_no_more_of_topics_hides_neither_why_a_run_fails_nor_what_it_archived(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, catalog = awkward_world(), DumbCatalog()
+    world.catalog = catalog
+
+    def arrive(_: str) -> None:
+        fill(world.cluster, seed=1)
+        catalog.commits = 2
+
+    arrives = Fault(len(trace(awkward_world())) + 20, When.BEFORE, arrive)
+    run = run_shared(definitions(world, Faults((arrives,))), instance, follow_s=2.0, raise_on_error=False)
+    assert "The catalog is away. The catalog refuses to tell." in why(run)
+    (ended,) = [event for event in run.all_events if event.is_successful_output]
+    assert ended.step_output_data.metadata
+
+
+def test_nor_does_it_where_the_run_is_of_one_partition(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, catalog = stubborn_world(BUSY)
+    defs = definitions(world)
+    add_partitions(defs, instance)
+
+    def refuse(*_: object, **__: object) -> Sequence[TopicSummary]:
+        raise ForbiddenError("The catalog refuses to tell.")
+
+    monkeypatch.setattr(type(catalog), "summaries", refuse)
+    run = materialize_by_hand(defs, instance, BUSY, raise_on_error=False)
+    assert catalog.reason in why(run)
+    assert "The catalog refuses to tell." in why(run)
 
 
 def test_what_is_work_no_more_is_closed_by_the_next_tick_and_what_still_is_stays_open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.config import logs
+from hop_archive.errors import ForbiddenError
 from hop_archive.model.slices import Slice
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.resources import (
@@ -21,6 +23,7 @@ from hop_archive.orchestration.resources import (
     OpenRemoving,
     StanzasResource,
     Targets,
+    as_failures,
 )
 
 STORE = """
@@ -126,6 +129,21 @@ def test_what_is_chosen_in_one_place_holds_for_the_archive_its_backup_and_remova
     assert mixed["archive"] == ("a", "a", "objects-b")
     assert mixed["backup"] == "backup-b", "a store is verified against its own backup"
     assert mixed["removing"] == ("a", "objects-b", "backup-b")
+
+
+def test_a_failure_says_what_is_wrong_once_and_a_log_at_debug_how_it_was_met(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        caplog.at_level(logging.DEBUG, "hop_archive"),
+        pytest.raises(dg.Failure, match=r"Refused\. Ask for it\.") as raised,
+        as_failures(),
+    ):
+        raise ForbiddenError("Refused.", remedy="Ask for it.") from ValueError("403")
+    (line,) = traceback.format_exception_only(raised.value)
+    assert line.endswith("Failure: Refused. Ask for it.\n")
+    assert "403" not in "".join(traceback.format_exception(raised.value)), "Dagster keeps what stands behind"
+    assert "ValueError: 403" in caplog.text
 
 
 def test_with_nothing_chosen_the_environment_says_it(
