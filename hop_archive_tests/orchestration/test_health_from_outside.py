@@ -9,6 +9,7 @@ import graphql
 from dagster._core.scheduler.instigation import InstigatorType, TickData, TickStatus
 from dagster_graphql.schema import create_schema
 from dagster_graphql.test.utils import define_out_of_process_context, execute_dagster_graphql
+from dagster_shared.error import SerializableErrorInfo
 
 from hop_archive.upkeep.monitoring.dagster_health import _QUERY, judged
 
@@ -69,7 +70,7 @@ def test_a_daemon_that_does_not_beat_is_named_with_since_when() -> None:
 def test_a_sensor_that_ticks_no_more_or_only_fails_is_named() -> None:
     failed: dict[str, Any] = {
         "status": "FAILURE",
-        "error": {"message": "hop-prod does not answer.\nTraceback …"},
+        "error": {"message": "hop-prod does not answer.\nTraceback …", "causes": []},
     }
     sensors = (sensor("late", timestamp=NOW_S - 601), sensor("never", no=1), sensor("failing", **failed))
     problems = {problem.place: problem for problem in judged(answer(daemon(), sensors=sensors), NOW_S)}
@@ -112,22 +113,43 @@ def test_dagster_itself_tells_the_last_ticks_of_a_sensor_that_is_on_by_default(
     instance: dg.DagsterInstance,
 ) -> None:
     with define_out_of_process_context(__file__, "beaten", instance) as context:
-        remote = (
-            context.get_code_location(context.code_location_names[0])
-            .get_repository("beaten")
-            .get_sensor("beating")
-        )
-        instance.create_tick(
-            TickData(
-                remote.get_remote_origin_id(),
-                "beating",
-                InstigatorType.SENSOR,
-                TickStatus.SKIPPED,
-                NOW_S - 20,
-                selector_id=remote.selector_id,
-            )
-        )
+        note_tick(context, instance, TickStatus.SKIPPED)
         found = dict(execute_dagster_graphql(context, _QUERY).data)
     assert [place for place, _ in told(found) if place.startswith("sensor")] == []
     late = [problem.what for problem in judged(found, NOW_S + 3_600) if problem.place == "sensor beating"]
     assert late == ["it ticked last 1 h 0 min ago."]
+
+
+def test_of_a_tick_that_failed_dagster_itself_tells_the_reason_and_not_that_there_was_one(
+    instance: dg.DagsterInstance,
+) -> None:
+    reason = SerializableErrorInfo(
+        f"{dg.Failure.__module__}.Failure: Source here refuses the login. Check the password.\n",
+        [],
+        "Failure",
+    )
+    around = SerializableErrorInfo("Error occurred during the execution of beating\n", [], "Error", reason)
+    with define_out_of_process_context(__file__, "beaten", instance) as context:
+        note_tick(context, instance, TickStatus.FAILURE, around)
+        found = dict(execute_dagster_graphql(context, _QUERY).data)
+    (failed,) = [what for place, what in told(found) if place == "sensor beating"]
+    assert failed == "its last tick failed: Source here refuses the login. Check the password."
+
+
+def note_tick(
+    context: Any, instance: dg.DagsterInstance, status: TickStatus, error: SerializableErrorInfo | None = None
+) -> None:
+    """Have the sensor ``beating`` ticked a moment ago."""
+    (name,) = context.code_location_names
+    remote = context.get_code_location(name).get_repository("beaten").get_sensor("beating")
+    instance.create_tick(
+        TickData(
+            remote.get_remote_origin_id(),
+            "beating",
+            InstigatorType.SENSOR,
+            status,
+            NOW_S - 20,
+            error=error,
+            selector_id=remote.selector_id,
+        )
+    )

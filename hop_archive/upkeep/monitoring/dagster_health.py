@@ -7,6 +7,7 @@ daemons beat, and each sensor that is on still ticks.
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,6 +30,9 @@ _SET_BACK = (
 )
 """Dagster 1.13 counts by that clock: its loop sleeps, and sensors do not tick, until it shows again what it had shown."""
 
+_FAILURE = re.compile(r"^\s*dagster[.\w]*\.Failure: ")
+"""What Dagster writes before a message of ours."""
+
 _TIMEOUT_S = 20.0
 
 # The newest tick may be under way, so two. Without afterTimestamp dagster dev answered that there are none (1.13).
@@ -48,7 +52,7 @@ _QUERY = """
               sensors {
                 name
                 minIntervalSeconds
-                sensorState { status ticks(limit: 2, afterTimestamp: 1) { timestamp status error { message } } }
+                sensorState { status ticks(limit: 2, afterTimestamp: 1) { timestamp status error { message causes { message } } } }
               }
             }
           }
@@ -131,7 +135,9 @@ def _silent(sensor: Mapping[str, Any], now_s: float) -> Iterator[Problem]:
         remedy = "See whether the daemon runs, and what the page Automation says."
         yield _problem(place, f"it ticked last {_ago(silent_s)}.", remedy)
     elif last and last["status"] == "FAILURE":
-        why = said((last.get("error") or {}).get("message") or "no reason given")
+        error = last["error"] or {"message": "no reason given", "causes": []}
+        # The last cause is the reason; around it stands that there was one.
+        why = said(_FAILURE.sub("", [error, *error["causes"]][-1]["message"]))
         remedy = "See its page under Automation."
         yield _problem(place, f"its last tick failed: {why}.", remedy, _LEAST_SILENCE_S)
 
