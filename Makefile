@@ -17,7 +17,7 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo dev down check format docs docs-site pictures man test test-unit coverage test-field test-kafka test-kafka-long test-postgres simulate mutants soak bench bench-quick bench-scale container push image-lock sbom audit check-image clean
+.PHONY: help setup lock demo dev down check format docs docs-site pictures man test test-servers test-unit test-unit-meanwhile coverage test-field test-kafka test-kafka-long test-postgres simulate mutants soak bench bench-quick bench-scale container push image-lock sbom audit check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,11 +68,19 @@ man: setup ## Make manual pages of all commands, in build/man
 
 # Where an environment forbids bytecode, as images of Python do, each of hundreds of programs and each process of pytest would
 # compile all of it anew: to collect the tests took 20 s of processor time each, for 12 (2026-11-29).
-check test test-unit test-field test-kafka test-kafka-long test-postgres: export PYTHONDONTWRITEBYTECODE :=
+check test test-servers test-unit test-unit-meanwhile test-field test-kafka test-kafka-long test-postgres: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup ## The tests, on real local servers where there are such
+	@$(MAKE) --no-print-directory --jobs=2 test-servers test-unit-meanwhile
+
+test-servers: setup
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=30 -m 'not kafka' hop_archive_tests --ignore hop_archive_tests/unit
-	$(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal hop_archive_tests/unit
+
+# In what those leave idle while they wait. What they print is shown at once, when they are over.
+test-unit-meanwhile: setup
+	@mkdir -p build
+	@status=0; nice -n 19 $(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal hop_archive_tests/unit > build/test-unit.log 2>&1 || status=$$?; \
+		cat build/test-unit.log; exit $$status
 
 test-unit: setup ## The tests that need no process and no server
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal hop_archive_tests/unit

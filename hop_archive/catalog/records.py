@@ -324,6 +324,8 @@ class Batch:
 
     def referred(self) -> frozenset[UUID]:
         """What its duplicates repeat, beyond its own rows."""
+        if not self.duplicates:
+            return frozenset()  # as of almost every batch: to hash the UUIDs of all rows would be for nothing
         return frozenset(duplicate.uuid for duplicate in self.duplicates) - {row.uuid for row in self.rows}
 
     @property

@@ -81,7 +81,9 @@ def topic_pages(context: dg.SensorEvaluationContext, archive: dg.ResourceParam[A
     Runs report a topic once in some minutes only, so the last messages before a pause may be on no page.
     """
     until_s = archive.now().timestamp() - _QUIET_S
-    since_s = float(context.cursor or until_s - _FIRST_LOOK_S)
+    since_s = float(context.cursor or until_s)
+    if since_s >= until_s:  # the first look, or one after a clock that was ahead was set back
+        since_s = until_s - _FIRST_LOOK_S
     since = datetime.datetime.fromtimestamp(since_s, datetime.UTC)
     with as_failures():
         found = archive.catalog.summaries(since=since)
@@ -97,7 +99,7 @@ def topic_pages(context: dg.SensorEvaluationContext, archive: dg.ResourceParam[A
         for evaluation in evaluations(context.instance, archive.catalog, late, home):
             context.instance.report_runless_asset_event(evaluation)
     return dg.SensorResult(
-        cursor=str(looked_at[-1][0] if left else max(since_s, until_s)),
+        cursor=str(looked_at[-1][0] if left else until_s),
         skip_reason=f"{counted(len(late), 'page')} written anew, of {counted(len(looked_at), 'topic')} that fell quiet.",
     )
 

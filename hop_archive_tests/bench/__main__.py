@@ -17,10 +17,10 @@ from pathlib import Path
 
 import click
 
-from hop_archive.devkit.local.address import External
 from hop_archive.devkit.local.stack import SERVER_NAMES, LocalStack
 from hop_archive.errors import UnavailableError
 from hop_archive_tests.bench import page, report
+from hop_archive_tests.bench.brokers import apache_kafka
 from hop_archive_tests.bench.measures import Bench, Sizes, Speed, interleaved
 from hop_archive_tests.bench.parts import PARTS, of_process
 from hop_archive_tests.bench.report import Result, result_of
@@ -64,7 +64,7 @@ def main(
     sizes = Sizes(50, 300, 3, 1) if quick else Sizes(objects, messages, large, rounds)
     began, found = time.monotonic(), []
     if not only or "rates" in only:
-        found += _rates(sizes)
+        found += _rates(sizes, quick=quick)
     for part in PARTS:
         if not only or part.name in only:
             click.echo(f"measuring {part.name} ...", err=True)
@@ -88,7 +88,7 @@ def main(
     sys.exit(any(one.failed for one in found))
 
 
-def _rates(sizes: Sizes) -> list[Result]:
+def _rates(sizes: Sizes, *, quick: bool) -> list[Result]:
     """What is measured in this process; where its servers do not start, all of it has failed."""
     failures: dict[str, str] = {}
 
@@ -98,11 +98,14 @@ def _rates(sizes: Sizes) -> list[Result]:
 
     taken: dict[str, list[Speed]] = {}
     names = [name for name in report.WHAT if name not in {part.name for part in PARTS}]
-    with tempfile.TemporaryDirectory(prefix="hop_archive-bench-") as directory:
-        stack = LocalStack(Path(directory) / "stack", external=External.from_environment(os.environ))
+    with (
+        tempfile.TemporaryDirectory(prefix="hop_archive-bench-") as directory,
+        apache_kafka(Path(directory) / "kafka", wanted=not quick) as given,
+    ):
+        stack = LocalStack(Path(directory) / "stack", external=given.external)
         try:
             address = stack.up()
-            with closing(Bench(address, sizes, list(_servers(stack)))) as bench:
+            with closing(Bench(address, sizes, [*given.pids, *_servers(stack)])) as bench:
                 bench.warm_up()
                 for group in _groups(bench):
                     click.echo(f"measuring {', '.join(group)} ...", err=True)

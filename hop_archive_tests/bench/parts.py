@@ -67,19 +67,19 @@ PARTS = (
     Part(
         FOLLOW,
         ("under_dagster", "follow", "--minutes", "3", "--follow-s", "20"),
-        ("--topics", "3", "--rate", "20", "--minutes", "0.4", "--follow-s", "8"),
+        ("--local-kafka", "--topics", "3", "--rate", "20", "--minutes", "0.4", "--follow-s", "8"),
         _behind,
     ),
     Part(
         QUIET,
         ("under_dagster", "quiet", "--every-s", "21", "--minutes", "2.5"),
-        ("--every-s", "8", "--minutes", "0.3"),
+        ("--local-kafka", "--every-s", "8", "--minutes", "0.3"),
         _behind,
     ),
     Part(
         MANY,
         ("under_dagster", "many", "--minutes", "3"),
-        ("--topics", "20", "--minutes", "0.3", "--warm-s", "10"),
+        ("--local-kafka", "--topics", "20", "--minutes", "0.3", "--warm-s", "10"),
         _many,
     ),
 )

@@ -7,7 +7,6 @@ that runs there; CPU seconds, and events a message, differ less.
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
 import tempfile
@@ -29,9 +28,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from hop_archive.catalog.postgres.migrate import migrate
-from hop_archive.devkit.local.address import External, StackAddress
+from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.orchestration.runs import FOLLOWING
+from hop_archive_tests.bench.brokers import apache_kafka
 from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.dagster_services import CODE, DAEMON, Deployment, deployment
 from hop_archive_tests.faults.real import SEGMENTS, processes_of
@@ -130,10 +130,13 @@ class Bench:
 
 
 @contextmanager
-def bench(topics: int, **pacing: float) -> Iterator[Bench]:
+def bench(topics: int, *, local_kafka: bool, **pacing: float) -> Iterator[Bench]:
     """Everything that it takes, ended with the block."""
-    with tempfile.TemporaryDirectory(prefix="hop_archive-bench-") as directory:
-        stack = LocalStack(Path(directory) / "stack", external=External.from_environment(os.environ))
+    with (
+        tempfile.TemporaryDirectory(prefix="hop_archive-bench-") as directory,
+        apache_kafka(Path(directory) / "kafka", wanted=not local_kafka) as given,
+    ):
+        stack = LocalStack(Path(directory) / "stack", external=given.external)
         address = stack.up()
         try:
             migrate(address.database_url, schema=_NAMESPACE, name="bench")
@@ -227,6 +230,11 @@ def ticks(made: Bench, number: int) -> dict[str, Any]:
     return {"tick_s": round(statistics.median(took), 3), "tick_cpu_s": round(statistics.median(used), 3)}
 
 
+_local_kafka = click.option(
+    "--local-kafka", is_flag=True, help="On the local stack's own Kafka, though Apache's can be had."
+)
+
+
 @click.group()
 def main() -> None:
     """Measure sensor and runs on a local stack; prints JSON."""
@@ -237,9 +245,10 @@ def main() -> None:
 @click.option("--rate", default=700.0, show_default=True, help="Messages a second.")
 @click.option("--minutes", default=10.0, show_default=True)
 @click.option("--follow-s", default=90.0, show_default=True, help="How long each run follows.")
-def follow(topics: int, rate: float, minutes: float, follow_s: float) -> None:
+@_local_kafka
+def follow(topics: int, rate: float, minutes: float, follow_s: float, local_kafka: bool) -> None:
     """Follow through hand-overs from run to run."""
-    with bench(topics, follow_s=follow_s) as made:
+    with bench(topics, local_kafka=local_kafka, follow_s=follow_s) as made:
         made.publish(topics, 1)
         wait_for(made.has_begun, "a run follows", _DRAINED_S)
         click.echo(json.dumps(measured(made, rate, minutes * 60), indent=2))
@@ -248,9 +257,10 @@ def follow(topics: int, rate: float, minutes: float, follow_s: float) -> None:
 @main.command()
 @click.option("--every-s", default=31.0, show_default=True, help="Seconds from message to message.")
 @click.option("--minutes", default=10.0, show_default=True)
-def quiet(every_s: float, minutes: float) -> None:
+@_local_kafka
+def quiet(every_s: float, minutes: float, local_kafka: bool) -> None:
     """Messages of a quiet topic, with the default pacing."""
-    with bench(1) as made:
+    with bench(1, local_kafka=local_kafka) as made:
         made.publish(1, 2)
         wait_for(made.has_begun, "the first are archived", _DRAINED_S)
         click.echo(json.dumps(measured(made, 1 / every_s, minutes * 60), indent=2))
@@ -265,9 +275,12 @@ def quiet(every_s: float, minutes: float) -> None:
 @click.option(
     "--warm-s", default=150.0, show_default=True, help="Published for so long before it is measured."
 )
-def many(topics: int, minutes: float, follow_s: float | None, warm_s: float) -> None:
+@_local_kafka
+def many(topics: int, minutes: float, follow_s: float | None, warm_s: float, local_kafka: bool) -> None:
     """Topics with a message a minute each; then ticks with nothing to do."""
-    with bench(topics, **({} if follow_s is None else {"follow_s": follow_s})) as made:
+    with bench(
+        topics, local_kafka=local_kafka, **({} if follow_s is None else {"follow_s": follow_s})
+    ) as made:
         made.publish(topics / 60, warm_s)  # that each has been reported once
         found = measured(made, topics / 60, minutes * 60)
         click.echo(json.dumps({**found, **ticks(made, 7)}, indent=2))

@@ -103,6 +103,15 @@ def test_the_page_of_a_topic_that_fell_quiet_has_its_last_messages(
     assert said == "0 pages written anew, of 0 topics that fell quiet."
 
 
+def test_after_a_clock_that_was_ahead_was_set_back_pages_are_written_anew_as_at_a_first_look(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    _, ahead = look_at_pages(world, instance, later_s=3 * 86_400)
+    fall_quiet(world, instance)
+    said, _ = look_at_pages(world, instance, later_s=QUIET_S + 60, cursor=ahead)
+    assert said == "2 pages written anew, of 2 topics that fell quiet."
+
+
 def test_a_page_that_tells_all_is_left_as_it_is(world: World, instance: dg.DagsterInstance) -> None:
     defs = definitions(world)
     add_partitions(defs, instance)
