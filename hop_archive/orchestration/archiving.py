@@ -21,7 +21,7 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.records import Batch
-from hop_archive.errors import ConfigurationError, ConflictError, HopArchiveError
+from hop_archive.errors import ConfigurationError, ConflictError, HopArchiveError, UnavailableError
 from hop_archive.ingest.follow import catch_up, follow_for
 from hop_archive.ingest.left_undone import LeftUndone
 from hop_archive.ingest.plan import Plan, units
@@ -36,7 +36,7 @@ from hop_archive.orchestration import reports, run_files
 from hop_archive.orchestration.findings import OF_TOPICS, evaluations
 from hop_archive.orchestration.reports import ARCHIVED_MESSAGES
 from hop_archive.orchestration.resources import as_failures
-from hop_archive.orchestration.runs import ARCHIVED, FOLLOWING, LIVE, Home, topic_tag
+from hop_archive.orchestration.runs import ARCHIVED, FOLLOWING, IN_VAIN, LIVE, OVER, Home, topic_tag
 from hop_archive.orchestration.succession import Stay, predecessors, take_over
 
 TOPICS = dg.DynamicPartitionsDefinition(name="topics")
@@ -253,7 +253,11 @@ def archive_topics(
     Fails after that where it left work undone again and again. An outage before anything was archived is tried again.
     """
     with as_failures(), _Pages(context, archive, config.report_every_s) as pages:
-        total, left = _archived(context, archive, config, pages)
+        try:
+            total, left = _archived(context, archive, config, pages)
+        except (UnavailableError, ConfigurationError):
+            context.instance.add_run_tags(context.run_id, {IN_VAIN: "true"})
+            raise
         try:
             pages.write(total)
             if left:
@@ -501,6 +505,18 @@ def live_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The runs that archive, or are about to, and those that people started from an asset's page."""
     filters = (dg.RunsFilter(job_name=name, statuses=LIVE) for name in _ARCHIVING_JOBS)
     return [run for of_job in filters for run in instance.get_runs(of_job) if _archives(run)]
+
+
+def in_vain_since(instance: dg.DagsterInstance) -> float | None:
+    """When the last run of several topics ended, in seconds since 1970, where that and the one before failed in vain; else None."""
+    finished = dg.RunsFilter(job_name=archive_quiet_topics.name, statuses=OVER)
+    last = instance.get_run_records(finished, limit=2)
+    failed = [
+        record.end_time
+        for record in last
+        if record.dagster_run.status is dg.DagsterRunStatus.FAILURE and IN_VAIN in record.dagster_run.tags
+    ]
+    return failed[0] if len(failed) > 1 else None
 
 
 def _archives(run: dg.DagsterRun) -> bool:

@@ -15,6 +15,10 @@ OBSTRUCTED_AGAIN_S = 600.0
 """What was not archived, for damage, want of a right or another reason, is tried again after so long: each try is a run that
 fails, and the same for a minute-long fault as for one of weeks. A person who mends it waits no longer than this."""
 
+IN_VAIN_AGAIN_S = 60.0
+"""Where two shared runs one after another failed, and archived nothing, the next one is asked for so long after. Ticks ask nothing of
+the store: while its keys were refused a run failed every 17 s, 200 an hour (2026-11-30)."""
+
 _LULL = 2
 """After so many times the longest wait without a shared run, messages wait no longer: there is nothing to share it with. With
 1,000 topics and a message a minute each, there is one more often than that (every 19 s, 2026-11-28)."""

@@ -61,10 +61,13 @@ PATIENCE = "dagster/hop_archive.sign_of_life_s"
 PROCESS = "dagster/hop_archive.process"
 """Tag that a run gives itself, where it has a process to itself: what finds that again (``run_mark``).
 
-Of tags that begin like Dagster's own the list of runs shows none in a row: these two are for machines. *View all tags* does."""
+Of tags that begin like Dagster's own the list of runs shows none in a row: these are for machines. *View all tags* does."""
 
 ARCHIVED = "messages"
 """Tag that a run that archives gives itself: how many messages of how many topics. Its row in the list of runs shows some 30 letters."""
+
+IN_VAIN = "dagster/hop_archive.in_vain"
+"""Tag that a run of several topics gives itself that archived nothing, for a server did not answer, or refused."""
 
 _PRIORITY = "dagster/priority"
 _MAX_RUNTIME = "dagster/max_runtime"
@@ -482,7 +485,7 @@ def _report(instance: dg.DagsterInstance, seen: dg.DagsterRun, still_s: float, *
     return True
 
 
-_OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _AT_ONCE = 500
 
 
@@ -522,7 +525,7 @@ def delete_old_runs(context: dg.OpExecutionContext, config: PurgeConfig) -> None
         )  # of an asset that has no partitions, too
         kept |= {newest.run_id} if newest else set()
         kept |= {record.run_id for record in newest_materializations(context.instance, key)}
-    filters = dg.RunsFilter(statuses=_OVER, created_before=before)
+    filters = dg.RunsFilter(statuses=OVER, created_before=before)
     old = [run_id for run_id in context.instance.get_run_ids(filters) if run_id not in kept]
     chosen = old[::-1][: config.at_most]
     for run_id in chosen:

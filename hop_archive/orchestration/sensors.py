@@ -20,10 +20,19 @@ from hop_archive.orchestration.archiving import (
     archive_quiet_topics,
     archive_topic,
     archive_topics,
+    in_vain_since,
     live_runs,
 )
 from hop_archive.orchestration.findings import evaluations
-from hop_archive.orchestration.pacing import OBSTRUCTED_AGAIN_S, Dispatch, Pacing, Waiting, dispatch, followed
+from hop_archive.orchestration.pacing import (
+    IN_VAIN_AGAIN_S,
+    OBSTRUCTED_AGAIN_S,
+    Dispatch,
+    Pacing,
+    Waiting,
+    dispatch,
+    followed,
+)
 from hop_archive.orchestration.reports import materializations, out_of_date
 from hop_archive.orchestration.resources import as_failures
 from hop_archive.orchestration.runs import (
@@ -124,6 +133,12 @@ def kafka_offsets(
         LeftUndone(archive).plan((), pending={*seen.pending(), *in_the_way})
         opened = [count for count in archive.catalog.open_findings() if count.kind in OBSTACLES]
         obstructed = _obstructed(archive, seen, {count.topic for count in opened if count.kind in _FAILING})
+    now = archive.now().timestamp()
+    failed_at = in_vain_since(context.instance)
+    # One that is to come is of before a clock was set back.
+    if failed_at is not None and 0 <= now - failed_at < IN_VAIN_AGAIN_S:
+        why = f"The last two shared runs failed, and archived nothing, as their logs say: the next one comes within {IN_VAIN_AGAIN_S:g} s."
+        return dg.SensorResult(cursor=context.cursor, skip_reason=why)
     # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
     asked = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
     pending = {topic: count for topic, count in asked.items() if topic not in seen.unreadable}
@@ -133,7 +148,7 @@ def kafka_offsets(
         pending,
         in_flight,
         Waiting.from_json(context.cursor or ""),
-        archive.now().timestamp(),
+        now,
         pacing,
         obstructed=obstructed,
         shared_is_starting=any(

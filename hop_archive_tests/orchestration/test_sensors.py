@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +12,19 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.devkit.faults import Fault, Faults, When, fail
-from hop_archive.errors import HopArchiveError
+from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.topics import TopicPolicy
+from hop_archive.orchestration import sensors
 from hop_archive.orchestration.archiving import live_runs
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing, Waiting
 from hop_archive.orchestration.runs import FOLLOWING, tag_key, topic_tag
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
 from hop_archive.source.mock.source import MockSource
+from hop_archive.store.mock import MockStore
+from hop_archive.store.protocol import Created, NewObject
 from hop_archive_tests.faults.test_sick_parts import SICK, Damaged, publish
 from hop_archive_tests.invariants import assert_archived
 from hop_archive_tests.orchestration.helpers import (
@@ -275,6 +279,62 @@ def test_a_run_from_an_assets_page_archives_only_where_the_messages_are_chosen(
     chosen = None if assets is None else [dg.AssetKey(name) for name in assets]
     run = live_run(definitions(world), instance, "__ASSET_JOB", assets=chosen)
     assert [found.run_id for found in live_runs(instance)] == ([run.run_id] if archives else [])
+
+
+# --- runs in vain
+
+
+class RefusingStore(MockStore):
+    """A store that takes nothing for as long as it is told so."""
+
+    refuses = True
+
+    def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
+        """Take them, or none."""
+        if self.refuses:
+            raise ForbiddenError("The store refuses.")
+        return super().create(objects)
+
+
+@pytest.mark.parametrize("follow_s", [0.0, 2.0])
+def test_after_two_runs_that_archived_nothing_the_next_is_asked_for_later_and_then_as_ever(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, follow_s: float
+) -> None:
+    store = RefusingStore()
+    world.store = store
+    defs = definitions(world, pacing=replace(SHARED, follow_s=follow_s))
+
+    def run_what_is_asked_for() -> list[bool]:
+        asked_for = tick(defs, instance).run_requests
+        return [run.success for run in launch(defs, instance, asked_for, raise_on_error=False)]
+
+    assert run_what_is_asked_for() == [False]
+    assert run_what_is_asked_for() == [False]
+    data = tick(defs, instance, cursor="{}")
+    assert not data.run_requests
+    assert "failed, and archived nothing" in data.skip_message
+    assert data.cursor == "{}"
+    with monkeypatch.context() as later:
+        later.setattr(sensors, "IN_VAIN_AGAIN_S", 0.0)
+        assert run_what_is_asked_for() == [False]
+        (request,) = tick(defs, instance).run_requests
+    assert not tick(defs, instance).run_requests
+    store.refuses = False
+    if not follow_s:  # else it would stay until another one is ready
+        assert [run.success for run in launch(defs, instance, [request])] == [True]
+        fill(world.cluster, seed=1)
+        assert tick(defs, instance).run_requests
+
+
+def test_runs_that_died_or_archived_something_are_no_reason_to_wait(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    defs = definitions(world, pacing=SHARED)
+    for _ in range(3):
+        (request,) = tick(defs, instance).run_requests
+        failed = dg.DagsterRunStatus.FAILURE
+        live_run(defs, instance, "archive_quiet_topics", tags=request.tags, status=failed)
+    assert tick(defs, instance).run_requests
 
 
 # --- following
