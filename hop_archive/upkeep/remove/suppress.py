@@ -238,9 +238,16 @@ def _rewrite(removing: Removing, bucket: str, key: str, removal: Removal) -> Non
     _refuse_to_lose(removing, key, rows)
     stones = _tombstones(removing, rows)
     kept = removing.store.fetch(extent_of(row) for row in rows if row.uuid not in stones)
-    bodies = [
-        stones[row.uuid] if row.uuid in stones else _as_stored(removing, row, next(kept)) for row in rows
-    ]
+    try:
+        bodies = [
+            stones[row.uuid] if row.uuid in stones else _as_stored(removing, row, next(kept)) for row in rows
+        ]
+    except ObjectMissingError as error:  # as where a catalog was put back that is older than the store
+        raise ObjectMissingError(
+            f"{error} Rows of messages that are to stay name it.",
+            remedy="Nothing was changed. Run hop-archive verify and hop-archive repair, and then this again; the suppression is remembered.",
+            **error.facts,
+        ) from error
     made = segment(first_key(key), bodies)
     new_key = removing.make(made.objects[0], rows[0].topic, removal)
     new = [

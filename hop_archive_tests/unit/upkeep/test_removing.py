@@ -13,7 +13,13 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Batch, CopyOf, Outcome, Removal
 from hop_archive.devkit.faults import Faults
-from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, ForbiddenError
+from hop_archive.errors import (
+    ConfigurationError,
+    ConflictError,
+    CorruptError,
+    ForbiddenError,
+    ObjectMissingError,
+)
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode
 from hop_archive.model.message import TopicPartition
@@ -23,7 +29,7 @@ from hop_archive.read.check import check
 from hop_archive.source.mock.source import GROUP_ID, MockSource
 from hop_archive.source.protocol import Source
 from hop_archive.store.mock import MockStore
-from hop_archive.store.protocol import NewObject
+from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.upkeep.remove.clean_tests import (
     clean_marked,
     clean_topics,
@@ -355,6 +361,20 @@ def test_suppressing_refuses_to_delete_what_the_catalog_does_not_know_beside_the
     with pytest.raises(CorruptError, match=f"holds the message {other.uuid}"):
         suppress(world.removing(), [own.uuid], "a reason", grace_s=-1)
     assert other.object_key in {info.key for info in world.store.listing()}
+
+
+def test_where_the_segment_is_not_there_suppressing_says_what_to_do_and_is_done_after_that() -> None:
+    world = archive_all(small_world("segment"))
+    first = next(row for row in world.rows() if row.topic == BUSY)
+    (body,) = world.store.fetch([Extent(first.object_key)])
+    world.store.delete([first.object_key])
+    with pytest.raises(
+        ObjectMissingError, match="hop-archive repair, and then this again; the suppression is remembered"
+    ):
+        suppress(world.removing(), [first.uuid], "a reason", grace_s=-1)
+    world.store.create([NewObject(first.object_key, body)])
+    suppress(world.removing(), [first.uuid], "a reason", grace_s=-1)
+    assert_whole(world)
 
 
 def test_what_a_crashed_run_left_of_a_suppressed_message_goes_once_it_is_old_enough() -> None:
