@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -109,10 +111,19 @@ def beaten() -> list[Any]:
     return [beating]
 
 
+@contextmanager
+def web_page(instance: dg.DagsterInstance) -> Iterator[Any]:
+    """What answers GraphQL, with the code in a process of its own, which is gone at the end."""
+    with define_out_of_process_context(__file__, "beaten", instance) as context:
+        yield context
+    page: Any = context.process_context
+    page._grpc_server_registry.wait_for_processes()
+
+
 def test_dagster_itself_tells_the_last_ticks_of_a_sensor_that_is_on_by_default(
     instance: dg.DagsterInstance,
 ) -> None:
-    with define_out_of_process_context(__file__, "beaten", instance) as context:
+    with web_page(instance) as context:
         note_tick(context, instance, TickStatus.SKIPPED)
         found = dict(execute_dagster_graphql(context, _QUERY).data)
     assert [place for place, _ in told(found) if place.startswith("sensor")] == []
@@ -129,7 +140,7 @@ def test_of_a_tick_that_failed_dagster_itself_tells_the_reason_and_not_that_ther
         "Failure",
     )
     around = SerializableErrorInfo("Error occurred during the execution of beating\n", [], "Error", reason)
-    with define_out_of_process_context(__file__, "beaten", instance) as context:
+    with web_page(instance) as context:
         note_tick(context, instance, TickStatus.FAILURE, around)
         found = dict(execute_dagster_graphql(context, _QUERY).data)
     (failed,) = [what for place, what in told(found) if place == "sensor beating"]
