@@ -17,7 +17,7 @@ VERSION ?=
 COMMIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo dev down check format docs docs-site pictures man test test-servers test-unit test-unit-meanwhile coverage test-field test-kafka test-kafka-long test-postgres simulate mutants soak bench bench-quick bench-scale container push image-lock sbom audit check-image clean
+.PHONY: help setup lock demo dev down check format docs docs-site pictures man test test-servers test-unit test-unit-meanwhile coverage test-field test-kafka test-kafka-long test-postgres test-roles simulate mutants soak bench bench-quick bench-scale container push image-lock sbom audit check-image clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,7 +68,7 @@ man: setup ## Make manual pages of all commands, in build/man
 
 # Where an environment forbids bytecode, as images of Python do, each of hundreds of programs and each process of pytest would
 # compile all of it anew: to collect the tests took 20 s of processor time each, for 12 (2026-11-29).
-check test test-servers test-unit test-unit-meanwhile test-field test-kafka test-kafka-long test-postgres: export PYTHONDONTWRITEBYTECODE :=
+check test test-servers test-unit test-unit-meanwhile test-field test-kafka test-kafka-long test-postgres test-roles: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup ## The tests, on real local servers where there are such
 	@$(MAKE) --no-print-directory --jobs=2 test-servers test-unit-meanwhile
@@ -102,6 +102,11 @@ test-kafka-long: setup ## Those of them that take long: three brokers restarted 
 
 test-postgres: setup ## The tests that rest on Postgres, on each version that is promised (needs Maven, once)
 	$(BIN)/python -m hop_archive_tests.postgres_versions -n $(WORKERS) --dist loadfile $(POSTGRES)
+
+# All that open a catalog on Postgres by what the tests share; what needs Apache Kafka or knows mocks alone is left out.
+test-roles: setup ## The tests on Postgres under the roles of deploy/postgres/roles.sql, none of which owns a table
+	HOP_ARCHIVE_TEST_ROLES=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=30 -m 'not kafka' -k 'not mock' \
+		$$(grep -rlE 'OpenArchive|"open_archive"|contract\.catalog_fixtures' --include='test_*.py' hop_archive_tests --exclude-dir=kafka --exclude-dir=deployment --exclude-dir=processes)
 
 # How long to simulate, and from which seed on: another one finds other histories.
 SECONDS ?= 60

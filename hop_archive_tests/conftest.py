@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.devkit.local.address import External, StackAddress
 from hop_archive.devkit.local.stack import LocalStack
 from hop_archive.errors import HopArchiveError
@@ -21,7 +19,7 @@ from hop_archive.model.limits import Limits
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.source.kafka.source import KafkaSource
 from hop_archive.store.s3.store import S3Store
-from hop_archive_tests import strategies  # noqa: F401 (it loads the profile of Hypothesis that all tests run with)
+from hop_archive_tests import roles, strategies  # noqa: F401 (it loads the profile of Hypothesis that all tests run with)
 from hop_archive_tests.ending import pytest_configure as pytest_configure
 from hop_archive_tests.ending import pytest_unconfigure as pytest_unconfigure
 from hop_archive_tests.worlds import WorldLayout, layout_policy
@@ -125,6 +123,8 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack
     except (HopArchiveError, ImportError) as error:
         unavailable(f"the local stack does not start: {error}")
     try:
+        if roles.are_wanted():
+            roles.make_logins(roles.administrator(stack))
         yield stack
     finally:
         stack.down(purge=True)
@@ -143,12 +143,14 @@ def namespace() -> str:
 
 
 @pytest.fixture
-def open_archive(address: StackAddress, namespace: str) -> Iterator[OpenArchive]:
+def open_archive(
+    request: pytest.FixtureRequest, address: StackAddress, namespace: str
+) -> Iterator[OpenArchive]:
     """Opens archives on the local stack, all of one test on the same catalog schema, prefix and topics.
 
     Topics of the test are those whose name begins with ``namespace``.
     """
-    migrate(address.database_url, schema=namespace, name="local-db")
+    roles.migrate_and_grant(address.database_url, namespace, "local-db")
     opened: list[Archive] = []
 
     def make(
@@ -159,7 +161,7 @@ def open_archive(address: StackAddress, namespace: str) -> Iterator[OpenArchive]
     ) -> Archive:
         archive = Archive(
             source=KafkaSource("hop-local", bootstrap_servers=address.bootstrap_servers, writable=True),
-            catalog=PostgresCatalog("local-db", address.database_url, schema=namespace),
+            catalog=roles.open_catalog(request, "local-db", address.database_url, schema=namespace),
             store=S3Store(
                 "local-store",
                 bucket=address.bucket,

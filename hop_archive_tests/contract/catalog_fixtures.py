@@ -18,11 +18,11 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.devkit.local.machine import choose_ports
 from hop_archive.devkit.local.postgres import Postgres, choose_home
 from hop_archive.errors import HopArchiveError
+from hop_archive_tests import roles
 from hop_archive_tests.contract.catalog_helpers import (
     DATABASE_VARIABLE,
     TABLES,
@@ -47,7 +47,10 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databa
         own = _own_server(home)
         ending.callback(own.stop)
         own.start()
-        yield DatabaseServer(own.server.url(own.ports), own)
+        made = DatabaseServer(own.server.url(own.ports), own)
+        if roles.are_wanted():
+            roles.make_logins(made.superuser_url)
+        yield made
 
 
 def _own_server(home: Path) -> OwnServer:
@@ -67,7 +70,7 @@ def migrated_url(database_server: DatabaseServer) -> Iterator[str]:
     """The URL of a database of this module's own, with a catalog in it."""
     database = f"hop_archive_test_{secrets.token_hex(4)}"
     url = database_server.create(database)
-    migrate(url)
+    roles.migrate_and_grant(url)
     yield url
     database_server.drop(database)
 
@@ -81,13 +84,15 @@ def database_url(migrated_url: str) -> str:
 
 
 @pytest.fixture
-def make_postgres(database_url: str) -> Iterator[Callable[..., PostgresCatalog]]:
+def make_postgres(
+    request: pytest.FixtureRequest, database_url: str
+) -> Iterator[Callable[..., PostgresCatalog]]:
     """Makes catalogs on one database, as several processes would."""
     made: list[PostgresCatalog] = []
 
     def make(**options: object) -> PostgresCatalog:
         # Patient: on a machine whose disk stands still, ten seconds for what another writer holds were not enough (2026-11-30).
-        made.append(PostgresCatalog("test-db", database_url, **{"timeout_s": 60.0, **options}))  # type: ignore[arg-type] # as given
+        made.append(roles.open_catalog(request, "test-db", database_url, **{"timeout_s": 60.0, **options}))
         return made[-1]
 
     yield make

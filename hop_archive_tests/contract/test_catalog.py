@@ -97,6 +97,7 @@ def test_a_topic_without_messages_selects_none_and_is_no_mistake(catalog: Catalo
     assert catalog.measure(Query(("empty",)), timeout_s=10).messages == 0
 
 
+@pytest.mark.role("owner")
 def test_the_condition_tells_the_clock_and_that_all_may_be_written(catalog: Catalog) -> None:
     found = catalog.condition()
     assert abs(found.at - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)

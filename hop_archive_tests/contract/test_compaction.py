@@ -17,6 +17,7 @@ from hop_archive.model.keys import segment_key
 from hop_archive.model.slices import PartitionLog
 from hop_archive_tests.contract.catalog_helpers import adopted_row, everything, row_at, slice_of
 
+pytestmark = pytest.mark.role("cleaner")
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
 LOG = PartitionLog("alerts", 1, 0)

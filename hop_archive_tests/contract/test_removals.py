@@ -39,6 +39,7 @@ from hop_archive_tests.contract.catalog_helpers import (
 )
 from hop_archive_tests.invariants import assert_ledger_is_sound
 
+pytestmark = pytest.mark.role("cleaner")
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
 REMOVAL = Removal("prune", "too old", run_id="removal")

@@ -12,6 +12,7 @@ from hop_archive.catalog.records import Batch, Correction, Duplicate, Outcome, R
 from hop_archive.errors import DataError, SliceTakenError, StaleDecisionError
 from hop_archive_tests.contract.catalog_helpers import connect, everything, full_batch, row_at, slice_of
 
+pytestmark = pytest.mark.role("repairer")
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
 T = "alerts"

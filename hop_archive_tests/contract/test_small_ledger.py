@@ -21,6 +21,7 @@ from hop_archive.catalog.records import Batch, LedgerEntry, Outcome
 from hop_archive.errors import SliceTakenError
 from hop_archive.model.slices import OffsetSet, PartitionLog
 from hop_archive_tests.contract.catalog_helpers import TABLES, connect, full_batch, slice_of
+from hop_archive_tests.roles import url_of
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
@@ -149,7 +150,7 @@ def test_logs_that_fell_silent_are_merged_by_when_their_rows_were_made(catalog: 
 def test_a_commit_is_done_whatever_its_merging_meets(
     database_url: str, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    catalog = PostgresCatalog("test-db", database_url)
+    catalog = PostgresCatalog("test-db", url_of("archiver", database_url))
     old = ago(catalog, hours=5)
     put_in_postgres(database_url, [absent(n, n + 1, old) for n in range(3)])
     monkeypatch.setattr("hop_archive.catalog.postgres.ledger.TIDY", failing)

@@ -17,9 +17,8 @@ from hop_archive.catalog.checked import VerifiedRange
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
 from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.records import GONE, Batch, CopyOf, Correction, Duplicate, Removal, Replaced
-from hop_archive.devkit.local.postgres import Postgres
-from hop_archive.devkit.local.stack import LocalStack, _postgres
-from hop_archive.errors import ForbiddenError, UnavailableError
+from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.errors import ForbiddenError
 from hop_archive.ingest.cluster_state import take_snapshot
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.conditions import TABLES
@@ -34,6 +33,7 @@ from hop_archive.upkeep.remove.remove import Removing
 from hop_archive.upkeep.remove.suppress import suppress
 from hop_archive.upkeep.text_index import index_text
 from hop_archive_tests.deployment.image import CHECKOUT
+from hop_archive_tests.roles import administrator
 from hop_archive_tests.worlds import BUSY, QUIET, awkward_world, exhausted
 
 pytestmark = pytest.mark.local
@@ -63,18 +63,6 @@ class Server:
         """Do something as a role; how many rows it was."""
         with psycopg.connect(self.url(role)) as connection:
             return connection.execute(statement.encode()).rowcount
-
-
-def administrator(stack: LocalStack) -> str:
-    stack.up()
-    state = stack._known()
-    try:
-        stack.pid("postgres")
-    except UnavailableError:
-        pytest.skip("Postgres was given, not started by the tests: roles are not made in it")
-    server: Postgres = _postgres(state)
-    port = state.server("postgres").ports[0]
-    return f"postgresql://postgres:{server.superuser_password}@127.0.0.1:{port}/postgres"
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from hop_archive.source.protocol import Source
 from hop_archive.upkeep.verify.sent import Place, Sent, sent_by_place, sent_received
 from hop_archive_tests.cli_helpers import command, environment
 from hop_archive_tests.invariants import assert_ledger_is_sound, assert_no_object_twice
+from hop_archive_tests.roles import as_role
 from hop_archive_tests.worlds import exhausted
 
 DEADLINE_S = 180.0
@@ -139,9 +140,9 @@ def write_stanzas(directory: Path, namespace: str) -> None:
 
 
 def processes_of(directory: Path, namespace: str, address: StackAddress) -> Processes:
-    """Processes that archive the namespace's topics to its catalog schema and prefix."""
+    """Processes that archive the namespace's topics to its catalog schema and prefix, as archivers do."""
     write_stanzas(directory, namespace)
-    return Processes(directory, {**environment(), **address.environment()})
+    return Processes(directory, {**environment(), **as_role("archiver", address).environment()})
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from hop_archive_tests.faults.real import (
     plain,
     publish,
 )
+from hop_archive_tests.roles import url_of
 
 pytestmark = pytest.mark.local
 
@@ -55,7 +56,7 @@ def read_only(address: StackAddress, namespace: str) -> Iterator[None]:
 @pytest.fixture
 def archive(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Iterator[Archive]:
     """An archive whose database sessions can be told from those of others."""
-    named = make_conninfo(address.database_url, application_name=namespace)
+    named = make_conninfo(url_of("archiver", address.database_url), application_name=namespace)
     catalog = PostgresCatalog("local-db", named, schema=namespace)
     yield replace(open_archive(limits=SMALL), catalog=catalog)
     catalog.close()
@@ -85,7 +86,7 @@ def test_sessions_that_end_in_their_commit_lose_and_double_nothing(
         connection.execute(f"SET search_path = {namespace}".encode())
         connection.execute("CREATE SEQUENCE deaths")
         connection.execute(
-            """CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $do$
+            """CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $do$
                BEGIN
                    -- A number that was drawn stays drawn, whatever becomes of the transaction.
                    IF nextval(TG_TABLE_SCHEMA || '.deaths') <= 3 THEN

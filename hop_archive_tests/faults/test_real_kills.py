@@ -122,7 +122,7 @@ def test_an_index_of_text_that_is_killed_goes_on_where_it_was_and_no_text_comes_
 
 
 WAITING = f"""
-    CREATE FUNCTION waiting() RETURNS trigger LANGUAGE plpgsql AS $do$
+    CREATE FUNCTION waiting() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $do$
     BEGIN
         IF nextval('written') = {PORTION_ROWS + 100} THEN
             PERFORM pg_advisory_xact_lock(1);

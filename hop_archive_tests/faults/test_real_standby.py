@@ -18,7 +18,6 @@ from psycopg import sql
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.records import Row
 from hop_archive.devkit.local import processes
 from hop_archive.devkit.local.address import StackAddress
@@ -49,6 +48,7 @@ from hop_archive_tests.faults.real import (
     publish,
     sample_alerts,
 )
+from hop_archive_tests.roles import are_wanted, make_logins, migrate_and_grant
 
 pytestmark = pytest.mark.local
 
@@ -87,6 +87,9 @@ class Pair:
         processes.await_answer(
             "primary", partial(self.primary.settle, [first]), self._marks[first], self._log(first)
         )
+        if are_wanted():
+            server = f"{LOOPBACK}:{first}"
+            make_logins(f"postgresql://{SUPERUSER}:{self.primary.superuser_password}@{server}/{SUPERUSER}")
         self._copy()
         self._start(self.standby, second)
         processes.await_answer(
@@ -206,7 +209,7 @@ def numbers_of(url: str, namespace: str) -> set[tuple[int, str]]:
 def test_a_run_goes_on_at_the_standby_that_was_promoted_and_nothing_that_was_committed_is_lost(
     pair: Pair, open_archive: OpenArchive, address: StackAddress, namespace: str, tmp_path: Path
 ) -> None:
-    migrate(pair.url, schema=namespace, name="pair")
+    migrate_and_grant(pair.url, namespace, "pair")
     pair.synchronize()
     watching = of(pair.url, open_archive(), namespace)
     topics = create_sample_topics(watching.source, namespace)
@@ -236,7 +239,7 @@ def test_a_run_goes_on_at_the_standby_that_was_promoted_and_nothing_that_was_com
 def test_what_an_asynchronous_standby_did_not_get_is_archived_again_once_and_what_it_did_not_see_removed_is_told(
     pair: Pair, open_archive: OpenArchive, namespace: str
 ) -> None:
-    migrate(pair.url, schema=namespace, name="pair")
+    migrate_and_grant(pair.url, namespace, "pair")
     archive = replace(of(pair.url, open_archive(), namespace), limits=SMALL)
     watching = of(pair.url, open_archive(), namespace)
     life = begin_life(watching, namespace, seed=0, count=90)  # not a whole number of batches

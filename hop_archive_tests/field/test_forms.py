@@ -13,7 +13,6 @@ import pytest
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.cli.inspect import _lines, as_object
 from hop_archive.devkit.local.address import StackAddress
@@ -49,6 +48,7 @@ from hop_archive_tests.field.forms import FORMS, NOW_MS, TOPIC, Kept, every_form
 from hop_archive_tests.field.forms import kept as kept_in
 from hop_archive_tests.integration.archive_core_catalog import SCHEMA, TRIGGER
 from hop_archive_tests.restores import content, held, patient
+from hop_archive_tests.roles import migrate_and_grant, url_of
 from hop_archive_tests.worlds import World, exhausted
 
 pytestmark = pytest.mark.field
@@ -90,8 +90,8 @@ def another_catalog(there: Adopted, request: pytest.FixtureRequest, namespace: s
     if isinstance(there.archive.catalog, MockCatalog):
         return MockCatalog()
     url = request.getfixturevalue("address").database_url
-    migrate(url, schema=f"{namespace}_again")
-    catalog = PostgresCatalog("again", url, schema=f"{namespace}_again")
+    migrate_and_grant(url, f"{namespace}_again")
+    catalog = PostgresCatalog("again", url_of("archiver", url), schema=f"{namespace}_again")
     request.addfinalizer(catalog.close)
     return catalog
 

@@ -14,6 +14,7 @@ from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.samples import filler
 from hop_archive.ingest.follow import catch_up
 from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.roles import as_role
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = pytest.mark.local
@@ -46,7 +47,7 @@ def first_three(
     archive.source.publish([*titled, *alerts[3:]])
     exhausted(catch_up(archive))
     monkeypatch.chdir(tmp_path)
-    for name, value in address.environment().items():
+    for name, value in as_role("archiver", address).environment().items():
         monkeypatch.setenv(name, value)
     Path("hop_archive.toml").write_text(_stanzas(namespace))
     return [str(row.uuid) for row in archive.catalog.rows(namespace)][:3]

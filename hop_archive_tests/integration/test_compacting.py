@@ -34,7 +34,7 @@ from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.conftest import OpenArchive
 
-pytestmark = [pytest.mark.local, pytest.mark.slow]
+pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.role("cleaner")]
 
 COUNT = 600
 

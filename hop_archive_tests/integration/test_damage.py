@@ -29,7 +29,7 @@ from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.conftest import OpenArchive
 
-pytestmark = [pytest.mark.local, pytest.mark.slow]
+pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.role("repairer")]
 
 ALONE, TOGETHER = 500, 9_500
 SEGMENT = 2_000

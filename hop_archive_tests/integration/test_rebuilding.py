@@ -15,7 +15,6 @@ import pytest
 from bson.int64 import Int64
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.postgres.sql import ROW_COLUMNS
 from hop_archive.catalog.records import COLUMNS
 from hop_archive.devkit.local.address import StackAddress
@@ -39,6 +38,7 @@ from hop_archive.upkeep.verify.objects import objects
 from hop_archive.upkeep.verify.source import source
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.roles import migrate_and_grant
 from hop_archive_tests.worlds import WorldLayout
 
 pytestmark = pytest.mark.local
@@ -68,7 +68,7 @@ class Scene:
         for archive in (self.segments, self.alone):
             archive.catalog.close()
         self.sql(f"DROP SCHEMA {self.schema} CASCADE")
-        migrate(self.address.database_url, schema=self.schema, name="local-db")
+        migrate_and_grant(self.address.database_url, self.schema, "local-db")
 
     def rows(self) -> list[tuple[Any, ...]]:
         return self.sql(f"SELECT {ROW_COLUMNS} FROM messages ORDER BY uuid")

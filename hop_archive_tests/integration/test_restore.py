@@ -17,7 +17,6 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.catalog.postgres.catalog import PostgresCatalog
-from hop_archive.catalog.postgres.migrate import migrate
 from hop_archive.catalog.records import Row
 from hop_archive.devkit.local.address import External, StackAddress
 from hop_archive.devkit.local.stack import LocalStack
@@ -47,6 +46,7 @@ from hop_archive_tests.faults.real import (
     sample_alerts,
 )
 from hop_archive_tests.integration.test_round_trip import corpus_alerts, published
+from hop_archive_tests.roles import as_role, migrate_and_grant, url_of
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = pytest.mark.local
@@ -79,10 +79,10 @@ def elsewhere(tmp_path: Path, address: StackAddress) -> Iterator[KafkaSource]:
 
 def second_archive(source: KafkaSource, address: StackAddress, name: str, large: str) -> Archive:
     """An empty archive of another cluster, with its own schema and prefix: one topic in segments, the others not."""
-    migrate(address.database_url, schema=name, name="second")
+    migrate_and_grant(address.database_url, name, "second")
     return Archive(
         source=source,
-        catalog=PostgresCatalog("second", address.database_url, schema=name),
+        catalog=PostgresCatalog("second", url_of("archiver", address.database_url), schema=name),
         store=S3Store(
             "second",
             bucket=address.bucket,
@@ -208,7 +208,7 @@ def started(directory: Path, address: StackAddress, *options: str) -> subprocess
     return subprocess.Popen(
         command(*words),
         cwd=directory,
-        env={**environment(), **address.environment()},
+        env={**environment(), **as_role("archiver", address).environment()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -49,6 +49,7 @@ def test_a_run_sets_the_sequence_right_and_archives(behind: World, instance: dg.
     assert_archived(behind.archive(), behind.cluster, QUIET)
 
 
+@pytest.mark.role("owner")  # of whom the right is taken
 def test_a_run_that_may_not_fails_and_names_the_sequence(
     behind: World, database_url: str, instance: dg.DagsterInstance
 ) -> None:
