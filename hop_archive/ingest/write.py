@@ -470,7 +470,7 @@ class _Writer:
     """Writes groups in a thread of its own, in order, while the caller reads and encodes the next.
 
     Decisions about a group may rest on the groups before it. Where one of those was disputed, the groups
-    that were decided before that was known are decided anew (``_epoch`` tells).
+    that were decided before that was known are decided anew (``_epoch`` tells), and nothing is expected of it any more.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -487,18 +487,18 @@ class _Writer:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, readings: Sequence[Reading]) -> None:
+        epoch = self._epoch  # before what is expected: of what was disputed by then nothing is
         expected = [identity for identities, _ in self._pending for identity in identities]
-        epoch = self._epoch
         group = prepare(self._archive, readings, expected)
         identities = [identity for prepared in group for identity in prepared.identities]
-        self._pending.append((identities, self._pool.submit(self._write, group, epoch)))
+        self._pending.append((identities, self._pool.submit(self._write, group, identities, epoch)))
 
     def finished(self, most_left: int) -> Iterator[Done]:
         """The results of the oldest groups, until at most ``most_left`` are in the making."""
         while len(self._pending) > most_left or (self._pending and self._pending[0][1].done()):
             yield from self._pending.popleft()[1].result()
 
-    def _write(self, group: Sequence[Prepared], epoch: int) -> list[Done]:
+    def _write(self, group: Sequence[Prepared], identities: list[Identity], epoch: int) -> list[Done]:
         if self._broken:
             return []  # The failure before it is on its way to the caller; this is work for the next run.
         try:
@@ -509,7 +509,9 @@ class _Writer:
         except BaseException:
             self._broken = True
             raise
-        self._epoch += any(done.disputed for done in dones)
+        if any(done.disputed for done in dones):
+            identities.clear()  # what became of these the catalog alone knows
+            self._epoch += 1
         return dones
 
 

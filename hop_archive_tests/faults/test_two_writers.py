@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import random
 import threading
+import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import wait
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from hop_archive.ingest.write import (
     commit_batches,
     prepare,
     proven_epochs,
+    store_groups,
     store_slices,
     write_group,
 )
@@ -31,6 +33,7 @@ from hop_archive.model.identity import Identity
 from hop_archive.model.keys import object_key, segment_key
 from hop_archive.model.slices import Slice
 from hop_archive.store.protocol import NewObject
+from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, WorldLayout, awkward_world, exhausted, fill
 
@@ -195,6 +198,38 @@ def test_a_uuid_taken_by_other_content_after_the_decision_is_decided_anew(
     (summary,) = world.catalog.summaries([QUIET])
     assert summary.duplicates == 9
     assert len(world.catalog.collisions(QUIET)) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_copies_read_once_the_first_is_decided_anew_are_copies_of_what_was_committed(
+    layout: WorldLayout,
+) -> None:
+    """It was expected under the UUID that a rival took, and is archived under another one by the time they are read."""
+    world = world_with_a_contested_uuid(layout)
+    archive = world.archive()
+    slices = plan_work(archive, [QUIET]).plan.slices
+    create = archive.store.create
+
+    def create_after_rival(objects: list[NewObject]) -> object:
+        exhausted(catch_up(world.archive(), ["other"], overlap=0))
+        return create(objects)
+
+    def groups() -> Iterator[list[Reading]]:
+        epochs = proven_epochs(archive, {s.partition_log for s in slices})
+        with archive.source.reader({}) as reader:
+            for reading in read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs):
+                yield [reading]
+                wait_for(lambda: [*world.catalog.rows(QUIET)], "the first is committed")
+                time.sleep(
+                    0.05
+                )  # sooner, and its thread may not be done with it: it would be seen as disputed later
+
+    archive.store.create = create_after_rival  # type: ignore[method-assign, assignment]
+    exhausted(store_groups(archive, groups()))
+    for topic in (QUIET, "other"):
+        assert_archived(world.archive(), world.cluster, topic)
+    (summary,) = world.catalog.summaries([QUIET])
+    assert summary.duplicates == 9
 
 
 def world_with_a_contested_uuid(layout: WorldLayout) -> World:

@@ -48,6 +48,13 @@ MUTANTS = (
         "    stored = list(group)\n",
     ),
     Mutant(
+        "copies rest on what was decided of a message before another writer was in its way",
+        "ingest/write.py",
+        "            identities.clear()  # what became of these the catalog alone knows\n",
+        "",
+        "faults/test_two_writers.py",
+    ),
+    Mutant(
         "what was read of a topic that was made anew meanwhile is committed as the old one's",
         "ingest/write.py",
         "        if planned is None or s.topic not in now or now[s.topic].topic_id != planned.topic_id:\n",

@@ -245,7 +245,7 @@ def _rewrite(removing: Removing, bucket: str, key: str, removal: Removal) -> Non
     except ObjectMissingError as error:  # as where a catalog was put back that is older than the store
         raise ObjectMissingError(
             f"{error} Rows of messages that are to stay name it.",
-            remedy="Nothing was changed. Run hop-archive verify and hop-archive repair, and then this again; the suppression is remembered.",
+            remedy="That segment was not changed. Run hop-archive verify and hop-archive repair, and then this again; the suppression is remembered.",
             **error.facts,
         ) from error
     made = segment(first_key(key), bodies)
