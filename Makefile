@@ -79,7 +79,7 @@ test-servers: setup
 # In what those leave idle while they wait. What they print is shown at once, when they are over.
 test-unit-meanwhile: setup
 	@mkdir -p build
-	@status=0; nice -n 19 $(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal hop_archive_tests/unit > build/test-unit.log 2>&1 || status=$$?; \
+	@status=0; nice -n 5 $(BIN)/pytest -n $(BUSY_WORKERS) --dist worksteal hop_archive_tests/unit > build/test-unit.log 2>&1 || status=$$?; \
 		cat build/test-unit.log; exit $$status
 
 test-unit: setup ## The tests that need no process and no server

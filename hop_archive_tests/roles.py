@@ -59,13 +59,18 @@ def are_wanted() -> bool:
 
 
 def administrator(stack: LocalStack) -> str:
-    """The URL of a superuser's database; skips the test where the server is not ours."""
+    """The URL of a superuser's database; skips the test where the server is not ours, and fails it under roles."""
     stack.up()
     state = stack._known()
     try:
         stack.pid("postgres")
     except UnavailableError:
-        pytest.skip("Postgres was given, not started by the tests: roles are not made in it")
+        reason = "Postgres was given, not started by the tests: roles are not made in it"
+        if os.environ.get(
+            VARIABLE
+        ):  # who asks for roles is not to take tests that were skipped for tests that passed
+            pytest.fail(reason)
+        pytest.skip(reason)
     server: Postgres = _postgres(state)
     port = state.server("postgres").ports[0]
     return f"postgresql://postgres:{server.superuser_password}@127.0.0.1:{port}/postgres"

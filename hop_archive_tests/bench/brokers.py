@@ -12,8 +12,7 @@ import click
 
 from hop_archive.devkit.local.address import External
 from hop_archive.errors import MissingSettingError, UnavailableError
-from hop_archive_tests.java import find_java
-from hop_archive_tests.kafka.broker import ApacheKafka, find_kafka
+from hop_archive_tests.kafka.broker import ApacheKafka
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +40,11 @@ def apache_kafka(directory: Path, *, wanted: bool) -> Iterator[Given]:
         yield Given(external)
         return
     try:
-        find_java(os.environ)
-        find_kafka()
+        broker = ApacheKafka(directory).start()
     except (MissingSettingError, UnavailableError) as error:
         click.echo(f"Measured on the local stack's own Kafka, which is not Apache's: {error}", err=True)
         yield Given(external)
         return
-    with ApacheKafka(directory) as broker:
+    with broker:
         pids = () if broker.pid is None else (broker.pid,)
         yield Given(replace(external, bootstrap_servers=broker.bootstrap_servers), pids)
