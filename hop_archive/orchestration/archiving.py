@@ -9,11 +9,14 @@ of an older materialization as not evaluated. So the checks of a topic are evalu
 how much of the topic was read again.
 """
 
+import datetime
+import logging
 import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Self
 
 import dagster as dg
@@ -38,6 +41,8 @@ from hop_archive.orchestration.reports import ARCHIVED_MESSAGES
 from hop_archive.orchestration.resources import as_failures
 from hop_archive.orchestration.runs import ARCHIVED, FOLLOWING, IN_VAIN, LIVE, OVER, Home, topic_tag
 from hop_archive.orchestration.succession import Stay, predecessors, take_over
+
+log = logging.getLogger(__name__)
 
 TOPICS = dg.DynamicPartitionsDefinition(name="topics")
 """Partition keys: one a topic, added as topics appear, never removed (what was archived stays)."""
@@ -138,9 +143,11 @@ def _lost(found: Plan) -> dict[str, TopicTotals]:
 
 
 @dg.op(out=dg.Out(io_manager_key="run_files"), retry_policy=_RETRIES)
-def write_objects(archive: dg.ResourceParam[Archive], unit: list[Slice]) -> list[Batch]:
+def write_objects(
+    context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], unit: list[Slice]
+) -> list[Batch]:
     """Read the slices of a unit and create their objects, each only if absent."""
-    with as_failures():
+    with as_failures(), _noting_in_vain(context):
         return store_slices(archive, unit)
 
 
@@ -150,7 +157,7 @@ def catalog(
     context: dg.OpExecutionContext, archive: dg.ResourceParam[Archive], batches: list[Batch]
 ) -> dict[str, TopicTotals]:
     """Commit each batch with its rows in one transaction; what another run has taken is left."""
-    with as_failures():
+    with as_failures(), _noting_in_vain(context):
         dones = commit_batches(archive, batches)
     return _counted(context, {}, dones)
 
@@ -253,11 +260,10 @@ def archive_topics(
     Fails after that where it left work undone again and again. An outage before anything was archived is tried again.
     """
     with as_failures(), _Pages(context, archive, config.report_every_s) as pages:
-        try:
+        with _noting_in_vain(context):
             total, left = _archived(context, archive, config, pages)
-        except (UnavailableError, ConfigurationError):
-            context.instance.add_run_tags(context.run_id, {IN_VAIN: "true"})
-            raise
+        if context.retry_number:
+            _note_in_vain(context, "")  # an earlier try was
         try:
             pages.write(total)
             if left:
@@ -271,6 +277,23 @@ def archive_topics(
     yield dg.Output(None, metadata=reports.of_run(total, reports.elapsed_s(context)))
     if left:
         raise dg.Failure(left, allow_retries=False)
+
+
+@contextmanager
+def _noting_in_vain(context: dg.OpExecutionContext) -> Iterator[None]:
+    """Tag the run where a server does not answer, or refuses: with its own id, since tags are copied to a run that does it again."""
+    try:
+        yield
+    except (UnavailableError, ConfigurationError):
+        _note_in_vain(context, context.run_id)
+        raise
+
+
+def _note_in_vain(context: dg.OpExecutionContext, run_id: str) -> None:
+    try:
+        context.instance.add_run_tags(context.run_id, {IN_VAIN: run_id})
+    except Exception:  # whatever a storage raises: the reason of the run's failure is not to be replaced
+        log.warning("Run %s could not be tagged with %s", context.run_id, IN_VAIN, exc_info=True)
 
 
 def _with(left: str, error: HopArchiveError) -> str:
@@ -511,12 +534,33 @@ def in_vain_since(instance: dg.DagsterInstance) -> float | None:
     """When the last run of several topics ended, in seconds since 1970, where that and the one before failed in vain; else None."""
     finished = dg.RunsFilter(job_name=archive_quiet_topics.name, statuses=OVER)
     last = instance.get_run_records(finished, limit=2)
-    failed = [
-        record.end_time
-        for record in last
-        if record.dagster_run.status is dg.DagsterRunStatus.FAILURE and IN_VAIN in record.dagster_run.tags
-    ]
+    failed = [record.end_time for record in last if _failed_in_vain(record.dagster_run)]
     return failed[0] if len(failed) > 1 else None
+
+
+def own_in_vain(instance: dg.DagsterInstance, now_s: float, within_s: float) -> list[dg.DagsterRun]:
+    """The runs of one topic each that failed in vain less than ``within_s`` ago: a server refused, and no unit was committed."""
+    after = datetime.datetime.fromtimestamp(now_s - within_s, datetime.UTC)
+    over = dg.RunsFilter(job_name=archive_topic.name, statuses=OVER, updated_after=after)
+    lately = [
+        record.dagster_run
+        for record in instance.get_run_records(over)
+        # One that is to come is of before a clock was set back.
+        if record.end_time is not None and 0 <= now_s - record.end_time < within_s
+    ]
+    return [run for run in lately if _failed_in_vain(run) and not _committed(instance, run)]
+
+
+def _failed_in_vain(run: dg.DagsterRun) -> bool:
+    return run.status is dg.DagsterRunStatus.FAILURE and run.tags.get(IN_VAIN) == run.run_id
+
+
+def _committed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run of one topic committed a unit."""
+    return any(
+        f".{catalog.name}[" in stats.step_key and stats.status is not None and stats.status.value == "SUCCESS"
+        for stats in instance.get_run_step_stats(run.run_id)
+    )
 
 
 def _archives(run: dg.DagsterRun) -> bool:

@@ -67,7 +67,9 @@ ARCHIVED = "messages"
 """Tag that a run that archives gives itself: how many messages of how many topics. Its row in the list of runs shows some 30 letters."""
 
 IN_VAIN = "dagster/hop_archive.in_vain"
-"""Tag that a run of several topics gives itself that archived nothing, for a server did not answer, or refused."""
+"""Tag that a run that archives gives itself where a server did not answer, or refused; its value is the run's own id.
+
+Of several topics, only where nothing was archived: it is taken back, with an empty value, where a later try of the step does more."""
 
 _PRIORITY = "dagster/priority"
 _MAX_RUNTIME = "dagster/max_runtime"

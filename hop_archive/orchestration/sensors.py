@@ -22,6 +22,7 @@ from hop_archive.orchestration.archiving import (
     archive_topics,
     in_vain_since,
     live_runs,
+    own_in_vain,
 )
 from hop_archive.orchestration.findings import evaluations
 from hop_archive.orchestration.pacing import (
@@ -90,14 +91,18 @@ def topic_pages(context: dg.SensorEvaluationContext, archive: dg.ResourceParam[A
     Runs report a topic once in some minutes only, so the last messages before a pause may be on no page.
     """
     until_s = archive.now().timestamp() - _QUIET_S
-    since_s = float(context.cursor or until_s)
+    # Batches that are committed together share their time: where a tick stops among their topics, the next goes on by name.
+    time_s, _, after = (context.cursor or "").partition(" ")
+    since_s = float(time_s or until_s)
     if since_s >= until_s:  # the first look, or one after a clock that was ahead was set back
-        since_s = until_s - _FIRST_LOOK_S
+        since_s, after = until_s - _FIRST_LOOK_S, ""
     since = datetime.datetime.fromtimestamp(since_s, datetime.UTC)
     with as_failures():
         found = archive.catalog.summaries(since=since)
         last_s = {s.topic: s.last_batch_at.timestamp() for s in found if s.last_batch_at is not None}
-        quiet = sorted((at, topic) for topic, at in last_s.items() if since_s < at <= until_s)
+        quiet = sorted(
+            (at, topic) for topic, at in last_s.items() if (since_s, after) < (at, topic) and at <= until_s
+        )
         looked_at, left = quiet[:_MOST_PAGES], quiet[_MOST_PAGES:]
         late = out_of_date(context.instance, {topic: at for at, topic in looked_at})
         # Reported here, and not by what is returned: a check is of the materialization that is there when it is said.
@@ -108,7 +113,7 @@ def topic_pages(context: dg.SensorEvaluationContext, archive: dg.ResourceParam[A
         for evaluation in evaluations(context.instance, archive.catalog, late, home):
             context.instance.report_runless_asset_event(evaluation)
     return dg.SensorResult(
-        cursor=str(looked_at[-1][0] if left else until_s),
+        cursor="{} {}".format(*looked_at[-1]) if left else str(until_s),
         skip_reason=f"{counted(len(late), 'page')} written anew, of {counted(len(looked_at), 'topic')} that fell quiet.",
     )
 
@@ -133,20 +138,28 @@ def kafka_offsets(
         LeftUndone(archive).plan((), pending={*seen.pending(), *in_the_way})
         opened = [count for count in archive.catalog.open_findings() if count.kind in OBSTACLES]
         obstructed = _obstructed(archive, seen, {count.topic for count in opened if count.kind in _FAILING})
+    wrong = [unmet_message(seen.unmet, archive.source.name)] if seen.unmet else []
+    wrong += _in_the_way(seen, opened)
     now = archive.now().timestamp()
     failed_at = in_vain_since(context.instance)
     # One that is to come is of before a clock was set back.
     if failed_at is not None and 0 <= now - failed_at < IN_VAIN_AGAIN_S:
         why = f"The last two shared runs failed, and archived nothing, as their logs say: the next one comes within {IN_VAIN_AGAIN_S:g} s."
-        return dg.SensorResult(cursor=context.cursor, skip_reason=why)
+        return dg.SensorResult(cursor=context.cursor, skip_reason=" ".join([why, *wrong]))
     # A log with another leader is looked at by a run, even where it seems to hold nothing new: it may have lost its end.
     asked = {**dict.fromkeys((at.topic for at in seen.unproven()), 1), **seen.pending()}
     pending = {topic: count for topic, count in asked.items() if topic not in seen.unreadable}
     in_flight = {topic for run in live for topic in _topics_of(run, seen)}
+    again = own_in_vain(context.instance, now, IN_VAIN_AGAIN_S)
+    in_vain = {topic for run in again for topic in _topics_of(run, seen)} - in_flight
+    if in_vain:
+        wrong += [
+            f"Runs failed, and archived nothing, as their logs say; asked for again within {IN_VAIN_AGAIN_S:g} s: {_named(sorted(in_vain))}."
+        ]
     begun = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
     decided = dispatch(
         pending,
-        in_flight,
+        in_flight | in_vain,
         Waiting.from_json(context.cursor or ""),
         now,
         pacing,
@@ -163,10 +176,8 @@ def kafka_offsets(
     elif following <= leaving:
         # What those have that leave is theirs to hand over.
         others = {t for run in live if run.run_id not in following for t in _topics_of(run, seen)}
-        followers = followed(decided, seen.infos, others, obstructed)
+        followers = followed(decided, seen.infos, others | in_vain, obstructed)
     requests = _requests(decided, followers, following, pacing.follow_s, archive.source.name)
-    wrong = [unmet_message(seen.unmet, archive.source.name)] if seen.unmet else []
-    wrong += _in_the_way(seen, opened)
     if requests and wrong:  # a tick that asks for runs gives no reason
         context.log.warning(" ".join(wrong))
     why = "" if requests else " ".join([_why_idle(pending, in_flight, obstructed, pacing), *wrong])
@@ -235,8 +246,12 @@ def _in_the_way(seen: Survey, opened: Sequence[OpenCount]) -> list[str]:
         return []
     since = min((count.since for count in opened), default=None)
     when = f", some since {since:%Y-%m-%d %H:%M} UTC" if since else ""
-    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-    return [f"In the way{when}: {', '.join(named[:_MOST_NAMED])}{more}."]
+    return [f"In the way{when}: {_named(named)}."]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _topics_of(run: dg.DagsterRun, seen: Survey) -> frozenset[str]:

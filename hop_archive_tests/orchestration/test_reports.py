@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Collection
 
 import dagster as dg
 import pytest
 
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.totals import TopicTotals
+from hop_archive.model.wording import counted
 from hop_archive.orchestration import sensors
 from hop_archive.orchestration.reports import ARCHIVED_MESSAGES, topics_to_report
 from hop_archive_tests.orchestration.helpers import (
@@ -20,7 +24,7 @@ from hop_archive_tests.orchestration.helpers import (
     materializations,
     run_shared,
 )
-from hop_archive_tests.worlds import BUSY, QUIET, World, fill
+from hop_archive_tests.worlds import BUSY, QUIET, World, exhausted, fill
 
 MANY = [f"topic.{number:02}" for number in range(25)]
 
@@ -131,3 +135,22 @@ def test_more_quiet_topics_than_a_tick_looks_at_have_their_turn_at_the_next(
         said, cursor = look_at_pages(world, instance, later_s=QUIET_S + 60, cursor=cursor)
         assert said == "1 page written anew, of 1 topic that fell quiet."
     assert [len(materializations(instance, topic)) for topic in (BUSY, QUIET)] == [n + 1 for n in before]
+
+
+def test_topics_that_were_committed_together_have_their_turn_though_there_are_more_than_a_tick_looks_at(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "_MOST_PAGES", 2)
+    names = [f"topic.{number}" for number in range(5)]
+    for name in names:
+        world.cluster.create_topic(name)
+        world.cluster.append(name, b"1")
+    now = datetime.datetime.now(datetime.UTC)
+    world.catalog = MockCatalog(clock=lambda: now)
+    add_partitions(definitions(world), instance)
+    exhausted(catch_up(world.archive(), names))
+    cursor = None
+    for written in (2, 2, 1, 0):
+        said, cursor = look_at_pages(world, instance, later_s=QUIET_S + 60, cursor=cursor)
+        assert said.startswith(f"{counted(written, 'page')} written anew")
+    assert all(materializations(instance, name) for name in names)

@@ -12,15 +12,15 @@ import pytest
 
 from hop_archive.archive import Archive
 from hop_archive.devkit.faults import Fault, Faults, When, fail
-from hop_archive.errors import ForbiddenError, HopArchiveError
+from hop_archive.errors import ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.slices import PartitionLog
 from hop_archive.model.topics import TopicPolicy
-from hop_archive.orchestration import sensors
-from hop_archive.orchestration.archiving import live_runs
+from hop_archive.orchestration import archiving, sensors
+from hop_archive.orchestration.archiving import archive_topics, live_runs
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.pacing import Pacing, Waiting
-from hop_archive.orchestration.runs import FOLLOWING, tag_key, topic_tag
+from hop_archive.orchestration.runs import FOLLOWING, IN_VAIN, tag_key, topic_tag
 from hop_archive.orchestration.sensors import kafka_offsets, topic_partitions
 from hop_archive.source.mock.source import MockSource
 from hop_archive.store.mock import MockStore
@@ -285,13 +285,14 @@ def test_a_run_from_an_assets_page_archives_only_where_the_messages_are_chosen(
 
 
 class RefusingStore(MockStore):
-    """A store that takes nothing for as long as it is told so."""
+    """A store that takes nothing of a topic, or of all, for as long as it is told so."""
 
     refuses = True
+    topic = ""
 
     def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
         """Take them, or none."""
-        if self.refuses:
+        if self.refuses and any(self.topic in new.key for new in objects):
             raise ForbiddenError("The store refuses.")
         return super().create(objects)
 
@@ -326,15 +327,118 @@ def test_after_two_runs_that_archived_nothing_the_next_is_asked_for_later_and_th
         assert tick(defs, instance).run_requests
 
 
+@pytest.mark.parametrize("tags", [{}, {IN_VAIN: "the run that this one does again"}])
 def test_runs_that_died_or_archived_something_are_no_reason_to_wait(
-    world: World, instance: dg.DagsterInstance
+    world: World, instance: dg.DagsterInstance, tags: dict[str, str]
 ) -> None:
     defs = definitions(world, pacing=SHARED)
     for _ in range(3):
         (request,) = tick(defs, instance).run_requests
-        failed = dg.DagsterRunStatus.FAILURE
-        live_run(defs, instance, "archive_quiet_topics", tags=request.tags, status=failed)
+        run = live_run(defs, instance, "archive_quiet_topics", tags={**request.tags, **tags})
+        instance.report_run_failed(run)
     assert tick(defs, instance).run_requests
+
+
+class FirstRefusing(RefusingStore):
+    """A store that does not answer at all before a step is tried again, and then refuses ``QUIET``."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        super().__init__()
+        self._instance = instance
+
+    def create(self, objects: Sequence[NewObject]) -> Sequence[Created]:
+        """Take them, or none."""
+        (run,) = self._instance.get_runs()
+        if not self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY):
+            raise UnavailableError("The store does not answer.")
+        self.topic = QUIET
+        return super().create(objects)
+
+
+def test_a_run_that_archived_something_at_a_later_try_was_not_in_vain(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_topics, "_retry_policy", dg.RetryPolicy(max_retries=1))
+    world.store = FirstRefusing(instance)
+    run = run_shared(definitions(world), instance, raise_on_error=False)
+    assert not run.success
+    assert world.catalog.coverage([BUSY])
+    (kept,) = instance.get_runs()
+    assert not kept.tags[IN_VAIN]
+
+
+def test_where_dagsters_storage_takes_no_tag_a_run_still_says_why_it_failed(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run_id: str, new_tags: dict[str, str]) -> None:
+        raise OSError("Dagster's storage refuses.")
+
+    world.store = RefusingStore()
+    monkeypatch.setattr(instance, "add_run_tags", refuse)
+    run = run_shared(definitions(world), instance, raise_on_error=False)
+    (failure,) = (event for event in run.all_events if event.is_step_failure)
+    assert "The store refuses." in str(failure.event_specific_data)
+    assert "Dagster's storage" not in str(failure.event_specific_data)
+
+
+def test_what_is_in_the_way_is_told_also_while_runs_are_in_vain(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    world.store = RefusingStore()
+    world.cluster.create_topic("shut")
+    world.cluster.deny("shut")
+    defs = definitions(world, pacing=SHARED)
+    for _ in range(2):
+        run_shared(defs, instance, raise_on_error=False)
+    said = tick(defs, instance).skip_message
+    assert "failed, and archived nothing" in said
+    assert "In the way, some since 20" in said
+    assert said.endswith("shut (not_readable).")
+
+
+def test_a_busy_topic_whose_run_failed_in_vain_gets_the_next_one_later_and_the_others_do_not_wait(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RefusingStore()
+    store.topic = BUSY
+    world.store = store
+    defs = definitions(world, pacing=replace(AT_ONCE, busy_messages=1))
+    data = tick(defs, instance)
+    assert asked(data) == {"own": [BUSY, QUIET], "shared": []}
+    runs = launch(defs, instance, data.run_requests, raise_on_error=False)
+    assert [run.success for run in runs] == [False, True]
+    data = tick(defs, instance)
+    assert not data.run_requests
+    assert "asked for again within 60 s: alerts.busy." in data.skip_message
+    assert "alerts.busy: 60" not in data.skip_message
+    world.cluster.append(QUIET, b"new")
+    assert asked(tick(defs, instance)) == {"own": [QUIET], "shared": []}
+    follow = definitions(world, pacing=replace(FOLLOW, busy_messages=1))
+    assert asked(tick(follow, instance)) == {"own": [QUIET], "shared": []}
+    monkeypatch.setattr(sensors, "IN_VAIN_AGAIN_S", 0.0)
+    assert BUSY in asked(tick(defs, instance))["own"]
+
+
+def test_a_busy_topics_run_that_committed_a_unit_and_then_failed_is_no_reason_to_wait(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "UNIT_MESSAGES", 10)
+    world.store = store = RefusingStore()
+    store.refuses = False
+    create = store.create
+
+    def create_some(objects: Sequence[NewObject]) -> Sequence[Created]:
+        store.refuses = bool(world.catalog.coverage())
+        return create(objects)
+
+    monkeypatch.setattr(store, "create", create_some)
+    defs = definitions(world, pacing=replace(AT_ONCE, busy_messages=1))
+    own = next(r for r in tick(defs, instance).run_requests if r.partition_key == BUSY)
+    (run,) = launch(defs, instance, [own], raise_on_error=False)
+    assert not run.success
+    (kept,) = instance.get_runs()
+    assert kept.tags[IN_VAIN] == run.run_id
+    assert BUSY in asked(tick(defs, instance))["own"]
 
 
 # --- following
