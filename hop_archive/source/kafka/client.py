@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,11 @@ LOGGER.addHandler(logging.NullHandler())  # or else Python prints warnings where
 _GAPLESS = ("enable.gapless.guarantee is experimental", "Gap-less ordering would not be guaranteed")
 # That it is asked for was decided (`publisher`), and what comes of it is told by an error of ours.
 LOGGER.addFilter(lambda record: not any(part in record.getMessage() for part in _GAPLESS))
+
+log = logging.getLogger(__name__)
+
+CLOSES_S = 10.0
+"""How long it is waited for a client that is closed, in seconds: it takes some hundredths."""
 
 MESSAGE_BYTES_MAX = 100 * 1024 * 1024
 """The largest message that can be read or published."""
@@ -290,6 +296,35 @@ class Connection:
         for secret in self.access.secrets.values():
             text = text.replace(secret.get_secret_value(), "***") if secret.get_secret_value() else text
         return text
+
+
+def let_go(close: Callable[[], object]) -> None:
+    """Close a client, as ``close`` does; one that is not closed after ``CLOSES_S`` is left to itself.
+
+    librdkafka waits for its threads, and these wait by the clock of the wall: where that was ahead and is set back, they wait until
+    it shows again what it had shown. A follower did nothing more for two hours, and its run looked alive (2026-11-30).
+
+    Raises:
+        KafkaException: What ``close`` raises, if it does so in time.
+    """
+    failed: list[BaseException] = []
+
+    def closing() -> None:
+        try:
+            close()
+        except BaseException as error:  # noqa: BLE001 (raised by who waits)
+            failed.append(error)
+
+    thread = threading.Thread(target=closing, name="kafka-closing", daemon=True)
+    thread.start()
+    thread.join(CLOSES_S)
+    if thread.is_alive():
+        log.warning(
+            "A Kafka client is not closed after %g s, as where the clock was set back; it is left to itself.",
+            CLOSES_S,
+        )
+    if failed:
+        raise failed[0]
 
 
 _UNAVAILABLE: tuple[type[HopArchiveError], str] = (

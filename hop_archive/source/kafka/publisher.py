@@ -15,7 +15,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.message import ForPartition, Outgoing, Receipt
-from hop_archive.source.kafka.client import MESSAGE_BYTES_MAX, ClientErrors, Connection, Deadline, kafka_error
+from hop_archive.source.kafka.client import (
+    MESSAGE_BYTES_MAX,
+    ClientErrors,
+    Connection,
+    Deadline,
+    kafka_error,
+    let_go,
+)
 from hop_archive.source.protocol import TopicInfo
 from hop_archive.source.refusals import NOW, refuse_unsendable
 
@@ -98,7 +105,7 @@ class Publisher:
         if producer is not None:
             producer.purge()
             with suppress(KafkaException):  # that it was fatal was told
-                producer.close()
+                let_go(producer.close)
             self._client_errors.forget()
 
     def _deliver(self, producer: Producer, messages: Iterable[Outgoing]) -> list[Receipt]:

@@ -25,6 +25,7 @@ from hop_archive.source.kafka.client import (
     UNKNOWN_TOPIC,
     ClientErrors,
     Connection,
+    let_go,
     native,
 )
 from hop_archive.source.protocol import Reader, Source, changed, gone, unreadable
@@ -90,7 +91,7 @@ class KafkaReader(Reader):
 
     def close(self) -> None:
         """Let go of connections; closing twice is harmless."""
-        self._consumer.close()
+        let_go(self._consumer.close)
 
     def add(self, starts: Mapping[TopicPartition, int]) -> None:
         found = self._source.topics({tp.topic for tp in starts})

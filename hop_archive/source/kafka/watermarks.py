@@ -35,6 +35,7 @@ from hop_archive.source.kafka.client import (
     Deadline,
     NewLoginError,
     kafka_error,
+    let_go,
     native,
 )
 from hop_archive.source.protocol import Answers
@@ -255,7 +256,7 @@ def exact_ends(
     except KafkaException as error:
         raise connection.failure("asking where partitions end", kafka_error(error), errors) from error
     finally:
-        consumer.close()
+        let_go(consumer.close)
 
 
 def _describe_broker(broker: int, client: AdminClient, timeout_s: float) -> Mapping[Any, Future[Any]]:
