@@ -138,10 +138,11 @@ def test_a_catalog_that_does_not_answer_in_the_end_fails_the_run_once_what_it_ar
     assert run_shared(definitions(world), instance).success
 
 
-def test_an_outage_while_a_run_follows_fails_it_once_what_it_archived_is_reported(
-    instance: dg.DagsterInstance,
-) -> None:
-    world, catalog = awkward_world(), AwayCatalog()
+def away_while_it_follows(
+    instance: dg.DagsterInstance, catalog: AwayCatalog
+) -> tuple[World, dg.ExecuteInProcessResult]:
+    """A run whose catalog takes two commits more of what arrives while it follows, and then is away."""
+    world = awkward_world()
     world.catalog = catalog
 
     def arrive(_: str) -> None:
@@ -149,7 +150,14 @@ def test_an_outage_while_a_run_follows_fails_it_once_what_it_archived_is_reporte
         catalog.commits = 2
 
     arrives = Fault(len(trace(awkward_world())) + 20, When.BEFORE, arrive)
-    run = run_shared(definitions(world, Faults((arrives,))), instance, follow_s=2.0, raise_on_error=False)
+    faulty = definitions(world, Faults((arrives,)))
+    return world, run_shared(faulty, instance, follow_s=2.0, raise_on_error=False)
+
+
+def test_an_outage_while_a_run_follows_fails_it_once_what_it_archived_is_reported(
+    instance: dg.DagsterInstance,
+) -> None:
+    world, run = away_while_it_follows(instance, AwayCatalog())
     assert "The catalog is away." in why(run)
     for summary in world.catalog.summaries():
         assert materializations(instance, summary.topic)[0]["dagster/row_count"] == summary.messages
@@ -168,15 +176,7 @@ class DumbCatalog(AwayCatalog):
 def test_a_catalog_that_tells_no_more_of_topics_hides_neither_why_a_run_fails_nor_what_it_archived(
     instance: dg.DagsterInstance,
 ) -> None:
-    world, catalog = awkward_world(), DumbCatalog()
-    world.catalog = catalog
-
-    def arrive(_: str) -> None:
-        fill(world.cluster, seed=1)
-        catalog.commits = 2
-
-    arrives = Fault(len(trace(awkward_world())) + 20, When.BEFORE, arrive)
-    run = run_shared(definitions(world, Faults((arrives,))), instance, follow_s=2.0, raise_on_error=False)
+    _, run = away_while_it_follows(instance, DumbCatalog())
     assert "The catalog is away. The catalog refuses to tell." in why(run)
     (ended,) = [event for event in run.all_events if event.is_successful_output]
     assert ended.step_output_data.metadata
