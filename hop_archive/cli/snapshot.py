@@ -11,7 +11,7 @@ import click
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import moment, print_json, print_lines, say, table
 from hop_archive.errors import MissingSettingError
-from hop_archive.model.wording import counted, harmless
+from hop_archive.model.wording import counted, harmless, listed
 
 if TYPE_CHECKING:
     from hop_archive.catalog.records import Snapshot
@@ -71,15 +71,15 @@ def take(chosen: StanzaOptions, *, as_json: bool) -> None:
         what = f"{counted(taken.topics, 'topic')} and {counted(taken.groups, 'consumer group')}"
         say(f"Kept how {what} of cluster {taken.cluster_id} are set up.")
         if taken.changed:
-            say(f"Set up otherwise than before: {_named(taken.changed)}.")
+            say(f"Set up otherwise than before: {listed(taken.changed, _MOST_NAMED)}.")
         if taken.hidden:
             say(
-                f"Settings may not be looked at (DESCRIBE_CONFIGS on the topic is wanted): {_named(taken.hidden)}."
+                f"Settings may not be looked at (DESCRIBE_CONFIGS on the topic is wanted): {listed(taken.hidden, _MOST_NAMED)}."
             )
         if taken.no_groups:
             say(f"No consumer group was taken: {taken.no_groups}")
         if taken.untold:
-            say(f"Not looked at, and kept as they were last: {_named(list(taken.untold))}.")
+            say(f"Not looked at, and kept as they were last: {listed(list(taken.untold), _MOST_NAMED)}.")
         for why in sorted(set(taken.untold.values()))[:_MOST_NAMED]:
             say(f"  {harmless(why)}")
         return
@@ -165,11 +165,6 @@ def _chosen(found: Sequence[Snapshot], patterns: Sequence[str], others: Sequence
                 pattern=pattern,
             )
     return [snapshot for snapshot in found if matches(snapshot.name, patterns)]
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _lines(topics: Sequence[Snapshot], groups: Sequence[Snapshot], database: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from hop_archive.catalog.records import Share
 from hop_archive.errors import ForbiddenError, HopArchiveError
 from hop_archive.ingest.process_mark import is_gone, process_mark
 from hop_archive.model.slices import PartitionLog
+from hop_archive.model.wording import listed
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class Sharing(Alone):
                 if share.mine
                 else "all that is left is being archived there; waiting"
             )
-            log.info("Shared with %s: %s.", _some(others), what)
+            log.info("Shared with %s: %s.", listed(sorted(others), _MOST_NAMED), what)
         if self._renewing is None:
             self._renewing = threading.Thread(target=self._renew, name="claims", daemon=True)
             self._renewing.start()
@@ -183,7 +184,10 @@ class Sharing(Alone):
             return share
         for holder in gone:
             catalog.drop_claims(holder)
-        log.info("Of %s the process is gone: nothing of it is waited for.", _some({*map(_run_of, gone)}))
+        log.info(
+            "Of %s the process is gone: nothing of it is waited for.",
+            listed(sorted({*map(_run_of, gone)}), _MOST_NAMED),
+        )
         return catalog.claim_logs(self._holder, wanted, self._lease_s)
 
     def _renew(self) -> None:
@@ -209,8 +213,3 @@ def _run_of(holder: str) -> str:
 
 def _has_died(holder: str) -> bool:
     return is_gone(holder.rpartition("#")[2].partition(" ")[2])
-
-
-def _some(names: Collection[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(sorted(names)[:_MOST_NAMED]) + more

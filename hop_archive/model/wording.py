@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 MOST_SAID = 400
 """Characters of what another program said that are passed on: its first sentence or two."""
@@ -33,6 +34,12 @@ def duration(seconds: float) -> str:
 def counted(number: int, singular: str, plural: str = "") -> str:
     """``1 message``, ``1,200 messages``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """``a, b, c``, or the first ``most`` and how many there are more: ``a, b and 7 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def harmless(text: str, keep: str = "") -> str:

@@ -13,7 +13,7 @@ from hop_archive.ingest.plan import work
 from hop_archive.ingest.survey import Survey, look
 from hop_archive.model.findings import OBSTACLES, Kind, OpenCount
 from hop_archive.model.topics import unmet_message
-from hop_archive.model.wording import counted
+from hop_archive.model.wording import counted, listed
 from hop_archive.orchestration import succession
 from hop_archive.orchestration.archiving import (
     TOPICS,
@@ -154,7 +154,7 @@ def kafka_offsets(
     in_vain = {topic for run in again for topic in _topics_of(run, seen)} - in_flight
     if in_vain:
         wrong += [
-            f"Runs failed, and archived nothing, as their logs say; asked for again within {IN_VAIN_AGAIN_S:g} s: {_named(sorted(in_vain))}."
+            f"Runs failed, and archived nothing, as their logs say; asked for again within {IN_VAIN_AGAIN_S:g} s: {listed(sorted(in_vain), _MOST_NAMED)}."
         ]
     begun = {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
     decided = dispatch(
@@ -246,12 +246,7 @@ def _in_the_way(seen: Survey, opened: Sequence[OpenCount]) -> list[str]:
         return []
     since = min((count.since for count in opened), default=None)
     when = f", some since {since:%Y-%m-%d %H:%M} UTC" if since else ""
-    return [f"In the way{when}: {_named(named)}."]
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{', '.join(names[:_MOST_NAMED])}{more}"
+    return [f"In the way{when}: {listed(named, _MOST_NAMED)}."]
 
 
 def _topics_of(run: dg.DagsterRun, seen: Survey) -> frozenset[str]:

@@ -17,6 +17,7 @@ from hop_archive.errors import HopArchiveError
 from hop_archive.model.conditions import ENCODING
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.topics import LayoutPolicy, TopicPolicy
+from hop_archive.model.wording import listed
 from hop_archive.source.protocol import Source, TopicInfo
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 
@@ -198,8 +199,7 @@ def _split(names: Collection[str], tests: Collection[str]) -> str:
 
 
 def _some(names: Collection[str]) -> str:
-    listed = ", ".join(sorted(names)[:_NAMED])
-    return listed if len(names) <= _NAMED else f"{listed} and {len(names) - _NAMED} more"
+    return listed(sorted(names), _NAMED)
 
 
 def examine_catalog(

@@ -18,7 +18,7 @@ from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.progress import Progress
-from hop_archive.model.wording import counted
+from hop_archive.model.wording import counted, listed
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
 from hop_archive.recover.restore.compare import compare
@@ -203,8 +203,7 @@ class _RestoreRun:
         begun = found.begun
         if begun is None:
             names = [target.topic for target in found.plan.targets]
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            where = f"{self._source.name} ({self._cluster}): {', '.join(names[:3])}{more}"
+            where = f"{self._source.name} ({self._cluster}): {listed(names, 3)}"
             asked = as_object(self._restoration.request)
             begun = self._catalog.begin_restore(self._restoration.fingerprint, where, asked)
             if (
