@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,13 @@ def refusal(source: KafkaSource) -> HopArchiveError:
     return caught.value
 
 
+def closes_all(server: socket.socket) -> None:
+    """As a load balancer does whose brokers are all down."""
+    with suppress(OSError):
+        while True:
+            server.accept()[0].close()
+
+
 @pytest.mark.parametrize(
     ("listener", "believed", "client", "wanted"),
     [
@@ -170,14 +179,28 @@ def test_a_port_that_speaks_tls_is_told_to_a_client_that_does_not(
     assert f"The broker {listeners.server('LOGIN')} speaks TLS on this port" in str(error)
 
 
-def test_a_port_without_tls_and_one_that_wants_a_login_are_guessed(
-    broker: ApacheKafka, listeners: Listeners
+@pytest.mark.parametrize("keys", [{"security": "tls"}, {"security": "sasl-plain", **LOGIN}])
+def test_a_port_without_tls_is_told_to_a_client_that_wants_it(
+    broker: ApacheKafka, listeners: Listeners, keys: dict[str, Any]
 ) -> None:
-    error = refusal(source_of(broker.bootstrap_servers, security="tls", ssl_ca=str(listeners.ca)))
-    assert isinstance(error, UnavailableError)
-    assert "PLAINTEXT broker listener?" in str(error)
+    error = refusal(source_of(broker.bootstrap_servers, ssl_ca=str(listeners.ca), **keys))
+    assert isinstance(error, ConfigurationError)
+    assert f"The broker {broker.bootstrap_servers} speaks no TLS on this port" in str(error)
+
+
+def test_a_port_that_wants_a_login_is_guessed(listeners: Listeners) -> None:
     error = refusal(source_of(listeners.server("LOGIN"), security="tls", ssl_ca=str(listeners.ca)))
+    assert isinstance(error, UnavailableError)
     assert "who wants a login closes the connections of clients without" in str(error)
+
+
+def test_a_broker_that_closes_connections_in_the_handshake_is_not_said_to_speak_no_tls() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=closes_all, args=(server,), daemon=True).start()
+        host, port = server.getsockname()
+        error = refusal(source_of(f"{host}:{port}", security="tls"))
+    assert isinstance(error, UnavailableError)
+    assert "speaks no TLS" not in str(error)
 
 
 @pytest.mark.parametrize("security", ["sasl-plain", "sasl-scram-sha-256"])

@@ -1,13 +1,15 @@
 """Why a broker and this client do not trust each other: a handshake of our own tells by code what librdkafka does not.
 
 To librdkafka an unknown authority, an expired certificate and a wrong host name are one error (``_SSL``), a client's certificate
-that the broker refuses is a broken connection, and a port that speaks TLS to a client that does not is silence.
+that the broker refuses is a broken connection, a port that speaks TLS to a client that does not is silence, and one that does not
+to a client that does is a connection that was closed.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,10 @@ _HANDSHAKE_S = 1.5
 _ALERT_S = 0.7  # with TLS 1.3 a broker refuses the client's certificate after the handshake
 # X.509 verification results of OpenSSL (x509_vfy.h).
 _EXPIRED, _NOT_YET, _NAMES = 10, 9, (62, 63, 64)
+# ApiVersions, version 0, of a client without a name: what every client of Kafka asks first, before any login.
+_REQUEST = 0x686F70
+_API_VERSIONS = struct.pack(">hhih", 18, 0, _REQUEST, -1)
+_ANSWER = struct.Struct(">ii")  # its length, and the number of the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Distrust:
 def distrust(server: str, access: KafkaAccess) -> Distrust | None:
     """Why a connection to ``server``, as ``host:port``, gets nowhere; None where TLS is not the reason, or cannot be asked.
 
-    Takes two seconds or so at most. Sends nothing but the handshake, and no login.
+    Takes three seconds or so at most. Sends the handshake, or asks a port without TLS for its versions; no login, no secret.
     """
     wants_tls = access.settings.get("security.protocol", "plaintext").lower().endswith("ssl")
     host, _, port = server.rpartition(":")
@@ -46,10 +52,12 @@ def distrust(server: str, access: KafkaAccess) -> Distrust | None:
                     secured.recv(1)
             except ssl.SSLCertVerificationError as error:
                 return _of_the_broker(server, error, access)
-            except ssl.SSLError as error:
-                if "ALERT" not in (error.reason or ""):
-                    return None
-                return _of_the_client(server, error.reason, access) if wants_tls else _speaks_tls(server)
+            except (ssl.SSLError, ConnectionError) as error:
+                reason = getattr(error, "reason", None) or ""
+                if "ALERT" in reason:
+                    return _of_the_client(server, reason, access) if wants_tls else _speaks_tls(server)
+                if wants_tls and _answers_in_the_clear(host, int(port)):
+                    return _speaks_no_tls(server)
     except (OSError, ValueError):
         return None
     return None
@@ -74,6 +82,21 @@ def _speaks_tls(server: str) -> Distrust:
     return Distrust(
         f"The broker {server} speaks TLS on this port, and this client does not",
         'Set security to "tls", or to a "sasl-..." one without tls = false, or name a port without TLS in bootstrap_servers.',
+    )
+
+
+def _answers_in_the_clear(host: str, port: int) -> bool:
+    """Whether a broker of Kafka says its versions there without TLS."""
+    with socket.create_connection((host, port), _HANDSHAKE_S) as connection:
+        connection.sendall(struct.pack(">i", len(_API_VERSIONS)) + _API_VERSIONS)
+        answer = connection.recv(_ANSWER.size, socket.MSG_WAITALL)
+    return len(answer) == _ANSWER.size and _ANSWER.unpack(answer)[1] == _REQUEST
+
+
+def _speaks_no_tls(server: str) -> Distrust:
+    return Distrust(
+        f"The broker {server} speaks no TLS on this port, and this client does",
+        'Name a port with TLS in bootstrap_servers; or, in a network that you trust, set security to "plaintext", or tls = false.',
     )
 
 
