@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 import random
 import threading
-import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 
@@ -16,10 +15,12 @@ import pytest
 from hop_archive.archive import Archive
 from hop_archive.catalog.records import Batch, Outcome
 from hop_archive.errors import UnavailableError
+from hop_archive.ingest import write
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.read import Reading, read_slices
 from hop_archive.ingest.survey import OVERTAKEN, plan_work
 from hop_archive.ingest.write import (
+    Done,
     _Writer,
     archive_slices,
     commit_batches,
@@ -33,7 +34,7 @@ from hop_archive.model.identity import Identity
 from hop_archive.model.keys import object_key, segment_key
 from hop_archive.model.slices import Slice
 from hop_archive.store.protocol import NewObject
-from hop_archive_tests.cli_helpers import wait_for
+from hop_archive_tests.cli_helpers import DEADLINE_S
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, WorldLayout, awkward_world, exhausted, fill
 
@@ -202,15 +203,28 @@ def test_a_uuid_taken_by_other_content_after_the_decision_is_decided_anew(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_copies_read_once_the_first_is_decided_anew_are_copies_of_what_was_committed(
-    layout: WorldLayout,
+    layout: WorldLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was expected under the UUID that a rival took, and is archived under another one by the time they are read."""
     world = world_with_a_contested_uuid(layout)
     archive = world.archive()
     slices = plan_work(archive, [QUIET]).plan.slices
     create = archive.store.create
+    looked_for = threading.Event()
+
+    class LookedForTooEarly(_Writer):
+        """A group is written after it was looked for, and before the next one is decided."""
+
+        def submit(self, readings: Sequence[Reading]) -> None:
+            wait([future for _, future in self._pending])
+            super().submit(readings)
+
+        def finished(self, most_left: int) -> Iterator[Done]:
+            yield from super().finished(most_left)
+            looked_for.set()
 
     def create_after_rival(objects: list[NewObject]) -> object:
+        assert looked_for.wait(DEADLINE_S)
         exhausted(catch_up(world.archive(), ["other"], overlap=0))
         return create(objects)
 
@@ -219,12 +233,9 @@ def test_copies_read_once_the_first_is_decided_anew_are_copies_of_what_was_commi
         with archive.source.reader({}) as reader:
             for reading in read_slices(reader, slices, archive.limits, archive.monotonic, epochs=epochs):
                 yield [reading]
-                wait_for(lambda: [*world.catalog.rows(QUIET)], "the first is committed")
-                time.sleep(
-                    0.05
-                )  # sooner, and its thread may not be done with it: it would be seen as disputed later
 
     archive.store.create = create_after_rival  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(write, "_Writer", LookedForTooEarly)
     exhausted(store_groups(archive, groups()))
     for topic in (QUIET, "other"):
         assert_archived(world.archive(), world.cluster, topic)
