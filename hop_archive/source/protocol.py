@@ -267,10 +267,15 @@ class Source(Protocol):
             UnavailableError: It may have been done, in part or whole.
         """
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
-        """What every consumer group that the credentials may see has committed, with what it wrote beside it.
+    def groups(
+        self, names: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+        """What consumer groups that the credentials may see have committed, with what they wrote beside it.
 
-        A group that has committed nothing is there, with nothing. All groups or an error, never a part.
+        A group that has committed nothing is there, with nothing. All of them or an error, never a part.
+
+        Args:
+            names: Only these, which are not listed first; one that there is not is left out, or has nothing.
 
         Raises:
             ForbiddenError: The credentials do not allow to list groups.

@@ -210,6 +210,15 @@ def test_all_groups_are_told(broker: Broker, source: Source) -> None:
     assert [found[name] for name in names] == [{at: Committed(number)} for number in range(5)]
 
 
+def test_groups_that_are_named_are_told_and_no_other(broker: Broker, source: Source) -> None:
+    at, (one, other, none) = TopicPartition(broker.create_topic(), 0), (new_group() for _ in range(3))
+    for number, name in enumerate((one, other)):
+        source.set_group_offsets(name, {at: Committed(number)})
+    found = source.groups([other, none])
+    assert {name: offsets for name, offsets in found.items() if offsets} == {other: {at: Committed(1)}}
+    assert source.groups([]) == {}
+
+
 def test_a_group_with_members_keeps_its_offsets_until_they_are_gone(broker: Broker, source: Source) -> None:
     needs(broker, "members of groups")
     topic, group = broker.create_topic(), new_group()

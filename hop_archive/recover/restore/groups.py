@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hop_archive.catalog.protocol import Catalog
+from hop_archive.catalog.records import Snapshot
 from hop_archive.errors import ConfigurationError, ConflictError
 from hop_archive.model.message import Committed, TopicPartition
 from hop_archive.model.slices import PartitionLog
@@ -62,32 +63,37 @@ def moved(
     return found
 
 
-def refuse_unless_known(restoration: Restoration, names: Sequence[str] | None) -> None:
-    """Refuse groups of which nothing is known (none named: all that are; None: no group), and where none can be told its place.
+def known(restoration: Restoration, names: Sequence[str] | None) -> Sequence[Snapshot]:
+    """What is known of these groups; none named: of all that are; None: of no group.
 
     Raises:
         ConfigurationError: A group is in no snapshot; or messages go by key, so that no partition goes on as another.
     """
     if names is None:
-        return
+        return ()
     if restoration.request.by_key:
         raise ConfigurationError(
             "Consumer groups cannot be moved where messages go to partitions by key: no partition goes on as another.",
             remedy="Leave --by-key out, or the groups.",
         )
-    known = {snapshot.name for snapshot in restoration.catalog.snapshots("group", names or None)}
-    if missing := sorted({*names} - known):
+    found = restoration.catalog.snapshots("group", names or None)
+    if missing := sorted({*names} - {snapshot.name for snapshot in found}):
         raise ConfigurationError(
             f"No snapshot has a consumer group {missing[0]}.",
             remedy="See hop-archive snapshot show for those that there are.",
             group=missing[0],
         )
+    return found
 
 
 def move(
-    restoration: Restoration, names: Sequence[str], target: Target, folder: Path, empty: Mapping[int, int]
+    restoration: Restoration,
+    snapshots: Sequence[Snapshot],
+    target: Target,
+    folder: Path,
+    empty: Mapping[int, int],
 ) -> dict[str, Any]:
-    """Set groups, or where none is named all that are known, on a restored target; setting them again is harmless.
+    """Set groups on a restored target, as far as they read what was restored; setting them again is harmless.
 
     Returns:
         For the report: ``groups`` with what each has now, as the cluster says, and ``groups_unset``, sentences on what
@@ -96,10 +102,10 @@ def move(
     Raises:
         ConflictError: A group stands elsewhere than it was set to.
     """
-    commits, unset = _commits(restoration.catalog, names, target, folder, empty)
+    commits, unset = _commits(restoration.catalog, snapshots, target, folder, empty)
     for name, wanted in commits.items():
         restoration.target.set_group_offsets(name, wanted)
-    found = restoration.target.groups() if commits else {}
+    found = restoration.target.groups(commits) if commits else {}
     for name, wanted in commits.items():
         stands = found.get(name, {})
         if wrong := {
@@ -122,18 +128,22 @@ def move(
 
 
 def _commits(
-    catalog: Catalog, names: Sequence[str], target: Target, folder: Path, empty: Mapping[int, int]
+    catalog: Catalog,
+    snapshots: Sequence[Snapshot],
+    target: Target,
+    folder: Path,
+    empty: Mapping[int, int],
 ) -> tuple[dict[str, dict[TopicPartition, Committed]], list[str]]:
     """What the groups that read the restored generation are to commit in the target; and what cannot be told.
 
     A group that read only generations before it had no place in this one.
     """
-    known = catalog.generations([target.source]).get(target.source, ())
-    generation = next((g for g in known if g.number == target.generation), None)
-    before = {g.topic_id for g in known if generation is not None and g.number < generation.number}
+    generations = catalog.generations([target.source]).get(target.source, ())
+    generation = next((g for g in generations if g.number == target.generation), None)
+    before = {g.topic_id for g in generations if generation is not None and g.number < generation.number}
     found: dict[str, dict[TopicPartition, Committed]] = {}
     unset: list[str] = []
-    for snapshot in catalog.snapshots("group", names or None):
+    for snapshot in snapshots:
         name, topic_ids = snapshot.name, snapshot.content["topic_ids"]
         if target.source not in topic_ids:
             continue

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from hop_archive.catalog.records import Snapshot
 from hop_archive.errors import ConflictError, ForbiddenError, UnavailableError
 from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.model.keys import OWN_FOLDER
@@ -90,7 +91,7 @@ def restore(
         UnavailableError: Something did not answer for longer than ``control.patience_s``.
     """
     with restoration.catalog.hold(f"the restore {restoration.fingerprint[:12]}, which is this very one"):
-        groups.refuse_unless_known(restoration, move_groups)
+        snapshots = groups.known(restoration, move_groups)
         found = prepare(restoration, anew=restart)
         if not restart and (done := done_before(found, move_groups, check=control.check)) is not None:
             return done
@@ -102,7 +103,7 @@ def restore(
                 if is_changed and name in there and there[name].topic_id == kept["topic_id"]:
                     restoration.target.change_settings(name, kept["settings_before"])
             restoration.catalog.note_restore(begun.number, outcome="abandoned")
-        run = _RestoreRun(found, control, folder, move_groups, progress or Progress())
+        run = _RestoreRun(found, control, folder, move_groups, snapshots, progress or Progress())
         with fewer_collections():
             return run.all()
 
@@ -189,6 +190,7 @@ class _RestoreRun:
         control: Control,
         folder: Path,
         move_groups: Sequence[str] | None,
+        snapshots: Sequence[Snapshot],
         progress: Progress,
     ) -> None:
         self._found = found
@@ -198,6 +200,7 @@ class _RestoreRun:
         self._control = control
         self._folder = folder
         self._move_groups = move_groups
+        self._snapshots = snapshots
         self._progress = progress
         self._cluster = self._source.cluster_id()
         begun = found.begun
@@ -341,7 +344,7 @@ class _RestoreRun:
         moved: dict[str, Any] = {"groups": [], "groups_unset": []}
         if self._move_groups is not None:
             empty = {number: topic.base.get(number, 0) for number in state.empty}
-            moved = groups.move(self._restoration, self._move_groups, target, folder, empty)
+            moved = groups.move(self._restoration, self._snapshots, target, folder, empty)
         return {
             "source_topic": target.source,
             "messages": sum(written.counts.values()),
@@ -368,7 +371,7 @@ class _RestoreRun:
 
     def _ended(self, results: Mapping[str, Mapping[str, Any]], *, complete: bool) -> RestoreResult:
         unset = [sentence for result in results.values() for sentence in result.get("groups_unset", ())]
-        if self._move_groups is not None and not self._catalog.snapshots("group"):
+        if self._move_groups is not None and not self._snapshots:
             unset.append(
                 "No consumer group was set: no snapshot has any. Either none read an archived topic, or the archive's "
                 "credentials may not see groups (DESCRIBE), or none was taken: hop-archive snapshot take tells."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -62,8 +62,18 @@ def patiently(connection: Connection, work: Callable[[Admin], Result]) -> Result
         threading.Event().wait(_WAIT_S)
 
 
-def committed(admin: Admin) -> dict[str, dict[TopicPartition, Committed]]:
-    """What every group that is shown has committed; one that is deleted meanwhile is left out. All of them, or an error."""
+def committed(
+    admin: Admin, names: Collection[str] | None = None
+) -> dict[str, dict[TopicPartition, Committed]]:
+    """What these groups have committed, or all that are shown; see `Source.groups`."""
+    asked = _shown(admin) if names is None else sorted(names)
+    found: dict[str, dict[TopicPartition, Committed]] = {}
+    for first in range(0, len(asked), _AT_ONCE):
+        found |= _offsets(admin, asked[first : first + _AT_ONCE])
+    return found
+
+
+def _shown(admin: Admin) -> list[str]:
     doing = "listing consumer groups"
     listing = admin.ask(
         lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
@@ -73,11 +83,7 @@ def committed(admin: Admin) -> dict[str, dict[TopicPartition, Committed]]:
     for error in listing.errors:  # of one broker, whose groups are missing then
         cause = kafka_error(error) if isinstance(error, KafkaException) else error
         raise admin.connection.failure(doing, cause, admin.client_errors)
-    names = sorted(group.group_id for group in listing.valid)
-    found: dict[str, dict[TopicPartition, Committed]] = {}
-    for first in range(0, len(names), _AT_ONCE):
-        found |= _offsets(admin, names[first : first + _AT_ONCE])
-    return found
+    return sorted(group.group_id for group in listing.valid)
 
 
 def access(admin: Admin, group: str) -> frozenset[str] | None:

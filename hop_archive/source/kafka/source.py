@@ -222,8 +222,10 @@ class KafkaSource(Source):
         return kafka_topics.delete_records(self._admin, before, self.watermarks)
 
     @with_a_new_login
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
-        return kafka_groups.patiently(self._connection, kafka_groups.committed)
+    def groups(
+        self, names: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+        return kafka_groups.patiently(self._connection, lambda admin: kafka_groups.committed(admin, names))
 
     def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
         self._refuse_unless_writable(f"set offsets of group {group}")

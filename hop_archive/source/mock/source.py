@@ -164,9 +164,12 @@ class MockSource(Source):
                 log.truncate(before[at])
             return {at: log.low for at, log in logs.items()}
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+    def groups(
+        self, names: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         with self.cluster.read() as state:
-            return {group: dict(offsets) for group, offsets in _running(self.name, state).progress.items()}
+            progress = _running(self.name, state).progress
+            return {group: dict(held) for group, held in progress.items() if names is None or group in names}
 
     def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, Committed]) -> None:
         self._refuse_unless_writable(f"set offsets of group {group}")

@@ -163,10 +163,12 @@ class Guarded(MockSource):
             raise ForbiddenError("no DESCRIBE_CONFIGS")
         return super().settings(topics)
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+    def groups(
+        self, names: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         if self.hides_groups:
             raise ForbiddenError("no DESCRIBE on groups")
-        return super().groups()
+        return super().groups(names)
 
     def _not(self, name: str) -> list[str]:
         return ["describe_configs"] if name in self.hidden else []
@@ -238,9 +240,11 @@ class Failing(MockSource):
         why = UnavailableError("the broker of alerts does not answer")
         return Answers({name: info for name, info in found.items() if name != ALERTS}, {ALERTS: why})
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+    def groups(
+        self, names: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[TopicPartition, Committed]]:
         self.fails = True
-        return super().groups()
+        return super().groups(names)
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -260,8 +264,10 @@ def test_a_topic_that_is_not_told_is_said_and_its_groups_keep_their_place_in_it(
 class Changing(MockSource):
     """A cluster on which a topic is made anew while it is looked at."""
 
-    def groups(self) -> Mapping[str, Mapping[TopicPartition, Committed]]:
-        found = super().groups()
+    def groups(
+        self, names: Collection[str] | None = None
+    ) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+        found = super().groups(names)
         self.cluster.recreate_topic(ALERTS)
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -692,6 +692,24 @@ def test_a_topic_is_created_as_it_was_set_up_and_groups_go_on_where_they_were(tm
     assert outcome.report["topics"][AGAIN]["groups"] == [
         {"group": "readers", "offsets": [[AGAIN, 0, 5], [AGAIN, 1, ends]]}
     ]
+
+
+def test_groups_are_moved_where_others_may_not_be_listed(tmp_path: Path) -> None:
+    """And with the groups of a cluster of a thousand topics none has to be listed for each topic."""
+
+    class Reticent(MockSource):
+        def groups(
+            self, names: Collection[str] | None = None
+        ) -> Mapping[str, Mapping[TopicPartition, Committed]]:
+            if names is None:
+                raise ForbiddenError("no DESCRIBE on the cluster")
+            return super().groups(names)
+
+    world, target = archived_world(), empty_cluster()
+    content = {"offsets": [[BUSY, 0, 0]], "topic_ids": {BUSY: topic_id(world, BUSY)}}
+    snapshot(world, "group", "readers", content)
+    run(replace(restoration(world, target, ONE), target=Reticent(cluster=target)), tmp_path, move_groups=())
+    assert MockSource(cluster=target).groups() == {"readers": {TopicPartition(AGAIN, 0): Committed(0)}}
 
 
 def test_groups_are_left_alone_unless_they_are_asked_for(tmp_path: Path) -> None:
