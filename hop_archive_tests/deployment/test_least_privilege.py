@@ -281,7 +281,7 @@ def test_each_command_does_its_work_as_whom_the_documentation_says(house: House,
     assert is_done(), ran.output
 
 
-NOT_REMEMBERED = ("verify", "repair")
+NOT_REMEMBERED = ("verify",)
 """A reader may look all the same: what it finds is told, and that it is not remembered."""
 
 
