@@ -40,6 +40,9 @@ somewhere yet: in Kafka, where a source is named (-H) that still holds it; under
 other UUIDs, as of a restored topic that was archived, too (looked for by time
 and by UUID); in old versions in a bucket that keeps them, in a backup that lets
 nothing be deleted, in objects of crashed runs that are younger than an hour.
+A message that cannot be suppressed, as where a segment is missing that has to be
+written anew, stops no other one: it is named at the end, with what to do first and
+the exit code of its reason; then the same command again does what is left.
 """
 
 
@@ -59,6 +62,7 @@ def suppress(
     The stanzas of database and store have to say deleting_allowed = true. Interrupted, it is completed by running it
     again.
     """
+    from hop_archive.upkeep.failures import Failures
     from hop_archive.upkeep.remove.suppress import likenesses
     from hop_archive.upkeep.remove.suppress import suppress as take_content_away
 
@@ -82,7 +86,8 @@ def suppress(
                 say(f"{message_uuid}  {row.topic}, {extent}: {row.object_key}")
         if not agreed("Remove this content for good?", plan, yes=yes, as_json=as_json):
             return 0
-        found = take_content_away(removing, message_uuids, reason.strip())
+        failures = Failures("message", "could not be suppressed", "uuid")
+        found = take_content_away(removing, message_uuids, reason.strip(), failures=failures)
         left = [
             line
             for store, keeps in (
@@ -112,12 +117,15 @@ def suppress(
             as_json=as_json,
             suppressed=[str(done) for done in found.done],
             unknown=[str(unknown) for unknown in found.unknown],
+            failed={name: str(error) for name, error in failures},
             young=list(found.young),
             keeps_versions=found.keeps_versions,
             left=left,
         )
         if not as_json:
             print_lines(left)
+            print_lines(f"{name} is not done: {error}" for name, error in failures)
+        failures.raise_any()
     return 1 if left or found.unknown else 0
 
 

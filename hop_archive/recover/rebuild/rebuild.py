@@ -42,12 +42,12 @@ from hop_archive.recover.portions import portions
 from hop_archive.recover.rebuild.commit import COPY, Committer, offset_of, without
 from hop_archive.recover.rebuild.cut import cut, disjoint
 from hop_archive.recover.rebuild.evidence import Evidence, Found, gather
-from hop_archive.recover.rebuild.failures import Failures
 from hop_archive.recover.rebuild.generations import KnownGenerations
 from hop_archive.recover.rebuild.plan import TopicPlan, lacking, stored_topics
 from hop_archive.recover.rebuild.spill import Spill, file_name, usable
 from hop_archive.source.protocol import Source
 from hop_archive.store.protocol import Store
+from hop_archive.upkeep.failures import Failures
 
 _MOST_ROWS = 10_000
 """Rows in one transaction."""

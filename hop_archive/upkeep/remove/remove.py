@@ -73,6 +73,16 @@ class Removing:
             if part is not None:
                 part.close()
 
+    def all_answer(self) -> None:
+        """Ask each server.
+
+        Raises:
+            UnavailableError: One does not answer.
+        """
+        for part in (self.catalog, self.store, self.backup):
+            if part is not None:
+                part.check()
+
     def removal(self, command: str, reason: str) -> Removal:
         """Who takes away, and why."""
         backups = () if self.backup is None else (self.backup.bucket,)

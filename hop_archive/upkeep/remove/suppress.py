@@ -40,6 +40,7 @@ from hop_archive.read.check import check, extent_of
 from hop_archive.read.contents import ObjectContents
 from hop_archive.store.protocol import Extent, NewObject, ObjectInfo, Store
 from hop_archive.upkeep.compact.plan import hold_name
+from hop_archive.upkeep.failures import Failures
 from hop_archive.upkeep.remove.remove import Removing
 from hop_archive.upkeep.repair.orphans import documents_of
 from hop_archive.upkeep.repair.plan import whole
@@ -71,8 +72,8 @@ class Suppressed:
     unknown: tuple[uuid.UUID, ...]
     young: tuple[str, ...]
     keeps_versions: bool | None
-    backup_keeps_versions: bool | None = False
-    held: tuple[str, ...] = ()
+    backup_keeps_versions: bool | None
+    held: tuple[str, ...]
 
 
 def tombstone(row: Row, reason: str) -> Document:
@@ -104,26 +105,51 @@ def tombstone(row: Row, reason: str) -> Document:
 
 
 def suppress(
-    removing: Removing, message_uuids: Collection[uuid.UUID], reason: str, *, grace_s: float = GRACE_S
+    removing: Removing,
+    message_uuids: Collection[uuid.UUID],
+    reason: str,
+    *,
+    grace_s: float = GRACE_S,
+    failures: Failures | None = None,
 ) -> Suppressed:
     """Remove the content of these messages for good, wherever the archive knows it to be. Again: goes on.
 
     The reason stands in the catalog and in the tombstones; where one was given before, that one stays. An object that no row
-    names has to be ``grace_s`` old before it is deleted.
+    names has to be ``grace_s`` old before it is deleted. A message with which something fails stops no other one.
+
+    Args:
+        removing: Where.
+        message_uuids: Which.
+        reason: Why.
+        grace_s: So old is what may be deleted of what no row names.
+        failures: Takes in the messages of which not all could be done, for the caller to raise; None: they are raised here, once
+            the others are done.
 
     Raises:
-        ConfigurationError: The store is not the one whose bucket the rows name.
+        ConfigurationError: The store is not the one whose bucket a row names.
         ForbiddenError: The store, or the role, does not allow it.
         ConflictError: Another process is in the way all the time.
         ObjectMissingError, CorruptError: A segment lacks documents that have to be kept, or it has them alone and rows do not say
             so: repair it first.
+        DataError: Several messages failed, for several reasons.
+        UnavailableError: A server does not answer.
     """
     removal = removing.removal(COMMAND, reason)
     removing.delete_pending(COMMAND)
-    rows = [row for asked in message_uuids if (row := removing.catalog.find(asked)) is not None]
-    removing.refuse_other_buckets({row.bucket for row in rows})
+    failed = Failures("message", "could not be suppressed", "uuid") if failures is None else failures
+    rows, unknown = list[Row](), list[uuid.UUID]()
+    for asked in message_uuids:
+        if (row := removing.catalog.find(asked)) is None:
+            unknown.append(asked)
+            continue
+        with failed.of(str(asked), removing.all_answer):
+            rows.append(removing.at_hand(row))
     removing.catalog.suppress({row.uuid: row.topic for row in rows}, reason)
-    held = {row.object_key for row in rows if _suppress_one(removing, row.uuid, removal)}
+    held: set[str] = set()
+    for row in rows:
+        with failed.of(str(row.uuid), removing.all_answer):
+            if _suppress_one(removing, row.uuid, removal):
+                held.add(row.object_key)
     removing.delete_pending(COMMAND)
     # What is being compacted may have been read before it was suppressed, and nothing of that is to be seen yet. What begins
     # from now on reads tombstones.
@@ -132,29 +158,29 @@ def suppress(
         for at in sorted({place.partition_log for row in rows for place in places(removing, row)})
         if _is_compacted_now(removing, at)
     ]
+    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
     for row in rows:
-        young_ms = int((removing.now().timestamp() - grace_s) * 1000)
         # What crashed attempts left of the message goes; what holds it beside documents that rows name is made anew.
         for info in _may_hold(removing, row):
-            named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
-            if named and _holds_more(removing, info, named):
-                held.add(info.key)
-                _rewrite(removing, row.bucket, info.key, removal)
-            elif not named and info.modified_ms > young_ms:
-                young.append(info.key)
-            elif not named and _holds(removing, info, row):
-                _refuse_to_lose(removing, info.key)
-                held.add(info.key)
-                removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
+            with failed.of(str(row.uuid), removing.all_answer):
+                named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
+                if named and _holds_more(removing, info, named):
+                    held.add(info.key)
+                    _rewrite(removing, row.bucket, info.key, removal)
+                elif not named and info.modified_ms > young_ms:
+                    young.append(info.key)
+                elif not named and _holds(removing, info, row):
+                    _refuse_to_lose(removing, info.key)
+                    held.add(info.key)
+                    removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
     removing.delete_pending(COMMAND)
-    known = {row.uuid for row in rows}
-    unknown = tuple(asked for asked in message_uuids if asked not in known)
     of_store, of_backup = (
         _has_old_versions(store) if store and rows else False for store in (removing.store, removing.backup)
     )
-    return Suppressed(
-        tuple(row.uuid for row in rows), unknown, tuple(young), of_store, of_backup, tuple(sorted(held))
-    )
+    if failures is None:
+        failed.raise_any()
+    done = tuple(row.uuid for row in rows if str(row.uuid) not in failed)
+    return Suppressed(done, tuple(unknown), tuple(young), of_store, of_backup, tuple(sorted(held)))
 
 
 def _has_old_versions(store: Store) -> bool | None:

@@ -184,6 +184,27 @@ def test_content_is_suppressed_and_what_is_left_is_sound(place: Path) -> None:
     assert "The reason is empty" in empty.stderr
 
 
+def test_of_several_messages_that_which_cannot_be_suppressed_is_named_and_the_others_are_done(
+    place: Path,
+) -> None:
+    directory = allowed(place)
+    catalog = MockCatalog("m", directory=directory)
+    first, second = (next(catalog.rows(topic)) for topic in catalog.topics()[:2])
+    other = first._replace(bucket="elsewhere", uuid=uuid.uuid4(), topic="moved", partition=0, offset=0)
+    catalog.commit(Batch(Slice("moved", other.generation or 1, 0, 0, 1), rows=[other]))
+    asked = [str(row.uuid) for row in (first, other, second)]
+    shown = invoke("suppress", *asked, *DATABASE, "--reason", "request 17", "--yes", "--json")
+    done = told(shown, code=2)
+    assert done["suppressed"] == [asked[0], asked[2]]
+    assert list(done["failed"]) == [asked[1]]
+    assert "name the bucket elsewhere" in done["failed"][asked[1]]
+    assert f"1 message could not be suppressed; the others are done. {asked[1]}: " in shown.stderr
+    plain = invoke("suppress", *asked, *DATABASE, "--reason", "request 17", "--yes")
+    assert plain.exit_code == 2
+    assert f"{asked[1]} is not done: " in plain.stdout
+    assert {str(found.uuid) for found in catalog.suppressions()} == {asked[0], asked[2]}
+
+
 def test_the_same_content_elsewhere_is_named(place: Path) -> None:
     directory = allowed(place)
     own = a_uuid(directory)

@@ -12,13 +12,14 @@ import pytest
 from hop_archive.archive import Archive
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Batch, CopyOf, Outcome, Removal
-from hop_archive.devkit.faults import Faults
+from hop_archive.devkit.faults import Faults, When
 from hop_archive.errors import (
     ConfigurationError,
     ConflictError,
     CorruptError,
     ForbiddenError,
     ObjectMissingError,
+    UnavailableError,
 )
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode
@@ -30,6 +31,7 @@ from hop_archive.source.mock.source import GROUP_ID, MockSource
 from hop_archive.source.protocol import Source
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
+from hop_archive.upkeep.failures import Failures
 from hop_archive.upkeep.remove.clean_tests import (
     clean_marked,
     clean_topics,
@@ -345,22 +347,25 @@ def test_suppressing_over_a_catalog_that_is_not_rebuilt_deletes_nothing_that_it_
 
 
 @pytest.mark.parametrize("layout", ["segment", "zstd"])
-def test_suppressing_refuses_to_delete_what_the_catalog_does_not_know_beside_the_message(
+def test_suppressing_refuses_to_delete_what_the_catalog_does_not_know_beside_the_message_and_that_alone(
     layout: WorldLayout,
 ) -> None:
-    """A catalog that was made anew has one message of a segment again, and is to be rebuilt first."""
+    """A catalog that was made anew has one message of a segment again, and is to be rebuilt first; another attempt left it alone."""
     world = archive_all(small_world(layout))
     own, other, *_ = (row for row in world.rows() if row.topic == BUSY and row.partition == 0)
     world.catalog = MockCatalog()
     world.layout = "message"
     world.catalog.begin_generation(BUSY, 1, "id", None, "")
     alone = own._replace(object_key="alone.bson", position=None, frame=None, frame_size=None)
-    world.store.create([NewObject("alone.bson", b"")])
+    later = f"segments/{BUSY}/1/0/{0:020}-{9:020}.bson"
+    world.store.create([NewObject("alone.bson", b""), NewObject(later, fetched(world.store, own))])
     assert own.slice is not None
     world.catalog.commit(Batch(own.slice, rows=[alone]))
     with pytest.raises(CorruptError, match=f"holds the message {other.uuid}"):
         suppress(world.removing(), [own.uuid], "a reason", grace_s=-1)
-    assert other.object_key in {info.key for info in world.store.listing()}
+    left = {info.key for info in world.store.listing()}
+    assert other.object_key in left
+    assert later not in left
 
 
 def test_where_the_segment_is_not_there_suppressing_says_what_to_do_and_is_done_after_that() -> None:
@@ -375,6 +380,49 @@ def test_where_the_segment_is_not_there_suppressing_says_what_to_do_and_is_done_
     world.store.create([NewObject(first.object_key, body)])
     suppress(world.removing(), [first.uuid], "a reason", grace_s=-1)
     assert_whole(world)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_message_that_cannot_be_suppressed_stops_no_other_one(place: int) -> None:
+    world = archive_all(small_world("segment"))
+    rows = [*{row.object_key: row for row in world.rows()}.values()]
+    assert len(rows) == 3
+    asked = [row.uuid for row in rows]
+    (body,) = world.store.fetch([Extent(rows[place].object_key)])
+    for store in (world.store, world.backup):
+        store.delete([rows[place].object_key])
+    failures = Failures("message", "could not be suppressed")
+    found = suppress(world.removing(), asked, "a reason", grace_s=-1, failures=failures)
+    assert [name for name, _ in failures] == [str(asked[place])]
+    assert found.done == tuple(own for own in asked if own != asked[place])
+    with pytest.raises(
+        ObjectMissingError, match=rf"{asked[place]}: .* hop-archive repair, and then this again"
+    ):
+        suppress(world.removing(), asked, "a reason", grace_s=-1)
+    for number in {0, 1, 2} - {place}:
+        now = world.catalog.find(asked[number])
+        assert now is not None
+        assert decode(fetched(world.store, now)).suppressed == "a reason"
+    for store in (world.store, world.backup):
+        store.create([NewObject(rows[place].object_key, body)])
+    assert suppress(world.removing(), asked, "a reason", grace_s=-1).done == tuple(asked)
+    assert_whole(world)
+
+
+def test_a_server_that_is_down_ends_suppressing_at_once() -> None:
+    world = archive_all(small_world())
+    asked = [row.uuid for row in world.catalog.rows(BUSY)]
+
+    class Down(Faults):
+        def strike(self, number: int, when: When) -> None:
+            if self.calls[number - 1].startswith("store."):
+                raise UnavailableError("It does not answer.")
+
+    down = Down()
+    with pytest.raises(UnavailableError, match="It does not answer"):
+        suppress(world.removing(down), asked, "a reason", grace_s=-1)
+    assert len([call for call in down.calls if call.startswith("store.")]) == 2
+    assert world.catalog.suppressed(asked) == {*asked}
 
 
 def test_what_a_crashed_run_left_of_a_suppressed_message_goes_once_it_is_old_enough() -> None:

@@ -1,11 +1,11 @@
-"""What becomes of topics that could not be rebuilt."""
+"""What becomes of topics, messages or partitions with which something failed."""
 
 from __future__ import annotations
 
 import pytest
 
 from hop_archive.errors import CorruptError
-from hop_archive.recover.rebuild.failures import Failures
+from hop_archive.upkeep.failures import Failures
 
 
 def test_a_fault_of_this_program_does_not_hide_the_other_topics_that_failed() -> None:
