@@ -90,7 +90,10 @@ def clean_tests(
         }
         if not agreed("Remove these?", plan_object, yes=yes, as_json=as_json):
             return
-        cleaned = cleaning.clean_topics(archive, removing, names, delete_records=delete_records)
+        failures = cleaning.FAILURES()
+        cleaned = cleaning.clean_topics(
+            archive, removing, names, delete_records=delete_records, failures=failures
+        )
         if test_header:
             cleaning.clean_marked(removing, Query())
         print_removed(
@@ -101,6 +104,7 @@ def clean_tests(
             deleted_below={str(at): offset for at, offset in cleaned.deleted_below.items()},
             why_not_deleted=cleaned.why_not_deleted,
         )
+        failures.raise_any()
         if as_json:
             return
         say(f"Skipped {counted(cleaned.skipped, 'offset')} unread.")

@@ -74,7 +74,7 @@ def prune(
     Shows first what would go. Interrupted, it is completed by running it again. Stop the archiving of these topics
     before.
     """
-    from hop_archive.upkeep.remove.prune import Policy, plan_pruning
+    from hop_archive.upkeep.remove.prune import FAILURES, Policy, plan_pruning
     from hop_archive.upkeep.remove.prune import prune as take_away
 
     policy = Policy(topics, older_than)
@@ -99,8 +99,10 @@ def prune(
     if not agreed("Take these away?", [_as_object(old) for old in plan], yes=yes, as_json=as_json):
         return
     with opened(setup, "delete") as removing:
-        done = take_away(removing, policy)
+        failures = FAILURES()
+        done = take_away(removing, policy, failures=failures)
         print_removed(removing.tally, [_as_object(old) for old in done], as_json=as_json)
+        failures.raise_any()
 
 
 def _as_object(old: Old) -> dict[str, Any]:

@@ -62,8 +62,7 @@ def suppress(
     The stanzas of database and store have to say deleting_allowed = true. Interrupted, it is completed by running it
     again.
     """
-    from hop_archive.upkeep.failures import Failures
-    from hop_archive.upkeep.remove.suppress import likenesses
+    from hop_archive.upkeep.remove.suppress import FAILURES, likenesses
     from hop_archive.upkeep.remove.suppress import suppress as take_content_away
 
     if not reason.strip():
@@ -86,7 +85,7 @@ def suppress(
                 say(f"{message_uuid}  {row.topic}, {extent}: {row.object_key}")
         if not agreed("Remove this content for good?", plan, yes=yes, as_json=as_json):
             return 0
-        failures = Failures("message", "could not be suppressed", "uuid")
+        failures = FAILURES()
         found = take_content_away(removing, message_uuids, reason.strip(), failures=failures)
         left = [
             line

@@ -31,9 +31,11 @@ from hop_archive.orchestration.runs import (
     upkeep_job,
     upkeep_tags,
 )
+from hop_archive.upkeep.remove.clean_tests import FAILURES as NOT_CLEANED
 from hop_archive.upkeep.remove.clean_tests import clean_marked, clean_topics, plan_cleaning, topics_to_clean
 from hop_archive.upkeep.remove.duplicates import deduplicate as move_copies
 from hop_archive.upkeep.remove.duplicates import find_copies, sorted_topics
+from hop_archive.upkeep.remove.prune import FAILURES as NOT_PRUNED
 from hop_archive.upkeep.remove.prune import Old, Policy, plan_pruning
 from hop_archive.upkeep.remove.prune import prune as take_away
 from hop_archive.upkeep.remove.remove import Removing
@@ -171,9 +173,14 @@ def test_topics(
         plan = plan_cleaning(archive, removing, names)
         skipped = 0
         if not config.dry_run:
-            skipped = clean_topics(archive, removing, names, delete_records=config.delete_records).skipped
+            failures = NOT_CLEANED()
+            cleaned = clean_topics(
+                archive, removing, names, delete_records=config.delete_records, failures=failures
+            )
+            skipped = cleaned.skipped
             if config.test_header:
                 clean_marked(removing, Query())
+            failures.raise_any()
             plan = plan_cleaning(archive, removing, names)  # what there is still
     rows = ({"topic": test.topic, "messages": test.messages, "unread": test.unread} for test in plan)
     return dg.MaterializeResult(
@@ -217,8 +224,14 @@ def prune_messages(
                     runs=others[:10],
                 )
         old: list[Old] = []
+        failures = NOT_PRUNED()
         for rule in rules:
-            old += plan_pruning(removing, rule) if config.dry_run else take_away(removing, rule)
+            old += (
+                plan_pruning(removing, rule)
+                if config.dry_run
+                else take_away(removing, rule, failures=failures)
+            )
+        failures.raise_any()
     rows = (
         {
             "topic": part.topic,

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
-from hop_archive.errors import DataError, HopArchiveError, UnavailableError
+from hop_archive.errors import DataError, ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.model.wording import counted
 
 log = logging.getLogger(__name__)
@@ -51,20 +51,24 @@ class Failures:
 
         Args:
             name: Whose.
-            all_answer: Raises where a server does not answer. Asked after one did not: it may have been too much for it.
+            all_answer: Raises where a server does not answer, or refuses. Asked after one did: it may have been so of this alone.
 
         Raises:
-            UnavailableError: A server does not answer: no work could go on.
+            HopArchiveError: Raised by ``all_answer``: no work could go on.
         """
         try:
             yield
         except Exception as error:  # noqa: BLE001 (whatever one brings about, the others are done)
-            if isinstance(error, UnavailableError):
+            if isinstance(error, UnavailableError | ForbiddenError):
                 all_answer()
-            self._by_name.setdefault(name, error)
-            log.error(
-                "%s %s %s: %s", self._noun.capitalize(), name, self._undone, error, extra={self._fact: name}
-            )
+            self.take(name, error)
+
+    def take(self, name: str, error: Exception) -> None:
+        """Take in why one failed, unless that is known."""
+        self._by_name.setdefault(name, error)
+        log.error(
+            "%s %s %s: %s", self._noun.capitalize(), name, self._undone, error, extra={self._fact: name}
+        )
 
     def raise_any(self) -> None:
         """Tell of all of them.

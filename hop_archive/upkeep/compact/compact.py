@@ -11,9 +11,17 @@ import datetime
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hop_archive.catalog.records import Correction
-from hop_archive.errors import ConflictError, CorruptError, DataError, HopArchiveError, ObjectMissingError
+from hop_archive.errors import (
+    ConflictError,
+    CorruptError,
+    DataError,
+    HopArchiveError,
+    ObjectFrozenError,
+    ObjectMissingError,
+)
 from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.ingest.placing import segment
 from hop_archive.model.findings import Finding
@@ -33,12 +41,14 @@ from hop_archive.upkeep.compact.plan import (
     hold_name,
     logs_to_look_at,
 )
+from hop_archive.upkeep.failures import Failures
 from hop_archive.upkeep.remove.remove import Removing
 from hop_archive.upkeep.verify.documents import wrong
 from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.verification import Verification
 
 COMMAND = "compact"
+FAILURES = partial(Failures, "partition", "could not be compacted", "partition_log")
 
 MAKING_S = 3600.0
 """So long a segment may take from when it is begun until rows name it; what is left of one after that is deleted."""
@@ -106,28 +116,29 @@ def compact(removing: Removing, wanted: Compaction) -> Iterator[Finding]:
         ConfigurationError: A topic means none.
         ForbiddenError: The store, or the role, does not let anything be deleted.
         UnavailableError: A server does not answer. What was done stays.
-        DataError: A segment was not as it was made, the first of them; the other logs were compacted.
+        DataError: Segments were not as they were made; the other logs were compacted.
+        ObjectFrozenError: Objects of some logs are in cold storage; likewise.
     """
     removing.store.delete([])  # before anything is made whose place it could not take
-    removing.delete_pending(COMMAND)
     catalog = removing.catalog
-    failed: DataError | None = None
-    logs = (
-        log
-        for topic in chosen_topics(catalog, wanted)
-        for log in logs_to_look_at(catalog, wanted, topic, removing.now())
-    )
-    for log in logs:
-        wanted.progress.topic = log.partition_log.topic
-        try:
-            if not (yield from _compact_log(removing, wanted, log)):
-                break
-        except DataError as error:  # for a person to look at; the other logs do not wait for that
-            failed = failed or error
-    else:
-        removing.delete_pending(COMMAND)
-    if failed is not None:
-        raise failed
+    with removing.command(COMMAND, None, FAILURES) as failures:
+        logs = (
+            log
+            for topic in chosen_topics(catalog, wanted)
+            for log in logs_to_look_at(catalog, wanted, topic, removing.now())
+        )
+        for log in logs:
+            wanted.progress.topic = log.partition_log.topic
+            try:
+                if not (yield from _compact_log(removing, wanted, log)):
+                    break
+            except (
+                DataError,
+                ObjectFrozenError,
+            ) as error:  # for a person to look at; the other logs do not wait for that
+                failures.take("/".join(map(str, log.partition_log)), error)
+        else:
+            removing.delete_pending(COMMAND)
 
 
 def _compact_log(removing: Removing, wanted: Compaction, log: LogPlan) -> Generator[Finding, None, bool]:

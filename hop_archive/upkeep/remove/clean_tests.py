@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 
 from hop_archive.archive import Archive
@@ -24,11 +25,13 @@ from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY
 from hop_archive.model.topics import matches
 from hop_archive.read.fetch import fetch_documents
+from hop_archive.upkeep.failures import Failures
 from hop_archive.upkeep.remove.remove import Removing, portions
 
 log = logging.getLogger(__name__)
 
 COMMAND = "clean-tests"
+FAILURES = partial(Failures, "topic", "could not be cleaned")
 CLEANED = "test messages, cleaned up"
 MARKED = "a message marked as a test, cleaned up"
 
@@ -111,12 +114,14 @@ def clean_topics(
     *,
     delete_records: bool = False,
     grace_s: float = GRACE_S,
+    failures: Failures | None = None,
 ) -> Cleaned:
     """Take away all that is archived of test topics, skip what is not read yet, and move the group's offsets to the end.
 
     Objects of theirs that no row names go, too: what crashed runs left, and those that came second; a document of its own
     only once it is ``grace_s`` old, for it may be about to be catalogued. With ``delete_records`` Kafka's own records are
-    deleted where that can be done.
+    deleted where that can be done. A topic that cannot be cleaned stops no other one; it is told once those are done, or is in
+    ``failures`` for the caller to raise.
 
     Raises:
         ForbiddenError: A topic is no test topic; or the store, or the role, does not let anything be deleted.
@@ -130,41 +135,48 @@ def clean_topics(
             topics=others,
         )
     archive = _at(archive, removing)
-    removing.delete_pending(COMMAND)
-    for topic in topics:
-        _tests_of(removing, topic, None)
     cleaned = Cleaned()
-    for topic in topics:
-        cleaned = _clean_topic(archive, removing, topic, cleaned)
-        # Then what no row names, noted as pending first.
-        young_ms = int((removing.now().timestamp() - grace_s) * 1000)
-        covered = removing.catalog.coverage([topic])
-        listed = chain(removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/"))
-        unnamed = (
-            info.key
-            for info in listed
-            if topic_of(info.key) == topic
-            and (
-                info.modified_ms <= young_ms
-                # A segment of offsets that are dealt with comes too late for ever.
-                or ((at := slice_of(info.key)) and at.offsets & covered.get(at.partition_log, EMPTY))
-            )
-        )
-        for keys in portions(unnamed):
-            pending = [(removing.store.bucket, key) for key in keys]
-            removing.catalog.note_pending_deletes(pending, topic, removing.removal(COMMAND, CLEANED))
-            removing.delete_pending(COMMAND)
-        ends = {at: end for at, end in cleaned.ends.items() if at.topic == topic}
-        if not delete_records or not ends:
-            continue
-        try:
-            deleted = {**cleaned.deleted_below, **archive.source.delete_records(ends)}
-            cleaned = replace(cleaned, deleted_below=deleted)
-        except ConfigurationError as refused:
-            # The ledger says that they are dealt with; that Kafka keeps them until its own time does no harm.
-            log.info("Records of %s stay in Kafka: %s", topic, refused, extra={"topic": topic})
-            why = {**cleaned.why_not_deleted, topic: str(refused)}
-            cleaned = replace(cleaned, why_not_deleted=why)
+
+    def all_answer() -> None:
+        removing.all_answer()
+        archive.source.cluster_id()
+
+    with removing.command(COMMAND, failures, FAILURES) as failed:
+        for topic in topics:
+            with failed.of(topic, all_answer):
+                _tests_of(removing, topic, None)
+                cleaned = _clean_topic(archive, removing, topic, cleaned)
+                # Then what no row names, noted as pending first.
+                young_ms = int((removing.now().timestamp() - grace_s) * 1000)
+                covered = removing.catalog.coverage([topic])
+                listed = chain(
+                    removing.store.listing(f"segments/{topic}/"), removing.store.listing(f"{topic}/")
+                )
+                unnamed = (
+                    info.key
+                    for info in listed
+                    if topic_of(info.key) == topic
+                    and (
+                        info.modified_ms <= young_ms
+                        # A segment of offsets that are dealt with comes too late for ever.
+                        or ((at := slice_of(info.key)) and at.offsets & covered.get(at.partition_log, EMPTY))
+                    )
+                )
+                for keys in portions(unnamed):
+                    pending = [(removing.store.bucket, key) for key in keys]
+                    removing.catalog.note_pending_deletes(pending, topic, removing.removal(COMMAND, CLEANED))
+                    removing.delete_pending(COMMAND)
+                ends = {at: end for at, end in cleaned.ends.items() if at.topic == topic}
+                if not delete_records or not ends:
+                    continue
+                try:
+                    deleted = {**cleaned.deleted_below, **archive.source.delete_records(ends)}
+                    cleaned = replace(cleaned, deleted_below=deleted)
+                except ConfigurationError as refused:
+                    # The ledger says that they are dealt with; that Kafka keeps them until its own time does no harm.
+                    log.info("Records of %s stay in Kafka: %s", topic, refused, extra={"topic": topic})
+                    why = {**cleaned.why_not_deleted, topic: str(refused)}
+                    cleaned = replace(cleaned, why_not_deleted=why)
     return cleaned
 
 
@@ -186,10 +198,10 @@ def marked(removing: Removing, query: Query) -> Iterator[Row]:
 def clean_marked(removing: Removing, query: Query) -> None:
     """Take away the selected messages that are marked as tests, with the duplicates that refer to them. Again: goes on."""
     removal = removing.removal(COMMAND, MARKED)
-    removing.delete_pending(COMMAND)
-    for rows in portions(marked(removing, query)):
-        removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", removal))
-        removing.delete_pending(COMMAND)
+    with removing.command(COMMAND, None, FAILURES):
+        for rows in portions(marked(removing, query)):
+            removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", removal))
+            removing.delete_pending(COMMAND)
 
 
 def _at(archive: Archive, removing: Removing) -> Archive:

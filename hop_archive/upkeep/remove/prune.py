@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hop_archive.catalog.records import Outcome, RemovalExtent
 from hop_archive.errors import ConfigurationError, ConflictError
@@ -18,9 +19,11 @@ from hop_archive.ingest.plan import units
 from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.times import milliseconds
+from hop_archive.upkeep.failures import Failures
 from hop_archive.upkeep.remove.remove import Removing
 
 COMMAND = "prune"
+FAILURES = partial(Failures, "partition", "could not be pruned", "partition_log")
 
 QUIET_S = 120.0
 """A topic counts as being archived when a batch of it was committed within this time."""
@@ -121,8 +124,13 @@ def plan_pruning(removing: Removing, policy: Policy) -> list[Old]:
     return found
 
 
-def prune(removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S) -> list[Old]:
+def prune(
+    removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S, failures: Failures | None = None
+) -> list[Old]:
     """Take away what the policy says, partition by partition, the oldest first; what was planned.
+
+    A partition that cannot be pruned stops no other one; it is told once those are done, or is in ``failures`` for the caller to
+    raise.
 
     Raises:
         ConflictError: A topic is being archived. Nothing was changed.
@@ -131,14 +139,15 @@ def prune(removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S) -> li
     """
     refuse_while_live(removing, _topics(removing, policy), quiet_s)
     removal = removing.removal(COMMAND, policy.reason)
-    removing.delete_pending(COMMAND)
-    planned = plan_pruning(removing, policy)
-    before_ms = policy.before_ms(removing.now())
-    for old in planned:
-        if old.partition_log is None:
-            removing.remove_adopted(old.topic, removal, before_ms)
-        else:
-            removing.remove_places(old.places, "pruned", removal)
+    with removing.command(COMMAND, failures, FAILURES) as failed:
+        planned = plan_pruning(removing, policy)
+        before_ms = policy.before_ms(removing.now())
+        for old in planned:
+            with failed.of("/".join(map(str, old.partition_log or (old.topic,))), removing.all_answer):
+                if old.partition_log is None:
+                    removing.remove_adopted(old.topic, removal, before_ms)
+                else:
+                    removing.remove_places(old.places, "pruned", removal)
     return planned
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -23,16 +23,24 @@ from hop_archive.model.document import decode
 from hop_archive.model.keys import alternative_key, slice_of
 from hop_archive.model.query import Query
 from hop_archive.model.slices import Slice
+from hop_archive.model.wording import counted
 from hop_archive.read.check import check
 from hop_archive.read.contents import ObjectContents
 from hop_archive.store.free_keys import MOST_ALTERNATIVES
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
+from hop_archive.upkeep.failures import Failures
 
 PORTION_OFFSETS = 10_000
 """Offsets whose rows go in one transaction; their objects are deleted before the next."""
 
+_PAGE = 1_000
+"""Pending deletes that are asked for at once."""
+
 PORTION_MESSAGES = 500
 """Messages that are looked at one by one and go in one transaction."""
+
+MOST_REFUSED = 50
+"""Where more objects than that may not be deleted, it is the rights that are lacking: nothing more is taken away."""
 
 Item = TypeVar("Item")
 
@@ -47,6 +55,8 @@ class Tally:
         copies: Objects that were deleted in the backup.
         staying: Keys of the objects that stay, because they hold other messages.
         backup_refusal: Why the backup's copies could not be deleted; '' where they were, or there is no backup.
+        refused: Objects (bucket and key) that the store or its backup does not let this command delete, while it deletes others,
+            and why.
     """
 
     removed: Removed = field(default_factory=Removed)
@@ -54,6 +64,7 @@ class Tally:
     copies: int = 0
     staying: set[str] = field(default_factory=set)
     backup_refusal: str = ""
+    refused: dict[tuple[str, str], ForbiddenError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +84,48 @@ class Removing:
             if part is not None:
                 part.close()
 
-    def all_answer(self) -> None:
-        """Ask each server.
+    @contextmanager
+    def command(
+        self, name: str, failures: Failures | None, new_failures: Callable[[], Failures]
+    ) -> Iterator[Failures]:
+        """What each command is done in: what it left to be deleted goes first, and what could not be done is told last.
+
+        Args:
+            name: The command's.
+            failures: Takes in what could not be done, for the caller to raise; None: it is raised here.
+            new_failures: Makes what takes it in then.
 
         Raises:
+            ForbiddenError: As for ``delete_pending``; or, at the end, some objects could not be deleted.
+            HopArchiveError: At the end, of what failed.
+        """
+        found = new_failures() if failures is None else failures
+        self.tally.refused.clear()
+        self.delete_pending(name)
+        yield found
+        found.besides = None
+        if refused := self._refused(self.store):
+            found.besides = ForbiddenError(
+                f"{counted(len(refused), 'object')} could not be deleted; the others are. The first: {refused[0]}",
+                remedy="No row names them. They are remembered: run this again with other rights.",
+                **refused[0].facts,
+            )
+        if failures is None:
+            found.raise_any()
+
+    def all_answer(self) -> None:
+        """Ask each server, and whether it lets anything be deleted.
+
+        Raises:
+            ForbiddenError: One does not, or not most of what was to be deleted.
             UnavailableError: One does not answer.
         """
         for part in (self.catalog, self.store, self.backup):
             if part is not None:
                 part.check()
+        self.store.delete([])
+        if len(refused := self._refused(self.store)) > MOST_REFUSED:
+            raise refused[-1]
 
     def removal(self, command: str, reason: str) -> Removal:
         """Who takes away, and why."""
@@ -110,33 +154,70 @@ class Removing:
     def delete_pending(self, command: str) -> None:
         """Delete what ``command`` left to be deleted, now or before it crashed, but for what a row names, or needs (``only_in``).
 
+        An object that may not be deleted is in the tally then, and holds up no other one.
+
         Raises:
-            ForbiddenError: The store does not allow deleting. (A backup that does not is told in the tally.)
+            ForbiddenError: The store does not allow deleting, or not of more than ``MOST_REFUSED`` objects. (A backup that does
+                not is told in the tally.)
             UnavailableError: The store does not answer. Running it again goes on.
         """
         self.tally.objects += self._delete(command, self.store)
-        if self.backup is not None:
+        if self.backup is not None and len(self._refused(self.backup)) <= MOST_REFUSED:
             try:
                 self.tally.copies += self._delete(command, self.backup)
             except ForbiddenError as error:
                 self.tally.backup_refusal = str(error)
+            if refused := self._refused(self.backup):
+                self.tally.backup_refusal = str(refused[0])
+
+    def _refused(self, store: Store) -> list[ForbiddenError]:
+        return [error for (bucket, _), error in self.tally.refused.items() if bucket == store.bucket]
 
     def _delete(self, command: str, store: Store) -> int:
         deleted = 0
         is_there: dict[str, bool] = {}
-        while page := self.catalog.pending_deletes(command, store.bucket):
+        refused = self.tally.refused
+        most = _PAGE + MOST_REFUSED  # those that are refused come again and again
+        while page := [
+            pending
+            for pending in self.catalog.pending_deletes(command, store.bucket, most)
+            if (store.bucket, pending.key) not in refused
+        ]:
             unnamed = [
                 pending.key
                 for pending in page
                 if not pending.is_named and self.only_in(pending.key, (), is_there) is None
             ]
-            if unnamed:
-                store.delete(unnamed)
-            self.catalog.strike_out(page)
-            deleted += len(unnamed)
+            self._delete_unless_refused(store, unnamed)
+            gone = [key for key in unnamed if (store.bucket, key) not in refused]
+            self.catalog.strike_out(
+                [pending for pending in page if (store.bucket, pending.key) not in refused]
+            )
+            deleted += len(gone)
             self.tally.staying.difference_update(unnamed)
             self.tally.staying.update({pending.key for pending in page} - {*unnamed})
         return deleted
+
+    def _delete_unless_refused(self, store: Store, keys: Sequence[str]) -> None:
+        """Delete these, and note which of them may not be deleted: by halves, so that few among many take few requests.
+
+        Raises:
+            ForbiddenError: They are too many; or the stanza does not allow it.
+        """
+        if not keys:
+            return
+        try:
+            store.delete(keys)
+        except ForbiddenError as error:
+            store.delete([])
+            if len(keys) == 1:
+                self.tally.refused[store.bucket, keys[0]] = error
+                if len(self._refused(store)) > MOST_REFUSED:
+                    raise
+                return
+            half = len(keys) // 2
+            self._delete_unless_refused(store, keys[:half])
+            self._delete_unless_refused(store, keys[half:])
 
     def only_in(self, key: str, staying: Collection[uuid.UUID], is_there: dict[str, bool]) -> Row | None:
         """The row of a message, not one that is ``staying``, whose document is in this segment alone: it names one that is gone.

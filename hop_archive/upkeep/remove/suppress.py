@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from hop_archive.catalog.records import Removal, Replaced, Row
@@ -46,6 +47,7 @@ from hop_archive.upkeep.repair.orphans import documents_of
 from hop_archive.upkeep.repair.plan import whole
 
 COMMAND = "suppress"
+FAILURES = partial(Failures, "message", "could not be suppressed", "uuid")
 
 GRACE_S = 3600.0
 """An object that no row names and that is younger than this may be another process's, in the making."""
@@ -135,50 +137,48 @@ def suppress(
         UnavailableError: A server does not answer.
     """
     removal = removing.removal(COMMAND, reason)
-    removing.delete_pending(COMMAND)
-    failed = Failures("message", "could not be suppressed", "uuid") if failures is None else failures
-    rows, unknown = list[Row](), list[uuid.UUID]()
-    for asked in message_uuids:
-        if (row := removing.catalog.find(asked)) is None:
-            unknown.append(asked)
-            continue
-        with failed.of(str(asked), removing.all_answer):
-            rows.append(removing.at_hand(row))
-    removing.catalog.suppress({row.uuid: row.topic for row in rows}, reason)
-    held: set[str] = set()
-    for row in rows:
-        with failed.of(str(row.uuid), removing.all_answer):
-            if _suppress_one(removing, row.uuid, removal):
-                held.add(row.object_key)
-    removing.delete_pending(COMMAND)
-    # What is being compacted may have been read before it was suppressed, and nothing of that is to be seen yet. What begins
-    # from now on reads tombstones.
-    young = [
-        segment_folder(*at)
-        for at in sorted({place.partition_log for row in rows for place in places(removing, row)})
-        if _is_compacted_now(removing, at)
-    ]
-    young_ms = int((removing.now().timestamp() - grace_s) * 1000)
-    for row in rows:
-        # What crashed attempts left of the message goes; what holds it beside documents that rows name is made anew.
-        for info in _may_hold(removing, row):
+    with removing.command(COMMAND, failures, FAILURES) as failed:
+        rows, unknown = list[Row](), list[uuid.UUID]()
+        for asked in message_uuids:
+            if (row := removing.catalog.find(asked)) is None:
+                unknown.append(asked)
+                continue
+            with failed.of(str(asked), removing.all_answer):
+                rows.append(removing.at_hand(row))
+        removing.catalog.suppress({row.uuid: row.topic for row in rows}, reason)
+        held: set[str] = set()
+        for row in rows:
             with failed.of(str(row.uuid), removing.all_answer):
-                named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
-                if named and _holds_more(removing, info, named):
-                    held.add(info.key)
-                    _rewrite(removing, row.bucket, info.key, removal)
-                elif not named and info.modified_ms > young_ms:
-                    young.append(info.key)
-                elif not named and _holds(removing, info, row):
-                    _refuse_to_lose(removing, info.key)
-                    held.add(info.key)
-                    removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
-    removing.delete_pending(COMMAND)
-    of_store, of_backup = (
-        _has_old_versions(store) if store and rows else False for store in (removing.store, removing.backup)
-    )
-    if failures is None:
-        failed.raise_any()
+                if _suppress_one(removing, row.uuid, removal):
+                    held.add(row.object_key)
+        removing.delete_pending(COMMAND)
+        # What is being compacted may have been read before it was suppressed, and nothing of that is to be seen yet. What begins
+        # from now on reads tombstones.
+        young = [
+            segment_folder(*at)
+            for at in sorted({place.partition_log for row in rows for place in places(removing, row)})
+            if _is_compacted_now(removing, at)
+        ]
+        young_ms = int((removing.now().timestamp() - grace_s) * 1000)
+        for row in rows:
+            # What crashed attempts left of the message goes; what holds it beside documents that rows name is made anew.
+            for info in _may_hold(removing, row):
+                with failed.of(str(row.uuid), removing.all_answer):
+                    named = _rows_in(removing, row.bucket, info.key) if slice_of(info.key) else []
+                    if named and _holds_more(removing, info, named):
+                        held.add(info.key)
+                        _rewrite(removing, row.bucket, info.key, removal)
+                    elif not named and info.modified_ms > young_ms:
+                        young.append(info.key)
+                    elif not named and _holds(removing, info, row):
+                        _refuse_to_lose(removing, info.key)
+                        held.add(info.key)
+                        removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
+        removing.delete_pending(COMMAND)
+        of_store, of_backup = (
+            _has_old_versions(store) if store and rows else False
+            for store in (removing.store, removing.backup)
+        )
     done = tuple(row.uuid for row in rows if str(row.uuid) not in failed)
     return Suppressed(done, tuple(unknown), tuple(young), of_store, of_backup, tuple(sorted(held)))
 

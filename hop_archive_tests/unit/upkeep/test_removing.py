@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,7 @@ from hop_archive.upkeep.remove.clean_tests import (
     plan_cleaning,
     topics_to_clean,
 )
+from hop_archive.upkeep.remove.duplicates import deduplicate
 from hop_archive.upkeep.remove.prune import Policy, plan_pruning, prune
 from hop_archive.upkeep.remove.suppress import suppress, tombstone
 from hop_archive.upkeep.verify.documents import documents
@@ -141,6 +143,98 @@ def test_a_store_that_does_not_allow_deleting_is_refused_and_the_pending_deletes
         clean_topics(archive_of(world), replace(world.removing(), store=store), [QUIET])
     clean_topics(archive_of(world), world.removing(), [QUIET])
     assert_whole(world)
+
+
+class Refusing(MockStore):
+    """A store whose policy protects objects with this in their keys."""
+
+    protected = "nothing"
+
+    def delete(self, keys: Collection[str]) -> None:
+        for key in keys:
+            if self.protected in key:
+                raise ForbiddenError(f"AccessDenied for {key}.")
+            super().delete([key])
+
+
+def refusing(world: Backed, protected: str) -> Refusing:
+    """The world's store, as one that protects some objects."""
+    store = Refusing(world.store.name, bucket=world.store.bucket, deleting_allowed=True)
+    store._shelf, store.protected = world.store._shelf, protected
+    return store
+
+
+@pytest.mark.parametrize("command", ["prune", "suppress", "clean-duplicates", "clean-tests"])
+def test_an_object_that_may_not_be_deleted_holds_no_other_one_up_and_is_told_each_time(command: str) -> None:
+    world = archive_all(small_world())
+    first, *rest = sorted(world.catalog.rows(BUSY), key=lambda row: row.object_key)
+    removing = replace(
+        world.removing(), store=refusing(world, first.object_key), now=lambda: at_day(world, 99)
+    )
+    left_by = removing.removal(command, "left by an earlier run")
+    world.catalog.note_pending_deletes([(first.bucket, first.object_key)], BUSY, left_by)
+    world.catalog.remove_messages([first.uuid], "skipped", left_by)
+    stray = f"{BUSY}/left.bson"
+    world.store._shelf.add(stray, b"left behind")
+    world.catalog.note_pending_deletes([(first.bucket, stray)], BUSY, left_by)
+    deeds: dict[str, Callable[[], object]] = {
+        "prune": lambda: prune(removing, Policy((BUSY,), DAY)),
+        "suppress": lambda: suppress(removing, [row.uuid for row in rest], "a reason", grace_s=-1),
+        "clean-duplicates": lambda: deduplicate(removing),
+        "clean-tests": lambda: clean_marked(removing, Query()),
+    }
+    for _ in range(2):
+        with pytest.raises(
+            ForbiddenError, match=f"1 object could not be deleted.*AccessDenied for {first.object_key}"
+        ):
+            deeds[command]()
+    left = {info.key for info in world.store.listing()}
+    assert first.object_key in left
+    assert stray not in left
+    if command in ("prune", "suppress"):
+        assert not {row.object_key for row in rest} & left
+    removing.store.protected = "nothing"  # type: ignore[attr-defined] # as ``refusing`` made it
+    deeds[command]()
+    assert_whole(world)
+
+
+def test_where_nothing_may_be_deleted_that_is_said_before_much_is_taken_away() -> None:
+    world = small_world()
+    for number in range(300):
+        world.cluster.create_topic(f"topic.{number}")
+        world.cluster.append(f"topic.{number}", b"old", timestamp_ms=NOW_MS)
+    archive_all(world)
+    removing = replace(world.removing(), store=refusing(world, "topic"), now=lambda: at_day(world, 99))
+    with pytest.raises(ForbiddenError, match="AccessDenied"):
+        prune(removing, Policy(("topic.*",), DAY))
+    assert len(world.rows()) > 150
+
+
+class Overcounted(Faults):
+    """A catalog that cannot take away what is of this topic: its ledger counts too little."""
+
+    def perform(
+        self, number: int, found: Callable[..., Any], arguments: tuple[Any, ...], more: dict[str, Any]
+    ) -> Any:
+        if BUSY in repr(arguments) and self.calls[number - 1] in ("catalog.remove", "catalog.likely_copies"):
+            raise CorruptError("The ledger counts too little.")
+        return found(*arguments, **more)
+
+
+@pytest.mark.parametrize("command", ["prune", "clean-duplicates", "clean-tests"])
+def test_a_topic_of_which_something_fails_stops_no_other_one(command: str) -> None:
+    world = archive_all(small_world())
+    removing = replace(world.removing(Overcounted()), now=lambda: at_day(world, 99))
+    archive = replace(archive_of(world), topics=TopicPolicy(test_topics=(BUSY, QUIET)))
+    deeds: dict[str, Callable[[], object]] = {
+        "prune": lambda: prune(removing, Policy((BUSY, QUIET), DAY)),
+        "clean-duplicates": lambda: deduplicate(removing),
+        "clean-tests": lambda: clean_topics(archive, removing, [BUSY, QUIET]),
+    }
+    with pytest.raises(CorruptError, match=f"the others are done.*{BUSY}.*counts too little"):
+        deeds[command]()
+    assert len(list(world.catalog.rows(BUSY))) == 10
+    assert (len(list(world.catalog.rows(QUIET))) == 0) is (command != "clean-duplicates")
 
 
 def test_a_backup_that_does_not_allow_deleting_keeps_its_copies_and_that_is_told() -> None:
