@@ -8,6 +8,8 @@ processes fail. A call that is given many things may also have done a part of th
 from __future__ import annotations
 
 import enum
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -33,17 +35,19 @@ class Fault:
     """One thing to go wrong.
 
     Attributes:
-        call: Which call it strikes, counted from 1 over everything that shares the ``Faults``.
+        call: Which call it strikes, counted from 1 over everything that shares the ``Faults``, or over those of one name.
         when: Before the call takes effect, or after.
         act: Raises, or sleeps; ``crash`` and ``fail`` are the usual ones.
         items: With ``When.AFTER``, of a call whose first argument is a sequence: how many of it take effect
             before the fault strikes. None, or as many as there are: all of them.
+        name: Only calls of this name are counted; '' counts all, whose order only one thread makes the same each time.
     """
 
     call: int
     when: When
-    act: Callable[[str], None]
+    act: Callable[[str], object]
     items: int | None = None
+    name: str = ""
 
 
 def crash(call: str) -> None:
@@ -68,6 +72,10 @@ class Faults:
     script: tuple[Fault, ...] = ()
     calls: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    _turns: list[int] = field(default_factory=list)
+    """Of each call, which of its name it is, from 1."""
+    _counts: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wrap(self, target: Target, name: str) -> Target:
         """``target`` with every public method counted under ``name`` and subject to the script."""
@@ -76,13 +84,16 @@ class Faults:
     def begin(self, call: str, arguments: tuple[Any, ...] = ()) -> int:
         """Count a call; its number."""
         first = arguments[0] if arguments else ()
-        self.calls.append(call)
-        self.sizes.append(len(first) if _is_many(first) else 0)
-        return len(self.calls)
+        with self._lock:  # else two threads could be given one number, and none the number before
+            self._counts[call] += 1
+            self._turns.append(self._counts[call])
+            self.sizes.append(len(first) if _is_many(first) else 0)
+            self.calls.append(call)
+            return len(self.calls)
 
     def reached(self, number: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """What of a call's arguments takes effect: all, or of a sequence as much as a fault lets pass."""
-        limits = [f.items for f in self.script if f.call == number and f.items is not None]
+        limits = [fault.items for fault in self._due(number) if fault.items is not None]
         if not limits or not arguments or not _is_many(arguments[0]):
             return arguments
         return (arguments[0][: min(limits)], *arguments[1:])
@@ -99,9 +110,15 @@ class Faults:
 
     def strike(self, number: int, when: When) -> None:
         """Let those faults happen that are due on this side of call ``number``."""
-        for fault in self.script:
-            if fault.call == number and fault.when is when:
+        for fault in self._due(number):
+            if fault.when is when:
                 fault.act(f"{self.calls[number - 1]} (call {number}, {when.value})")
+
+    def _due(self, number: int) -> list[Fault]:
+        name, turn = self.calls[number - 1], self._turns[number - 1]
+        return [
+            f for f in self.script if (f.call == turn if f.name == name else not f.name and f.call == number)
+        ]
 
 
 class _Faulty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -198,12 +198,10 @@ def log_messages(instance: dg.DagsterInstance, run_id: str) -> list[str]:
 
 
 def striking(
-    world: World, method: str, act: Any, when: When = When.BEFORE, occurrence: int = 1, **slices: Any
+    method: str, act: Callable[[str], object], when: When = When.BEFORE, occurrence: int = 1
 ) -> Faults:
-    """Faults that strike at the ``occurrence``-th call of ``method`` in a shared run over a like world."""
-    calls = trace(world, **slices)
-    numbers = [number for number, call in enumerate(calls, start=1) if call == method]
-    return Faults((Fault(numbers[occurrence - 1], when, act),))
+    """Faults that strike at the ``occurrence``-th call of ``method``."""
+    return Faults((Fault(occurrence, when, act, name=method),))
 
 
 def trace(like: World, **options: Any) -> list[str]:

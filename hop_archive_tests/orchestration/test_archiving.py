@@ -165,9 +165,8 @@ def test_a_quiet_topic_without_messages_leaves_no_event(world: World, instance: 
 
 
 def test_what_waits_when_a_run_reports_is_its_lag(world: World, instance: dg.DagsterInstance) -> None:
-    calls = trace(awkward_world())
-    last_commit = max(n for n, call in enumerate(calls, start=1) if call == "catalog.commit")
-    late = Faults((Fault(last_commit, When.AFTER, lambda _: world.cluster.append(QUIET, b"late") and None),))
+    commits = trace(awkward_world()).count("catalog.commit")
+    late = striking("catalog.commit", lambda _: world.cluster.append(QUIET, b"late"), When.AFTER, commits)
     run_shared(definitions(world, late), instance)
     (metadata,) = materializations(instance, QUIET)
     assert metadata["lag"].startswith("1 message waits; the newest archived is ")
@@ -269,7 +268,7 @@ def test_a_server_that_does_not_answer_once_is_asked_again(
     call: str, retried: list[str], instance: dg.DagsterInstance
 ) -> None:
     world = awkward_world()
-    faults = striking(awkward_world(), call, fail)
+    faults = striking(call, fail)
     run = run_shared(definitions(world, faults), instance)
     assert run.success
     assert [e.step_key for e in run.all_events if e.is_step_up_for_retry] == retried
@@ -281,30 +280,21 @@ def test_a_server_that_does_not_answer_is_asked_again_after_a_pause_where_nothin
     call: str, instance: dg.DagsterInstance
 ) -> None:
     world = awkward_world()
-    number = trace(awkward_world()).index(call) + 1
     # While what was planned is archived, and while what is left of it is tried again at once.
-    run = run_shared(definitions(world, at_each(call, number, fail)), instance)
+    run = run_shared(definitions(world, at_first(call, 2, fail)), instance)
     assert run.success
     assert [e.step_key for e in run.all_events if e.is_step_up_for_retry] == ["archive_topics"]
     assert_all_archived(world)
 
 
-def at_each(call: str, first: int, act: Callable[[str], None]) -> Faults:
-    """Faults that strike at each call of that kind, from call number ``first`` on, for a while."""
-
-    def strike(called: str) -> None:
-        if called.startswith(call):
-            act(called)
-
-    return Faults(tuple(Fault(number, When.BEFORE, strike) for number in range(first, first + 40)))
+def at_first(call: str, times: int, act: Callable[[str], object]) -> Faults:
+    """Faults that strike at so many calls of a name, the first ones."""
+    return Faults(tuple(Fault(number, When.BEFORE, act, name=call) for number in range(1, times + 1)))
 
 
 def test_a_step_of_a_run_of_one_topic_is_tried_again_by_itself(instance: dg.DagsterInstance) -> None:
-    world, calls = awkward_world(), Faults()
-    with dg.DagsterInstance.ephemeral() as other:
-        by_hand(awkward_world(), other, calls)
-    number = calls.calls.index("catalog.commit") + 1
-    run = by_hand(world, instance, Faults((Fault(number, When.BEFORE, fail),)))
+    world = awkward_world()
+    run = by_hand(world, instance, striking("catalog.commit", fail))
     assert run.success
     retried = [e.step_key for e in run.all_events if e.is_step_up_for_retry]
     assert retried == ["archiving.catalog[unit_00000]"]
@@ -322,7 +312,7 @@ def by_hand(
 
 def test_an_answer_that_is_lost_on_the_way_doubles_nothing(instance: dg.DagsterInstance) -> None:
     world = awkward_world()
-    faults = striking(awkward_world(), "catalog.commit", fail, When.AFTER)
+    faults = striking("catalog.commit", fail, When.AFTER)
     assert run_shared(definitions(world, faults), instance).success
     assert_all_archived(world)
 
@@ -331,9 +321,9 @@ def test_a_data_error_is_not_tried_again_and_says_what_it_knows(instance: dg.Dag
     def broken(call: str) -> None:
         raise CorruptError("These bytes are not those.", object_key="a/b.bson")
 
-    first = trace(awkward_world()).index("store.create") + 1
-    faults = at_each("store.create", first, broken)
-    run = run_shared(definitions(awkward_world(), faults), instance, raise_on_error=False)
+    run = run_shared(
+        definitions(awkward_world(), at_first("store.create", 2, broken)), instance, raise_on_error=False
+    )
     assert not run.success
     (failed,) = [e.step_failure_data for e in run.all_events if e.is_step_failure]
     assert failed.user_failure_data is not None
@@ -352,7 +342,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next(
     call: str, when: When, again: str, instance: dg.DagsterInstance
 ) -> None:
     world = awkward_world()
-    faults = striking(awkward_world(), call, crash, when)
+    faults = striking(call, crash, when)
     with pytest.raises(CrashError):
         run_shared(definitions(world, faults), instance)
     (dead,) = instance.get_runs()
@@ -415,7 +405,6 @@ def test_a_run_whose_files_are_gone_says_so() -> None:
 def test_where_another_archiver_was_first_the_run_ends_well_and_says_so(instance: dg.DagsterInstance) -> None:
     world = awkward_world()
     faults = striking(
-        awkward_world(),
         "catalog.commit",
         lambda _: exhausted(catch_up(world.archive(run_id="the other run"), TOPICS)),
     )
@@ -436,7 +425,7 @@ def test_where_a_topic_was_made_anew_the_run_ends_well_and_the_next_archives_it(
         world.cluster.recreate_topic(QUIET)
         world.cluster.append(QUIET, b"of the second life")
 
-    faults = striking(awkward_world(), "catalog.commit", anew)
+    faults = striking("catalog.commit", anew)
     assert run_shared(definitions(world, faults), instance).success
     run_shared(definitions(world), instance)
     assert [row.offset for row in world.catalog.rows(QUIET) if row.generation == 2] == [0]
@@ -490,16 +479,12 @@ def test_what_is_handed_from_step_to_step_is_gone_afterwards(
     world: World, instance: dg.DagsterInstance
 ) -> None:
     seen: list[int] = []
-    calls = Faults()
-    with dg.DagsterInstance.ephemeral() as other:
-        by_hand(awkward_world(), other, calls)
-    commit = calls.calls.index("catalog.commit") + 1
 
     def look(_: str) -> None:
         (run,) = instance.get_runs()
         seen.append(len([p for p in (run_files.root() / run.run_id).rglob("*") if p.is_file()]))
 
-    run = by_hand(world, instance, Faults((Fault(commit, When.BEFORE, look),)))
+    run = by_hand(world, instance, striking("catalog.commit", look))
     assert seen[0] > 0
     assert not (run_files.root() / run.run_id).exists()
 

@@ -20,6 +20,7 @@ from hop_archive_tests.orchestration.helpers import (
     materializations,
     materialize_by_hand,
     run_shared,
+    striking,
     tick,
     trace,
 )
@@ -129,8 +130,7 @@ def test_a_catalog_that_does_not_answer_in_the_end_fails_the_run_once_what_it_ar
     world = awkward_world()
     calls = trace(awkward_world())
     stored = len(calls) - calls[::-1].index("catalog.commit")
-    asks = calls.index("catalog.coverage", stored) + 1
-    faults = Faults((Fault(asks, When.BEFORE, fail),))
+    faults = striking("catalog.coverage", fail, occurrence=calls[:stored].count("catalog.coverage") + 1)
     run = run_shared(definitions(world, faults), instance, raise_on_error=False)
     assert "told to fail at catalog.coverage" in why(run)
     for summary in world.catalog.summaries():

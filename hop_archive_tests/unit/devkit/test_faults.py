@@ -61,6 +61,17 @@ def test_a_fault_before_a_call_keeps_it_from_taking_effect() -> None:
     assert behind.kept == ["a", "c"]
 
 
+def test_a_fault_at_calls_of_a_name_passes_over_others() -> None:
+    behind, shelf, _ = wrapped(Fault(2, When.BEFORE, fail, name="shelf.put"))
+    shelf.put_all(["a", "b"])
+    shelf.put("c")
+    shelf.put_all(["d", "e"])
+    with pytest.raises(UnavailableError, match=r"shelf\.put \(call 4, before\)"):
+        shelf.put("f")
+    shelf.put("g")
+    assert behind.kept == ["a", "b", "c", "d", "e", "g"]
+
+
 def test_a_fault_after_a_call_lets_it_take_effect_and_loses_the_answer() -> None:
     behind, shelf, _ = wrapped(Fault(1, When.AFTER, fail))
     with pytest.raises(UnavailableError, match=r"shelf\.put \(call 1, after\)"):
