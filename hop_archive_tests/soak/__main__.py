@@ -76,6 +76,7 @@ def _soak(world: World, minutes: float, seed: int, rate: float) -> dict[str, Any
     publisher.stop()
     why = _wait(world, lambda: (publisher.acknowledged, publisher.failed), lambda: not publisher.waiting())
     publisher.close_partitions()
+    publisher.close()
     ceased = time.monotonic()
     click.echo(f"{publisher.acknowledged} messages were acknowledged; waiting for the archive.")
     why = why or _wait_for_archive(world, record)

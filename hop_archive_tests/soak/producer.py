@@ -75,6 +75,10 @@ class Publisher:
                 while self._producer.flush(1):
                     pass
 
+    def close(self) -> None:
+        """Write down nothing more; nothing is under way any more."""
+        self._record.close()
+
     def _run(self) -> None:
         began = time.monotonic()
         for sample in self._all():
@@ -83,6 +87,9 @@ class Publisher:
             if self._over.is_set():
                 return
             self._publish(sample)
+            self._producer.poll(
+                0
+            )  # also where the rate is not reached: else nothing would count as acknowledged
 
     def _all(self) -> Iterator[Sample]:
         now_ms = int(time.time() * 1000)
