@@ -23,7 +23,7 @@ from hop_archive.catalog.records import Batch, Row
 from hop_archive.devkit.local.address import StackAddress
 from hop_archive.devkit.samples import KINDS, SampleTopic
 from hop_archive.ingest import survey, write
-from hop_archive.ingest.decide import Decision
+from hop_archive.ingest.decide import Decision, decide
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.identity import candidates
 from hop_archive.model.topics import LayoutPolicy, TopicPolicy
@@ -209,10 +209,10 @@ def test_it_names_each_row_whose_object_was_never_written(
 def test_it_names_each_message_that_is_there_under_two_uuids(
     sent: Sent, opened: Opened, judged: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, twice = write.decide, dict[uuid.UUID, Place]()
+    twice: dict[uuid.UUID, Place] = {}
 
-    def decide(*args: Any) -> list[Decision]:
-        decisions = real(*args)
+    def doubling(*args: Any) -> list[Decision]:
+        decisions = decide(*args)
         for number, (message, identity, original, _, _) in enumerate(decisions):
             if original and identity.is_client_uuid and original not in twice and len(twice) < 5:
                 twice[original] = (message.topic, message.partition, message.offset)
@@ -221,7 +221,7 @@ def test_it_names_each_message_that_is_there_under_two_uuids(
                 decisions[number] = Decision(message, given)
         return decisions
 
-    monkeypatch.setattr(write, "decide", decide)
+    monkeypatch.setattr(write, "decide", doubling)
     exhausted(catch_up(opened(sent)))
     verdict = judged(sent)
     assert verdict["wrong"] == {
