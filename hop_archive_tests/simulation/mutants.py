@@ -167,8 +167,8 @@ MUTANTS = (
     Mutant(
         "what suppressing leaves to be deleted stays",
         "upkeep/remove/suppress.py",
-        "    removing.delete_pending(COMMAND)\n    known = {row.uuid for row in rows}\n",
-        "    known = {row.uuid for row in rows}\n",
+        "        removing.delete_pending(COMMAND)\n        of_store, of_backup = (\n",
+        "        of_store, of_backup = (\n",
         "unit/upkeep/test_removing.py faults/test_removal_crashes.py",
     ),
     Mutant(
