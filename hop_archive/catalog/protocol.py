@@ -200,7 +200,8 @@ class Catalog(Protocol):
         Raises:
             SliceTakenError: The ledger holds some offset of the slice already. After an UnavailableError: it was committed,
                 or somebody else's batch was.
-            StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not.
+            StaleDecisionError: A UUID of the rows is in the catalog already, or what a duplicate repeats is not, or is other content
+                by now.
             ProofChangedError: The log is proven under another leader epoch than the batch's, or not.
         """
 

@@ -233,12 +233,13 @@ class Miscount(NamedTuple):
 
 
 class Duplicate(NamedTuple):
-    """A message that was not stored, because ``uuid`` already holds the same one."""
+    """A message that was not stored, because ``uuid`` holds the same one; no catalog keeps its own ``digest``."""
 
     offset: int
     timestamp_ms: int
     uuid: UUID
     reason: str
+    digest: bytes | None = None
 
 
 class Collision(NamedTuple):

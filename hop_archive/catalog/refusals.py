@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
-from hop_archive.catalog.records import Snapshot
+from hop_archive.catalog.records import Batch, Snapshot
 from hop_archive.errors import ConflictError, ProofChangedError, SliceTakenError, StaleDecisionError
 from hop_archive.model.slices import Slice
 
@@ -53,6 +53,33 @@ def decided_too_early(
         slice=str(where),
         uuids=first,
     )
+
+
+def refuse_unlike(database: object, batch: Batch, held: Mapping[uuid.UUID, tuple[str, bytes | None]]) -> None:
+    """Refuse a batch whose duplicates repeat what is not there, or is something else by now.
+
+    A duplicate with a digest repeats what has that digest, or none, as another archiver's, in its topic; one without, anything.
+
+    Args:
+        database: For messages.
+        batch: What is to be committed.
+        held: Topic and digest of what is there of that to which it refers beyond its own rows, by UUID.
+
+    Raises:
+        StaleDecisionError: So it is.
+    """
+    referred = batch.referred()
+    gone = set()
+    for copy in batch.duplicates:
+        topic, digest = held.get(copy.uuid, ("", None))
+        is_same = copy.digest is None or (topic == batch.slice.topic and digest in (None, copy.digest))
+        if copy.uuid in referred and not (topic and is_same):
+            gone.add(copy.uuid)
+    if gone:
+        what = (
+            f"what messages of {batch.slice} repeat was taken away meanwhile, or its UUID has other content"
+        )
+        raise decided_too_early(database, batch.slice, what, gone)
 
 
 def stale(about: str, why: str) -> StaleDecisionError:

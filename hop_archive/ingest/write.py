@@ -590,4 +590,5 @@ def duplicate_of(decision: Decision) -> Duplicate:
     """What is recorded of a message that was decided to be a copy."""
     message = decision.message
     assert decision.duplicate_of is not None
-    return Duplicate(message.offset, message.timestamp_ms, decision.duplicate_of, decision.reason)
+    digest = decision.identity.digest
+    return Duplicate(message.offset, message.timestamp_ms, decision.duplicate_of, decision.reason, digest)

@@ -356,6 +356,39 @@ def test_a_duplicate_of_what_was_taken_away_meanwhile_refuses_the_whole_batch(ca
     catalog.commit(replace(stale, duplicates=copies[:1]))  # and the slice is still free
 
 
+@pytest.mark.parametrize("is_together", [False, True])
+def test_a_duplicate_is_recorded_of_the_same_content_alone(
+    catalog: Catalog, adopt: Adopt, *, is_together: bool
+) -> None:
+    """What it repeats was taken away since that was decided, and other content has its UUID; or the same has, in another topic."""
+    adopted, elsewhere = adopted_row(), adopted_row("other")
+    adopt([adopted, elsewhere])
+    there = [full_batch(0, 2, partition=1), full_batch(0, 1, topic="other")]
+    same, changed, apart = (row for batch in there for row in batch.rows)
+    if not is_together:
+        catalog.commit(*there)
+        there.clear()
+    right = [
+        Duplicate(0, 0, same.uuid, "same", same.digest),
+        Duplicate(1, 0, adopted.uuid, "same", b"a digest that no row of another archiver's has"),
+    ]
+    for wrong, digest in (
+        (changed, b"of what was there before"),
+        (apart, apart.digest),
+        (elsewhere, b"of another topic"),
+    ):
+        copies = [*right, Duplicate(2, 0, wrong.uuid, "same", digest)]
+        before = everything(catalog, "alerts", "other")
+        with pytest.raises(StaleDecisionError, match="taken away") as refusal:
+            catalog.commit(Batch(slice_of(0, 3), duplicates=copies), *there)
+        assert refusal.value.facts["uuids"] == [str(wrong.uuid)]
+        assert everything(catalog, "alerts", "other") == before
+    catalog.commit(Batch(slice_of(0, 2), duplicates=right), *there)
+    assert [copy for _, copy in catalog.duplicates("alerts")] == [
+        copy._replace(digest=None) for copy in right
+    ]
+
+
 def several() -> list[Batch]:
     """Batches of three logs, of which one repeats messages of another that comes after it, and one of its own."""
     later = full_batch(0, 4, "other", partition=1)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.archive import Archive
-from hop_archive.catalog.records import Batch, Outcome
+from hop_archive.catalog.records import Batch, Outcome, Removal
 from hop_archive.errors import UnavailableError
 from hop_archive.ingest import write
 from hop_archive.ingest.follow import catch_up
@@ -241,6 +241,30 @@ def test_copies_read_once_the_first_is_decided_anew_are_copies_of_what_was_commi
         assert_archived(world.archive(), world.cluster, topic)
     (summary,) = world.catalog.summaries([QUIET])
     assert summary.duplicates == 9
+
+
+def test_a_copy_of_what_was_taken_away_is_archived_where_other_content_came_under_its_uuid_meanwhile() -> (
+    None
+):
+    """Between the decision that it is a copy and its commit."""
+    world = World()
+    own = uuid.UUID(int=5)
+    for topic in (QUIET, "other"):
+        world.cluster.create_topic(topic)
+    world.cluster.append(QUIET, b"mine", headers=(("_id", own.bytes),))
+    exhausted(catch_up(world.archive(), overlap=0))
+    world.cluster.append(QUIET, b"mine", headers=(("_id", own.bytes),))
+    archive = world.archive()
+    batches = store_slices(archive, plan_work(archive).plan.slices)
+    assert [copy.uuid for batch in batches for copy in batch.duplicates] == [own]
+    world.catalog.remove_messages([own], "skipped", Removal("clean-tests", "a test"))
+    world.cluster.append("other", b"other content", headers=(("_id", own.bytes),))
+    exhausted(catch_up(world.archive(), ["other"], overlap=0))
+    assert [done.disputed for done in commit_batches(archive, batches)] == [True]
+    exhausted(catch_up(world.archive(), overlap=0))
+    (row,) = world.catalog.rows(QUIET)
+    assert b"mine" in fetched(world.store, row)
+    assert (row.offset, row.uuid != own) == (1, True)
 
 
 def world_with_a_contested_uuid(layout: WorldLayout) -> World:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from hop_archive.catalog.ledger import TEN_MINUTES, begin
 from hop_archive.catalog.mock.claims import MockClaims
@@ -17,8 +17,8 @@ from hop_archive.catalog.mock.row_jobs import MockRowJobs
 from hop_archive.catalog.mock.rows import MockRows
 from hop_archive.catalog.mock.session import Tables
 from hop_archive.catalog.mock.verification import MockVerification
-from hop_archive.catalog.records import Batch, LedgerEntry
-from hop_archive.catalog.refusals import decided_too_early, proof_changed, slice_taken
+from hop_archive.catalog.records import Batch, LedgerEntry, Row
+from hop_archive.catalog.refusals import decided_too_early, proof_changed, refuse_unlike, slice_taken
 from hop_archive.model.conditions import TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
 
@@ -82,7 +82,9 @@ class MockCatalog(
         batches = tuple(sorted(batches, key=lambda batch: batch.slice))
         with self._state.change() as tables:
             for batch in batches:
-                self._refuse_untimely(tables, batch, {row.uuid for other in batches for row in other.rows})
+                self._refuse_untimely(
+                    tables, batch, {row.uuid: row for other in batches for row in other.rows}
+                )
             uuids = [row.uuid for batch in batches for row in batch.rows]
             taken = {found for found in uuids if found in tables.rows}
             if taken or len({*uuids}) < len(uuids):
@@ -103,7 +105,7 @@ class MockCatalog(
             if entry.created_at < begin(now, TEN_MINUTES):
                 self.tidy(entry.slice.partition_log, now)
 
-    def _refuse_untimely(self, tables: Tables, batch: Batch, new: Collection[uuid.UUID]) -> None:
+    def _refuse_untimely(self, tables: Tables, batch: Batch, new: Mapping[uuid.UUID, Row]) -> None:
         """Raise where something changed since a batch was made; ``new``: the rows that are committed with it."""
         where = batch.slice
         known = tables.observed.get(where.partition_log)
@@ -116,6 +118,5 @@ class MockCatalog(
         ]  # fmt: skip
         if holders:
             raise slice_taken(self._named, where, holders)
-        if gone := batch.referred() - tables.rows.keys() - {*new}:
-            what = f"what messages of {where} repeat was taken away meanwhile"
-            raise decided_too_early(self._named, where, what, gone)
+        referred = {own: row for own in batch.referred() if (row := tables.rows.get(own) or new.get(own))}
+        refuse_unlike(self._named, batch, {own: (row.topic, row.digest) for own, row in referred.items()})

@@ -119,7 +119,9 @@ class MockRepairs(MockSession):
             tables.rows.update((row.uuid, row) for row in added)
             taken = copies | rows | {row.offset for row in added}
             tables.duplicates.setdefault(at, []).extend(
-                d for d in batch.duplicates if d.offset in archived and d.offset not in taken
+                d._replace(digest=None)
+                for d in batch.duplicates
+                if d.offset in archived and d.offset not in taken
             )
             met = tables.collisions.setdefault(at, [])
             known = {collision.offset for collision in met}

@@ -108,7 +108,7 @@ class Tables:
         """Add the rows, duplicates and collisions of a batch."""
         at = batch.slice.partition_log
         self.rows.update((row.uuid, row) for row in batch.rows)
-        self.duplicates.setdefault(at, []).extend(batch.duplicates)
+        self.duplicates.setdefault(at, []).extend(copy._replace(digest=None) for copy in batch.duplicates)
         self.collisions.setdefault(at, []).extend(batch.collisions)
 
     def rows_of(self, topics: Collection[str] | None) -> list[Row]:

@@ -108,7 +108,7 @@ def copy_messages(connection: psycopg.Connection, *batches: Numbered) -> None:
 def copy_duplicates(connection: psycopg.Connection, *batches: Numbered) -> None:
     """The duplicates of batches alone."""
     rows = (
-        (*batch.slice.partition_log, *duplicate, number)
+        (*batch.slice.partition_log, *duplicate[:4], number)
         for batch, number in batches
         for duplicate in batch.duplicates
     )

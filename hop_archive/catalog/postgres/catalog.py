@@ -25,7 +25,7 @@ from hop_archive.catalog.postgres.session import columns_of, sequences, transact
 from hop_archive.catalog.postgres.sql import ADD_BATCH, HAS_ADOPTED, REFERRING, REVISION
 from hop_archive.catalog.postgres.verification import PostgresVerification
 from hop_archive.catalog.records import Batch
-from hop_archive.catalog.refusals import decided_too_early, proof_changed, slice_taken
+from hop_archive.catalog.refusals import decided_too_early, proof_changed, refuse_unlike, slice_taken
 from hop_archive.errors import DataError, SliceTakenError
 from hop_archive.model.conditions import OLDEST, TABLES, CatalogCondition
 from hop_archive.model.identity import Identity, Known
@@ -63,7 +63,7 @@ HOLDERS = """
 """
 """Index: batches_slice_excl."""
 
-REFERRED = "SELECT uuid FROM messages WHERE uuid = ANY(%b)"
+REFERRED = "SELECT uuid, topic, digest FROM messages WHERE uuid = ANY(%b)"
 """Index: messages_uuid_idx."""
 
 TAKEN_UUIDS = "SELECT uuid FROM messages WHERE uuid = ANY(%b) LIMIT 10"
@@ -209,10 +209,8 @@ class PostgresCatalog(
         for batch in batches:
             # See that what they repeat is there, and stays: whoever would take it away waits, and finds them.
             if referred := batch.referred():
-                held = {row[0] for row in connection.execute(REFERRED, [list(referred)])}
-                if gone := referred - held:
-                    what = f"what messages of {batch.slice} repeat was taken away meanwhile"
-                    raise decided_too_early(self._server, batch.slice, what, gone)
+                found = connection.execute(REFERRED, [list(referred)])
+                refuse_unlike(self._server, batch, {own: (topic, digest) for own, topic, digest in found})
         return {log: at for (log, _), (_, at, is_later) in added.items() if is_later}
 
     def _taken(self, connection: psycopg.Connection, where: Slice) -> SliceTakenError:
