@@ -370,8 +370,9 @@ class _Stall:
         return [
             UnavailableError(
                 f"Reading {at} stands at offset {position} for {self._stall_s:g} s, though Kafka said that more is there.",
-                remedy="Look at the broker that leads this partition, and for a quota (consumer_byte_rate) of this client: one that "
-                "allows less than a whole batch of messages holds it back for ever. The next run tries again.",
+                remedy="Look at the broker that leads this partition; at its remote tier, if the topic has one (its broker's log "
+                "tells what it could not fetch); and for a quota (consumer_byte_rate) of this client: one that allows less than a "
+                "whole batch of messages holds it back for ever. The next run tries again.",
                 topic=at.topic,
                 partition=at.partition,
                 offset=position,

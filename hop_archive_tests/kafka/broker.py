@@ -97,28 +97,31 @@ class KafkaInstallation:
     origin: str
 
 
-def find_kafka(environment: Mapping[str, str] | None = None) -> KafkaInstallation:
+def find_kafka(environment: Mapping[str, str] | None = None, pom: Path = POM) -> KafkaInstallation:
     """Return the Kafka of ``KAFKA_HOME``, or else that of ``pom.xml``, fetched when it is not in the cache.
+
+    Where another ``pom`` is given it is that one's, whatever ``KAFKA_HOME`` says.
 
     Fetching takes a minute or so, once; two processes may do it at the same time, and one of the results stays.
 
     Args:
         environment: Read instead of the process's own.
+        pom: Names the release.
 
     Raises:
         MissingSettingError: ``KAFKA_HOME`` holds no Kafka, or Kafka must be fetched and ``mvn`` is not there.
         UnavailableError: Maven failed.
     """
     env = os.environ if environment is None else environment
-    if home := env.get("KAFKA_HOME"):
+    if pom == POM and (home := env.get("KAFKA_HOME")):
         return _installation(Path(home) / "libs", f"KAFKA_HOME={home}")
-    folder = find_jars(POM, f"kafka-{pinned_version()}", env)
+    folder = find_jars(pom, f"kafka-{pinned_version(pom)}", env)
     return _installation(folder, f"Maven artifacts in {folder}")
 
 
-def pinned_version() -> str:
+def pinned_version(pom: Path = POM) -> str:
     """Return the Kafka release that ``pom.xml`` names."""
-    version = ElementTree.parse(POM).findtext(".//{*}kafka.version")
+    version = ElementTree.parse(pom).findtext(".//{*}kafka.version")
     assert version
     return version
 
@@ -152,6 +155,7 @@ class ApacheKafka:
         environment: Read instead of the process's own.
         joins: A broker whose cluster this one is the second of, without a vote; None makes a cluster of one.
         seat: Its place among several that all have a vote (`KafkaCluster`); it starts only with most of the others.
+        pom: Names the release. Another than the tests' own is never that of a cluster that is running already.
     """
 
     def __init__(
@@ -161,6 +165,7 @@ class ApacheKafka:
         environment: Mapping[str, str] | None = None,
         joins: ApacheKafka | None = None,
         seat: Seat | None = None,
+        pom: Path = POM,
     ) -> None:
         self._directory = directory
         self._joins = joins
@@ -169,7 +174,8 @@ class ApacheKafka:
         self.cluster_id: str = known.cluster_id if known else new_cluster_id()
         self._properties = dict(properties or {})
         self._environment = dict(os.environ if environment is None else environment)
-        self._given = self._environment.get("HOP_ARCHIVE_TEST_KAFKA", "")
+        self._pom = pom
+        self._given = self._environment.get("HOP_ARCHIVE_TEST_KAFKA", "") if pom == POM else ""
         self._ports: Sequence[int] = () if self._given else free_ports(2)
         if seat:
             self._ports = seat.ports[seat.number - 1]
@@ -251,7 +257,7 @@ class ApacheKafka:
     def _start_own(self) -> None:
         if self._process and self._process.poll() is None:
             return
-        java, kafka = find_java(self._environment), find_kafka(self._environment)
+        java, kafka = find_java(self._environment), find_kafka(self._environment, self._pom)
         settings = self._write_properties()
         if not (self._directory / "data" / "meta.properties").exists():
             self._format(java, kafka, settings)
