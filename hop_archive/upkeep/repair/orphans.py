@@ -10,7 +10,7 @@ from hop_archive.errors import CorruptError
 from hop_archive.ingest.write import row_of
 from hop_archive.model.document import Document, decode, encode
 from hop_archive.model.findings import Finding
-from hop_archive.model.identity import Identity, digest
+from hop_archive.model.identity import Identity, Known, digest, same_message
 from hop_archive.model.keys import slice_of, uuid_of
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, PartitionLog, Slice
@@ -26,7 +26,8 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
 
     Raises:
         GoneError: It is not there any more, or a row names it.
-        NotMendedError: An archiver may be about to name it, or which generation of its topic it belongs to cannot be told.
+        NotMendedError: An archiver may be about to name it, or which generation of its topic it belongs to cannot be told; or it
+            alone has a message whose UUID other content has by now.
     """
     key, catalog = finding.object_key, repair.catalog
     held = contents(repair.store, key)
@@ -49,7 +50,17 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
                     "another archiver wrote it, without a digest that could prove it: a person decides"
                 )
         return _aside(repair, key, "it holds no document that proves itself and belongs under this key")
-    missing = [(at, document) for at, document in documents if catalog.find(document.uuid) is None]
+    hidden = catalog.suppressed([document.uuid for _, document in documents])
+    # Suppressing looks where archiving leaves things, not in quarantine.
+    if any(document.uuid in hidden and not document.suppressed for _, document in documents):
+        raise NotMendedError("it holds content that was suppressed: suppress it again")
+    rows = {document.uuid: catalog.find(document.uuid) for _, document in documents}
+    missing = [(at, document) for at, document in documents if rows[document.uuid] is None]
+    others = [
+        (at, document)
+        for at, document in documents
+        if (row := rows[document.uuid]) is not None and not _is_of(row, document)
+    ]
     if not missing:
         # A run that hung may still commit rows that name it, unless the ledger covers its offsets, or its log is called gone:
         # then that is refused.
@@ -59,7 +70,7 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
             raise NotMendedError(
                 "its offsets are not dealt with yet: the next run of the archive settles them"
             )
-
+        _refuse_to_hide(repair, key, others)
         if corrections := _rows_of_gone_objects(repair, documents):
             how = (
                 f"{counted(len(corrections), 'row')} made to name it, for the objects that they name are gone"
@@ -70,11 +81,8 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
             catalog.note_proven(dict.fromkeys(over, GONE))
             return f"{quarantine(repair.store, key)}: {why}"
 
-        why = "rows name all of its messages elsewhere"
+        why = "rows name all of its messages elsewhere" if not others else "its offsets are dealt with"
         return RepairPlan(f"moved to quarantine: {why}", close_and_quarantine)
-    hidden = catalog.suppressed([document.uuid for _, document in missing])
-    if any(document.uuid in hidden and document.message.value is not None for _, document in missing):
-        raise NotMendedError("it holds content that was suppressed: suppress it again")
     counted_rows, uncovered = _sorted_out(repair, missing)
     if counted_rows:
         how = f"{counted(len(counted_rows), 'row')} put back, which the ledger counts"
@@ -86,6 +94,7 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
         return RepairPlan(how, put_back)
     if uncovered:
         return _plan_catalogue(repair, uncovered)
+    _refuse_to_hide(repair, key, others)
     return _aside(repair, key, "its offsets are dealt with: copies, or left behind by a run that crashed")
 
 
@@ -154,6 +163,31 @@ def _not_dealt_with(
     return found
 
 
+def _is_of(row: Row, document: Document) -> bool:
+    """Whether a row of the same UUID is of this document's message, and not of other content that came under it."""
+    message = document.message
+    about = (document.is_client_uuid, message.topic, message.timestamp_ms)
+    identity = Identity(document.uuid, *about, document.digest, document.message_crc32)
+    known = Known(row.uuid, row.topic, row.timestamp_ms, row.message_crc32, row.is_client_uuid, row.digest)
+    return same_message(identity, known)
+
+
+def _refuse_to_hide(repair: Repair, key: str, others: Sequence[tuple[DocumentPlace, Document]]) -> None:
+    """Refuse to put aside a message that may be nowhere else, though there is a row of its UUID: that is of other content.
+
+    Raises:
+        NotMendedError: Nothing covers its offset, or the ledger counts a message more there than there are rows.
+    """
+    for at, document in others:
+        places = [row_under(repair, at, document, log)[1] for log in _possible_logs(repair, key, document)]
+        if _not_dealt_with(repair, key, [(at, document)]) or any(
+            _is_counted(repair, place) for place in places
+        ):
+            raise NotMendedError(
+                f"it may be all that there is of a message whose UUID, {document.uuid}, other content has by now: a person decides"
+            )
+
+
 def _is_over(repair: Repair, log: PartitionLog) -> bool:
     """Whether its topic has another generation by now, so that the log can be called gone."""
     known = repair.catalog.generations([log.topic]).get(
@@ -196,7 +230,7 @@ def _rows_of_gone_objects(
     corrections: list[Correction] = []
     for at, document in documents:
         row = catalog.find(document.uuid)
-        if row is None or (document.uuid in hidden and document.message.value is not None):
+        if row is None or (document.uuid in hidden and not document.suppressed):
             continue
         if row.object_key not in is_there:
             listed = next(iter(store.listing(row.object_key)), None)

@@ -241,6 +241,47 @@ def test_an_orphan_of_a_log_that_is_over_is_put_aside_and_no_run_can_name_it_any
     assert [done.archived for done in commit_batches(broken.archive(), hung)] == [0]
 
 
+def test_an_orphan_that_alone_has_a_message_whose_uuid_other_content_took_is_left_to_people() -> None:
+    """Its row is gone, which the ledger counts, and Kafka has neither; what stands under its UUID now is no copy of it."""
+    from hop_archive.ingest.follow import catch_up
+
+    broken = ruin("message")
+    row = victim(broken)
+    broken.drop_row(row)
+    broken.forget()
+    broken.world.cluster.append(QUIET, b"other content", headers=(("_id", row.uuid.bytes),))
+    for _ in catch_up(broken.archive()):
+        pass
+    there = broken.world.catalog.find(row.uuid)
+    assert there is not None
+    assert there.topic == QUIET
+    broken.replicate()
+    broken.verify()
+    (left,) = [one for one in broken.repair() if one.record.finding.kind is Kind.ORPHAN_OBJECT]
+    assert (left.outcome, "other content" in left.how) == (RepairOutcome.LEFT, True), left.how
+    assert "orphan_object" in kinds(broken.verify())
+
+
+def test_an_orphan_of_a_log_that_is_over_is_left_to_people_where_other_content_took_its_uuid() -> None:
+    from hop_archive.ingest.follow import catch_up
+    from hop_archive.ingest.write import store_slices
+
+    broken = ruin("segment")
+    log = next(iter(broken.world.catalog.coverage([QUIET])))
+    stop = broken.world.catalog.coverage([QUIET])[log].stop
+    own = (("_id", uuid.UUID(int=5).bytes),)
+    broken.world.cluster.append(QUIET, b"read under the old name", headers=own)
+    store_slices(broken.archive(), [Slice(*log, stop, stop + 1)])
+    broken.world.cluster.recreate_topic(QUIET)
+    broken.world.cluster.append(QUIET, b"other content", headers=own)
+    for _ in catch_up(broken.archive()):
+        pass
+    broken.replicate()
+    assert "orphan_object" in kinds(broken.verify())
+    (left,) = [one for one in broken.repair() if one.record.finding.kind is Kind.ORPHAN_OBJECT]
+    assert (left.outcome, "other content" in left.how) == (RepairOutcome.LEFT, True), left.how
+
+
 def test_an_object_whose_delete_is_pending_is_not_catalogued_again() -> None:
     broken = ruin("message")
     row = broken.rows(BUSY)[5]
@@ -277,6 +318,37 @@ def test_what_was_suppressed_does_not_come_back(broken: Ruin) -> None:
     }
     (kept,) = [one for one in broken.world.catalog.findings() if one.finding.uuid == row.uuid]
     assert kept.finding.kind is Kind.CORRUPT_OBJECT
+
+
+@pytest.mark.parametrize("value", [b"a secret", None])
+def test_an_orphan_with_content_that_was_suppressed_is_not_put_where_suppressing_does_not_look(
+    value: bytes | None,
+) -> None:
+    """Too young for suppressing when that was done; quarantine would keep it for ever."""
+    from hop_archive.ingest.follow import catch_up
+    from hop_archive.upkeep.remove.remove import Removing
+    from hop_archive.upkeep.remove.suppress import suppress
+
+    broken = ruin("message")
+    broken.world.cluster.append(QUIET, value, key=b"a secret")
+    for _ in catch_up(broken.archive()):
+        pass
+    row = max(broken.rows(QUIET), key=lambda row: row.offset or 0)
+    left_over = row.object_key.replace(".bson", ".7.bson")
+    broken.world.store.create([NewObject(left_over, fetched(broken.world.store, row))])
+    broken.world.store._deleting_allowed = True
+    removing = Removing(broken.world.catalog, broken.world.store)
+    assert left_over in suppress(removing, [row.uuid], "by law").young
+    broken.verify()
+    assert [one.outcome for one in broken.repair() if one.record.finding.object_key == left_over] == [
+        RepairOutcome.LEFT
+    ]
+    suppress(removing, [row.uuid], "by law", grace_s=-1)
+    assert not [
+        info.key
+        for info in broken.world.store.listing()
+        if str(row.uuid) in info.key and ".1." not in info.key
+    ]
 
 
 def test_a_copy_that_the_backup_lacks_is_made_and_one_that_differs_is_left(broken: Ruin) -> None:
