@@ -345,9 +345,12 @@ def _holds(removing: Removing, info: ObjectInfo, row: Row) -> bool:
 
 def _is_dealt_with(removing: Removing, document: Document, segment_slice: Slice | None) -> bool:
     """Whether the catalog has the message of a document, or has dealt with its offset, at which no other message stands."""
-    if removing.catalog.find(document.uuid) is not None or segment_slice is None:
+    if segment_slice is None:
         return True
     message, log = document.message, segment_slice.partition_log
+    row = removing.catalog.find(document.uuid)
+    if row is not None and row.topic == message.topic and row.digest in (None, document.digest):
+        return True
     if message.offset not in removing.catalog.coverage([log.topic]).get(log, EMPTY):
         return False
     there = removing.catalog.select(Query(places=(Slice(*log, message.offset, message.offset + 1),)))

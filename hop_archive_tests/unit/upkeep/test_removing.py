@@ -26,6 +26,7 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32, decode, encode
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
+from hop_archive.model.slices import Slice
 from hop_archive.model.topics import TopicPolicy
 from hop_archive.read.check import check
 from hop_archive.source.mock.source import GROUP_ID, MockSource
@@ -441,10 +442,14 @@ def test_suppressing_over_a_catalog_that_is_not_rebuilt_deletes_nothing_that_it_
 
 
 @pytest.mark.parametrize("layout", ["segment", "zstd"])
+@pytest.mark.parametrize("is_taken", [False, True])
 def test_suppressing_refuses_to_delete_what_the_catalog_does_not_know_beside_the_message_and_that_alone(
-    layout: WorldLayout,
+    layout: WorldLayout, *, is_taken: bool
 ) -> None:
-    """A catalog that was made anew has one message of a segment again, and is to be rebuilt first; another attempt left it alone."""
+    """A catalog that was made anew has one message of a segment again, and is to be rebuilt first; another attempt left it alone.
+
+    Other content may have the UUID of the other one by now.
+    """
     world = archive_all(small_world(layout))
     own, other, *_ = (row for row in world.rows() if row.topic == BUSY and row.partition == 0)
     world.catalog = MockCatalog()
@@ -455,6 +460,11 @@ def test_suppressing_refuses_to_delete_what_the_catalog_does_not_know_beside_the
     world.store.create([NewObject("alone.bson", b""), NewObject(later, fetched(world.store, own))])
     assert own.slice is not None
     world.catalog.commit(Batch(own.slice, rows=[alone]))
+    if is_taken:
+        stranger = other._replace(topic="other", digest=b"of other content", object_key="stranger.bson")
+        world.store.create([NewObject("stranger.bson", b"")])
+        where = Slice("other", 1, own.partition or 0, other.offset or 0, (other.offset or 0) + 1)
+        world.catalog.commit(Batch(where, rows=[stranger]))
     with pytest.raises(CorruptError, match=f"holds the message {other.uuid}"):
         suppress(world.removing(), [own.uuid], "a reason", grace_s=-1)
     left = {info.key for info in world.store.listing()}
