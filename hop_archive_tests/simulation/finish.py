@@ -66,7 +66,7 @@ def finish(world: SimulatedWorld, undone: Sequence[tuple[str, int]]) -> None:
         mend(world, Faults(), 0)
         no_row_points_at_nothing(world, f"repair {repairs + 1}")
         catch_up(world)
-        refused = _suppressed(world, refused)
+        refused = _suppressed(world, world.to_suppress)  # as repair says of orphans with such content
     # One more repair puts aside what a person may see to, and nothing else; what the last one did is seen as well.
     before = (world.rows(), world.catalog.ledger())
     mend(world, Faults(), 0)

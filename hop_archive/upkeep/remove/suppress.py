@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from hop_archive.catalog.records import Removal, Replaced, Row
+from hop_archive.catalog.records import Removal, Replaced, Row, Suppression
 from hop_archive.errors import (
     ConflictError,
     CorruptError,
@@ -25,6 +25,7 @@ from hop_archive.ingest.placing import segment
 from hop_archive.model.annotations import Annotations
 from hop_archive.model.document import Document, crc32, encode
 from hop_archive.model.envelope import ID_HEADER
+from hop_archive.model.findings import Kind
 from hop_archive.model.frames import decompress, frames_in
 from hop_archive.model.keys import (
     first_key,
@@ -174,6 +175,15 @@ def suppress(
                         _refuse_to_lose(removing, info.key)
                         held.add(info.key)
                         removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
+        for lost in removing.catalog.suppressions(unknown):
+            with failed.of(str(lost.uuid), removing.all_answer):
+                for info, is_dealt_with in _orphans_with(removing, lost):
+                    if info.modified_ms > young_ms or not is_dealt_with:
+                        young.append(info.key)
+                        continue
+                    held.add(info.key)
+                    pending = [(removing.store.bucket, info.key)]
+                    removing.catalog.note_pending_deletes(pending, lost.topic, removal)
         removing.delete_pending(COMMAND)
         of_store, of_backup = (
             _has_old_versions(store) if store and rows else False
@@ -332,15 +342,53 @@ def _holds(removing: Removing, info: ObjectInfo, row: Row) -> bool:
     documents = [document for _, document in documents_of(ObjectContents(info.key, body))]
     if documents and all(document.digest != row.digest for document in documents):
         return False
+    others = [document for document in documents if document.digest != row.digest]
+    _refuse_what_is_unknown(removing, info.key, others)
+    return True
+
+
+def _orphans_with(removing: Removing, lost: Suppression) -> Iterator[tuple[ObjectInfo, bool]]:
+    """Objects that hold a suppressed message which has no row any more, of those that verification found to have no row.
+
+    With each, whether its offset is dealt with: else it may be another message of the same UUID, that is yet to be archived.
+
+    Raises:
+        CorruptError: One holds beside it a message that the catalog does not know, which would go with it.
+    """
+    coverage = removing.catalog.coverage([lost.topic])
+    for record in removing.catalog.findings([lost.topic], [Kind.ORPHAN_OBJECT]):
+        key = record.finding.object_key
+        body = whole(removing.store, key)
+        documents = [] if body is None else [d for _, d in documents_of(ObjectContents(key, body))]
+        own = [d.message for d in documents if d.uuid == lost.uuid and not d.suppressed]
+        if own:
+            _refuse_what_is_unknown(removing, key, (d for d in documents if d.uuid != lost.uuid))
+            place = slice_of(key)
+            is_dealt_with = all(
+                any(
+                    message.offset in offsets
+                    for log, offsets in coverage.items()
+                    if log == (place.partition_log if place else log) and log.partition == message.partition
+                )
+                for message in own
+            )
+            yield from ((info, is_dealt_with) for info in removing.store.listing(key) if info.key == key)
+
+
+def _refuse_what_is_unknown(removing: Removing, key: str, documents: Iterable[Document]) -> None:
+    """Refuse to delete an object for one message that has others in it which the catalog does not know.
+
+    Raises:
+        CorruptError: So it is.
+    """
     for document in documents:
-        if document.digest != row.digest and not _is_dealt_with(removing, document, slice_of(info.key)):
+        if not _is_dealt_with(removing, document, slice_of(key)):
             raise CorruptError(
-                f"The object {info.key} holds the message {document.uuid}, too, which the catalog does not know.",
+                f"The object {key} holds the message {document.uuid}, too, which the catalog does not know.",
                 remedy="The object stays. Run hop-archive rebuild-catalog, then this again; the suppression is remembered.",
-                object_key=info.key,
+                object_key=key,
                 bucket=removing.store.bucket,
             )
-    return True
 
 
 def _is_dealt_with(removing: Removing, document: Document, segment_slice: Slice | None) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.records import Removal, Row
+from hop_archive.catalog.records import Batch, Outcome, Removal, Row
 from hop_archive.errors import ForbiddenError
 from hop_archive.model.document import decode, encode
 from hop_archive.model.findings import Finding, Kind
@@ -349,6 +349,32 @@ def test_an_orphan_with_content_that_was_suppressed_is_not_put_where_suppressing
         for info in broken.world.store.listing()
         if str(row.uuid) in info.key and ".1." not in info.key
     ]
+
+
+def test_content_that_was_suppressed_goes_with_an_orphan_where_its_row_is_gone(broken: Ruin) -> None:
+    """Taken away after it was suppressed; a crashed run had left its content, and repair says to suppress it again."""
+    from hop_archive.ingest.survey import plan_work
+    from hop_archive.ingest.write import store_slices
+    from hop_archive.upkeep.remove.remove import Removing
+    from hop_archive.upkeep.remove.suppress import suppress
+
+    own = uuid.UUID(int=5)
+    broken.world.cluster.append(QUIET, b"a secret", headers=(("_id", own.bytes),))
+    archive = broken.archive()
+    (batch,) = store_slices(archive, plan_work(archive).plan.slices)
+    broken.world.catalog.suppress({own: QUIET}, "by law")
+    broken.replicate()
+    assert kinds(broken.verify()) == ["orphan_object"]
+    (left,) = broken.repair()
+    assert "suppress it again" in left.how
+    broken.world.store._deleting_allowed = broken.backup._deleting_allowed = True
+    removing = Removing(broken.world.catalog, broken.world.store, broken.backup)
+    assert len(suppress(removing, [own], "by law", grace_s=-1).young) == 1, "other content may have its UUID"
+    broken.world.catalog.commit(Batch(batch.slice, Outcome.SKIPPED, "a message marked as a test, cleaned up"))
+    assert suppress(removing, [own], "by law").unknown == (own,)
+    assert kinds(broken.verify()) == ["orphan_object"], "it may be another process's"
+    suppress(removing, [own], "by law", grace_s=-1)
+    assert broken.verify() == []
 
 
 def test_a_copy_that_the_backup_lacks_is_made_and_one_that_differs_is_left(broken: Ruin) -> None:
