@@ -7,9 +7,10 @@ this way.
 from __future__ import annotations
 
 import uuid
-import zlib
 from collections.abc import Mapping
 from typing import Any
+
+from zlib_ng import zlib_ng
 
 from hop_archive.model.annotations import Annotations, annotate
 from hop_archive.model.identity import client_uuid
@@ -67,7 +68,7 @@ def in_our_shape(fields: Mapping[str, Any], under: uuid.UUID | None) -> tuple[di
         raise ValueError("it says no UUID, and stands under none")
     if any(name not in notes for name in Annotations._fields):
         notes = {**annotate([*kinds, *headers], value)._asdict(), **notes}
-    crc32 = notes.get("con_message_crc32", zlib.crc32(value or b""))
+    crc32 = notes.get("con_message_crc32", zlib_ng.crc32(value or b""))
     notes |= {
         "con_text_uuid": str(own),
         "con_is_client_uuid": notes.get("con_is_client_uuid", given == own),

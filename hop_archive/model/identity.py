@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 import struct
 import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID, SafeUUID
+
+from zlib_ng import zlib_ng
 
 from hop_archive.model.envelope import Envelope, enveloped, without_uuid
 from hop_archive.model.message import Header, Message
@@ -106,7 +107,7 @@ def identify(message: Message) -> Identity:
     content = _digest(key, own, envelope, value)
     message_uuid = derived_uuid(topic, timestamp_ms, content) if own is None else uuid_of(own)
     return Identity(
-        message_uuid, own is not None, topic, timestamp_ms, content, zlib.crc32(value) if value else 0
+        message_uuid, own is not None, topic, timestamp_ms, content, zlib_ng.crc32(value) if value else 0
     )
 
 

@@ -7,7 +7,8 @@ a message of 1 KB, where ``check`` takes 30 (2026-11-29). Where one differs, tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.stored import Stored

@@ -8,7 +8,8 @@ the key that it stands under.
 from __future__ import annotations
 
 import struct
-import zlib
+
+from zlib_ng import zlib_ng
 
 from hop_archive.catalog.records import Row
 from hop_archive.errors import CorruptError
@@ -146,8 +147,8 @@ def encoded_anew(row: Row, body: bytes) -> bytes | None:
     if len(made) != row.size_bytes:
         return None
     at = made.index(_EPOCH, len(message.value or b"")) + len(_EPOCH)
-    before, after = zlib.crc32(made[:at]), made[at + _LENGTH.size :]
+    before, after = zlib_ng.crc32(made[:at]), made[at + _LENGTH.size :]
     for epoch in range(_MOST_EPOCHS):
-        if zlib.crc32(after, zlib.crc32(_LENGTH.pack(epoch), before)) == row.crc32:
+        if zlib_ng.crc32(after, zlib_ng.crc32(_LENGTH.pack(epoch), before)) == row.crc32:
             return with_epoch(epoch)
     return None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import uuid
 import zlib
 from collections.abc import Callable
@@ -82,6 +83,15 @@ BARE_BYTES = bytes.fromhex(
     "650001000000000273656e6465720001000000000266696c655f6e616d65000100000000026f726967696e61746f7200"
     "01000000000000"
 )
+
+
+def test_a_crc_is_that_of_zlib_whatever_its_length() -> None:
+    whole = random.Random(1).randbytes(70_000)
+    for size_bytes in (*range(300), 1_023, 1_024, 1_025, 65_535, 65_536, 70_000):
+        for begin in (0, 1, 7):
+            data = whole[begin : begin + size_bytes]
+            assert crc32(data) == zlib.crc32(data)
+    assert crc32(None) == 0
 
 
 def fields(document: Document) -> dict[str, Any]:
