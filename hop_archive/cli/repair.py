@@ -42,7 +42,8 @@ How findings are mended:
       damaged object is moved to hop_archive/quarantine/
   row_differs      the row from its document, where that proves itself
   orphan_object    catalogued where it proves itself and is missing, else moved
-                   to hop_archive/quarantine/, and left while a run may name it
+                   to hop_archive/quarantine/, and left while a run may name it, and
+                   where it alone has a message: rebuild-catalog takes that in
   coverage_hole    a ledger row from the rows, and from what Kafka still holds
   count_mismatch   what is missing is put back; what is too much is counted anew
   not_archived     a copy that the ledger calls absent is recorded as one, as

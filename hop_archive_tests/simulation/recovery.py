@@ -72,7 +72,7 @@ def catalog_snapshot(world: SimulatedWorld, faults: Faults, choice: int) -> None
     )
 
 
-def rebuilding(world: SimulatedWorld, faults: Faults, choice: int) -> None:
+def rebuilding(world: SimulatedWorld, faults: Faults, choice: int, *, from_store_alone: bool = False) -> None:
     """Make the catalog again, as the command line does it: of the store, perhaps of a snapshot first."""
     chance = random.Random(choice)
     own = world.archive(faults)
@@ -87,7 +87,7 @@ def rebuilding(world: SimulatedWorld, faults: Faults, choice: int) -> None:
         most_rows=5,
         monotonic=world.monotonic,
     )
-    if chance.random() < 0.5:
+    if chance.random() < 0.5 and not from_store_alone:
         try:
             exhausted(take_in(wanted, StoreLocation(own.store)))
         except (ConfigurationError, CorruptError) as error:  # there is none, or what is there is torn
@@ -145,7 +145,13 @@ def judge_restored(
             t: len(state.topics[f"{t}.{name}"].logs) for t in PARTITIONS if f"{t}.{name}" in state.topics
         }
     for topic, partitions in counts.items():
-        known = next(r for r in world.catalog.restores() if f"{topic}.{name}" in r.progress)
+        known = next((r for r in world.catalog.restores() if f"{topic}.{name}" in r.progress), None)
+        if known is None:  # it was restored before the catalog was lost, and nothing of it was there since
+            assert world.lost
+            assert not any(
+                row.topic == topic for own, row in begun.rows.items() if own in now and own not in gone
+            )
+            continue
         lanes = known.progress[f"{topic}.{name}"]["pin"]["lanes"]
         for number in range(partitions):
             there = [

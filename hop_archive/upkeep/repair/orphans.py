@@ -20,6 +20,8 @@ from hop_archive.read.contents import ObjectContents
 from hop_archive.upkeep.repair.evidence import fits, proven
 from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan, contents, quarantine
 
+_REBUILD = "Stop archiving the topic, then hop-archive rebuild-catalog -T {topic} takes in what can be"
+
 
 def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
     """How to settle an object that no row names: its documents are catalogued where they are missing, or it is put aside.
@@ -35,6 +37,7 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
         raise GoneError
     if catalog.pending_keys(repair.store.bucket, [key]):
         raise NotMendedError("its delete is pending: run the command that removes it again, which deletes it")
+    _refuse_an_unknown_generation(repair, key)
     documents = [(at, document) for at, document in documents_of(held) if fits(document, key)]
     if not documents:
         with contextlib.suppress(CorruptError):
@@ -83,7 +86,10 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
 
         why = "rows name all of its messages elsewhere" if not others else "its offsets are dealt with"
         return RepairPlan(f"moved to quarantine: {why}", close_and_quarantine)
-    counted_rows, uncovered = _sorted_out(repair, missing)
+    counted_rows, uncovered, covered = _sorted_out(repair, missing)
+    _refuse_strangers(
+        repair, covered
+    )  # beside others, too: once rows name the object, nobody looks for these
     if counted_rows:
         how = f"{counted(len(counted_rows), 'row')} put back, which the ledger counts"
 
@@ -198,10 +204,11 @@ def _is_over(repair: Repair, log: PartitionLog) -> bool:
 
 def _sorted_out(
     repair: Repair, missing: Sequence[tuple[DocumentPlace, Document]]
-) -> tuple[list[tuple[Row, Slice]], list[tuple[Row, Slice]]]:
-    """The rows that the ledger counts and that are not there, and those of offsets that it does not cover."""
+) -> tuple[list[tuple[Row, Slice]], list[tuple[Row, Slice]], list[tuple[Row, Slice]]]:
+    """The rows that the ledger counts and that are not there, those of offsets that it does not cover, and of such as it does."""
     counted_rows: list[tuple[Row, Slice]] = []
     uncovered: list[tuple[Row, Slice]] = []
+    covered: list[tuple[Row, Slice]] = []
     coverage = repair.catalog.coverage([missing[0][1].message.topic])
     for at, document in missing:
         made = [
@@ -217,7 +224,35 @@ def _sorted_out(
             )
         counted_rows += here
         uncovered += [pair for pair in made if pair not in dealt] if not here else []
-    return counted_rows, uncovered
+        covered += dealt if not here else []
+    return counted_rows, uncovered, covered
+
+
+def _refuse_an_unknown_generation(repair: Repair, key: str) -> None:
+    where = slice_of(key)
+    if where is None:
+        return
+    known = repair.catalog.generations([where.topic]).get(where.topic, ())
+    if where.generation not in {generation.number for generation in known}:
+        raise NotMendedError(
+            f"the catalog knows no generation {where.generation} of {where.topic}: it was begun anew, or put back to before that. "
+            f"{_REBUILD.format(topic=where.topic)}"
+        )
+
+
+def _refuse_strangers(repair: Repair, covered: Sequence[tuple[Row, Slice]]) -> None:
+    """Refuse to put aside what is no copy of what is archived of its offset, but something else: no other object may have it."""
+    catalog, strangers = repair.catalog, 0
+    for row, place in covered:
+        there = [*catalog.select(Query((place.topic,), places=(place,)))]
+        copies = (catalog.find(copy.uuid) for copy in catalog.duplicates_in(place, 1))
+        there += [one for one in copies if one is not None]
+        strangers += bool(there) and all(one.digest not in (None, row.digest) for one in there)
+    if strangers:
+        raise NotMendedError(
+            f"it holds {counted(strangers, 'message')} that no row has, where rows have others: of a catalog that was lost and begun "
+            f"anew, or of a log that lost its end. {_REBUILD.format(topic=covered[0][1].topic)}"
+        )
 
 
 def _rows_of_gone_objects(

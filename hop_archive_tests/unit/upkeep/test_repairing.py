@@ -12,11 +12,13 @@ import pytest
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Batch, Outcome, Removal, Row
 from hop_archive.errors import ForbiddenError
+from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode, encode
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import object_key
 from hop_archive.model.message import TimestampType
 from hop_archive.model.slices import Slice
+from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive.upkeep.repair.orphans import plan_orphan
@@ -25,7 +27,7 @@ from hop_archive.upkeep.repair.repair import RepairOutcome
 from hop_archive_tests.damaging import Ruin, kinds, ruin
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
 from hop_archive_tests.removals import archive_all, small_world
-from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout
+from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout, exhausted
 
 Damage = Callable[[Ruin, Row], object]
 
@@ -220,7 +222,6 @@ def test_an_orphan_that_kafka_holds_no_more_is_catalogued(broken: Ruin) -> None:
 
 
 def test_an_orphan_of_a_log_that_is_over_is_put_aside_and_no_run_can_name_it_any_more() -> None:
-    from hop_archive.ingest.follow import catch_up
     from hop_archive.ingest.write import commit_batches, store_slices
 
     broken = ruin("segment")
@@ -465,8 +466,38 @@ def test_a_segment_of_a_topic_of_which_the_catalog_knows_another_archivers_rows_
     rows = list(world.catalog.rows(QUIET))
     before.adopt([row._replace(object_key=f"{QUIET}/{row.uuid}.bson", **nowhere) for row in rows])  # type: ignore[arg-type] # nulls
     asked = Repair(before, world.store, None, Upstream(None))
-    with pytest.raises(NotMendedError, match="not dealt with yet"):
+    with pytest.raises(NotMendedError, match=f"no generation 1 of {QUIET}.*rebuild-catalog -T {QUIET}"):
         plan_orphan(asked, Finding(Kind.ORPHAN_OBJECT, QUIET, "", object_key=rows[0].object_key))
+
+
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+@pytest.mark.parametrize(("generation", "later"), [(1, 30), (1, 2), (2, 30)])
+def test_what_was_archived_before_a_catalog_was_lost_and_begun_anew_is_left_to_a_rebuild(
+    layout: WorldLayout, generation: int, later: int
+) -> None:
+    """Nobody rebuilt it: what the store has of each topic's first life stands where the catalog has its second."""
+    broken = ruin(layout)
+    world = broken.world
+    if generation == 2:
+        world.cluster.recreate_topic(QUIET)
+        world.cluster.append(QUIET, b"of the second life")
+        exhausted(catch_up(broken.archive(), overlap=0))
+    before = {row.uuid for row in world.catalog.rows(QUIET)}
+    world.catalog = MockCatalog()
+    world.cluster.recreate_topic(QUIET)
+    for number in range(later):
+        world.cluster.append(QUIET, b"of a later life %d" % number, timestamp_ms=1_700_000_000_000 + number)
+    exhausted(catch_up(broken.archive(), overlap=0))
+    broken.replicate()
+    keys = {info.key for info in world.store.listing()}
+    assert {finding.kind for finding in broken.verify()} == {Kind.ORPHAN_OBJECT}
+    left = [one for one in broken.repair() if one.outcome is RepairOutcome.LEFT]
+    assert left
+    assert all(f"rebuild-catalog -T {QUIET}" in one.how for one in left)
+    assert {info.key for info in world.store.listing()} == keys, "none is put aside"
+    list(rebuild(Rebuild(world.catalog, world.store, None)))
+    assert before <= {row.uuid for row in world.catalog.rows(QUIET)}
+    assert broken.verify() == []
 
 
 def test_what_is_not_the_archives_is_left_to_people(broken: Ruin) -> None:
