@@ -66,24 +66,22 @@ def committed(
     admin: Admin, names: Collection[str] | None = None
 ) -> dict[str, dict[TopicPartition, Committed]]:
     """What these groups have committed, or all that are shown; see `Source.groups`."""
-    asked = _shown(admin) if names is None else sorted(names)
+    if names is None:
+        doing = "listing consumer groups"
+        listing = admin.ask(
+            lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
+            doing,
+            admin.deadline(),
+        )[""]
+        for error in listing.errors:  # of one broker, whose groups are missing then
+            cause = kafka_error(error) if isinstance(error, KafkaException) else error
+            raise admin.connection.failure(doing, cause, admin.client_errors)
+        names = [group.group_id for group in listing.valid]
+    asked = sorted(names)
     found: dict[str, dict[TopicPartition, Committed]] = {}
     for first in range(0, len(asked), _AT_ONCE):
         found |= _offsets(admin, asked[first : first + _AT_ONCE])
     return found
-
-
-def _shown(admin: Admin) -> list[str]:
-    doing = "listing consumer groups"
-    listing = admin.ask(
-        lambda client, timeout_s: {"": client.list_consumer_groups(request_timeout=timeout_s)},
-        doing,
-        admin.deadline(),
-    )[""]
-    for error in listing.errors:  # of one broker, whose groups are missing then
-        cause = kafka_error(error) if isinstance(error, KafkaException) else error
-        raise admin.connection.failure(doing, cause, admin.client_errors)
-    return sorted(group.group_id for group in listing.valid)
 
 
 def access(admin: Admin, group: str) -> frozenset[str] | None:

@@ -57,7 +57,11 @@ def distrust(server: str, access: KafkaAccess) -> Distrust | None:
                 if "ALERT" in reason:
                     return _of_the_client(server, reason, access) if wants_tls else _speaks_tls(server)
                 if wants_tls and _answers_in_the_clear(host, int(port)):
-                    return _speaks_no_tls(server)
+                    return Distrust(
+                        f"The broker {server} speaks no TLS on this port, and this client does",
+                        "Name a port with TLS in bootstrap_servers; or, in a network that you trust, set security to "
+                        '"plaintext", or tls = false.',
+                    )
     except (OSError, ValueError):
         return None
     return None
@@ -91,13 +95,6 @@ def _answers_in_the_clear(host: str, port: int) -> bool:
         connection.sendall(struct.pack(">i", len(_API_VERSIONS)) + _API_VERSIONS)
         answer = connection.recv(_ANSWER.size, socket.MSG_WAITALL)
     return len(answer) == _ANSWER.size and _ANSWER.unpack(answer)[1] == _REQUEST
-
-
-def _speaks_no_tls(server: str) -> Distrust:
-    return Distrust(
-        f"The broker {server} speaks no TLS on this port, and this client does",
-        'Name a port with TLS in bootstrap_servers; or, in a network that you trust, set security to "plaintext", or tls = false.',
-    )
 
 
 def _of_the_broker(server: str, error: ssl.SSLCertVerificationError, access: KafkaAccess) -> Distrust:

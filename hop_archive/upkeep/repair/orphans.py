@@ -37,7 +37,13 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
         raise GoneError
     if catalog.pending_keys(repair.store.bucket, [key]):
         raise NotMendedError("its delete is pending: run the command that removes it again, which deletes it")
-    _refuse_an_unknown_generation(repair, key)
+    if (where := slice_of(key)) is not None:
+        known = catalog.generations([where.topic]).get(where.topic, ())
+        if where.generation not in {generation.number for generation in known}:
+            raise NotMendedError(
+                f"the catalog knows no generation {where.generation} of {where.topic}: it was begun anew, or put back to before "
+                f"that. {_REBUILD.format(topic=where.topic)}"
+            )
     documents = [(at, document) for at, document in documents_of(held) if fits(document, key)]
     if not documents:
         with contextlib.suppress(CorruptError):
@@ -65,27 +71,7 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
         if (row := rows[document.uuid]) is not None and not _is_of(row, document)
     ]
     if not missing:
-        # A run that hung may still commit rows that name it, unless the ledger covers its offsets, or its log is called gone:
-        # then that is refused.
-        open_logs = _not_dealt_with(repair, key, documents)
-        over = {log for log in open_logs if _is_over(repair, log)}
-        if open_logs - over:
-            raise NotMendedError(
-                "its offsets are not dealt with yet: the next run of the archive settles them"
-            )
-        _refuse_to_hide(repair, key, others)
-        if corrections := _rows_of_gone_objects(repair, documents):
-            how = (
-                f"{counted(len(corrections), 'row')} made to name it, for the objects that they name are gone"
-            )
-            return RepairPlan(how, lambda: catalog.correct_rows(corrections))
-
-        def close_and_quarantine() -> str:
-            catalog.note_proven(dict.fromkeys(over, GONE))
-            return f"{quarantine(repair.store, key)}: {why}"
-
-        why = "rows name all of its messages elsewhere" if not others else "its offsets are dealt with"
-        return RepairPlan(f"moved to quarantine: {why}", close_and_quarantine)
+        return _plan_known(repair, key, documents, others)
     counted_rows, uncovered, covered = _sorted_out(repair, missing)
     _refuse_strangers(
         repair, covered
@@ -102,6 +88,40 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
         return _plan_catalogue(repair, uncovered)
     _refuse_to_hide(repair, key, others)
     return _aside(repair, key, "its offsets are dealt with: copies, or left behind by a run that crashed")
+
+
+def _plan_known(
+    repair: Repair,
+    key: str,
+    documents: Sequence[tuple[DocumentPlace, Document]],
+    others: Sequence[tuple[DocumentPlace, Document]],
+) -> RepairPlan:
+    """How to settle an object of whose documents all UUIDs have rows; ``others``: those whose rows are of other content."""
+    catalog = repair.catalog
+    # A run that hung may still commit rows that name it, unless the ledger covers its offsets, or its log is called gone:
+    # then that is refused.
+    open_logs = _not_dealt_with(repair, key, documents)
+    # Of a topic that has another generation by now the log can be called gone.
+    last = {
+        topic: found[-1].number
+        for topic, found in catalog.generations({log.topic for log in open_logs}).items()
+        if found
+    }
+    seen = catalog.observed({log.topic for log in open_logs})
+    over = {log for log in open_logs if log.generation < last.get(log.topic, 0) and log in seen}
+    if open_logs - over:
+        raise NotMendedError("its offsets are not dealt with yet: the next run of the archive settles them")
+    _refuse_to_hide(repair, key, others)
+    if corrections := _rows_of_gone_objects(repair, documents):
+        how = f"{counted(len(corrections), 'row')} made to name it, for the objects that they name are gone"
+        return RepairPlan(how, lambda: catalog.correct_rows(corrections))
+
+    def close_and_quarantine() -> str:
+        catalog.note_proven(dict.fromkeys(over, GONE))
+        return f"{quarantine(repair.store, key)}: {why}"
+
+    why = "rows name all of its messages elsewhere" if not others else "its offsets are dealt with"
+    return RepairPlan(f"moved to quarantine: {why}", close_and_quarantine)
 
 
 def plan_foreign(repair: Repair, finding: Finding) -> RepairPlan:
@@ -194,14 +214,6 @@ def _refuse_to_hide(repair: Repair, key: str, others: Sequence[tuple[DocumentPla
             )
 
 
-def _is_over(repair: Repair, log: PartitionLog) -> bool:
-    """Whether its topic has another generation by now, so that the log can be called gone."""
-    known = repair.catalog.generations([log.topic]).get(
-        log.topic, ()
-    )  # none: a catalog that was put back to before the first
-    return bool(known) and log.generation < known[-1].number and log in repair.catalog.observed([log.topic])
-
-
 def _sorted_out(
     repair: Repair, missing: Sequence[tuple[DocumentPlace, Document]]
 ) -> tuple[list[tuple[Row, Slice]], list[tuple[Row, Slice]], list[tuple[Row, Slice]]]:
@@ -226,18 +238,6 @@ def _sorted_out(
         uncovered += [pair for pair in made if pair not in dealt] if not here else []
         covered += dealt if not here else []
     return counted_rows, uncovered, covered
-
-
-def _refuse_an_unknown_generation(repair: Repair, key: str) -> None:
-    where = slice_of(key)
-    if where is None:
-        return
-    known = repair.catalog.generations([where.topic]).get(where.topic, ())
-    if where.generation not in {generation.number for generation in known}:
-        raise NotMendedError(
-            f"the catalog knows no generation {where.generation} of {where.topic}: it was begun anew, or put back to before that. "
-            f"{_REBUILD.format(topic=where.topic)}"
-        )
 
 
 def _refuse_strangers(repair: Repair, covered: Sequence[tuple[Row, Slice]]) -> None:
