@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
 )
 
 from hop_archive.errors import HopArchiveError, UnavailableError
-from hop_archive.source.kafka.client import ClientErrors, Connection, Deadline, kafka_error
+from hop_archive.source.kafka.client import ClientErrors, Connection, Deadline, kafka_error, let_go
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -177,29 +177,35 @@ class Admin:
         Waits for calls that another thread, or one that was interrupted, has left in flight: librdkafka 2.16 dies by
         SIGSEGV where the answer of `describe_topics` comes to a client that is being destroyed (docs/decisions/0006).
         """
-        wait_s = 0.0 if self.client_errors.refused else self.connection.timeout_s + 1
         with self._lock:
             client, self._client = self._client, None
-            if client is None:
-                return
+        if client is not None:
+            self._let_go(client, 0.0 if self.client_errors.refused else self.connection.timeout_s + 1)
+
+    def _let_go(self, client: AdminClient, wait_s: float) -> None:
+        with self._lock:
             idle = self._lock.wait_for(lambda: not self._users[client], wait_s)
             left = [future for future, other in self._calls.items() if other is client]
         if idle and not (wait_s and concurrent.futures.wait(left, wait_s).not_done):
-            client.__exit__(None, None, None)
+            let_go(lambda: client.__exit__(None, None, None))
         else:
             _NEVER_DESTROYED.append(client)
 
     @contextmanager
     def _calling(self) -> Iterator[AdminClient]:
         """The client, which is not destroyed while the block lasts, nor while a call made in it is in flight."""
+        refused = None
         with self._lock:
             if self._client is None or self.client_errors.login != self.connection.renewals:
                 self.client_errors.forget()
                 settings = {"allow.auto.create.topics": False, "socket.timeout.ms": int(SILENCE_S * 1000)}
-                self._client = self.connection.client(AdminClient, "client", self.client_errors, settings)
+                made = self.connection.client(AdminClient, "client", self.client_errors, settings)
+                refused, self._client = self._client, made
             client = self._client
             self._users[client] += 1
         try:
+            if refused is not None:  # not left to whoever drops it last, who would wait for it
+                self._let_go(refused, _POLL_S)
             yield client
         finally:
             with self._lock:
