@@ -104,7 +104,7 @@ test-postgres: setup ## The tests that rest on Postgres, on each version that is
 	$(BIN)/python -m hop_archive_tests.postgres_versions -n $(WORKERS) --dist loadfile $(POSTGRES)
 
 # All that open a catalog on Postgres by what the tests share; what needs Apache Kafka or knows mocks alone is left out.
-test-roles: setup ## The tests on Postgres under the roles of deploy/postgres/roles.sql, none of which owns a table
+test-roles: setup ## The tests on Postgres and S3 under the roles of deploy/postgres/roles.sql and the policies of deploy/iam
 	HOP_ARCHIVE_TEST_ROLES=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=30 -m 'not kafka' -k 'not mock' \
 		$$(grep -rlE 'OpenArchive|"open_archive"|contract\.catalog_fixtures' --include='test_*.py' hop_archive_tests --exclude-dir=kafka --exclude-dir=deployment --exclude-dir=processes)
 

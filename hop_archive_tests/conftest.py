@@ -118,16 +118,18 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack
     stack = LocalStack(
         tmp_path_factory.mktemp("stack") / "up", external=External.from_environment(os.environ)
     )
-    try:
-        stack.up()
-    except (HopArchiveError, ImportError) as error:
-        unavailable(f"the local stack does not start: {error}")
-    try:
-        if roles.are_wanted():
-            roles.make_logins(roles.administrator(stack))
-        yield stack
-    finally:
-        stack.down(purge=True)
+    with roles.users_of_s3():
+        try:
+            stack.up()
+        except (HopArchiveError, ImportError) as error:
+            unavailable(f"the local stack does not start: {error}")
+        try:
+            if roles.are_wanted():
+                roles.make_logins(roles.administrator(stack))
+                roles.prove_policies(stack.address())
+            yield stack
+        finally:
+            stack.down(purge=True)
 
 
 @pytest.fixture
@@ -152,6 +154,7 @@ def open_archive(
     """
     roles.migrate_and_grant(address.database_url, namespace, "local-db")
     opened: list[Archive] = []
+    user = roles.as_role(roles.role_of(request), address)
 
     def make(
         layout: WorldLayout = "message",
@@ -168,8 +171,8 @@ def open_archive(
                 endpoint=address.s3_endpoint,
                 region="us-east-1",
                 prefix=namespace,
-                access_key=address.s3_access_key,
-                secret_key=address.s3_secret_key,
+                access_key=user.s3_access_key,
+                secret_key=user.s3_secret_key,
                 deleting_allowed=True,
             ),
             topics=topics or TopicPolicy((f"{namespace}*",)),

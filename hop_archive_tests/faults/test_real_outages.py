@@ -40,6 +40,7 @@ from hop_archive_tests.faults.real import (
     publish,
     restartable,
 )
+from hop_archive_tests.roles import as_role
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
@@ -83,6 +84,8 @@ def address_of(address: StackAddress, name: ServerName) -> str:
 def impatient(open_archive: OpenArchive, address: StackAddress, namespace: str) -> Callable[[], Archive]:
     """Opens archives in small batches that do not wait long for the store."""
 
+    user = as_role("archiver", address)
+
     def make() -> Archive:
         store = S3Store(
             "local-store",
@@ -90,8 +93,8 @@ def impatient(open_archive: OpenArchive, address: StackAddress, namespace: str) 
             endpoint=address.s3_endpoint,
             region="us-east-1",
             prefix=namespace,
-            access_key=address.s3_access_key,
-            secret_key=address.s3_secret_key,
+            access_key=user.s3_access_key,
+            secret_key=user.s3_secret_key,
             retry_s=RETRY_S,
         )
         return replace(open_archive(limits=SMALL), store=store)
@@ -214,15 +217,15 @@ def test_a_run_on_and_on_survives_a_changed_password(
 def test_a_run_on_and_on_waits_until_puts_are_allowed_again(
     open_archive: OpenArchive, address: StackAddress, namespace: str, code: str
 ) -> None:
-    refusing = RefusingProxy(address.s3_endpoint, code)
+    refusing, user = RefusingProxy(address.s3_endpoint, code), as_role("archiver", address)
     with refusing.run() as endpoint:
         store = S3Store(
             "local-store",
             bucket=address.bucket,
             endpoint=endpoint,
             prefix=namespace,
-            access_key=address.s3_access_key,
-            secret_key=address.s3_secret_key,
+            access_key=user.s3_access_key,
+            secret_key=user.s3_secret_key,
             retry_s=RETRY_S,
         )
         archive = replace(open_archive(limits=SMALL), store=store)

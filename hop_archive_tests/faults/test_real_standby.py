@@ -236,6 +236,7 @@ def test_a_run_goes_on_at_the_standby_that_was_promoted_and_nothing_that_was_com
 
 
 @pytest.mark.slow
+@pytest.mark.role("cleaner")
 def test_what_an_asynchronous_standby_did_not_get_is_archived_again_once_and_what_it_did_not_see_removed_is_told(
     pair: Pair, open_archive: OpenArchive, namespace: str
 ) -> None:

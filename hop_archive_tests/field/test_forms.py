@@ -197,6 +197,7 @@ def test_verification_and_scrub_call_none_of_them_damaged_and_count_what_is_inex
         assert wanted.checked.counts["inexact messages"] == sum(bool(one.form.caveats) for one in there.kept)
 
 
+@pytest.mark.role("cleaner")  # who may put another in an object's place
 def test_one_that_is_really_damaged_is_found_in_every_form(there: Adopted) -> None:
     for one in there.kept:
         body = bytearray(one.object.body)
@@ -257,6 +258,7 @@ def test_all_are_rebuilt_into_an_empty_catalog(
 # Taking them away, and taking none twice
 
 
+@pytest.mark.role("cleaner")
 def test_the_content_of_each_is_suppressed_for_good(there: Adopted) -> None:
     archive = there.archive
     uuids = [one.row.uuid for one in there.kept]

@@ -33,6 +33,7 @@ from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.conftest import OpenArchive
+from hop_archive_tests.roles import as_role
 
 pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.role("cleaner")]
 
@@ -58,15 +59,19 @@ def archive(open_archive: OpenArchive, namespace: str) -> Archive:
 
 @pytest.fixture
 def removing(archive: Archive, address: StackAddress, namespace: str) -> Iterator[Removing]:
-    keys = {"access_key": address.s3_access_key, "secret_key": address.s3_secret_key}
-    rest: dict[str, Any] = {
-        "endpoint": address.s3_endpoint,
-        "prefix": namespace,
-        "deleting_allowed": True,
-        **keys,
-    }
-    store = S3Store("local-store", bucket=address.bucket, **rest)
-    backup = S3Store("backup", bucket=f"{namespace}-backup", **rest)
+    def opened(name: str, bucket: str, user: StackAddress) -> S3Store:
+        return S3Store(
+            name,
+            bucket=bucket,
+            endpoint=address.s3_endpoint,
+            prefix=namespace,
+            access_key=user.s3_access_key,
+            secret_key=user.s3_secret_key,
+            deleting_allowed=True,
+        )
+
+    store = opened("local-store", address.bucket, as_role("cleaner", address))
+    backup = opened("backup", f"{namespace}-backup", address)
     boto3.client(
         "s3",
         endpoint_url=address.s3_endpoint,

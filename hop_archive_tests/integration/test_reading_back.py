@@ -50,6 +50,7 @@ def test_documents_of_both_layouts_come_by_their_rows_and_are_sound(archive: Arc
         assert (one.row, one.problems) == (row, ())
 
 
+@pytest.mark.role("cleaner")  # who may delete them
 def test_objects_that_are_gone_are_told_one_by_one_and_the_rest_is_exported(
     archive: Archive, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ from hop_archive_tests.faults.real import (
     sample_alerts,
 )
 from hop_archive_tests.integration.test_round_trip import corpus_alerts, published
-from hop_archive_tests.roles import as_role, migrate_and_grant, url_of
+from hop_archive_tests.roles import as_role, migrate_and_grant
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = pytest.mark.local
@@ -80,17 +80,18 @@ def elsewhere(tmp_path: Path, address: StackAddress) -> Iterator[KafkaSource]:
 def second_archive(source: KafkaSource, address: StackAddress, name: str, large: str) -> Archive:
     """An empty archive of another cluster, with its own schema and prefix: one topic in segments, the others not."""
     migrate_and_grant(address.database_url, name, "second")
+    user = as_role("archiver", address)
     return Archive(
         source=source,
-        catalog=PostgresCatalog("second", url_of("archiver", address.database_url), schema=name),
+        catalog=PostgresCatalog("second", user.database_url, schema=name),
         store=S3Store(
             "second",
             bucket=address.bucket,
             endpoint=address.s3_endpoint,
             region="us-east-1",
             prefix=name,
-            access_key=address.s3_access_key,
-            secret_key=address.s3_secret_key,
+            access_key=user.s3_access_key,
+            secret_key=user.s3_secret_key,
         ),
         topics=TopicPolicy(("*",)),
         layouts=LayoutPolicy("message", ((large, "segment"),)),
