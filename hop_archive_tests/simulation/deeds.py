@@ -35,7 +35,7 @@ from hop_archive_tests.simulation.world import TOPICS, SimulatedWorld
 from hop_archive_tests.worlds import exhausted, layout_policy
 
 Result = TypeVar("Result")
-Deed: TypeAlias = Callable[[SimulatedWorld, Faults, int], None]
+Deed: TypeAlias = Callable[[SimulatedWorld, Faults, int], object]
 
 
 def archive(world: SimulatedWorld, faults: Faults, choice: int) -> None:
@@ -74,12 +74,12 @@ def scrubbing(world: SimulatedWorld, faults: Faults, choice: int) -> None:
     exhausted(scrub(wanted, recorder(world, wanted), 2.0))
 
 
-def mend(world: SimulatedWorld, faults: Faults, choice: int) -> None:
-    """Repair what is found."""
+def mend(world: SimulatedWorld, faults: Faults, choice: int) -> list[str]:
+    """Repair what is found; what is said of each finding."""
     own = world.archive(faults)
     backup = faults.wrap(world.backup, "backup")
     asked = Repair(own.catalog, own.store, backup, Upstream(own), now=world.now)
-    exhausted(repair(asked, dry_run=False))
+    return [result.how for result in repair(asked, dry_run=False)]
 
 
 def deduplicated(world: SimulatedWorld, faults: Faults, choice: int) -> None:

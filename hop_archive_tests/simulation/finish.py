@@ -51,6 +51,7 @@ def finish(world: SimulatedWorld, undone: Sequence[tuple[str, int]]) -> None:
         ):  # of topics whose archiving began before the snapshot was taken in; it says what to do
             rebuilding(world, Faults(), world.seed, from_store_alone=True)
     catch_up(world)
+    world.at_ms += 900_000  # pruning is refused of topics that were archived just now
     for deed, choice in undone:
         # What a restore began with may be gone, and then it is refused; so it is where its record was lost with the catalog.
         with contextlib.suppress(ConflictError, ConfigurationError, CorruptError):
@@ -67,7 +68,9 @@ def finish(world: SimulatedWorld, undone: Sequence[tuple[str, int]]) -> None:
         assert repairs < MOST_REPAIRS, (
             f"still found after {repairs} repairs: {left}, not suppressed: {refused}"
         )
-        mend(world, Faults(), 0)
+        told = mend(world, Faults(), 0)
+        if any("hop-archive rebuild-catalog -T" in how for how in told):
+            rebuilding(world, Faults(), world.seed, from_store_alone=True)
         no_row_points_at_nothing(world, f"repair {repairs + 1}")
         catch_up(world)
         refused = _suppressed(world, world.to_suppress)  # as repair says of orphans with such content

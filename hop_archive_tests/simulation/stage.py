@@ -147,7 +147,7 @@ class Stage:
         scene: What surrounds them.
     """
 
-    def __init__(self, history: History, play: Callable[[Player, str, int], None], scene: Scene) -> None:
+    def __init__(self, history: History, play: Callable[[Player, str, int], object], scene: Scene) -> None:
         self._history = history
         self._play = play
         self.scene = scene
