@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from hop_archive.errors import DataError, ForbiddenError, HopArchiveError, UnavailableError
 from hop_archive.model.wording import counted
@@ -46,11 +46,11 @@ class Failures:
         return bool(self._by_name) or self.besides is not None
 
     @contextlib.contextmanager
-    def of(self, name: str, all_answer: Callable[[], None]) -> Iterator[None]:
+    def of(self, name: str | Collection[str], all_answer: Callable[[], None]) -> Iterator[None]:
         """Do the work of one; what ends it is kept, the first of several, and the next one's turn comes.
 
         Args:
-            name: Whose.
+            name: Whose; of several, where it is the work of them all.
             all_answer: Raises where a server does not answer, or refuses. Asked after one did: it may have been so of this alone.
 
         Raises:
@@ -61,7 +61,8 @@ class Failures:
         except Exception as error:  # noqa: BLE001 (whatever one brings about, the others are done)
             if isinstance(error, UnavailableError | ForbiddenError):
                 all_answer()
-            self.take(name, error)
+            for each in (name,) if isinstance(name, str) else name:
+                self.take(each, error)
 
     def take(self, name: str, error: Exception) -> None:
         """Take in why one failed, unless that is known."""

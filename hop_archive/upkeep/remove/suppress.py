@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from hop_archive.catalog.records import Removal, Replaced, Row, Suppression
+from hop_archive.catalog.records import Removal, Replaced, Row
 from hop_archive.errors import (
     ConflictError,
     CorruptError,
@@ -33,6 +33,7 @@ from hop_archive.model.keys import (
     object_key,
     segment_folder,
     slice_of,
+    topic_of,
     uuid_of,
 )
 from hop_archive.model.message import Message, TimestampType
@@ -175,22 +176,23 @@ def suppress(
                         _refuse_to_lose(removing, info.key)
                         held.add(info.key)
                         removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
-        for lost in removing.catalog.suppressions(unknown):
-            with failed.of(str(lost.uuid), removing.all_answer):
-                for info, is_dealt_with in _orphans_with(removing, lost):
-                    if info.modified_ms > young_ms or not is_dealt_with:
-                        young.append(info.key)
-                        continue
-                    held.add(info.key)
-                    pending = [(removing.store.bucket, info.key)]
-                    removing.catalog.note_pending_deletes(pending, lost.topic, removal)
+        for info, is_settled in _orphans_with(removing, rows, unknown, failed):
+            if info.modified_ms > young_ms or not is_settled:
+                young.append(info.key)
+                continue
+            held.add(info.key)
+            removing.catalog.note_pending_deletes(
+                [(removing.store.bucket, info.key)], topic_of(info.key) or "", removal
+            )
         removing.delete_pending(COMMAND)
         of_store, of_backup = (
             _has_old_versions(store) if store and rows else False
             for store in (removing.store, removing.backup)
         )
     done = tuple(row.uuid for row in rows if str(row.uuid) not in failed)
-    return Suppressed(done, tuple(unknown), tuple(young), of_store, of_backup, tuple(sorted(held)))
+    return Suppressed(
+        done, tuple(unknown), tuple(dict.fromkeys(young)), of_store, of_backup, tuple(sorted(held))
+    )
 
 
 def _has_old_versions(store: Store) -> bool | None:
@@ -333,12 +335,7 @@ def _holds(removing: Removing, info: ObjectInfo, row: Row) -> bool:
     body = next((found for store in stores if (found := whole(store, info.key)) is not None), None)
     if body is None:
         return True
-    if len(body) != info.size_bytes:
-        raise UnavailableError(
-            f"Of the object {info.key} {len(body)} bytes were read, and it has {info.size_bytes}.",
-            remedy="Nothing was changed. Run this again; the suppression is remembered.",
-            object_key=info.key,
-        )
+    _refuse_what_was_not_read(info, body)
     documents = [document for _, document in documents_of(ObjectContents(info.key, body))]
     if documents and all(document.digest != row.digest for document in documents):
         return False
@@ -347,32 +344,70 @@ def _holds(removing: Removing, info: ObjectInfo, row: Row) -> bool:
     return True
 
 
-def _orphans_with(removing: Removing, lost: Suppression) -> Iterator[tuple[ObjectInfo, bool]]:
-    """Objects that hold a suppressed message which has no row any more, of those that verification found to have no row.
+def _orphans_with(
+    removing: Removing,
+    rows: Sequence[Row],
+    unknown: Sequence[uuid.UUID],
+    failed: Failures,
+) -> Iterator[tuple[ObjectInfo, bool]]:
+    """Objects that hold one of these messages, of those that verification found to have no row, wherever in their topics.
 
-    With each, whether its offset is dealt with: else it may be another message of the same UUID, that is yet to be archived.
+    As in a generation that the catalog does not know, since it was lost and begun anew; or of a message whose row is gone.
+    Each is read once. With each, whether that is settled: of a message without a row only where its offset is dealt with, else it
+    may be another message of the same UUID, that is yet to be archived.
+    """
+    digests = {row.uuid: row.digest for row in rows}
+    topics = {row.uuid: row.topic for row in rows}
+    topics.update((lost.uuid, lost.topic) for lost in removing.catalog.suppressions(unknown))
+    for record in removing.catalog.findings({*topics.values()}, [Kind.ORPHAN_OBJECT]) if topics else ():
+        key, body, documents = record.finding.object_key, None, list[Document]()
+        asked = [each for each, topic in topics.items() if topic == record.finding.topic]
+        with failed.of([str(each) for each in asked], removing.all_answer):
+            body = whole(removing.store, key)
+            documents += [] if body is None else (d for _, d in documents_of(ObjectContents(key, body)))
+        own = [
+            document
+            for document in documents
+            if document.uuid in asked
+            and not document.suppressed
+            and digests.get(document.uuid) in (None, document.digest)
+        ]
+        if not own:
+            continue
+        with failed.of({str(document.uuid) for document in own}, removing.all_answer):
+            found = [info for info in removing.store.listing(key) if info.key == key]
+            for info in found:
+                _refuse_what_was_not_read(info, body or b"")
+            _refuse_what_is_unknown(removing, key, (d for d in documents if d not in own))
+            _refuse_to_lose(removing, key)
+            is_settled = all(
+                d.uuid in digests or _is_covered(removing, d.message, slice_of(key)) for d in own
+            )
+            yield from ((info, is_settled) for info in found)
+
+
+def _refuse_what_was_not_read(info: ObjectInfo, body: bytes) -> None:
+    """Refuse to judge an object by a part of it.
 
     Raises:
-        CorruptError: One holds beside it a message that the catalog does not know, which would go with it.
+        UnavailableError: Not all of it was read.
     """
-    coverage = removing.catalog.coverage([lost.topic])
-    for record in removing.catalog.findings([lost.topic], [Kind.ORPHAN_OBJECT]):
-        key = record.finding.object_key
-        body = whole(removing.store, key)
-        documents = [] if body is None else [d for _, d in documents_of(ObjectContents(key, body))]
-        own = [d.message for d in documents if d.uuid == lost.uuid and not d.suppressed]
-        if own:
-            _refuse_what_is_unknown(removing, key, (d for d in documents if d.uuid != lost.uuid))
-            place = slice_of(key)
-            is_dealt_with = all(
-                any(
-                    message.offset in offsets
-                    for log, offsets in coverage.items()
-                    if log == (place.partition_log if place else log) and log.partition == message.partition
-                )
-                for message in own
-            )
-            yield from ((info, is_dealt_with) for info in removing.store.listing(key) if info.key == key)
+    if len(body) != info.size_bytes:
+        raise UnavailableError(
+            f"Of the object {info.key} {len(body)} bytes were read, and it has {info.size_bytes}.",
+            remedy="Nothing was changed. Run this again; the suppression is remembered.",
+            object_key=info.key,
+        )
+
+
+def _is_covered(removing: Removing, message: Message, segment_slice: Slice | None) -> bool:
+    """Whether an offset is dealt with, in the log of its segment, or in one of any generation."""
+    return any(
+        message.offset in offsets
+        for log, offsets in removing.catalog.coverage([message.topic]).items()
+        if log == (segment_slice.partition_log if segment_slice else log)
+        and log.partition == message.partition
+    )
 
 
 def _refuse_what_is_unknown(removing: Removing, key: str, documents: Iterable[Document]) -> None:

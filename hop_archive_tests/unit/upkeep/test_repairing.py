@@ -27,7 +27,7 @@ from hop_archive.upkeep.repair.repair import RepairOutcome
 from hop_archive_tests.damaging import Ruin, kinds, ruin
 from hop_archive_tests.invariants import assert_archived, assert_no_object_twice, fetched
 from hop_archive_tests.removals import archive_all, small_world
-from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout, exhausted
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, WorldLayout, exhausted
 
 Damage = Callable[[Ruin, Row], object]
 
@@ -376,6 +376,36 @@ def test_content_that_was_suppressed_goes_with_an_orphan_where_its_row_is_gone(b
     assert kinds(broken.verify()) == ["orphan_object"], "it may be another process's"
     suppress(removing, [own], "by law", grace_s=-1)
     assert broken.verify() == []
+
+
+def test_content_that_was_suppressed_goes_with_an_orphan_of_a_generation_that_the_catalog_does_not_know(
+    broken: Ruin,
+) -> None:
+    """The catalog was lost and begun anew; messages came once more, and were suppressed."""
+    from hop_archive.upkeep.remove.remove import Removing
+    from hop_archive.upkeep.remove.suppress import suppress
+
+    world, asked = broken.world, [uuid.UUID(int=number) for number in (1005, 1006)]
+    world.cluster.recreate_topic(QUIET)
+    for life in range(2):
+        for own in asked:
+            world.cluster.append(
+                QUIET, b"a secret", headers=(("_id", own.bytes),), timestamp_ms=NOW_MS + life
+            )
+        exhausted(catch_up(broken.archive(), overlap=0))
+        if not life:
+            old = {row.object_key for row in broken.rows(QUIET) if row.uuid in asked}
+            world.catalog = MockCatalog()
+            world.cluster.recreate_topic(QUIET)
+    broken.replicate()
+    world.store._deleting_allowed = broken.backup._deleting_allowed = True
+    removing = Removing(world.catalog, world.store, broken.backup)
+    suppress(removing, asked, "by law")
+    broken.verify()
+    assert old <= {*suppress(removing, asked, "by law").young}
+    assert suppress(removing, asked, "by law", grace_s=-1).done == tuple(asked)
+    for store in (world.store, broken.backup):
+        assert not old & {info.key for info in store.listing()}
 
 
 def test_a_copy_that_the_backup_lacks_is_made_and_one_that_differs_is_left(broken: Ruin) -> None:
