@@ -95,7 +95,7 @@ def clean_tests(
             archive, removing, names, delete_records=delete_records, failures=failures
         )
         if test_header:
-            cleaning.clean_marked(removing, Query())
+            cleaning.clean_marked(removing, Query(), failures=failures)
         print_removed(
             removing.tally,
             plan_object,

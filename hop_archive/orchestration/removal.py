@@ -179,7 +179,7 @@ def test_topics(
             )
             skipped = cleaned.skipped
             if config.test_header:
-                clean_marked(removing, Query())
+                clean_marked(removing, Query(), failures=failures)
             failures.raise_any()
             plan = plan_cleaning(archive, removing, names)  # what there is still
     rows = ({"topic": test.topic, "messages": test.messages, "unread": test.unread} for test in plan)

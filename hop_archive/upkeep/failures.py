@@ -76,15 +76,15 @@ class Failures:
 
         Raises:
             HopArchiveError: Some failed: of the class that all of their errors have, else a ``DataError``.
-            Exception: One failed by a fault of this program; its notes name the others, with theirs.
+            Exception: One failed by a fault of this program; its notes name the others, with theirs, and what is wrong besides.
         """
         errors = list(self._by_name.values())
         faults = [error for error in errors if not isinstance(error, HopArchiveError)]
         self.raised = self.besides
         if faults:  # of this program: with all that is known of it
             self.raised = faults[0]
-            for name, error in self:
-                note = f"{name} {self._undone}: {error}"
+            notes = [f"{name} {self._undone}: {error}" for name, error in self]
+            for note in [*notes, str(self.besides)] if self.besides is not None else notes:
                 if note not in getattr(self.raised, "__notes__", ()):
                     self.raised.add_note(note)
         elif errors:

@@ -195,10 +195,13 @@ def marked(removing: Removing, query: Query) -> Iterator[Row]:
             yield found.row
 
 
-def clean_marked(removing: Removing, query: Query) -> None:
-    """Take away the selected messages that are marked as tests, with the duplicates that refer to them. Again: goes on."""
+def clean_marked(removing: Removing, query: Query, *, failures: Failures | None = None) -> None:
+    """Take away the selected messages that are marked as tests, with the duplicates that refer to them. Again: goes on.
+
+    ``failures`` takes in what could not be deleted, for the caller to raise; None: it is raised here.
+    """
     removal = removing.removal(COMMAND, MARKED)
-    with removing.command(COMMAND, None, FAILURES):
+    with removing.command(COMMAND, failures, FAILURES):
         for rows in portions(marked(removing, query)):
             removing.count(removing.catalog.remove_messages([row.uuid for row in rows], "skipped", removal))
             removing.delete_pending(COMMAND)

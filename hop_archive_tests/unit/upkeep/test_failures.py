@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hop_archive.errors import CorruptError
+from hop_archive.errors import CorruptError, ForbiddenError
 from hop_archive.upkeep.failures import Failures
 
 
@@ -22,6 +22,19 @@ def test_a_fault_of_this_program_does_not_hide_the_other_topics_that_failed() ->
     assert found.value.__notes__ == [
         "first could not be rebuilt: It is damaged.",
         "second could not be rebuilt: of ours",
+    ]
+
+
+def test_a_fault_of_this_program_does_not_hide_what_could_not_be_deleted() -> None:
+    failures = Failures()
+    failures.take("first", ZeroDivisionError("of ours"))
+    failures.besides = ForbiddenError("1 object could not be deleted.")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError) as found:
+            failures.raise_any()
+    assert found.value.__notes__ == [
+        "first could not be rebuilt: of ours",
+        "1 object could not be deleted.",
     ]
 
 

@@ -199,6 +199,20 @@ def test_an_object_that_may_not_be_deleted_holds_no_other_one_up_and_is_told_eac
     assert_whole(world)
 
 
+def test_a_marked_test_that_may_not_be_deleted_is_told_with_what_else_failed() -> None:
+    world = small_world()
+    world.cluster.append(BUSY, b"a test", headers=(("_test", None),), partition=0)
+    archive_all(world)
+    (row,) = marked(world.removing(), Query())
+    removing = replace(world.removing(), store=refusing(world, row.object_key))
+    failures = Failures("topic", "could not be cleaned")
+    failures.take(BUSY, CorruptError("The ledger counts too little."))
+    clean_marked(removing, Query(), failures=failures)
+    assert removing.tally.removed.messages == 1
+    with pytest.raises(CorruptError, match=r"counts too little.*1 object could not be deleted"):
+        failures.raise_any()
+
+
 def test_where_nothing_may_be_deleted_that_is_said_before_much_is_taken_away() -> None:
     world = small_world()
     for number in range(300):
