@@ -17,9 +17,7 @@ from hop_archive.catalog.records import Correction
 from hop_archive.errors import (
     ConflictError,
     CorruptError,
-    DataError,
     HopArchiveError,
-    ObjectFrozenError,
     ObjectMissingError,
 )
 from hop_archive.ingest.garbage_collection import fewer_collections
@@ -114,9 +112,10 @@ def compact(removing: Removing, wanted: Compaction) -> Iterator[Finding]:
 
     Raises:
         ConfigurationError: A topic means none.
-        ForbiddenError: The store, or the role, does not let anything be deleted.
-        UnavailableError: A server does not answer. What was done stays.
-        DataError: Segments were not as they were made; the other logs were compacted.
+        ForbiddenError: The store, or the role, does not let anything be deleted; or objects of some logs are always refused: the
+            other logs were compacted.
+        UnavailableError: A server does not answer, or not for objects of some logs; likewise. What was done stays.
+        DataError: Segments were not as they were made, or logs failed for several reasons; likewise.
         ObjectFrozenError: Objects of some logs are in cold storage; likewise.
     """
     removing.store.delete([])  # before anything is made whose place it could not take
@@ -129,14 +128,11 @@ def compact(removing: Removing, wanted: Compaction) -> Iterator[Finding]:
         )
         for log in logs:
             wanted.progress.topic = log.partition_log.topic
-            try:
-                if not (yield from _compact_log(removing, wanted, log)):
-                    break
-            except (
-                DataError,
-                ObjectFrozenError,
-            ) as error:  # for a person to look at; the other logs do not wait for that
-                failures.take("/".join(map(str, log.partition_log)), error)
+            goes_on = True
+            with failures.of("/".join(map(str, log.partition_log)), removing.all_answer):
+                goes_on = yield from _compact_log(removing, wanted, log)
+            if not goes_on:
+                break
         else:
             removing.delete_pending(COMMAND)
 

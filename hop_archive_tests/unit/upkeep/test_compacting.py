@@ -15,7 +15,7 @@ import pytest
 from hop_archive.catalog.compaction import ObjectShare
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Batch, Correction, Outcome
-from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError
+from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError, UnavailableError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Kind
 from hop_archive.model.keys import is_compressed_key, is_segment_key, slice_of
@@ -396,6 +396,27 @@ def test_one_topic_whose_segments_read_back_otherwise_keeps_no_other_from_being_
         compact_all(world)
     assert any(is_segment_key(row.object_key) for row in world.catalog.rows(other))
     assert not any(is_segment_key(row.object_key) for row in world.catalog.rows(decaying))
+
+
+@pytest.mark.parametrize("refusal", [ForbiddenError("AccessDenied"), UnavailableError("InternalError")])
+@pytest.mark.parametrize(("protected", "other"), [(BUSY, QUIET), (QUIET, BUSY)])
+def test_an_object_that_is_always_refused_keeps_no_other_log_from_being_compacted(
+    protected: str, other: str, refusal: Exception
+) -> None:
+    world = trickled_world("message")
+
+    class Refusing(MockStore):
+        def fetch(self, extents: Iterator[Extent]) -> Iterator[bytes]:  # type: ignore[override] # an iterator here
+            for extent in extents:
+                if extent.key.startswith(f"{protected}/"):
+                    raise refusal
+                yield from MockStore.fetch(self, [extent])
+
+    world.store.__class__ = Refusing
+    with pytest.raises(type(refusal), match=r"could not be compacted; the others are done"):
+        compact_all(world)
+    assert any(is_segment_key(row.object_key) for row in world.catalog.rows(other))
+    assert not any(is_segment_key(row.object_key) for row in world.catalog.rows(protected))
 
 
 # Everybody else
