@@ -36,7 +36,7 @@ from hop_archive.model.wording import said
 from hop_archive.read.catalog_snapshot import latest, meant
 from hop_archive.read.parquet import DUPLICATES, LEDGER, MESSAGES, ledger_entry, sha256
 from hop_archive.read.snapshot_locations import SnapshotLocation
-from hop_archive.recover.rebuild.commit import Committer, offset_of, without
+from hop_archive.recover.rebuild.commit import Committer
 from hop_archive.recover.rebuild.cut import cut
 from hop_archive.recover.rebuild.rebuild import Rebuild
 from hop_archive.recover.rebuild.spill import usable
@@ -51,7 +51,6 @@ _MAY_LACK = LATER_COLUMNS | {"generation", "partition", "offset", "timestamp_typ
 
 _TABLES = """
     CREATE TABLE rows (generation INTEGER, partition INTEGER, "offset" INTEGER, cells TEXT NOT NULL);
-    CREATE TABLE objects (key TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE copies (generation INTEGER, partition INTEGER, "offset" INTEGER, cells TEXT NOT NULL);
     CREATE INDEX rows_place ON rows (generation, partition, "offset");
     CREATE INDEX copies_place ON copies (generation, partition, "offset");
@@ -65,9 +64,6 @@ def take_in(wanted: Rebuild, location: SnapshotLocation) -> Iterator[Finding]:
 
     When ledger rows were made, and when generations were first seen, is not kept: it is the time of this. Running it
     again, after it was killed for instance, does what is left.
-
-    Of rows whose object the store does not list nothing is said: since the snapshot their documents were moved, as compacting and
-    suppressing do, and the store tells where to (``rebuild``), or they were taken away.
 
     A manifest, or what it says of a topic, that is not as it was written is not believed (see ``snapshot_manifest``).
     A topic that cannot be taken in does not stop the others; it is told, and is in ``Rebuild.failures``, once these are done.
@@ -183,9 +179,6 @@ class _TopicFromSnapshot:
                     json.dumps(cells, default=_as_text),
                 )
                 self._connection.execute("INSERT INTO copies VALUES (?, ?, ?, ?)", values)
-            listed = (self._wanted.store.listing(folder) for folder in (f"{topic}/", f"segments/{topic}/"))
-            keys = ((info.key,) for info in itertools.chain.from_iterable(listed))
-            self._connection.executemany("INSERT OR IGNORE INTO objects VALUES (?)", keys)
             self._connection.execute("COMMIT")
             for entry in self._read("ledger", lambda cells: ledger_entry(topic, cells)):
                 if entry.outcome is Outcome.ARCHIVED:
@@ -245,11 +238,7 @@ class _TopicFromSnapshot:
                     ],
                     run_id=entry.run_id,
                 )
-            named = {row.object_key for row in batch.rows if row.bucket == self._wanted.store.bucket}
-            is_there = "SELECT 1 FROM objects WHERE key = ?"
-            gone = {key for key in named if not self._connection.execute(is_there, [key]).fetchone()}
-            for part in without(batch, [offset_of(row) for row in batch.rows if row.object_key in gone]):
-                yield from self._to.commit(part)
+            yield from self._to.commit(batch)
 
     def _sorted(self, table: str, place: Slice) -> Iterator[tuple[int, Any]]:
         """Offset and cells of what stands in a slice, by offset."""

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Batch, Outcome, Row, SnapshotKind
 from hop_archive.devkit.faults import CrashError, Fault, Faults, When, crash
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, HopArchiveError
@@ -36,19 +35,8 @@ from hop_archive.recover.restore.request import Request
 from hop_archive.source.mock.source import MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
-from hop_archive.upkeep.remove.suppress import suppress
-from hop_archive_tests.removals import archive_all, small_world
 from hop_archive_tests.restores import empty_cluster, restoration, run
-from hop_archive_tests.worlds import (
-    BUSY,
-    QUIET,
-    World,
-    WorldLayout,
-    adopted_row,
-    awkward_world,
-    exhausted,
-    fill,
-)
+from hop_archive_tests.worlds import BUSY, QUIET, World, adopted_row, awkward_world, exhausted, fill
 
 
 @pytest.fixture
@@ -74,7 +62,7 @@ def taken(world: World, location: SnapshotLocation, **options: Any) -> tuple[dic
     return snapshot(wanted), wanted.progress.counts["rows"]
 
 
-def rows_of(catalog: Catalog) -> dict[str, list[Row]]:
+def rows_of(catalog: MockCatalog) -> dict[str, list[Row]]:
     return {topic: list(catalog.rows(topic)) for topic in catalog.topics()}
 
 
@@ -267,28 +255,6 @@ def test_what_is_in_the_store_beyond_an_old_snapshot_is_added_by_a_rebuild(
     catalog = back(world, location)
     assert list(rebuild(Rebuild(catalog, world.store))) == []
     assert rows_of(catalog) == rows_of(world.catalog)
-
-
-@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
-def test_of_rows_whose_objects_are_gone_since_the_snapshot_nothing_is_said_and_a_rebuild_says_where_they_are(
-    layout: WorldLayout,
-) -> None:
-    """Suppressing one message puts all that stood beside it into another object."""
-    old = archive_all(small_world(layout))
-    location = StoreLocation(old.store)
-    snapshot(CatalogSnapshot(old.catalog, location))
-    first = next(row for row in old.catalog.rows(BUSY))
-    suppress(old.removing(), [first.uuid], "a court said so", grace_s=-1)
-    wanted = Rebuild(MockCatalog(), old.store)
-    exhausted(take_in(wanted, location))
-    keys = {info.key for info in old.store.listing()}
-    assert first.object_key not in keys
-    assert [
-        row for rows in rows_of(wanted.catalog).values() for row in rows if row.object_key not in keys
-    ] == []
-    exhausted(rebuild(wanted))
-    assert rows_of(wanted.catalog) == rows_of(old.catalog)
-    assert wanted.catalog.coverage() == old.catalog.coverage()
 
 
 def test_a_file_that_is_not_as_it_was_written_is_refused(world: World, tmp_path: Path) -> None:
