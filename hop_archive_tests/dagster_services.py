@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dagster as dg
+
 import hop_archive
 from hop_archive.devkit.local.machine import choose_ports
 from hop_archive_tests.cli_helpers import command
 
 CHECKOUT = Path(hop_archive.__file__).parents[1]
+DEVELOPMENT = CHECKOUT / "dagster.yaml"
 CODE, DAEMON, WEBSERVER = "code server", "daemon", "webserver"
 
 
@@ -44,7 +47,7 @@ def deployment(
     environ: Mapping[str, str],
     storage: str = "",
     services: Sequence[str] = (CODE, DAEMON, WEBSERVER),
-    settings: Path = CHECKOUT / "dagster.yaml",
+    settings: Path = DEVELOPMENT,
 ) -> Iterator[Deployment]:
     """Start the services while the block runs, with the settings of ``make dev`` or others; ``storage`` is more of them."""
     home.mkdir()
@@ -53,6 +56,10 @@ def deployment(
     (home / "workspace.yaml").write_text(
         f"load_from: [{{grpc_server: {{host: 127.0.0.1, port: {code_port}, location_name: hop_archive}}}}]"
     )
+    if not storage and settings == DEVELOPMENT:
+        # Of two services that make it at once both may put their mark on it, and then none opens its files any more
+        # ("Version table 'alembic_version' has more than one head present", 2026-11-30).
+        dg.DagsterInstance.from_config(str(home)).dispose()
     program = str(Path(command()[0]).with_name("dagster"))
     workspace = ["-w", str(home / "workspace.yaml")]
     module = ["--module-name", "hop_archive.orchestration.definitions"]
