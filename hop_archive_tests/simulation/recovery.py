@@ -6,6 +6,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Row
@@ -88,6 +89,10 @@ def rebuilding(world: SimulatedWorld, faults: Faults, choice: int, *, from_store
         monotonic=world.monotonic,
     )
     if chance.random() < 0.5 and not from_store_alone:
+        alone = MockCatalog()
+        with suppress(ConfigurationError, CorruptError):
+            exhausted(take_in(Rebuild(alone, world.store), StoreLocation(world.store)))
+        world.let_dangle(alone)
         try:
             exhausted(take_in(wanted, StoreLocation(own.store)))
         except (ConfigurationError, CorruptError) as error:  # there is none, or what is there is torn

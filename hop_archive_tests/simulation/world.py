@@ -68,7 +68,7 @@ class SimulatedWorld:
         restored: What was in the catalog when restores to a topic began, by that topic's name; and what was suppressed.
         full: Where there is no room, and for how many calls more.
         lost: The catalogs that are no more, as they were at their end.
-        dangling: UUIDs and keys of rows whose objects had gone when a catalog was put back that named them.
+        dangling: UUIDs and keys of rows whose objects had gone when a catalog, or a snapshot of one, was put back that named them.
         names: The topics of topic ids.
         removes: Whether a process takes messages away, be it copies.
     """
@@ -386,8 +386,15 @@ class SimulatedWorld:
         self.catalog = MockCatalog(clock=self.now)
         if self._dump is not None and chance.random() < 0.7:
             self.catalog._state._value = copy.deepcopy(self._dump)
-            there = objects_of(self.store)
-            self.dangling |= {(r.uuid, r.object_key) for r in self.rows() if r.object_key not in there}
+            self.let_dangle(self.catalog)
+
+    def let_dangle(self, catalog: MockCatalog) -> None:
+        """An operator puts back what a catalog of before says: some rows of it may name objects that are gone since."""
+        there, rows = (
+            objects_of(self.store),
+            (row for topic in catalog.topics() for row in catalog.rows(topic)),
+        )
+        self.dangling |= {(row.uuid, row.object_key) for row in rows if row.object_key not in there}
 
     _OF_THE_WORLD: ClassVar[dict[str, Callable[[SimulatedWorld, random.Random], None]]] = {
         "publish": lambda self, chance: self._publish(chance, chance.randint(1, 8)),

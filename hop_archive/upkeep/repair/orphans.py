@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 
-from hop_archive.catalog.records import GONE, Batch, Correction, DocumentPlace, Row
+from hop_archive.catalog.records import GONE, UNTOLD, Batch, Correction, DocumentPlace, Outcome, Row
 from hop_archive.errors import CorruptError
 from hop_archive.ingest.write import row_of
 from hop_archive.model.document import Document, decode, encode
@@ -13,7 +14,7 @@ from hop_archive.model.findings import Finding
 from hop_archive.model.identity import Identity, Known, digest, same_message
 from hop_archive.model.keys import slice_of, uuid_of
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, PartitionLog, Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.wording import counted
 from hop_archive.read.check import check
 from hop_archive.read.contents import ObjectContents
@@ -21,6 +22,8 @@ from hop_archive.upkeep.repair.evidence import fits, proven
 from hop_archive.upkeep.repair.plan import GoneError, NotMendedError, Repair, RepairPlan, contents, quarantine
 
 _REBUILD = "Stop archiving the topic, then hop-archive rebuild-catalog -T {topic} takes in what can be"
+_NOTHING = b""
+"""Of an offset at which nothing is archived."""
 
 
 def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
@@ -73,9 +76,9 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
     if not missing:
         return _plan_known(repair, key, documents, others)
     counted_rows, uncovered, covered = _sorted_out(repair, missing)
-    _refuse_strangers(
-        repair, covered
-    )  # beside others, too: once rows name the object, nobody looks for these
+    # Beside others, too: once rows name the object, nobody looks for these.
+    _refuse_only_copies(repair, covered)
+    _refuse_to_hide(repair, key, others)
     if counted_rows:
         how = f"{counted(len(counted_rows), 'row')} put back, which the ledger counts"
 
@@ -86,7 +89,6 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
         return RepairPlan(how, put_back)
     if uncovered:
         return _plan_catalogue(repair, uncovered)
-    _refuse_to_hide(repair, key, others)
     return _aside(repair, key, "its offsets are dealt with: copies, or left behind by a run that crashed")
 
 
@@ -240,19 +242,57 @@ def _sorted_out(
     return counted_rows, uncovered, covered
 
 
-def _refuse_strangers(repair: Repair, covered: Sequence[tuple[Row, Slice]]) -> None:
-    """Refuse to put aside what is no copy of what is archived of its offset, but something else: no other object may have it."""
-    catalog, strangers = repair.catalog, 0
-    for row, place in covered:
-        there = [*catalog.select(Query((place.topic,), places=(place,)))]
-        copies = (catalog.find(copy.uuid) for copy in catalog.duplicates_in(place, 1))
-        there += [one for one in copies if one is not None]
-        strangers += bool(there) and all(one.digest not in (None, row.digest) for one in there)
-    if strangers:
-        raise NotMendedError(
-            f"it holds {counted(strangers, 'message')} that no row has, where rows have others: of a catalog that was lost and begun "
-            f"anew, or of a log that lost its end. {_REBUILD.format(topic=covered[0][1].topic)}"
+def _refuse_only_copies(repair: Repair, covered: Sequence[tuple[Row, Slice]]) -> None:
+    """Refuse what is no copy of what is archived of its offset, but something else, or called lost: no other object may have it.
+
+    Args:
+        repair: Where.
+        covered: What rows of documents would be in each log to which these may belong, all of which the ledger covers.
+
+    Raises:
+        NotMendedError: There is such a document; the first is named.
+    """
+    logs = {place.partition_log for _, place in covered}
+    digests = {
+        log: _digests(repair, [place for _, place in covered if place.partition_log == log]) for log in logs
+    }
+    lost = {
+        log: OffsetSet.of(
+            (entry.slice.start, entry.slice.stop)
+            for entry in repair.catalog.ledger([log.topic])
+            if entry.slice.partition_log == log and (entry.outcome is Outcome.LOST or entry.reason == UNTOLD)
         )
+        for log in logs
+    }
+    for _, some in itertools.groupby(covered, key=lambda pair: pair[0].uuid):
+        places = [
+            (row, place, digests[place.partition_log].get(place.start, _NOTHING)) for row, place in some
+        ]
+        if any(held in (None, row.digest) for row, _, held in places):
+            continue  # a copy
+        for _, place, held in places:
+            why = "where a row has another: of a catalog that was lost and begun anew, or of a log that lost its end"
+            if held == _NOTHING:
+                why = "which the ledger calls lost" if place.start in lost[place.partition_log] else ""
+            if why:
+                raise NotMendedError(
+                    f"it holds a message that no row has, at offset {place.start} of {place.partition_log}, {why}. "
+                    f"{_REBUILD.format(topic=place.topic)}"
+                )
+
+
+def _digests(repair: Repair, places: Sequence[Slice]) -> dict[int, bytes | None]:
+    """The digest of what is archived, or repeated, at each offset from the first to the last of these of one log."""
+    whole = places[0].within(min(place.start for place in places), max(place.stop for place in places))
+    found = {
+        row.offset: row.digest
+        for row in repair.catalog.select(Query((whole.topic,), places=(whole,)))
+        if row.offset is not None
+    }
+    for copy in repair.catalog.duplicates_in(whole, len(whole)):
+        if (row := repair.catalog.find(copy.uuid)) is not None:
+            found[copy.offset] = row.digest
+    return found
 
 
 def _rows_of_gone_objects(

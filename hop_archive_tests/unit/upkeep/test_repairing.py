@@ -13,6 +13,7 @@ from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Batch, Outcome, Removal, Row
 from hop_archive.errors import ForbiddenError
 from hop_archive.ingest.follow import catch_up
+from hop_archive.ingest.write import commit_batches, store_slices
 from hop_archive.model.document import decode, encode
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.keys import object_key
@@ -222,8 +223,6 @@ def test_an_orphan_that_kafka_holds_no_more_is_catalogued(broken: Ruin) -> None:
 
 
 def test_an_orphan_of_a_log_that_is_over_is_put_aside_and_no_run_can_name_it_any_more() -> None:
-    from hop_archive.ingest.write import commit_batches, store_slices
-
     broken = ruin("segment")
     log = next(iter(broken.world.catalog.coverage([QUIET])))
     stop = broken.world.catalog.coverage([QUIET])[log].stop
@@ -281,6 +280,31 @@ def test_an_orphan_of_a_log_that_is_over_is_left_to_people_where_other_content_t
     assert "orphan_object" in kinds(broken.verify())
     (left,) = [one for one in broken.repair() if one.record.finding.kind is Kind.ORPHAN_OBJECT]
     assert (left.outcome, "other content" in left.how) == (RepairOutcome.LEFT, True), left.how
+
+
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_an_orphan_of_what_is_called_lost_is_left_to_a_rebuild_which_takes_it_in(layout: WorldLayout) -> None:
+    """A run died before it recorded what it had stored, and then retention was faster than the next one."""
+    broken = ruin(layout)
+    world = broken.world
+    log = next(iter(world.catalog.coverage([QUIET])))
+    stop = world.catalog.coverage([QUIET])[log].stop
+    world.cluster.append(QUIET, b"stored, and not recorded", timestamp_ms=1_700_000_000_000)
+    store_slices(broken.archive(), [Slice(*log, stop, stop + 1)])
+    world.cluster.delete_records(QUIET, 0, stop + 1)
+    exhausted(catch_up(broken.archive()))
+    assert Outcome.LOST in {entry.outcome for entry in world.catalog.ledger([QUIET])}
+    broken.replicate()
+    keys = {info.key for info in world.store.listing()}
+    assert set(kinds(broken.verify())) == {"orphan_object", "lost"}
+    left = [one for one in broken.repair() if one.record.finding.kind is Kind.ORPHAN_OBJECT]
+    assert [(one.outcome, f"rebuild-catalog -T {QUIET}" in one.how) for one in left] == [
+        (RepairOutcome.LEFT, True)
+    ]
+    assert {info.key for info in world.store.listing()} == keys, "it is not put aside"
+    exhausted(rebuild(Rebuild(world.catalog, world.store, None)))
+    assert [row.offset for row in world.catalog.rows(QUIET)][-1] == stop
+    assert broken.verify() == []
 
 
 def test_an_object_whose_delete_is_pending_is_not_catalogued_again() -> None:
