@@ -98,6 +98,7 @@ def rebuilding(world: SimulatedWorld, faults: Faults, choice: int, *, from_store
         except (ConfigurationError, CorruptError) as error:  # there is none, or what is there is torn
             if wanted.failures.raised is not error and isinstance(error, CorruptError):
                 raise
+    world.rebuilt = True
     exhausted(rebuild(wanted))
 
 

@@ -68,6 +68,7 @@ class SimulatedWorld:
         restored: What was in the catalog when restores to a topic began, by that topic's name; and what was suppressed.
         full: Where there is no room, and for how many calls more.
         lost: The catalogs that are no more, as they were at their end.
+        rebuilt: Whether the catalog was made again of what the store has, or added to by that.
         dangling: UUIDs and keys of rows whose objects had gone when a catalog, or a snapshot of one, was put back that named them.
         names: The topics of topic ids.
         removes: Whether a process takes messages away, be it copies.
@@ -93,6 +94,7 @@ class SimulatedWorld:
     full: dict[str, int] = field(default_factory=dict)
     lost: list[MockCatalog] = field(default_factory=list)
     dangling: set[tuple[uuid.UUID, str]] = field(default_factory=set)
+    rebuilt: bool = False
     names: dict[str, str] = field(default_factory=dict)
     removes: bool = False
     _folder: Path | None = None
