@@ -204,8 +204,12 @@ class Admin:
             client = self._client
             self._users[client] += 1
         try:
-            if refused is not None:  # not left to whoever drops it last, who would wait for it
-                self._let_go(refused, _POLL_S)
+            if refused is not None:
+                # Neither left to whoever drops it last, who would wait for it, nor kept: it would log in as before again and again.
+                wait_s = self.connection.timeout_s + 1
+                threading.Thread(
+                    target=self._let_go, args=(refused, wait_s), name="kafka-refused", daemon=True
+                ).start()
             yield client
         finally:
             with self._lock:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
+from hop_archive.errors import UnavailableError
 from hop_archive.model.credentials import KafkaAccess
 from hop_archive.source.kafka import admin, client
 from hop_archive.source.kafka.admin import Admin
-from hop_archive.source.kafka.client import Connection
-
-DEADLINE_S = 60.0
+from hop_archive.source.kafka.client import Connection, Deadline
+from hop_archive_tests.cli_helpers import DEADLINE_S, wait_for
 
 
 class Waiting:
@@ -25,6 +26,8 @@ class Waiting:
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
+
+    def poll(self, _: float) -> None: ...
 
     def list_topics(self, **_: object) -> SimpleNamespace:
         return SimpleNamespace(brokers={1: None})
@@ -57,7 +60,19 @@ def test_one_that_is_closed(asked: Admin, caplog: pytest.LogCaptureFixture) -> N
 def test_one_whose_login_is_refused_now(asked: Admin) -> None:
     asked.connection.renewals += 1
     asked.metadata(asked.deadline())
-    assert len(Waiting.destroyed) == 1
+    wait_for(lambda: Waiting.destroyed, "it is let go")
     asked.metadata(asked.deadline())
     assert len(Waiting.destroyed) == 1, "the new one is kept"
+    Waiting.clock_is_right_again.set()
+
+
+def test_one_whose_login_is_refused_now_is_let_go_once_its_calls_are_over(asked: Admin) -> None:
+    answer: Future[str] = Future()
+    with pytest.raises(UnavailableError):
+        asked.ask(lambda *_: {"": answer}, "asking", Deadline.after(-1.0))
+    asked.connection.renewals += 1
+    asked.metadata(asked.deadline())
+    assert not Waiting.destroyed, "librdkafka would die"
+    answer.set_result("late")
+    wait_for(lambda: Waiting.destroyed, "it is let go")
     Waiting.clock_is_right_again.set()
