@@ -38,14 +38,14 @@ from hop_archive.model.keys import (
 )
 from hop_archive.model.message import Message, TimestampType
 from hop_archive.model.query import Query
-from hop_archive.model.slices import EMPTY, PartitionLog, Slice
+from hop_archive.model.slices import EMPTY, Slice
 from hop_archive.read.check import check, extent_of
 from hop_archive.read.contents import ObjectContents
 from hop_archive.store.protocol import Extent, NewObject, ObjectInfo, Store
 from hop_archive.upkeep.compact.plan import hold_name
 from hop_archive.upkeep.failures import Failures
 from hop_archive.upkeep.remove.remove import Removing
-from hop_archive.upkeep.repair.orphans import documents_of
+from hop_archive.upkeep.repair.orphans import called_lost, documents_of
 from hop_archive.upkeep.repair.plan import whole
 
 COMMAND = "suppress"
@@ -156,11 +156,13 @@ def suppress(
         removing.delete_pending(COMMAND)
         # What is being compacted may have been read before it was suppressed, and nothing of that is to be seen yet. What begins
         # from now on reads tombstones.
-        young = [
-            segment_folder(*at)
-            for at in sorted({place.partition_log for row in rows for place in places(removing, row)})
-            if _is_compacted_now(removing, at)
-        ]
+        young: list[str] = []
+        for at in sorted({place.partition_log for row in rows for place in places(removing, row)}):
+            try:
+                with removing.catalog.hold(hold_name(at)):
+                    pass
+            except ConflictError:
+                young.append(segment_folder(*at))
         young_ms = int((removing.now().timestamp() - grace_s) * 1000)
         for row in rows:
             # What crashed attempts left of the message goes; what holds it beside documents that rows name is made anew.
@@ -380,8 +382,17 @@ def _orphans_with(
                 _refuse_what_was_not_read(info, body or b"")
             _refuse_what_is_unknown(removing, key, (d for d in documents if d not in own))
             _refuse_to_lose(removing, key)
+            # Of what has no row the offset has to be dealt with, in the log of its segment, or in one of any generation.
+            where = slice_of(key)
             is_settled = all(
-                d.uuid in digests or _is_covered(removing, d.message, slice_of(key)) for d in own
+                document.uuid in digests
+                or any(
+                    document.message.offset in offsets
+                    for log, offsets in removing.catalog.coverage([document.message.topic]).items()
+                    if log.partition == document.message.partition
+                    and (where is None or log == where.partition_log)
+                )
+                for document in own
             )
             yield from ((info, is_settled) for info in found)
 
@@ -398,16 +409,6 @@ def _refuse_what_was_not_read(info: ObjectInfo, body: bytes) -> None:
             remedy="Nothing was changed. Run this again; the suppression is remembered.",
             object_key=info.key,
         )
-
-
-def _is_covered(removing: Removing, message: Message, segment_slice: Slice | None) -> bool:
-    """Whether an offset is dealt with, in the log of its segment, or in one of any generation."""
-    return any(
-        message.offset in offsets
-        for log, offsets in removing.catalog.coverage([message.topic]).items()
-        if log == (segment_slice.partition_log if segment_slice else log)
-        and log.partition == message.partition
-    )
 
 
 def _refuse_what_is_unknown(removing: Removing, key: str, documents: Iterable[Document]) -> None:
@@ -435,6 +436,8 @@ def _is_dealt_with(removing: Removing, document: Document, segment_slice: Slice 
     if row is not None and row.topic == message.topic and row.digest in (None, document.digest):
         return True
     if message.offset not in removing.catalog.coverage([log.topic]).get(log, EMPTY):
+        return False
+    if message.offset in called_lost(removing.catalog, log):
         return False
     there = removing.catalog.select(Query(places=(Slice(*log, message.offset, message.offset + 1),)))
     return all(row.digest == document.digest for row in there)
@@ -482,15 +485,6 @@ def _may_hold(removing: Removing, row: Row) -> Iterator[ObjectInfo]:
             place = slice_of(info.key)
             if place is not None and any(place.start <= offset < place.stop for offset in offsets):
                 yield info
-
-
-def _is_compacted_now(removing: Removing, at: PartitionLog) -> bool:
-    """Whether a process makes a segment of this log, of documents that it read before this was asked."""
-    try:
-        with removing.catalog.hold(hold_name(at)):
-            return False
-    except ConflictError:
-        return True
 
 
 def _refuse_to_lose(removing: Removing, key: str, named: Sequence[Row] = ()) -> None:

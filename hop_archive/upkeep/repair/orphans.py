@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 
+from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import GONE, UNTOLD, Batch, Correction, DocumentPlace, Outcome, Row
 from hop_archive.errors import CorruptError
 from hop_archive.ingest.write import row_of
@@ -146,6 +147,15 @@ def documents_of(held: ObjectContents) -> Iterator[tuple[DocumentPlace, Document
             yield at, document
 
 
+def called_lost(catalog: Catalog, log: PartitionLog) -> OffsetSet:
+    """Offsets of which the ledger says that what stood there is lost, or not known: an object that has it is the only one."""
+    return OffsetSet.of(
+        (entry.slice.start, entry.slice.stop)
+        for entry in catalog.ledger([log.topic])
+        if entry.slice.partition_log == log and (entry.outcome is Outcome.LOST or entry.reason == UNTOLD)
+    )
+
+
 def row_under(repair: Repair, at: DocumentPlace, document: Document, log: PartitionLog) -> tuple[Row, Slice]:
     """The row that a document that stands there makes in this log, and its offset."""
     row = row_of(log.generation, repair.store.bucket, document, encode(document), at)
@@ -256,14 +266,7 @@ def _refuse_only_copies(repair: Repair, covered: Sequence[tuple[Row, Slice]]) ->
     digests = {
         log: _digests(repair, [place for _, place in covered if place.partition_log == log]) for log in logs
     }
-    lost = {
-        log: OffsetSet.of(
-            (entry.slice.start, entry.slice.stop)
-            for entry in repair.catalog.ledger([log.topic])
-            if entry.slice.partition_log == log and (entry.outcome is Outcome.LOST or entry.reason == UNTOLD)
-        )
-        for log in logs
-    }
+    lost = {log: called_lost(repair.catalog, log) for log in logs}
     for _, some in itertools.groupby(covered, key=lambda pair: pair[0].uuid):
         places = [
             (row, place, digests[place.partition_log].get(place.start, _NOTHING)) for row, place in some

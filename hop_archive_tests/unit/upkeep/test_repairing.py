@@ -11,17 +11,19 @@ import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Batch, Outcome, Removal, Row
-from hop_archive.errors import ForbiddenError
+from hop_archive.errors import CorruptError, ForbiddenError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.write import commit_batches, store_slices
 from hop_archive.model.document import decode, encode
 from hop_archive.model.findings import Finding, Kind
-from hop_archive.model.keys import object_key
+from hop_archive.model.keys import object_key, segment_key
 from hop_archive.model.message import TimestampType
 from hop_archive.model.slices import Slice
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
+from hop_archive.upkeep.remove.remove import Removing
+from hop_archive.upkeep.remove.suppress import suppress
 from hop_archive.upkeep.repair.orphans import plan_orphan
 from hop_archive.upkeep.repair.plan import QUARANTINE, NotMendedError, Repair, Upstream
 from hop_archive.upkeep.repair.repair import RepairOutcome
@@ -305,6 +307,28 @@ def test_an_orphan_of_what_is_called_lost_is_left_to_a_rebuild_which_takes_it_in
     exhausted(rebuild(Rebuild(world.catalog, world.store, None)))
     assert [row.offset for row in world.catalog.rows(QUIET)][-1] == stop
     assert broken.verify() == []
+
+
+def test_suppressing_deletes_no_orphan_that_alone_has_a_message_which_is_called_lost() -> None:
+    broken = ruin("segment")
+    world = broken.world
+    log = next(iter(world.catalog.coverage([QUIET])))
+    stop = world.catalog.coverage([QUIET])[log].stop
+    asked = next(row for row in world.catalog.rows(QUIET))
+    world.cluster.append(QUIET, b"stored, and not recorded", timestamp_ms=1_700_000_000_000)
+    (stored,) = store_slices(broken.archive(), [Slice(*log, stop, stop + 1)])
+    both = broken.body(asked.object_key) + broken.body(stored.rows[0].object_key)
+    broken.put(segment_key(*log, 0, stop + 1), both)
+    broken.drop(stored.rows[0].object_key)
+    world.cluster.delete_records(QUIET, 0, stop + 1)
+    exhausted(catch_up(broken.archive()))
+    removing = Removing(world.catalog, world.store, broken.backup)
+    with pytest.raises(CorruptError, match="which the catalog does not know"):
+        suppress(removing, [asked.uuid], "a court said so", grace_s=-1)
+    exhausted(rebuild(Rebuild(world.catalog, world.store, None)))
+    assert [row.offset for row in world.catalog.rows(QUIET)][-1] == stop
+    suppress(removing, [asked.uuid], "a court said so", grace_s=-1)
+    assert both[: asked.size_bytes] not in b"".join(broken.body(info.key) for info in world.store.listing())
 
 
 def test_an_object_whose_delete_is_pending_is_not_catalogued_again() -> None:
