@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant(
         "an orphan of a log that is over stays one for ever",
         "upkeep/repair/orphans.py",
-        "        over = {log for log in open_logs if _is_over(repair, log)}\n",
-        "        over = set[PartitionLog]()\n",
+        "    over = {log for log in open_logs if log.generation < last.get(log.topic, 0) and log in seen}\n",
+        "    over = set[PartitionLog]()\n",
         "unit/upkeep/test_repairing.py",
     ),
     Mutant(
