@@ -15,7 +15,6 @@ from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_op
 from hop_archive.cli.output import JsonList, print_lines, say
 from hop_archive.cli.stopping import Stop
 from hop_archive.cli.verify import as_object, line
-from hop_archive.errors import ForbiddenError
 from hop_archive.model.findings import kinds_of
 from hop_archive.model.query import Query
 from hop_archive.model.wording import counted, harmless
@@ -111,11 +110,7 @@ def repair(
             recorder = FindingsRecorder(asked.catalog)
             found = sum(is_open for _, is_open in verify(verification, recorder, deep=deep))
             say(f"Verified: {counted(found, 'finding')} found.", err=True)
-            if found and not recorder.keeps:
-                raise ForbiddenError(
-                    f"{counted(found, 'finding')} found, and the catalog did not let any be noted: nothing is planned or mended of them.",
-                    remedy="Repair as the role hop_archive_repairer of roles.sql; hop-archive verify tells what they are.",
-                )
+            recorder.refuse_to_forget(found)
         asked = replace(asked, topics=topics or None, kinds=kinds_of(kinds), stop=stop)
         if as_json:
             counts: Counter[str] = Counter()

@@ -206,7 +206,9 @@ def mend_findings(
     topics: set[str] = set()
     with as_failures():
         if config.verify:
-            _counted(verify(_verification(archive, (), backup), FindingsRecorder(archive.catalog)))
+            recorder = FindingsRecorder(archive.catalog)
+            found = sum(is_open for _, is_open in verify(_verification(archive, (), backup), recorder))
+            recorder.refuse_to_forget(found)
         work = Repair(
             archive.catalog,
             archive.store,

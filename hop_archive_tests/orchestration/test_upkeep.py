@@ -10,7 +10,7 @@ import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from hop_archive.catalog.mock.catalog import MockCatalog
-from hop_archive.errors import UnavailableError
+from hop_archive.errors import ForbiddenError, UnavailableError
 from hop_archive.orchestration.definitions import build_definitions
 from hop_archive.orchestration.report_page import FOLDER_VARIABLE, URL_VARIABLE
 from hop_archive.orchestration.resources import Backup
@@ -69,6 +69,18 @@ def test_a_repair_changes_nothing_unless_it_is_told_to(broken: Ruin) -> None:
     assert list(broken.world.store.listing()) == before
     assert run(broken, "repair", dry_run=False)["mended"] == 1
     assert run(broken, "verify", deep=True)["found"] == "none"
+
+
+def test_a_repair_that_looks_first_and_may_note_nothing_fails_and_does_not_seem_to_have_found_nothing(
+    broken: Ruin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def note_findings(*_: object) -> None:
+        raise ForbiddenError("permission denied for table findings")
+
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    monkeypatch.setattr(MockCatalog, "note_findings", note_findings)
+    with pytest.raises(dg.Failure, match="1 finding found, and the catalog did not let any be noted"):
+        run(broken, "repair", verify=True)
 
 
 def test_the_job_calls_no_copy_missing_that_may_be_on_its_way(broken: Ruin) -> None:

@@ -13,6 +13,7 @@ from hop_archive.catalog.checked import CheckedRange, CheckedScope, VerifiedRang
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import ForbiddenError
 from hop_archive.model.findings import Finding
+from hop_archive.model.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,18 @@ class FindingsRecorder:
                     self.catalog.note_verified(verified)
         except ForbiddenError as error:
             self._give_up(error)
+
+    def refuse_to_forget(self, found: int) -> None:
+        """Refuse to go on to what works on noted findings, where so many were found and none could be noted.
+
+        Raises:
+            ForbiddenError: So it is.
+        """
+        if found and not self.keeps:
+            raise ForbiddenError(
+                f"{counted(found, 'finding')} found, and the catalog did not let any be noted: nothing is planned or mended of them.",
+                remedy="Repair as the role hop_archive_repairer of roles.sql; hop-archive verify tells what they are.",
+            )
 
     def _note(self, some: list[Finding]) -> list[tuple[Finding, bool]]:
         opened = [True] * len(some)
