@@ -437,9 +437,9 @@ def _is_dealt_with(removing: Removing, document: Document, segment_slice: Slice 
         return True
     if message.offset not in removing.catalog.coverage([log.topic]).get(log, EMPTY):
         return False
-    if message.offset in called_lost(removing.catalog, log):
-        return False
-    there = removing.catalog.select(Query(places=(Slice(*log, message.offset, message.offset + 1),)))
+    there = list(removing.catalog.select(Query(places=(Slice(*log, message.offset, message.offset + 1),))))
+    if not there:
+        return message.offset not in called_lost(removing.catalog, log)
     return all(row.digest == document.digest for row in there)
 
 

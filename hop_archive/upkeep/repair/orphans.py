@@ -32,8 +32,8 @@ def plan_orphan(repair: Repair, finding: Finding) -> RepairPlan:
 
     Raises:
         GoneError: It is not there any more, or a row names it.
-        NotMendedError: An archiver may be about to name it, or which generation of its topic it belongs to cannot be told; or it
-            alone has a message whose UUID other content has by now.
+        NotMendedError: An archiver may be about to name it; its generation cannot be told, or the catalog does not know it; or it
+            alone may have a message, or has content that was suppressed.
     """
     key, catalog = finding.object_key, repair.catalog
     held = contents(repair.store, key)
@@ -303,12 +303,11 @@ def _rows_of_gone_objects(
 ) -> list[Correction]:
     """Rows of these documents that name an object which is not there: a catalog that was put back to before they were moved."""
     catalog, store = repair.catalog, repair.store
-    hidden = catalog.suppressed([document.uuid for _, document in documents])
     is_there: dict[str, bool] = {}
     corrections: list[Correction] = []
     for at, document in documents:
         row = catalog.find(document.uuid)
-        if row is None or (document.uuid in hidden and not document.suppressed):
+        if row is None:
             continue
         if row.object_key not in is_there:
             listed = next(iter(store.listing(row.object_key)), None)
