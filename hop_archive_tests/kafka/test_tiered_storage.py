@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from hop_archive.errors import MissingSettingError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.ingest.survey import OVERTAKEN
 from hop_archive.source.kafka.source import KafkaSource
+from hop_archive.upkeep.verify.sent import Place, Sent
 from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.conftest import OpenArchive
 from hop_archive_tests.faults.real import (
@@ -31,11 +31,11 @@ from hop_archive_tests.kafka.broker import ApacheKafka
 from hop_archive_tests.kafka.conftest import kafka_or_skip
 from hop_archive_tests.kafka.test_archive_on_kafka import summary
 from hop_archive_tests.kafka.test_broker import Cluster
+from hop_archive_tests.kafka.test_three_brokers import HERE, called
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.local, pytest.mark.timeout(900), pytest.mark.slow_kafka]
 
-HERE = ("-H", "here", "-D", "here", "-S", "here")
 MIB = 2**20
 
 
@@ -98,38 +98,33 @@ def processes(tmp_path: Path, namespace: str, address: StackAddress, tiered: Tie
     )
 
 
-def called(processes: Processes, *args: str) -> subprocess.CompletedProcess[str]:
-    """A command that was run to its end."""
-    process = processes.start(*args)
-    told, errors = process.communicate(timeout=280)
-    return subprocess.CompletedProcess(args, process.returncode, told, errors)
-
-
 def tiered_topic(tiered: TieredKafka, name: str) -> str:
     """A topic of which the last one or two segments are at hand, and all others in the tier."""
     config = {"segment_bytes": MIB, "local_retention_bytes": MIB, "max_message_bytes": MIB}
     return tiered.cluster.new_topic(name, remote_storage_enable="true", retention_bytes=-1, **config)
 
 
+@pytest.fixture
+def sent(archive: Archive, tiered: TieredKafka, namespace: str) -> dict[Place, Sent]:
+    """What was published to a topic of that name, most of which is in the tier alone."""
+    sent = publish(archive.source, plain(tiered_topic(tiered, namespace), 20, size_bytes=300_000))
+    wait_for(lambda: tiered.first_at_hand(namespace) > 10, "most of it is in the tier alone")
+    return sent
+
+
 def test_what_stands_in_the_tier_alone_is_archived_and_verified(
-    archive: Archive, tiered: TieredKafka, processes: Processes, namespace: str
+    archive: Archive, processes: Processes, namespace: str, sent: dict[Place, Sent]
 ) -> None:
-    topic = tiered_topic(tiered, namespace)
-    sent = publish(archive.source, plain(topic, 20, size_bytes=300_000))
-    wait_for(lambda: tiered.first_at_hand(topic) > 10, "most of it is in the tier alone")
     assert called(processes, "run", *HERE, "--until-caught-up").returncode == 0
-    assert_all_archived(archive, [topic], sent)
+    assert_all_archived(archive, [namespace], sent)
     verified = called(processes, "verify", *HERE, "--direction", "source", "--direction", "ledger", "--deep")
     assert verified.returncode == 0, verified.stdout
 
 
 def test_a_tier_that_cannot_be_read_is_told_and_nothing_of_it_is_called_lost(
-    archive: Archive, tiered: TieredKafka, processes: Processes, namespace: str
+    archive: Archive, tiered: TieredKafka, processes: Processes, namespace: str, sent: dict[Place, Sent]
 ) -> None:
-    topic = tiered_topic(tiered, namespace)
-    sent = publish(archive.source, plain(topic, 20, size_bytes=300_000))
-    wait_for(lambda: tiered.first_at_hand(topic) > 10, "most of it is in the tier alone")
-    logs = [file for file in tiered.tier.rglob("*.log") if topic in str(file)]
+    logs = [file for file in tiered.tier.rglob("*.log") if namespace in str(file)]
     assert logs
     for file in logs:
         file.rename(file.with_suffix(".away"))
@@ -137,12 +132,12 @@ def test_a_tier_that_cannot_be_read_is_told_and_nothing_of_it_is_called_lost(
     for file in logs:
         file.with_suffix(".away").rename(file)
     assert ran.returncode not in (0, 130), ran.stderr
-    assert f"Reading {topic}[0] stands at offset 0" in ran.stderr
+    assert f"Reading {namespace}[0] stands at offset 0" in ran.stderr
     assert "remote tier" in ran.stderr
     assert "Traceback" not in ran.stderr
-    assert {entry.outcome for entry in archive.catalog.ledger([topic])} <= {Outcome.ARCHIVED}
+    assert {entry.outcome for entry in archive.catalog.ledger([namespace])} <= {Outcome.ARCHIVED}
     assert called(processes, "run", *HERE, "--until-caught-up").returncode == 0
-    assert_all_archived(archive, [topic], sent)
+    assert_all_archived(archive, [namespace], sent)
 
 
 def test_what_retention_takes_from_the_tier_before_it_was_archived_is_told_as_lost(
