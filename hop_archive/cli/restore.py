@@ -437,7 +437,8 @@ def _to_kafka(restoration: Restoration, options: dict[str, Any], start_log: Call
     counts = progress.counts
 
     def draw(_: Console) -> RenderableType:
-        what, done = ("comparing", counts["checked"]) if counts["checked"] else ("writing", counts["there"])
+        is_written = progress.total and counts["there"] >= progress.total
+        what, done = ("comparing", counts["checked"]) if is_written else ("writing", counts["there"])
         return bar(f"{what} {progress.topic[:40]}", done, progress.total, duration(time.monotonic() - began))
 
     def line() -> str:

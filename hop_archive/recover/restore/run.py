@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,15 @@ from hop_archive.model.progress import Progress
 from hop_archive.model.wording import counted, listed
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.compare import compare
+from hop_archive.recover.restore.compare import Comparison, ReadBack
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Pin, Target, pin
 from hop_archive.recover.restore.preflight import problems
 from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
 from hop_archive.recover.restore.request import as_object
-from hop_archive.recover.restore.write import TargetTopic, Writer, already_there
+from hop_archive.recover.restore.target_topic import TargetTopic, already_there
+from hop_archive.recover.restore.write import Writer
 from hop_archive.recover.restore.written import Written
 from hop_archive.store.free_keys import create_free
 from hop_archive.store.protocol import NewObject
@@ -231,11 +233,16 @@ class _RestoreRun:
                     topic = TargetTopic(
                         self._source, target.topic, state.topic_id, state.partitions, state.base
                     )
-                    written = self._written(target, topic)
+                    comparison = (
+                        Comparison(topic, self._control, self._progress) if self._control.check else None
+                    )
+                    written = self._written(target, topic, comparison)
                     if not written.complete:  # somebody asked to stop
                         complete = False
                         break
-                    result = self._result(target, topic, written, state)
+                    result = self._result(
+                        target, topic, written, comparison.found if comparison else None, state
+                    )
                     if state.settings_before and not self._restoration.request.keep_topic_config:
                         log.info("Putting back %s on %s", state.settings_before, target.topic)
                         self._source.change_settings(target.topic, state.settings_before)
@@ -290,8 +297,8 @@ class _RestoreRun:
             self._source.change_settings(target.topic, needed)
         return state
 
-    def _written(self, target: Target, topic: TargetTopic) -> Written:
-        """Write; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
+    def _written(self, target: Target, topic: TargetTopic, comparison: Comparison | None) -> Written:
+        """Write, and compare; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
         waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
         counts, control = self._progress.counts, self._control
         before = counts["there"]
@@ -301,7 +308,7 @@ class _RestoreRun:
             try:
                 counts["there"] = before
                 shutil.rmtree(self._journal(target), ignore_errors=True)
-                with Journal(self._journal(target)) as kept:
+                with Journal(self._journal(target)) as kept, comparison or nullcontext():
                     already, settled = already_there(topic), attempt == 0 and self._found.begun is None
                     while (
                         not settled
@@ -310,10 +317,11 @@ class _RestoreRun:
                         seen, already = already, already_there(topic)
                         settled = seen == already
                     store = self._restoration.store
-                    writer = Writer(self._found.selection, store, topic, kept, control, self._progress)
-                    return writer.write(target, already)
+                    what = (self._found.selection, store, topic, kept, control, self._progress, comparison)
+                    return Writer(*what).write(target, already)
             except (UnavailableError, ForbiddenError) as error:
-                if not (error.retryable or counts["there"] > before):
+                is_unread = comparison is not None and comparison.is_forbidden
+                if not error.retryable and (is_unread or counts["there"] <= before):
                     raise  # refused from the start, not meanwhile
                 now = control.monotonic()
                 if counts["there"] > best or failing_since is None:
@@ -325,13 +333,15 @@ class _RestoreRun:
         raise AssertionError("count() does not end")
 
     def _result(
-        self, target: Target, topic: TargetTopic, written: Written, state: TargetState
+        self,
+        target: Target,
+        topic: TargetTopic,
+        written: Written,
+        compared: ReadBack | None,
+        state: TargetState,
     ) -> dict[str, Any]:
-        """Compare, keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
+        """Keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
         folder = self._journal(target)
-        compared = None
-        if self._control.check:
-            compared = compare(topic, folder, self._control, self._progress)
         partitions = []
         for number in range(topic.partitions):
             first, count = topic.base.get(number, 0), written.counts[number]
