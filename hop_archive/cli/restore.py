@@ -257,7 +257,7 @@ def restore(
 ) -> int:
     """Put archived messages back on Kafka: whole topics, or what options and conditions select.
 
-    First everything that stands in the way is looked for, and told at once. Then messages are written, read back and
+    First everything that stands in the way is looked for, and told at once. Then messages are written, and meanwhile read back and
     compared. A report, and a map from old to new offsets (Parquet), go into the store.
     """
     from hop_archive.config.open import open_source

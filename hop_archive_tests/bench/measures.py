@@ -77,9 +77,9 @@ class Sizes:
     """
 
     objects: int = 6_000
-    messages: int = 60_000
+    messages: int = 200_000
     large: int = 40
-    rounds: int = 4
+    rounds: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,7 @@ def _nothing_is_gone_silently(world: SimulatedWorld, archived: _Archived, by_uui
                     dealt = offset in told.get(where, EMPTY) or offset not in covered
                     dealt = dealt or world.was_told(topic_id, number, offset)
                     if not dealt and world.rebuilt:  # no document tells of copies
-                        there = [kept for at, kept in held.items() if at[:3] == where and kept is not None]
+                        there = [kept for at, kept in held.items() if at[0] == topic and kept is not None]
                         dealt = any(_content(kept) == _content(one) for kept in there for one in messages)
                     assert dealt, f"{place} counts as absent, and there was a message: {messages}"
     latest = latest_generations(world)

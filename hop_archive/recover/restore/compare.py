@@ -179,12 +179,11 @@ class Comparison(contextlib.AbstractContextManager["Comparison"]):
             together = min(len(read), len(expected))
             for _ in range(together):
                 message, wanted = read.popleft(), expected.popleft()
-                _, _, offset, timestamp_ms, clock, key, value, headers, _ = message
+                _, _, offset, timestamp_ms, _, key, value, headers, _ = message
                 stored, wanted_digest, wanted_offset = wanted
                 is_equal = (
                     offset == wanted_offset
                     and timestamp_ms == stored.timestamp_ms
-                    and clock is not TimestampType.APPEND
                     and digest(key, headers, value) == wanted_digest
                 )
                 if not is_equal:

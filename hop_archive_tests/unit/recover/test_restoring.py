@@ -542,6 +542,18 @@ def test_what_is_refused_midway_is_waited_out(tmp_path: Path, monkeypatch: pytes
     assert held(target, AGAIN) == stored(world.archive(), BUSY)
 
 
+def test_a_target_that_may_not_be_read_is_told_at_once_and_not_waited_for(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    target.create_topic(AGAIN, 2)
+    target.deny(AGAIN)
+    slept: list[float] = []
+    with pytest.raises(ForbiddenError, match=AGAIN):
+        run(restoration(world, target, ONE), tmp_path, patient(patience_s=60.0, sleep=slept.append))
+    assert slept == []
+    target.allow(AGAIN)
+    wholly(world, ONE, tmp_path, target)
+
+
 def test_an_outage_that_lasts_ends_it_and_the_same_command_goes_on(tmp_path: Path) -> None:
     world, target = archived_world(), empty_cluster()
     target.stop()
@@ -634,6 +646,19 @@ def test_a_report_and_the_map_of_offsets_are_in_the_store(tmp_path: Path) -> Non
         assert (each["uuid"], each["digest"], each["timestamp"]) == (row.uuid, row.digest, row.timestamp_ms)
         found = decode(next(world.store.fetch([Extent(row.object_key)])))
         assert content(found.message) == content(message)
+
+
+def test_what_is_written_is_compared_while_the_rest_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    seen: list[tuple[int, int]] = []
+    control = patient(notice=lambda now: seen.append((now.counts["there"], now.counts["checked"])))
+    outcome = run(restoration(archived_world(), empty_cluster(), ONE), tmp_path, control)
+    rows = outcome.report["messages"]
+    assert seen[-1] == (rows, rows)
+    assert any(0 < checked <= there < rows for there, checked in seen)
+    assert all(there - checked <= 2 * 7 for there, checked in seen)
 
 
 def test_nothing_is_read_back_where_that_is_not_wanted_and_the_report_says_so(tmp_path: Path) -> None:
@@ -802,7 +827,8 @@ def test_a_map_of_offsets_that_is_made_message_by_message_holds_few_tables(tmp_p
             one = Stored(n, n, b"u" * 16, b"d" * 16, "key", None, 1, 1, None, None)
             kept.add("a", at, TopicPartition("b", 0), n, [one], [b"d" * 16])
         assert len(kept._written[0][0]._tables) <= 100
-    assert [entry.target_offset for entry in journal.entries(tmp_path, 0)] == [*range(1_050)]
+    (path,) = journal.files(tmp_path)
+    assert pq.read_table(path)["target_offset"].to_pylist() == [*range(1_050)]
 
 
 def test_a_topic_made_anew_between_two_tries_does_not_change_what_is_restored(
