@@ -93,8 +93,9 @@ class _Tail:
         first = max(marks.low, end - _FARTHEST)
         if first >= end:
             return None
-        held = {message.offset: message for message in standing if first <= message.offset < marks.stable}
-        start, stop = min(held, default=first), min(end, marks.stable)
+        stop = min(end, marks.stable)  # another run may have archived what stands behind that since
+        held = {message.offset: message for message in standing if first <= message.offset < stop}
+        start = min(held, default=first)
         if start >= stop:  # all of it is behind an open transaction, which it was not when it was archived
             return cls(Slice(*partition_log, start, end), is_all=False, standing={})
         return cls(Slice(*partition_log, start, stop), stop == end, held)

@@ -16,6 +16,7 @@ from hop_archive.devkit.faults import Fault, Faults, When
 from hop_archive.errors import ForbiddenError, HopArchiveError, ProofChangedError, UnavailableError
 from hop_archive.ingest import truncation
 from hop_archive.ingest.follow import archive_continuously, catch_up
+from hop_archive.ingest.plan import Knowledge
 from hop_archive.ingest.read import Reading
 from hop_archive.ingest.survey import HELD_BEFORE, OUTLIVED, OVERTAKEN, READ_NEXT, look, plan_work, survey
 from hop_archive.ingest.write import Done, archive_slices, commit_batches, store_slices
@@ -23,7 +24,7 @@ from hop_archive.model.document import decode
 from hop_archive.model.findings import FindingRecord, Kind
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Query
-from hop_archive.model.slices import PartitionLog, Slice
+from hop_archive.model.slices import OffsetSet, PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.source.mock.source import MockSource
 from hop_archive.source.protocol import Answers
@@ -63,6 +64,16 @@ def values(world: World, generation: int) -> list[str]:
 
 def truncations(world: World) -> list[FindingRecord]:
     return list(world.catalog.findings([TOPIC], [Kind.LOG_TRUNCATED]))
+
+
+def test_what_another_run_archived_since_the_survey_is_compared_by_the_next_plan() -> None:
+    world, log = world_of(), PartitionLog(TOPIC, 1, 0)
+    exhausted(catch_up(world.archive()))
+    at = TopicPartition(TOPIC, 0)
+    marks = world.archive().source.watermarks([at])[at]
+    before = Knowledge(marks, coverage=OffsetSet.between(0, 4))
+    proof = truncation.prove_tails(world.archive(), {log: before})
+    assert (proof.same, proof.other, proof.left) == ({log}, {}, {})
 
 
 def assert_both_lives(
