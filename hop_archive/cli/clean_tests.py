@@ -75,7 +75,10 @@ def clean_tests(
             marked = sum(1 for _ in cleaning.marked(removing, Query()))
         if not as_json:
             if plan:
-                rows = [[t.topic, count(t.messages), size(t.size_bytes), count(t.unread)] for t in plan]
+                rows = [
+                    [t.topic, count(t.messages), size(t.size_bytes), count(t.unread, "not known")]
+                    for t in plan
+                ]
                 print_lines(table(["test topic", "messages", "bytes", "unread"], rows, right={1, 2, 3}))
             else:
                 say("There is no test topic.")

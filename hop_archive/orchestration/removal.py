@@ -186,7 +186,7 @@ def test_topics(
     return dg.MaterializeResult(
         metadata={
             "messages": unless_zero(sum(test.messages for test in plan)),
-            "unread": unless_zero(sum(test.unread for test in plan)),
+            "unread": unless_zero(sum(test.unread or 0 for test in plan)),
             **({} if config.dry_run else {"skipped": skipped}),
             **_done(removing, config.dry_run),
             **table("plan", rows),

@@ -49,12 +49,16 @@ _MOST_ROUNDS = 10
 
 @dataclass(frozen=True, slots=True)
 class TopicTests:
-    """What a test topic holds that would go: messages and bytes in the catalog, and offsets that would be skipped, unread."""
+    """What a test topic holds that would go: messages and bytes in the catalog, and offsets that would be skipped, unread.
+
+    Attributes:
+        unread: None where not all of the topic could be looked at, or nobody looked.
+    """
 
     topic: str
     messages: int
     size_bytes: int
-    unread: int
+    unread: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,9 @@ def plan_cleaning(archive: Archive, removing: Removing, topics: Sequence[str]) -
 
     Raises:
         ConfigurationError: The store is not the one whose bucket the rows name.
+        UnavailableError: The catalog or the source does not answer.
     """
     seen = survey(_at(archive, removing), topics) if topics else None
-    if seen:
-        seen.refuse_unseen()
     return [_tests_of(removing, topic, seen) for topic in topics]
 
 
@@ -216,12 +219,14 @@ def _tests_of(removing: Removing, topic: str, seen: Survey | None) -> TopicTests
     catalog = removing.catalog
     extents = [*(catalog.extent([span]) for span in catalog.spans(topic)), catalog.adopted_extent(topic)]
     removing.refuse_other_buckets({bucket for extent in extents for bucket in extent.buckets})
-    known = seen.knowledge.items() if seen else ()
+    unread = None
+    if seen is not None and topic not in seen.not_whole:
+        unread = sum(work(known).size for log, known in seen.knowledge.items() if log.topic == topic)
     return TopicTests(
         topic,
         messages=sum(extent.messages for extent in extents),
         size_bytes=sum(extent.size_bytes for extent in extents),
-        unread=sum(work(knowledge).size for log, knowledge in known if log.topic == topic),
+        unread=unread,
     )
 
 

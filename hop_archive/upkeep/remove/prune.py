@@ -127,7 +127,7 @@ def plan_pruning(removing: Removing, policy: Policy) -> list[Old]:
 def prune(
     removing: Removing, policy: Policy, *, quiet_s: float = QUIET_S, failures: Failures | None = None
 ) -> list[Old]:
-    """Take away what the policy says, partition by partition, the oldest first; what was planned.
+    """Take away what the policy says, partition by partition, the oldest first; what went.
 
     A partition that cannot be pruned stops no other one; it is told once those are done, or is in ``failures`` for the caller to
     raise.
@@ -140,15 +140,16 @@ def prune(
     refuse_while_live(removing, _topics(removing, policy), quiet_s)
     removal = removing.removal(COMMAND, policy.reason)
     with removing.command(COMMAND, failures, FAILURES) as failed:
-        planned = plan_pruning(removing, policy)
+        done: list[Old] = []
         before_ms = policy.before_ms(removing.now())
-        for old in planned:
+        for old in plan_pruning(removing, policy):
             with failed.of("/".join(map(str, old.partition_log or (old.topic,))), removing.all_answer):
                 if old.partition_log is None:
                     removing.remove_adopted(old.topic, removal, before_ms)
                 else:
                     removing.remove_places(old.places, "pruned", removal)
-    return planned
+                done.append(old)
+    return done
 
 
 def refuse_while_live(removing: Removing, topics: Sequence[str], quiet_s: float = QUIET_S) -> None:

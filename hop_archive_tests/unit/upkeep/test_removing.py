@@ -252,6 +252,25 @@ def test_a_topic_of_which_something_fails_stops_no_other_one(command: str) -> No
     assert (len(list(world.catalog.rows(QUIET))) == 0) is (command != "clean-duplicates")
 
 
+def test_what_could_not_be_pruned_is_not_among_what_went() -> None:
+    world = archive_all(small_world())
+    removing = replace(world.removing(Overcounted()), now=lambda: at_day(world, 99))
+    failures = Failures("partition", "could not be pruned")
+    done = prune(removing, Policy((BUSY, QUIET), DAY), failures=failures)
+    assert {old.topic for old in done} == {QUIET}
+    assert {name.partition("/")[0] for name, _ in failures} == {BUSY}
+
+
+def test_a_test_topic_that_cannot_be_looked_at_whole_keeps_no_other_one_from_being_planned() -> None:
+    world = archive_all(small_world())
+    world.cluster.append(QUIET, b"more")
+    world.cluster.append(BUSY, b"more", partition=0)
+    world.cluster.lose_leader(BUSY)
+    archive = replace(archive_of(world), topics=TopicPolicy(test_topics=(BUSY, QUIET)))
+    plan = plan_cleaning(archive, world.removing(), [BUSY, QUIET])
+    assert [(each.topic, each.messages, each.unread) for each in plan] == [(BUSY, 10, None), (QUIET, 3, 1)]
+
+
 def test_a_backup_that_does_not_allow_deleting_keeps_its_copies_and_that_is_told() -> None:
     world = archive_all(small_world())
     backup = MockStore("backup", bucket="backup")
