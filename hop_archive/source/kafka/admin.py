@@ -175,18 +175,24 @@ class Admin:
         """Let go of the connection and its threads; a later call connects anew.
 
         Waits for calls that another thread, or one that was interrupted, has left in flight: librdkafka 2.16 dies by
-        SIGSEGV where the answer of `describe_topics` comes to a client that is being destroyed (docs/decisions/0006).
+        SIGSEGV where the answer of `describe_topics` comes to a client that is being destroyed (docs/decisions/0006). For those of
+        one whose login is refused a thread waits.
         """
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
-            self._let_go(client, 0.0 if self.client_errors.refused else self.connection.timeout_s + 1)
+            (self._let_go_meanwhile if self.client_errors.refused else self._let_go)(client)
 
-    def _let_go(self, client: AdminClient, wait_s: float) -> None:
+    def _let_go_meanwhile(self, client: AdminClient) -> None:
+        """Let go of one that is refused: neither left to whoever drops it last, nor kept: it would log in as before again and again."""
+        threading.Thread(target=self._let_go, args=(client,), name="kafka-refused", daemon=True).start()
+
+    def _let_go(self, client: AdminClient) -> None:
+        wait_s = self.connection.timeout_s + 1
         with self._lock:
             idle = self._lock.wait_for(lambda: not self._users[client], wait_s)
             left = [future for future, other in self._calls.items() if other is client]
-        if idle and not (wait_s and concurrent.futures.wait(left, wait_s).not_done):
+        if idle and not concurrent.futures.wait(left, wait_s).not_done:
             let_go(lambda: client.__exit__(None, None, None))
         else:
             _NEVER_DESTROYED.append(client)
@@ -205,11 +211,7 @@ class Admin:
             self._users[client] += 1
         try:
             if refused is not None:
-                # Neither left to whoever drops it last, who would wait for it, nor kept: it would log in as before again and again.
-                wait_s = self.connection.timeout_s + 1
-                threading.Thread(
-                    target=self._let_go, args=(refused, wait_s), name="kafka-refused", daemon=True
-                ).start()
+                self._let_go_meanwhile(refused)
             yield client
         finally:
             with self._lock:
