@@ -38,13 +38,19 @@ def fetch_bodies(
 ) -> Iterator[list[tuple[Stored, bytes | ObjectMissingError | CorruptError]]]:
     """The documents in the order given, some at a time, each with its bytes, or with why there are none.
 
-    Those that stand together, in an object or in a frame of one, are fetched as one extent; where that fails, one by one.
+    Begins at once. Those that stand together, in an object or in a frame of one, are fetched as one extent; where that fails, one by one.
     Of what is fetched a range, or the content of a frame, is held at a time, besides what the store reads ahead.
 
     Raises:
         UnavailableError: The store does not answer.
     """
-    for together, data in fetch_each(store, ((some, _whole(some)) for some in _together(wanted))):
+    return _bodies(store, fetch_each(store, ((some, _whole(some)) for some in _together(wanted))))
+
+
+def _bodies(
+    store: Store, fetched: Iterator[tuple[Sequence[Stored], bytes | ObjectMissingError | CorruptError]]
+) -> Iterator[list[tuple[Stored, bytes | ObjectMissingError | CorruptError]]]:
+    for together, data in fetched:
         if not isinstance(data, bytes):
             yield list(fetch_each(store, [(stored, extent_of(stored)) for stored in together]))
             continue

@@ -112,7 +112,7 @@ def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def fetch_each(
     store: Store, wanted: Iterable[tuple[Thing, Extent]]
 ) -> Iterator[tuple[Thing, bytes | ObjectMissingError | CorruptError]]:
-    """Fetch an extent for each thing, in the order given: its bytes, or why there are none.
+    """Fetch an extent for each thing, in the order given: its bytes, or why there are none. Begins at once.
 
     Things are taken as far ahead as the store fetches ahead. (After one without bytes, what was fetched ahead is fetched
     again: damage is rare. Not so what follows it in the same damaged frame, or missing object: that is told the same.)
@@ -120,10 +120,20 @@ def fetch_each(
     Raises:
         UnavailableError: The store does not answer.
     """
-    coming = iter(wanted)
+    return _each(store, *_begun(store, iter(wanted)))
+
+
+def _begun(
+    store: Store, coming: Iterator[tuple[Thing, Extent]]
+) -> tuple[Iterator[bytes], Iterator[tuple[Thing, Extent]]]:
+    ahead, coming = itertools.tee(coming)  # which keeps what is asked for and did not come yet
+    return store.fetch(extent for _, extent in ahead), coming
+
+
+def _each(
+    store: Store, bodies: Iterator[bytes], coming: Iterator[tuple[Thing, Extent]]
+) -> Iterator[tuple[Thing, bytes | ObjectMissingError | CorruptError]]:
     while True:
-        ahead, coming = itertools.tee(coming)  # which keeps what is asked for and did not come yet
-        bodies = store.fetch(extent for _, extent in ahead)
         with contextlib.closing(cast("Generator[bytes]", bodies)):
             try:
                 for body in bodies:
@@ -140,3 +150,4 @@ def fetch_each(
                         coming = itertools.chain([following], coming)
                         break
                     yield following[0], error
+        bodies, coming = _begun(store, coming)
