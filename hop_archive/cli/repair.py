@@ -39,6 +39,7 @@ How findings are mended:
       where its bytes are those that the row knows; damaged bytes are never
       overwritten: good ones go under another key, the rows name that, and the
       damaged object is moved to hop_archive/quarantine/
+  frozen_object    is left until it is restored from cold storage
   row_differs      the row from its document, where that proves itself
   orphan_object    catalogued where it proves itself and is missing, else moved
                    to hop_archive/quarantine/, and left while a run may name it, and

@@ -57,6 +57,7 @@ What may be found:
   missing_object   a row names an object that is not there
   wrong_size       an object is shorter, or longer, than its rows say
   corrupt_object   a document's bytes are not those that were stored (--deep)
+  frozen_object    an object is in cold storage, and cannot be read (--deep)
   row_differs      a row is not what its document says (--deep)
   orphan_object    no row names a document or segment
   foreign_object   no key of ours looks like this

@@ -18,6 +18,7 @@ class Kind(enum.Enum):
     MISSING_OBJECT = "missing_object"
     WRONG_SIZE = "wrong_size"
     CORRUPT_OBJECT = "corrupt_object"
+    FROZEN_OBJECT = "frozen_object"
     ROW_DIFFERS = "row_differs"
     ORPHAN_OBJECT = "orphan_object"
     FOREIGN_OBJECT = "foreign_object"

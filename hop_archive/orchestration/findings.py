@@ -17,7 +17,7 @@ from hop_archive.model.wording import counted
 from hop_archive.orchestration.reports import ARCHIVED_MESSAGES, unless_zero
 from hop_archive.orchestration.runs import Home, job_link, newest_materializations, table
 
-_OF_OBJECTS = frozenset({Kind.MISSING_OBJECT, Kind.WRONG_SIZE, Kind.CORRUPT_OBJECT})
+_OF_OBJECTS = frozenset({Kind.MISSING_OBJECT, Kind.WRONG_SIZE, Kind.CORRUPT_OBJECT, Kind.FROZEN_OBJECT})
 _HARMLESS = frozenset({Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT, Kind.NOT_ARCHIVED})
 
 _REPAIR = (

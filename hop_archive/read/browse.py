@@ -19,6 +19,7 @@ from hop_archive.errors import (
     ConfigurationError,
     CorruptError,
     MessageNotFoundError,
+    ObjectFrozenError,
     ObjectMissingError,
     needing_extra,
 )
@@ -325,6 +326,8 @@ class OpenArchive:
             row = fetched.row
             if not fetched.problems and fetched.document is not None:
                 yield Archived(fetched.document.message, row, fetched.document.caveats)
+            elif isinstance(fetched.error, ObjectFrozenError):
+                raise fetched.error
             elif not skip_damaged:
                 message = f"Message {row.uuid} of {row.topic} is not stored as the catalog says: {'; '.join(fetched.problems)}."
                 facts = {"uuid": str(row.uuid), "object_key": row.object_key, "bucket": row.bucket}

@@ -16,7 +16,7 @@ from hop_archive.errors import CorruptError, ObjectMissingError
 from hop_archive.model.content import Content, content_of
 from hop_archive.model.frames import Frame
 from hop_archive.read.check import check
-from hop_archive.read.fetch import fetch_each
+from hop_archive.read.fetch import NoBytes, fetch_each
 from hop_archive.store.protocol import Extent, Store
 
 TOGETHER_BYTES = 8 * 2**20
@@ -33,9 +33,7 @@ def extent_of(stored: Stored) -> Extent:
     return Extent(stored.object_key, stored.position, length, frame)
 
 
-def fetch_bodies(
-    store: Store, wanted: Sequence[Stored]
-) -> Iterator[list[tuple[Stored, bytes | ObjectMissingError | CorruptError]]]:
+def fetch_bodies(store: Store, wanted: Sequence[Stored]) -> Iterator[list[tuple[Stored, bytes | NoBytes]]]:
     """The documents in the order given, some at a time, each with its bytes, or with why there are none.
 
     Begins at once. Those that stand together, in an object or in a frame of one, are fetched as one extent; where that fails, one by one.
@@ -48,14 +46,14 @@ def fetch_bodies(
 
 
 def _bodies(
-    store: Store, fetched: Iterator[tuple[Sequence[Stored], bytes | ObjectMissingError | CorruptError]]
-) -> Iterator[list[tuple[Stored, bytes | ObjectMissingError | CorruptError]]]:
+    store: Store, fetched: Iterator[tuple[Sequence[Stored], bytes | NoBytes]]
+) -> Iterator[list[tuple[Stored, bytes | NoBytes]]]:
     for together, data in fetched:
         if not isinstance(data, bytes):
             yield list(fetch_each(store, [(stored, extent_of(stored)) for stored in together]))
             continue
         start = together[0].position or 0
-        bodies: list[tuple[Stored, bytes | ObjectMissingError | CorruptError]] = []
+        bodies: list[tuple[Stored, bytes | NoBytes]] = []
         for stored in together:
             at = (stored.position or 0) - start
             bodies.append((stored, data[at : at + stored.size_bytes]))
@@ -104,7 +102,7 @@ def proven(stored: Stored, body: bytes) -> Content | None:
 
 
 def examined(
-    catalog: Catalog, store: Store, stored: Stored, body: bytes | ObjectMissingError | CorruptError
+    catalog: Catalog, store: Store, stored: Stored, body: bytes | NoBytes
 ) -> tuple[Content | None, str]:
     """The content of what is not ``proven``, if it is one after all; None, and in what it is not what its row describes.
 

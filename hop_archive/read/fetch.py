@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from hop_archive.catalog.records import Row
-from hop_archive.errors import CorruptError, ObjectMissingError
+from hop_archive.errors import CorruptError, ObjectFrozenError, ObjectMissingError
 from hop_archive.model.document import Document
 from hop_archive.read.check import check, extent_of
 from hop_archive.store.protocol import Extent, Store
@@ -20,6 +20,10 @@ Decoded = TypeVar("Decoded")
 Thing = TypeVar("Thing")
 
 
+NoBytes: TypeAlias = ObjectMissingError | CorruptError | ObjectFrozenError
+"""Why there are no bytes of a document."""
+
+
 class FetchedAs(NamedTuple, Generic[Decoded]):
     """One row and what was found for it.
 
@@ -27,14 +31,14 @@ class FetchedAs(NamedTuple, Generic[Decoded]):
         body: The stored bytes; b"" where there are none.
         document: What they decode to; None where they do not.
         problems: In what they are not what the row describes; empty where all is well.
-        error: Why there are no bytes: the object is missing, or ends too soon; None where there are some.
+        error: Why there are no bytes: the object is missing, ends too soon, or is in cold storage; None where there are some.
     """
 
     row: Row
     body: bytes
     document: Decoded | None
     problems: tuple[str, ...]
-    error: ObjectMissingError | CorruptError | None = None
+    error: NoBytes | None = None
 
 
 Fetched: TypeAlias = FetchedAs[Document]
@@ -58,19 +62,20 @@ def fetch_checked(
 ) -> Iterator[FetchedAs[Decoded]]:
     """Fetch the document of each row, in the order given, and ``check`` it, in bounded memory.
 
-    An object that is missing or too short is a problem of its row, and the rest follows all the same: see ``fetch_each``.
+    An object that is missing, too short or in cold storage is a problem of its row, and the rest follows all the same: see
+    ``fetch_each``.
     Where an object is missing, ``find`` tells whether the document was moved since the row was read: then it comes from
     where it stands now, with the row that says so.
 
     Raises:
         UnavailableError: The store does not answer.
     """
-    for asked, found in fetch_each(store, ((row, extent_of(row)) for row in rows)):
+    for asked, found in fetch_each(store, ((row, extent_of(row)) for row in rows), _OF_ITS_ROW):
         row, body = asked, found
         if isinstance(body, ObjectMissingError) and find is not None:
             now = find(row.uuid)
             if now is not None and extent_of(now) != extent_of(row):
-                ((row, body),) = fetch_each(store, [(now, extent_of(now))])
+                ((row, body),) = fetch_each(store, [(now, extent_of(now))], _OF_ITS_ROW)
         if isinstance(body, bytes):
             yield FetchedAs(row, body, *check(row, body))
         else:
@@ -109,18 +114,28 @@ def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield portion
 
 
+_DAMAGED: tuple[type[NoBytes], ...] = (ObjectMissingError, CorruptError)
+_OF_ITS_ROW: tuple[type[NoBytes], ...] = (*_DAMAGED, ObjectFrozenError)
+
+
 def fetch_each(
-    store: Store, wanted: Iterable[tuple[Thing, Extent]]
-) -> Iterator[tuple[Thing, bytes | ObjectMissingError | CorruptError]]:
+    store: Store, wanted: Iterable[tuple[Thing, Extent]], of_one: tuple[type[NoBytes], ...] = _DAMAGED
+) -> Iterator[tuple[Thing, bytes | NoBytes]]:
     """Fetch an extent for each thing, in the order given: its bytes, or why there are none. Begins at once.
 
     Things are taken as far ahead as the store fetches ahead. (After one without bytes, what was fetched ahead is fetched
     again: damage is rare. Not so what follows it in the same damaged frame, or missing object: that is told the same.)
 
+    Args:
+        store: Where from.
+        wanted: What, and which extent it is.
+        of_one: The errors that are told of their own thing; others end it.
+
     Raises:
         UnavailableError: The store does not answer.
+        ObjectFrozenError: An object is in cold storage, unless that is told of its own thing.
     """
-    return _each(store, *_begun(store, iter(wanted)))
+    return _each(store, *_begun(store, iter(wanted)), of_one)
 
 
 def _begun(
@@ -131,21 +146,24 @@ def _begun(
 
 
 def _each(
-    store: Store, bodies: Iterator[bytes], coming: Iterator[tuple[Thing, Extent]]
-) -> Iterator[tuple[Thing, bytes | ObjectMissingError | CorruptError]]:
+    store: Store,
+    bodies: Iterator[bytes],
+    coming: Iterator[tuple[Thing, Extent]],
+    of_one: tuple[type[NoBytes], ...],
+) -> Iterator[tuple[Thing, bytes | NoBytes]]:
     while True:
         with contextlib.closing(cast("Generator[bytes]", bodies)):
             try:
                 for body in bodies:
                     yield next(coming)[0], body
                 return
-            except (ObjectMissingError, CorruptError) as error:
+            except of_one as error:
                 thing, failed = next(coming)
                 yield thing, error
                 for following in coming:
                     extent = following[1]
                     of_damaged_frame = "frame" in error.facts and extent.frame == failed.frame
-                    fails_alike = isinstance(error, ObjectMissingError) or of_damaged_frame
+                    fails_alike = not isinstance(error, CorruptError) or of_damaged_frame
                     if extent.key != failed.key or not fails_alike:
                         coming = itertools.chain([following], coming)
                         break

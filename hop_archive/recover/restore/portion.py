@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hop_archive.catalog.stored import Stored
-from hop_archive.errors import CorruptError, HopArchiveError, ObjectMissingError
+from hop_archive.errors import CorruptError, HopArchiveError
 from hop_archive.model.content import Content
 from hop_archive.model.envelope import ID_HEADER, UUID_BYTES
 from hop_archive.model.identity import digest
 from hop_archive.model.message import ForPartition
 from hop_archive.read.bulk import examined, fetch_bodies, proven
+from hop_archive.read.fetch import NoBytes
 from hop_archive.recover.restore.items import ItemReader, Page
 from hop_archive.recover.restore.partitioner import partition_of
 from hop_archive.recover.restore.plan import Target
@@ -72,7 +73,7 @@ class _Reading(NamedTuple):
 
     portion: Portion
     pages: Sequence[tuple[Page, Sequence[Stored]]]
-    bodies: Iterator[tuple[Stored, bytes | ObjectMissingError | CorruptError]]
+    bodies: Iterator[tuple[Stored, bytes | NoBytes]]
 
 
 class PortionReader:
@@ -228,7 +229,7 @@ class PortionReader:
         self,
         page: Page,
         stored: Stored,
-        body: bytes | ObjectMissingError | CorruptError,
+        body: bytes | NoBytes,
         content: Content | None,
         portion: Portion,
     ) -> Content | None:

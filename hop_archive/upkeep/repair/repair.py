@@ -10,7 +10,7 @@ import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from hop_archive.errors import ConflictError, DataError
+from hop_archive.errors import ConflictError, DataError, ObjectFrozenError
 from hop_archive.model.findings import Finding, FindingRecord, Kind
 from hop_archive.upkeep.repair.ledger import plan_count, plan_hole, plan_lost, plan_unarchived
 from hop_archive.upkeep.repair.objects import plan_object
@@ -33,6 +33,7 @@ PLANS: Mapping[Kind, Callable[[Repair, Finding], RepairPlan]] = {
     Kind.MISSING_OBJECT: plan_object,
     Kind.WRONG_SIZE: plan_object,
     Kind.CORRUPT_OBJECT: plan_object,
+    Kind.FROZEN_OBJECT: plan_object,
     Kind.ROW_DIFFERS: plan_object,
     Kind.ORPHAN_OBJECT: plan_orphan,
     Kind.COVERAGE_HOLE: plan_hole,
@@ -79,7 +80,9 @@ def repair(asked: Repair, *, dry_run: bool = True) -> Iterator[RepairResult]:
         UnavailableError: A server does not answer. What was yielded is done.
         ConflictError: Another process is in the way of planning.
     """
-    told_of_finding = (NotMendedError, DataError) if dry_run else (NotMendedError, DataError, ConflictError)
+    told_of_finding: tuple[type[Exception], ...] = (NotMendedError, DataError, ObjectFrozenError)
+    if not dry_run:
+        told_of_finding += (ConflictError,)
     for kind, plan_for in PLANS.items():
         if asked.kinds is not None and kind not in asked.kinds:
             continue

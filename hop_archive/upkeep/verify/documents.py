@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from hop_archive.catalog.records import Row
-from hop_archive.errors import ObjectMissingError
+from hop_archive.errors import ObjectFrozenError, ObjectMissingError
 from hop_archive.ingest.garbage_collection import fewer_collections
 from hop_archive.model.document import crc32, encode
 from hop_archive.model.findings import Finding, Kind
@@ -16,12 +16,15 @@ from hop_archive.read.fetch import Fetched, fetch_checked, fetch_documents
 from hop_archive.upkeep.verify.sent import Place, sent_received
 from hop_archive.upkeep.verify.verification import Verification
 
+KINDS = (Kind.CORRUPT_OBJECT, Kind.FROZEN_OBJECT, Kind.ROW_DIFFERS)
+"""Kinds of finding that reading a document may show, and nothing else does."""
+
 
 def documents(verification: Verification, known: Collection[tuple[str, str]] = ()) -> Iterator[Finding]:
     """Fetch the document of each selected row and compare it with the row.
 
-    Finds ``missing_object``, ``wrong_size``, ``corrupt_object`` (its bytes are not those that were stored) and
-    ``row_differs``. Objects that are ``known``, by bucket and key, are left out: their finding was told already.
+    Finds ``missing_object``, ``wrong_size``, ``corrupt_object`` (its bytes are not those that were stored), ``frozen_object`` (they
+    cannot be read) and ``row_differs``. Objects that are ``known``, by bucket and key, are left out: their finding was told already.
     """
     chosen = verification.catalog.select(verification.query, Order.PLACE)
     return of_rows(verification, (row for row in chosen if (row.bucket, row.object_key) not in known))
@@ -50,6 +53,8 @@ def wrong(verification: Verification, found: Fetched) -> Finding | None:
         return None
     if isinstance(found.error, ObjectMissingError):
         kind = Kind.MISSING_OBJECT
+    elif isinstance(found.error, ObjectFrozenError):
+        kind = Kind.FROZEN_OBJECT
     elif found.error is not None:  # the object ends too soon, or the frame that the document is in is damaged
         kind = Kind.CORRUPT_OBJECT if "frame" in found.error.facts else Kind.WRONG_SIZE
     elif len(found.body) != row.size_bytes:

@@ -18,10 +18,10 @@ from typing import Generic, NamedTuple, TypeVar
 from hop_archive.catalog.checked import VerifiedRange
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Outcome, Row
-from hop_archive.model.findings import Finding, Kind
+from hop_archive.model.findings import Finding
 from hop_archive.model.query import Query
 from hop_archive.model.slices import OffsetSet, PartitionLog, Slice, offsets_by_log
-from hop_archive.upkeep.verify.documents import documents, of_rows
+from hop_archive.upkeep.verify.documents import KINDS, documents, of_rows
 from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.verification import Verification
 
@@ -66,7 +66,7 @@ def scrub(
         # What was found in these documents before, and is there no more, is closed.
         numbers = [
             record.number
-            for record in catalog.findings([portion.topic], (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS))
+            for record in catalog.findings([portion.topic], KINDS)
             if record.finding.object_key
             and (where := record.finding.slice) is not None
             and where.partition_log == portion.partition_log

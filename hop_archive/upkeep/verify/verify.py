@@ -11,7 +11,7 @@ from hop_archive.archive import Archive
 from hop_archive.catalog.checked import FIRST_KEY, LAST_KEY, CheckedRange, CheckedScope, Section
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.query import Query
-from hop_archive.upkeep.verify.documents import documents, sent_documents
+from hop_archive.upkeep.verify.documents import KINDS, documents, sent_documents
 from hop_archive.upkeep.verify.ledger import ledger
 from hop_archive.upkeep.verify.objects import backup_objects, objects
 from hop_archive.upkeep.verify.recorder import FindingsRecorder
@@ -22,7 +22,7 @@ from hop_archive.upkeep.verify.verification import NOT_LOOKED_AT, Verification
 KINDS_OF = {
     "objects": (Kind.MISSING_OBJECT, Kind.WRONG_SIZE, Kind.ORPHAN_OBJECT, Kind.FOREIGN_OBJECT),
     "backup": (Kind.MISSING_OBJECT, Kind.WRONG_SIZE),
-    "documents": (Kind.CORRUPT_OBJECT, Kind.ROW_DIFFERS),
+    "documents": KINDS,
     "ledger": (Kind.COVERAGE_HOLE, Kind.COUNT_MISMATCH, Kind.LOST),
     "source": (Kind.NOT_ARCHIVED,),
 }

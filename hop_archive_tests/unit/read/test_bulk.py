@@ -15,6 +15,7 @@ from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import decode
 from hop_archive.read import bulk
 from hop_archive.read.bulk import examined, extent_of, fetch_bodies, proven
+from hop_archive.read.fetch import NoBytes
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted
@@ -47,9 +48,7 @@ def wanted_of(world: World) -> list[Stored]:
     return [Stored.of(row) for row in world.catalog.rows(BUSY)]
 
 
-def bodies(
-    world: World, wanted: Sequence[Stored]
-) -> list[tuple[Stored, bytes | ObjectMissingError | CorruptError]]:
+def bodies(world: World, wanted: Sequence[Stored]) -> list[tuple[Stored, bytes | NoBytes]]:
     return list(itertools.chain.from_iterable(fetch_bodies(world.store, wanted)))
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from hop_archive.catalog.records import Row
-from hop_archive.errors import CorruptError, ObjectMissingError
+from hop_archive.errors import CorruptError, ObjectFrozenError, ObjectMissingError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32
 from hop_archive.read.check import extent_of
 from hop_archive.read.fetch import fetch_documents, fetch_each
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent
+from hop_archive_tests.cold_store import ColdStore
 from hop_archive_tests.worlds import BUSY, World, awkward_world, exhausted
 
 
@@ -78,3 +79,17 @@ def test_a_missing_object_is_asked_for_once(world: World) -> None:
     assert missing == [row for row in rows if row.object_key == rows[0].object_key]
     assert [row for row, _ in found] == rows
     assert world.store.fetches == 2
+
+
+def test_an_object_in_cold_storage_costs_its_own_documents_and_is_asked_for_once(world: World) -> None:
+    rows = list(world.catalog.rows(BUSY))
+    cold = ColdStore(world.store, rows[0].object_key)
+    found = list(fetch_documents(cold, rows))
+    assert {isinstance(one.error, ObjectFrozenError) for one in found if one.row.object_key in cold.cold} == {
+        True
+    }
+    others = [one for one in found if one.row.object_key not in cold.cold]
+    assert others
+    assert {one.problems for one in others} == {()}
+    with pytest.raises(ObjectFrozenError):  # who takes objects for what they hold must not go on without one
+        list(fetch_each(cold, [(row, extent_of(row)) for row in rows]))

@@ -23,6 +23,7 @@ from hop_archive.errors import (
     ForbiddenError,
     GenerationChangedError,
     MissingSettingError,
+    ObjectFrozenError,
     UnavailableError,
 )
 from hop_archive.ingest.cluster_state import take_snapshot
@@ -46,6 +47,7 @@ from hop_archive.source.mock.source import GROUP_ID, MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.upkeep.remove.suppress import suppress
+from hop_archive_tests.cold_store import ColdStore
 from hop_archive_tests.invariants import committed
 from hop_archive_tests.removals import archive_all, small_world
 from hop_archive_tests.restores import (
@@ -288,6 +290,17 @@ def test_a_missing_object_is_told_beforehand_and_can_be_left_out(tmp_path: Path)
     assert (outcome.left_out, outcome.differences) == (1, 0)
     assert outcome.report["topics"][AGAIN]["left_out"][0]["uuid"] == str(gone.uuid)
     assert sum(map(len, held(target, AGAIN).values())) == len(list(world.catalog.rows(BUSY))) - 1
+
+
+def test_an_object_in_cold_storage_ends_it_until_that_is_restored(tmp_path: Path) -> None:
+    world, target = archived_world(), empty_cluster()
+    world.store = cold = ColdStore(
+        world.store, [row for row in world.catalog.rows(BUSY) if row.partition == 1][4].object_key
+    )
+    with pytest.raises(ObjectFrozenError, match="Restore it"):
+        run(restoration(world, target, replace(ONE, skip_damaged=True)), tmp_path / "a")
+    cold.cold.clear()
+    wholly(world, replace(ONE, skip_damaged=True), tmp_path / "b", target)
 
 
 def test_it_stops_before_a_damaged_document_and_goes_on_when_told_to(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.scrub import scrub
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive.upkeep.verify.verify import verify
+from hop_archive_tests.cold_store import ColdStore
 from hop_archive_tests.damaging import Ruin, ruin
 from hop_archive_tests.worlds import BUSY, QUIET, adopted_row
 
@@ -101,6 +102,23 @@ def test_damage_is_found_noted_and_closed_once_it_is_mended(sound: Ruin) -> None
     (one,) = sound.world.catalog.findings()
     assert one.first_seen == T0
     sound.flip(row)
+    night(sound, 1, days=1)
+    assert list(sound.world.catalog.findings()) == []
+
+
+def test_an_object_in_cold_storage_is_told_and_keeps_nothing_else_from_being_read(sound: Ruin) -> None:
+    row = sound.rows(BUSY)[4]
+    sound.world.store = cold = ColdStore(sound.world.store, row.object_key)
+    sound.flip(damaged := sound.rows(QUIET)[0])
+    found, _ = night(sound, 0, days=1)
+    assert {one.object_key for one in found if one.kind is Kind.FROZEN_OBJECT} == {row.object_key}
+    assert [one.uuid for one in found if one.kind is not Kind.FROZEN_OBJECT] == [damaged.uuid]
+    assert never(sound) == 0
+    how = {one.record.finding.kind: one.how for one in sound.repair(dry_run=True)}
+    assert how.keys() == {Kind.FROZEN_OBJECT, Kind.CORRUPT_OBJECT}
+    assert "Restore it" in how[Kind.FROZEN_OBJECT]
+    cold.cold.clear()
+    sound.flip(damaged)
     night(sound, 1, days=1)
     assert list(sound.world.catalog.findings()) == []
 
