@@ -1,7 +1,7 @@
 """The runbooks of docs/runbooks.md, as they stand there: each on an archive that has lost what it is about, or that an older version made.
 
-Commands of ours and of Postgres are run as they are. What AWS would do with buckets is done to the local ones; Kubernetes, and keys of AWS, are
-not asked for anything. Kafka is a mock's, in files.
+Commands of ours and of Postgres are run as they are. What AWS would do with buckets is done to the local ones, and what Kubernetes would do to the
+manifests; keys of AWS are not asked for anything. Kafka is a mock's, in files.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import boto3
 import psycopg
 import pytest
+import yaml
 from click.testing import CliRunner
 from dagster._cli.instance import migrate_command
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -64,6 +65,7 @@ writable = true
 [database.aws-prod-db]
 type = "postgres"
 url = "${{CATALOG}}"
+deleting_allowed = true
 
 [store.s3-prod]
 type = "s3"
@@ -103,6 +105,55 @@ class OldVersion:
         return done.returncode
 
 
+class Cluster:
+    """What Kubernetes would make of the manifests; takes what the page asks of it, and nothing else."""
+
+    def __init__(self) -> None:
+        text = (CHECKOUT / "deploy" / "kubernetes" / "hop-archive.yaml").read_text()
+        made = [part for part in yaml.safe_load_all(text) if part["kind"] == "Deployment"]
+        self.deployments: dict[str, Any] = {part["metadata"]["name"]: part["spec"] for part in made}
+        launcher = (CHECKOUT / "deploy" / "kubernetes" / "run_launcher.yaml").read_text()
+        self.run_labels: dict[str, str] = _key_of(yaml.safe_load(launcher), "labels")
+        self.ends_runs = False
+
+    def kubectl(self, *arguments: str) -> int:
+        assert arguments[:2] == ("--namespace", "hop-archive")
+        match arguments[2:]:
+            case ("scale", "deployment", *names, "--replicas", number):
+                for name in self.deployments if names == ["--all"] else names:
+                    self.deployments[name]["replicas"] = int(number)
+            case ("delete", "jobs", "--selector", selector):
+                self.ends_runs = dict(pair.split("=") for pair in selector.split(",")) == self.run_labels
+            case ("set", "image", "deployment", "--all", image):
+                for container in self.containers():
+                    container["image"] = image.removeprefix("*=")
+            case ("set", "env", deployment, setting):
+                name, _, value = setting.partition("=")
+                for container in self.containers(deployment.removeprefix("deployment/")):
+                    (variable,) = [each for each in container.get("env", ()) if each["name"] == name]
+                    variable["value"] = value
+            case _:
+                pytest.fail(f"nobody knows what {arguments} would do")
+        return 0
+
+    def containers(self, deployment: str = "") -> list[Any]:
+        """Those of a deployment; of all for ''."""
+        specs = [self.deployments[deployment]] if deployment else self.deployments.values()
+        return [container for spec in specs for container in spec["template"]["spec"]["containers"]]
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.ends_runs and not any(spec["replicas"] for spec in self.deployments.values())
+
+
+def _key_of(tree: Any, name: str) -> Any:
+    """What stands under a key, wherever in a tree that is; None for nothing."""
+    if not isinstance(tree, dict):
+        return None
+    found = (_key_of(branch, name) for branch in tree.values())
+    return tree.get(name) or next((each for each in found if each is not None), None)
+
+
 @dataclass
 class Rehearsal:
     """An archive that a runbook is tried on.
@@ -113,6 +164,8 @@ class Rehearsal:
         environ: What the commands see.
         ends_with_1: The commands that may find something.
         ran: Every command of ours, with its exit code.
+        cluster: What runs on Kubernetes.
+        stopped: The commands after which nothing archived any more.
         old: The code of the version before, which runs commands of ours until the new one's ``migrate``; None: there is none. Without it
             (the history of a checkout may not reach back) those are left out.
     """
@@ -124,6 +177,8 @@ class Rehearsal:
     environ: pytest.MonkeyPatch
     ends_with_1: frozenset[str] = frozenset()
     ran: list[tuple[str, int]] = field(default_factory=list)
+    cluster: Cluster = field(default_factory=Cluster)
+    stopped: list[str] = field(default_factory=list)
     old: OldVersion | None = None
 
     def play(self, heading: str, ends_with_1: frozenset[str] = frozenset()) -> None:
@@ -145,10 +200,11 @@ class Rehearsal:
             "dagster": self._dagster,
             "export": self._export,
             "aws": self._aws,
-            "kubectl": lambda *_: 0,
+            "kubectl": self.cluster.kubectl,
         }
         code = how[program](*arguments)
         self.ran.append((command, code))
+        self.stopped += [command] if self.cluster.is_stopped else []
         assert code in ({0, 1} if command in self.ends_with_1 else {0}), command
 
     def _ours(self, *arguments: str) -> int:
@@ -185,7 +241,8 @@ class Rehearsal:
         match arguments:
             case ("s3", "sync", source, target):
                 self.copy(source.removeprefix("s3://"), target.removeprefix("s3://"))
-            case ("s3api", "create-bucket", "--bucket", name):
+            case ("s3api", "create-bucket", "--bucket", name, "--region", region, _, location):
+                assert location == f"LocationConstraint={region}"  # else S3 makes it in us-east-1
                 self.s3.create_bucket(Bucket=name)
             case _:
                 assert arguments[0] in ("iam", "secretsmanager", "s3api")
@@ -268,14 +325,25 @@ def test_the_catalog_is_lost(rehearsal: Rehearsal) -> None:
     before = rehearsal.ask(STORED)
     rehearsal.new_database()
     rehearsal.play("The catalog is lost")
+    assert "hop-archive rebuild-catalog --from-snapshot store --yes" in rehearsal.stopped
+    assert all(spec["replicas"] for spec in rehearsal.cluster.deployments.values())
     assert rehearsal.ask(STORED) == before
 
 
 def test_the_bucket_is_lost(rehearsal: Rehearsal) -> None:
+    ((message_uuid,),) = rehearsal.ask("SELECT uuid FROM messages WHERE topic LIKE 'igwn.%' LIMIT 1")
+    suppress = f"hop-archive suppress {message_uuid} --reason asked --yes"
+    rehearsal.ends_with_1 = frozenset([suppress])  # the same content is in another topic, too
+    rehearsal.run(suppress)
+    rehearsal.copy(rehearsal.name, f"{rehearsal.name}-backup")  # which keeps the content, too
     before = rehearsal.ask(STORED)
     rehearsal.lose_bucket(rehearsal.name)
-    rehearsal.play("The bucket is lost", frozenset(["hop-archive verify", "hop-archive repair"]))
+    looks = ["verify", "repair", "verify --direction objects --grace 0"]
+    rehearsal.play("The bucket is lost", frozenset(f"hop-archive {look}" for look in looks))
+    assert f"aws s3 sync s3://{rehearsal.name}-backup s3://{rehearsal.name}" in rehearsal.stopped
     assert ("hop-archive verify", 1) in rehearsal.ran, "the last messages were not in the backup"
+    # What was suppressed came back with the backup, and that is told.
+    assert ("hop-archive verify --direction objects --grace 0", 1) in rehearsal.ran
     assert rehearsal.ask(STORED) == before
 
 
@@ -370,6 +438,11 @@ def test_an_upgrade_and_back(
         monkeypatch.setenv(name, value)
     before = opened.ask(EVERY_COLUMN)
     rehearsal.play("An upgrade")
+    named = re.findall(r"hop-archive:([\w.]+)", str(rehearsal.cluster.deployments))
+    assert len(named) == 4
+    assert {*named} == {"1.2.3"}, (
+        "what names an image names the new one: the deployments, and what makes runs"
+    )
     assert rehearsal.old is None, "this version has migrated"
     assert opened.ask(EVERY_COLUMN) == before
     kafka.publish(filler(6, 100, topic=namespace))
