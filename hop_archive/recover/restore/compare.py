@@ -1,32 +1,45 @@
-"""Reading a target back while it is written, and comparing it with what was to be written: digest by digest, in order."""
+"""Reading a target back, and comparing it with what was to be written: digest by digest, in order.
+
+Most often all of it was read back while it was written (``ReadingAlong``), and nothing is left to do.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from hop_archive.catalog.stored import Stored
-from hop_archive.errors import ForbiddenError, OffsetsGoneError, UnavailableError
+from hop_archive.errors import HopArchiveError, OffsetsGoneError, UnavailableError
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Message, TimestampType, TopicPartition
 from hop_archive.model.progress import Progress
+from hop_archive.recover.restore import offset_map as journal
 from hop_archive.recover.restore.control import Control
-from hop_archive.recover.restore.target_topic import STALL_S, TargetTopic
+from hop_archive.recover.restore.offset_map import Entry
+from hop_archive.recover.restore.target_topic import TargetTopic, polled
 from hop_archive.source.protocol import Reader
+
+log = logging.getLogger(__name__)
 
 _MOST_TOLD = 100
 _POLL_MESSAGES = 10_000
 _POLL_S = 0.25
+_MOST_AHEAD_BYTES = 64 * 2**20
+"""Bytes of values that are read ahead of what is known to be written: some two portions, and no more where others write, too."""
+_PATIENCE_S = 5.0
+"""How long nothing may come of what was written, before it is left to be read at the end."""
 _partition_of = itemgetter(1)
 
 Expected: TypeAlias = tuple[Stored, bytes, int]
-"""What was to be written, its digest as it was written, and at which offset of the target it was to stand."""
+"""What was written, its digest as it was written, and at which offset of the target it stands."""
 
 
 class Mismatch(NamedTuple):
@@ -63,155 +76,185 @@ class ReadBack:
         if len(self.differences) < _MOST_TOLD:
             self.differences.append(mismatch)
 
-    def compare(self, at: TopicPartition, expected: Expected, message: Message | None) -> None:
+    def compare(self, at: TopicPartition, entry: Entry, message: Message | None) -> None:
         """Hold what stands in a partition of the target, None for nothing, against what was written there."""
-        stored, wanted, offset = expected
+        self.messages += 1
         what = ""
         if message is None:
             what = "nothing stands there"
-        elif message.offset != offset:
+        elif message.offset != entry.target_offset:
             what = f"the message stands at offset {message.offset}"
-        elif digest(message.key, message.headers, message.value) != wanted:
+        elif digest(message.key, message.headers, message.value) != entry.digest:
             what = "its key, value or headers are others"
         elif message.timestamp_type is TimestampType.APPEND:
             self.append_times += 1
-        elif message.timestamp_ms != stored.timestamp_ms:
-            what = f"its timestamp is {message.timestamp_ms}, and was to be {stored.timestamp_ms}"
+        elif message.timestamp_ms != entry.timestamp:
+            what = f"its timestamp is {message.timestamp_ms}, and was to be {entry.timestamp}"
         if what:
-            self.differ(Mismatch(*at, offset, str(uuid.UUID(bytes=stored.uuid)), what))
+            self.differ(Mismatch(*at, entry.target_offset, str(uuid.UUID(bytes=entry.uuid)), what))
+
+    def compare_all(self, at: TopicPartition, entries: Iterator[Entry], messages: Sequence[Message]) -> None:
+        """Likewise of messages that stand one after another, most of which are as they should be."""
+        equal = 0
+        for message, entry in zip(messages, entries, strict=False):
+            _, _, offset, timestamp_ms, clock, key, value, headers, _ = message
+            _, wanted_ms, wanted, target_offset = entry
+            is_equal = (
+                offset == target_offset and timestamp_ms == wanted_ms and clock is not TimestampType.APPEND
+            )
+            if is_equal and digest(key, headers, value) == wanted:
+                equal += 1
+            else:
+                self.compare(at, entry, message)
+        self.messages += equal
 
 
-class Comparison(contextlib.AbstractContextManager["Comparison"]):
-    """Compares what stands in a target with what was written there, as far as that was said.
+def compare(target: TargetTopic, folder: Path, control: Control, progress: Progress) -> ReadBack:
+    """Compare each partition of a target with the journal of what was written to it.
 
-    It outlives the tries of a restore, each of which enters it anew and says all that it writes, or finds there: what was
-    compared in an earlier one is not read again. For one thread. Of what is read ahead of what was said it holds as much as is
-    on its way to the target.
+    Raises:
+        UnavailableError: The target does not answer, or does not deliver what it holds: that is not called missing.
+    """
+    found = ReadBack()
+    for partition in journal.partitions(folder):
+        at = TopicPartition(target.topic, partition)
+        start, count = target.base.get(partition, 0), journal.count(folder, partition)
+        entries, read = journal.entries(folder, partition), 0
+        try:
+            with target.source.reader({at: start}) as reader:
+                for some in polled(reader, count, control):
+                    found.compare_all(at, entries, some)
+                    read += len(some)
+                    progress.counts["checked"] += len(some)
+                    control.notice(progress)
+                stop = min(start + count, target.source.watermarks([at]).whole()[at].high)
+                if read < count and reader.position(at) < stop:
+                    raise UnavailableError(
+                        f"{at} of source {target.source.name} holds messages up to offset {stop}, "
+                        f"and delivers none from {reader.position(at)} on.",
+                        remedy="Run the same command again: it only compares what is written already.",
+                        topic=at.topic,
+                        partition=at.partition,
+                    )
+        except OffsetsGoneError as error:
+            found.differ(Mismatch(at.topic, at.partition, start, "", str(error)))
+        for entry in entries:
+            found.compare(at, entry, None)
+            progress.counts["checked"] += 1
+    return found
 
-    Attributes:
-        found: What it found so far.
-        is_forbidden: Whether the target lets nothing of it be read.
+
+class ReadingAlong(contextlib.AbstractContextManager["ReadingAlong"]):
+    """Reads a target back while it is written, as far as all goes as it should.
+
+    For the one try of a restore that begins with nothing there. Whatever is otherwise (a message, an answer that does not come, a
+    partition that loses something) ends it without a word: then ``compare`` reads all of it afterwards, and tells. Holds what is on
+    its way to the target. Use as a context manager; for one thread.
     """
 
     def __init__(self, target: TargetTopic, control: Control, progress: Progress) -> None:
-        self.found = ReadBack()
-        self.is_forbidden = False
         self._target = target
         self._control = control
         self._progress = progress
-        self._next = dict(target.base)
-        """The first offset of each partition that was not compared."""
-        self._gone: set[int] = set()
-        """Partitions whose messages were deleted before they could be read."""
         self._reading = contextlib.ExitStack()
         self._reader: Reader | None = None
         self._assigned: set[int] = set()
         self._expected: defaultdict[int, deque[Expected]] = defaultdict(deque)
         self._read: defaultdict[int, deque[Message]] = defaultdict(deque)
+        self._messages = self._ahead_bytes = 0
+        self._is_given_up = False
 
     def __exit__(self, *_: object) -> None:
-        self._reader = None
-        for of_this_try in (self._assigned, self._expected, self._read):
-            of_this_try.clear()
+        self._expected.clear()
+        self._read.clear()
         self._reading.close()
-
-    def stands(self, already: Mapping[int, int]) -> None:
-        """Say how many messages of the restore each partition has when a try begins: what follows is written, and compared, anew."""
-        for partition, count in already.items():
-            base = self._target.base.get(partition, 0)
-            self._next[partition] = min(self._next.get(partition, base), base + count)
 
     def expect(
         self, partition: int, first_offset: int, stored: Sequence[Stored], digests: Sequence[bytes]
     ) -> None:
         """Say what stands in a partition from an offset on: by partition in order of offsets, with nothing left out."""
-        stop = first_offset + len(stored)
-        start = max(first_offset, self._next.setdefault(partition, first_offset))
-        said = slice(start - first_offset, None)
-        self._expected[partition] += zip(stored[said], digests[said], range(start, stop), strict=True)
+        if not self._is_given_up:
+            offsets = range(first_offset, first_offset + len(stored))
+            self._expected[partition] += zip(stored, digests, offsets, strict=True)
 
     def catch_up(self) -> None:
-        """Compare all that was said.
-
-        Raises:
-            ForbiddenError: It may not be read.
-            UnavailableError: The target does not answer, or does not deliver what it holds: that is not called missing.
-        """
-        heard = self._control.monotonic()
-        self._compare()
-        while behind := [partition for partition, expected in self._expected.items() if expected]:
-            if self._poll(behind):
-                heard = self._control.monotonic()
-            elif self._reader is not None and self._control.monotonic() - heard >= STALL_S:
-                self._gone.update(self._missing(self._reader, behind))
-            self._compare()
-
-    def _poll(self, partitions: Sequence[int]) -> bool:
-        """Read on; whether anything came."""
-        target = self._target
+        """Read, and compare, what was said."""
+        if self._is_given_up:
+            return
+        before = self._messages
         try:
-            new = {TopicPartition(target.topic, number): self._next[number] for number in partitions}
-            new = {at: start for at, start in new.items() if at.partition not in self._assigned}
-            if self._reader is None:
-                self._reader = self._reading.enter_context(target.source.reader(new))
-            elif new:
-                self._reader.add(new)
-            self._assigned.update(at.partition for at in new)
-            found = self._reader.poll(_POLL_MESSAGES, _POLL_S)
-        except ForbiddenError:
-            self.is_forbidden = not self.found.messages
-            raise
-        except OffsetsGoneError as error:
-            partition = int(str(error.facts["partition"]))
-            mismatch = Mismatch(target.topic, partition, self._next[partition], "", str(error))
-            self.found.differ(mismatch)
-            self._gone.add(partition)
-            return True
-        for partition, some in groupby(found, _partition_of):
-            self._read[partition] += some
-        return bool(found)
-
-    def _compare(self) -> None:
-        """Compare what was read and said; most of it is as it should be."""
-        before = self.found.messages
-        for partition, expected in self._expected.items():
-            at, read = TopicPartition(self._target.topic, partition), self._read[partition]
-            together = min(len(read), len(expected))
-            for _ in range(together):
-                message, wanted = read.popleft(), expected.popleft()
-                _, _, offset, timestamp_ms, _, key, value, headers, _ = message
-                stored, wanted_digest, wanted_offset = wanted
-                is_equal = (
-                    offset == wanted_offset
-                    and timestamp_ms == stored.timestamp_ms
-                    and digest(key, headers, value) == wanted_digest
-                )
-                if not is_equal:
-                    self.found.compare(at, wanted, message)
-            while expected and partition in self._gone:
-                self.found.compare(at, expected.popleft(), None)
-                together += 1
-            self._next[partition] += together
-            self.found.messages += together
-        self._progress.counts["checked"] += self.found.messages - before
+            self._is_given_up = not self._caught_up()
+        except HopArchiveError as error:
+            log.info("%s is read back once it is written: %s", self._target.topic, error)
+            self._is_given_up = True
+        self._progress.counts["checked"] += self._messages - before
+        if self._is_given_up:
+            self._progress.counts["checked"] -= self._messages
+            self.__exit__()
         self._control.notice(self._progress)
 
-    def _missing(self, reader: Reader, partitions: Sequence[int]) -> Sequence[int]:
-        """Of partitions of which nothing came for long those that do not hold what was said: all, or it is not known.
+    def outcome(self) -> ReadBack | None:
+        """What reading back found, where all that was written stands there as it was to be; None where that is not known.
 
         Raises:
-            UnavailableError: One of them does hold some of it, or does not tell.
+            UnavailableError: The target does not answer.
         """
+        if self._is_given_up or any(self._expected.values()):
+            return None
         target = self._target
-        marks = target.source.watermarks([TopicPartition(target.topic, number) for number in partitions])
-        for at, mark in marks.whole().items():
-            stop, position = self._expected[at.partition][-1][2] + 1, reader.position(at)
-            if position < min(stop, mark.high):
-                raise UnavailableError(
-                    f"{at} of source {target.source.name} holds messages up to offset {min(stop, mark.high)}, "
-                    f"and delivers none from {position} on.",
-                    remedy="Run the same command again: what is written already is compared, and not written again.",
-                    topic=at.topic,
-                    partition=at.partition,
-                )
-        return partitions
+        marks = target.source.watermarks([TopicPartition(target.topic, number) for number in self._assigned])
+        is_held = all(
+            at in marks and marks[at].low <= target.base.get(at.partition, 0)
+            for at in (TopicPartition(target.topic, number) for number in self._assigned)
+        )
+        return ReadBack(self._messages) if is_held else None
+
+    def _caught_up(self) -> bool:
+        """Whether all that was said came, as it was said."""
+        heard = self._control.monotonic()
+        while True:
+            before = self._messages
+            if not self._compared():
+                return False
+            behind = [partition for partition, expected in self._expected.items() if expected]
+            if not behind:
+                return True
+            now = self._control.monotonic()
+            heard = now if self._messages > before else heard
+            if now - heard > _PATIENCE_S or self._ahead_bytes > _MOST_AHEAD_BYTES:
+                return False
+            for partition, some in groupby(self._polled(behind), _partition_of):
+                read = [*some]
+                self._read[partition] += read
+                self._ahead_bytes += sum(len(message.value or b"") for message in read)
+
+    def _polled(self, partitions: Sequence[int]) -> Sequence[Message]:
+        target = self._target
+        new = {
+            TopicPartition(target.topic, number): self._expected[number][0][2]
+            for number in partitions
+            if number not in self._assigned
+        }
+        if self._reader is None:
+            self._reader = self._reading.enter_context(target.source.reader(new))
+        elif new:
+            self._reader.add(new)
+        self._assigned.update(at.partition for at in new)
+        return self._reader.poll(_POLL_MESSAGES, _POLL_S)
+
+    def _compared(self) -> bool:
+        """Compare what was read and said; whether all of it is as it should be."""
+        for partition, expected in self._expected.items():
+            read = self._read[partition]
+            for _ in range(min(len(read), len(expected))):
+                _, _, offset, timestamp_ms, _, key, value, headers, _ = read.popleft()
+                stored, wanted, wanted_offset = expected.popleft()
+                self._ahead_bytes -= len(value or b"")
+                if (
+                    offset != wanted_offset
+                    or timestamp_ms != stored.timestamp_ms
+                    or digest(key, headers, value) != wanted
+                ):
+                    return False
+                self._messages += 1
+        return True

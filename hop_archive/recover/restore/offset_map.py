@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from hop_archive.catalog.stored import Stored
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import PartitionLog
-from hop_archive.read.parquet import TIME, ParquetFile, columns, time_cells
+from hop_archive.read.parquet import ROW_GROUP, TIME, ParquetFile, columns, time_cells
 
 SCHEMA = columns(
     ("topic", pa.string()),
@@ -33,6 +33,15 @@ the message as it was written. ``timestamp`` and ``time`` are as in other tables
 
 FILE_ROWS = 1_000_000
 """Rows of one file, some 30 MB: what is held at once while it is put into the store."""
+
+
+class Entry(NamedTuple):
+    """What of one message is compared with what stands in the target; see ``SCHEMA``."""
+
+    uuid: bytes
+    timestamp: int
+    digest: bytes
+    target_offset: int
 
 
 class Journal(contextlib.ExitStack):
@@ -100,6 +109,20 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
 
 
+def partitions(folder: Path) -> list[int]:
+    """The target's partitions that have entries, in order."""
+    return sorted({int(path.name.partition("-")[0]) for path in files(folder)})
+
+
 def count(folder: Path, partition: int) -> int:
     """How many entries a partition has."""
     return sum(pq.read_metadata(path).num_rows for path in folder.glob(f"{partition:06}-*.parquet"))
+
+
+def entries(folder: Path, partition: int) -> Iterator[Entry]:
+    """The entries of one partition, streamed in order of the target's offsets."""
+    for path in sorted(folder.glob(f"{partition:06}-*.parquet")):
+        with contextlib.closing(pq.ParquetFile(path)) as file:
+            for batch in file.iter_batches(ROW_GROUP, columns=Entry._fields):
+                stored = (getattr(column, "storage", column) for column in batch.columns)  # bytes of UUIDs
+                yield from map(Entry._make, zip(*(column.to_pylist() for column in stored), strict=True))

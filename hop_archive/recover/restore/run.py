@@ -23,7 +23,7 @@ from hop_archive.model.progress import Progress
 from hop_archive.model.wording import counted, listed
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.compare import Comparison, ReadBack
+from hop_archive.recover.restore.compare import ReadBack, ReadingAlong, compare
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Pin, Target, pin
@@ -233,16 +233,11 @@ class _RestoreRun:
                     topic = TargetTopic(
                         self._source, target.topic, state.topic_id, state.partitions, state.base
                     )
-                    comparison = (
-                        Comparison(topic, self._control, self._progress) if self._control.check else None
-                    )
-                    written = self._written(target, topic, comparison)
+                    written, found = self._written(target, topic)
                     if not written.complete:  # somebody asked to stop
                         complete = False
                         break
-                    result = self._result(
-                        target, topic, written, comparison.found if comparison else None, state
-                    )
+                    result = self._result(target, topic, written, found, state)
                     if state.settings_before and not self._restoration.request.keep_topic_config:
                         log.info("Putting back %s on %s", state.settings_before, target.topic)
                         self._source.change_settings(target.topic, state.settings_before)
@@ -297,8 +292,8 @@ class _RestoreRun:
             self._source.change_settings(target.topic, needed)
         return state
 
-    def _written(self, target: Target, topic: TargetTopic, comparison: Comparison | None) -> Written:
-        """Write, and compare; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
+    def _written(self, target: Target, topic: TargetTopic) -> tuple[Written, ReadBack | None]:
+        """Write, and what reading it back meanwhile has found, if that is all; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
         waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
         counts, control = self._progress.counts, self._control
         before = counts["there"]
@@ -308,8 +303,10 @@ class _RestoreRun:
             try:
                 counts["there"] = before
                 shutil.rmtree(self._journal(target), ignore_errors=True)
-                with Journal(self._journal(target)) as kept, comparison or nullcontext():
-                    already, settled = already_there(topic), attempt == 0 and self._found.begun is None
+                is_first = attempt == 0 and self._found.begun is None
+                along = ReadingAlong(topic, control, self._progress) if control.check and is_first else None
+                with Journal(self._journal(target)) as kept, along or nullcontext():
+                    already, settled = already_there(topic), is_first
                     while (
                         not settled
                     ):  # what a broken connection left on its way may yet arrive: until twice the same
@@ -317,11 +314,11 @@ class _RestoreRun:
                         seen, already = already, already_there(topic)
                         settled = seen == already
                     store = self._restoration.store
-                    what = (self._found.selection, store, topic, kept, control, self._progress, comparison)
-                    return Writer(*what).write(target, already)
+                    what = (self._found.selection, store, topic, kept, control, self._progress, along)
+                    written = Writer(*what).write(target, already)
+                    return written, along.outcome() if along and written.complete else None
             except (UnavailableError, ForbiddenError) as error:
-                is_unread = comparison is not None and comparison.is_forbidden
-                if not error.retryable and (is_unread or counts["there"] <= before):
+                if not (error.retryable or counts["there"] > before):
                     raise  # refused from the start, not meanwhile
                 now = control.monotonic()
                 if counts["there"] > best or failing_since is None:
@@ -340,8 +337,10 @@ class _RestoreRun:
         compared: ReadBack | None,
         state: TargetState,
     ) -> dict[str, Any]:
-        """Keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
+        """Compare, keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
         folder = self._journal(target)
+        if self._control.check and compared is None:
+            compared = compare(topic, folder, self._control, self._progress)
         partitions = []
         for number in range(topic.partitions):
             first, count = topic.base.get(number, 0), written.counts[number]

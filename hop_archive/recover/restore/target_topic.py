@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hop_archive.errors import GenerationChangedError
-from hop_archive.model.message import TopicPartition
-from hop_archive.source.protocol import Source
+from hop_archive.model.message import Message, TopicPartition
+from hop_archive.recover.restore.control import Control
+from hop_archive.source.protocol import Reader, Source
 
 STALL_S = 30.0
 """After how long without a message a target is given up that should hold more, in seconds."""
+
+
+_POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,17 @@ class TargetTopic:
     topic_id: str | None
     partitions: int
     base: Mapping[int, int]
+
+
+def polled(reader: Reader, count: int, control: Control) -> Iterator[Sequence[Message]]:
+    """The next ``count`` messages of a reader of one partition, some at a time; fewer where nothing comes any more for ``STALL_S``."""
+    heard = control.monotonic()
+    while count > 0 and control.monotonic() - heard < STALL_S:
+        found = reader.poll(min(count, 10_000), _POLL_S)
+        if found:
+            heard = control.monotonic()
+            count -= len(found)
+            yield found
 
 
 def refuse_another(target: TargetTopic) -> None:

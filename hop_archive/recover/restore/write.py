@@ -11,19 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from hop_archive.errors import ConflictError
+from hop_archive.errors import ConflictError, UnavailableError
 from hop_archive.model.identity import digest
-from hop_archive.model.message import ForPartition, Message, TopicPartition
+from hop_archive.model.message import ForPartition, TopicPartition
 from hop_archive.model.progress import Progress
-from hop_archive.recover.restore.compare import Comparison
+from hop_archive.recover.restore.compare import ReadingAlong
 from hop_archive.recover.restore.control import Control, Throttle
 from hop_archive.recover.restore.items import ItemReader
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Target
 from hop_archive.recover.restore.portion import Ahead, Portion, PortionReader, Run
-from hop_archive.recover.restore.target_topic import STALL_S, TargetTopic, already_there, refuse_another
+from hop_archive.recover.restore.target_topic import TargetTopic, already_there, polled, refuse_another
 from hop_archive.recover.restore.written import Written
-from hop_archive.source.protocol import Reader
 from hop_archive.store.protocol import Store
 
 PORTION_MESSAGES = 20_000
@@ -32,7 +31,6 @@ PORTION_MESSAGES = 20_000
 _END_THAT_WRITER = (
     "End that writer; then restore to a topic of another name, or delete this one and begin anew."
 )
-_POLL_S = 0.25
 _PAUSE_S = 5.0
 """A process that was held up for longer may have been given up, and another may have taken its place."""
 
@@ -48,7 +46,7 @@ class Writer:
         journal: Journal,
         control: Control,
         progress: Progress,
-        comparison: Comparison | None,
+        along: ReadingAlong | None,
     ) -> None:
         self._selection = selection
         self._store = store
@@ -56,7 +54,7 @@ class Writer:
         self._journal = journal
         self._control = control
         self._progress = progress
-        self._comparison = comparison
+        self._along = along
         self._throttle = Throttle(control)
         self._written = Written()
         self._left: Counter[int] = Counter()
@@ -78,8 +76,6 @@ class Writer:
             UnavailableError: Something does not answer; how far it got, the target tells.
         """
         self._left = Counter(already)
-        if self._comparison is not None:
-            self._comparison.stands(already)
         what = (self._selection, self._store, target, already, self._written, self._topic.partitions)
         ahead = Ahead(PortionReader(*what).portions(self._control.most_at_once(PORTION_MESSAGES)))
         while (portion := ahead.take()) is not None:
@@ -92,8 +88,6 @@ class Writer:
                 self._last_passed[run.partition] = run.digests[-1]
             if portion.runs:
                 self._send(portion, ahead)
-            else:
-                self._compare()
             if self._stopped:  # before all that goes before an error was sent
                 return self._written
             if portion.error is not None:
@@ -108,7 +102,7 @@ class Writer:
                 partition=at.partition,
             )
         self._refuse_others()
-        self._compare()
+        self._read_along()
         self._written.complete = True
         return self._written
 
@@ -123,7 +117,7 @@ class Writer:
                 run.outgoing.clear()  # the client has copied them
             if portion.error is None and not self._stopped:
                 ahead.prepare()
-            self._compare()
+            self._read_along()
 
         offsets = self._topic.source.append(self._topic.topic, self._outgoing(portion, sent), meanwhile)
         for partition, count in sent.items():
@@ -140,9 +134,9 @@ class Writer:
             self._note(run, count)
         self._control.notice(self._progress)
 
-    def _compare(self) -> None:
-        if self._comparison is not None:
-            self._comparison.catch_up()
+    def _read_along(self) -> None:
+        if self._along is not None:
+            self._along.catch_up()
 
     def _outgoing(self, portion: Portion, sent: Counter[int]) -> Iterator[ForPartition]:
         """The messages to send; ``sent`` counts them by partition."""
@@ -169,7 +163,16 @@ class Writer:
         at = TopicPartition(self._topic.topic, partition)
         offset = self._next_offset(partition) - 1
         with self._topic.source.reader({at: offset}) as reader:
-            found = self._first(reader)
+            (found,) = next(polled(reader, 1, self._control), [None])
+            reached = reader.position(at)
+        if found is None and reached <= offset:
+            raise UnavailableError(
+                f"{at} of source {self._topic.source.name} holds a message at offset {offset}, and does not deliver it.",
+                remedy="Run the same command again: it goes on from there.",
+                topic=at.topic,
+                partition=at.partition,
+                offset=offset,
+            )
         if found is None or digest(found.key, found.headers, found.value) != last:
             raise ConflictError(
                 f"{at} of source {self._topic.source.name} holds something else at offset {offset} than this restore "
@@ -180,13 +183,6 @@ class Writer:
                 offset=offset,
             )
 
-    def _first(self, reader: Reader) -> Message | None:
-        until = self._control.monotonic() + STALL_S
-        while self._control.monotonic() < until:
-            if found := reader.poll(1, _POLL_S):
-                return found[0]
-        return None
-
     def _note(self, run: Run, count: int) -> None:
         """Note the first messages of a run, which stand in the target now."""
         if not count:
@@ -194,8 +190,8 @@ class Writer:
         at, first = TopicPartition(self._topic.topic, run.partition), self._next_offset(run.partition)
         some = (run.stored[:count], run.digests[:count])
         self._journal.add(run.page.topic, run.page.partition_log, at, first, *some)
-        if self._comparison is not None:
-            self._comparison.expect(run.partition, first, *some)
+        if self._along is not None:
+            self._along.expect(run.partition, first, *some)
         self._written.counts[run.partition] += count
         self._progress.counts["there"] += count
 

@@ -1,17 +1,22 @@
-"""Reading a target back while it is written. On a mock; a real one is in ``integration/test_restores``."""
+"""Reading a target back, while it is written and afterwards. On a mock; a real one is in ``kafka/test_restore_on_kafka``."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from hop_archive.catalog.stored import Stored
-from hop_archive.errors import ForbiddenError, UnavailableError
+from hop_archive.errors import UnavailableError
 from hop_archive.model.identity import digest
 from hop_archive.model.message import Message, TopicPartition
 from hop_archive.model.progress import Progress
-from hop_archive.recover.restore.compare import Comparison
+from hop_archive.model.slices import PartitionLog
+from hop_archive.recover.restore import compare as comparing
+from hop_archive.recover.restore.compare import ReadBack, ReadingAlong, compare
+from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.target_topic import TargetTopic
 from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import MockSource
@@ -22,123 +27,154 @@ TOPIC = "again"
 AT = TopicPartition(TOPIC, 0)
 
 
-def a_target(*values: bytes) -> tuple[MockCluster, MockSource, Comparison]:
-    cluster = empty_cluster()
-    cluster.create_topic(TOPIC, 2)
-    for value in values:
-        cluster.append(TOPIC, value, partition=0)
-    source = MockSource("there", cluster=cluster)
-    target = TargetTopic(source, TOPIC, source.topics([TOPIC])[TOPIC].topic_id, 2, {0: 0, 1: 0})
-    return cluster, source, Comparison(target, patient(), Progress())
+class Target:
+    """A topic with messages in partition 0, of which a restore would say that it wrote them."""
+
+    def __init__(self, *values: bytes) -> None:
+        self.cluster: MockCluster = empty_cluster()
+        self.cluster.create_topic(TOPIC, 2)
+        self.append(*values)
+        self.source = MockSource("there", cluster=self.cluster)
+        topic_id = self.source.topics([TOPIC])[TOPIC].topic_id
+        self.topic = TargetTopic(self.source, TOPIC, topic_id, 2, {0: 0, 1: 0})
+        self.progress = Progress()
+        self.along = ReadingAlong(self.topic, patient(), self.progress)
+        self.messages = committed(self.cluster, AT)
+
+    def append(self, *values: bytes, partition: int = 0) -> None:
+        for value in values:
+            self.cluster.append(TOPIC, value, partition=partition)
+
+    def expect(self, messages: list[Message], first: int = 0) -> None:
+        self.along.expect(0, first, *written(messages))
+
+    def outcome(self) -> ReadBack | None:
+        """What reading along finds of all of it."""
+        with self.along:
+            self.expect(self.messages)
+            self.along.catch_up()
+            return self.along.outcome()
+
+    def compared(self, folder: Path) -> ReadBack:
+        """What comparing afterwards finds."""
+        stored, digests = written(self.messages)
+        with Journal(folder) as journal:
+            journal.add(TOPIC, PartitionLog("a", 1, 0), AT, 0, stored, digests)
+        return compare(self.topic, folder, patient(), self.progress)
 
 
-def expect(comparison: Comparison, messages: list[Message], first: int = 0) -> None:
-    """Say that these stand in partition 0 from an offset on."""
+def written(messages: list[Message]) -> tuple[list[Stored], list[bytes]]:
     stored = [
         Stored(n, message.timestamp_ms, uuid.UUID(int=n).bytes, None, "key", None, 1, 0, None, None)
         for n, message in enumerate(messages)
     ]
-    comparison.expect(0, first, stored, [digest(m.key, m.headers, m.value) for m in messages])
+    return stored, [digest(m.key, m.headers, m.value) for m in messages]
 
 
-def compare(comparison: Comparison, messages: list[Message]) -> None:
-    """One try: what stands in partition 0 from its beginning on is compared with these."""
-    with comparison:
-        expect(comparison, messages)
-        comparison.catch_up()
+def test_what_was_read_while_it_was_written_need_not_be_read_again() -> None:
+    target = Target(b"a", b"b", b"c", b"d", b"e")
+    with target.along:
+        target.expect(target.messages[:3])
+        target.along.catch_up()
+        assert target.progress.counts["checked"] == 3
+        target.expect(target.messages[3:], 3)
+        target.along.catch_up()
+        assert target.along.outcome() == ReadBack(5)
+    assert target.source.delivered == 5
 
 
-def test_what_stands_there_is_compared_as_far_as_it_was_said() -> None:
-    cluster, source, comparison = a_target(b"a", b"b", b"c", b"d", b"e")
-    messages = committed(cluster, AT)
-    with comparison:
-        expect(comparison, messages[:3])
-        comparison.catch_up()
-        assert (comparison.found.messages, comparison.found.difference_count) == (3, 0)
-        expect(comparison, messages[3:], 3)
-        comparison.catch_up()
-    assert (comparison.found.messages, comparison.found.difference_count) == (5, 0)
-    assert source.delivered == 5
+def test_what_was_not_read_to_its_end_is_compared_afterwards() -> None:
+    target = Target(b"a", b"b")
+    with target.along:
+        target.expect(target.messages)
+        assert target.along.outcome() is None
 
 
-def test_what_was_compared_in_an_earlier_try_is_not_read_again() -> None:
-    cluster, source, comparison = a_target(b"a", b"b", b"c")
-    with comparison:
-        comparison.stands({0: 0})
-        expect(comparison, committed(cluster, AT))
-        comparison.catch_up()
-    cluster.append(TOPIC, b"d", partition=0)
-    with comparison:
-        comparison.stands({0: 3})
-        expect(comparison, committed(cluster, AT))
-        comparison.catch_up()
-    assert (comparison.found.messages, comparison.found.difference_count) == (4, 0)
-    assert source.delivered == 4
+def overwritten(target: Target) -> None:
+    target.cluster.lose_end(TOPIC, 0, 2)
+    target.append(b"another")
 
 
-def test_what_a_broker_lost_and_was_written_anew_is_compared_anew() -> None:
-    cluster, _, comparison = a_target(b"a", b"b", b"c")
-    messages = committed(cluster, AT)
-    compare(comparison, messages)
-    cluster.lose_end(TOPIC, 0, 1)
-    for value in (b"b", b"another"):
-        cluster.append(TOPIC, value, partition=0)
-    with comparison:
-        comparison.stands({0: 1})
-        expect(comparison, messages)
-        comparison.catch_up()
-    (told,) = comparison.found.differences
-    assert (told.offset, told.what) == (2, "its key, value or headers are others")
+def at_another_time(target: Target) -> None:
+    target.cluster.lose_end(TOPIC, 0, 2)
+    target.cluster.append(TOPIC, b"b", partition=0, timestamp_ms=1)
 
 
-def test_what_retention_took_before_it_could_be_read_is_told() -> None:
-    cluster, _, comparison = a_target(b"a", b"b", b"c")
-    messages = committed(cluster, AT)
-    cluster.delete_records(TOPIC, 0, 2)
-    with comparison:
-        expect(comparison, messages)
-        comparison.catch_up()
-        expect(comparison, messages, 3)
-        comparison.catch_up()
-    assert comparison.found.messages == 6
-    assert "retention was faster" in comparison.found.differences[0].what
-    assert {told.what for told in comparison.found.differences[1:]} == {"nothing stands there"}
-    assert comparison.found.difference_count == 7
+def moved(target: Target) -> None:
+    target.cluster.compact(TOPIC, 0, {1})
+    target.append(b"b")
 
 
-def test_what_was_compacted_away_at_the_end_is_a_difference_and_no_outage() -> None:
-    cluster, _, comparison = a_target(b"a", b"b", b"c")
-    messages = committed(cluster, AT)
-    cluster.compact(TOPIC, 0, {2})
-    compare(comparison, messages)
-    (told,) = comparison.found.differences
-    assert (told.offset, told.what, comparison.found.messages) == (2, "nothing stands there", 3)
+UNUSUAL: dict[str, Callable[[Target], None]] = {
+    "another message": overwritten,
+    "another timestamp": at_another_time,
+    "compaction at the end": lambda target: target.cluster.compact(TOPIC, 0, {2}),
+    "the same at another offset": moved,
+    "retention": lambda target: target.cluster.delete_records(TOPIC, 0, 1),
+    "no leader": lambda target: target.cluster.lose_leader(TOPIC),
+    "no right": lambda target: target.cluster.deny(TOPIC),
+    "a topic made anew": lambda target: target.cluster.recreate_topic(TOPIC),
+    "the end is lost": lambda target: target.cluster.lose_end(TOPIC, 0, 1),
+    "no broker": lambda target: target.cluster.stop(),
+}
 
 
-def test_what_a_partition_without_a_leader_holds_is_not_called_missing() -> None:
-    cluster, _, comparison = a_target(b"a", b"b")
-    messages = committed(cluster, AT)
-    cluster.lose_leader(TOPIC)
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_whatever_is_otherwise_is_left_to_who_compares_afterwards(what: str) -> None:
+    target = Target(b"a", b"b", b"b")
+    UNUSUAL[what](target)
+    assert target.outcome() is None
+    assert target.progress.counts["checked"] == 0
+
+
+def test_what_is_deleted_once_it_was_read_is_compared_afterwards(tmp_path: Path) -> None:
+    target = Target(b"a", b"b", b"c")
+    with target.along:
+        target.expect(target.messages)
+        target.along.catch_up()
+        target.cluster.delete_records(TOPIC, 0, 2)
+        assert target.along.outcome() is None
+    assert target.compared(tmp_path).difference_count == 4
+
+
+def test_others_who_write_there_meanwhile_keep_nobody_waiting_and_fill_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(comparing, "_MOST_AHEAD_BYTES", 1_000)
+    target = Target(b"a", b"b")
+    target.append(b"theirs", partition=1)
+    target.cluster.compact(TOPIC, 0, {1})
+    reader_of = target.source.reader
+    polls = iter(range(1_000))
+
+    def busy(starts):  # type: ignore[no-untyped-def]
+        """A reader to whom something of another partition comes at each look."""
+        reader = reader_of({**starts, TopicPartition(TOPIC, 1): 0})
+        poll = reader.poll
+
+        def polled(most: int, timeout_s: float):  # type: ignore[no-untyped-def]
+            next(polls)
+            target.append(b"x" * 300, partition=1)
+            return poll(most, timeout_s)
+
+        reader.poll = polled  # type: ignore[method-assign, assignment]
+        return reader
+
+    monkeypatch.setattr(target.source, "reader", busy)
+    assert target.outcome() is None
+    assert next(polls) < 10
+
+
+def test_what_was_compacted_away_at_the_end_is_a_difference_and_no_outage(tmp_path: Path) -> None:
+    target = Target(b"a", b"b", b"c")
+    target.cluster.compact(TOPIC, 0, {2})
+    found = target.compared(tmp_path)
+    (told,) = found.differences
+    assert (told.offset, told.what, found.messages) == (2, "nothing stands there", 3)
+
+
+def test_what_a_partition_without_a_leader_holds_is_not_called_missing(tmp_path: Path) -> None:
+    target = Target(b"a", b"b")
+    target.cluster.lose_leader(TOPIC)
     with pytest.raises(UnavailableError):
-        compare(comparison, messages)
-    assert comparison.found.difference_count == 0
-    cluster.elect_leader(TOPIC)
-    compare(comparison, messages)
-    assert (comparison.found.messages, comparison.found.difference_count) == (2, 0)
-
-
-def test_it_tells_a_target_of_which_nothing_may_be_read_from_one_that_refuses_by_now() -> None:
-    cluster, _, comparison = a_target(b"a")
-    messages = committed(cluster, AT)
-    cluster.deny(TOPIC)
-    with pytest.raises(ForbiddenError):
-        compare(comparison, messages)
-    assert comparison.is_forbidden
-    cluster.allow(TOPIC)
-    compare(comparison, messages)
-    cluster.append(TOPIC, b"b", partition=0)
-    messages = committed(cluster, AT)
-    cluster.deny(TOPIC)
-    with pytest.raises(ForbiddenError):
-        compare(comparison, messages)
-    assert not comparison.is_forbidden
+        target.compared(tmp_path)
