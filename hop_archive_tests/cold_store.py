@@ -1,12 +1,14 @@
-"""A store of which some objects are in cold storage."""
+"""Stores whose objects cannot be read, or not any more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hop_archive.catalog.records import Row
 from hop_archive.errors import ObjectFrozenError
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent
+from hop_archive_tests.worlds import World
 
 
 class ColdStore(MockStore):
@@ -24,3 +26,18 @@ class ColdStore(MockStore):
                     f"object {extent.key} is in cold storage.", remedy="Restore it.", object_key=extent.key
                 )
             yield from super().fetch([extent])
+
+
+def removed_while_read(world: World, row: Row) -> None:
+    """Take a message away, row first, once somebody has read its row and begins to fetch."""
+
+    class Removing(MockStore):
+        def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
+            wanted = [*extents]
+            with world.catalog._state.change() as tables:
+                tables.rows.pop(row.uuid, None)
+            self._shelf.remove(row.object_key)
+            return super().fetch(wanted)
+
+    removing = Removing(bucket=world.store.bucket)
+    removing._shelf, world.store = world.store._shelf, removing

@@ -29,7 +29,7 @@ from hop_archive.model.query import Order, Query
 from hop_archive.model.times import MOMENT_HELP, milliseconds, moment_of
 from hop_archive.model.wording import counted
 from hop_archive.read.check import check_message
-from hop_archive.read.fetch import fetch_checked, fetch_in_portions
+from hop_archive.read.fetch import fetch_checked, fetch_in_portions, was_removed
 from hop_archive.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -328,6 +328,8 @@ class OpenArchive:
                 yield Archived(fetched.document.message, row, fetched.document.caveats)
             elif isinstance(fetched.error, ObjectFrozenError):
                 raise fetched.error
+            elif was_removed(fetched, self._catalog.find):
+                continue
             elif not skip_damaged:
                 message = f"Message {row.uuid} of {row.topic} is not stored as the catalog says: {'; '.join(fetched.problems)}."
                 facts = {"uuid": str(row.uuid), "object_key": row.object_key, "bucket": row.bucket}

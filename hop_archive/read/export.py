@@ -28,7 +28,7 @@ from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, 
 from hop_archive.model.document import Document
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Order, Query
-from hop_archive.read.fetch import fetch_documents
+from hop_archive.read.fetch import fetch_documents, was_removed
 from hop_archive.read.parquet import SCHEMA, ParquetFile, cells_of, sha256
 from hop_archive.store.protocol import Store
 
@@ -187,6 +187,8 @@ def _fill(
                 "object_key": row.object_key,
                 "bucket": row.bucket,
             }
+            if was_removed(fetched, catalog.find):
+                continue
             if not wanted.skip_damaged:
                 if isinstance(fetched.error, ObjectFrozenError):
                     raise fetched.error

@@ -82,6 +82,11 @@ def fetch_checked(
             yield FetchedAs(row, b"", None, (str(body).rstrip("."),), body)
 
 
+def was_removed(fetched: FetchedAs[Decoded], find: Find) -> bool:
+    """Whether a document is missing because its message was removed since its row was read: then it is no damage."""
+    return isinstance(fetched.error, ObjectMissingError) and find(fetched.row.uuid) is None
+
+
 def fetch_in_portions(
     store: Store,
     rows: Iterable[Row],

@@ -29,6 +29,7 @@ from hop_archive.read.browse import OpenArchive
 from hop_archive.store.coalesce import Span, spans
 from hop_archive.store.protocol import Extent
 from hop_archive_tests.cli_helpers import mocks, place
+from hop_archive_tests.cold_store import removed_while_read
 from hop_archive_tests.invariants import committed
 from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, adopted_row, awkward_world, exhausted
 
@@ -247,6 +248,19 @@ def test_newest_first_asks_for_neighbours_at_once_and_holds_little(
     monkeypatch.setattr(fetch, "_PORTION_BYTES", 1)
     assert [message.uuid for message in archive.messages(newest_first=True)] == every
     assert len(asked) == len(every), "one that is larger comes alone"
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_message_that_is_removed_while_all_are_read_is_passed_by(newest_first: bool) -> None:
+    world = awkward_world("message")
+    exhausted(catch_up(world.archive(), overlap=0))
+    rows = list(world.catalog.rows(QUIET))
+    removed_while_read(world, rows[1])
+    seen = [
+        message.uuid
+        for message in OpenArchive(world.catalog, world.store).messages(QUIET, newest_first=newest_first)
+    ]
+    assert {*seen} == {row.uuid for row in rows} - {rows[1].uuid}
 
 
 def test_a_message_that_is_not_there_has_an_error_of_its_own(archive: OpenArchive) -> None:

@@ -36,6 +36,7 @@ from hop_archive.read.fetch import fetch_documents
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import NewObject
 from hop_archive_tests.cli_helpers import M, invoke, mocks, place
+from hop_archive_tests.cold_store import removed_while_read
 from hop_archive_tests.worlds import World, WorldLayout, awkward_world, exhausted
 
 __all__ = ["place"]
@@ -160,6 +161,14 @@ def test_a_damaged_message_ends_it_by_name_and_leaves_no_folder(tmp_path: Path) 
     with pytest.raises(CorruptError, match=str(bad[0].uuid)):
         run(world, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_message_that_is_removed_while_it_is_exported_is_no_damage(tmp_path: Path) -> None:
+    world = awkward_world("message")
+    exhausted(catch_up(world.archive()))
+    rows = rows_of(world)
+    removed_while_read(world, rows[3])
+    assert run(world, tmp_path / "out")["messages"] == len(rows) - 1
 
 
 def test_damaged_messages_can_be_left_out_and_are_recorded(tmp_path: Path) -> None:
