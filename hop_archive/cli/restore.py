@@ -257,7 +257,7 @@ def restore(
 ) -> int:
     """Put archived messages back on Kafka: whole topics, or what options and conditions select.
 
-    First everything that stands in the way is looked for, and told at once. Then messages are written, and meanwhile read back and
+    First everything that stands in the way is looked for, and told at once. Then messages are written, read back and
     compared. A report, and a map from old to new offsets (Parquet), go into the store.
     """
     from hop_archive.config.open import open_source
@@ -437,8 +437,7 @@ def _to_kafka(restoration: Restoration, options: dict[str, Any], start_log: Call
     counts = progress.counts
 
     def draw(_: Console) -> RenderableType:
-        is_written = progress.total and counts["there"] >= progress.total
-        what, done = ("comparing", counts["checked"]) if is_written else ("writing", counts["there"])
+        what, done = ("comparing", counts["checked"]) if counts["checked"] else ("writing", counts["there"])
         return bar(f"{what} {progress.topic[:40]}", done, progress.total, duration(time.monotonic() - began))
 
     def line() -> str:

@@ -36,19 +36,13 @@ def extent_of(stored: Stored) -> Extent:
 def fetch_bodies(store: Store, wanted: Sequence[Stored]) -> Iterator[list[tuple[Stored, bytes | NoBytes]]]:
     """The documents in the order given, some at a time, each with its bytes, or with why there are none.
 
-    Begins at once. Those that stand together, in an object or in a frame of one, are fetched as one extent; where that fails, one by one.
+    Those that stand together, in an object or in a frame of one, are fetched as one extent; where that fails, one by one.
     Of what is fetched a range, or the content of a frame, is held at a time, besides what the store reads ahead.
 
     Raises:
         UnavailableError: The store does not answer.
     """
-    return _bodies(store, fetch_each(store, ((some, _whole(some)) for some in _together(wanted))))
-
-
-def _bodies(
-    store: Store, fetched: Iterator[tuple[Sequence[Stored], bytes | NoBytes]]
-) -> Iterator[list[tuple[Stored, bytes | NoBytes]]]:
-    for together, data in fetched:
+    for together, data in fetch_each(store, ((some, _whole(some)) for some in _together(wanted))):
         if not isinstance(data, bytes):
             yield list(fetch_each(store, [(stored, extent_of(stored)) for stored in together]))
             continue

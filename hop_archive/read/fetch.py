@@ -126,7 +126,7 @@ _OF_ITS_ROW: tuple[type[NoBytes], ...] = (*_DAMAGED, ObjectFrozenError)
 def fetch_each(
     store: Store, wanted: Iterable[tuple[Thing, Extent]], of_one: tuple[type[NoBytes], ...] = _DAMAGED
 ) -> Iterator[tuple[Thing, bytes | NoBytes]]:
-    """Fetch an extent for each thing, in the order given: its bytes, or why there are none. Begins at once.
+    """Fetch an extent for each thing, in the order given: its bytes, or why there are none.
 
     Things are taken as far ahead as the store fetches ahead. (After one without bytes, what was fetched ahead is fetched
     again: damage is rare. Not so what follows it in the same damaged frame, or missing object: that is told the same.)
@@ -140,23 +140,10 @@ def fetch_each(
         UnavailableError: The store does not answer.
         ObjectFrozenError: An object is in cold storage, unless that is told of its own thing.
     """
-    return _each(store, *_begun(store, iter(wanted)), of_one)
-
-
-def _begun(
-    store: Store, coming: Iterator[tuple[Thing, Extent]]
-) -> tuple[Iterator[bytes], Iterator[tuple[Thing, Extent]]]:
-    ahead, coming = itertools.tee(coming)  # which keeps what is asked for and did not come yet
-    return store.fetch(extent for _, extent in ahead), coming
-
-
-def _each(
-    store: Store,
-    bodies: Iterator[bytes],
-    coming: Iterator[tuple[Thing, Extent]],
-    of_one: tuple[type[NoBytes], ...],
-) -> Iterator[tuple[Thing, bytes | NoBytes]]:
+    coming = iter(wanted)
     while True:
+        ahead, coming = itertools.tee(coming)  # which keeps what is asked for and did not come yet
+        bodies = store.fetch(extent for _, extent in ahead)
         with contextlib.closing(cast("Generator[bytes]", bodies)):
             try:
                 for body in bodies:
@@ -173,4 +160,3 @@ def _each(
                         coming = itertools.chain([following], coming)
                         break
                     yield following[0], error
-        bodies, coming = _begun(store, coming)

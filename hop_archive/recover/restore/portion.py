@@ -63,19 +63,6 @@ class Portion:
     error: HopArchiveError | None = None
 
 
-class _Reading(NamedTuple):
-    """A portion whose documents are being fetched.
-
-    Attributes:
-        pages: Its pages, each with those of its messages that are not passed over.
-        bodies: The documents of these, as ``fetch_bodies`` gives them.
-    """
-
-    portion: Portion
-    pages: Sequence[tuple[Page, Sequence[Stored]]]
-    bodies: Iterator[tuple[Stored, bytes | NoBytes]]
-
-
 class PortionReader:
     """Reads the portions of one target.
 
@@ -108,24 +95,11 @@ class PortionReader:
         self._needs_content = chosen or any(lane.partition_log is None for lane in target.lanes)
 
     def portions(self, most: int) -> Iterator[Portion]:
-        """The portions in turn, each of at most so many messages; with each the documents of the next begin to be fetched.
+        """The portions in turn, each of at most so many messages.
 
         Raises:
-            UnavailableError: Catalog or store do not answer; all before was yielded.
+            UnavailableError: Catalog or store do not answer.
         """
-        cut = self._cut(most)
-        reading = self._begun(next(cut, None))
-        while reading is not None:
-            portion = self._read(reading)
-            try:
-                reading = self._begun(next(cut, None))
-            except HopArchiveError:
-                yield portion
-                raise
-            yield portion
-
-    def _cut(self, most: int) -> Iterator[list[Page]]:
-        """The rows of each portion."""
         some: list[Page] = []
         count = size_bytes = 0
         for page in self._selection.pages(self._target):
@@ -133,27 +107,20 @@ class PortionReader:
             for at, stored in enumerate(page.messages):
                 if count and (count >= most or size_bytes + stored.size_bytes > PORTION_BYTES):
                     some.append(page._replace(messages=page.messages[start:at]))
-                    yield some
+                    yield self._read(some)
                     some, start, count, size_bytes = [], at, 0, 0
                 count += 1
                 size_bytes += stored.size_bytes
             some.append(page._replace(messages=page.messages[start:]))
         if some:
-            yield some
+            yield self._read(some)
 
-    def _begun(self, pages: Sequence[Page] | None) -> _Reading | None:
-        """Pass what is known to stand in the target, and begin to fetch the rest; None for no more pages."""
-        if pages is None:
-            return None
+    def _read(self, pages: Sequence[Page]) -> Portion:
+        """A portion; it ends early, with an error to raise, at a message that cannot be had."""
         portion = Portion()
         rest = [self._pass_known(page, portion) for page in pages]
-        fetched = fetch_bodies(self._store, [stored for some in rest for stored in some])
-        return _Reading(portion, list(zip(pages, rest, strict=True)), itertools.chain.from_iterable(fetched))
-
-    def _read(self, reading: _Reading) -> Portion:
-        """A portion; it ends early, with an error to raise, at a message that cannot be had."""
-        portion, pages, bodies = reading
-        for page, some in pages:
+        bodies = itertools.chain.from_iterable(fetch_bodies(self._store, [s for some in rest for s in some]))
+        for page, some in zip(pages, rest, strict=True):
             to_send: dict[int, Run] = {}
             passed: dict[int, Run] = {}
             is_plain = not self._needs_content and self._left[page.partition] <= 0

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,14 @@ from hop_archive.model.progress import Progress
 from hop_archive.model.wording import counted, listed
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.compare import ReadBack, ReadingAlong, compare
+from hop_archive.recover.restore.compare import compare
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Pin, Target, pin
 from hop_archive.recover.restore.preflight import problems
 from hop_archive.recover.restore.prepare import Preparation, Restoration, prepare
 from hop_archive.recover.restore.request import as_object
-from hop_archive.recover.restore.target_topic import TargetTopic, already_there
-from hop_archive.recover.restore.write import Writer
+from hop_archive.recover.restore.write import TargetTopic, Writer, already_there
 from hop_archive.recover.restore.written import Written
 from hop_archive.store.free_keys import create_free
 from hop_archive.store.protocol import NewObject
@@ -233,11 +231,11 @@ class _RestoreRun:
                     topic = TargetTopic(
                         self._source, target.topic, state.topic_id, state.partitions, state.base
                     )
-                    written, found = self._written(target, topic)
+                    written = self._written(target, topic)
                     if not written.complete:  # somebody asked to stop
                         complete = False
                         break
-                    result = self._result(target, topic, written, found, state)
+                    result = self._result(target, topic, written, state)
                     if state.settings_before and not self._restoration.request.keep_topic_config:
                         log.info("Putting back %s on %s", state.settings_before, target.topic)
                         self._source.change_settings(target.topic, state.settings_before)
@@ -292,8 +290,8 @@ class _RestoreRun:
             self._source.change_settings(target.topic, needed)
         return state
 
-    def _written(self, target: Target, topic: TargetTopic) -> tuple[Written, ReadBack | None]:
-        """Write, and what reading it back meanwhile has found, if that is all; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
+    def _written(self, target: Target, topic: TargetTopic) -> Written:
+        """Write; where something does not answer, or begins to refuse, wait, look how far it got, and go on."""
         waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
         counts, control = self._progress.counts, self._control
         before = counts["there"]
@@ -303,10 +301,8 @@ class _RestoreRun:
             try:
                 counts["there"] = before
                 shutil.rmtree(self._journal(target), ignore_errors=True)
-                is_first = attempt == 0 and self._found.begun is None
-                along = ReadingAlong(topic, control, self._progress) if control.check and is_first else None
-                with Journal(self._journal(target)) as kept, along or nullcontext():
-                    already, settled = already_there(topic), is_first
+                with Journal(self._journal(target)) as kept:
+                    already, settled = already_there(topic), attempt == 0 and self._found.begun is None
                     while (
                         not settled
                     ):  # what a broken connection left on its way may yet arrive: until twice the same
@@ -314,9 +310,8 @@ class _RestoreRun:
                         seen, already = already, already_there(topic)
                         settled = seen == already
                     store = self._restoration.store
-                    what = (self._found.selection, store, topic, kept, control, self._progress, along)
-                    written = Writer(*what).write(target, already)
-                    return written, along.outcome() if along and written.complete else None
+                    writer = Writer(self._found.selection, store, topic, kept, control, self._progress)
+                    return writer.write(target, already)
             except (UnavailableError, ForbiddenError) as error:
                 if not (error.retryable or counts["there"] > before):
                     raise  # refused from the start, not meanwhile
@@ -330,16 +325,12 @@ class _RestoreRun:
         raise AssertionError("count() does not end")
 
     def _result(
-        self,
-        target: Target,
-        topic: TargetTopic,
-        written: Written,
-        compared: ReadBack | None,
-        state: TargetState,
+        self, target: Target, topic: TargetTopic, written: Written, state: TargetState
     ) -> dict[str, Any]:
         """Compare, keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
         folder = self._journal(target)
-        if self._control.check and compared is None:
+        compared = None
+        if self._control.check:
             compared = compare(topic, folder, self._control, self._progress)
         partitions = []
         for number in range(topic.partitions):

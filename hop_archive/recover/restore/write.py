@@ -9,20 +9,20 @@ be, and every receipt has to follow on the one before: another writer is noticed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from hop_archive.errors import ConflictError, UnavailableError
+from hop_archive.errors import ConflictError, GenerationChangedError, UnavailableError
 from hop_archive.model.identity import digest
-from hop_archive.model.message import ForPartition, TopicPartition
+from hop_archive.model.message import ForPartition, Message, TopicPartition
 from hop_archive.model.progress import Progress
-from hop_archive.recover.restore.compare import ReadingAlong
 from hop_archive.recover.restore.control import Control, Throttle
 from hop_archive.recover.restore.items import ItemReader
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Target
 from hop_archive.recover.restore.portion import Ahead, Portion, PortionReader, Run
-from hop_archive.recover.restore.target_topic import TargetTopic, already_there, polled, refuse_another
 from hop_archive.recover.restore.written import Written
+from hop_archive.source.protocol import Reader, Source
 from hop_archive.store.protocol import Store
 
 PORTION_MESSAGES = 20_000
@@ -33,6 +33,22 @@ _END_THAT_WRITER = (
 )
 _PAUSE_S = 5.0
 """A process that was held up for longer may have been given up, and another may have taken its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetTopic:
+    """Where a target topic is written to.
+
+    Attributes:
+        topic_id: Its id when the restore began; None where the broker gives none.
+        base: Where each partition ended when the restore began.
+    """
+
+    source: Source
+    topic: str
+    topic_id: str | None
+    partitions: int
+    base: Mapping[int, int]
 
 
 class Writer:
@@ -46,7 +62,6 @@ class Writer:
         journal: Journal,
         control: Control,
         progress: Progress,
-        along: ReadingAlong | None,
     ) -> None:
         self._selection = selection
         self._store = store
@@ -54,7 +69,6 @@ class Writer:
         self._journal = journal
         self._control = control
         self._progress = progress
-        self._along = along
         self._throttle = Throttle(control)
         self._written = Written()
         self._left: Counter[int] = Counter()
@@ -63,7 +77,7 @@ class Writer:
         self._stopped = False
 
     def write(self, target: Target, already: Mapping[int, int]) -> Written:
-        """Write what is not there yet. While a portion is on its way, the next one is read, and the one before it read back.
+        """Write what is not there yet. While a portion is on its way, the next one is read.
 
         Args:
             target: What belongs there.
@@ -102,12 +116,11 @@ class Writer:
                 partition=at.partition,
             )
         self._refuse_others()
-        self._read_along()
         self._written.complete = True
         return self._written
 
     def _send(self, portion: Portion, ahead: Ahead) -> None:
-        """Send a portion, and note where each message stands; meanwhile the next one is read, and the one before compared."""
+        """Send a portion, have the next one read meanwhile, and note where each message stands."""
         for partition in {run.partition for run in portion.runs}:
             self._refuse_what_is_not_ours(partition)
         sent = Counter[int]()
@@ -117,7 +130,6 @@ class Writer:
                 run.outgoing.clear()  # the client has copied them
             if portion.error is None and not self._stopped:
                 ahead.prepare()
-            self._read_along()
 
         offsets = self._topic.source.append(self._topic.topic, self._outgoing(portion, sent), meanwhile)
         for partition, count in sent.items():
@@ -133,10 +145,6 @@ class Writer:
             self._progress.counts["size_bytes"] += sum(run.sizes[:count])
             self._note(run, count)
         self._control.notice(self._progress)
-
-    def _read_along(self) -> None:
-        if self._along is not None:
-            self._along.catch_up()
 
     def _outgoing(self, portion: Portion, sent: Counter[int]) -> Iterator[ForPartition]:
         """The messages to send; ``sent`` counts them by partition."""
@@ -190,8 +198,6 @@ class Writer:
         at, first = TopicPartition(self._topic.topic, run.partition), self._next_offset(run.partition)
         some = (run.stored[:count], run.digests[:count])
         self._journal.add(run.page.topic, run.page.partition_log, at, first, *some)
-        if self._along is not None:
-            self._along.expect(run.partition, first, *some)
         self._written.counts[run.partition] += count
         self._progress.counts["there"] += count
 
@@ -221,3 +227,57 @@ class Writer:
             partition=partition,
             offset=expected,
         )
+
+
+STALL_S = 30.0
+"""After how long without a message a target is given up that should hold more, in seconds."""
+
+
+def polled(reader: Reader, count: int, control: Control) -> Iterator[Sequence[Message]]:
+    """The next ``count`` messages of a reader of one partition, some at a time; fewer where nothing comes any more for ``STALL_S``."""
+    heard = control.monotonic()
+    while count > 0 and control.monotonic() - heard < STALL_S:
+        found = reader.poll(min(count, 10_000), 0.25)
+        if found:
+            heard = control.monotonic()
+            count -= len(found)
+            yield found
+
+
+def refuse_another(target: TargetTopic) -> None:
+    """Raise where the topic is not the one any more that the restore began with.
+
+    Raises:
+        GenerationChangedError: It was deleted, or made anew.
+        UnavailableError: The target does not answer.
+    """
+    now = target.source.topics([target.topic]).get(target.topic)
+    if now is None or now.topic_id != target.topic_id:
+        raise _deleted(target)
+
+
+def already_there(target: TargetTopic) -> dict[int, int]:
+    """How many messages stand in each partition beyond where it ended when the restore began.
+
+    Raises:
+        ConflictError: A partition ends before that: what stood there is gone.
+        GenerationChangedError: The topic was deleted, or made anew.
+        UnavailableError: The target does not answer.
+    """
+    refuse_another(target)
+    partitions = [TopicPartition(target.topic, number) for number in range(target.partitions)]
+    marks = target.source.watermarks(partitions)
+    counts = {
+        at.partition: marks[at].high - target.base.get(at.partition, 0) for at in partitions if at in marks
+    }
+    if any(count < 0 for count in counts.values()):
+        raise _deleted(target)
+    return counts
+
+
+def _deleted(target: TargetTopic) -> GenerationChangedError:
+    return GenerationChangedError(
+        f"Topic {target.topic} of source {target.source.name} was deleted, or deleted and made anew, during the restore.",
+        remedy="The same command with --restart begins anew.",
+        topic=target.topic,
+    )

@@ -66,40 +66,27 @@ class ReadAhead:
         self._pool = pool
         self._max_requests = max_requests
         self._max_bytes = max_bytes
-        self._next: Span | None = None
-        """What is to be asked for once there is room."""
         self._ahead: deque[_Asked] = deque()
         self._held_bytes = 0
         self._usual_bytes = FIRST_ROOM_BYTES
 
     def run(self, wanted: Iterable[Span]) -> Iterator[tuple[Span, memoryview]]:
-        """Begin to read at once, and yield each span with its data. Closing the iterator withdraws what has not begun."""
-        coming = iter(wanted)
-        self._ask(coming)
-        return self._taken(coming)
-
-    def _taken(self, coming: Iterator[Span]) -> Iterator[tuple[Span, memoryview]]:
+        """Yield each span with its data. Closing the iterator withdraws what has not begun."""
         try:
+            for span in wanted:
+                while self._ahead and (
+                    len(self._ahead) >= self._max_requests
+                    or self._held_bytes + self._room_bytes(span) > self._max_bytes
+                ):
+                    yield self._take()
+                room_bytes = self._room_bytes(span)
+                self._held_bytes += room_bytes
+                self._ahead.append(_Asked(span, room_bytes, self._pool.submit(self._read, span, room_bytes)))
             while self._ahead:
-                taken = self._take()
-                self._ask(coming)
-                yield taken
+                yield self._take()
         finally:
             for asked in self._ahead:
                 asked.answer.cancel()
-
-    def _ask(self, coming: Iterator[Span]) -> None:
-        """Ask for as many as there is room for."""
-        while (span := self._next or next(coming, None)) is not None:
-            room_bytes = self._room_bytes(span)
-            is_full = (
-                len(self._ahead) >= self._max_requests or self._held_bytes + room_bytes > self._max_bytes
-            )
-            self._next = span if self._ahead and is_full else None
-            if self._next is not None:
-                return
-            self._held_bytes += room_bytes
-            self._ahead.append(_Asked(span, room_bytes, self._pool.submit(self._read, span, room_bytes)))
 
     def _room_bytes(self, span: Span) -> int:
         return self._usual_bytes if span.stop is None else span.stop - span.start

@@ -178,7 +178,7 @@ class S3Store:
         return [results[index] for index in range(len(objects))]
 
     def fetch(self, extents: Iterable[Extent]) -> Iterator[bytes]:
-        """Begins at once. Neighbouring extents of an object are read by one request.
+        """Neighbouring extents of an object are read by one request.
 
         At most ``concurrency`` requests and ``MAX_AHEAD_BYTES`` are ahead of what was taken, or one object when it is
         larger than that.
@@ -186,11 +186,8 @@ class S3Store:
         ahead = ReadAhead(
             self._read, self._pool("get"), max_requests=self._concurrency, max_bytes=MAX_AHEAD_BYTES
         )
-        return self._cut(ahead.run(spans(extents)))
-
-    def _cut(self, fetched: Iterator[tuple[Span, memoryview]]) -> Iterator[bytes]:
         try:
-            for span, data in fetched:
+            for span, data in ahead.run(spans(extents)):
                 yield from cut(span, data, str(self._place), self.bucket)
         except _ReadError as failed:
             raise self._reason(failed.error, missing=failed.key) from failed.error

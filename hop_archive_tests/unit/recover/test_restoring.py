@@ -500,6 +500,27 @@ def test_what_another_wrote_after_a_crash_is_noticed_before_anything_is_added(
     assert len(held(target, AGAIN)[number]) == count
 
 
+def test_what_stands_there_and_is_not_delivered_is_not_called_another_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
+    world, target = archived_world(), empty_cluster()
+    stops = iter([False, False, True])
+    run(restoration(world, target, ONE), tmp_path / "a", patient(stop=lambda: next(stops)))
+
+    class Silent(MockSource):
+        """Delivers nothing of what it holds."""
+
+        def reader(self, starts):  # type: ignore[no-untyped-def]
+            reader = super().reader(starts)
+            reader.poll = lambda *_: ()  # type: ignore[method-assign]
+            return reader
+
+    own = replace(restoration(world, target, ONE), target=Silent("there", cluster=target))
+    with pytest.raises(UnavailableError, match="does not deliver it"):
+        run(own, tmp_path / "b")
+
+
 def test_a_target_that_is_deleted_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
     world, target = archived_world(), empty_cluster()
@@ -658,19 +679,6 @@ def test_a_report_and_the_map_of_offsets_are_in_the_store(tmp_path: Path) -> Non
         assert (each["uuid"], each["digest"], each["timestamp"]) == (row.uuid, row.digest, row.timestamp_ms)
         found = decode(next(world.store.fetch([Extent(row.object_key)])))
         assert content(found.message) == content(message)
-
-
-def test_what_is_written_is_compared_while_the_rest_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writing, "PORTION_MESSAGES", 7)
-    seen: list[tuple[int, int]] = []
-    control = patient(notice=lambda now: seen.append((now.counts["there"], now.counts["checked"])))
-    outcome = run(restoration(archived_world(), empty_cluster(), ONE), tmp_path, control)
-    rows = outcome.report["messages"]
-    assert seen[-1] == (rows, rows)
-    assert any(0 < checked <= there < rows for there, checked in seen)
-    assert all(there - checked <= 2 * 7 for there, checked in seen)
 
 
 def test_nothing_is_read_back_where_that_is_not_wanted_and_the_report_says_so(tmp_path: Path) -> None:
