@@ -49,8 +49,8 @@ _ONLY_READS = (
 
 _WHO = "Check the user and the password that the stanza's credentials have."
 _RIGHTS = (
-    "Connect as one whose role may do it (archiver, reader, cleaner, repairer: deploy/postgres/roles.sql). After an upgrade, let"
-    " the owner of the tables run that script again."
+    "Connect as one whose role may do it (archiver, reader, cleaner, repairer: deploy/postgres/roles.sql; for migrate, the owner of the"
+    " tables, or of the empty database). After an upgrade, let the owner run that script again."
 )
 
 _ERROR_CODE = re.compile(rb'ErrorResponse\t.*?\bC "([0-9A-Z]{5})"')
