@@ -30,7 +30,7 @@ stands there and gives it back; where the stanza allows deleting, it is deleted 
 """
 
 _SIGNS = {"ok": "ok", "warning": "WARNING", "unknown": "?", "failed": "FAILED"}
-_PARTS = ("source", "database", "store", "backup", "clocks")
+_PARTS = ("source", "database", "store", "backup", "archive", "clocks")
 _COLOURS = {"warning": "yellow", "failed": "red"}
 
 
@@ -96,7 +96,13 @@ def _examined(setup: Setup, part: str, *, probe: bool) -> Iterator[Check]:
     """Examine one part: what answers, and lets the archive do its work."""
     from hop_archive.archive import utc_now
     from hop_archive.config.open import open_backup
-    from hop_archive.upkeep.doctor import examine_catalog, examine_clocks, examine_source, examine_store
+    from hop_archive.upkeep.doctor import (
+        examine_catalog,
+        examine_clocks,
+        examine_source,
+        examine_store,
+        examine_together,
+    )
 
     chosen, stanzas = setup.selection, setup.configuration
     match part:
@@ -134,6 +140,9 @@ def _examined(setup: Setup, part: str, *, probe: bool) -> Iterator[Check]:
                 with closing(backup):
                     # Never probed: replication writes there, not the archive.
                     yield from examine_store(backup, part="backup", probe=False, keeps_versions=True)
+        case "archive":
+            with suppress(HopArchiveError), setup.catalog_and_store() as (catalog, store):
+                yield from examine_together(catalog, store)
         case "clocks":
             # What cannot be opened was said already, of the part that it is.
             with suppress(HopArchiveError), closing(setup.open_catalog()) as catalog:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,12 @@ from functools import partial
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.errors import HopArchiveError
 from hop_archive.model.conditions import ENCODING
+from hop_archive.model.keys import OWN_FOLDER
 from hop_archive.model.message import TopicPartition
+from hop_archive.model.query import Order, Query
 from hop_archive.model.topics import LayoutPolicy, TopicPolicy
 from hop_archive.model.wording import listed
+from hop_archive.read.fetch import fetch_documents
 from hop_archive.source.protocol import Source, TopicInfo
 from hop_archive.store.protocol import Created, Extent, NewObject, Store
 
@@ -46,7 +50,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one look at one part found: at the ``source``, ``database``, ``store``, ``backup`` or ``clock``.
+    """What one look at one part found: at the ``source``, ``database``, ``store``, ``backup``, ``archive`` or ``clock``.
 
     The remedy is what to do next; '' where there is nothing to do.
     """
@@ -403,6 +407,35 @@ def _probed(store: Store, part: str, *, deleting_allowed: bool) -> Iterator[Chec
         yield Check(part, what, Verdict.OK, "yes, as the stanza allows")
     except HopArchiveError as error:
         yield failed(part, what, error)
+
+
+def examine_together(catalog: Catalog, store: Store) -> Iterator[Check]:
+    """Look whether catalog and store belong to one archive: at the newest message, or, where there is none, for any object.
+
+    A bucket that lost all or most of its objects, and a catalog that is empty beside a bucket that is not, are all right each by itself.
+    """
+    check = partial(Check, "archive", "catalog and store belong together")
+    try:
+        grown = [s for s in catalog.summaries() if s.messages and s.last_timestamp_ms is not None]
+        if not grown:
+            stray = next((info.key for info in store.listing() if not info.key.startswith(OWN_FOLDER)), None)
+            if stray is None:
+                yield check(Verdict.OK, "both are empty")
+            else:
+                what = f"the catalog has no message, and the bucket {store.bucket} has objects, {stray} first"
+                yield check(Verdict.WARNING, what, "If the catalog was lost: hop-archive rebuild-catalog.")
+            return
+        last = max(grown, key=lambda summary: (summary.last_batch_at is not None, summary.last_batch_at))
+        newest = itertools.islice(catalog.select(Query((last.topic,), limit=1), Order.NEWEST), 1)
+        for found in fetch_documents(store, newest, catalog.find):
+            where = f"the newest message of {last.topic}, in {found.row.object_key}"
+            if found.problems:
+                remedy = "See what else is: hop-archive verify. Where much is missing: docs/runbooks.md, The bucket is lost."
+                yield check(Verdict.FAILED, f"{where}: {'; '.join(found.problems)}", remedy)
+            else:
+                yield check(Verdict.OK, f"{where}, is what its row says")
+    except HopArchiveError as error:
+        yield failed("archive", "catalog and store belong together", error)
 
 
 def examine_clocks(

@@ -12,6 +12,7 @@ import pytest
 from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.devkit.samples import filler
 from hop_archive.errors import ForbiddenError, UnavailableError
+from hop_archive.ingest.follow import catch_up
 from hop_archive.model.conditions import CatalogCondition, StoreCondition
 from hop_archive.model.topics import Compression, LayoutPolicy, TopicPolicy
 from hop_archive.source.mock.source import MockSource
@@ -27,8 +28,9 @@ from hop_archive.upkeep.doctor import (
     examine_clocks,
     examine_source,
     examine_store,
+    examine_together,
 )
-from hop_archive_tests.worlds import QUIET, adopted_row
+from hop_archive_tests.worlds import QUIET, WorldLayout, adopted_row, awkward_world, exhausted
 
 OK, WARNING, UNKNOWN, FAILED = Verdict.OK, Verdict.WARNING, Verdict.UNKNOWN, Verdict.FAILED
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -484,3 +486,30 @@ def test_a_partition_without_a_leader_is_told(source: Source) -> None:
     (found,) = [one for one in look(source) if one.what == "reads"]
     assert found.verdict is Verdict.FAILED
     assert "alerts[1] has no leader" in found.detail
+
+
+# Catalog and store together
+
+
+@pytest.mark.parametrize("layout", ["message", "segment", "zstd"])
+def test_the_newest_message_tells_whether_catalog_and_store_belong_together(layout: WorldLayout) -> None:
+    world = awkward_world(layout)
+    world.store = MockStore(deleting_allowed=True)
+    exhausted(catch_up(world.archive(), overlap=0))
+    (check,) = examine_together(world.catalog, world.store)
+    assert (check.verdict, "is what its row says" in check.detail) == (OK, True)
+    world.store.delete([info.key for info in world.store.listing()])
+    (check,) = examine_together(world.catalog, world.store)
+    assert (check.verdict, "there is no object" in check.detail) == (FAILED, True)
+    assert "hop-archive verify" in check.remedy
+
+
+def test_an_empty_catalog_beside_a_bucket_with_objects_is_a_warning() -> None:
+    world = awkward_world("message")
+    exhausted(catch_up(world.archive(), overlap=0))
+    (check,) = examine_together(MockCatalog(), world.store)
+    assert (check.verdict, "rebuild-catalog" in check.remedy) == (WARNING, True)
+    probed = MockStore()
+    probed.create([NewObject(PROBE_KEY, b"")])
+    (check,) = examine_together(MockCatalog(), probed)
+    assert check.verdict is OK
