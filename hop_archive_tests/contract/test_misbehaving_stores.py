@@ -349,7 +349,7 @@ def test_under_a_lock_suppressing_is_done_but_for_what_the_lock_holds_and_says_s
 
 
 @pytest.mark.usefixtures("_any_key")
-def test_verifying_an_object_in_cold_storage_ends_with_what_to_do_and_finds_nothing_lost(
+def test_verifying_tells_of_an_object_in_cold_storage_with_what_to_do_and_finds_nothing_else(
     moto_endpoint: str, bucket: str, place: Path
 ) -> None:
     configure(place, moto_endpoint, bucket)
@@ -357,6 +357,7 @@ def test_verifying_an_object_in_cold_storage_ends_with_what_to_do_and_finds_noth
     (key, body), *_ = there(moto_endpoint, bucket).items()
     client(moto_endpoint).put_object(Bucket=bucket, Key=key, Body=body, StorageClass="GLACIER")
     ran = invoke("verify", *STANZAS[2:], "--deep")
-    assert (ran.exit_code, f"object {key} is in cold storage" in ran.output) == (2, True)
-    assert ran.output.count("restore-object") == 1
-    assert json.loads(invoke("findings", "-D", "m", "--json").stdout)["findings"] == []
+    assert (ran.exit_code, f"object {key} is in cold storage" in ran.output) == (1, True)
+    assert "restore-object" in ran.output
+    found = json.loads(invoke("findings", "-D", "m", "--json").stdout)["findings"]
+    assert {(each["kind"], each["object_key"]) for each in found} == {("frozen_object", key)}

@@ -164,7 +164,7 @@ def test_doctor_says_it_of_the_source_and_looks_at_the_rest(light: Light) -> Non
     ran = light.run("hop-archive", "doctor", *KAFKA)
     assert ran.returncode == 1
     assert "pip install 'hop_archive[kafka]'" in ran.stdout
-    assert "1 of 17 checks failed" in ran.stdout
+    assert "1 of 18 checks failed" in ran.stdout
 
 
 @pytest.mark.local
