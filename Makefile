@@ -101,7 +101,7 @@ test-kafka-long: setup ## Those of them that take long: three brokers restarted 
 	$(BIN)/pytest -n $(BUSY_WORKERS) --dist loadfile --durations=30 -m slow_kafka $(ON_KAFKA)
 
 test-postgres: setup ## The tests that rest on Postgres, on each version that is promised (needs Maven, once)
-	$(BIN)/python -m hop_archive_tests.postgres_versions -n $(WORKERS) --dist loadfile $(POSTGRES)
+	$(BIN)/python -m hop_archive_tests.postgres_versions -n$(WORKERS) --dist loadfile $(POSTGRES)
 
 # All that open a catalog on Postgres by what the tests share; what needs Apache Kafka or knows mocks alone is left out.
 test-roles: setup ## The tests on Postgres and S3 under the roles of deploy/postgres/roles.sql and the policies of deploy/iam
