@@ -19,7 +19,6 @@ from hop_archive.errors import (
     ConfigurationError,
     CorruptError,
     MessageNotFoundError,
-    ObjectFrozenError,
     ObjectMissingError,
     needing_extra,
 )
@@ -326,8 +325,6 @@ class OpenArchive:
             row = fetched.row
             if not fetched.problems and fetched.document is not None:
                 yield Archived(fetched.document.message, row, fetched.document.caveats)
-            elif isinstance(fetched.error, ObjectFrozenError):
-                raise fetched.error
             elif was_removed(fetched, self._catalog.find):
                 continue
             elif not skip_damaged:

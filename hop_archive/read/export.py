@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from hop_archive.catalog.protocol import SELECT_TIMEOUT_S, Catalog
 from hop_archive.catalog.records import Row
-from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, ObjectFrozenError
+from hop_archive.errors import ConfigurationError, ConflictError, CorruptError
 from hop_archive.model.document import Document
 from hop_archive.model.progress import Progress
 from hop_archive.model.query import Order, Query
@@ -190,8 +190,6 @@ def _fill(
             if was_removed(fetched, catalog.find):
                 continue
             if not wanted.skip_damaged:
-                if isinstance(fetched.error, ObjectFrozenError):
-                    raise fetched.error
                 raise CorruptError(
                     f"Message {row.uuid} of {row.topic} is damaged: {'; '.join(fetched.problems)}.",
                     remedy="--skip-damaged leaves such messages out, and records them.",

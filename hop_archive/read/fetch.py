@@ -23,6 +23,10 @@ Thing = TypeVar("Thing")
 NoBytes: TypeAlias = ObjectMissingError | CorruptError | ObjectFrozenError
 """Why there are no bytes of a document."""
 
+DAMAGED: tuple[type[NoBytes], ...] = (ObjectMissingError, CorruptError)
+OR_FROZEN: tuple[type[NoBytes], ...] = (*DAMAGED, ObjectFrozenError)
+"""For who tells of each document that cannot be read: what is in cold storage is no damage, and nobody may go on without a word."""
+
 
 class FetchedAs(NamedTuple, Generic[Decoded]):
     """One row and what was found for it.
@@ -49,9 +53,11 @@ Find: TypeAlias = Callable[[uuid.UUID], Row | None]
 """Asks the catalog for the row of a message, as it is now."""
 
 
-def fetch_documents(store: Store, rows: Iterable[Row], find: Find | None = None) -> Iterator[Fetched]:
+def fetch_documents(
+    store: Store, rows: Iterable[Row], find: Find | None = None, of_one: tuple[type[NoBytes], ...] = DAMAGED
+) -> Iterator[Fetched]:
     """Fetch and check the document of each row, in the order given, in bounded memory; see ``fetch_checked``."""
-    return fetch_checked(store, rows, check, find)
+    return fetch_checked(store, rows, check, find, of_one)
 
 
 def fetch_checked(
@@ -59,23 +65,24 @@ def fetch_checked(
     rows: Iterable[Row],
     check: Callable[[Row, bytes], tuple[Decoded | None, tuple[str, ...]]],
     find: Find | None = None,
+    of_one: tuple[type[NoBytes], ...] = DAMAGED,
 ) -> Iterator[FetchedAs[Decoded]]:
     """Fetch the document of each row, in the order given, and ``check`` it, in bounded memory.
 
-    An object that is missing, too short or in cold storage is a problem of its row, and the rest follows all the same: see
-    ``fetch_each``.
+    An object that is missing or too short is a problem of its row, and the rest follows all the same, as is one in cold storage
+    where ``of_one`` says so: see ``fetch_each``.
     Where an object is missing, ``find`` tells whether the document was moved since the row was read: then it comes from
     where it stands now, with the row that says so.
 
     Raises:
         UnavailableError: The store does not answer.
     """
-    for asked, found in fetch_each(store, ((row, extent_of(row)) for row in rows), _OF_ITS_ROW):
+    for asked, found in fetch_each(store, ((row, extent_of(row)) for row in rows), of_one):
         row, body = asked, found
         if isinstance(body, ObjectMissingError) and find is not None:
             now = find(row.uuid)
             if now is not None and extent_of(now) != extent_of(row):
-                ((row, body),) = fetch_each(store, [(now, extent_of(now))], _OF_ITS_ROW)
+                ((row, body),) = fetch_each(store, [(now, extent_of(now))], of_one)
         if isinstance(body, bytes):
             yield FetchedAs(row, body, *check(row, body))
         else:
@@ -119,12 +126,8 @@ def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield portion
 
 
-_DAMAGED: tuple[type[NoBytes], ...] = (ObjectMissingError, CorruptError)
-_OF_ITS_ROW: tuple[type[NoBytes], ...] = (*_DAMAGED, ObjectFrozenError)
-
-
 def fetch_each(
-    store: Store, wanted: Iterable[tuple[Thing, Extent]], of_one: tuple[type[NoBytes], ...] = _DAMAGED
+    store: Store, wanted: Iterable[tuple[Thing, Extent]], of_one: tuple[type[NoBytes], ...] = DAMAGED
 ) -> Iterator[tuple[Thing, bytes | NoBytes]]:
     """Fetch an extent for each thing, in the order given: its bytes, or why there are none.
 

@@ -9,7 +9,7 @@ from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import RowJob, TextBacklog, TextEntry
 from hop_archive.model.progress import Progress
 from hop_archive.model.topics import matches
-from hop_archive.read.fetch import fetch_documents
+from hop_archive.read.fetch import OR_FROZEN, fetch_documents
 from hop_archive.read.indexable_text import indexable_text
 from hop_archive.store.protocol import Store
 from hop_archive.upkeep.row_jobs import portions
@@ -68,7 +68,7 @@ def index_text(
     with closing(rows):
         for portion in rows:
             entries: list[TextEntry] = []
-            for found in fetch_documents(store, portion):
+            for found in fetch_documents(store, portion, of_one=OR_FROZEN):
                 if found.document is None or found.problems:
                     progress.counts["unreadable"] += 1
                 elif not found.document.suppressed:

@@ -18,7 +18,6 @@ from hop_archive.errors import (
     ConflictError,
     CorruptError,
     HopArchiveError,
-    ObjectFrozenError,
     ObjectMissingError,
 )
 from hop_archive.ingest.garbage_collection import fewer_collections
@@ -188,8 +187,6 @@ def _make_segment(removing: Removing, wanted: Compaction, group: Group) -> Seque
     for found in fetch_checked(removing.store, rows, prove):
         if not found.problems:
             bodies.append(found.body)
-        elif isinstance(found.error, ObjectFrozenError):
-            raise found.error
         elif (finding := wrong(verification, found)) is not None:
             findings.append(finding)
         else:

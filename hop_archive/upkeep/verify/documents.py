@@ -12,7 +12,7 @@ from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.query import Order
 from hop_archive.read.check import prove
-from hop_archive.read.fetch import Fetched, fetch_checked, fetch_documents
+from hop_archive.read.fetch import OR_FROZEN, Fetched, fetch_checked, fetch_documents
 from hop_archive.upkeep.verify.sent import Place, sent_received
 from hop_archive.upkeep.verify.verification import Verification
 
@@ -33,7 +33,7 @@ def documents(verification: Verification, known: Collection[tuple[str, str]] = (
 def of_rows(verification: Verification, rows: Iterable[Row]) -> Iterator[Finding]:
     """Fetch the document of each of these rows and compare it with the row; finds what ``documents`` finds."""
     with fewer_collections():
-        for found in fetch_checked(verification.store, rows, prove, verification.catalog.find):
+        for found in fetch_checked(verification.store, rows, prove, verification.catalog.find, OR_FROZEN):
             verification.checked.counts["messages"] += 1
             verification.checked.counts["bytes"] += len(found.body)
             if found.document is not None and found.document.caveats:
@@ -99,7 +99,7 @@ def sent_documents(verification: Verification) -> Iterator[Finding]:
             if (at, offset) not in standing:
                 detail = f"what was sent to {at} at offset {offset} has no row"
                 yield Finding(Kind.NOT_ARCHIVED, topic, detail)
-        fetched = fetch_documents(verification.store, standing.values())
+        fetched = fetch_documents(verification.store, standing.values(), of_one=OR_FROZEN)
         for place, found in zip(list(standing), fetched, strict=True):
             verification.checked.counts["messages"] += 1
             if found.problems:

@@ -11,7 +11,7 @@ from hop_archive.errors import CorruptError, ObjectFrozenError, ObjectMissingErr
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.document import crc32
 from hop_archive.read.check import extent_of
-from hop_archive.read.fetch import fetch_documents, fetch_each
+from hop_archive.read.fetch import OR_FROZEN, fetch_documents, fetch_each
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent
 from hop_archive_tests.cold_store import ColdStore
@@ -84,7 +84,7 @@ def test_a_missing_object_is_asked_for_once(world: World) -> None:
 def test_an_object_in_cold_storage_costs_its_own_documents_and_is_asked_for_once(world: World) -> None:
     rows = list(world.catalog.rows(BUSY))
     cold = ColdStore(world.store, rows[0].object_key)
-    found = list(fetch_documents(cold, rows))
+    found = list(fetch_documents(cold, rows, of_one=OR_FROZEN))
     assert {isinstance(one.error, ObjectFrozenError) for one in found if one.row.object_key in cold.cold} == {
         True
     }
@@ -93,3 +93,5 @@ def test_an_object_in_cold_storage_costs_its_own_documents_and_is_asked_for_once
     assert {one.problems for one in others} == {()}
     with pytest.raises(ObjectFrozenError):  # who takes objects for what they hold must not go on without one
         list(fetch_each(cold, [(row, extent_of(row)) for row in rows]))
+    with pytest.raises(ObjectFrozenError):
+        list(fetch_documents(cold, rows))
