@@ -41,6 +41,7 @@ from hop_archive_tests.faults.real import (
     restartable,
 )
 from hop_archive_tests.roles import as_role
+from hop_archive_tests.stopping import stop_process
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
@@ -58,7 +59,7 @@ def without(stack: LocalStack, name: ServerName) -> Iterator[None]:
     """A server is killed while the block runs. The broker, which keeps nothing, is stopped in its tracks instead."""
     if name == "kafka":
         pid = stack.pid(name)
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         try:
             yield
         finally:

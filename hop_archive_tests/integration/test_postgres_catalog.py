@@ -52,6 +52,7 @@ from hop_archive_tests.contract.catalog_helpers import (
     terminate,
     waiting_backends,
 )
+from hop_archive_tests.stopping import stop_process
 
 pytest_plugins = ("hop_archive_tests.contract.catalog_fixtures",)
 
@@ -488,8 +489,8 @@ def frozen(database_server: DatabaseServer) -> Iterator[Callable[[Iterable[int]]
 
     def freeze(pids: Iterable[int]) -> None:
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
             stopped.append(pid)
+            stop_process(pid)
 
     yield freeze
     for pid in stopped:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +29,7 @@ from hop_archive.store.mock import MockStore
 from hop_archive_tests.contract.source_fixtures import RIGHTS, acl, until
 from hop_archive_tests.kafka.broker import ApacheKafka
 from hop_archive_tests.kafka.conftest import kafka_or_skip
+from hop_archive_tests.stopping import stop_process
 from hop_archive_tests.worlds import exhausted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.local]
@@ -97,8 +96,7 @@ def test_what_the_other_broker_leads_is_archived_while_one_is_silent_and_then_do
         assert counts(catalog) == {BOTH: 2, FIRST: 1, SECOND: 1, SHUT: 1}
         silent = {TopicPartition(BOTH, 1), TopicPartition(SECOND, 0)}
         assert pair.second.pid is not None
-        os.kill(pair.second.pid, signal.SIGSTOP)
-        until(partial(_is_stopped, pair.second.pid), "every thread of the second broker stands still")
+        stop_process(pair.second.pid)
         try:
             found = archive.source.watermarks([*silent, TopicPartition(BOTH, 0), TopicPartition(FIRST, 0)])
             assert (set(found), set(found.untold)) == (
@@ -126,14 +124,6 @@ def test_what_the_other_broker_leads_is_archived_while_one_is_silent_and_then_do
         exhausted(catch_up(archive))
         assert counts(catalog) == {BOTH: 6, FIRST: 4, SECOND: 2, SHUT: 4}
         assert in_the_way(catalog) == set()
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether all threads are: until the kernel has come to each, a busy machine's broker goes on answering."""
-    states = (
-        file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{pid}/task").glob("*/stat")
-    )
-    return {*states} == {"T"}
 
 
 def _no_leader(archive: Archive) -> bool:

@@ -31,6 +31,7 @@ from hop_archive.orchestration.runs import (
 from hop_archive.orchestration.sensors import dead_runs
 from hop_archive_tests.cli_helpers import wait_for
 from hop_archive_tests.orchestration.helpers import definitions, live_run, log_messages, tick
+from hop_archive_tests.stopping import stop_process
 from hop_archive_tests.worlds import World
 
 PATIENCE_S = 60.0
@@ -210,7 +211,7 @@ def stopped() -> Iterator[tuple[Any, str]]:
     process.start()
     mark = marks.get(timeout=300)
     assert process.pid
-    os.kill(process.pid, signal.SIGSTOP)
+    stop_process(process.pid)
     yield process, mark
     process.kill()
     process.join()
