@@ -8,7 +8,6 @@ two do all others, and are the judges of this in ``unit/model/test_arrivals.py``
 
 from __future__ import annotations
 
-import struct
 from binascii import hexlify
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -19,7 +18,7 @@ from zlib_ng.zlib_ng import crc32
 from hop_archive.model.annotations import REFINED, Annotations, refined_media_type, sniffed_media_type
 from hop_archive.model.document import HEAD, TIMESTAMP, Form, encode_message, form
 from hop_archive.model.envelope import UUID_BYTES, enveloped, without_uuid
-from hop_archive.model.identity import COPIED_BYTES, DIGEST_SIZE, Identity, identify, uuid_of
+from hop_archive.model.identity import COPIED_BYTES, DIGEST_SIZE, Identity, framing, identify, uuid_of
 from hop_archive.model.message import Message
 
 Arrival: TypeAlias = tuple[Identity, bytes, int, Annotations]
@@ -80,7 +79,7 @@ class _Kind:
     """What is the same of messages of one kind.
 
     Attributes:
-        framing: What packs the framing that is hashed, and its parts before the key, before the UUID and after it.
+        framing: How they are framed to be hashed.
         told: Form of their documents, and annotations of their rows, where ``is_sniffed`` does not say that the value has a say.
     """
 
@@ -90,15 +89,7 @@ class _Kind:
         _, self._envelope = enveloped(like.headers)
         self._public = public
         self._sniffed: dict[tuple[str, str], tuple[Form, Annotations]] = {}
-        before, after = self._envelope.framing
-        key_bytes = len(like.key or b"")
-        framed = struct.Struct(f">8s{key_bytes}s{len(before)}s{UUID_BYTES}s{len(after)}sq")
-        self.framing = (
-            framed.pack,
-            struct.pack(">q", -1 if like.key is None else key_bytes),
-            before,
-            after,
-        )
+        self.framing = framing(like.key, self._envelope)
         self.is_sniffed = not self._envelope.media_type or self._envelope.media_type in REFINED
         self.told = self.sniffed(like)
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import struct
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID, SafeUUID
 
 from zlib_ng import zlib_ng
 
-from hop_archive.model.envelope import Envelope, enveloped, without_uuid
+from hop_archive.model.envelope import UUID_BYTES, Envelope, enveloped, without_uuid
 from hop_archive.model.message import Header, Message
 
 DIGEST_SIZE = 16
@@ -61,6 +61,35 @@ def _digest(key: bytes | None, own: bytes | None, envelope: Envelope, value: byt
         return hasher.digest()
     framed = b"".join((framed_key, before, own or b"", after, _LENGTH(len(value)), value))
     return blake2b(framed, digest_size=DIGEST_SIZE).digest()
+
+
+Framing: TypeAlias = tuple[Callable[..., bytes], bytes, bytes, bytes]
+"""What packs all that is hashed but for the value, and of it the parts before the key, before the UUID, and after it."""
+
+
+def framing(key: bytes | None, envelope: Envelope) -> Framing:
+    """How messages are framed that have these headers, with a UUID among them, and a key as long as this one."""
+    before, after = envelope.framing
+    key_bytes = len(key or b"")
+    framed = struct.Struct(f">8s{key_bytes}s{len(before)}s{UUID_BYTES}s{len(after)}sq")
+    return framed.pack, _NULL if key is None else _LENGTH(key_bytes), before, after
+
+
+def digests(messages: Sequence[Message]) -> list[bytes]:
+    """The ``digest`` of each of these: in 0.87 of the time where one is like the next but for UUID and value (1 KB, 2026-12-01)."""
+    found: list[bytes] = []
+    last: tuple[object, ...] | None = None
+    for _, _, _, _, _, key, value, headers, _ in messages:
+        at, own, others = without_uuid(headers)
+        if own is None or value is None or len(value) > COPIED_BYTES:
+            found.append(digest(key, headers, value))
+            continue
+        like = (others, at, None if key is None else len(key))
+        if like != last:
+            last, (frame, before_key, before_own, after_own) = like, framing(key, enveloped(headers)[1])
+        framed = frame(before_key, key or b"", before_own, own, after_own, len(value)) + value
+        found.append(blake2b(framed, digest_size=DIGEST_SIZE).digest())
+    return found
 
 
 def uuid_of(raw: bytes) -> uuid.UUID:

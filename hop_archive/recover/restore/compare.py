@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from hop_archive.errors import OffsetsGoneError, UnavailableError
-from hop_archive.model.identity import digest
+from hop_archive.model.identity import digest, digests
 from hop_archive.model.message import Message, TimestampType, TopicPartition
 from hop_archive.model.progress import Progress
 from hop_archive.recover.restore import offset_map as journal
 from hop_archive.recover.restore.control import Control
-from hop_archive.recover.restore.offset_map import Entry
-from hop_archive.recover.restore.write import TargetTopic, polled
+from hop_archive.recover.restore.offset_map import Entries, Entry, EntryReader
+from hop_archive.recover.restore.write import STALL_S, TargetTopic
 
 _MOST_TOLD = 100
+_MOST_AT_ONCE = 10_000
+_POLL_S = 0.25
 
 
 class Mismatch(NamedTuple):
@@ -35,11 +36,26 @@ class Mismatch(NamedTuple):
     what: str
 
 
+class Standing(NamedTuple):
+    """What stands in a part of a partition.
+
+    Attributes:
+        reached: The offset before which the part ends.
+        messages: All that stand there, in order.
+        missing: What is told of one that does not.
+    """
+
+    reached: int
+    messages: Sequence[Message]
+    missing: str
+
+
 @dataclass(slots=True)
 class ReadBack:
     """What reading back found.
 
     Attributes:
+        complete: False where somebody asked to stop before all was compared.
         append_times: Messages whose timestamp is the time of writing, because the target's clock is its own.
     """
 
@@ -47,48 +63,47 @@ class ReadBack:
     differences: list[Mismatch] = field(default_factory=list)
     difference_count: int = 0
     append_times: int = 0
+    complete: bool = True
 
-    def differ(self, mismatch: Mismatch) -> None:
-        """Take down a difference."""
-        self.difference_count += 1
-        if len(self.differences) < _MOST_TOLD:
-            self.differences.append(mismatch)
+    def compare(self, at: TopicPartition, wanted: Entries, standing: Standing) -> None:
+        """Hold what stands in a part of a partition against what was written there, all of it or some."""
+        self.messages += len(wanted.digests)
+        if not _are_equal(wanted, standing.messages):
+            found = {message.offset: message for message in standing.messages}
+            for entry in wanted.one_by_one():
+                if what := self._difference(entry, found.get(entry.target_offset), standing.missing):
+                    self.difference_count += 1
+                    if len(self.differences) < _MOST_TOLD:
+                        self.differences.append(Mismatch(*at, entry.target_offset, str(entry.uuid), what))
 
-    def compare(self, at: TopicPartition, entry: Entry, message: Message | None) -> None:
-        """Hold what stands in a partition of the target, None for nothing, against what was written there."""
-        self.messages += 1
-        what = ""
+    def _difference(self, entry: Entry, message: Message | None, missing: str) -> str:
+        """In what a message differs from what was to stand there; '' for in nothing."""
         if message is None:
-            what = "nothing stands there"
-        elif message.offset != entry.target_offset:
-            what = f"the message stands at offset {message.offset}"
-        elif digest(message.key, message.headers, message.value) != entry.digest:
-            what = "its key, value or headers are others"
-        elif message.timestamp_type is TimestampType.APPEND:
+            return missing
+        if digest(message.key, message.headers, message.value) != entry.digest:
+            return "its key, value or headers are others"
+        if message.timestamp_type is TimestampType.APPEND:
             self.append_times += 1
         elif message.timestamp_ms != entry.timestamp:
-            what = f"its timestamp is {message.timestamp_ms}, and was to be {entry.timestamp}"
-        if what:
-            self.differ(Mismatch(*at, entry.target_offset, str(uuid.UUID(bytes=entry.uuid)), what))
+            return f"its timestamp is {message.timestamp_ms}, and was to be {entry.timestamp}"
+        return ""
 
-    def compare_all(self, at: TopicPartition, entries: Iterator[Entry], messages: Sequence[Message]) -> None:
-        """Likewise of messages that stand one after another, most of which are as they should be."""
-        equal = 0
-        for message, entry in zip(messages, entries, strict=False):
-            _, _, offset, timestamp_ms, clock, key, value, headers, _ = message
-            _, wanted_ms, wanted, target_offset = entry
-            is_equal = (
-                offset == target_offset and timestamp_ms == wanted_ms and clock is not TimestampType.APPEND
-            )
-            if is_equal and digest(key, headers, value) == wanted:
-                equal += 1
-            else:
-                self.compare(at, entry, message)
-        self.messages += equal
+
+def _are_equal(wanted: Entries, standing: Sequence[Message]) -> bool:
+    """Whether nothing else stands there, and all as it should, column by column: as nearly always."""
+    if not standing:
+        return False
+    _, _, offsets, timestamps_ms, clocks, *_ = zip(*standing, strict=True)
+    return (
+        [*offsets] == wanted.target_offsets
+        and [*timestamps_ms] == wanted.timestamps
+        and TimestampType.APPEND not in clocks
+        and digests(standing) == wanted.digests
+    )
 
 
 def compare(target: TargetTopic, folder: Path, control: Control, progress: Progress) -> ReadBack:
-    """Compare each partition of a target with the journal of what was written to it.
+    """Compare each partition of a target with the journal of what was written to it, until somebody asks to stop.
 
     Raises:
         UnavailableError: The target does not answer, or does not deliver what it holds: that is not called missing.
@@ -96,27 +111,45 @@ def compare(target: TargetTopic, folder: Path, control: Control, progress: Progr
     found = ReadBack()
     for partition in journal.partitions(folder):
         at = TopicPartition(target.topic, partition)
-        start, count = target.base.get(partition, 0), journal.count(folder, partition)
-        entries, read = journal.entries(folder, partition), 0
-        try:
-            with target.source.reader({at: start}) as reader:
-                for some in polled(reader, count, control):
-                    found.compare_all(at, entries, some)
-                    read += len(some)
-                    progress.counts["checked"] += len(some)
-                    control.notice(progress)
-                stop = min(start + count, target.source.watermarks([at]).whole()[at].high)
-                if read < count and reader.position(at) < stop:
-                    raise UnavailableError(
-                        f"{at} of source {target.source.name} holds messages up to offset {stop}, "
-                        f"and delivers none from {reader.position(at)} on.",
-                        remedy="Run the same command again: it only compares what is written already.",
-                        topic=at.topic,
-                        partition=at.partition,
-                    )
-        except OffsetsGoneError as error:
-            found.differ(Mismatch(at.topic, at.partition, start, "", str(error)))
-        for entry in entries:
-            found.compare(at, entry, None)
-            progress.counts["checked"] += 1
+        start, entries = target.base.get(partition, 0), EntryReader(folder, partition)
+        stop = start + journal.count(folder, partition)
+        for standing in _standing(target, at, range(start, stop), control):
+            while start < standing.reached:
+                wanted = entries.take(min(standing.reached - start, _MOST_AT_ONCE))
+                found.compare(at, wanted, standing)
+                start += len(wanted.digests)
+                progress.counts["checked"] += len(wanted.digests)
+            control.notice(progress)
+            if start < stop and control.stop():
+                found.complete = False
+                return found
     return found
+
+
+def _standing(
+    target: TargetTopic, at: TopicPartition, offsets: range, control: Control
+) -> Iterator[Standing]:
+    """What stands at these offsets of a partition, part by part."""
+    missing, heard = "nothing stands there", control.monotonic()
+    with target.source.reader({at: offsets.start}) as reader:
+        while (position := reader.position(at)) < offsets.stop and control.monotonic() - heard < STALL_S:
+            messages: Sequence[Message] = ()
+            try:
+                messages = reader.poll(min(offsets.stop - position, _MOST_AT_ONCE), _POLL_S)
+            except OffsetsGoneError:
+                low = target.source.watermarks([at]).whole()[at].low
+                missing = f"nothing stands there: Kafka holds the partition from offset {low} on by now"
+                reader.add({at: low})
+            if (reached := reader.position(at)) > position:
+                heard = control.monotonic()
+                yield Standing(min(reached, offsets.stop), messages, missing)
+    if position < offsets.stop:  # nothing comes any more
+        if position < min(offsets.stop, high := target.source.watermarks([at]).whole()[at].high):
+            raise UnavailableError(
+                f"{at} of source {target.source.name} holds messages up to offset {high}, "
+                f"and delivers none from {position} on.",
+                remedy="Run the same command again: it only compares what is written already.",
+                topic=at.topic,
+                partition=at.partition,
+            )
+        yield Standing(offsets.stop, (), missing)

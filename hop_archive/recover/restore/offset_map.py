@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,13 +36,29 @@ FILE_ROWS = 1_000_000
 """Rows of one file, some 30 MB: what is held at once while it is put into the store."""
 
 
+_COMPARED = pa.schema([SCHEMA.field(name) for name in ("uuid", "timestamp", "digest", "target_offset")])
+
+
 class Entry(NamedTuple):
     """What of one message is compared with what stands in the target; see ``SCHEMA``."""
 
-    uuid: bytes
+    uuid: UUID
     timestamp: int
     digest: bytes
     target_offset: int
+
+
+class Entries(NamedTuple):
+    """The same of messages that stand one after another: columns. Values of ``uuids`` are made where they are asked for."""
+
+    uuids: pa.ChunkedArray
+    timestamps: list[int]
+    digests: list[bytes]
+    target_offsets: list[int]
+
+    def one_by_one(self) -> Iterator[Entry]:
+        """Each of them."""
+        return map(Entry._make, zip(self.uuids.to_pylist(), *self[1:], strict=True))
 
 
 class Journal(contextlib.ExitStack):
@@ -119,10 +136,25 @@ def count(folder: Path, partition: int) -> int:
     return sum(pq.read_metadata(path).num_rows for path in folder.glob(f"{partition:06}-*.parquet"))
 
 
-def entries(folder: Path, partition: int) -> Iterator[Entry]:
-    """The entries of one partition, streamed in order of the target's offsets."""
+class EntryReader:
+    """The entries of one partition in order of the target's offsets, read as they are asked for."""
+
+    def __init__(self, folder: Path, partition: int) -> None:
+        self._batches = _batches(folder, partition)
+        self._left: pa.RecordBatch | None = None
+
+    def take(self, most: int) -> Entries:
+        """The next ones, fewer at the end."""
+        parts: list[pa.RecordBatch] = []
+        while most > 0 and (batch := self._left or next(self._batches, None)):
+            parts.append(batch.slice(0, most))
+            self._left = batch.slice(parts[-1].num_rows)
+            most -= parts[-1].num_rows
+        uuids, *others = pa.Table.from_batches(parts, _COMPARED).columns
+        return Entries(uuids, *(column.to_pylist() for column in others))
+
+
+def _batches(folder: Path, partition: int) -> Iterator[pa.RecordBatch]:
     for path in sorted(folder.glob(f"{partition:06}-*.parquet")):
         with contextlib.closing(pq.ParquetFile(path)) as file:
-            for batch in file.iter_batches(ROW_GROUP, columns=Entry._fields):
-                stored = (getattr(column, "storage", column) for column in batch.columns)  # bytes of UUIDs
-                yield from map(Entry._make, zip(*(column.to_pylist() for column in stored), strict=True))
+            yield from file.iter_batches(ROW_GROUP, columns=_COMPARED.names)

@@ -22,7 +22,7 @@ from hop_archive.model.progress import Progress
 from hop_archive.model.wording import counted, listed
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
-from hop_archive.recover.restore.compare import compare
+from hop_archive.recover.restore.compare import ReadBack, compare
 from hop_archive.recover.restore.control import Control
 from hop_archive.recover.restore.offset_map import Journal
 from hop_archive.recover.restore.plan import Pin, Target, pin
@@ -232,10 +232,13 @@ class _RestoreRun:
                         self._source, target.topic, state.topic_id, state.partitions, state.base
                     )
                     written = self._written(target, topic)
-                    if not written.complete:  # somebody asked to stop
-                        complete = False
+                    compared = None
+                    if written.complete and self._control.check:
+                        compared = compare(topic, self._journal(target), self._control, self._progress)
+                    if not (written.complete and (compared is None or compared.complete)):
+                        complete = False  # somebody asked to stop
                         break
-                    result = self._result(target, topic, written, state)
+                    result = self._result(target, topic, written, compared, state)
                     if state.settings_before and not self._restoration.request.keep_topic_config:
                         log.info("Putting back %s on %s", state.settings_before, target.topic)
                         self._source.change_settings(target.topic, state.settings_before)
@@ -325,13 +328,15 @@ class _RestoreRun:
         raise AssertionError("count() does not end")
 
     def _result(
-        self, target: Target, topic: TargetTopic, written: Written, state: TargetState
+        self,
+        target: Target,
+        topic: TargetTopic,
+        written: Written,
+        compared: ReadBack | None,
+        state: TargetState,
     ) -> dict[str, Any]:
-        """Compare, keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
+        """Keep the map from old to new offsets in the store, move groups, and say all of it as JSON has it."""
         folder = self._journal(target)
-        compared = None
-        if self._control.check:
-            compared = compare(topic, folder, self._control, self._progress)
         partitions = []
         for number in range(topic.partitions):
             first, count = topic.base.get(number, 0), written.counts[number]

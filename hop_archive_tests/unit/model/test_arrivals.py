@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hop_archive.model.arrivals import arrivals
 from hop_archive.model.document import encode
-from hop_archive.model.identity import identify
+from hop_archive.model.identity import digest, digests, identify
 from hop_archive.model.message import Header, Message, TimestampType
 from hop_archive_tests.strategies import GREATEST_INT64, LEAST_INT64, archived, messages
 
@@ -68,6 +68,7 @@ thrice = st.lists(messages(), max_size=4).map(
 
 
 def compare_with_each_alone(some: list[Message], public: bool) -> None:
+    assert digests(some) == [digest(one.key, one.headers, one.value) for one in some]
     for message, (identity, body, body_crc32, notes) in zip(some, arrivals(some, public=public), strict=True):
         document = archived(message, public=public)
         assert identity == identify(message)

@@ -687,6 +687,24 @@ def test_nothing_is_read_back_where_that_is_not_wanted_and_the_report_says_so(tm
     assert outcome.report["topics"][AGAIN]["compared"] is None
 
 
+def test_who_ends_a_restore_while_it_compares_finds_all_written_and_compared_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hop_archive.recover.restore.compare._MOST_AT_ONCE", 2)
+    world, target, checked = archived_world(), empty_cluster(), [0]
+    control = patient(
+        notice=lambda progress: checked.append(progress.counts["checked"]), stop=lambda: checked[-1] > 0
+    )
+    outcome = run(restoration(world, target, ONE), tmp_path / "a", control)
+    assert (outcome.complete, outcome.report["outcome"]) == (False, "stopped")
+    before = held(target, AGAIN)
+    assert checked[-1] < sum(map(len, before.values()))
+    outcome = run(restoration(world, target, ONE), tmp_path / "b")
+    assert (outcome.complete, outcome.differences) == (True, 0)
+    assert outcome.report["topics"][AGAIN]["compared"] == outcome.report["messages"]
+    assert held(target, AGAIN) == before
+
+
 def test_offsets_of_groups_are_mapped_exactly_holes_included(tmp_path: Path) -> None:
     at = PartitionLog("a", 2, 5)
     some = [Stored(old, 1, b"u" * 16, b"d" * 16, "key", None, 1, 1, None, None) for old in (3, 4, 8, 20)]
