@@ -18,7 +18,7 @@ from hop_archive.errors import (
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog
 from hop_archive.read.contents import ObjectContents
-from hop_archive.upkeep.repair.orphans import documents_of
+from hop_archive.upkeep.repair.orphans import called_lost, documents_of
 from hop_archive.upkeep.verify.verify import verify
 from hop_archive_tests.simulation.deeds import DEEDS, archive, mend, recorder, suppress_one, verification
 from hop_archive_tests.simulation.judge import no_row_points_at_nothing
@@ -151,8 +151,8 @@ def catch_up(world: SimulatedWorld) -> None:
 def _is_for_a_person(world: SimulatedWorld, finding: Finding) -> bool:
     """Whether a person decides.
 
-    Of an object alone that says nothing of which generation it is; of documents of before a catalog was lost whose UUIDs others
-    have by now, as a rebuild tells; and of what went after a catalog was dumped that was put back.
+    Of an object alone that says nothing of which generation it is; of documents of before a catalog was lost, or of offsets that are
+    called lost, whose UUIDs others have by now, as a rebuild tells; and of what went after a catalog was dumped that was put back.
     """
     if finding.kind is not Kind.ORPHAN_OBJECT:
         return bool(world.dangling) and finding.kind is Kind.MISSING_OBJECT
@@ -161,7 +161,17 @@ def _is_for_a_person(world: SimulatedWorld, finding: Finding) -> bool:
         return True
     held = ObjectContents(finding.object_key, world.body(finding.object_key))
     found = ((document, world.catalog.find(document.uuid)) for _, document in documents_of(held))
-    return bool(world.lost) and any(
-        row is not None and (row.topic, row.digest) != (document.message.topic, document.digest)
+    coverage = world.catalog.coverage([finding.topic])
+    return any(
+        row is not None
+        and (row.topic, row.digest) != (document.message.topic, document.digest)
+        and (
+            bool(world.lost)
+            or any(
+                document.message.offset in called_lost(world.catalog, log)
+                for log in coverage
+                if log.partition == document.message.partition
+            )
+        )
         for document, row in found
     )

@@ -84,6 +84,9 @@ class Committer:
                 assert row.generation is not None
                 offset = offset_of(row)
                 place = batch.slice.within(offset, offset + 1)
+                if (second := self._second_object(row)) is not None:
+                    yield second
+                    continue
                 if next(iter(self._catalog.select(Query(places=(place,)))), None) is None:
                     detail = "the ledger says that it was left out, or taken away on purpose"
                     yield self.finding(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
@@ -134,9 +137,23 @@ class Committer:
         return replace(batch, rows=rows, duplicates=duplicates, collisions=collisions), strangers
 
     def in_use(self, row: Row) -> Finding:
-        """That a document has a UUID which is another message's."""
+        """That a document has a UUID which is another message's; another object may have its message under one of its own."""
+        if (second := self._second_object(row)) is not None:
+            return second
         detail = "its UUID is in use by other content, and no document has it under one of its own"
         return self.finding(Kind.CORRUPT_OBJECT, row.object_key, detail, row.uuid)
+
+    def _second_object(self, row: Row) -> Finding | None:
+        """That the same message has a row in its place, under another UUID; None where it has not.
+
+        Of the two one was archived where its publisher's UUID was in use, and the other where it was not: in a catalog begun anew.
+        """
+        assert row.slice is not None
+        there = next(iter(self._catalog.select(Query(places=(row.slice,)))), None)
+        if there is None or (there.digest, there.timestamp_ms) != (row.digest, row.timestamp_ms):
+            return None
+        detail = f"{there.object_key} holds the same message"
+        return self.finding(Kind.ORPHAN_OBJECT, row.object_key, detail, row.uuid)
 
     def finding(self, kind: Kind, key: str, detail: str, message_uuid: uuid.UUID | None = None) -> Finding:
         """Something wrong with an object of the topic."""

@@ -85,15 +85,20 @@ _PLACE = """
 
 _CHOOSE = """
     CREATE TABLE chosen AS
-    SELECT id, generation, partition, "offset", uuid, digest, key, rank FROM (
-        SELECT found.*, row_number() OVER (
+    SELECT id, generation, partition, "offset", uuid, digest, key, row_number() OVER (
+        PARTITION BY generation, partition, "offset"
+        ORDER BY digest <> content, suppressed IS NULL, collided IS NULL, recent) AS rank
+    FROM (
+        SELECT found.*, row_number() OVER place AS recent, first_value(digest) OVER place AS content
+        FROM found JOIN objects USING (key) WHERE found.generation IS NOT NULL
+        WINDOW place AS (
             PARTITION BY found.generation, found.partition, found."offset"
-            ORDER BY suppressed IS NULL, modified DESC, attempt DESC, key DESC, frame, position) AS rank
-        FROM found JOIN objects USING (key) WHERE found.generation IS NOT NULL);
+            ORDER BY suppressed IS NULL, modified DESC, attempt DESC, key DESC, frame, position));
     CREATE UNIQUE INDEX chosen_place ON chosen (generation, partition, "offset", rank);
     CREATE INDEX chosen_uuid ON chosen (uuid) WHERE rank = 1;
 """
-"""Of several documents in one place the first is taken: a tombstone before all, else the last that was stored."""
+"""Of several documents in one place the first is taken: a tombstone before all, else the last that was stored; but of one
+message that under the archive's UUID, if there is one: its publisher's was in use, though a catalog begun anew did not know it."""
 
 _OTHERS = """
     SELECT other.key, other.uuid, other.digest = first.digest, first.key

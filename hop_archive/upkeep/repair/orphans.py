@@ -214,12 +214,15 @@ def _refuse_to_hide(repair: Repair, key: str, others: Sequence[tuple[DocumentPla
     """Refuse to put aside a message that may be nowhere else, though there is a row of its UUID: that is of other content.
 
     Raises:
-        NotMendedError: Nothing covers its offset, or the ledger counts a message more there than there are rows.
+        NotMendedError: Nothing covers its offset, the ledger counts a message more there than there are rows, or what is
+            archived there is something else.
     """
     for at, document in others:
-        places = [row_under(repair, at, document, log)[1] for log in _possible_logs(repair, key, document)]
-        if _not_dealt_with(repair, key, [(at, document)]) or any(
-            _is_counted(repair, place) for place in places
+        pairs = [row_under(repair, at, document, log) for log in _possible_logs(repair, key, document)]
+        if (
+            _not_dealt_with(repair, key, [(at, document)])
+            or any(_is_counted(repair, place) for _, place in pairs)
+            or any(_no_copies(repair, pairs))
         ):
             raise NotMendedError(
                 f"it may be all that there is of a message whose UUID, {document.uuid}, other content has by now: a person decides"
@@ -255,12 +258,22 @@ def _sorted_out(
 def _refuse_only_copies(repair: Repair, covered: Sequence[tuple[Row, Slice]]) -> None:
     """Refuse what is no copy of what is archived of its offset, but something else, or called lost: no other object may have it.
 
+    Raises:
+        NotMendedError: There is such a document; the first is named.
+    """
+    for place, why in _no_copies(repair, covered):
+        raise NotMendedError(
+            f"it holds a message that no row has, at offset {place.start} of {place.partition_log}, {why}. "
+            f"{_REBUILD.format(topic=place.topic)}"
+        )
+
+
+def _no_copies(repair: Repair, covered: Sequence[tuple[Row, Slice]]) -> Iterator[tuple[Slice, str]]:
+    """The places of documents that are no copies of what is archived there, each with what is.
+
     Args:
         repair: Where.
         covered: What rows of documents would be in each log to which these may belong, all of which the ledger covers.
-
-    Raises:
-        NotMendedError: There is such a document; the first is named.
     """
     logs = {place.partition_log for _, place in covered}
     digests = {
@@ -274,14 +287,13 @@ def _refuse_only_copies(repair: Repair, covered: Sequence[tuple[Row, Slice]]) ->
         if any(held in (None, row.digest) for row, _, held in places):
             continue  # a copy
         for _, place, held in places:
-            why = "where a row has another: of a catalog that was lost and begun anew, or of a log that lost its end"
-            if held == _NOTHING:
-                why = "which the ledger calls lost" if place.start in lost[place.partition_log] else ""
-            if why:
-                raise NotMendedError(
-                    f"it holds a message that no row has, at offset {place.start} of {place.partition_log}, {why}. "
-                    f"{_REBUILD.format(topic=place.topic)}"
+            if held != _NOTHING:
+                yield (
+                    place,
+                    "where a row has another: of a catalog that was lost and begun anew, or of a log that lost its end",
                 )
+            elif place.start in lost[place.partition_log]:
+                yield place, "which the ledger calls lost"
 
 
 def _digests(repair: Repair, places: Sequence[Slice]) -> dict[int, bytes | None]:

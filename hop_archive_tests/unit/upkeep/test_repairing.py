@@ -309,6 +309,25 @@ def test_an_orphan_of_what_is_called_lost_is_left_to_a_rebuild_which_takes_it_in
     assert broken.verify() == []
 
 
+def test_an_orphan_of_what_is_called_lost_is_left_to_people_where_other_content_took_its_uuid() -> None:
+    """The same, and what came next had the UUID of what was not recorded: no rebuild gives it a row."""
+    broken = ruin("segment")
+    world, own = broken.world, (("_id", uuid.UUID(int=5).bytes),)
+    log = next(iter(world.catalog.coverage([QUIET])))
+    stop = world.catalog.coverage([QUIET])[log].stop
+    world.cluster.append(QUIET, b"stored, and not recorded", headers=own)
+    store_slices(broken.archive(), [Slice(*log, stop, stop + 1)])
+    world.cluster.delete_records(QUIET, 0, stop + 1)
+    world.cluster.append(QUIET, b"other content", headers=own)
+    exhausted(catch_up(broken.archive()))
+    broken.replicate()
+    keys = {info.key for info in world.store.listing()}
+    broken.verify()
+    (left,) = [one for one in broken.repair() if one.record.finding.kind is Kind.ORPHAN_OBJECT]
+    assert (left.outcome, "other content" in left.how) == (RepairOutcome.LEFT, True), left.how
+    assert {info.key for info in world.store.listing()} == keys, "it is not put aside"
+
+
 def test_suppressing_deletes_no_orphan_that_alone_has_a_message_which_is_called_lost() -> None:
     broken = ruin("segment")
     world = broken.world
