@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.catalog.records import Outcome
+from hop_archive.errors import ConflictError
 from hop_archive.ingest.follow import catch_up
 from hop_archive.model.findings import Finding, Kind
 from hop_archive.model.identity import digest
+from hop_archive.read.catalog_snapshot import CatalogSnapshot, snapshot
+from hop_archive.read.snapshot_locations import FolderLocation
+from hop_archive.recover.rebuild.from_snapshot import take_in
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.store.mock import MockStore
 from hop_archive.upkeep.repair.plan import Repair, Upstream
@@ -24,7 +30,7 @@ from hop_archive.upkeep.verify.objects import objects
 from hop_archive.upkeep.verify.verification import Verification
 from hop_archive_tests.damaging import verified
 from hop_archive_tests.invariants import assert_ledger_is_sound
-from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, WorldLayout, exhausted
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, World, WorldLayout, adopted_row, exhausted
 
 LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 SHARED = (("_id", uuid.UUID(int=7).bytes),)
@@ -79,6 +85,98 @@ def verification(world: World) -> Verification:
 @pytest.fixture(params=LAYOUTS)
 def layout(request: pytest.FixtureRequest) -> WorldLayout:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> FolderLocation:
+    return FolderLocation(tmp_path / "catalog")
+
+
+def test_a_snapshot_is_not_taken_in_where_other_content_has_a_uuid_of_it_by_now(
+    layout: WorldLayout, location: FolderLocation
+) -> None:
+    world = archived(layout)
+    snapshot(CatalogSnapshot(world.catalog, location))
+    anew = begun_anew(world)
+    before = everything(anew, BUSY)
+    wanted = Rebuild(anew.catalog, anew.store)
+    with pytest.raises(ConflictError) as refused:
+        exhausted(take_in(wanted, location))
+    text = str(refused.value)
+    for fact in (f"{uuid.UUID(int=7)}", f"{BUSY}[0]@0-1", f"{BUSY}[0]@1-2", str(location), "empty database"):
+        assert fact in text
+    with pytest.raises(ConflictError):  # nor is what the snapshot alone could tell of it made up of the store
+        exhausted(rebuild(wanted))
+    assert everything(anew, BUSY) == before
+    assert list(anew.catalog.rows(QUIET)) == list(world.catalog.rows(QUIET)), "the others are taken in"
+    empty = replace(anew, catalog=MockCatalog())
+    exhausted(take_in(Rebuild(empty.catalog, empty.store), location))
+    assert list(empty.catalog.rows(BUSY)) == list(world.catalog.rows(BUSY)), (
+        "what the message says to do helps"
+    )
+
+
+def test_so_it_is_where_that_content_is_of_another_topic_and_nothing_of_its_own_is_there(
+    layout: WorldLayout, location: FolderLocation
+) -> None:
+    world = archived(layout, second_topic=QUIET)
+    snapshot(CatalogSnapshot(world.catalog, location))
+    anew = begun_anew(world)
+    with pytest.raises(ConflictError, match=rf"{BUSY}\[0\]@0-1 .* {QUIET}\[0\]@0-1"):
+        exhausted(take_in(Rebuild(anew.catalog, anew.store), location))
+    assert contents(anew) == {b"first": 0, b"second": 1, b"another": 1, b"quiet": 1}
+    assert len(anew.catalog.generations([QUIET])[QUIET]) == 1
+
+
+def test_so_it_is_where_another_archiver_wrote_the_row_of_the_snapshot(location: FolderLocation) -> None:
+    world = archived("segment")
+    own = uuid.UUID(int=9)
+    world.catalog.adopt([adopted_row(QUIET)._replace(uuid=own)])
+    snapshot(CatalogSnapshot(world.catalog, location))
+    anew = begun_anew(world)
+    put(anew, BUSY, b"another", headers=(("_id", own.bytes),))
+    exhausted(catch_up(anew.archive(), overlap=0))
+    with pytest.raises(ConflictError, match=rf"{QUIET}.*{own}.*another archiver"):
+        exhausted(take_in(Rebuild(anew.catalog, anew.store, topics=(QUIET,)), location))
+
+
+def test_a_snapshot_is_not_taken_in_where_a_generation_of_it_has_another_number(
+    layout: WorldLayout, location: FolderLocation
+) -> None:
+    """The log lost its end, which made a second generation of the same topic id; begun anew, it is the first."""
+    world = archived(layout)
+    with world.cluster.change() as state:
+        state.topics[BUSY].logs[0].lose_end(2)
+    exhausted(catch_up(world.archive(), overlap=0))
+    put(world, BUSY, b"quiet")
+    exhausted(catch_up(world.archive(), overlap=0))
+    one, two = world.catalog.generations([BUSY])[BUSY]
+    assert one.topic_id == two.topic_id
+    snapshot(CatalogSnapshot(world.catalog, location))
+    anew = replace(world, catalog=MockCatalog())
+    exhausted(catch_up(anew.archive(), overlap=0))
+    before = everything(anew, BUSY)
+    with pytest.raises(ConflictError, match=r"generation 2 .* generation 1"):
+        exhausted(take_in(Rebuild(anew.catalog, anew.store), location))
+    assert everything(anew, BUSY) == before
+
+
+def test_what_a_run_called_lost_that_began_anew_is_archived_again_where_no_uuid_is_in_the_way(
+    layout: WorldLayout, location: FolderLocation
+) -> None:
+    world = archived(layout, second_topic=QUIET)
+    world.cluster.append(BUSY, b"first", headers=SHARED, timestamp_ms=NOW_MS + 1)
+    world.cluster.delete_topic(QUIET)
+    exhausted(catch_up(world.archive(), overlap=0))
+    snapshot(CatalogSnapshot(world.catalog, location))
+    anew = begun_anew(world)
+    assert Outcome.LOST in {entry.outcome for entry in anew.catalog.ledger([BUSY])}
+    exhausted(take_in(Rebuild(anew.catalog, anew.store), location))
+    assert list(rebuild(Rebuild(anew.catalog, anew.store))) == []
+    assert contents(anew) == contents(world)
+    assert {entry.outcome for entry in anew.catalog.ledger([BUSY])} == {Outcome.ARCHIVED}
+    assert len(anew.catalog.generations([BUSY])[BUSY]) == 1
+    assert_ledger_is_sound(anew.catalog.ledger())
 
 
 def rebuilt_from_the_store(anew: World) -> list[Finding]:

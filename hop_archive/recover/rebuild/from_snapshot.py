@@ -7,7 +7,7 @@ import itertools
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from hop_archive.catalog.records import (
 )
 from hop_archive.errors import ConfigurationError, ConflictError, CorruptError, SliceTakenError
 from hop_archive.model.findings import Finding
+from hop_archive.model.query import Query
 from hop_archive.model.slices import PartitionLog, Slice
 from hop_archive.model.watermarks import Watermarks
 from hop_archive.model.wording import said
@@ -94,6 +95,7 @@ def take_in(wanted: Rebuild, location: SnapshotLocation) -> Iterator[Finding]:
         if meant(topic, wanted.topics):
             with wanted.failures.of(topic, wanted.all_answer):
                 raise _not_believed(location, why)
+    is_begun = bool(wanted.catalog.topics())
     for topic, told in sorted(manifest.topics.items()):
         if meant(topic, wanted.topics):
             wanted.progress.topic = topic
@@ -101,7 +103,8 @@ def take_in(wanted: Rebuild, location: SnapshotLocation) -> Iterator[Finding]:
                 wanted.work_dir.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix="hop_archive-snapshot-", dir=wanted.work_dir)
             with wanted.failures.of(topic, wanted.all_answer), folder as scratch, usable(Path(scratch)):
-                yield from _TopicFromSnapshot(wanted, topic, told, location, Path(scratch)).run()
+                coming = _TopicFromSnapshot(wanted, topic, told, location, Path(scratch), is_begun=is_begun)
+                yield from coming.run()
             wanted.notice(wanted.progress)
     if manifest.problem:
         wanted.failures.besides = CorruptError(
@@ -138,13 +141,21 @@ class _TopicFromSnapshot:
     """One topic on its way back."""
 
     def __init__(
-        self, wanted: Rebuild, topic: str, told: Mapping[str, Any], location: SnapshotLocation, scratch: Path
+        self,
+        wanted: Rebuild,
+        topic: str,
+        told: Mapping[str, Any],
+        location: SnapshotLocation,
+        scratch: Path,
+        *,
+        is_begun: bool,
     ) -> None:
         self._wanted = wanted
         self._topic = topic
         self._told = told
         self._location = location
         self._scratch = scratch
+        self._is_begun = is_begun  # whether the catalog had rows before the snapshot was taken in, of this topic or another
         self._to = Committer(wanted.catalog, topic, wanted.store.bucket, wanted.run_id, wanted.progress)
 
     def run(self) -> Iterator[Finding]:
@@ -153,6 +164,21 @@ class _TopicFromSnapshot:
             self._connection.execute("PRAGMA synchronous = OFF")
             self._connection.executescript(_TABLES)
             self._refuse_another_topic()
+            # Sort rows and copies by place, in the file; rows of other archivers, which have none, go at once.
+            self._connection.execute("BEGIN")
+            found = self._read("messages", lambda cells: (self._row(cells), cells))
+            while some := list(itertools.islice(found, _PORTION)):
+                if self._is_begun:
+                    self._refuse_contradiction([row for row, _ in some])
+                for row, cells in some:
+                    if row.offset is not None:
+                        values = (
+                            row.generation,
+                            row.partition,
+                            row.offset,
+                            json.dumps(cells, default=_as_text),
+                        )
+                        self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", values)
             for known in self._told["generations"]:
                 origin = (known["cluster_id"], known["topic_id"], known["reason"])
                 catalog.begin_generation(topic, known["number"], *origin)
@@ -162,15 +188,9 @@ class _TopicFromSnapshot:
                 for generation, partition, *marks in self._told.get("observed", ())
             }
             catalog.observe({at: marks for at, marks in then.items() if at not in observed})
-            # Sort rows and copies by place, in the file; rows of other archivers, which have none, go at once.
-            self._connection.execute("BEGIN")
-            for row, cells in self._read("messages", lambda cells: (self._row(cells), cells)):
-                if row.offset is not None:
-                    values = (row.generation, row.partition, row.offset, json.dumps(cells, default=_as_text))
-                    self._connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", values)
             adopted = (row for row in self._read("messages", self._row) if row.offset is None)
-            while some := list(itertools.islice(adopted, _PORTION)):
-                self._wanted.progress.counts["added"] += catalog.adopt(some)
+            while rows := list(itertools.islice(adopted, _PORTION)):
+                self._wanted.progress.counts["added"] += catalog.adopt(rows)
             for copy, cells in self._read("duplicates", lambda cells: (_copy(cells["offset"], cells), cells)):
                 values = (
                     cells["generation"],
@@ -206,13 +226,48 @@ class _TopicFromSnapshot:
                 and UNKNOWN_CLUSTER not in (known.cluster_id, told["cluster_id"])
                 and (known.cluster_id, known.topic_id) != origin
             ):
-                raise ConflictError(
+                raise self._began_before(
                     f"Generation {number} of {self._topic} is topic {origin[1]} of cluster {origin[0]} in the snapshot in "
                     f"{self._location}, and topic {known.topic_id} of cluster {known.cluster_id} in database "
-                    f"{self._wanted.catalog.name}: archiving began before the snapshot was taken in.",
-                    remedy="Stop archiving, and take the snapshot into an empty database; or rebuild this topic from the store alone.",
-                    topic=self._topic,
+                    f"{self._wanted.catalog.name}",
+                    "; or rebuild this topic from the store alone",
                 )
+
+    def _refuse_contradiction(self, rows: Sequence[Row]) -> None:
+        """Raise where the catalog says other things of the messages of these UUIDs than the snapshot.
+
+        Raises:
+            ConflictError: Other content has one of the UUIDs: the message would get no row, and that content perhaps a second
+                one. Or a message is in another generation of the same topic: the log would be said to hold what is of another.
+        """
+        catalog, topic = self._wanted.catalog, self._topic
+        held = {row.uuid: row for row in catalog.select(Query(uuids=tuple(row.uuid for row in rows)))}
+        renumbered = {
+            (told["number"], known.number)
+            for told in self._told["generations"]
+            for known in catalog.generations([topic]).get(topic, ())
+            if (told["cluster_id"], told["topic_id"]) == (known.cluster_id, known.topic_id)
+            and known.cluster_id != UNKNOWN_CLUSTER
+            and told["number"] != known.number
+        }
+        for row, there in ((row, held[row.uuid]) for row in rows if row.uuid in held):
+            if not _is_same(row, there):
+                raise self._began_before(
+                    f"UUID {row.uuid} is that of {_place(row)} in the snapshot in {self._location}, and of other content, "
+                    f"{_place(there)}, in database {catalog.name}"
+                )
+            if (row.generation, there.generation) in renumbered:
+                raise self._began_before(
+                    f"What is generation {row.generation} of {topic} in the snapshot in {self._location} is generation "
+                    f"{there.generation} in database {catalog.name}"
+                )
+
+    def _began_before(self, what: str, otherwise: str = "") -> ConflictError:
+        return ConflictError(
+            f"{what}: archiving began before the snapshot was taken in. The topic was left as it is.",
+            remedy=f"Stop archiving, and take the snapshot into an empty database{otherwise}.",
+            topic=self._topic,
+        )
 
     def _commit(self, entry: LedgerEntry) -> Iterator[Finding]:
         whole = entry.slice
@@ -291,6 +346,18 @@ class _TopicFromSnapshot:
                         if name not in may_lack and batch.column(name).null_count:
                             raise ValueError(f"a row has no {name}")
                     yield from map(made, batch.to_pylist())
+
+
+def _is_same(row: Row, there: Row) -> bool:
+    """Whether two rows of one UUID are of the same message; those of another archiver have no digest."""
+    if row.digest is None or there.digest is None:
+        one, other = ((r.topic, r.timestamp_ms, r.message_crc32) for r in (row, there))
+        return one == other
+    return (row.topic, row.digest) == (there.topic, there.digest)
+
+
+def _place(row: Row) -> str:
+    return str(row.slice) if row.slice is not None else f"a message of {row.topic} of another archiver's"
 
 
 def _as_text(value: bytes | uuid.UUID) -> str:
