@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Self
 
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Measure, total
 from hop_archive.errors import ConfigurationError, ConflictError
+from hop_archive.model.message import TimestampType
 from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice
 from hop_archive.model.topics import TopicPolicy, is_topic_name
@@ -24,7 +29,7 @@ class Lane:
     Attributes:
         partition_log: Where they stood; None for adopted ones, of which nobody knows.
         stop: The offset at which it ends: what is archived later is not of this restore; 0 for adopted ones.
-        measure: How much it is, less ``duplicates``.
+        measure: How much it is, less ``duplicates`` and what was suppressed; the largest, and the times, of these, too.
         duplicates: How many recorded duplicates belong to it; 0 where they are not wanted.
         alone: The slices of offsets that were asked for, within which alone it selects; empty: all up to ``stop``.
     """
@@ -113,7 +118,7 @@ def plan(catalog: Catalog, request: Request, policy: TopicPolicy) -> RestorePlan
         ConfigurationError: Nothing is selected; a topic means none; several topics would go to one; or a topic that is
             named itself would get a name that Kafka does not take.
     """
-    planner = _Planner(catalog, request)
+    planner = _Planner.of(catalog, request)
     targets: dict[str, Target] = {}
     unnamed: list[str] = []
     # Topics without messages are among them: a generation of them is known, or a snapshot.
@@ -193,7 +198,7 @@ def pinned(catalog: Catalog, request: Request, planned: RestorePlan, pins: Mappi
     Raises:
         ConflictError: What it began with is not in the catalog any more.
     """
-    planner = _Planner(catalog, request)
+    planner = _Planner.of(catalog, request)
     as_begun: dict[str, Target] = {}
     for name, then in pins.items():
         lanes = []
@@ -224,6 +229,14 @@ class _Planner:
 
     catalog: Catalog
     request: Request
+    suppressed: Mapping[str, frozenset[uuid.UUID]]
+
+    @classmethod
+    def of(cls, catalog: Catalog, request: Request) -> Self:
+        """Asks the catalog, once, what is never put back."""
+        found = sorted((suppression.topic, suppression.uuid) for suppression in catalog.suppressions())
+        by_topic = itertools.groupby(found, key=itemgetter(0))
+        return cls(catalog, request, {topic: frozenset(own for _, own in some) for topic, some in by_topic})
 
     def target(self, name: str, topic: str, lanes: Sequence[Lane], generation: int | None) -> Target:
         """A target with all partitions that its generations were ever seen to have, messages in them or not."""
@@ -289,21 +302,48 @@ class _Planner:
             return None
         places = alone or (whole,)
         measure = catalog.measure(replace(bounded(request), places=places), timeout_s=MEASURE_TIMEOUT_S)
+        hidden = self.suppressed.get(topic, frozenset())
         copies = 0
         for place in places if request.duplicates else ():
             start = place.start
             while start < place.stop:  # within the time that is asked for; other bounds come later
                 found = catalog.duplicates_in(place.within(start, place.stop), 10_000)
-                copies += sum(in_time(request, copy.timestamp_ms) for copy in found)
+                copies += sum(
+                    copy.uuid not in hidden and in_time(request, copy.timestamp_ms) for copy in found
+                )
                 start = found[-1].offset + 1 if found else place.stop
-        lane = Lane(topic, partition_log, whole.stop, measure, copies, alone)
-        return lane if lane.messages else None
+        if not measure.messages and not copies:
+            return None
+        # One of which all was suppressed is a lane all the same: no older generation is meant in its place.
+        less = self._less_suppressed(measure, topic, places)
+        return Lane(topic, partition_log, whole.stop, less, copies, alone)
 
     def adopted_lane(self, topic: str) -> list[Lane]:
         """The lane of what another archiver left of a topic; none where nothing of it is selected."""
         query = replace(bounded(self.request), topics=(topic,), adopted=True)
         measure = self.catalog.measure(query, timeout_s=MEASURE_TIMEOUT_S)
-        return [Lane(topic, None, 0, measure)] if measure.messages else []
+        less = self._less_suppressed(measure, topic, ())
+        return [Lane(topic, None, 0, less)] if measure.messages else []
+
+    def _less_suppressed(self, measure: Measure, topic: str, places: Sequence[Slice]) -> Measure:
+        """A measure of what is selected in some places, or of a topic's adopted rows where there are none, less what is never put back."""
+        query = replace(bounded(self.request), topics=(topic,))
+        hidden = self.suppressed.get(topic, frozenset())
+        if query.uuids is not None:
+            hidden &= {*query.uuids}
+        if not hidden or not measure.messages:
+            return measure
+        rows = [
+            row
+            for row in self.catalog.select(replace(query, uuids=tuple(sorted(hidden))))
+            if (any(row.stands_in(place) for place in places) if places else row.slice is None)
+        ]
+        return measure._replace(
+            messages=measure.messages - len(rows),
+            size_bytes=measure.size_bytes - sum(row.size_bytes for row in rows),
+            at_zero=measure.at_zero - sum(row.timestamp_ms == 0 for row in rows),
+            by_append=measure.by_append - sum(row.timestamp_type is TimestampType.APPEND for row in rows),
+        )
 
 
 def bounded(request: Request) -> Query:

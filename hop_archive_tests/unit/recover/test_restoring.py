@@ -38,6 +38,7 @@ from hop_archive.model.topics import TopicPolicy
 from hop_archive.recover.restore import groups
 from hop_archive.recover.restore import offset_map as journal
 from hop_archive.recover.restore import write as writing
+from hop_archive.recover.restore.items import ItemReader
 from hop_archive.recover.restore.partitioner import partition_of
 from hop_archive.recover.restore.prepare import prepare
 from hop_archive.recover.restore.request import Request
@@ -188,6 +189,40 @@ def test_content_that_was_removed_for_good_is_never_put_back(tmp_path: Path) -> 
     assert outcome.report["messages"] == len(list(world.catalog.rows(QUIET))) - 1
     message = decode(next(world.store.fetch([Extent(gone.object_key)]))).message
     assert content(message) not in held(target, f"{QUIET}.again")[0]
+
+
+@pytest.mark.parametrize("duplicates", [False, True])
+def test_a_plan_counts_nothing_whose_content_was_removed_for_good(duplicates: bool, tmp_path: Path) -> None:
+    world = archived_world()
+    world.catalog.adopt([adopted_row(QUIET), adopted_row(QUIET)._replace(uuid=uuid.UUID(int=5))])
+    copied = {copy.uuid for _, copy in world.catalog.duplicates(BUSY)}
+    own = next(row for row in world.catalog.rows(BUSY) if row.uuid in copied)
+    world.catalog.suppress({own.uuid: BUSY, uuid.UUID(int=5): QUIET}, "by order of a court")
+    request = Request(template="{topic}.again", duplicates=duplicates)
+    found = prepare(restoration(world, empty_cluster(), request)).plan
+    written = {
+        target.source: sum(len(page.messages) for page in ItemReader(world.catalog, request).pages(target))
+        for target in found.targets
+    }
+    assert {target.source: target.messages for target in found.targets} == written
+    kept = [row for topic in (BUSY, QUIET) for row in world.catalog.rows(topic)]
+    kept = [row for row in kept if row.uuid not in (own.uuid, uuid.UUID(int=5))]
+    assert found.measure.size_bytes == sum(row.size_bytes for row in kept)
+
+
+def test_a_topic_of_whose_last_generation_all_was_removed_is_not_restored_as_it_was_in_an_earlier_one(
+    tmp_path: Path,
+) -> None:
+    world = archived_world()
+    world.cluster.recreate_topic(QUIET)
+    world.cluster.append(QUIET, b"the only one of now")
+    exhausted(catch_up(world.archive()))
+    now = next(row for row in world.catalog.rows(QUIET) if row.generation == 2)
+    world.catalog.suppress({now.uuid: QUIET}, "by order of a court")
+    quiet = Request(query=Query(topics=(QUIET,)), template="{topic}.again")
+    target = empty_cluster()
+    outcome = run(restoration(world, target, quiet), tmp_path)
+    assert (outcome.complete, held(target, f"{QUIET}.again")) == (True, {0: []})
 
 
 def test_test_messages_can_be_left_out(tmp_path: Path) -> None:
