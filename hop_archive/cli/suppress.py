@@ -39,7 +39,8 @@ Ends with 1 where a UUID is not in the catalog, or where the content is or may b
 somewhere yet: in Kafka, where a source is named (-H) that still holds it; under
 other UUIDs, as of a restored topic that was archived, too (looked for by time
 and by UUID); in old versions in a bucket that keeps them, in a backup that lets
-nothing be deleted, in objects of crashed runs that are younger than an hour.
+nothing be deleted, in objects of crashed runs that are younger than an hour, or
+whose offsets the ledger has not dealt with.
 A message that cannot be suppressed, as where a segment is missing that has to be
 written anew, stops no other one: it is named at the end, with what to do first and
 the exit code of its reason; then the same command again does what is left.
@@ -100,6 +101,13 @@ def suppress(
             left.append(
                 f"{counted(len(found.young), 'object')} may hold it and may be in the making ({some}): run this again in an hour."
             )
+        if found.unsettled:
+            some = ", ".join(found.unsettled[:5])
+            left.append(
+                f"{counted(len(found.unsettled), 'object')} may hold it, or another message of its UUID, at an offset that the ledger "
+                f"has not dealt with ({some}): run this again once the archive has caught up with Kafka (hop-archive run). Where its "
+                "topic, or that generation of it, is gone, nothing ever will: look into it, and delete it by hand if it has to go."
+            )
         if removing.tally.backup_refusal:
             left.append("The backup still has it.")
         rows = [row for done in found.done if (row := removing.catalog.find(done)) is not None]
@@ -118,6 +126,7 @@ def suppress(
             unknown=[str(unknown) for unknown in found.unknown],
             failed={name: str(error) for name, error in failures},
             young=list(found.young),
+            unsettled=list(found.unsettled),
             keeps_versions=found.keeps_versions,
             left=left,
         )

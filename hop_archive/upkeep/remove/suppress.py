@@ -67,6 +67,8 @@ class Suppressed:
         unknown: UUIDs that the catalog does not have.
         young: Keys of objects that may hold the content, that no row names, and that are too young to be judged; of segments that
             are in the making, where they will be.
+        unsettled: Keys of old objects that hold messages of these UUIDs without rows, at offsets which the ledger has not dealt
+            with: they may be other messages. As long as nothing covers these, they stay.
         keeps_versions: Whether old versions of what was deleted may be in the bucket; None where that is not known.
         backup_keeps_versions: Likewise of the backup; False without one.
         held: Keys of the objects that held the content when this began; none where an earlier call has replaced them all.
@@ -75,6 +77,7 @@ class Suppressed:
     done: tuple[uuid.UUID, ...]
     unknown: tuple[uuid.UUID, ...]
     young: tuple[str, ...]
+    unsettled: tuple[str, ...]
     keeps_versions: bool | None
     backup_keeps_versions: bool | None
     held: tuple[str, ...]
@@ -178,9 +181,10 @@ def suppress(
                         _refuse_to_lose(removing, info.key)
                         held.add(info.key)
                         removing.catalog.note_pending_deletes([(row.bucket, info.key)], row.topic, removal)
+        unsettled: list[str] = []
         for info, is_settled in _orphans_with(removing, rows, unknown, failed):
             if info.modified_ms > young_ms or not is_settled:
-                young.append(info.key)
+                (young if info.modified_ms > young_ms else unsettled).append(info.key)
                 continue
             held.add(info.key)
             removing.catalog.note_pending_deletes(
@@ -193,7 +197,13 @@ def suppress(
         )
     done = tuple(row.uuid for row in rows if str(row.uuid) not in failed)
     return Suppressed(
-        done, tuple(unknown), tuple(dict.fromkeys(young)), of_store, of_backup, tuple(sorted(held))
+        done,
+        tuple(unknown),
+        tuple(dict.fromkeys(young)),
+        tuple(dict.fromkeys(unsettled)),
+        of_store,
+        of_backup,
+        tuple(sorted(held)),
     )
 
 

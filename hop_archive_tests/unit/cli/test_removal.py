@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -203,6 +204,31 @@ def test_of_several_messages_that_which_cannot_be_suppressed_is_named_and_the_ot
     assert plain.exit_code == 2
     assert f"{asked[1]} is not done: " in plain.stdout
     assert {str(found.uuid) for found in catalog.suppressions()} == {asked[0], asked[2]}
+
+
+def test_an_old_object_whose_offset_nothing_has_dealt_with_is_not_called_one_in_the_making(
+    place: Path,
+) -> None:
+    """Its message may be another one of that UUID, and waiting an hour does not tell."""
+    directory = allowed(place)
+    catalog = MockCatalog("m", directory=directory)
+    row = next(row for topic in catalog.topics() for row in catalog.rows(topic) if row.position is None)
+    assert row.slice is not None
+    with catalog._state.change() as tables:
+        del tables.rows[row.uuid]
+        del tables.ledger[row.slice.partition_log]
+    catalog.suppress({row.uuid: row.topic}, "request 17")
+    invoke("verify", *DATABASE, "--grace", "0")
+    command = ("suppress", str(row.uuid), *DATABASE, "--reason", "request 17", "--yes", "--json")
+    assert told(invoke(*command), code=1)["young"] == [row.object_key]
+    (file,) = (directory / "objects").rglob(Path(row.object_key).name)
+    os.utime(file, (0, 0))
+    old = told(invoke(*command), code=1)
+    assert (old["young"], old["unsettled"]) == ([], [row.object_key])
+    (line,) = old["left"]
+    assert row.object_key in line
+    assert "again in an hour" not in line
+    assert file.exists()
 
 
 def test_the_same_content_elsewhere_is_named(place: Path) -> None:
