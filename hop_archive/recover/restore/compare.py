@@ -17,9 +17,7 @@ from hop_archive.recover.restore.offset_map import Entries, Entry, EntryReader
 from hop_archive.recover.restore.write import STALL_S, TargetTopic
 
 _MOST_TOLD = 100
-_MOST_AT_ONCE = 500
-"""Messages that are read and compared while the processor's caches hold them: 0.62 of the CPU of 10,000 at once (1.1 kB,
-two cores with 1 MB each, busy machine, 2026-12-01), though each time the broker is asked whose they are."""
+_MOST_AT_ONCE = 5_000
 _POLL_S = 0.25
 
 
