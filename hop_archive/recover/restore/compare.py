@@ -36,8 +36,8 @@ class Mismatch(NamedTuple):
     what: str
 
 
-class Standing(NamedTuple):
-    """What stands in a part of a partition.
+class Delivered(NamedTuple):
+    """What a target delivers of a part of a partition.
 
     Attributes:
         reached: The offset before which the part ends.
@@ -65,7 +65,7 @@ class ReadBack:
     append_times: int = 0
     complete: bool = True
 
-    def compare(self, at: TopicPartition, wanted: Entries, standing: Standing) -> None:
+    def compare(self, at: TopicPartition, wanted: Entries, standing: Delivered) -> None:
         """Hold what stands in a part of a partition against what was written there, all of it or some."""
         self.messages += len(wanted.digests)
         if not _are_equal(wanted, standing.messages):
@@ -128,7 +128,7 @@ def compare(target: TargetTopic, folder: Path, control: Control, progress: Progr
 
 def _standing(
     target: TargetTopic, at: TopicPartition, offsets: range, control: Control
-) -> Iterator[Standing]:
+) -> Iterator[Delivered]:
     """What stands at these offsets of a partition, part by part."""
     missing, heard = "nothing stands there", control.monotonic()
     with target.source.reader({at: offsets.start}) as reader:
@@ -142,7 +142,7 @@ def _standing(
                 reader.add({at: low})
             if (reached := reader.position(at)) > position:
                 heard = control.monotonic()
-                yield Standing(min(reached, offsets.stop), messages, missing)
+                yield Delivered(min(reached, offsets.stop), messages, missing)
     if position < offsets.stop:  # nothing comes any more
         if position < min(offsets.stop, high := target.source.watermarks([at]).whole()[at].high):
             raise UnavailableError(
@@ -152,4 +152,4 @@ def _standing(
                 topic=at.topic,
                 partition=at.partition,
             )
-        yield Standing(offsets.stop, (), missing)
+        yield Delivered(offsets.stop, (), missing)
