@@ -12,6 +12,7 @@ from hop_archive.catalog.mock.catalog import MockCatalog
 from hop_archive.catalog.records import Row
 from hop_archive.devkit.faults import Faults
 from hop_archive.errors import ConfigurationError, CorruptError, ObjectMissingError
+from hop_archive.model.findings import Kind
 from hop_archive.model.identity import digest
 from hop_archive.model.message import TopicPartition
 from hop_archive.model.slices import PartitionLog
@@ -99,7 +100,9 @@ def rebuilding(world: SimulatedWorld, faults: Faults, choice: int, *, from_store
             if wanted.failures.raised is not error and isinstance(error, CorruptError):
                 raise
     world.rebuilt = True
-    exhausted(rebuild(wanted))
+    for finding in rebuild(wanted):
+        if finding.kind is Kind.CORRUPT_OBJECT and finding.uuid is not None:
+            world.without_row.add(finding.uuid)
 
 
 def restored(world: SimulatedWorld, faults: Faults, choice: int) -> None:

@@ -69,6 +69,7 @@ class SimulatedWorld:
         full: Where there is no room, and for how many calls more.
         lost: The catalogs that are no more, as they were at their end.
         rebuilt: Whether the catalog was made again of what the store has, or added to by that.
+        without_row: UUIDs of messages of which a rebuild told that they get no row, since other content has them.
         dangling: UUIDs and keys of rows whose objects had gone when a catalog, or a snapshot of one, was put back that named them.
         names: The topics of topic ids.
         removes: Whether a process takes messages away, be it copies.
@@ -95,6 +96,7 @@ class SimulatedWorld:
     lost: list[MockCatalog] = field(default_factory=list)
     dangling: set[tuple[uuid.UUID, str]] = field(default_factory=set)
     rebuilt: bool = False
+    without_row: set[uuid.UUID] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)
     removes: bool = False
     _folder: Path | None = None
