@@ -115,6 +115,8 @@ class Writer:
                 topic=at.topic,
                 partition=at.partition,
             )
+        for partition in [*self._last_passed]:
+            self._refuse_what_is_not_ours(partition)
         self._refuse_others()
         self._written.complete = True
         return self._written
@@ -164,7 +166,7 @@ class Writer:
             sent[run.partition] = before + len(run.outgoing)
 
     def _refuse_what_is_not_ours(self, partition: int) -> None:
-        """Compare the last message that stands there already with what it should be, once, before going on."""
+        """Compare the last message that stands there already with what it should be, once: before more is added, or all is called done."""
         last = self._last_passed.pop(partition, None)
         if last is None:
             return

@@ -47,6 +47,7 @@ from hop_archive.source.mock.cluster import MockCluster
 from hop_archive.source.mock.source import GROUP_ID, MockSource
 from hop_archive.store.mock import MockStore
 from hop_archive.store.protocol import Extent, NewObject
+from hop_archive.upkeep.remove.clean_tests import clean_marked
 from hop_archive.upkeep.remove.suppress import suppress
 from hop_archive_tests.cold_store import ColdStore
 from hop_archive_tests.invariants import committed
@@ -533,6 +534,26 @@ def test_what_another_wrote_after_a_crash_is_noticed_before_anything_is_added(
     with pytest.raises(ConflictError, match="something else"):
         run(restoration(world, target, ONE), tmp_path / "b")
     assert len(held(target, AGAIN)[number]) == count
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_stands_there_and_was_removed_from_the_archive_since_is_noticed_where_nothing_is_added_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    """As many messages stand in the partition as are to."""
+    monkeypatch.setattr(writing, "PORTION_MESSAGES", 1)
+    world, target, stops = small_world(), empty_cluster(), iter([False, False, True])
+    world.cluster.create_topic("tested", 2)
+    for partition, headers in ((0, (("_test", b"true"),)), (0, ()), (1, ())):
+        world.cluster.append("tested", b"an alert", headers=headers, partition=partition)
+    own = restoration(
+        archive_all(world), target, Request(query=Query(topics=("tested",)), template="{topic}.b")
+    )
+    assert not run(own, tmp_path / "a", patient(stop=lambda: next(stops))).complete
+    assert [len(messages) for messages in held(target, "tested.b").values()] == [1, 0]
+    clean_marked(world.removing(), own.request.query)
+    with pytest.raises(ConflictError, match=r"tested.b\[0\] .*holds something else at offset 0"):
+        run(own, tmp_path / "b", patient(check=check))
 
 
 def test_what_stands_there_and_is_not_delivered_is_not_called_another_writers(
