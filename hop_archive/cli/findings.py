@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from hop_archive.catalog.protocol import Catalog
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import JsonList, moment, print_lines, say
 from hop_archive.cli.verify import as_object, line
@@ -71,6 +73,7 @@ def findings(
 
     setup = chosen.setup("database")
     with setup.catalog() as catalog:
+        refuse_unknown(catalog, topics)
         if accepted:
             if not because.strip():
                 raise ConfigurationError(
@@ -102,6 +105,21 @@ def findings(
     else:
         say(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
     return 1 if opened else 0
+
+
+def refuse_unknown(catalog: Catalog, topics: Sequence[str]) -> None:
+    """Refuse a topic of which the catalog has nothing, not even a finding: of a misspelt one all would look well.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    for topic in sorted({*topics}.difference(catalog.known_topics())):
+        if not any(catalog.findings([topic], open_only=False, limit=1)):
+            raise ConfigurationError(
+                f"The catalog has no topic {topic}.",
+                remedy="-T takes exact names; see hop-archive status for those that there are.",
+                topic=topic,
+            )
 
 
 def record_object(record: FindingRecord) -> dict[str, Any]:

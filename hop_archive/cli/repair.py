@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hop_archive.cli.findings import refuse_unknown
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import JsonList, print_lines, say
 from hop_archive.cli.stopping import Stop
@@ -100,6 +101,7 @@ def repair(
     setup = chosen.setup("database", "store")
     stop = Stop()
     with _opened(setup) as asked, stop.on_signals():
+        refuse_unknown(asked.catalog, topics)
         if first or deep:
             verification = Verification(
                 asked.catalog,

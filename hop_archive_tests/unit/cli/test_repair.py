@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
+from hop_archive.catalog.mock.catalog import MockCatalog
+from hop_archive.model.findings import Finding, Kind
 from hop_archive.store.protocol import Extent, NewObject
 from hop_archive_tests.cli_helpers import M, directory, invoke, place, store
 
@@ -65,11 +68,31 @@ def test_json_tells_what_becomes_of_each_finding(directory: Path) -> None:
 
 
 def test_only_what_is_asked_for_is_mended(directory: Path) -> None:
-    drop(directory)
+    key, _ = drop(directory)
     invoke("verify", *M)
-    assert invoke("repair", *M, "--yes", "-T", "another").exit_code == 0
+    other = "snews.alerts" if key.startswith("gcn.") else "gcn.notices"
+    assert invoke("repair", *M, "--yes", "-T", other).exit_code == 0
     assert invoke("repair", *M, "--yes", "--kind", "lost").exit_code == 0
     assert invoke("verify", *M).exit_code == 1
+
+
+def test_a_topic_of_which_there_is_nothing_is_refused_and_not_said_to_be_well(directory: Path) -> None:
+    drop(directory)
+    invoke("verify", *M)
+    for command in (("findings", "-D", "m"), ("findings", "-D", "m", "--json"), ("repair", *M)):
+        ran = invoke(*command, "-T", "gcn.notcies")
+        assert ran.exit_code == 2, ran.output
+        assert "The catalog has no topic gcn.notcies. -T takes exact names" in ran.stderr
+        assert ran.stdout == ""
+
+
+def test_a_topic_with_nothing_but_a_finding_is_known(directory: Path) -> None:
+    catalog = MockCatalog("m", directory=directory)
+    catalog.note_findings(
+        [Finding(Kind.NOT_READABLE, "closed.topic", "may not be read")], datetime.datetime.now(datetime.UTC)
+    )
+    ran = invoke("findings", "-D", "m", "-T", "closed.topic")
+    assert (ran.exit_code, "1 finding open." in ran.stdout) == (1, True)
 
 
 def test_a_source_that_nobody_named_is_not_asked(directory: Path) -> None:
