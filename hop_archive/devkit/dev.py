@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from hop_archive.devkit.samples import samples
 from hop_archive.devkit.sampling import create_sample_topics
 from hop_archive.devkit.workbench import INSTANCE_FILE, Workbench, interrupted_by_signals, set_up, still_up
 from hop_archive.errors import HopArchiveError
+from hop_archive.source.protocol import Source
 
 _PORTION = 5_000
+_PAUSE_S = 5.0
 
 
 @click.command()
@@ -61,16 +64,30 @@ def _announce(url: str) -> None:
 
 
 def trickle(bench: Workbench, rate: float) -> None:
-    """Publish sample alerts for ever; each portion under a seed of its own, so that no stream repeats another."""
+    """Publish sample alerts for ever, once Kafka answers again, too: a broker that was restarted has lost its topics."""
     archive = bench.archive()
-    create_sample_topics(archive.source)
-    for seed in itertools.count(random.SystemRandom().randrange(1 << 30)):
+    seeds = itertools.count(random.SystemRandom().randrange(1 << 30))
+    told = ""
+    while True:
+        try:
+            create_sample_topics(archive.source)
+            _publish(archive.source, rate, seeds)
+        except HopArchiveError as error:
+            if str(error) != told:
+                click.echo(f"No sample alerts meanwhile: {error}", err=True)
+            told = str(error)
+            time.sleep(_PAUSE_S)
+
+
+def _publish(source: Source, rate: float, seeds: Iterator[int]) -> None:
+    """Publish until Kafka refuses; each portion under a seed of its own, so that no stream repeats another."""
+    for seed in seeds:
         # With the time at which each is asked for, so that the lags shown are real.
         alerts = (
             alert if alert.timestamp_ms is None else replace(alert, timestamp_ms=time.time_ns() // 1_000_000)
             for alert in samples(_PORTION, seed=seed, now_ms=time.time_ns() // 1_000_000)
         )
-        for _ in publish(archive.source, alerts, rate=rate, sleep=time.sleep):
+        for _ in publish(source, alerts, rate=rate, sleep=time.sleep):
             pass
 
 

@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
@@ -14,8 +17,12 @@ from click.testing import CliRunner
 
 from hop_archive.devkit import dev
 from hop_archive.devkit.local.stack import LocalStack
+from hop_archive.devkit.samples import SAMPLE_TOPICS
 from hop_archive.devkit.workbench import Workbench
+from hop_archive.errors import UnavailableError
+from hop_archive.source.protocol import Source
 from hop_archive_tests.cli_helpers import wait_for
+from hop_archive_tests.worlds import World
 
 PRESSES_CTRL_C = f"import os, signal, time; os.kill({os.getpid()}, signal.SIGINT); time.sleep(60)"
 
@@ -87,6 +94,31 @@ def test_started_by_a_script_that_ignores_interrupts_it_ends_by_any_signal_and_l
     assert "Kafka, Postgres and S3 are still up" in told
     assert ("does not end; it is killed" in told) is bool(stubborn)
     wait_for(lambda: not psutil.pid_exists(pid), "what the program started is gone, too")
+
+
+class Stopped(BaseException):
+    """What ends a stream that has no end of its own."""
+
+
+def test_the_alerts_go_on_after_kafka_was_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = World().archive()
+    tries: list[Source] = []
+
+    def publish(source: Source, *_: object, **__: object) -> Iterator[object]:
+        tries.append(source)
+        if len(tries) == 4:
+            raise Stopped
+        raise UnavailableError("Kafka does not answer.")
+
+    monkeypatch.setattr(dev, "publish", publish)
+    monkeypatch.setattr(dev, "_PAUSE_S", 0.0)
+    bench = cast("Workbench", SimpleNamespace(archive=lambda: archive))
+    with pytest.raises(Stopped):
+        dev.trickle(bench, 5.0)
+    assert capsys.readouterr().err == "No sample alerts meanwhile: Kafka does not answer.\n", "said once"
+    assert {topic.name for topic in SAMPLE_TOPICS} <= archive.source.topics().keys()
 
 
 def test_where_nothing_was_started_nothing_is_told_of_servers(
