@@ -61,13 +61,20 @@ class FindingsCheck:
 
         Green says how much of what is archived was read again: what nobody looked at is not known to be well.
         """
-        counts = [count for count in found if count.kind in self.kinds]
+        opened = list(found)
+        counts = [count for count in opened if count.kind in self.kinds]
         number = sum(count.number for count in counts)
         if not counts:
+            others = sum(count.number for count in opened)
+            nothing = (
+                f"Nothing of this is open; {counted(others, 'finding')} of other kinds: see hop-archive findings."
+                if others
+                else "Nothing is open."
+            )
             return dg.AssetCheckResult(
                 passed=True,
                 check_name=self.name,
-                description=f"Nothing is open. {verified}".strip(),
+                description=f"{nothing} {verified}".strip(),
                 metadata={"open": unless_zero(number)},
             )
         first = list(catalog.findings(topics, self.kinds, limit=_MOST_NAMED))

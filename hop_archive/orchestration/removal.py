@@ -130,7 +130,7 @@ def copies(
         metadata={
             "looked_at": f"{counted(rows, 'row')} of {counted(len(looked), 'topic')}, in {duration(took_s)}",
             "rows": unless_zero(rows),
-            "topics_whose_digests_were_not_sorted": unless_zero(left_out),
+            "topics_looked_at_in_part": unless_zero(left_out),
             "took_s": round(took_s, 2),
             "copies": unless_zero(number),
             **_done(removing, config.dry_run),

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hop_archive.archive import Archive
 from hop_archive.ingest.cluster_state import take_snapshot
+from hop_archive.orchestration.reports import unless_zero
 from hop_archive.orchestration.resources import as_failures
 from hop_archive.orchestration.runs import LONG, MOST_SHOWN, SHORT, schedule, upkeep_job
 
@@ -42,10 +43,10 @@ def source_snapshot(
             "cluster_id": taken.cluster_id,
             "topics": taken.topics,
             "groups": taken.groups,
-            "topics_changed": len(taken.changed),
-            "changed": ", ".join(taken.changed[:MOST_SHOWN]),
-            "settings_hidden": len(taken.hidden),
-            "topics_untold": len(taken.untold),
+            "topics_changed": unless_zero(len(taken.changed)),
+            "changed": ", ".join(taken.changed[:MOST_SHOWN]) or "none",
+            "settings_hidden": unless_zero(len(taken.hidden)),
+            "topics_untold": unless_zero(len(taken.untold)),
         }
     )
 

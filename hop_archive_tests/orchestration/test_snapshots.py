@@ -29,7 +29,8 @@ def test_the_job_needs_no_configuration_and_says_what_it_took(
     ran = take(world, instance)
     (event,) = ran.asset_materializations_for_node("source_snapshot")
     told = {name: value.value for name, value in event.metadata.items()}
-    assert (told["topics"], told["groups"], told["topics_changed"]) == (2, 1, 0)
+    assert (told["topics"], told["groups"], told["topics_changed"]) == (2, 1, "none")
+    assert told["changed"] == "none", "an empty field says nothing"
     assert [one.name for one in world.catalog.snapshots("topic")] == [BUSY, QUIET]
     assert [one.name for one in world.catalog.snapshots("group")] == ["reader"]
 

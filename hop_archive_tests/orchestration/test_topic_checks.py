@@ -140,6 +140,16 @@ def test_a_look_with_which_all_is_well_logs_nothing_of_topics_that_are_green(
     assert shown(instance, QUIET) == GREEN
 
 
+def test_the_check_that_stays_green_beside_a_red_one_does_not_say_that_nothing_is_open(
+    broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    run_job(defs, instance, "verify")
+    assert shown(instance, BUSY) == GREEN | {OBJECTS: "FAILED"}
+    said = str(last(instance, OTHERS, BUSY).description)
+    assert said.startswith("Nothing of this is open; 1 finding of other kinds: see hop-archive findings.")
+
+
 def test_what_was_settled_elsewhere_is_green_with_the_next_look(
     broken: Ruin, defs: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
