@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
 from hop_archive.archive import utc_now
+from hop_archive.catalog.ledger import is_settled
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Removal, RemovalOutcome, Removed, Row
 from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError, ObjectMissingError
 from hop_archive.ingest.plan import units
-from hop_archive.model.document import decode
+from hop_archive.model.document import Document, decode
 from hop_archive.model.keys import alternative_key, slice_of
 from hop_archive.model.query import Query
-from hop_archive.model.slices import Slice
+from hop_archive.model.slices import EMPTY, OffsetSet, PartitionLog, Slice, offsets_by_log
 from hop_archive.model.wording import counted
 from hop_archive.read.check import check
 from hop_archive.read.contents import ObjectContents
@@ -152,9 +153,9 @@ class Removing:
             self.delete_pending(removal.command)
 
     def delete_pending(self, command: str) -> None:
-        """Delete what ``command`` left to be deleted, now or before it crashed, but for what a row names, or needs (``only_in``).
+        """Delete what ``command`` left to be deleted, now or before it crashed, but for what is named or needed.
 
-        An object that may not be deleted is in the tally then, and holds up no other one.
+        A row names it, or needs what is in it (``only_in``), or nothing else may have that (``unsettled_in``). An object that may not be deleted is in the tally then, and holds up no other one.
 
         Raises:
             ForbiddenError: The store does not allow deleting, or not of more than ``MOST_REFUSED`` objects. (A backup that does
@@ -176,6 +177,7 @@ class Removing:
     def _delete(self, command: str, store: Store) -> int:
         deleted = 0
         is_there: dict[str, bool] = {}
+        settled: dict[str, Mapping[PartitionLog, OffsetSet]] = {}
         refused = self.tally.refused
         most = _PAGE + MOST_REFUSED  # those that are refused come again and again
         while page := [
@@ -186,7 +188,9 @@ class Removing:
             unnamed = [
                 pending.key
                 for pending in page
-                if not pending.is_named and self.only_in(pending.key, (), is_there) is None
+                if not pending.is_named
+                and self.only_in(pending.key, (), is_there) is None
+                and self.unsettled_in(pending.key, settled) is None
             ]
             self._delete_unless_refused(store, unnamed)
             gone = [key for key in unnamed if (store.bucket, key) not in refused]
@@ -250,6 +254,32 @@ class Removing:
                 row = rows.get(decode(part).uuid)
                 if row is not None and not check(row, part)[1]:
                     return row
+        return None
+
+    def unsettled_in(self, key: str, settled: dict[str, Mapping[PartitionLog, OffsetSet]]) -> Document | None:
+        """A message in this segment of whose offset the ledger does not say what became of it: perhaps nothing else has it.
+
+        So it is where a catalog was begun anew and made again, in which other content has its UUID. Not of what was suppressed.
+
+        Args:
+            key: The segment's; of another object: None.
+            settled: The offsets of which the ledger says that, by topic, as far as it was asked; is added to.
+        """
+        if (place := slice_of(key)) is None:
+            return None
+        if place.topic not in settled:
+            settled[place.topic] = offsets_by_log(
+                entry.slice for entry in self.catalog.ledger([place.topic]) if is_settled(entry)
+            )
+        unsettled = place.offsets - settled[place.topic].get(place.partition_log, EMPTY)
+        if unsettled:
+            with suppress(ObjectMissingError, CorruptError):  # of a damaged one, what comes before
+                (body,) = self.store.fetch([Extent(key)])
+                for _, part in ObjectContents(key, body).documents():
+                    document = decode(part)
+                    is_kept = document.message.offset in unsettled
+                    if is_kept and not self.catalog.suppressed([document.uuid]):
+                        return document
         return None
 
     def make(self, new: NewObject, topic: str, removal: Removal) -> str:

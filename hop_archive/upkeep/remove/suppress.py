@@ -511,6 +511,15 @@ def _refuse_to_lose(removing: Removing, key: str, named: Sequence[Row] = ()) -> 
             object_key=key,
             bucket=removing.store.bucket,
         )
+    document = removing.unsettled_in(key, {})
+    if document is not None and document.uuid not in {row.uuid for row in named}:
+        raise CorruptError(
+            f"The object {key} alone may have the message {document.uuid} of offset {document.message.offset}, which has no row.",
+            remedy="The object stays. Run hop-archive rebuild-catalog, then this again; the suppression is remembered. Where other "
+            "content has its UUID by now, as that tells, no row can be made: delete the object by hand, if the content has to go.",
+            object_key=key,
+            bucket=removing.store.bucket,
+        )
 
 
 def _listed(removing: Removing, prefix: str, last: int | None = None) -> Iterator[ObjectInfo]:

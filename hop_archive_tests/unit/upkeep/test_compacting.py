@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 import tracemalloc
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -46,7 +47,7 @@ from hop_archive_tests.compactions import MOMENT, after_grace, compact_all, tric
 from hop_archive_tests.contract.catalog_helpers import row_at
 from hop_archive_tests.damaging import verified
 from hop_archive_tests.removals import Backed, archive_all, assert_whole, copied
-from hop_archive_tests.worlds import BUSY, QUIET, WorldLayout, at_call, exhausted
+from hop_archive_tests.worlds import BUSY, NOW_MS, QUIET, WorldLayout, at_call, exhausted
 
 LAYOUTS: tuple[WorldLayout, ...] = ("message", "segment", "zstd")
 AT = PartitionLog("alerts", 1, 0)
@@ -676,3 +677,50 @@ def test_what_is_a_month_old_is_compacted_of_a_log_that_goes_on_though_its_ledge
     assert (group.place.start, group.place.stop) == (0, 24 * 30 - 1)
     (group,) = due(at + datetime.timedelta(days=31))
     assert group.place.stop == 24 * 60, "of a log that fell silent, all in the end"
+
+
+def with_one_that_got_no_row(layout: WorldLayout) -> tuple[Backed, str]:
+    """Its UUID is other content's in a catalog that was begun anew, as a rebuild has told; and the key of its segment."""
+    before = Backed(layout, store=MockStore(deleting_allowed=True))
+    shared = (("_id", uuid.UUID(int=7).bytes),)
+    before.cluster.create_topic(BUSY)
+    for value, headers in ((b"first", shared), (b"between", ()), (b"second", shared)):
+        before.cluster.append(BUSY, value, headers=headers, timestamp_ms=NOW_MS)
+    exhausted(catch_up(before.archive(), overlap=0))
+    (alone,) = {row.object_key for row in before.catalog.rows(BUSY)}
+    world = Backed(
+        layout, cluster=before.cluster, store=before.store, catalog=MockCatalog(clock=lambda: MOMENT)
+    )
+    world.backup = MockStore("backup", bucket="backup", deleting_allowed=True)
+    world.cluster.delete_records(BUSY, 0, 2)
+    exhausted(catch_up(world.archive(), overlap=0))
+    exhausted(rebuild(Rebuild(world.catalog, world.store)))
+    return world, alone
+
+
+@pytest.mark.parametrize("layout", ["segment", "zstd"])
+def test_a_segment_that_alone_has_a_message_which_got_no_row_is_left_where_it_is(layout: WorldLayout) -> None:
+    world, alone = with_one_that_got_no_row(layout)
+    for number in range(12):
+        world.cluster.append(BUSY, b"later %d" % number, timestamp_ms=NOW_MS + number)
+        archive_all(world)
+    assert alone in {row.object_key for row in world.catalog.rows(BUSY)}, "it is no orphan"
+    made = compact_all(world)
+    after_grace(world)
+    assert made.progress.counts["segments"] == 1, "all others are compacted"
+    assert alone in {info.key for info in world.store.listing()}
+    found = list(objects(Verification(world.catalog, world.store, grace_s=0, sleep=lambda _: None)))
+    assert alone in {one.object_key for one in found if one.kind is Kind.ORPHAN_OBJECT}, "and told of"
+
+
+@pytest.mark.parametrize("layout", ["segment", "zstd"])
+def test_who_has_a_message_suppressed_beside_one_that_got_no_row_is_told_what_to_do(
+    layout: WorldLayout,
+) -> None:
+    world, alone = with_one_that_got_no_row(layout)
+    (between,) = [row for row in world.catalog.rows(BUSY) if row.object_key == alone]
+    with pytest.raises(
+        CorruptError, match=f"{alone} alone may have the message {uuid.UUID(int=7)} of offset 0"
+    ):
+        suppress(world.removing(), [between.uuid], "a reason")
+    assert alone in {info.key for info in world.store.listing()}
