@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +18,7 @@ from hop_archive.model.wording import counted
 if TYPE_CHECKING:
     from hop_archive.catalog.records import Row
     from hop_archive.upkeep.remove.remove import Removing
+    from hop_archive.upkeep.remove.suppress import Suppressed
 
 _EPILOG = """\b
 Examples:
@@ -63,7 +64,7 @@ def suppress(
     The stanzas of database and store have to say deleting_allowed = true. Interrupted, it is completed by running it
     again.
     """
-    from hop_archive.upkeep.remove.suppress import FAILURES, likenesses
+    from hop_archive.upkeep.remove.suppress import FAILURES
     from hop_archive.upkeep.remove.suppress import suppress as take_content_away
 
     if not reason.strip():
@@ -88,34 +89,7 @@ def suppress(
             return 0
         failures = FAILURES()
         found = take_content_away(removing, message_uuids, reason.strip(), failures=failures)
-        left = [
-            line
-            for store, keeps in (
-                (removing.store, found.keeps_versions),
-                (removing.backup, found.backup_keeps_versions),
-            )
-            if store is not None and (line := _old_versions(store.bucket, keeps, found.held))
-        ]
-        if found.young:
-            some = ", ".join(found.young[:5])
-            left.append(
-                f"{counted(len(found.young), 'object')} may hold it and may be in the making ({some}): run this again in an hour."
-            )
-        if found.unsettled:
-            some = ", ".join(found.unsettled[:5])
-            left.append(
-                f"{counted(len(found.unsettled), 'object')} may hold it, or another message of its UUID, at an offset that the ledger "
-                f"has not dealt with ({some}): run this again once the archive has caught up with Kafka (hop-archive run). Where its "
-                "topic, or that generation of it, is gone, nothing ever will: look into it, and delete it by hand if it has to go."
-            )
-        if removing.tally.backup_refusal:
-            left.append("The backup still has it.")
-        rows = [row for done in found.done if (row := removing.catalog.find(done)) is not None]
-        left += [
-            f"The same content is archived as {row.uuid} in {row.topic} ({row.object_key}): name that UUID, too, if it has to go."
-            for row in likenesses(removing, rows)
-        ]
-        left += _in_kafka(setup, removing, rows)
+        left = list(_left(setup, removing, found))
         if not as_json:
             say(f"What is archived of {counted(len(found.done), 'message')} has no content any more.")
         print_removed(
@@ -135,6 +109,34 @@ def suppress(
             print_lines(f"{name} is not done: {error}" for name, error in failures)
         failures.raise_any()
     return 1 if left or found.unknown else 0
+
+
+def _left(setup: Setup, removing: Removing, found: Suppressed) -> Iterator[str]:
+    """Where the content is or may be yet, and what there is to do about it."""
+    from hop_archive.upkeep.remove.suppress import likenesses
+
+    for store, keeps in (
+        (removing.store, found.keeps_versions),
+        (removing.backup, found.backup_keeps_versions),
+    ):
+        if store is not None and (line := _old_versions(store.bucket, keeps, found.held)):
+            yield line
+    if found.young:
+        some = ", ".join(found.young[:5])
+        yield f"{counted(len(found.young), 'object')} may hold it and may be in the making ({some}): run this again in an hour."
+    if found.unsettled:
+        some = ", ".join(found.unsettled[:5])
+        yield (
+            f"{counted(len(found.unsettled), 'object')} may hold it, or another message of its UUID, at an offset that the ledger "
+            f"has not dealt with ({some}): run this again once the archive has caught up with Kafka (hop-archive run). Where its "
+            "topic, or that generation of it, is gone, nothing ever will: look into it, and delete it by hand if it has to go."
+        )
+    if removing.tally.backup_refusal:
+        yield "The backup still has it."
+    rows = [row for done in found.done if (row := removing.catalog.find(done)) is not None]
+    for row in likenesses(removing, rows):
+        yield f"The same content is archived as {row.uuid} in {row.topic} ({row.object_key}): name that UUID, too, if it has to go."
+    yield from _in_kafka(setup, removing, rows)
 
 
 def _old_versions(bucket: str, keeps: bool | None, held: Sequence[str]) -> str:
