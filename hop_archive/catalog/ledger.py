@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from hop_archive.catalog.checked import VerifiedRange
-from hop_archive.catalog.records import UNTOLD, LedgerEntry, Outcome
+from hop_archive.catalog.records import LedgerEntry, Outcome
 from hop_archive.errors import DataError
 from hop_archive.model.slices import OffsetSet, Slice
 
@@ -79,11 +79,6 @@ def _joined(left: LedgerEntry, right: LedgerEntry) -> LedgerEntry:
         last_timestamp_ms=last_ms,
         lag_ms=max(lags, default=None),
     )
-
-
-def is_settled(entry: LedgerEntry) -> bool:
-    """Whether it says what became of what stood there: not that it is lost, or not known, so that a document of it may be the only one."""
-    return entry.outcome is not Outcome.LOST and entry.reason != UNTOLD
 
 
 def ends_ms(entries: Sequence[LedgerEntry]) -> tuple[int | None, int | None]:

@@ -397,6 +397,11 @@ class LedgerEntry:
     lag_ms: int | None = field(default=None, compare=False)
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it says what became of what stood there: not that it is lost, or not known, so that a document of it may be the only one."""
+        return self.outcome is not Outcome.LOST and self.reason != UNTOLD
+
+    @property
     def longest_lag_ms(self) -> int | None:
         """The longest time from a batch's last message to its commit; None where there was none with a timestamp."""
         if self.lag_ms is not None or self.last_timestamp_ms is None or self.last_timestamp_ms <= 0:

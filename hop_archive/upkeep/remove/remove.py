@@ -15,7 +15,6 @@ from itertools import islice
 from typing import TypeVar
 
 from hop_archive.archive import utc_now
-from hop_archive.catalog.ledger import is_settled
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import Removal, RemovalOutcome, Removed, Row
 from hop_archive.errors import ConfigurationError, CorruptError, ForbiddenError, ObjectMissingError
@@ -269,7 +268,7 @@ class Removing:
             return None
         if place.topic not in settled:
             settled[place.topic] = offsets_by_log(
-                entry.slice for entry in self.catalog.ledger([place.topic]) if is_settled(entry)
+                entry.slice for entry in self.catalog.ledger([place.topic]) if entry.is_settled
             )
         unsettled = place.offsets - settled[place.topic].get(place.partition_log, EMPTY)
         if unsettled:

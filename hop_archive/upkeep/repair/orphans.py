@@ -6,7 +6,6 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 
-from hop_archive.catalog.ledger import is_settled
 from hop_archive.catalog.protocol import Catalog
 from hop_archive.catalog.records import GONE, Batch, Correction, DocumentPlace, Row
 from hop_archive.errors import CorruptError
@@ -153,7 +152,7 @@ def called_lost(catalog: Catalog, log: PartitionLog) -> OffsetSet:
     return OffsetSet.of(
         (entry.slice.start, entry.slice.stop)
         for entry in catalog.ledger([log.topic])
-        if entry.slice.partition_log == log and not is_settled(entry)
+        if entry.slice.partition_log == log and not entry.is_settled
     )
 
 
