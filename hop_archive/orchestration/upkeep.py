@@ -115,6 +115,7 @@ def verification(
     return dg.MaterializeResult(
         metadata={
             **_looked(work, archive.monotonic() - began_s),
+            **{what: unless_zero(counts[what]) for what in ("objects", "rows", "offsets")},
             "deep": config.deep,
             **({"all_within_days": config.days} if is_share else {}),
             "new_messages": unless_zero(counts["new messages"]),
@@ -294,9 +295,6 @@ def _looked(work: Verification, took_s: float) -> dict[str, Any]:
     looked = ", ".join(f"{number:,} {what}" for what, number in work.checked.counts.items() if number)
     return {
         "looked_at": f"{looked or 'nothing'}; {counted(topics, 'topic')}, in {duration(took_s)}",
-        "objects": unless_zero(work.checked.counts["objects"]),
-        "rows": unless_zero(work.checked.counts["rows"]),
-        "offsets": unless_zero(work.checked.counts["offsets"]),
         "took_s": round(took_s, 2),
     }
 

@@ -106,6 +106,7 @@ def test_a_scrub_finds_what_listing_cannot_see(broken: Ruin) -> None:
     found = run(broken, "scrub", days=1.0)
     assert found["found"] == 1
     assert found["never_read_offsets"] == "none"
+    assert not found.keys() & {"objects", "rows", "offsets"}, "a scrub counts none of these"
 
 
 def test_a_scrub_that_never_read_anything_claims_no_age(broken: Ruin) -> None:
