@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
 import threading
 import time
 import urllib.request
@@ -42,7 +43,9 @@ def main(directory: Path, rate: float, port: int) -> None:
             quiet = ("--log-level", "warning")
             place = ("--host", "127.0.0.1", "--port", str(port))
             with bench.running(*bench.command("dagster", "dev", *bench.code, *quiet, *place)) as process:
-                threading.Thread(target=_announce, args=(f"http://127.0.0.1:{port}",), daemon=True).start()
+                threading.Thread(
+                    target=_announce, args=(f"http://127.0.0.1:{port}", process), daemon=True
+                ).start()
                 code = process.wait()
     except KeyboardInterrupt:
         code = 0
@@ -54,9 +57,9 @@ def main(directory: Path, rate: float, port: int) -> None:
     raise SystemExit(code)
 
 
-def _announce(url: str) -> None:
-    """Say where the UI is once it answers: the last line then, and not one that scrolled away meanwhile."""
-    while True:
+def _announce(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Say where the UI is once it answers, the last line then; ask no more once its process has ended."""
+    while process.poll() is None:
         with suppress(OSError), urllib.request.urlopen(f"{url}/server_info", timeout=5):  # noqa: S310 - our own server
             click.echo(f"Dagster's UI: {url}   (Ctrl-C ends it)")
             return
