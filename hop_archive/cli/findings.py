@@ -13,6 +13,7 @@ from hop_archive.cli.output import JsonList, moment, print_lines, say
 from hop_archive.cli.verify import as_object, line
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.findings import ACCEPTED, FindingRecord, kinds_of
+from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
 
 _EPILOG = """\b
@@ -43,7 +44,7 @@ Ends with 1 where any that was asked for is open, and with 0 where none is.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@topic_option("Only of this topic. May be given again.")
+@topic_option("Only of this topic; a name or a glob. May be given again.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only of this kind. May be given again.")
 @click.option("--all", "every", is_flag=True, help="Those that are resolved, too.")
 @click.option("--limit", metavar="NUMBER", type=click.IntRange(min=0), help="Only so many, the oldest.")
@@ -73,7 +74,7 @@ def findings(
 
     setup = chosen.setup("database")
     with setup.catalog() as catalog:
-        refuse_unknown(catalog, topics)
+        meant = topics_meant(catalog, topics)
         if accepted:
             if not because.strip():
                 raise ConfigurationError(
@@ -88,7 +89,7 @@ def findings(
             done = catalog.resolve_findings(accepted, f"{ACCEPTED}{because}", utc_now())
             say(f"Accepted {counted(done, 'finding')}.")
             return 0
-        found = catalog.findings(topics or None, kinds_of(kinds), open_only=not every, limit=limit)
+        found = catalog.findings(meant, kinds_of(kinds), open_only=not every, limit=limit)
         opened, any_found = 0, False
         listed = JsonList("findings") if as_json else None
         for record in found:
@@ -107,19 +108,16 @@ def findings(
     return 1 if opened else 0
 
 
-def refuse_unknown(catalog: Catalog, topics: Sequence[str]) -> None:
-    """Refuse a topic of which the catalog has nothing, not even a finding: of a misspelt one all would look well.
+def topics_meant(catalog: Catalog, topics: Sequence[str]) -> Sequence[str] | None:
+    """The topics that these names and globs mean, of those that the catalog has, be it but findings of them; None for all.
 
     Raises:
-        ConfigurationError: There is one.
+        ConfigurationError: One means none: of a misspelt one all would look well.
     """
-    for topic in sorted({*topics}.difference(catalog.known_topics())):
-        if not any(catalog.findings([topic], open_only=False, limit=1)):
-            raise ConfigurationError(
-                f"The catalog has no topic {topic}.",
-                remedy="-T takes exact names; see hop-archive status for those that there are.",
-                topic=topic,
-            )
+    if not topics:
+        return None
+    told = {record.finding.topic for record in catalog.findings(open_only=False)}
+    return Query(tuple(topics)).chosen_topics(told.union(catalog.known_topics()) - {""})
 
 
 def record_object(record: FindingRecord) -> dict[str, Any]:

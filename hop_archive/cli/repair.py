@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.findings import refuse_unknown
+from hop_archive.cli.findings import topics_meant
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import JsonList, print_lines, say
 from hop_archive.cli.stopping import Stop
@@ -65,7 +65,7 @@ ends it between two findings; run it again to go on.
 
 @click.command(epilog=_EPILOG)
 @stanza_options
-@topic_option("Only of this topic. May be given again.")
+@topic_option("Only of this topic; a name or a glob. May be given again.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only of this kind. May be given again.")
 @click.option(
     "--verify", "first", is_flag=True, help="Verify first, objects and ledger, as hop-archive verify does."
@@ -101,7 +101,7 @@ def repair(
     setup = chosen.setup("database", "store")
     stop = Stop()
     with _opened(setup) as asked, stop.on_signals():
-        refuse_unknown(asked.catalog, topics)
+        meant = topics_meant(asked.catalog, topics)
         if first or deep:
             verification = Verification(
                 asked.catalog,
@@ -114,7 +114,7 @@ def repair(
             found = sum(is_open for _, is_open in verify(verification, recorder, deep=deep))
             say(f"Verified: {counted(found, 'finding')} found.", err=True)
             recorder.refuse_to_forget(found)
-        asked = replace(asked, topics=topics or None, kinds=kinds_of(kinds), stop=stop)
+        asked = replace(asked, topics=meant, kinds=kinds_of(kinds), stop=stop)
         if as_json:
             counts: Counter[str] = Counter()
             listed = JsonList("findings")

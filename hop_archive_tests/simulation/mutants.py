@@ -111,7 +111,7 @@ MUTANTS = (
     Mutant(
         "an object that a row names is deleted with those that none names",
         "upkeep/remove/remove.py",
-        "                if not pending.is_named and self.only_in(",
+        "                if not pending.is_named\n                and self.only_in(",
         "                if self.only_in(",
         "unit/upkeep/test_removing.py unit/upkeep/test_compacting.py faults/test_removal_crashes.py",
     ),

@@ -124,6 +124,9 @@ def test_a_terminal_that_goes_ends_a_run_cleanly_unless_that_is_ignored(place: P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGHUP, signal.SIG_DFL
+        ),  # also where the tests run under nohup
     ) as run:
         try:
             wait_for(lambda: directory.exists() and archived(directory), "something is archived")

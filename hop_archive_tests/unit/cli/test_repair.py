@@ -82,7 +82,7 @@ def test_a_topic_of_which_there_is_nothing_is_refused_and_not_said_to_be_well(di
     for command in (("findings", "-D", "m"), ("findings", "-D", "m", "--json"), ("repair", *M)):
         ran = invoke(*command, "-T", "gcn.notcies")
         assert ran.exit_code == 2, ran.output
-        assert "The catalog has no topic gcn.notcies. -T takes exact names" in ran.stderr
+        assert "The catalog has no messages of a topic gcn.notcies. Did you mean gcn.notices?" in ran.stderr
         assert ran.stdout == ""
 
 
@@ -91,8 +91,16 @@ def test_a_topic_with_nothing_but_a_finding_is_known(directory: Path) -> None:
     catalog.note_findings(
         [Finding(Kind.NOT_READABLE, "closed.topic", "may not be read")], datetime.datetime.now(datetime.UTC)
     )
-    ran = invoke("findings", "-D", "m", "-T", "closed.topic")
-    assert (ran.exit_code, "1 finding open." in ran.stdout) == (1, True)
+    for named in ("closed.topic", "closed.*", "*"):
+        ran = invoke("findings", "-D", "m", "-T", named)
+        assert (ran.exit_code, "1 finding open." in ran.stdout) == (1, True), named
+
+
+def test_what_a_glob_means_is_mended(directory: Path) -> None:
+    key, _ = drop(directory)
+    invoke("verify", *M)
+    assert invoke("repair", *M, "--yes", "-T", f"{key.partition('.')[0]}.*").exit_code == 0
+    assert invoke("verify", *M).exit_code == 0
 
 
 def test_a_source_that_nobody_named_is_not_asked(directory: Path) -> None:
