@@ -315,7 +315,7 @@ def without_given() -> dict[str, str]:
 
 @pytest.mark.kafka
 def test_a_message_comes_back_from_a_topic_that_has_an_id(cluster: Cluster) -> None:
-    topic = cluster.new_topic()
+    topic = cluster.new_topic(retention_ms=-1)  # its message is of 1970
     headers = [("a", None), ("a", b""), ("", b"\x00\xff")]
     assert cluster.publish_one(topic, b"", key=None, headers=headers, timestamp=1) is None
     message = cluster.first(topic)
@@ -438,7 +438,7 @@ def test_a_topic_can_have_the_broker_set_the_timestamp(cluster: Cluster) -> None
 def test_any_timestamp_but_zero_can_be_restored_where_the_topic_allows_it(
     cluster: Cluster, timestamp_ms: int
 ) -> None:
-    topic = cluster.new_topic(message_timestamp_after_max_ms=2**63 - 1)
+    topic = cluster.new_topic(message_timestamp_after_max_ms=2**63 - 1, retention_ms=-1)
     assert cluster.publish_one(topic, b"", timestamp=timestamp_ms) is None
     assert cluster.first(topic).timestamp()[1] == timestamp_ms
 
