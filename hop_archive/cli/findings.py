@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from hop_archive.catalog.protocol import Catalog
 from hop_archive.cli.options import StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import JsonList, moment, print_lines, say
 from hop_archive.cli.verify import as_object, line
 from hop_archive.errors import ConfigurationError
 from hop_archive.model.findings import ACCEPTED, FindingRecord, kinds_of
-from hop_archive.model.query import Query
 from hop_archive.model.wording import counted
 
 _EPILOG = """\b
@@ -71,6 +68,7 @@ def findings(
 ) -> int:
     """Show what verification found and nobody has settled: each finding once, however often it was seen."""
     from hop_archive.archive import utc_now
+    from hop_archive.upkeep.repair.plan import topics_meant
 
     setup = chosen.setup("database")
     with setup.catalog() as catalog:
@@ -106,18 +104,6 @@ def findings(
     else:
         say(f"{counted(opened, 'finding')} open." if any_found else "Nothing is open.")
     return 1 if opened else 0
-
-
-def topics_meant(catalog: Catalog, topics: Sequence[str]) -> Sequence[str] | None:
-    """The topics that these names and globs mean, of those that the catalog has, be it but findings of them; None for all.
-
-    Raises:
-        ConfigurationError: One means none: of a misspelt one all would look well.
-    """
-    if not topics:
-        return None
-    told = {record.finding.topic for record in catalog.findings(open_only=False)}
-    return Query(tuple(topics)).chosen_topics(told.union(catalog.known_topics()) - {""})
 
 
 def record_object(record: FindingRecord) -> dict[str, Any]:

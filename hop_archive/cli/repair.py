@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hop_archive.cli.findings import topics_meant
 from hop_archive.cli.options import Setup, StanzaOptions, json_option, stanza_options, topic_option
 from hop_archive.cli.output import JsonList, print_lines, say
 from hop_archive.cli.stopping import Stop
@@ -92,6 +91,7 @@ def repair(
 
     Nothing is overwritten, and nothing is deleted but what stands elsewhere byte for byte.
     """
+    from hop_archive.upkeep.repair.plan import topics_meant
     from hop_archive.upkeep.repair.repair import RepairOutcome
     from hop_archive.upkeep.repair.repair import repair as repaired
     from hop_archive.upkeep.verify.recorder import FindingsRecorder

@@ -40,7 +40,7 @@ from hop_archive.orchestration.runs import (
     upkeep_job,
     upkeep_tags,
 )
-from hop_archive.upkeep.repair.plan import Repair, Upstream
+from hop_archive.upkeep.repair.plan import Repair, Upstream, topics_meant
 from hop_archive.upkeep.repair.repair import RepairOutcome, repair
 from hop_archive.upkeep.verify.recorder import FindingsRecorder
 from hop_archive.upkeep.verify.scrub import DAYS, scrub
@@ -188,7 +188,7 @@ class RepairConfig(dg.Config):
 
     dry_run: bool = Field(default=True, description="Only say what would be done; change nothing.")
     topics: list[str] = Field(
-        default=[], description="Findings of these topics only, by name; empty: of all."
+        default=[], description="Findings of these topics only, by name or glob; empty: of all."
     )
     kinds: list[str] = Field(default=[], description="Findings of these kinds only; empty: of all.")
     verify: bool = Field(default=False, description="Verify first, as the job verify does.")
@@ -206,6 +206,7 @@ def mend_findings(
     rows: list[Mapping[str, str]] = []
     topics: set[str] = set()
     with as_failures():
+        meant = topics_meant(archive.catalog, config.topics)
         if config.verify:
             recorder = FindingsRecorder(archive.catalog)
             found = sum(is_open for _, is_open in verify(_verification(archive, (), backup), recorder))
@@ -215,7 +216,7 @@ def mend_findings(
             archive.store,
             backup.store,
             Upstream(archive),
-            config.topics or None,
+            meant,
             kinds_of(config.kinds),
             now=archive.now,
             backup_grace_s=backup.grace_s,

@@ -120,6 +120,14 @@ def test_a_kind_that_is_none_is_a_failure_that_says_so(broken: Ruin) -> None:
         run(broken, "repair", kinds=["ghost"])
 
 
+def test_a_topic_that_is_none_is_a_failure_that_says_so_and_a_glob_is_mended(broken: Ruin) -> None:
+    broken.drop(broken.rows(BUSY)[0].object_key)
+    assert run(broken, "verify")["found"] == 1
+    with pytest.raises(dg.Failure, match=f"no messages of a topic {BUSY[:-1]}"):
+        run(broken, "repair", topics=[BUSY[:-1]])
+    assert run(broken, "repair", topics=[f"{BUSY[:-1]}*"], dry_run=False)["mended"] == 1
+
+
 def test_a_verification_that_breaks_off_says_by_its_check_what_it_had_found(
     broken: Ruin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,8 @@ class Removing:
     def delete_pending(self, command: str) -> None:
         """Delete what ``command`` left to be deleted, now or before it crashed, but for what is named or needed.
 
-        A row names it, or needs what is in it (``only_in``), or nothing else may have that (``unsettled_in``). An object that may not be deleted is in the tally then, and holds up no other one.
+        A row names it, or needs what is in it (``only_in``), or nothing else may have that (``unsettled_in``). An object that may
+        not be deleted is in the tally then, and holds up no other one.
 
         Raises:
             ForbiddenError: The store does not allow deleting, or not of more than ``MOST_REFUSED`` objects. (A backup that does

@@ -15,6 +15,7 @@ from hop_archive.ingest.read import Reading, read_slices
 from hop_archive.ingest.survey import Survey, survey
 from hop_archive.model.findings import Kind
 from hop_archive.model.keys import OWN_FOLDER
+from hop_archive.model.query import Query
 from hop_archive.model.slices import EMPTY, OffsetSet, Slice
 from hop_archive.read.contents import ObjectContents
 from hop_archive.store.free_keys import create_free
@@ -156,3 +157,15 @@ def quarantine(store: Store, key: str) -> str:
 def runs(offsets: Iterable[int]) -> OffsetSet:
     """Offsets as a set of ranges."""
     return OffsetSet.of((offset, offset + 1) for offset in offsets)
+
+
+def topics_meant(catalog: Catalog, topics: Sequence[str]) -> Sequence[str] | None:
+    """The topics that these names and globs mean, of those that the catalog has, be it but findings of them; None for all.
+
+    Raises:
+        ConfigurationError: One means none: of a misspelt one all would look well.
+    """
+    if not topics:
+        return None
+    told = {record.finding.topic for record in catalog.findings(open_only=False)}
+    return Query(tuple(topics)).chosen_topics(told.union(catalog.known_topics()) - {""})
