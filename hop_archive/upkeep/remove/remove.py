@@ -190,7 +190,7 @@ class Removing:
                 for pending in page
                 if not pending.is_named
                 and self.only_in(pending.key, (), is_there) is None
-                and self.unsettled_in(pending.key, settled) is None
+                and self.unsettled_in(pending.key, store, settled) is None
             ]
             self._delete_unless_refused(store, unnamed)
             gone = [key for key in unnamed if (store.bucket, key) not in refused]
@@ -256,13 +256,16 @@ class Removing:
                     return row
         return None
 
-    def unsettled_in(self, key: str, settled: dict[str, Mapping[PartitionLog, OffsetSet]]) -> Document | None:
+    def unsettled_in(
+        self, key: str, store: Store, settled: dict[str, Mapping[PartitionLog, OffsetSet]]
+    ) -> Document | None:
         """A message in this segment of whose offset the ledger does not say what became of it: perhaps nothing else has it.
 
         So it is where a catalog was begun anew and made again, in which other content has its UUID. Not of what was suppressed.
 
         Args:
             key: The segment's; of another object: None.
+            store: Where it is looked for: this one or the backup.
             settled: The offsets of which the ledger says that, by topic, as far as it was asked; is added to.
         """
         if (place := slice_of(key)) is None:
@@ -274,7 +277,7 @@ class Removing:
         unsettled = place.offsets - settled[place.topic].get(place.partition_log, EMPTY)
         if unsettled:
             with suppress(ObjectMissingError, CorruptError):  # of a damaged one, what comes before
-                (body,) = self.store.fetch([Extent(key)])
+                (body,) = store.fetch([Extent(key)])
                 for _, part in ObjectContents(key, body).documents():
                     document = decode(part)
                     is_kept = document.message.offset in unsettled

@@ -511,7 +511,7 @@ def _refuse_to_lose(removing: Removing, key: str, named: Sequence[Row] = ()) -> 
             object_key=key,
             bucket=removing.store.bucket,
         )
-    document = removing.unsettled_in(key, {})
+    document = removing.unsettled_in(key, removing.store, {})
     if document is not None and document.uuid not in {row.uuid for row in named}:
         raise CorruptError(
             f"The object {key} alone may have the message {document.uuid} of offset {document.message.offset}, which has no row.",

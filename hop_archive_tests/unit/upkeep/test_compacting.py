@@ -30,7 +30,7 @@ from hop_archive.read.fetch import fetch_documents
 from hop_archive.read.snapshot_locations import FolderLocation
 from hop_archive.recover.rebuild.rebuild import Rebuild, rebuild
 from hop_archive.store.mock import MockStore
-from hop_archive.store.protocol import Extent
+from hop_archive.store.protocol import Extent, NewObject
 from hop_archive.upkeep.compact.compact import compact, plan_compaction
 from hop_archive.upkeep.compact.plan import Compaction, Group, groups, logs_to_look_at
 from hop_archive.upkeep.remove.prune import Policy, prune
@@ -725,3 +725,15 @@ def test_who_has_a_message_suppressed_beside_one_that_got_no_row_is_told_what_to
     ):
         suppress(world.removing(), [between.uuid], "a reason")
     assert alone in {info.key for info in world.store.listing()}
+
+
+def test_a_copy_in_the_backup_that_alone_has_a_message_which_got_no_row_stays_there() -> None:
+    world, alone = with_one_that_got_no_row("segment")
+    (body,) = world.store.fetch([Extent(alone)])
+    world.backup.create([NewObject(alone, body)])
+    (between,) = [row for row in world.catalog.rows(BUSY) if row.object_key == alone]
+    world.store.delete([alone])
+    removing = world.removing()
+    assert between.slice is not None
+    removing.remove_places([between.slice], "pruned", removing.removal("prune", "a policy"))
+    assert alone in {info.key for info in world.backup.listing()}
